@@ -1,0 +1,39 @@
+# `make demo` and `make test` need only Python 3.11, g++, make and git; the first one builds .venv.
+PROCESSES ?= 1
+PY := .venv/bin/python
+
+# Told everything, accelerate does not warn about its defaults; untold, it gives a CPU process one thread.
+LAUNCH := .venv/bin/accelerate launch --num_processes $(PROCESSES) --num_machines 1 --mixed_precision no \
+	--dynamo_backend no --num_cpu_threads_per_process $$(( $$(nproc) / $(PROCESSES) ))
+
+.PHONY: help env demo test check format wheel clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /  \1\t/p' $(MAKEFILE_LIST)
+
+env: ## build .venv (the other targets do it by themselves)
+	@scripts/setup_env.sh
+
+demo: env ## a whole run on the embedded data set, into runs/demo (PROCESSES=2 on a machine with two GPUs)
+	@$(LAUNCH) -m selftrain.run recipe=noisy_student out=runs/demo
+
+# One thread per worker: two workers with as many threads as cores each get in each other's way.
+test: env ## run the tests
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n logical --maxprocesses 8 --dist loadfile
+
+check: env ## lint, format and types, without changing anything
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+
+format: env ## sort imports, mend what the linter can, format
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+
+wheel: env ## build dist/selftrain-*.whl
+	@$(PY) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	@ls dist/selftrain-*.whl
+
+clean: ## remove caches and built files; keeps .venv and runs
+	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find selftrain tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +

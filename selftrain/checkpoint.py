@@ -1,0 +1,106 @@
+"""Checkpoints: tensors as safetensors, state as JSON, committed as a directory; resume takes the newest sound one."""
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from selftrain.errors import IntegrityError
+from selftrain.rundir import CORRUPT, commit_directory, read_directory
+
+KEEP = 2
+Tensors = dict[str, torch.Tensor]
+
+
+@dataclass
+class Checkpoint:
+    """`tensors` by group ("model", "ema", "optimizer"); `state` is plain JSON with at least "step"."""
+
+    tensors: dict[str, Tensors]
+    state: dict[str, Any]
+
+
+def write(directory: Path, checkpoint: Checkpoint) -> None:
+    """Commit `directory`/step-<step> and forget all but the newest KEEP."""
+    files = {f"{group}.safetensors": pack(tensors) for group, tensors in checkpoint.tensors.items()}
+    files["state.json"] = json.dumps(checkpoint.state, indent=1).encode()
+    path = directory / f"step-{checkpoint.state['step']:06d}"
+    if path.exists():  # saved before a rewind or by a run that was killed right after: the same bits
+        shutil.rmtree(path)
+    commit_directory(path, files)
+    for old in _steps(directory)[:-KEEP]:
+        shutil.rmtree(old)
+
+
+def newest(directory: Path) -> Checkpoint | None:
+    """The newest sound checkpoint, or None where there never was one.
+
+    Unsound ones are set aside as *.corrupt. Raises IntegrityError with the reasons if there are only such.
+    """
+    reasons = []
+    for path in reversed(_steps(directory)):
+        try:
+            return _read(path)
+        except IntegrityError as error:
+            reasons.append(str(error))
+            os.replace(path, _free_name(path))
+    set_aside = sorted(directory.glob(f"*{CORRUPT}*"))
+    if reasons or set_aside:
+        listed = "; ".join(reasons or [f"{path} was set aside earlier" for path in set_aside])
+        raise IntegrityError(f"no sound checkpoint in {directory}: {listed}; remove that directory to train this stage again")
+    return None
+
+
+def pack(tensors: Tensors) -> bytes:
+    """safetensors bytes. Dense copies: the format knows neither shared memory nor strides."""
+    return save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()})
+
+
+def unpack(content: bytes, where: Path) -> Tensors:
+    """Raises IntegrityError for bytes that are no safetensors."""
+    try:
+        return load(content)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise IntegrityError(f"{where} is no safetensors file: {error}") from None
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:
+    """The optimizer's state as {"<parameter index>.<name>": tensor}."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{index}.{name}": value for index, entry in state.items() for name, value in entry.items() if torch.is_tensor(value)
+    }
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
+    """Put back what `optimizer_tensors` took. Learning rates are a function of the step and are not stored."""
+    content = optimizer.state_dict()
+    content["state"] = {}
+    for key, tensor in tensors.items():
+        index, name = key.split(".", 1)
+        content["state"].setdefault(int(index), {})[name] = tensor
+    optimizer.load_state_dict(content)
+
+
+def _read(path: Path) -> Checkpoint:
+    files = read_directory(path)
+    try:
+        state = json.loads(files.pop("state.json"))
+    except (KeyError, ValueError):
+        raise IntegrityError(f"{path} has no state.json") from None
+    return Checkpoint({name.removesuffix(".safetensors"): unpack(data, path / name) for name, data in files.items()}, state)
+
+
+def _steps(directory: Path) -> list[Path]:
+    return sorted(path for path in directory.glob("step-*") if path.name.removeprefix("step-").isdigit())
+
+
+def _free_name(path: Path) -> Path:
+    names = (path.with_name(f"{path.name}{CORRUPT}{suffix}") for suffix in ["", *map(str, range(1, 1000))])
+    return next(name for name in names if not name.exists())

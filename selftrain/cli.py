@@ -1,0 +1,112 @@
+"""The `selftrain` command: verify data, look at runs, use exports. Training starts with selftrain.run."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from selftrain.errors import ConfigError, DataError, exit_code_of
+from selftrain.log import say
+
+
+def main() -> None:
+    """Entry point of the console script; exits with the codes of docs/design.md."""
+    arguments = _parser().parse_args()
+    sys.exit(exit_code_of(lambda: arguments.run(arguments)))
+
+
+def verify(arguments: argparse.Namespace) -> None:
+    """Check every image and mask of a data set and list all faults."""
+    from selftrain.data import sources, verify
+    from selftrain.run import compose
+
+    cfg = compose(arguments.overrides, arguments.config_dir).data
+    report = verify.verify(sources.load(cfg, strict=False), cfg, workers=arguments.workers)
+    verify.print_report(report)
+    if report.faults:
+        raise DataError(f"{len(report.faults)} faults in data={cfg.name}; they are listed above")
+
+
+def status(arguments: argparse.Namespace) -> None:
+    """Say how far a run is; reads only."""
+    from selftrain.rundir import RunDir, read_json, read_yaml
+
+    run = RunDir(arguments.run_directory)
+    if not run.config.is_file():
+        raise ConfigError(f"{run.path} is no run directory: it has no {run.config.name}")
+    count = len(read_yaml(run.config)["generations"])
+    for number in range(count):
+        gen = run.generation(number)
+        if gen.report.is_file():
+            report = read_json(gen.report)
+            labelled = ", labels finished" if (gen.labels / "index.json").is_file() else ""
+            say(f"gen{number}  val mIoU {report['val']['miou'] or 0:.4f}  promoted {report['promoted']}{labelled}")
+        else:
+            steps = sorted(path.name for path in gen.checkpoints.glob("step-*"))
+            say(f"gen{number}  {'at ' + steps[-1] if steps else 'not begun'}")
+    say("finished" if run.report.is_file() else "not finished: the command that began it goes on")
+
+
+def predict(arguments: argparse.Namespace) -> None:
+    """Label images with an exported model."""
+    from selftrain.stages.predict import predict
+
+    written = predict(arguments.export, arguments.images, arguments.output, tta_flip=arguments.flip)
+    say(f"{written} masks in {arguments.output}")
+
+
+def export(arguments: argparse.Namespace) -> None:
+    """Export a generation of a run once more, to another directory."""
+    from selftrain import generations
+
+    generations.export_again(arguments.run_directory, arguments.output, generation=arguments.generation)
+
+
+def report(arguments: argparse.Namespace) -> None:
+    """Print the table of a finished run."""
+    from selftrain.report.summary import print_table
+    from selftrain.rundir import RunDir, read_json
+
+    run = RunDir(arguments.run_directory)
+    if not run.report.is_file():
+        raise ConfigError(f"{run.path} has no {run.report.name}: it is not finished (selftrain status {run.path})")
+    print_table(read_json(run.report), run.page, run.export)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="selftrain", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    child = _command(commands, verify)
+    child.add_argument("overrides", nargs="+", metavar="NAME=VALUE", help="data=NAME data.root=DIR …")
+    child.add_argument("--config-dir", help="a folder with your own data/*.yaml")
+    child.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that read (all cores)")
+
+    child = _command(commands, status)
+    child.add_argument("run_directory", type=Path)
+
+    child = _command(commands, report)
+    child.add_argument("run_directory", type=Path)
+
+    child = _command(commands, predict)
+    child.add_argument("export", type=Path, help="the export/ of a run")
+    child.add_argument("images", type=Path, help="a folder of images, or one image")
+    child.add_argument("-o", "--output", type=Path, required=True, help="folder for the masks")
+    child.add_argument("--flip", action="store_true", help="average each image with its mirror image")
+
+    child = _command(commands, export)
+    child.add_argument("run_directory", type=Path)
+    child.add_argument("-o", "--output", type=Path, required=True)
+    child.add_argument("--generation", type=int, help="which one (the best)")
+    return parser
+
+
+def _command(commands: "argparse._SubParsersAction", function: Callable) -> argparse.ArgumentParser:
+    child = commands.add_parser(function.__name__, help=function.__doc__, description=function.__doc__)
+    child.set_defaults(run=function)
+    return child
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+"""Every setting of a run: name, type, default and meaning. YAML under recipes/ holds differences only."""
+
+from dataclasses import asdict, dataclass, field
+
+
+@dataclass
+class SplitConfig:
+    """Who is labelled, unlabelled, val and test.
+
+    `train`, `val` and `test` each name a folder under `data.images`, or a list file (one image path a line, relative
+    to `data.root`). Empty: made from what no other split names.
+    """
+
+    train: str = ""
+    val: str = ""
+    test: str = ""
+    val_fraction: float = 0.2  # of the labelled images, where `val` is empty
+    test_fraction: float = 0.2  # likewise
+    labels: int = 0  # how many training masks to use; the other training images count as unlabelled. 0: by label_fraction
+    label_fraction: float = 1.0  # share of the training masks to use, where `labels` is 0
+    choose: str = "spread"  # which ones: spread (evenly over groups and names) | random | stratified (by class content)
+    group: str = ""  # regular expression; what its first group matches in an image's name is kept on one side of a made split
+    seed: int = 0
+
+
+@dataclass
+class DataConfig:
+    """Where the images are, and what their masks mean."""
+
+    name: str = "shapes"
+    source: str = "shapes"  # shapes (drawn from a seed) | folder
+    root: str = ""
+    images: str = "images"
+    masks: str = "masks"
+    unlabelled: str = ""  # folder or list file of images without masks, relative to root
+    classes: list[str] = field(default_factory=list)
+    values: list[int] = field(default_factory=list)  # grey or palette value of each class; empty: 0, 1, 2, ...
+    colours: list[list[int]] = field(default_factory=list)  # or the RGB colour of each class
+    ignore: list[int] = field(default_factory=lambda: [255])  # mask values that count for nothing
+    ignore_colours: list[list[int]] = field(default_factory=list)
+    size: list[int] = field(default_factory=list)  # [height, width] that images are brought to when read; empty: as they are
+    mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])
+    std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225])
+    cache_mb: int = 1024  # memory for decoded images
+    splits: SplitConfig = field(default_factory=SplitConfig)
+    shapes: dict[str, int] = field(
+        default_factory=lambda: {"labelled": 24, "unlabelled": 200, "val": 40, "test": 60}
+    )  # images in each split of the drawn data set
+
+
+@dataclass
+class ModelConfig:
+    """A network by its smp names. `weights`: null, imagenet, or a safetensors file."""
+
+    arch: str = "unet"
+    encoder: str = "tu-resnet18"
+    weights: str | None = None
+    decoder_channels: list[int] = field(default_factory=list)  # U-Net family: widths from deep to shallow; empty: smp's
+
+
+@dataclass
+class NoiseConfig:
+    """What makes learning harder for a student (Xie et al. 2020, Noisy Student)."""
+
+    rand_n: int = 0  # RandAugment: operations per image (Cubuk et al. 2020)
+    rand_m: float = 0.0  # RandAugment: magnitude, 0 to 30
+    cutmix: float = 0.0  # probability that a pseudo-labelled image gets a box of another one
+    dropout: float = 0.0  # on the features before the segmentation head
+    drop_path: float = 0.0  # stochastic depth of the encoder
+
+
+@dataclass
+class LossConfig:
+    """Labelled: cross-entropy with label smoothing. Pseudo-labelled: KL to the teacher's soft labels, and/or hard CE."""
+
+    smoothing: float = 0.0
+    unlabelled_weight: float = 1.0
+    distillation: float = 1.0  # share of KL in the pseudo-label loss; the rest is cross-entropy on hard pseudo-labels
+    temperature: float = 1.0  # of the KL; its gradient is scaled by T^2 (Hinton et al. 2015)
+
+
+@dataclass
+class TrainConfig:
+    """One stage of training, counted in optimizer steps."""
+
+    steps: int = 1000
+    labelled_batch: int = 8
+    unlabelled_batch: int = 8  # a generation without pseudo-labels takes only labelled images, as many as both together
+    crop: list[int] = field(default_factory=lambda: [128, 128])  # [height, width] of what the network sees
+    scale: list[float] = field(default_factory=lambda: [0.75, 1.5])  # random zoom of every training image
+    jitter: float = 0.3  # brightness, contrast and saturation change of every training image
+    flip: bool = True
+    optimizer: str = "adamw"  # any name that timm knows
+    lr: float = 1e-3
+    weight_decay: float = 1e-2
+    schedule: str = "cosine"  # cosine | poly
+    warmup: int = 50  # steps of linear warm-up
+    clip: float = 1.0  # gradient norm; 0: off
+    ema: float = 0.99  # decay of the averaged weights, which are what is evaluated and teaches
+    precision: str = "auto"  # auto (bf16 where the machine computes in it) | none | bf16 | fp16
+    workers: int = 0  # processes that load and augment; 0: the training process itself
+    threads: int = 0  # of each process on a CPU; 0: its share of the cores
+    checkpoint_every: int = 250
+    eval_every: int = 250  # steps between looks at val; 0: only at the end
+    eval_batch: int = 16
+
+
+@dataclass
+class GenerationConfig:
+    """One generation; what is null is taken from `model` and `train`."""
+
+    arch: str | None = None
+    encoder: str | None = None
+    decoder_channels: list[int] | None = None
+    steps: int | None = None
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
+
+
+@dataclass
+class TTAConfig:
+    """Views whose probabilities are averaged (ttach). The views are the product of the lists."""
+
+    hflip: bool = True
+    vflip: bool = False
+    rotate90: bool = False
+    scales: list[float] = field(default_factory=lambda: [1.0])
+
+
+@dataclass
+class CRFConfig:
+    """Dense CRF (Kraehenbuehl & Koltun 2011); standard deviations in pixels and grey levels."""
+
+    enabled: bool = True
+    iterations: int = 5
+    gaussian_sxy: float = 3.0
+    gaussian_compat: float = 3.0
+    bilateral_sxy: float = 30.0
+    bilateral_srgb: float = 10.0
+    bilateral_compat: float = 5.0
+    workers: int = 0  # processes; 0: one per core
+
+
+@dataclass
+class LabelConfig:
+    """What the teacher says of the unlabelled images, stored unfiltered."""
+
+    tta: TTAConfig = field(default_factory=TTAConfig)
+    crf: CRFConfig = field(default_factory=CRFConfig)
+    soft_classes: int = 3  # most probable classes kept per pixel; the rest of the mass is spread over the others
+    shard: int = 32  # images per shard
+    batch: int = 8
+    window: int = 1024  # larger images are labelled in windows of this side, overlapping by a quarter
+
+
+@dataclass
+class SelectConfig:
+    """Which pixels and images the next student learns from. Acts when labels are read."""
+
+    threshold: str = "quantile"  # global | quantile (per class) | adaptive (per class, FreeMatch)
+    confidence: float = 0.8  # the floor of `global`; the ceiling of a class's threshold in `quantile`
+    keep: float = 0.6  # share of each predicted class's pixels kept by `quantile`
+    balance: float = 0.0  # pixels of a class weigh (its share)^-balance, mean 1
+    image_share: float = 1.0  # most confident share of the images
+    weight_images: bool = False  # images weigh in proportion to their mean confidence
+    on_empty: str = "fail"  # no pseudo-label accepted: fail (exit 8) | labelled_only
+
+
+@dataclass
+class ExportConfig:
+    generation: str = "best"  # best (by val) | last (a small student meant for deployment)
+    onnx: bool = True
+
+
+@dataclass
+class Config:
+    """One run."""
+
+    recipe: str = "noisy_student"
+    out: str = ""
+    seed: int = 0
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    labels: LabelConfig = field(default_factory=LabelConfig)
+    select: SelectConfig = field(default_factory=SelectConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
+    generations: list[GenerationConfig] = field(default_factory=lambda: [GenerationConfig()])
+
+
+# Settings that change how a run is done, never what comes out of it: a resume may change them.
+HARMLESS = {
+    "out", "data.root", "data.cache_mb", "train.workers", "train.checkpoint_every", "labels.crf.workers",
+    "export.onnx",
+}  # fmt: skip
+
+
+def flat(config: Config | dict, prefix: str = "") -> dict[str, object]:
+    """Settings as {"train.lr": 0.001, "generations.0.steps": 500, ...}; lists of plain values stay lists."""
+    tree = config if isinstance(config, dict) else asdict(config)
+    rows: dict[str, object] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            rows |= flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            rows |= flat({str(i): entry for i, entry in enumerate(value)}, f"{prefix}{name}.")
+        else:
+            rows[f"{prefix}{name}"] = value
+    return rows
+
+
+def differences(old: dict, new: dict) -> list[str]:
+    """Settings that change results and differ, as "name: old -> new"."""
+    before, after = flat(old), flat(new)
+    names = [name for name in before | after if name not in HARMLESS]
+    return [
+        f"{name}: {before.get(name, 'absent')} -> {after.get(name, 'absent')}"
+        for name in names
+        if before.get(name, "absent") != after.get(name, "absent")
+    ]

@@ -1,0 +1,158 @@
+"""Augmentation of one image and of everything that is known about its pixels.
+
+All geometry (zoom, crop, flip, RandAugment's rotations, shears and shifts) is one affine map, applied once: to the image
+bilinearly, and with nearest to a map of flat source indices. Whatever belongs to the pixels (masks, soft labels, weights)
+is gathered by that map, so it moves exactly alike, at the cost of the crop and not of the image.
+"""
+
+import os
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # before the import: it asks a server for news
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import albumentations.augmentations.pixel.functional as pixel
+import cv2
+import numpy as np
+
+cv2.setNumThreads(0)  # loader processes share the cores already
+
+GREY = (128, 128, 128)  # fills what lies outside of the image, as in RandAugment
+OUTSIDE = -1  # index of such pixels
+MAX_MAGNITUDE = 30.0
+
+
+@dataclass(frozen=True)
+class View:
+    """An augmented crop: `image` (h, w, 3) uint8 and, per pixel, the flat `index` (h, w) into the source or OUTSIDE."""
+
+    image: np.ndarray
+    index: np.ndarray
+
+    def take(self, plane: np.ndarray, fill: int) -> np.ndarray:
+        """What `plane` (H, W) of the source says about each pixel of the crop; `fill` outside. (h, w)"""
+        return np.where(self.index == OUTSIDE, plane.dtype.type(fill), plane.reshape(-1)[self.index])
+
+
+def view(
+    image: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    crop: tuple[int, int],
+    scale: tuple[float, float] = (1.0, 1.0),
+    flip: bool = False,
+    jitter: float = 0.0,
+    rand_n: int = 0,
+    rand_m: float = 0.0,
+) -> View:
+    """A random crop of `image` (H, W, 3) uint8: zoom, place, flip and jitter, then RandAugment (N operations of magnitude M).
+
+    RandAugment's geometry is composed with the crop's and its colour operations follow in their order, so the operations
+    of one image commute only approximately with the paper's strict sequence; nothing is resampled twice.
+    """
+    operations = [OPERATIONS[i] for i in rng.integers(len(OPERATIONS), size=rand_n)]
+    matrix = _crop_matrix(image.shape[:2], rng, crop=crop, scale=scale, flip=flip)
+    signs = rng.choice([-1.0, 1.0], size=rand_n)
+    for operation, sign in zip(operations, signs, strict=True):
+        if operation.geometry:
+            matrix = _about_centre(operation.geometry(sign * rand_m / MAX_MAGNITUDE, crop), crop) @ matrix
+    warped = _warp(image, matrix, crop)
+    pixels = _jitter(warped.image, rng, jitter) if jitter else warped.image
+    for operation, sign in zip(operations, signs, strict=True):
+        if operation.colour:
+            pixels = operation.colour(pixels, sign * rand_m / MAX_MAGNITUDE)
+    return View(pixels, warped.index)
+
+
+def _crop_matrix(
+    size: tuple[int, int], rng: np.random.Generator, *, crop: tuple[int, int], scale: tuple[float, float], flip: bool
+) -> np.ndarray:
+    """Source pixel -> crop pixel, homogeneous (3, 3). An image smaller than the crop lies somewhere inside of it."""
+    zoom = float(np.exp(rng.uniform(np.log(scale[0]), np.log(scale[1]))))
+    top, left = (rng.uniform() * (side * zoom - target) for side, target in zip(size, crop, strict=True))
+    # Pixel centres: x -> zoom * (x + 0.5) - 0.5 - left. Whole shifts at zoom 1 keep pixels sharp.
+    if zoom == 1.0:
+        top, left = round(top), round(left)
+    matrix = np.array([[zoom, 0, 0.5 * zoom - 0.5 - left], [0, zoom, 0.5 * zoom - 0.5 - top], [0, 0, 1]])
+    if flip and rng.uniform() < 0.5:
+        matrix = np.array([[-1, 0, crop[1] - 1], [0, 1, 0], [0, 0, 1]]) @ matrix
+    return matrix
+
+
+def _about_centre(matrix: np.ndarray, crop: tuple[int, int]) -> np.ndarray:
+    there = np.array([[1, 0, (crop[1] - 1) / 2], [0, 1, (crop[0] - 1) / 2], [0, 0, 1]])
+    return there @ matrix @ np.linalg.inv(there)
+
+
+def _warp(image: np.ndarray, matrix: np.ndarray, crop: tuple[int, int]) -> View:
+    height, width = image.shape[:2]
+    pixels = cv2.warpAffine(image, matrix[:2], crop[::-1], flags=cv2.INTER_LINEAR, borderValue=GREY)
+    inverse = np.linalg.inv(matrix)
+    xs, ys = np.arange(crop[1]), np.arange(crop[0])[:, None]
+    column = np.rint(inverse[0, 0] * xs + inverse[0, 1] * ys + inverse[0, 2]).astype(np.int64)  # (h, w)
+    row = np.rint(inverse[1, 0] * xs + inverse[1, 1] * ys + inverse[1, 2]).astype(np.int64)
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    return View(pixels, np.where(inside, row * width + column, OUTSIDE))
+
+
+def _jitter(image: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
+    """Brightness, contrast and saturation by factors in 1 +- strength."""
+    brightness, contrast, saturation = rng.uniform(1 - strength, 1 + strength, size=3)
+    image = pixel.adjust_brightness_torchvision(image, brightness)
+    image = pixel.adjust_contrast_torchvision(image, contrast)
+    return pixel.adjust_saturation_torchvision(image, saturation)
+
+
+Geometry = Callable[[float, tuple[int, int]], np.ndarray]
+Colour = Callable[[np.ndarray, float], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One of RandAugment's: either an affine map of the crop or a change of colours, at a signed strength in [-1, 1]."""
+
+    name: str
+    geometry: Geometry | None = None
+    colour: Colour | None = None
+
+
+def _affine(a: float = 1, b: float = 0, tx: float = 0, c: float = 0, d: float = 1, ty: float = 0) -> np.ndarray:
+    return np.array([[a, b, tx], [c, d, ty], [0, 0, 1]], dtype=float)
+
+
+def _rotation(strength: float, crop: tuple[int, int]) -> np.ndarray:
+    angle = np.deg2rad(30 * strength)
+    return _affine(a=np.cos(angle), b=np.sin(angle), c=-np.sin(angle), d=np.cos(angle))
+
+
+def _sharpness(image: np.ndarray, strength: float) -> np.ndarray:
+    blurred = cv2.filter2D(image, -1, np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]]) / 13)
+    return cv2.addWeighted(image, 1 + 0.9 * strength, blurred, -0.9 * strength, 0)
+
+
+def _posterize(image: np.ndarray, strength: float) -> np.ndarray:
+    return image & np.uint8(0xFF << round(4 * abs(strength)) & 0xFF)  # 8 to 4 bits
+
+
+def _solarize(image: np.ndarray, strength: float) -> np.ndarray:
+    return np.where(image >= 256 * (1 - abs(strength)), 255 - image, image)
+
+
+SHIFT = 150 / 331  # largest translation as a share of the side: 150 pixels of 331 (Cubuk et al. 2020)
+OPERATIONS = (  # the 14 and their ranges as in Cubuk et al. 2020, table 6, and torchvision.transforms.RandAugment
+    Operation("identity"),
+    Operation("shear_x", geometry=lambda s, crop: _affine(b=0.3 * s)),
+    Operation("shear_y", geometry=lambda s, crop: _affine(c=0.3 * s)),
+    Operation("translate_x", geometry=lambda s, crop: _affine(tx=SHIFT * s * crop[1])),
+    Operation("translate_y", geometry=lambda s, crop: _affine(ty=SHIFT * s * crop[0])),
+    Operation("rotate", geometry=_rotation),
+    Operation("brightness", colour=lambda image, s: pixel.adjust_brightness_torchvision(image, 1 + 0.9 * s)),
+    Operation("colour", colour=lambda image, s: pixel.adjust_saturation_torchvision(image, 1 + 0.9 * s)),
+    Operation("contrast", colour=lambda image, s: pixel.adjust_contrast_torchvision(image, 1 + 0.9 * s)),
+    Operation("sharpness", colour=_sharpness),
+    Operation("posterize", colour=_posterize),
+    Operation("solarize", colour=_solarize),
+    Operation("autocontrast", colour=lambda image, s: pixel.auto_contrast(image, cutoff=0, ignore=None, method="cdf")),
+    Operation("equalize", colour=lambda image, s: pixel.equalize(image, mode="cv")),
+)

@@ -1,0 +1,197 @@
+"""The batches of a stage of training: step t's samples and their noise are a pure function of (seed, stage, t).
+
+A rank takes its slice of each global batch. Neither the number of workers nor a resume changes what a step sees.
+"""
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from selftrain.data import augment
+from selftrain.data.mixing import box, cutmix
+from selftrain.rng import Key, batch_ids, generator
+
+IGNORE = 255
+
+
+class Readable(Protocol):
+    """An image with or without a mask, under an id that nothing else has."""
+
+    @property
+    def id(self) -> str: ...
+
+    def read_image(self) -> np.ndarray: ...
+
+    def read_mask(self) -> np.ndarray | None: ...
+
+
+class PseudoLabels(Protocol):
+    """What a teacher says of unlabelled images, filtered."""
+
+    samples: Sequence[Readable]
+
+    def target(self, i: int, index: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of sample `i` at flat indices (h, w), -1 outside: hard (h, w) uint8, 255 rejected; soft (h, w, C) float32; weight (h, w) float32."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One augmented crop. Soft labels of a labelled one are empty: (h, w, 0)."""
+
+    image: np.ndarray  # (h, w, 3) uint8
+    hard: np.ndarray  # (h, w) uint8, IGNORE where nothing may be learnt
+    soft: np.ndarray  # (h, w, C) float32
+    weight: np.ndarray  # (h, w) float32
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`labelled` images come first; `soft` and `weight` are of the pseudo-labelled rest."""
+
+    images: torch.Tensor  # (N, h, w, 3) uint8
+    hard: torch.Tensor  # (N, h, w) uint8
+    soft: torch.Tensor  # (M, h, w, C) float32
+    weight: torch.Tensor  # (M, h, w) float32
+    labelled: int
+
+    def to(self, device: torch.device) -> "Batch":
+        tensors = (x.to(device, non_blocking=True) for x in (self.images, self.hard, self.soft, self.weight))
+        return Batch(*tensors, labelled=self.labelled)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What `augment.view` is told, for labelled and for pseudo-labelled images; `cutmix` is a probability."""
+
+    labelled: dict
+    pseudo: dict
+    cutmix: float = 0.0
+
+
+class Cache:
+    """Decoded arrays within a budget of bytes. Past it, reads go to the source: access is random, so no eviction pays."""
+
+    def __init__(self, megabytes: float):
+        self.left = megabytes * 2**20
+        self.arrays: dict[tuple[str, str], np.ndarray] = {}
+
+    def image(self, sample: Readable) -> np.ndarray:
+        return self._get((sample.id, "image"), sample.read_image)
+
+    def mask(self, sample: Readable) -> np.ndarray:
+        """The mask of a sample that has one."""
+        return self._get((sample.id, "mask"), sample.read_mask)  # type: ignore[arg-type]
+
+    def _get(self, key: tuple[str, str], read: Callable[[], np.ndarray]) -> np.ndarray:
+        found = self.arrays.get(key)
+        if found is None:
+            found = read()
+            if found.nbytes <= self.left:
+                self.left -= found.nbytes
+                self.arrays[key] = found
+        return found
+
+
+class StepDataset(Dataset):
+    """Example `slot` of the global batch of `step`: labelled slots first, then pseudo-labelled ones."""
+
+    def __init__(
+        self,
+        labelled: Sequence[Readable],
+        pseudo: PseudoLabels | None,
+        *,
+        labelled_batch: int,
+        pseudo_batch: int,
+        augmentation: Augmentation,
+        cache: Cache,
+        keys: tuple[Key, ...],
+    ):
+        self.labelled, self.pseudo = labelled, pseudo
+        self.labelled_batch, self.pseudo_batch = labelled_batch, pseudo_batch
+        self.augmentation, self.cache, self.keys = augmentation, cache, keys
+        self.unmixed: tuple[int, dict[int, Example]] = (-1, {})  # of one step: each is needed for itself and for a partner
+
+    def __getitem__(self, place: tuple[int, int]) -> Example:
+        step, slot = place
+        if slot < self.labelled_batch:
+            return self._labelled(step, slot)
+        example = self._unmixed(step, slot)
+        rng = generator(*self.keys, step, slot, "cutmix")
+        if rng.uniform() >= self.augmentation.cutmix:
+            return example
+        area = box(rng, *example.hard.shape)
+        return cutmix(example, self._unmixed(step, self.partner(slot)), area)
+
+    def partner(self, slot: int) -> int:
+        """The pseudo-labelled slot whose box `slot` may get: the next one, round the global batch, whatever the rank."""
+        first = self.labelled_batch
+        return first + (slot - first + 1) % self.pseudo_batch
+
+    def _labelled(self, step: int, slot: int) -> Example:
+        i = batch_ids(len(self.labelled), self.labelled_batch, step, *self.keys, "labelled")[slot]
+        image, mask = self.cache.image(self.labelled[i]), self.cache.mask(self.labelled[i])
+        seen = augment.view(image, generator(*self.keys, step, slot), **self.augmentation.labelled)
+        hard = seen.take(mask, IGNORE)
+        return Example(seen.image, hard, np.empty((*hard.shape, 0), np.float32), np.empty(0, np.float32))
+
+    def _unmixed(self, step: int, slot: int) -> Example:
+        if self.unmixed[0] != step:
+            self.unmixed = (step, {})
+        examples = self.unmixed[1]
+        if slot not in examples:
+            examples[slot] = self._pseudo(step, slot)
+        return examples[slot]
+
+    def _pseudo(self, step: int, slot: int) -> Example:
+        assert self.pseudo is not None
+        count = len(self.pseudo.samples)
+        i = batch_ids(count, self.pseudo_batch, step, *self.keys, "pseudo")[slot - self.labelled_batch]
+        image = self.cache.image(self.pseudo.samples[i])
+        seen = augment.view(image, generator(*self.keys, step, slot), **self.augmentation.pseudo)
+        hard, soft, weight = self.pseudo.target(i, seen.index)
+        return Example(seen.image, hard, soft, weight)
+
+
+def places(first: int, steps: int, sizes: tuple[int, int], rank: int, world: int) -> Iterator[list[tuple[int, int]]]:
+    """(step, slot) pairs of one rank, a list a step. `sizes`: labelled and pseudo-labelled examples of a global batch."""
+    labelled, pseudo = sizes
+    mine = [*range(rank, labelled, world), *range(labelled + rank, labelled + pseudo, world)]
+    for step in range(first, steps):
+        yield [(step, slot) for slot in mine]
+
+
+def collate(examples: list[Example]) -> Batch:
+    """Examples of one step, labelled ones first, as tensors."""
+    pseudo = [example for example in examples if example.soft.shape[-1]]
+    labelled = len(examples) - len(pseudo)
+    crop = examples[0].hard.shape
+    soft = np.stack([e.soft for e in pseudo]) if pseudo else np.empty((0, *crop, 0), np.float32)
+    weight = np.stack([e.weight for e in pseudo]) if pseudo else np.empty((0, *crop), np.float32)
+    images, hard = np.stack([e.image for e in examples]), np.stack([e.hard for e in examples])
+    return Batch(*map(torch.from_numpy, (images, hard, soft, weight)), labelled=labelled)
+
+
+def loader(dataset: StepDataset, *, first: int, steps: int, rank: int, world: int, workers: int) -> Iterator[Batch]:
+    """Batches of one rank from step `first` on."""
+    sizes = (dataset.labelled_batch, dataset.pseudo_batch)
+    return iter(
+        DataLoader(
+            dataset,
+            batch_sampler=places(first, steps, sizes, rank, world),  # type: ignore[arg-type]
+            collate_fn=collate,
+            num_workers=workers,
+            worker_init_fn=_ignore_signals,
+            pin_memory=torch.cuda.is_available(),
+        )
+    )
+
+
+def _ignore_signals(worker: int) -> None:
+    """Ctrl-C and a scheduler's SIGTERM to the group are for the main process, which ends the workers after saving."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

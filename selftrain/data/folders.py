@@ -1,0 +1,271 @@
+"""The layouts of data.source=folder: which images the settings name, and which mask belongs to which image.
+
+* images/ masks/ unlabelled/: a mask has its image's path, suffix aside: images/a/1.jpg, masks/a/1.png;
+* images/<split>/ masks/<split>/ with data.splits.train=<split> and so on;
+* list files: one image a line, optionally its mask in a second column.
+
+A split that a folder names holds the images of it that no split before it names, in the order test, val, train,
+unlabelled. Without data.splits.train, train is what is left below data.images. A list means exactly what it says.
+"""
+
+import os
+import posixpath
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from selftrain.config import DataConfig
+from selftrain.data.images import IMAGE_SUFFIXES, MASK_SUFFIXES, Fault, jpeg_mask
+from selftrain.data.listing import Tree
+from selftrain.errors import ConfigError, DataError
+
+JPEG_SUFFIXES = {".jpg", ".jpeg"}
+SPLIT_FOLDERS = {"val": "val", "valid": "val", "validation": "val", "test": "test"}  # names that ask to be declared
+
+
+@dataclass(frozen=True)
+class Found:
+    """An image file, its mask if there is one, its id, and its name for data.splits.group."""
+
+    path: Path
+    mask: Path | None
+    id: str
+    name: str
+
+
+@dataclass
+class Layout:
+    """What the settings name. `val` and `test` are None where they are to be made; `train` has masks throughout."""
+
+    train: list[Found]
+    unlabelled: list[Found]
+    val: list[Found] | None
+    test: list[Found] | None
+    warnings: list[str] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+
+
+def find(cfg: DataConfig) -> Layout:
+    """Lists the files. Raises where the settings name nothing; faults of single files are noted."""
+    tree = Tree(_root(cfg))
+    named = _without_shared_ids(_named(cfg, tree), tree)
+    matcher = _Matcher(cfg, tree)
+    named = {split: matcher.match(found, split) for split, found in named.items()}
+    orphans = matcher.orphans(named)
+    bare = [found for found in named["train"] if found.mask is None]
+    if bare and len(bare) == len(named["train"]):
+        raise DataError(_nothing_matches(cfg, bare[0], orphans))
+    layout = Layout(
+        train=[found for found in named["train"] if found.mask],
+        unlabelled=named.get("unlabelled", []),
+        val=_masked(named["val"], matcher) if "val" in named else None,
+        test=_masked(named["test"], matcher) if "test" in named else None,
+        faults=tree.faults,
+    )
+    if bare and (cfg.unlabelled or orphans):
+        tree.faults += [matcher.missing(found) for found in bare]
+    else:
+        layout.unlabelled = layout.unlabelled + bare
+    if not layout.train:
+        refuse(tree.faults)
+    layout.warnings += _remarks(cfg, tree, orphans, bare)
+    return layout
+
+
+def refuse(faults: list[Fault]) -> None:
+    """Raises DataError for the first of the faults, if there are any."""
+    if faults:
+        more = f" (and {len(faults) - 1} more faults: selftrain verify lists all)" if len(faults) > 1 else ""
+        raise DataError(f"{faults[0]}{more}")
+
+
+def _root(cfg: DataConfig) -> Path:
+    if not cfg.root:
+        raise ConfigError(f"data={cfg.name} needs the folder that its files are in: data.root=/path")
+    root = Path(cfg.root).expanduser()
+    if not root.is_dir():
+        raise DataError(f"data.root={cfg.root} is no folder; give data.root=/path")
+    return Path(os.path.realpath(root))
+
+
+# --- which images
+
+
+def _named(cfg: DataConfig, tree: Tree) -> dict[str, list[Found]]:
+    """The images of each split that is named, and of train; without masks but those of lists."""
+    settings = [
+        ("test", "data.splits.test", cfg.splits.test, cfg.images),
+        ("val", "data.splits.val", cfg.splits.val, cfg.images),
+        ("train", "data.splits.train", cfg.splits.train, cfg.images),
+        ("unlabelled", "data.unlabelled", cfg.unlabelled, ""),
+    ]
+    if not cfg.splits.train:
+        settings.append(("train", "data.images", ".", cfg.images))
+        _refuse_undeclared(cfg, tree.folder(cfg.images, "data.images"))
+    named: dict[str, list[Found]] = {}
+    owner: dict[Path, str] = {}  # the setting that took an image
+    for split, setting, text, base in settings:
+        if text and (tree.root / text).is_file():
+            named[split] = _from_list(cfg, tree, setting, tree.root / text, owner)
+        elif text:
+            named[split] = _from_folder(cfg, tree, setting, posixpath.join(base, text), owner)
+    if not named["train"]:
+        suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise DataError(f"no image below {tree.root / cfg.images} is left for train; known suffixes: {suffixes}")
+    return named
+
+
+def _from_folder(cfg: DataConfig, tree: Tree, setting: str, text: str, owner: dict[Path, str]) -> list[Found]:
+    """The images below a folder that no setting took before."""
+    folder, masks = tree.folder(text, setting), tree.folder(cfg.masks, "data.masks")
+    if not folder.is_dir():
+        raise DataError(f"{setting}: there is no folder {folder}, nor a list file of the name that the setting gives")
+    if folder == masks:
+        raise ConfigError(f"{setting} and data.masks name the same folder: use list files with two columns")
+    paths = [path for path in tree.walk(folder, IMAGE_SUFFIXES, without=[masks]) if path not in owner]
+    owner.update(dict.fromkeys(paths, setting))
+    return [Found(path, None, tree.name(path), tree.name(path, below=folder)) for path in paths]
+
+
+def _from_list(cfg: DataConfig, tree: Tree, setting: str, file: Path, owner: dict[Path, str]) -> list[Found]:
+    """The images that a list names; one that is named before is noted and left out."""
+    images = tree.folder(cfg.images, "data.images")
+    found = []
+    for path, mask in tree.read_list(file):
+        if path in owner:
+            also = "twice" if owner[path] == setting else f"and {owner[path]}"
+            tree.note(Fault(tree.relative(path), f"is named by {setting} {also}", "name it once"))
+            continue
+        owner[path] = setting
+        name = tree.name(path, below=images if path.is_relative_to(images) else None)
+        found.append(Found(path, mask, tree.name(path), name))
+    return sorted(found, key=lambda item: item.id)
+
+
+def _refuse_undeclared(cfg: DataConfig, images: Path) -> None:
+    """Raises ConfigError where train would take in a folder that is called val or test."""
+    declared = {cfg.splits.val, cfg.splits.test, os.path.relpath(cfg.unlabelled, cfg.images) if cfg.unlabelled else ""}
+    undeclared = [name for name in SPLIT_FOLDERS if (images / name).is_dir() and name not in declared]
+    if undeclared:
+        train = "train" if (images / "train").is_dir() else "."
+        overrides = " ".join(f"data.splits.{SPLIT_FOLDERS[name]}={name}" for name in undeclared)
+        raise ConfigError(
+            f"{images} holds folders called {', '.join(undeclared)} that no setting names: add "
+            f"data.splits.train={train} {overrides}, or data.splits.train=. to take all images as one pool"
+        )
+
+
+def _without_shared_ids(named: dict[str, list[Found]], tree: Tree) -> dict[str, list[Found]]:
+    """Leaves out, and notes, images whose id another one has, suffix, case and Unicode form aside."""
+    first: dict[str, Found] = {}
+    kept: dict[str, list[Found]] = {}
+    for split, found in named.items():
+        kept[split] = []
+        for item in found:
+            other = first.setdefault(unicodedata.normalize("NFC", item.id.casefold()), item)
+            if other is item:
+                kept[split].append(item)
+                continue
+            what = f"shares its name with {tree.relative(other.path)} (suffix, case and Unicode form do not count)"
+            tree.note(Fault(tree.relative(item.path), what, "rename one of them"))
+    return kept
+
+
+# --- which mask
+
+
+class _Matcher:
+    """Finds masks by name: the path below data.images, or else below data.unlabelled, is that below data.masks."""
+
+    def __init__(self, cfg: DataConfig, tree: Tree):
+        self.tree = tree
+        self.masks = tree.folder(cfg.masks, "data.masks")
+        images = tree.folder(cfg.images, "data.images")
+        other = tree.root / cfg.unlabelled if cfg.unlabelled and not cfg.unlabelled.startswith("/") else None
+        self.bases = [base for base in (images, other) if base and base.is_dir()]
+        self.by_name = self._index() if self.masks.is_dir() else {}
+        self.all_images = tree.walk(images, IMAGE_SUFFIXES, without=[self.masks]) if images.is_dir() else []
+        self.claimed = {tree.name(path, below=images) for path in self.all_images}
+
+    def _index(self) -> dict[str, Path]:
+        by_name: dict[str, Path] = {}
+        for path in self.tree.walk(self.masks, MASK_SUFFIXES | JPEG_SUFFIXES):
+            other = by_name.setdefault(self.tree.name(path, below=self.masks), path)
+            if other is path:
+                continue
+            pair = sorted((other, path), key=lambda mask: mask.suffix.lower() in JPEG_SUFFIXES)
+            by_name[self.tree.name(path, below=self.masks)] = pair[0]
+            if pair[1].suffix.lower() not in JPEG_SUFFIXES:
+                what = f"is a second mask beside {self.tree.relative(pair[0])}"
+                self.tree.note(Fault(self.tree.relative(pair[1]), what, "remove or rename one of them"))
+        return by_name
+
+    def match(self, found: list[Found], split: str) -> list[Found]:
+        """The images with their masks; those with a JPEG for a mask are left out and noted."""
+        matched = [replace(item, mask=item.mask or self.by_name.get(self._key(item.path) or "")) for item in found]
+        sound = []
+        for item in matched:
+            if item.mask is None or item.mask.suffix.lower() not in JPEG_SUFFIXES:
+                sound.append(item)
+            else:
+                self.tree.note(replace(jpeg_mask(item.mask), file=self.tree.relative(item.mask)))
+        return sound
+
+    def _key(self, path: Path) -> str | None:
+        """The name that the image's mask has below data.masks."""
+        for place, base in enumerate(self.bases):
+            if base in path.parents:
+                name = self.tree.name(path, below=base)
+                # images/1.jpg and unlabelled/1.jpg may both exist; masks/1.png is then that of images/1.jpg
+                return None if place > 0 and name in self.claimed else name
+        return None
+
+    def missing(self, found: Found) -> Fault:
+        """The fault of an image without a mask."""
+        key = self._key(found.path)
+        file = f"{self.tree.relative(self.masks / key)}.png" if key else "in the second column of the list"
+        remedy = f"it was expected at {file}; or move the image to data.unlabelled"
+        return Fault(self.tree.relative(found.path), "has no mask", remedy)
+
+    def orphans(self, named: dict[str, list[Found]]) -> list[str]:
+        """Masks below data.masks that belong to no image, relative to the root."""
+        used = {item.mask for found in named.values() for item in found}
+        return [
+            self.tree.relative(path)
+            for name, path in self.by_name.items()
+            if name not in self.claimed and path not in used and path.suffix.lower() not in JPEG_SUFFIXES
+        ]
+
+
+def _masked(found: list[Found], matcher: _Matcher) -> list[Found]:
+    """Those with a mask; the others are noted."""
+    matcher.tree.faults += [matcher.missing(item) for item in found if item.mask is None]
+    return [item for item in found if item.mask is not None]
+
+
+def _nothing_matches(cfg: DataConfig, image: Found, orphans: list[str]) -> str:
+    found = f"there are masks such as {orphans[0]}" if orphans else f"no mask was found below {cfg.masks}/"
+    return (
+        f"no training image has a mask, for instance {image.id} has none; {found}. Below data.masks, a mask has its "
+        "image's path and name, suffix aside; where names differ, use list files with the mask in a second column"
+    )
+
+
+def _remarks(cfg: DataConfig, tree: Tree, orphans: list[str], bare: Sequence[Found]) -> list[str]:
+    """What the user should know of how the files were taken."""
+    remarks = []
+    if bare and not (cfg.unlabelled or orphans):
+        remarks.append(f"{_count(bare, 'image')} below {cfg.images}/ without a mask: taken as unlabelled")
+    if orphans:
+        remarks.append(f"{_count(orphans, 'mask')} without an image, for instance {orphans[0]}: not used")
+    if tree.left_out:
+        suffixes = Counter(path.suffix.lower() for path in tree.left_out)
+        kinds = [f"{count} {suffix or 'without suffix'}" for suffix, count in sorted(suffixes.items())]
+        remarks.append(f"files that are no images were left out: {', '.join(kinds)}")
+    return remarks
+
+
+def _count(things: Sequence[object], noun: str) -> str:
+    return f"{len(things)} {noun}{'s' if len(things) != 1 else ''}"

@@ -1,0 +1,201 @@
+"""The embedded data set: textured solids on a patterned table, drawn from a seed.
+
+Colours come from one palette per scene, shared by table, clutter and objects, so that colour says little
+about the class. What says it is the outline, and a texture that each class prefers but does not own.
+Blobs in the background wear the same textures. Stars are rare.
+"""
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+CLASSES: tuple[str, ...] = ("background", "disc", "ring", "square", "triangle", "star")
+SPLITS: tuple[str, ...] = ("labelled", "unlabelled", "val", "test")
+SIZE = 128
+
+Points = list[np.ndarray]  # closed contours (P, 2) float32 around the origin, radius about 1; a second one is a hole
+Rng = np.random.Generator
+
+# Share of each class among the common objects of a scene; a star comes on top in STAR_SHARE of the scenes.
+COMMON = {"disc": 0.3, "ring": 0.2, "square": 0.25, "triangle": 0.25}
+STAR_SHARE = 0.35
+# The texture a class prefers; it wears it with probability FIDELITY, else any.
+TEXTURE_OF = {"disc": "dots", "ring": "plain", "square": "checks", "triangle": "stripes", "star": "waves"}
+FIDELITY = 0.9
+# Colour families in degrees of hue; each object strays from its family's by HUE_SPREAD, each scene by SCENE_SPREAD.
+HUE_OF = {"disc": 20, "ring": 20, "square": 200, "triangle": 200, "star": 290}
+HUE_SPREAD, SCENE_SPREAD = 40, 25
+
+
+def draw(seed: int, split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
+    """Image `index` of a split: image (128, 128, 3) uint8 RGB, mask (128, 128) uint8, ids into CLASSES.
+
+    A pure function of its arguments. seed and index are >= 0. Raises ValueError for a split not in SPLITS.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split {split!r} is none of {', '.join(SPLITS)}")
+    rng = np.random.default_rng(np.random.SeedSequence([seed, SPLITS.index(split), index]))
+    image = _table(rng)  # (3, 128, 128) float32, about 0..1: planes broadcast faster than pixels
+    mask = np.zeros((SIZE, SIZE), np.uint8)
+    for _ in range(rng.integers(1, 5)):
+        _place(image, _blob(rng), rng.uniform(5, 14), _any_texture(rng), rng.uniform(0, 360), rng)
+    cast = rng.normal(0, SCENE_SPREAD)
+    for name in _names(rng):
+        radius = rng.uniform(11, 18) if name == "star" else 11 * 2.8 ** rng.random()
+        texture = TEXTURE_OF[name] if rng.random() < FIDELITY else _any_texture(rng)
+        hue = HUE_OF[name] + cast + rng.normal(0, HUE_SPREAD)
+        covered, box = _place(image, OUTLINES[name](rng), radius, texture, hue, rng)
+        mask[box][covered] = CLASSES.index(name)
+    return _photograph(image, rng), mask
+
+
+def _names(rng: Rng) -> list[str]:
+    """Class names of a scene's objects, in the order in which they are laid down."""
+    names = [str(n) for n in rng.choice(list(COMMON), size=rng.integers(4, 8), p=list(COMMON.values()))]
+    return [*names, "star"] if rng.random() < STAR_SHARE else names
+
+
+def _colour(rng: Rng, hue: float) -> np.ndarray:
+    """A colour (3,) float32 RGB in 0..1 of the given hue in degrees."""
+    hsv = np.float32([hue % 360, rng.uniform(0.25, 0.7), rng.uniform(0.5, 0.95)])
+    return cv2.cvtColor(hsv[None, None], cv2.COLOR_HSV2RGB)[0, 0]
+
+
+# --- outlines: class -> contours around the origin
+
+
+def _polygon(radii: np.ndarray) -> np.ndarray:
+    """One contour (P, 2) with its corners at equal angles and at the given distances."""
+    angle = np.linspace(0, 2 * np.pi, len(radii), endpoint=False)
+    return np.stack([radii * np.cos(angle), radii * np.sin(angle)], axis=1).astype(np.float32)
+
+
+def _disc(rng: Rng) -> Points:
+    return [_polygon(np.full(40, 0.95))]
+
+
+def _ring(rng: Rng) -> Points:
+    return [_polygon(np.full(40, 1.0)), _polygon(np.full(40, rng.uniform(0.35, 0.6)))]
+
+
+def _square(rng: Rng) -> Points:
+    return [_polygon(np.full(4, 1.15))]
+
+
+def _triangle(rng: Rng) -> Points:
+    return [_polygon(np.full(3, 1.25))]
+
+
+def _star(rng: Rng) -> Points:
+    return [_polygon(np.tile([1.25, 0.55], 5))]
+
+
+def _blob(rng: Rng) -> Points:
+    """A wobbly pebble: what lies about and belongs to the background."""
+    angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
+    waves = sum(rng.uniform(0.08, 0.2) * np.cos(k * angle + rng.uniform(0, 6.3)) for k in (2, 3, 5))
+    return [_polygon(1 + waves)]
+
+
+OUTLINES: dict[str, Callable[[Rng], Points]] = {
+    "disc": _disc, "ring": _ring, "square": _square, "triangle": _triangle, "star": _star,
+}  # fmt: skip
+
+
+# --- textures: (u, v) in pixels -> field in 0..1
+
+
+def _dots(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    return np.clip(1.2 - 2 * np.sin(u) * np.sin(v), 0, 1)
+
+
+def _stripes(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    return np.clip(0.5 + 1.5 * np.sin(u), 0, 1)
+
+
+def _checks(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    return np.clip(0.5 + 2 * np.sin(u) * np.sin(v), 0, 1)
+
+
+def _waves(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    return np.clip(0.5 + 1.5 * np.sin(u + 1.5 * np.sin(0.7 * v)), 0, 1)
+
+
+def _plain(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    return np.zeros_like(u + v)
+
+
+TEXTURES = {"dots": _dots, "stripes": _stripes, "checks": _checks, "waves": _waves, "plain": _plain}
+
+
+def _any_texture(rng: Rng) -> str:
+    return str(rng.choice(list(TEXTURES)))
+
+
+def _weave(x: np.ndarray, y: np.ndarray, texture: str, rng: Rng, colours: np.ndarray) -> np.ndarray:
+    """Two colours (2, 3) mixed by a texture of random pitch and direction; x (W,), y (H, 1) -> (3, H, W)."""
+    angle, pitch = rng.uniform(0, np.pi), rng.uniform(5, 9)
+    c, s = np.float32(np.cos(angle) * 2 * np.pi / pitch), np.float32(np.sin(angle) * 2 * np.pi / pitch)
+    field = TEXTURES[texture](c * x + s * y, c * y - s * x)
+    first, second = colours[..., None, None]
+    return first + field * (second - first)
+
+
+# --- the scene
+
+
+def _table(rng: Rng) -> np.ndarray:
+    """The ground: a faint weave under clouds of a second colour, (3, 128, 128)."""
+    axis = np.arange(SIZE, dtype=np.float32)
+    first, second = (0.35 * _colour(rng, rng.uniform(0, 360)) + 0.65 * np.float32(rng.uniform(0.35, 0.75)) for _ in range(2))
+    colours = np.stack([first, first + rng.uniform(0, 0.25) * (second - first)])
+    ground = _weave(axis, axis[:, None], _any_texture(rng), rng, colours)
+    clouds = cv2.resize(rng.random((5, 5), np.float32), (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
+    return ground + 0.6 * clouds * (second[:, None, None] - ground)
+
+
+def _place(
+    image: np.ndarray, outline: Points, radius: float, texture: str, hue: float, rng: Rng
+) -> tuple[np.ndarray, tuple[slice, slice]]:
+    """Paints one turned, squeezed and shaded solid with its shadow; returns where it covers, (h, w) bool, and its box."""
+    centre = rng.uniform(4, SIZE - 4, 2)
+    low = np.clip(centre - 1.4 * radius - 4, 0, SIZE).astype(int)
+    high = np.clip(centre + 1.4 * radius + 4, 0, SIZE).astype(int)
+    box = slice(low[1], high[1]), slice(low[0], high[0])
+    alpha = _silhouette(outline, radius, centre - low, high - low, rng)
+
+    shift = np.float32([[1, 0, 2], [0, 1, 3]])
+    shadow = cv2.blur(cv2.warpAffine(alpha, shift, (alpha.shape[1], alpha.shape[0])), (5, 5))
+    part = image[:, *box]
+    part *= 1 - 0.4 * shadow
+
+    x = np.arange(low[0], high[0], dtype=np.float32) - np.float32(centre[0])
+    y = np.arange(low[1], high[1], dtype=np.float32)[:, None] - np.float32(centre[1])
+    colours = _colour(rng, hue) * np.float32([[1], [rng.uniform(0.3, 0.6)]])
+    light = 1 - np.float32(0.18 / radius) * (x + y)
+    part += alpha * (_weave(x, y, texture, rng, colours) * light - part)
+    return alpha >= 0.5, box
+
+
+def _silhouette(outline: Points, radius: float, centre: np.ndarray, size: np.ndarray, rng: Rng) -> np.ndarray:
+    """Coverage (h, w) float32 in 0..1 of an outline turned at random and squeezed; size is (w, h)."""
+    angle, squeeze = rng.uniform(0, 2 * np.pi), rng.uniform(0.75, 1)
+    c, s = np.cos(angle), np.sin(angle)
+    warp = radius * np.array([[c, -s], [s * squeeze, c * squeeze]])
+    contours = [np.rint(16 * (points @ warp.T + centre)).astype(np.int32) for points in outline]
+    alpha = np.zeros((size[1], size[0]), np.uint8)
+    cv2.fillPoly(alpha, contours, 255, lineType=cv2.LINE_AA, shift=4)
+    return alpha.astype(np.float32) / np.float32(255)
+
+
+def _photograph(image: np.ndarray, rng: Rng) -> np.ndarray:
+    """Light from one side, a colour cast, blur and grain: float scene -> uint8."""
+    axis = np.linspace(-1, 1, SIZE, dtype=np.float32)
+    angle, fall = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.45)
+    side = axis * np.float32(fall * np.cos(angle)) + axis[:, None] * np.float32(fall * np.sin(angle))
+    cast = rng.uniform(0.7, 1.15) * (1 + rng.normal(0, 0.06, 3))
+    image = cv2.merge(list(image * ((1 + side) * cast.astype(np.float32)[:, None, None])))  # (128, 128, 3)
+    image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 0.9))
+    grain = rng.standard_normal(image.shape, np.float32) * np.float32(rng.uniform(0.005, 0.035))
+    return np.clip(255 * (image + grain), 0, 255).astype(np.uint8)

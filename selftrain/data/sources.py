@@ -1,0 +1,263 @@
+"""Data sets as lists of samples: what is labelled, unlabelled, val and test (docs/data.md has the layouts)."""
+
+import hashlib
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from selftrain.config import DataConfig
+from selftrain.data import folders, images, shapes
+from selftrain.data.folders import Found, Layout
+from selftrain.data.images import Fault, MaskCode
+from selftrain.data.splits import budget, choose_labelled, group_names, hold_out
+from selftrain.errors import ConfigError, DataError
+
+SPLITS = ("labelled", "unlabelled", "val", "test")
+MAX_CLASSES = 254
+HASHERS = 4  # threads
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image and, where there is one, its mask.
+
+    `id` is the path below data.root without suffix ("images/train/0001TP_006690"), unique even where case or Unicode
+    form do not count; of drawn data "val/00003".
+    """
+
+    id: str
+    image: Path | None  # None: drawn
+    mask: Path | None
+    size: tuple[int, int] | None = None  # (height, width) that reading brings both to
+    code: MaskCode | None = None
+    drawn: tuple[int, str, int] | None = None  # arguments of shapes.draw
+
+    @property
+    def has_mask(self) -> bool:
+        return self.mask is not None or self.drawn is not None
+
+    def read_image(self) -> np.ndarray:
+        """(H, W, 3) uint8 RGB. Raises DataError."""
+        if self.drawn is not None:
+            image = shapes.draw(*self.drawn)[0]
+        else:
+            assert self.image is not None
+            image = images.read_image(self.image)
+        return images.resize_image(image, self.size) if self.size else image
+
+    def read_mask(self) -> np.ndarray | None:
+        """Class ids (H, W) uint8, 255 ignored; None if there is no mask.
+
+        Raises DataError, also where the mask's file has another size than the image's.
+        """
+        if self.drawn is not None:
+            mask = shapes.draw(*self.drawn)[1]
+        elif self.mask is not None and self.code is not None:
+            mask = images.read_mask(self.mask, self.code, image=self.image)
+        else:
+            return None
+        return images.resize_mask(mask, self.size) if self.size else mask
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Who is in which split. The masks of unlabelled samples serve to measure pseudo-labels, never to train."""
+
+    classes: list[str]
+    labelled: list[Sample]
+    unlabelled: list[Sample]
+    val: list[Sample]
+    test: list[Sample]
+    warnings: list[str] = field(default_factory=list)  # what was decided for the user, to be shown
+    faults: list[Fault] = field(default_factory=list)  # of load(strict=False) only
+
+
+def load(cfg: DataConfig, *, strict: bool = True) -> DataSet:
+    """List the files and decide the splits. Masks are read only where splits.choose is "stratified".
+
+    Raises ConfigError for settings, DataError for files. With strict=False, files with faults of their own (a missing
+    mask, a name that two files share, a link that leaves the root) are left out and listed in `faults`.
+    """
+    if cfg.source not in SOURCES:
+        raise ConfigError(f"data.source={cfg.source!r} is none of {', '.join(SOURCES)}")
+    if cfg.size and (len(cfg.size) != 2 or min(cfg.size) < 1):
+        raise ConfigError(f"data.size={cfg.size} must be [height, width] in pixels, or [] for images as they are")
+    data = SOURCES[cfg.source](cfg)
+    if strict:
+        folders.refuse(data.faults)
+    return data
+
+
+def without(data: DataSet, ids: Collection[str]) -> DataSet:
+    """The data set without some unlabelled samples, such as those that verify set aside."""
+    return replace(data, unlabelled=[sample for sample in data.unlabelled if sample.id not in ids])
+
+
+def manifest(data: DataSet) -> dict[str, Any]:
+    """What the data set consists of, for data.json: ids and sha256 of every file, or how it was drawn."""
+    by_split = {split: getattr(data, split) for split in SPLITS}
+    drawn = [sample.drawn for samples in by_split.values() for sample in samples if sample.drawn is not None]
+    if drawn:
+        return {
+            "classes": data.classes,
+            "drawn": {"seed": drawn[0][0]},
+            **{split: [{"id": sample.id} for sample in samples] for split, samples in by_split.items()},
+        }
+    with ThreadPoolExecutor(HASHERS) as pool:
+        return {
+            "classes": data.classes,
+            **{split: list(pool.map(_hashes, samples)) for split, samples in by_split.items()},
+        }
+
+
+def _hashes(sample: Sample) -> dict[str, str | None]:
+    assert sample.image is not None
+    return {"id": sample.id, "image": _sha256(sample.image), "mask": _sha256(sample.mask) if sample.mask else None}
+
+
+def _sha256(path: Path) -> str:
+    with images.open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# --- drawn data
+
+
+def _drawn(cfg: DataConfig) -> DataSet:
+    """The embedded data set (data/shapes.py)."""
+    if cfg.root:
+        raise ConfigError(f"data.root={cfg.root!r}, but data.source=shapes reads no files; use data=folder")
+    if cfg.classes and cfg.classes != list(shapes.CLASSES):
+        raise ConfigError(f"data.classes={cfg.classes}, but data.source=shapes draws {', '.join(shapes.CLASSES)}")
+    if set(cfg.shapes) != set(SPLITS) or min(cfg.shapes.values()) < 0:
+        raise ConfigError(f"data.shapes={cfg.shapes} must hold a count for each of {', '.join(SPLITS)}")
+    if cfg.shapes["labelled"] < 1 or cfg.shapes["val"] < 1:
+        raise ConfigError("data.shapes needs at least one image in labelled and in val")
+    size = _size(cfg)
+
+    def samples(split: str) -> list[Sample]:
+        return [
+            Sample(f"{split}/{index:05d}", None, None, size=size, drawn=(cfg.splits.seed, split, index))
+            for index in range(cfg.shapes[split])
+        ]
+
+    labelled, spared = _spend_labels(cfg, samples("labelled"), [""] * cfg.shapes["labelled"], len(shapes.CLASSES))
+    return DataSet(list(shapes.CLASSES), labelled, spared + samples("unlabelled"), samples("val"), samples("test"))
+
+
+def _size(cfg: DataConfig) -> tuple[int, int] | None:
+    return (cfg.size[0], cfg.size[1]) if cfg.size else None
+
+
+def _spend_labels(
+    cfg: DataConfig, train: list[Sample], names: Sequence[str], classes: int
+) -> tuple[list[Sample], list[Sample]]:
+    """The training samples whose masks are used, and the others."""
+    splits = cfg.splits
+    count = budget(splits.labels, splits.label_fraction, len(train))
+
+    def content() -> np.ndarray:
+        """Share of each image's labelled pixels that each class has, (N, C)."""
+        with ThreadPoolExecutor(HASHERS) as pool:
+            return np.stack(list(pool.map(lambda sample: class_shares(sample, classes), train)))
+
+    chosen = set(choose_labelled(splits.choose, count, names, group=splits.group, seed=splits.seed, content=content))
+    return (
+        [sample for place, sample in enumerate(train) if place in chosen],
+        [sample for place, sample in enumerate(train) if place not in chosen],
+    )
+
+
+def class_shares(sample: Sample, classes: int) -> np.ndarray:
+    """Share of the pixels that are not ignored, (C,); zeros where all are."""
+    mask = sample.read_mask()
+    assert mask is not None
+    counts = np.bincount(mask.ravel(), minlength=images.IGNORE + 1)[:classes]
+    return counts / max(1, counts.sum())
+
+
+# --- files
+
+
+def _files(cfg: DataConfig) -> DataSet:
+    """Image and mask files under data.root (data/folders.py)."""
+    code = _mask_code(cfg)
+    layout = folders.find(cfg)
+
+    def samples(found: Sequence[Found]) -> list[Sample]:
+        return [Sample(item.id, item.path, item.mask, size=_size(cfg), code=code) for item in found]
+
+    train, made_val, made_test = _hold_out(cfg, layout)
+    labelled, spared = _spend_labels(cfg, samples(train), [item.name for item in train], len(cfg.classes))
+    unlabelled = samples(layout.unlabelled) + spared
+    val = samples(made_val if layout.val is None else layout.val)
+    if not val:
+        folders.refuse(layout.faults)
+        raise DataError(f"data.splits.val={cfg.splits.val!r} holds no image with a mask, but val chooses the model")
+    test = samples(made_test if layout.test is None else layout.test)
+    unlabelled.sort(key=lambda sample: sample.id)
+    return DataSet(list(cfg.classes), labelled, unlabelled, val, test, layout.warnings, layout.faults)
+
+
+def _hold_out(cfg: DataConfig, layout: Layout) -> tuple[list[Found], list[Found], list[Found]]:
+    """Train, made val and made test (empty where they are named)."""
+    splits = cfg.splits
+    if not 0 < splits.val_fraction < 1 or not 0 <= splits.test_fraction < 1:
+        raise ConfigError("data.splits.val_fraction must be above 0 and below 1, test_fraction at least 0 and below 1")
+    if layout.val is not None and layout.test is not None:
+        return layout.train, [], []
+    fractions = [
+        splits.test_fraction if layout.test is None else 0,
+        splits.val_fraction if layout.val is None else 0,
+    ]
+    groups = group_names([item.name for item in layout.train], splits.group)
+    test, val = hold_out(groups, fractions, seed=splits.seed)
+    gone = {*test, *val}
+    return (
+        [item for place, item in enumerate(layout.train) if place not in gone],
+        [layout.train[place] for place in val],
+        [layout.train[place] for place in test],
+    )
+
+
+def _mask_code(cfg: DataConfig) -> MaskCode:
+    """What the settings say of mask pixels. Raises ConfigError where they contradict themselves."""
+    count = len(cfg.classes)
+    if not 2 <= count <= MAX_CLASSES or len(set(cfg.classes)) != count:
+        some = f"2 to {MAX_CLASSES} different classes, such as [background,road]"
+        raise ConfigError(f"data.classes={cfg.classes} must name {some}")
+    if cfg.colours or cfg.ignore_colours:
+        return _colour_code(cfg)
+    values = cfg.values or list(range(count))
+    if len(values) != count:
+        raise ConfigError(f"data.values has {len(values)} entries for {count} classes: give one for each, in order")
+    both = [*values, *cfg.ignore]
+    if not all(0 <= value <= 0xFFFF for value in both) or len(set(both)) != len(both):
+        raise ConfigError(
+            f"data.values={values} and data.ignore={cfg.ignore} must be different numbers from 0 to 65535; "
+            "where a class has the value 255, set data.ignore=[]"
+        )
+    return MaskCode(tuple(values), tuple(cfg.ignore))
+
+
+def _colour_code(cfg: DataConfig) -> MaskCode:
+    both = [*cfg.colours, *cfg.ignore_colours]
+    if cfg.values:
+        raise ConfigError("data.values and data.colours are two ways to read masks: give one of them")
+    if len(cfg.colours) != len(cfg.classes):
+        counts = f"{len(cfg.colours)} entries for {len(cfg.classes)} classes"
+        raise ConfigError(f"data.colours has {counts}: give one for each, in order")
+    if not all(len(colour) == 3 and 0 <= min(colour) <= max(colour) <= 255 for colour in both):
+        raise ConfigError("data.colours and data.ignore_colours hold [red, green, blue] from 0 to 255")
+    if len({tuple(colour) for colour in both}) != len(both):
+        raise ConfigError("data.colours and data.ignore_colours must be different colours")
+    colours = [(red, green, blue) for red, green, blue in both]
+    count = len(cfg.colours)
+    return MaskCode((), (), tuple(colours[:count]), tuple(colours[count:]))
+
+
+SOURCES: dict[str, Callable[[DataConfig], DataSet]] = {"shapes": _drawn, "folder": _files}

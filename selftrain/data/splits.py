@@ -1,0 +1,166 @@
+"""Who is labelled, unlabelled, val and test: pure functions from names and a seed to indices."""
+
+import re
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from selftrain.errors import ConfigError, DataError
+from selftrain.rng import generator
+
+CANDIDATES = 256  # images that one step of `stratified` weighs against each other
+
+
+def group_names(names: Sequence[str], pattern: str) -> list[str]:
+    """The group of each name: what the pattern's first group matches in it; without a pattern, all are one group."""
+    if not pattern:
+        return [""] * len(names)
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(f"data.splits.group={pattern!r} is no regular expression: {error}") from error
+    if compiled.groups < 1:
+        raise ConfigError(f"data.splits.group={pattern!r} has no (group): put brackets around what names the group")
+    found = [compiled.search(name) for name in names]
+    missed = [name for name, match in zip(names, found, strict=True) if match is None or match[1] is None]
+    if missed:
+        raise ConfigError(
+            f"data.splits.group={pattern!r} finds nothing in {len(missed)} of {len(names)} names, such as {missed[0]!r}"
+        )
+    return [match[1] for match in found if match is not None]
+
+
+def hold_out(groups: Sequence[str], fractions: Sequence[float], *, seed: int) -> list[list[int]]:
+    """Disjoint index lists of about `fractions` of all images, whole groups each; the others are left to train.
+
+    An empty string is a group of its own. A fraction above 0 gets at least one group, and one group is left over.
+    Raises DataError where there are too few groups for that.
+    """
+    members: dict[str | int, list[int]] = {}
+    for index, name in enumerate(groups):
+        members.setdefault(name or index, []).append(index)
+    wanted = sum(fraction > 0 for fraction in fractions)
+    if len(members) < wanted + 1:
+        kind = "groups (data.splits.group)" if any(groups) else "labelled images"
+        raise DataError(
+            f"{len(members)} {kind} cannot be divided into train and {wanted} made split(s): add labelled images, "
+            "or name data.splits.val and data.splits.test"
+        )
+    left = list(members.values())
+    order = generator(seed, "hold_out").permutation(len(left))
+    left = [left[i] for i in order]
+    parts = []
+    for place, fraction in enumerate(fractions):
+        spare = 1 + sum(later > 0 for later in fractions[place + 1 :])
+        taken = _nearest(left, fraction * len(groups), most=len(left) - spare) if fraction > 0 else []
+        gone = {group[0] for group in taken}
+        left = [group for group in left if group[0] not in gone]
+        parts.append(sorted(index for group in taken for index in group))
+    return parts
+
+
+def _nearest(groups: list[list[int]], target: float, *, most: int) -> list[list[int]]:
+    """Groups, taken in order, whose sizes add up to about `target`; at least one, at most `most`."""
+    taken: list[list[int]] = []
+    count = 0
+    for group in groups:
+        if len(taken) < most and abs(count + len(group) - target) < abs(count - target):
+            taken.append(group)
+            count += len(group)
+    return taken or [min(groups, key=len)]
+
+
+def spread(count: int, groups: Sequence[str], *, seed: int) -> list[int]:
+    """Indices of `count` images, evenly over groups and, within a group, over its images in order.
+
+    Groups get labels in proportion to their size and, where `count` allows, at least one each. The seed shifts
+    the places.
+    """
+    members: dict[str, list[int]] = {}
+    for index, name in enumerate(groups):
+        members.setdefault(name, []).append(index)
+    if count < len(members):
+        laid_out = [index for name in sorted(members) for index in members[name]]
+        return sorted(laid_out[place] for place in _even(count, len(laid_out), generator(seed, "spread")))
+    quota = _quotas(count, [len(part) for part in members.values()])
+    chosen = []
+    for (name, part), share in zip(members.items(), quota, strict=True):
+        chosen += [part[place] for place in _even(share, len(part), generator(seed, "spread", name))]
+    return sorted(chosen)
+
+
+def _even(count: int, total: int, rng: np.random.Generator) -> list[int]:
+    """`count` different places in range(total), equally far apart, with a random offset."""
+    offset = rng.random()
+    return [int((i + offset) * total / count) for i in range(count)]
+
+
+def _quotas(count: int, sizes: list[int]) -> list[int]:
+    """`count` divided in proportion to sizes (largest remainder), at least one each and at most its size."""
+    exact = [count * size / sum(sizes) for size in sizes]
+    quota = [max(1, int(share)) for share in exact]
+    while sum(quota) != count:
+        step = 1 if sum(quota) < count else -1
+        movable = [i for i, size in enumerate(sizes) if (quota[i] < size if step > 0 else quota[i] > 1)]
+        best = max(movable, key=lambda i: step * (exact[i] - quota[i]))
+        quota[best] += step
+    return quota
+
+
+def at_random(count: int, total: int, *, seed: int) -> list[int]:
+    """`count` random places in range(total); a larger count contains a smaller one's."""
+    return sorted(generator(seed, "random").permutation(total)[:count].tolist())
+
+
+def stratified(count: int, content: np.ndarray, *, seed: int) -> list[int]:
+    """Greedy choice of `count` images whose classes are shared out like those of all.
+
+    content (N, C): the share of each image's pixels that each class has. Each step adds, of some CANDIDATES drawn
+    at random, the image that brings the mean pixel shares and the frequency of presence nearest to the whole's;
+    deviations are relative, so that rare classes count.
+    """
+    traits = np.concatenate([content, content > 0], axis=1)  # (N, 2C)
+    traits = traits[:, traits.any(axis=0)]
+    target = traits.mean(axis=0)
+    rng = generator(seed, "stratified")
+    left, total, chosen = rng.permutation(len(traits)), np.zeros_like(target), []
+    for step in range(1, count + 1):
+        candidates = rng.choice(len(left), size=min(CANDIDATES, (len(left) + 1) // 2), replace=False)
+        means = (total + traits[left[candidates]]) / step
+        place = candidates[((means - target) ** 2 / target).sum(axis=1).argmin()]
+        chosen.append(int(left[place]))
+        total = total + traits[left[place]]
+        left = np.delete(left, place)
+    return sorted(chosen)
+
+
+def budget(labels: int, fraction: float, available: int) -> int:
+    """How many of the available training masks are used."""
+    if labels > available:
+        raise ConfigError(
+            f"data.splits.labels={labels}, but the training split has {available} images with masks: "
+            f"use data.splits.labels={available} or less, or 0 for all"
+        )
+    if labels < 0:
+        raise ConfigError(f"data.splits.labels={labels} must be at least 0 (0: by data.splits.label_fraction)")
+    if not 0 < fraction <= 1:
+        raise ConfigError(f"data.splits.label_fraction={fraction} must be above 0 and at most 1")
+    return labels or max(1, round(fraction * available))
+
+
+def choose_labelled(
+    how: str, count: int, names: Sequence[str], *, group: str, seed: int, content: Callable[[], np.ndarray]
+) -> list[int]:
+    """Indices of the `count` images whose masks are used; `content()` gives (N, C) pixel shares, for stratified."""
+    if how not in CHOICES:
+        raise ConfigError(f"data.splits.choose={how!r} is none of {', '.join(CHOICES)}")
+    if count == len(names):
+        return list(range(count))
+    if how == "spread":
+        return spread(count, group_names(names, group), seed=seed)
+    if how == "random":
+        return at_random(count, len(names), seed=seed)
+    return stratified(count, content(), seed=seed)
+
+
+CHOICES = ("spread", "random", "stratified")

@@ -1,0 +1,380 @@
+"""The method, told in order: train, measure, promote, label, select, train the next one; test once, export, report."""
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from selftrain import rundir
+from selftrain.checkpoint import pack, unpack
+from selftrain.config import Config, GenerationConfig
+from selftrain.data import batches, sources
+from selftrain.errors import ConfigError, DataError, IntegrityError
+from selftrain.labels.store import LabelStore
+from selftrain.labels.thresholds import THRESHOLDS
+from selftrain.log import Metrics, say
+from selftrain.models.build import build, check_weights, parameters
+from selftrain.rng import rekey
+from selftrain.rundir import Generation, RunDir
+from selftrain.report import page, summary
+from selftrain.stages import evaluate, export, pictures, pseudo_label, select, train
+from selftrain.stages.steps import SelfTraining
+from selftrain.stages.train import SCHEDULES
+
+WEIGHTS = "model.safetensors"
+PRECISIONS = ("auto", "none", "bf16", "fp16")
+
+
+def run(cfg: Config) -> dict:
+    """The whole method into `cfg.out`, from wherever an earlier run of the same command ended; returns report.json."""
+    method = Method.open(cfg)
+    if method.run.report.exists():
+        say(f"{method.run.path} is finished: nothing to do")
+        return method.show()
+    leader, reports = None, []
+    for number in range(len(cfg.generations)):
+        labels = method.labels(leader) if leader is not None else None
+        if leader is not None and labels is None:
+            break  # nothing to learn from beyond the labels
+        report = method.generation(number, labels, incumbent=reports[leader] if leader is not None else None)
+        reports.append(report)
+        leader = number if report["promoted"] else leader
+    assert leader is not None
+    method.finish(leader, reports)
+    return method.show()
+
+
+@dataclass
+class Method:
+    """One run: its settings, data, directory and processes."""
+
+    cfg: Config
+    run: RunDir
+    data: sources.DataSet
+    accelerator: Accelerator
+    stop: train.Stop
+    metrics: Metrics
+    cache: batches.Cache
+
+    @classmethod
+    def open(cls, cfg: Config) -> "Method":
+        """Check everything that can be checked before work begins; write down, or compare with, what the run is made of."""
+        _check(cfg)
+        accelerator = _accelerator(cfg)
+        run = RunDir(Path(cfg.out))
+        data = sources.load(cfg.data)
+        _check_data(data)
+        for generation in cfg.generations:
+            _network(cfg, generation, len(data.classes))  # unknown names and impossible noise show here
+        if accelerator.is_main_process:
+            run.lock()
+            run.settle(asdict(cfg), sources.manifest(data))
+        accelerator.wait_for_everyone()
+        metrics = Metrics(run.metrics if accelerator.is_main_process else None)
+        return cls(cfg, run, data, accelerator, train.Stop().listen(), metrics, batches.Cache(cfg.data.cache_mb))
+
+    @cached_property
+    def pixel_scale(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and standard deviation of the pixels in grey levels, (1, 3, 1, 1) each."""
+        rows = (self.cfg.data.mean, self.cfg.data.std)
+        mean, std = (255 * torch.tensor(row, device=self.accelerator.device).view(1, 3, 1, 1) for row in rows)
+        return mean, std
+
+    def generation(self, number: int, labels: select.SelectedLabels | None, *, incumbent: dict | None) -> dict:
+        """Train and measure one generation; returns its report.json, which marks it as done."""
+        gen, stage = self.run.generation(number), f"gen{number}"
+        if gen.report.exists():
+            return rundir.read_json(gen.report)
+        trained = self.train(number, labels)
+        if self.accelerator.is_main_process:
+            self._keep(gen, number, trained.network)
+        val = self.evaluate(trained.network, self.data.val)
+        self.metrics.rewind(f"{stage}/val", -1)
+        self.metrics.write(f"{stage}/val", self._steps(number), {"miou": val["miou"] or 0.0, "ece": val["ece"]})
+        report = {
+            "generation": number,
+            "model": self._describe(number, trained.network),
+            "steps": self._steps(number),
+            "teacher": labels.generation if labels else None,
+            "val": val,
+            "promoted": incumbent is None or _miou(val) > _miou(incumbent["val"]),
+            "exact": trained.exact,
+            "seconds": round(trained.seconds, 1),
+        }
+        if self.accelerator.is_main_process:
+            rundir.write_json(gen.report, report)
+            say(f"{stage}: val mIoU {_miou(val):.4f}, {'leads' if report['promoted'] else 'does not lead'}")
+        self.accelerator.wait_for_everyone()
+        return report
+
+    def train(self, number: int, labels: select.SelectedLabels | None) -> train.Trained:
+        cfg, stage = self.cfg.train, f"gen{number}"
+        self._track()
+        rekey(self.cfg.seed, stage, "init")
+        network = _network(self.cfg, self.cfg.generations[number], len(self.data.classes), weights=self.cfg.model.weights)
+        keys = (self.cfg.seed, stage)
+        dataset = batches.StepDataset(
+            self.data.labelled,
+            labels,
+            labelled_batch=cfg.labelled_batch if labels else cfg.labelled_batch + cfg.unlabelled_batch,
+            pseudo_batch=cfg.unlabelled_batch if labels else 0,
+            augmentation=_augmentation(self.cfg, self.cfg.generations[number]),
+            cache=self.cache,
+            keys=keys,
+        )
+        steps, rank, world = self._steps(number), self.accelerator.process_index, self.accelerator.num_processes
+        return train.train(
+            network,
+            lambda first: batches.loader(dataset, first=first, steps=steps, rank=rank, world=world, workers=cfg.workers),
+            SelfTraining(self.cfg.loss, *self.pixel_scale, ranks=world, reduce=self._sum),
+            cfg=cfg,
+            steps=steps,
+            stage=stage,
+            keys=keys,
+            directory=self.run.generation(number).checkpoints,
+            accelerator=self.accelerator,
+            metrics=self.metrics,
+            evaluate=lambda network: {"val_miou": _miou(self.evaluate(network, self.data.val))},
+            stop=self.stop,
+        )
+
+    def evaluate(self, network: nn.Module, samples: list[sources.Sample]) -> dict:
+        mean, std = self.pixel_scale
+        return evaluate.evaluate(
+            network,
+            samples,
+            self.data.classes,
+            mean=mean,
+            std=std,
+            batch=self.cfg.train.eval_batch,
+            window=self.cfg.labels.window,
+            cache=self.cache,
+            accelerator=self.accelerator,
+        )
+
+    def labels(self, leader: int) -> select.SelectedLabels | None:
+        """What the leader says of the unlabelled images and what of it may be learnt; None without any unlabelled image."""
+        if not self.data.unlabelled:
+            say("no unlabelled images: the teacher is the result")
+            return None
+        gen = self.run.generation(leader)
+        network, teacher = self.load(leader)
+        labeller = pseudo_label.Labeller(
+            network, len(self.data.classes), self.cfg.labels, *self.pixel_scale, accelerator=self.accelerator, cache=self.cache
+        )
+        where = f"gen{leader}"
+        store = labeller.label(
+            self.data.unlabelled,
+            gen.labels,
+            stage=where,
+            teacher=teacher,
+            check=lambda: self.stop.check(self.accelerator, f"{where} labels"),
+        )
+        selected = self._selected(leader, store)
+        if self.accelerator.is_main_process and not gen.selection.exists():
+            rundir.write_json(gen.selection, selected.report())
+        self.accelerator.wait_for_everyone()
+        return selected if selected.accepted else select.none_accepted(self.cfg.select, gen.selection)
+
+    def load(self, number: int) -> tuple[nn.Module, str]:
+        """The network of a finished generation and the sha256 of its weights."""
+        gen = self.run.generation(number)
+        weights = unpack(rundir.read_directory(gen.model)[WEIGHTS], gen.model / WEIGHTS)
+        network = _network(self.cfg, self.cfg.generations[number], len(self.data.classes))
+        try:
+            network.load_state_dict(weights)
+        except RuntimeError as error:
+            raise IntegrityError(f"{gen.model} does not hold this generation's network: {error}") from None
+        network.to(self.accelerator.device).eval()
+        return network, rundir.read_manifest(gen.model)["files"][WEIGHTS]
+
+    def finish(self, leader: int, reports: list[dict]) -> None:
+        """Read the test set, once, for the best generation and the teacher it began with; export; write report.json."""
+        chosen = leader if self.cfg.export.generation == "best" else len(reports) - 1
+        networks = {number: self.load(number)[0] for number in {0, leader, chosen}}
+        tests = {number: self.evaluate(network, self.data.test) for number, network in networks.items()} if self.data.test else {}
+        if not self.accelerator.is_main_process:
+            return
+        for number, report in enumerate(reports):
+            selection = self.run.generation(number).selection
+            report["labels"] = rundir.read_json(selection) if selection.exists() else None
+        report = {
+            "generations": reports,
+            "best": leader,
+            "exported": chosen,
+            "test": tests.get(leader),
+            "teacher_test": tests.get(0),
+            "exported_test": tests.get(chosen),
+            "seed": self.cfg.seed,
+            "recipe": self.cfg.recipe,
+            "data": self.cfg.data.name,
+            "seconds": round(sum(report["seconds"] for report in reports), 1),
+        }
+        export.export(networks[chosen], self.run.export, card=self._card(report), onnx=self.cfg.export.onnx)
+        self._write_page(report, networks, leader)
+        rundir.write_json(self.run.report, report)
+
+    def show(self) -> dict:
+        """Print the run's table and where its results lie; returns report.json."""
+        report = rundir.read_json(self.run.report)
+        if self.accelerator.is_main_process:
+            summary.print_table(report, self.run.page, self.run.export)
+        return report
+
+    def _keep(self, gen: Generation, number: int, network: nn.Module) -> None:
+        if gen.model.exists():
+            shutil.rmtree(gen.model)  # written before a kill, without the report that makes it count
+        files = {WEIGHTS: pack(network.state_dict())}
+        rundir.commit_directory(gen.model, files, model=self._describe(number, network), classes=self.data.classes)
+
+    def _describe(self, number: int, network: nn.Module) -> dict:
+        arch, encoder, decoder_channels = _names(self.cfg, self.cfg.generations[number])
+        described = {"arch": arch, "encoder": encoder, "decoder_channels": decoder_channels}
+        return {**described, "params": parameters(network)}
+
+    def _steps(self, number: int) -> int:
+        steps = self.cfg.generations[number].steps
+        return self.cfg.train.steps if steps is None else steps
+
+    def _sum(self, values: torch.Tensor) -> torch.Tensor:
+        return self.accelerator.reduce(values, "sum") if self.accelerator.num_processes > 1 else values
+
+    def _track(self) -> None:
+        """TensorBoard through accelerate, from the first stage that trains in this process."""
+        if self.metrics.track is None:
+            self.accelerator.init_trackers("tensorboard")
+            self.metrics.track = lambda values, step: self.accelerator.log(dict(values), step=step)
+
+    def _write_page(self, report: dict, networks: dict[int, nn.Module], leader: int) -> None:
+        mean, std = self.pixel_scale
+        rows = [json.loads(line) for line in self.run.metrics.read_text().splitlines()]
+        said = pictures.predictions(
+            networks, self.data.val, mean=mean, std=std, window=self.cfg.labels.window, accelerator=self.accelerator
+        )
+        teachers = {row["teacher"] for row in report["generations"] if row["teacher"] is not None}
+        learnt = [row for number in sorted(teachers) for row in pictures.pseudo_labels(self._selected(number))]
+        page.write(
+            self.run.page, report, classes=self.data.classes, metrics=rows, predictions=said, pseudo_labels=learnt
+        )
+
+    def _selected(self, number: int, store: LabelStore | None = None) -> select.SelectedLabels:
+        store = store or LabelStore(self.run.generation(number).labels)
+        return select.select(store, self.data.unlabelled, self.data.classes, self.cfg.select, generation=number)
+
+    def _card(self, report: dict) -> dict:
+        """What a user of the export has to know. No paths: it travels."""
+        cfg = self.cfg
+        model = report["generations"][report["exported"]]["model"]
+        return {
+            "format": 1,
+            "recipe": cfg.recipe,
+            "data": cfg.data.name,
+            "classes": self.data.classes,
+            "ignore_index": batches.IGNORE,
+            "mean": cfg.data.mean,
+            "std": cfg.data.std,
+            "input": {
+                "size": cfg.data.size or None,
+                "multiple": 32,
+                "window": cfg.labels.window,
+                "rule": "RGB, scaled to 0..1, minus mean, divided by std; brought to `size` where it is set; padded to multiples",
+            },
+            "model": model,
+            "generation": report["exported"],
+            "seed": cfg.seed,
+            "metrics": {"val": report["generations"][report["exported"]]["val"], "test": report["exported_test"]},
+        }
+
+
+def _accelerator(cfg: Config) -> Accelerator:
+    # Launchers set OMP_NUM_THREADS=1 and leave cores idle.
+    torch.set_num_threads(cfg.train.threads or max(len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)), 1))
+    try:
+        return Accelerator(mixed_precision=_precision(cfg.train.precision), log_with="tensorboard", project_dir=cfg.out)
+    except (ValueError, ImportError) as error:
+        raise ConfigError(f"train.precision={cfg.train.precision} is not possible on this machine: {error}") from None
+
+
+def _precision(wanted: str) -> str:
+    """accelerate's name of a precision; `auto` is what was launched with, or bf16 where the machine computes in it."""
+    if wanted != "auto":
+        return {"none": "no"}.get(wanted, wanted)
+    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if launched != "no":
+        return launched
+    native = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
+    return "bf16" if native else "no"
+
+
+def _names(cfg: Config, generation: GenerationConfig) -> tuple[str, str, list[int]]:
+    model = cfg.model
+    channels = model.decoder_channels if generation.decoder_channels is None else generation.decoder_channels
+    return generation.arch or model.arch, generation.encoder or model.encoder, channels
+
+
+def _network(cfg: Config, generation: GenerationConfig, classes: int, *, weights: str | None = None) -> nn.Module:
+    arch, encoder, decoder_channels = _names(cfg, generation)
+    noise = generation.noise
+    return build(
+        arch,
+        encoder,
+        classes=classes,
+        decoder_channels=decoder_channels,
+        weights=weights,
+        dropout=noise.dropout,
+        drop_path=noise.drop_path,
+    )
+
+
+def _augmentation(cfg: Config, generation: GenerationConfig) -> batches.Augmentation:
+    train, noise = cfg.train, generation.noise
+    weak = {"crop": tuple(train.crop), "scale": tuple(train.scale), "flip": train.flip, "jitter": train.jitter}
+    strong = {**weak, "rand_n": noise.rand_n, "rand_m": noise.rand_m}
+    return batches.Augmentation(labelled=weak, pseudo=strong, cutmix=noise.cutmix)
+
+
+def _miou(scores: dict) -> float:
+    """mIoU to compare by; a set in which no pixel counts compares as 0."""
+    return scores["miou"] or 0.0
+
+
+def _check(cfg: Config) -> None:
+    """Settings that no run can have. Raises ConfigError that names them."""
+    train = cfg.train
+    problems = {
+        "generations is empty": not cfg.generations,
+        f"train.schedule={train.schedule!r} is none of {', '.join(SCHEDULES)}": train.schedule not in SCHEDULES,
+        f"train.precision={train.precision!r} is none of {', '.join(PRECISIONS)}": train.precision not in PRECISIONS,
+        f"train.crop={train.crop} must be [height, width] in multiples of 32": len(train.crop) != 2
+        or any(side < 32 or side % 32 for side in train.crop),
+        f"train.scale={train.scale} must be [least, most], both above 0": len(train.scale) != 2
+        or not 0 < train.scale[0] <= train.scale[1],
+        "train.labelled_batch must be at least 1": train.labelled_batch < 1,
+        "train.unlabelled_batch must be at least 1": train.unlabelled_batch < 1,
+        "train.checkpoint_every must be at least 1": train.checkpoint_every < 1,
+        f"select.threshold={cfg.select.threshold!r} is none of {', '.join(THRESHOLDS)}": cfg.select.threshold not in THRESHOLDS,
+        f"select.on_empty={cfg.select.on_empty!r} is none of fail, labelled_only": cfg.select.on_empty
+        not in ("fail", "labelled_only"),
+        f"export.generation={cfg.export.generation!r} is none of best, last": cfg.export.generation not in ("best", "last"),
+        "loss.temperature must be above 0": cfg.loss.temperature <= 0,
+        "every generation needs at least 1 step": any(
+            (train.steps if g.steps is None else g.steps) < 1 for g in cfg.generations
+        ),
+    }
+    for problem, found in problems.items():
+        if found:
+            raise ConfigError(problem)
+    check_weights(cfg.model.weights)
+
+
+def _check_data(data: sources.DataSet) -> None:
+    if not data.labelled:
+        raise DataError("no labelled image to train the teacher on; see data.images and data.masks")
+    if not data.val:
+        raise DataError("no val image to choose by; set data.splits.val or data.splits.val_fraction")

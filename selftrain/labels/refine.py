@@ -1,0 +1,58 @@
+"""From averaged probabilities to a stored label: the work of one image that processes share. No torch here: they start quickly."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from selftrain.labels import crf, store
+
+IGNORE = store.IGNORE
+
+
+@dataclass(frozen=True)
+class Refined:
+    """One image's record and what its shard counts of it."""
+
+    record: bytes
+    confidence: float  # mean over pixels, 0..1
+    histogram: np.ndarray  # (C, 256) pixels by hard label and confidence
+    confusion: np.ndarray | None  # (3, C, C): raw, after TTA, as stored; None without a mask
+
+
+def refine(
+    image: np.ndarray,
+    probs: np.ndarray,
+    *,
+    soft_classes: int,
+    settings: dict | None,
+    mask: np.ndarray | None = None,
+    raw: np.ndarray | None = None,
+) -> Refined:
+    """Label an image (H, W, 3) uint8 whose views average to probs (C, H, W); `settings` are the CRF's, None: off.
+
+    The CRF moves labels to the image's edges, but its marginals are near 0 or 1 wherever neighbours agree and rank
+    pixels worse than the views do; so soft labels and confidence are the mean of both distributions.
+    `mask` (H, W) and the plain view's labels `raw` (H, W) are there only to measure.
+    """
+    refined = probs if settings is None else (probs + crf.refine(image, probs, **settings)) / 2
+    hard = refined.argmax(axis=0).astype(np.uint8)  # (H, W)
+    confidence = np.rint(255 * refined.max(axis=0)).astype(np.uint8)
+    classes = len(probs)
+    histogram = np.bincount(hard.ravel().astype(np.int64) * 256 + confidence.ravel(), minlength=classes * 256)
+    confusion = None
+    if mask is not None and raw is not None:
+        stages = (raw, probs.argmax(axis=0), hard)
+        confusion = np.stack([confusion_of(said, mask, classes) for said in stages])
+    return Refined(
+        store.encode(refined, hard, confidence, soft_classes),
+        float(confidence.mean() / 255),
+        histogram.reshape(classes, 256),
+        confusion,
+    )
+
+
+def confusion_of(said: np.ndarray, mask: np.ndarray, classes: int) -> np.ndarray:
+    """Counts (C, C), rows are truth, of class ids (H, W) against a mask (H, W) with 255 ignored."""
+    known = mask != IGNORE
+    pairs = mask[known].astype(np.int64) * classes + said[known]
+    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)

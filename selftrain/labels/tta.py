@@ -1,0 +1,143 @@
+"""Test-time augmentation: softmax probabilities averaged over the views of ttach.
+
+Closed here are the traps of ttach 0.0.3: its `Scale` interpolates to the nearest pixel, adds the scale 1 unasked, and
+comes back a pixel short (`int(int(h * s) / s)`); turns with both flips give every view twice.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+import ttach
+from torch import Tensor, nn
+
+from selftrain.errors import ConfigError
+
+OVERLAP = 0.25  # of neighbouring windows
+
+
+class Zoom(ttach.Scale):
+    """Exactly the scales asked for, bilinear, sizes rounded.
+
+    The way back is left to `predict`, which knows the size of the images and resizes the maps of one scale together.
+    """
+
+    def __init__(self, scales: Sequence[float]) -> None:
+        super().__init__(list(scales), interpolation="bilinear", align_corners=False)
+        self.params = list(scales)
+
+    def apply_aug_image(self, image: Tensor, scale: float = 1.0, **_: Any) -> Tensor:
+        height, width = (max(1, round(side * scale)) for side in image.shape[2:])
+        return _resize(image, (height, width))
+
+    def apply_deaug_mask(self, mask: Tensor, scale: float = 1.0, **_: Any) -> Tensor:
+        return mask
+
+
+def views(*, hflip: bool, vflip: bool, rotate90: bool, scales: Sequence[float]) -> ttach.Compose:
+    """The product of the scales, the four turns and the flips, no view twice. Raises ConfigError for bad scales."""
+    if not scales or min(scales) <= 0 or len(set(scales)) < len(scales):
+        raise ConfigError(f"tta scales must be positive and all different, not {list(scales)}; [1.0] changes no size")
+    transforms: list[Any] = [Zoom(scales)]
+    if rotate90:
+        transforms.append(ttach.Rotate90([0, 90, 180, 270]))
+    if hflip:
+        transforms.append(ttach.HorizontalFlip())
+    if vflip and not (rotate90 and hflip):  # turns and one flip are all eight symmetries; the other flip repeats each
+        transforms.append(ttach.VerticalFlip())
+    return ttach.Compose(transforms)
+
+
+@torch.inference_mode()
+def predict(
+    model: nn.Module,
+    images: Tensor,
+    *,
+    transforms: ttach.Compose | None = None,
+    multiple: int = 32,
+    window: int = 0,
+    batch: int = 1,
+) -> Tensor:
+    """Class probabilities (N, C, H, W) float32 of images (N, 3, H, W): the mean over the views; None: the plain image.
+
+    `model`, in eval mode, gives logits (N, C, H, W); autocast is the caller's. Each view is padded at the bottom and
+    right to a multiple of `multiple`; one with a side above `window` (0: no limit) is seen in windows of that side,
+    which overlap by a quarter and are blended by a Gaussian. Views of one size, and windows, share a forward pass up
+    to `batch` images.
+    Raises ConfigError for transforms that do not suit a segmentation.
+    """
+    assert not model.training, "batch statistics would let an image change the result of its neighbours"
+    if window % multiple:
+        raise ConfigError(f"window {window} is no multiple of {multiple}; take {-(-window // multiple) * multiple}")
+    transforms = _suited(transforms or ttach.Compose([]))
+    size = (images.shape[2], images.shape[3])
+    sums: dict[tuple[int, int], Tensor] = {}  # by size on return: one resize for each
+    for group in _groups(transforms, images, most=max(1, batch // len(images))):
+        seen = torch.cat([view for _, view in group])
+        found = _probabilities(model, seen, multiple=multiple, window=window, batch=batch).split(len(images))
+        for (transformer, _), probs in zip(group, found, strict=True):
+            probs = transformer.deaugment_mask(probs)
+            key = (probs.shape[2], probs.shape[3])
+            sums[key] = sums[key] + probs if key in sums else probs
+    total = torch.stack([_resize(part, size) for part in sums.values()]).sum(dim=0)  # (N, C, H, W)
+    return total / len(transforms)
+
+
+def _suited(transforms: ttach.Compose) -> ttach.Compose:
+    for transform in transforms.aug_transforms:
+        name = type(transform).__name__
+        if isinstance(transform, ttach.FiveCrops):
+            raise ConfigError("tta: FiveCrops has no way back to a whole map; use a window instead")
+        if isinstance(transform, ttach.Resize) and transform.original_size is None:
+            raise ConfigError("tta: Resize needs original_size to find the way back; use scales instead")
+        if getattr(transform, "interpolation", "bilinear") == "nearest":
+            raise ConfigError(f"tta: {name} takes the nearest pixel; say interpolation='bilinear'")
+    return transforms
+
+
+def _groups(transforms: ttach.Compose, images: Tensor, *, most: int) -> Iterator[list[tuple[Any, Tensor]]]:
+    """Neighbouring views of one size, at most `most` together, each with the transformer that leads back."""
+    group: list[tuple[Any, Tensor]] = []
+    for transformer in transforms:
+        view = transformer.augment_image(images)
+        if group and (len(group) == most or group[0][1].shape != view.shape):
+            yield group
+            group = []
+        group.append((transformer, view))
+    yield group
+
+
+def _probabilities(model: nn.Module, images: Tensor, *, multiple: int, window: int, batch: int) -> Tensor:
+    height, width = images.shape[2:]
+    padded = _pad(images, multiple)
+
+    def forward(part: Tensor) -> Tensor:
+        return model(part).float().softmax(dim=1)  # fp32: a bf16 softmax blurs 0.9 to 1.0, where thresholds live
+
+    sides = padded.shape[2:]
+    if not window or max(sides) <= window:
+        return forward(padded)[:, :, :height, :width]
+    from monai.inferers.utils import sliding_window_inference  # two seconds of import, for large images only
+
+    roi = [min(window, side) for side in sides]
+    probs = sliding_window_inference(padded, roi, batch, forward, overlap=OVERLAP, mode="gaussian")
+    assert isinstance(probs, Tensor)
+    return probs[:, :, :height, :width]
+
+
+def _pad(images: Tensor, multiple: int) -> Tensor:
+    """Bottom and right to a multiple, by reflection; by repeating the edge where the image is too small for that."""
+    height, width = images.shape[2:]
+    down, right = -height % multiple, -width % multiple
+    if down:
+        images = F.pad(images, (0, 0, 0, down), mode="reflect" if down < height else "replicate")
+    if right:
+        images = F.pad(images, (0, right, 0, 0), mode="reflect" if right < width else "replicate")
+    return images
+
+
+def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    if tuple(maps.shape[2:]) == size:
+        return maps
+    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)

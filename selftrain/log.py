@@ -1,0 +1,115 @@
+"""What a run says while it works: metrics.jsonl, trackers, and progress (rich on a terminal, plain lines otherwise)."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from selftrain.rundir import write_bytes
+
+PLAIN_SECONDS = 10.0  # between two plain progress lines
+Tracker = Callable[[Mapping[str, float], int], None]
+
+
+class Metrics:
+    """metrics.jsonl: one row a measurement, only of what the run's seeds decide (no times), so that a resumed run writes the same.
+
+    On every rank but the main one `path` is None, and nothing is written.
+    """
+
+    def __init__(self, path: Path | None):
+        self.path = path
+        self.track: Tracker | None = None
+
+    def write(self, stage: str, step: int, values: Mapping[str, float]) -> None:
+        if self.path is None:
+            return
+        with open(self.path, "a") as file:
+            file.write(json.dumps({"stage": stage, "step": step, **values}) + "\n")
+        if self.track:
+            self.track({f"{stage}/{name}": value for name, value in values.items()}, step)
+
+    def sync(self) -> None:
+        """Bring what is written to the disk; called before a checkpoint that relies on it."""
+        if self.path is not None and self.path.exists():
+            with open(self.path, "rb+") as file:
+                os.fsync(file.fileno())
+
+    def rewind(self, stage: str, step: int) -> None:
+        """Forget rows of a stage after `step`, and a last line that a kill tore: they will be written again."""
+        if self.path is None or not self.path.exists():
+            return
+        lines = self.path.read_text().splitlines(keepends=True)
+        kept = [line for line in lines if _keep(line, stage, step)]
+        if kept != lines:
+            write_bytes(self.path, "".join(kept).encode())
+
+
+def _keep(line: str, stage: str, step: int) -> bool:
+    if not line.endswith("\n"):
+        return False
+    row = json.loads(line)
+    return row["stage"] != stage or row["step"] <= step
+
+
+def say(message: str) -> None:
+    """A line for the person who watches."""
+    print(message, flush=True)
+
+
+class Progress:
+    """Progress of one stage: `show(done, note)` as often as one likes."""
+
+    def __init__(self, stage: str, total: int, *, start: int = 0, per_step: int = 1):
+        self.stage, self.total, self.start, self.per_step = stage, total, start, per_step
+        self.began = self.said = time.monotonic()
+        self.bar = _rich_bar(stage, total, start) if sys.stdout.isatty() else None
+
+    def show(self, done: int, note: str = "") -> None:
+        now = time.monotonic()
+        note = f"{note}  {self.rate(done, now):.1f} images/s"
+        if self.bar:
+            progress, task = self.bar
+            progress.update(task, completed=done, note=note)
+        elif now - self.said >= PLAIN_SECONDS or done == self.total:
+            self.said = now
+            left = (now - self.began) / max(done - self.start, 1) * (self.total - done)
+            say(f"{self.stage}  {done}/{self.total}  {note}  {_clock(left)} left")
+
+    def rate(self, done: int, now: float) -> float:
+        """Images per second since this process took the stage up."""
+        return (done - self.start) * self.per_step / max(now - self.began, 1e-9)
+
+    def close(self) -> None:
+        if self.bar:
+            self.bar[0].stop()
+
+
+@contextmanager
+def progress(stage: str, total: int, *, start: int = 0, per_step: int = 1, show: bool = True) -> Iterator[Callable[..., None]]:
+    """A function `show(done, note)`; silent where `show` is false (other ranks)."""
+    if not show:
+        yield lambda *_: None
+        return
+    bar = Progress(stage, total, start=start, per_step=per_step)
+    try:
+        yield bar.show
+    finally:
+        bar.close()
+
+
+def _rich_bar(stage: str, total: int, start: int):
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
+    bar = Progress(*columns, TimeRemainingColumn())
+    bar.start()
+    return bar, bar.add_task(stage, total=total, completed=start, note="")
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"

@@ -1,0 +1,17 @@
+"""Noise inside of a network. Stochastic depth belongs to the encoder and is set when it is built."""
+
+from torch import nn
+from torch.nn import functional as F
+
+
+def add_dropout(network: nn.Module, p: float) -> None:
+    """Drop whole feature maps before the segmentation head while training (Tompson et al. 2015).
+
+    A hook, so that parameter names do not depend on noise and an evaluated or exported network has none.
+    """
+
+    def drop(module: nn.Module, inputs: tuple) -> tuple:
+        features, *rest = inputs
+        return (F.dropout2d(features, p, training=module.training), *rest)
+
+    network.segmentation_head.register_forward_pre_hook(drop)  # type: ignore[union-attr]

@@ -1,0 +1,151 @@
+"""The report's plots as SVG that takes its colours and its font from the page around it, so that it follows light and dark."""
+
+import io
+import math
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Points = Sequence[tuple[float, float]]
+
+# Drawn in these colours, which nothing else uses; the page's CSS variable takes their place in the SVG.
+INK, MUTED, GRID, PAPER = "#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04"
+COLOURS = [f"#0a0b1{k}" for k in range(6)]  # of generations; further ones begin anew
+VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--line", PAPER: "--paper"} | {c: f"--g{k}" for k, c in enumerate(COLOURS)}
+DASHES = [(), (6, 2), (2, 2), (8, 2, 2, 2), (10, 3), (4, 1, 1, 1)]  # the second sign of a generation, for eyes that see no hue
+
+SIZE = (4.9, 2.7)  # inches of 72 units: as wide as a phone, so that the letters are as large there as on a desk
+LIMIT = 160  # points of a curve; longer ones are averaged down to it
+
+
+def promotion(scores: Mapping[int, float | None], promoted: Mapping[int, bool | None], best: int | None) -> str | None:
+    """val mIoU of each generation, hollow where it was not promoted, and the line of who led. None without any score."""
+    known = {k: score for k, score in scores.items() if _finite(score)}
+    if not known:
+        return None
+    figure, axes = _panel()
+    leaders = [(k, score) for k, score in known.items() if promoted.get(k)]
+    axes.plot(*_columns(leaders), color=MUTED, linewidth=1.2, zorder=1)
+    for k, score in known.items():
+        colour = COLOURS[k % len(COLOURS)]
+        axes.plot(k, score, "o", markersize=8, color=colour, markerfacecolor=colour if promoted.get(k) else PAPER, zorder=2)
+        weight = "bold" if k == best else "normal"
+        axes.annotate(
+            f"{score:.3f}", (k, score), (0, 9), textcoords="offset points", ha="center", color=INK, weight=weight, fontsize=10
+        )
+    axes.margins(x=0.12, y=0.28)
+    axes.set_xticks(list(known), [f"gen {k}" for k in known])
+    return _svg(figure)
+
+
+def curves(lines: Mapping[int, Points], *, smooth: bool = False, zero: bool = False) -> str | None:
+    """One line a generation over its optimizer steps. None without any point.
+
+    `smooth` draws a running mean over the faint measurements, `zero` begins the axis at 0. What is not finite is left out.
+    """
+    known = {k: [p for p in points if _finite(p[0]) and _finite(p[1])] for k, points in lines.items()}
+    if not any(known.values()):
+        return None
+    figure, axes = _panel()
+    for k, points in known.items():
+        if points:
+            _curve(axes, np.array(sorted(points), dtype=float), k, smooth=smooth)
+    axes.margins(x=0.03, y=0.08)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    if zero:
+        axes.set_ylim(bottom=0)
+    return _svg(figure)
+
+
+def stages(lines: Mapping[int, Sequence[float | None]], names: Sequence[str]) -> str | None:
+    """A score of the pseudo-labels after each stage of their making, one line per labelling generation. None without any."""
+    known = {k: [(i, v) for i, v in enumerate(line) if _finite(v)] for k, line in lines.items()}
+    if not any(known.values()):
+        return None
+    figure, axes = _panel()
+    for k, points in known.items():
+        axes.plot(*_columns(points), "o", markersize=5, **_look(k))
+    axes.margins(x=0.08, y=0.15)
+    axes.set_xticks(range(len(names)), names)
+    return _svg(figure)
+
+
+def dashes(generation: int) -> str:
+    """The dash pattern of a generation's line as an SVG attribute, for a legend."""
+    return " ".join(str(length) for length in DASHES[generation % len(DASHES)])
+
+
+def _curve(axes: "Axes", points: np.ndarray, generation: int, *, smooth: bool) -> None:
+    """points (N, 2) of step and value, in order."""
+    points = np.array([chunk.mean(axis=0) for chunk in np.array_split(points, min(len(points), LIMIT))])
+    look = _look(generation)
+    if not smooth:
+        axes.plot(*points.T, **look)
+        axes.plot(*points[-1], "o", markersize=6, color=look["color"])
+        return
+    axes.plot(*points.T, color=look["color"], alpha=0.28, linewidth=0.8)
+    axes.plot(points[:, 0], _running_mean(points[:, 1], max(len(points) // 12, 1)), **look)
+
+
+def _running_mean(values: np.ndarray, width: int) -> np.ndarray:
+    """Mean over `width` neighbours on either side, over fewer at the ends."""
+    window = np.ones(2 * width + 1)
+    counts = np.convolve(np.ones(len(values)), window)[width:-width]
+    return np.convolve(values, window)[width:-width] / counts
+
+
+def _look(generation: int) -> dict:
+    dash = DASHES[generation % len(DASHES)]
+    return {"color": COLOURS[generation % len(COLOURS)], "linewidth": 1.8, "linestyle": (0, tuple(d / 1.8 for d in dash)) if dash else "-"}
+
+
+def _columns(points: Points) -> tuple[list[float], list[float]]:
+    return [x for x, _ in points], [y for _, y in points]
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _panel() -> tuple["Figure", "Axes"]:
+    from matplotlib.figure import Figure  # not pyplot: no global state and no display
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=SIZE, layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02)
+    axes = figure.add_subplot()
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(GRID)
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0, labelsize=10.5, labelcolor=MUTED, pad=5)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    return figure, axes
+
+
+def _svg(figure: "Figure") -> str:
+    """The figure as an <svg> for the inside of a page: text as text, CSS variables for colours, no id that two figures share."""
+    import matplotlib
+
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "selftrain"}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>| xmlns(:\w+)?=\"[^\"]*\"", "", text, flags=re.DOTALL)
+    text = re.sub(r'<g id="[^"]*"', "<g", text)
+    text = re.sub(r"font-family: [^;\"]*;? ?", "", text)
+    text = re.sub(r"\s*\n\s*", " ", text)
+    text = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>f{zlib.crc32(text.encode()):08x}", text)
+    text = re.sub(r'<svg width="[^"]*" height="[^"]*"', '<svg aria-hidden="true" focusable="false"', text)
+    for colour, variable in VARIABLES.items():
+        text = text.replace(colour, f"var({variable})")
+    return text

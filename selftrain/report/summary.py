@@ -1,0 +1,34 @@
+"""The table that ends a run."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+
+def print_table(report: dict, page: Path, export: Path) -> None:
+    """Generations with their models and val mIoU, the test scores, and the paths of report and export."""
+    console = Console(highlight=False)
+    table = Table("generation", "model", "parameters", "steps", "val mIoU", "promoted")
+    for row in report["generations"]:
+        model = row["model"]
+        mark = "yes" if row["promoted"] else "no"
+        table.add_row(
+            f"{row['generation']} {'teacher' if row['teacher'] is None else 'student'}",
+            f"{model['arch']} {model['encoder']}",
+            f"{model['params'] / 1e6:.1f} M",
+            str(row["steps"]),
+            score(row["val"]),
+            mark if row["generation"] != report["best"] else f"{mark}, best",
+        )
+    console.print(table)
+    if report["test"]:
+        best, teacher = score(report["test"]), score(report["teacher_test"])
+        console.print(f"test mIoU: best (generation {report['best']}) {best}, teacher (generation 0) {teacher}")
+    console.print(f"report: {page}", soft_wrap=True)
+    console.print(f"export: {export}", soft_wrap=True)
+
+
+def score(scores: dict | None) -> str:
+    """mIoU with four digits, or a dash where there is none."""
+    return "–" if not scores or scores["miou"] is None else f"{scores['miou']:.4f}"

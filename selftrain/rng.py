@@ -1,0 +1,50 @@
+"""Randomness as a pure function of where we are: (seed, stage, step, ...) names every draw.
+
+There is no generator or sampler state to save: a resumed run asks for the same keys and gets the same numbers.
+"""
+
+import hashlib
+import random
+from functools import lru_cache
+
+import numpy as np
+
+Key = int | str
+
+
+def seed_of(*keys: Key) -> int:
+    """A 63-bit seed from any keys, the same on every machine and Python."""
+    text = "\x1f".join(f"{type(key).__name__}:{key}" for key in keys)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def generator(*keys: Key) -> np.random.Generator:
+    """A NumPy generator that only the keys determine."""
+    return np.random.Generator(np.random.PCG64(seed_of(*keys)))
+
+
+def rekey(*keys: Key) -> None:
+    """Seed the global generators of Python, NumPy and torch from the keys (dropout and stochastic depth draw from them)."""
+    import torch
+
+    seed = seed_of(*keys)
+    random.seed(seed)
+    np.random.seed(seed & 0xFFFFFFFF)
+    torch.manual_seed(seed)
+
+
+def batch_ids(count: int, batch: int, step: int, *keys: Key) -> list[int]:
+    """Ids of the `batch` samples of a step out of `count`: epochs of permutations laid end to end, cut into batches.
+
+    A pure function of its arguments. A batch larger than the data set repeats samples.
+    """
+    ids = []
+    for position in range(step * batch, (step + 1) * batch):
+        epoch, place = divmod(position, count)
+        ids.append(int(_permutation(count, epoch, keys)[place]))
+    return ids
+
+
+@lru_cache(maxsize=8)
+def _permutation(count: int, epoch: int, keys: tuple[Key, ...]) -> np.ndarray:
+    return generator(*keys, "order", epoch).permutation(count)

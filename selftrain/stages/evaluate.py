@@ -1,0 +1,98 @@
+"""Measure a network against masks."""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import nn
+from torchmetrics.functional.classification import multiclass_confusion_matrix
+
+from selftrain.data.batches import IGNORE, Cache, Readable
+from selftrain.labels import tta
+from selftrain.stages.steps import normalised
+
+BINS = 15  # of the calibration error, as in Guo et al. 2017
+
+
+class Scores:
+    """Counts over a set of images, from which every figure is computed."""
+
+    def __init__(self, classes: int, device: torch.device):
+        self.confusion = torch.zeros(classes, classes, dtype=torch.float64, device=device)  # rows are truth
+        self.bins = torch.zeros(3, BINS, dtype=torch.float64, device=device)  # pixels, sum of confidence, correct
+
+    def add(self, probs: torch.Tensor, target: torch.Tensor) -> None:
+        """probs (N, C, H, W), target (N, H, W) with 255 ignored."""
+        confidence, label = probs.max(dim=1)  # (N, H, W)
+        self.confusion += multiclass_confusion_matrix(label, target, len(self.confusion), ignore_index=IGNORE)
+        known = target != IGNORE
+        confidence, correct = confidence[known], (label == target)[known]
+        where = (confidence * BINS).long().clamp_max(BINS - 1)
+        for row, values in enumerate((torch.ones_like(confidence), confidence, correct)):
+            self.bins[row] += torch.bincount(where, weights=values.double(), minlength=BINS)
+
+    def reduce(self, accelerator: Accelerator) -> None:
+        self.confusion, self.bins = (accelerator.reduce(counts, "sum") for counts in (self.confusion, self.bins))
+
+    def report(self, classes: Sequence[str]) -> dict:
+        """{"miou", "per_class": {name: IoU or None where the class is absent}, "pixel_accuracy", "ece"}"""
+        confusion = self.confusion.cpu().numpy()
+        return {**iou_report(confusion, classes), "ece": expected_calibration_error(self.bins.cpu().numpy())}
+
+
+def iou_report(confusion: np.ndarray, classes: Sequence[str]) -> dict:
+    """Scores from counts (C, C), rows are truth. A class without a pixel in the truth is None and not part of the mean."""
+    hit, truth, said = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    per_class = {
+        name: float(hit[c] / (truth[c] + said[c] - hit[c])) if truth[c] else None for c, name in enumerate(classes)
+    }
+    known = [iou for iou in per_class.values() if iou is not None]
+    return {
+        "miou": float(np.mean(known)) if known else None,
+        "per_class": per_class,
+        "pixel_accuracy": float(hit.sum() / truth.sum()) if truth.sum() else None,
+    }
+
+
+def expected_calibration_error(bins: np.ndarray) -> float:
+    """ECE (Guo et al. 2017, eq. 3) from (pixels, sum of confidence, correct) per bin, shape (3, BINS)."""
+    pixels, confidence, correct = bins
+    return float(np.abs(confidence - correct).sum() / max(pixels.sum(), 1))
+
+
+def evaluate(
+    network: nn.Module,
+    samples: Sequence[Readable],
+    classes: Sequence[str],
+    *,
+    mean: torch.Tensor,
+    std: torch.Tensor,
+    batch: int,
+    window: int,
+    cache: Cache,
+    accelerator: Accelerator,
+) -> dict:
+    """Scores of `network` over `samples` at their own size, one plain view each; ranks share the work."""
+    network.eval()
+    scores = Scores(len(classes), accelerator.device)
+    mine = range(accelerator.process_index, len(samples), accelerator.num_processes)
+    for images, masks in _batches(samples, mine, batch, cache):
+        pixels = torch.from_numpy(images).to(accelerator.device)
+        with accelerator.autocast():
+            probs = tta.predict(network, normalised(pixels, mean, std), window=window)
+        scores.add(probs, torch.from_numpy(masks).to(accelerator.device).long())
+    scores.reduce(accelerator)
+    return scores.report(classes)
+
+
+def _batches(
+    samples: Sequence[Readable], ids: Sequence[int], batch: int, cache: Cache
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Images (n, H, W, 3) and masks (n, H, W) of up to `batch` neighbours of one size."""
+    for start in range(0, len(ids), batch):
+        pairs = [(cache.image(samples[i]), cache.mask(samples[i])) for i in ids[start : start + batch]]
+        for _, same in groupby(pairs, key=lambda pair: pair[0].shape):
+            images, masks = zip(*same, strict=True)
+            yield np.stack(images), np.stack(masks)

@@ -1,0 +1,61 @@
+"""The pictures of a report: what the generations say of val images, and what became of some pseudo-labels."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from selftrain.data.batches import IGNORE, Readable
+from selftrain.labels import tta
+from selftrain.report.page import Row
+from selftrain.stages.select import SelectedLabels
+from selftrain.stages.steps import normalised
+
+ROWS = 4
+
+
+def predictions(
+    networks: Mapping[int, nn.Module],
+    samples: Sequence[Readable],
+    *,
+    mean: torch.Tensor,
+    std: torch.Tensor,
+    window: int,
+    accelerator: Accelerator,
+) -> list[Row]:
+    """Rows of image, truth and the labels of each network for samples spread over the set."""
+    rows = []
+    for i in _spread(len(samples)):
+        image, truth = samples[i].read_image(), samples[i].read_mask()
+        pixels = normalised(torch.from_numpy(image[None]).to(accelerator.device), mean, std)
+        cells = [("image", image)] + ([("truth", truth)] if truth is not None else [])
+        for number, network in networks.items():
+            with accelerator.autocast():
+                probs = tta.predict(network, pixels, window=window)
+            cells.append((f"generation {number}", probs[0].argmax(dim=0).to(torch.uint8).cpu().numpy()))
+        rows.append(Row(samples[i].id, cells))
+    return rows
+
+
+def pseudo_labels(labels: SelectedLabels) -> list[Row]:
+    """Rows of image, stored label, what is learnt from it, and the truth where there is a mask."""
+    rows = []
+    for place in _spread(len(labels.samples)):
+        sample = labels.samples[place]
+        image, truth = sample.read_image(), sample.read_mask()
+        index = np.arange(image.shape[0] * image.shape[1]).reshape(image.shape[:2])
+        label = labels.store.read(int(labels.chosen[place]))
+        hard, _, _ = labels.target(place, index)
+        sureness = np.repeat(label.confidence[..., None], 3, axis=-1)  # (H, W, 3) grey
+        cells = [("image", image), ("pseudo-label", label.hard), ("confidence", sureness), ("accepted", hard)]
+        if truth is not None:
+            cells.append(("truth", np.where(truth == IGNORE, np.uint8(IGNORE), truth)))
+        rows.append(Row(f"{sample.id}, labelled by generation {labels.generation}", cells))
+    return rows
+
+
+def _spread(count: int) -> list[int]:
+    """Up to ROWS places spread evenly over `count`."""
+    return sorted({int(place) for place in np.linspace(0, count - 1, min(ROWS, count))})

@@ -1,0 +1,204 @@
+"""The one training loop: teachers, students and baselines differ in their batches, their network and their step function."""
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import torch
+from accelerate import Accelerator
+from timm.optim import create_optimizer_v2
+from timm.utils import ModelEmaV3
+from torch import nn
+
+from selftrain import checkpoint
+from selftrain.checkpoint import Checkpoint
+from selftrain.config import TrainConfig
+from selftrain.data.batches import Batch
+from selftrain.errors import ConfigError, LearningError, StoppedError
+from selftrain.log import Metrics, progress
+from selftrain.models.build import to_layout
+from selftrain.rng import Key, rekey
+from selftrain.stages.steps import Step
+
+LOG_EVERY = 10  # steps between rows of metrics.jsonl
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
+    "poly": lambda done: (1 - done) ** 0.9,  # DeepLab's power
+}
+
+
+class Stop:
+    """Set by SIGTERM, SIGINT or SIGUSR1: save at the next step and exit 75. A second SIGINT ends at once."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def listen(self) -> "Stop":
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+            signal.signal(number, self._received)
+        return self
+
+    def _received(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self.signal is not None:
+            raise KeyboardInterrupt
+        self.signal = number
+
+    def agreed(self, accelerator: Accelerator) -> bool:
+        """Whether any rank was told to stop; all ranks get the same answer."""
+        if accelerator.num_processes == 1:
+            return self.signal is not None
+        told = torch.tensor(float(self.signal is not None), device=accelerator.device)
+        return bool(accelerator.reduce(told, "sum") > 0)
+
+    def check(self, accelerator: Accelerator, where: str) -> None:
+        """Raises StoppedError where a rank was told to stop; whatever `where` had to save is saved."""
+        if self.agreed(accelerator):
+            raise StoppedError(f"stopped by a signal at {where}; everything is saved, the same command resumes")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """`network` carries the averaged (EMA) weights. `exact`: the bits do not depend on interruptions of this run."""
+
+    network: nn.Module
+    seconds: float
+    exact: bool
+
+
+def train(
+    network: nn.Module,
+    batches: Callable[[int], Iterator[Batch]],
+    step: Step,
+    *,
+    cfg: TrainConfig,
+    steps: int,
+    stage: str,
+    keys: tuple[Key, ...],
+    directory: Path,
+    accelerator: Accelerator,
+    metrics: Metrics,
+    evaluate: Callable[[nn.Module], dict[str, float]],
+    stop: Stop,
+) -> Trained:
+    """Train `network` for `steps` optimizer steps, from the newest checkpoint under `directory` if there is one.
+
+    `batches(first)` yields this rank's part of the global batches from step `first` on. `evaluate` is asked of the
+    averaged weights every `cfg.eval_every` steps. Raises LearningError for a loss that is not finite, StoppedError
+    after saving for a signal.
+    """
+    learner = Learner(network, cfg, accelerator)
+    began = time.monotonic()
+    first = learner.resume(checkpoint.newest(directory))
+    earlier = learner.seconds
+    metrics.rewind(stage, first)
+    per_step = (cfg.labelled_batch + cfg.unlabelled_batch) if steps else 0
+    source = batches(first) if first < steps else iter(())
+    with progress(stage, steps, start=first, per_step=per_step, show=accelerator.is_main_process) as show:
+        for t, batch in enumerate(source, start=first):
+            rekey(*keys, t, accelerator.process_index)
+            values = learner.step(t, lr_at(t, steps, cfg), step, batch.to(accelerator.device))
+            done = t + 1
+            if done % LOG_EVERY == 0 or done == steps:
+                metrics.write(stage, done, values())
+            if cfg.eval_every and done % cfg.eval_every == 0 and done < steps:
+                metrics.write(stage, done, evaluate(learner.ema.module))
+            show(done, f"loss {learner.loss:.3f}" if done % LOG_EVERY == 0 or done == steps else "")
+            stopped = stop.agreed(accelerator)
+            if done % cfg.checkpoint_every == 0 or done == steps or stopped:
+                learner.seconds = earlier + time.monotonic() - began
+                _save(learner, done, directory, accelerator, metrics)
+            if stopped:
+                raise StoppedError(f"stopped by a signal at {stage} step {done}; saved, the same command resumes")
+    accelerator.free_memory()
+    return Trained(learner.ema.module, learner.seconds, learner.exact)
+
+
+def lr_at(step: int, steps: int, cfg: TrainConfig) -> float:
+    """Learning rate of optimizer step `step` (from 0): linear warm-up, then the schedule down to 0."""
+    if step < cfg.warmup:
+        return cfg.lr * (step + 1) / cfg.warmup
+    done = (step - cfg.warmup) / max(steps - cfg.warmup, 1)
+    return cfg.lr * SCHEDULES[cfg.schedule](min(done, 1.0))
+
+
+class Learner:
+    """Network, averaged network and optimizer of one stage: what a checkpoint holds."""
+
+    def __init__(self, network: nn.Module, cfg: TrainConfig, accelerator: Accelerator):
+        self.network = to_layout(network).to(accelerator.device)
+        self.ema = ModelEmaV3(self.network, decay=cfg.ema, use_warmup=True)
+        self.optimizer = _optimizer(self.network, cfg)
+        self.model, self.prepared = accelerator.prepare(self.network, self.optimizer)
+        self.accelerator, self.clip = accelerator, cfg.clip
+        self.loss, self.seconds, self.exact = math.nan, 0.0, True
+
+    def step(self, t: int, lr: float, step: Step, batch: Batch) -> Callable[[], dict[str, float]]:
+        """One optimizer step; returns a function that gives what may be logged of it."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.model.train()
+        result = step(self.model, batch)
+        if not torch.isfinite(result.loss):
+            raise LearningError(f"the loss of step {t} is {result.loss.item()}; lower train.lr or train.precision=none")
+        self.accelerator.backward(result.loss)
+        if self.clip:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), self.clip)
+        self.prepared.step()
+        self.prepared.zero_grad()
+        self.ema.update(self.network, step=t)
+
+        def values() -> dict[str, float]:
+            logs = {"loss": result.loss, **result.logs}
+            ranks = self.accelerator.reduce(torch.stack([value.detach().float() for value in logs.values()]), "mean")
+            named = dict(zip(logs, ranks.tolist(), strict=True))
+            self.loss = named["loss"]
+            return {**named, "lr": lr}
+
+        return values
+
+    def checkpoint(self, step: int) -> Checkpoint:
+        tensors = {
+            "model": self.network.state_dict(),
+            "ema": self.ema.module.state_dict(),
+            "optimizer": checkpoint.optimizer_tensors(self.optimizer),
+        }
+        scaler = self.accelerator.scaler
+        state = {
+            "step": step,
+            "ranks": self.accelerator.num_processes,
+            "exact": self.exact,
+            "seconds": round(self.seconds, 3),
+            "scaler": scaler.state_dict() if scaler else None,
+        }
+        return Checkpoint(tensors, state)
+
+    def resume(self, saved: Checkpoint | None) -> int:
+        """Take up a checkpoint; returns the steps that it has behind it."""
+        if saved is None:
+            return 0
+        self.network.load_state_dict(saved.tensors["model"])
+        self.ema.module.load_state_dict(saved.tensors["ema"])
+        checkpoint.load_optimizer(self.optimizer, saved.tensors["optimizer"])
+        if self.accelerator.scaler and saved.state["scaler"]:
+            self.accelerator.scaler.load_state_dict(saved.state["scaler"])
+        self.exact = saved.state["exact"] and saved.state["ranks"] == self.accelerator.num_processes
+        self.seconds = saved.state["seconds"]
+        return saved.state["step"]
+
+
+def _optimizer(network: nn.Module, cfg: TrainConfig) -> torch.optim.Optimizer:
+    try:
+        return create_optimizer_v2(network, opt=cfg.optimizer, lr=cfg.lr, weight_decay=cfg.weight_decay)
+    except (AssertionError, ValueError, KeyError) as error:
+        raise ConfigError(f"train.optimizer={cfg.optimizer!r}: timm knows no such optimizer ({error})") from None
+
+
+def _save(learner: Learner, step: int, directory: Path, accelerator: Accelerator, metrics: Metrics) -> None:
+    if accelerator.is_main_process:
+        metrics.sync()
+        checkpoint.write(directory, learner.checkpoint(step))
+    accelerator.wait_for_everyone()

@@ -1,0 +1,305 @@
+import io
+import os
+import struct
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from selftrain.data import images
+from selftrain.data.images import Fault, MaskCode, read_image, read_mask, resize_image, resize_mask
+from selftrain.errors import DataError
+
+THREE = MaskCode((0, 1, 2), (255,))
+RGB = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3) * 10  # (2, 3, 3)
+IDS = np.array([[0, 1, 2], [2, 255, 0]], np.uint8)
+
+
+def fault_of(read, *args, **kwargs) -> Fault:
+    with pytest.raises(DataError) as caught:
+        read(*args, **kwargs)
+    fault = caught.value.args[0]
+    assert isinstance(fault, Fault) and fault.remedy
+    assert str(caught.value).count("\n") == 0
+    return fault
+
+
+def png_chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+# --- images
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "tiff", "webp", "PNG"])
+def test_lossless_formats_come_back_as_they_were(tmp_path: Path, suffix: str):
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(RGB).save(path, lossless=True)
+    assert np.array_equal(read_image(path), RGB)
+
+
+def test_jpeg_is_read_as_rgb(tmp_path: Path):
+    red = np.full((16, 16, 3), (250, 10, 20), np.uint8)
+    Image.fromarray(red).save(tmp_path / "a.jpg", quality=95)
+    assert np.abs(read_image(tmp_path / "a.jpg").astype(int) - red).max() < 6
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["png", "tif", "jpg"])
+def test_exif_orientation_is_applied_to_images_and_masks(tmp_path: Path, suffix: str, orientation: int):
+    stored = np.zeros((16, 32), np.uint8)
+    stored[:8, :16] = 2  # the corner that the first row and column of the file hold
+    stored[8:, :16] = 1
+    upright = {
+        1: stored, 2: stored[:, ::-1], 3: stored[::-1, ::-1], 4: stored[::-1],
+        5: stored.T, 6: stored.T[:, ::-1], 7: stored.T[::-1, ::-1], 8: stored.T[::-1],
+    }[orientation]  # fmt: skip
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image, mask = tmp_path / f"image.{suffix}", tmp_path / "mask.png"
+    Image.fromarray(stored * 100).save(image, exif=exif, quality=100)
+    Image.fromarray(stored).save(mask, exif=exif)
+    grey = read_image(image)[..., 0]
+    assert grey.shape == upright.shape
+    assert np.abs(grey.astype(int) - upright * 100).max() < 4
+    assert np.array_equal(read_mask(mask, THREE, image=image), upright)
+
+
+def test_16_bit_grey_keeps_its_high_byte(tmp_path: Path):
+    deep = np.array([[0, 255, 256], [40_000, 65_279, 65_535]], np.uint16)
+    for name in ("a.png", "a.tif"):
+        Image.fromarray(deep).save(tmp_path / name)
+        assert np.array_equal(read_image(tmp_path / name), np.repeat((deep >> 8)[..., None], 3, axis=2))
+
+
+def test_16_bit_rgb_keeps_its_high_byte(tmp_path: Path):
+    deep = np.array([[[0x0102, 0xFFFE, 0x80FF]]], np.uint16)
+    header = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
+    body = zlib.compress(b"\0" + deep.astype(">u2").tobytes())
+    (tmp_path / "a.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", body) + png_chunk(b"IEND", b"")
+    )
+    assert read_image(tmp_path / "a.png").tolist() == [[[0x01, 0xFF, 0x80]]]
+
+
+def test_transparency_is_dropped_and_colours_are_kept(tmp_path: Path):
+    clear = np.dstack([RGB, np.full((2, 3), 7, np.uint8)])
+    Image.fromarray(clear).save(tmp_path / "a.png")
+    assert np.array_equal(read_image(tmp_path / "a.png"), RGB)
+    Image.fromarray(clear[..., [0, 3]]).save(tmp_path / "grey.png")
+    assert np.array_equal(read_image(tmp_path / "grey.png"), np.repeat(RGB[..., :1], 3, axis=2))
+
+
+def test_palette_one_bit_and_grey_become_rgb(tmp_path: Path):
+    palette = Image.fromarray(np.array([[0, 1]], np.uint8), mode=None).convert("P")
+    palette.putdata([0, 1])
+    palette.putpalette([9, 8, 7, 200, 100, 50])
+    palette.save(tmp_path / "p.png", transparency=bytes([0, 255]))
+    assert read_image(tmp_path / "p.png").tolist() == [[[9, 8, 7], [200, 100, 50]]]
+    Image.fromarray(np.array([[True, False]])).save(tmp_path / "1.png")
+    assert read_image(tmp_path / "1.png").tolist() == [[[255] * 3, [0] * 3]]
+    Image.fromarray(np.array([[3, 4]], np.uint8)).save(tmp_path / "l.png")
+    assert read_image(tmp_path / "l.png").tolist() == [[[3] * 3, [4] * 3]]
+
+
+def test_cmyk_becomes_rgb(tmp_path: Path):
+    inks = np.zeros((8, 8, 4), np.uint8)
+    inks[..., 1:3] = 255  # magenta + yellow: red
+    for name in ("a.tif", "a.jpg"):
+        Image.fromarray(inks, mode="CMYK").save(tmp_path / name)
+        assert np.abs(read_image(tmp_path / name).astype(int) - (255, 0, 0)).max() < 8
+
+
+def test_one_pixel_is_an_image(tmp_path: Path):
+    Image.fromarray(RGB[:1, :1]).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png").shape == (1, 1, 3)
+
+
+def test_32_bit_pixels_are_refused(tmp_path: Path):
+    Image.fromarray(np.ones((2, 2), np.float32)).save(tmp_path / "a.tif")
+    assert "32-bit" in fault_of(read_image, tmp_path / "a.tif").what
+
+
+def test_files_of_several_frames_are_refused_but_for_phone_jpegs(tmp_path: Path):
+    first, second = Image.fromarray(RGB), Image.fromarray(255 - RGB)
+    for name in ("a.tif", "a.png", "a.webp"):
+        first.save(tmp_path / name, save_all=True, append_images=[second])
+        assert "2 frames" in fault_of(read_image, tmp_path / name).what
+    first.save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[second], quality=100)
+    assert np.abs(read_image(tmp_path / "a.jpg").astype(int) - RGB).max() < 60  # of the first, not of its negative
+
+
+def test_empty_html_and_missing_files_are_named(tmp_path: Path):
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "page.jpg").write_text("<!doctype html><p>404")
+    for name, what in (("empty.png", "is empty"), ("page.jpg", "is no PNG"), ("none.png", "No such file")):
+        fault = fault_of(read_image, tmp_path / name)
+        assert what in fault.what and fault.file == str(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "options"),
+    [("png", {}), ("jpg", {}), ("jpg", {"progressive": True}), ("bmp", {}), ("tif", {}), ("webp", {"lossless": True}),
+     ("tif", {"compression": "tiff_lzw"})],
+)  # fmt: skip
+def test_a_truncated_file_is_refused_or_whole(tmp_path: Path, suffix: str, options: dict):
+    picture = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    whole, cut = tmp_path / f"a.{suffix}", tmp_path / f"cut.{suffix}"
+    Image.fromarray(picture).save(whole, **options)
+    raw, expected = whole.read_bytes(), read_image(whole)
+    refused = 0
+    for length in range(0, len(raw), 7):
+        cut.write_bytes(raw[:length])
+        try:
+            assert np.array_equal(read_image(cut), expected), length
+        except DataError as error:
+            refused += 1
+            assert str(cut) in str(error)
+    assert refused > len(raw) / 7 * 0.9
+
+
+def test_a_decompression_bomb_is_refused_by_its_header(tmp_path: Path):
+    path = tmp_path / "bomb.png"
+    Image.new("1", (12_000, 12_000)).save(path)
+    assert path.stat().st_size < 50_000
+    start = time.monotonic()
+    assert "too large" in fault_of(read_image, path).what
+    assert time.monotonic() - start < 0.5
+    header = struct.pack(">IIBBBBB", 1 << 30, 1 << 30, 8, 2, 0, 0, 0)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", b""))
+    assert "too large" in fault_of(read_image, path).what
+
+
+def test_fifos_devices_and_folders_are_not_opened(tmp_path: Path):
+    os.mkfifo(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to("/dev/zero")
+    (tmp_path / "c.png").mkdir()
+    for name in "abc":
+        assert "no regular file" in fault_of(read_image, tmp_path / f"{name}.png").what
+
+
+def test_random_bytes_behind_a_good_header_raise_only_data_errors(tmp_path: Path):
+    rng = np.random.default_rng(1)
+    picture = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    for suffix in ("png", "jpg", "bmp", "tif", "webp"):
+        stream = io.BytesIO()
+        Image.fromarray(picture).save(stream, format={"jpg": "JPEG", "tif": "TIFF"}.get(suffix, suffix.upper()))
+        for _ in range(60):
+            raw = bytearray(stream.getvalue())
+            for place in rng.integers(0, len(raw), 8):
+                raw[place] = rng.integers(0, 256)
+            (tmp_path / f"a.{suffix}").write_bytes(raw)
+            try:
+                assert read_image(tmp_path / f"a.{suffix}").dtype == np.uint8
+            except DataError as error:
+                assert str(error).isprintable()
+
+
+# --- masks
+
+
+def save(path: Path, pixels: np.ndarray, **options) -> Path:
+    Image.fromarray(pixels).save(path, **options)
+    return path
+
+
+def test_grey_masks_are_read_by_value(tmp_path: Path):
+    for suffix in ("png", "bmp", "tif"):
+        assert np.array_equal(read_mask(save(tmp_path / f"a.{suffix}", IDS), THREE), IDS)
+
+
+def test_values_are_mapped_to_classes_in_order(tmp_path: Path):
+    path = save(tmp_path / "a.png", np.array([[0, 255, 11]], np.uint8))
+    assert read_mask(path, MaskCode((0, 255), (11,))).tolist() == [[0, 1, 255]]
+    assert read_mask(path, MaskCode((255, 11, 0))).tolist() == [[2, 0, 1]]
+
+
+def test_palette_indices_are_kept(tmp_path: Path):
+    picture = Image.fromarray(IDS).convert("P")
+    picture.putdata(IDS.ravel())
+    picture.putpalette([200, 200, 200] * 256)  # all of one colour: only indices can tell
+    for options in ({}, {"transparency": 0}):
+        picture.save(tmp_path / "a.png", **options)
+        assert np.array_equal(read_mask(tmp_path / "a.png", THREE), IDS)
+    few = Image.fromarray(np.array([[0, 1, 2]], np.uint8)).convert("P")
+    few.putdata([0, 1, 2])
+    few.putpalette([5, 5, 5] * 3)
+    few.save(tmp_path / "few.png", bits=2)
+    assert read_mask(tmp_path / "few.png", THREE).tolist() == [[0, 1, 2]]
+
+
+def test_16_bit_ids_and_one_bit_masks(tmp_path: Path):
+    code = MaskCode((0, 1000, 65_535))
+    for name in ("a.png", "a.tif"):
+        path = save(tmp_path / name, np.array([[1000, 0, 65_535]], np.uint16))
+        assert read_mask(path, code).tolist() == [[1, 0, 2]]
+    assert read_mask(save(tmp_path / "b.png", np.array([[True, False]])), THREE).tolist() == [[1, 0]]
+
+
+def test_colour_masks_are_read_by_colour(tmp_path: Path):
+    code = MaskCode((), (), ((0, 0, 0), (128, 0, 0)), ((255, 255, 255),))
+    pixels = np.array([[[128, 0, 0], [0, 0, 0], [255, 255, 255]]], np.uint8)
+    assert read_mask(save(tmp_path / "a.png", pixels), code).tolist() == [[1, 0, 255]]
+    assert read_mask(save(tmp_path / "b.png", np.dstack([pixels, pixels[..., :1]])), code).tolist() == [[1, 0, 255]]
+    Image.fromarray(pixels).quantize(3).save(tmp_path / "p.png")
+    assert read_mask(tmp_path / "p.png", code).tolist() == [[1, 0, 255]]
+
+
+def test_grey_stored_as_rgb_is_read_by_value(tmp_path: Path):
+    assert np.array_equal(read_mask(save(tmp_path / "a.png", np.repeat(IDS[..., None], 3, axis=2)), THREE), IDS)
+
+
+def test_every_unknown_value_is_listed_with_its_count(tmp_path: Path):
+    fault = fault_of(read_mask, save(tmp_path / "a.png", np.array([[7, 9, 9, 0]], np.uint8)), THREE)
+    assert "9 (2 pixels), 7 (1 pixel)" in fault.what
+    assert "data.values" in fault.remedy and "data.ignore" in fault.remedy
+    fault = fault_of(read_mask, save(tmp_path / "b.png", np.arange(200, dtype=np.uint8)[None]), THREE)
+    assert "and 185 more" in fault.what
+
+
+def test_unknown_colours_are_listed(tmp_path: Path):
+    path = save(tmp_path / "a.png", np.array([[[1, 2, 3], [0, 0, 0]]], np.uint8))
+    assert "[1, 2, 3] (1 pixel)" in fault_of(read_mask, path, MaskCode((), (), ((0, 0, 0),))).what
+    fault = fault_of(read_mask, path, THREE)
+    assert "colour mask" in fault.what and "data.colours" in fault.remedy and "[1, 2, 3]" in fault.what
+
+
+def test_a_jpeg_is_no_mask_whatever_its_name(tmp_path: Path):
+    Image.fromarray(IDS).save(tmp_path / "a.png", format="JPEG")
+    assert "JPEG" in fault_of(read_mask, tmp_path / "a.png", THREE).what
+
+
+def test_a_mask_of_another_size_is_refused(tmp_path: Path):
+    image = save(tmp_path / "image.png", RGB)
+    fault = fault_of(read_mask, save(tmp_path / "mask.png", IDS.T.copy()), THREE, image=image)
+    assert "3x2" in fault.what and "2x3" in fault.what
+
+
+def test_float_masks_are_refused(tmp_path: Path):
+    assert "no kind of mask" in fault_of(read_mask, save(tmp_path / "a.tif", np.zeros((1, 1), np.float32)), THREE).what
+
+
+# --- sizes
+
+
+def test_shrinking_averages_areas_and_growing_is_bilinear():
+    image = np.repeat(np.array([[0, 100], [100, 200]], np.uint8)[..., None], 3, axis=2)
+    assert resize_image(image, (1, 1)).tolist() == [[[100] * 3]]
+    assert resize_image(image, (2, 4))[0, :, 0].tolist() == [0, 25, 75, 100]
+    assert resize_image(image, (2, 2)) is image
+
+
+def test_masks_are_resized_to_the_nearest_pixel():
+    mask = np.array([[0, 1, 2, 255]], np.uint8)
+    assert resize_mask(mask, (2, 8)).tolist() == [[0, 0, 1, 1, 2, 2, 255, 255]] * 2
+    assert resize_mask(np.array([[0, 1, 2]], np.uint8), (1, 1)).tolist() == [[1]]  # the middle one, not a corner
+
+
+def test_the_limit_of_pixels_counts_the_whole_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(images, "MAX_PIXELS", 6)
+    assert read_image(save(tmp_path / "a.png", RGB)).shape == (2, 3, 3)
+    monkeypatch.setattr(images, "MAX_PIXELS", 5)
+    assert "limit is 5" in fault_of(read_image, tmp_path / "a.png").what

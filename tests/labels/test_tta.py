@@ -1,0 +1,150 @@
+import pytest
+import torch
+import ttach
+from torch import Tensor, nn
+
+from selftrain.errors import ConfigError
+from selftrain.labels.tta import predict, views
+
+torch.set_num_threads(1)
+
+
+class Pointwise(nn.Module):
+    """Looks at one pixel at a time, and so turns and flips with its input; keeps the sizes it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.head = nn.Conv2d(3, 4, 1)
+        self.seen: list[tuple[int, ...]] = []
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.seen.append(tuple(images.shape))
+        return self.head(images)
+
+
+class Blind(nn.Module):
+    """Logits that depend on the place only: class 0 grows to the right. A view that is led back wrongly shows."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        ramp = torch.linspace(-1, 1, images.shape[3]).expand(len(images), 1, *images.shape[2:])
+        return torch.cat([ramp, -ramp], dim=1)
+
+
+@pytest.fixture
+def model() -> Pointwise:
+    return Pointwise()
+
+
+def noise(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1))
+
+
+def smooth(height: int, width: int) -> Tensor:
+    y, x = torch.meshgrid(torch.linspace(0, 1, height), torch.linspace(0, 1, width), indexing="ij")
+    return torch.stack([x, y, (x + y) / 2])[None]
+
+
+@pytest.mark.parametrize("size", [(32, 64), (37, 50), (90, 33), (5, 7), (1, 1)])
+def test_flips_and_turns_of_an_equivariant_model_change_nothing(model: Pointwise, size: tuple[int, int]) -> None:
+    images = noise(2, 3, *size)
+    plain = predict(model, images)
+    everything = views(hflip=True, vflip=True, rotate90=True, scales=[1.0])
+    assert plain.shape == (2, 4, *size) and plain.dtype == torch.float32
+    torch.testing.assert_close(plain, model(images).softmax(1))
+    torch.testing.assert_close(predict(model, images, transforms=everything), plain)
+
+
+def test_a_flip_is_undone_before_the_average() -> None:
+    images = noise(1, 3, 32, 64)
+    plain = predict(Blind().eval(), images)
+    flipped = predict(Blind().eval(), images, transforms=views(hflip=True, vflip=False, rotate90=False, scales=[1.0]))
+    torch.testing.assert_close(flipped, (plain + plain.flip(3)) / 2)
+
+
+def test_every_pass_sees_a_multiple_of_32(model: Pointwise) -> None:
+    transforms = views(hflip=True, vflip=False, rotate90=True, scales=[0.5, 1.0, 1.3])
+    predict(model, noise(1, 3, 37, 50), transforms=transforms)
+    assert all(height % 32 == width % 32 == 0 for _, _, height, width in model.seen)
+
+
+def test_scales_are_those_asked_for_and_lead_back_to_the_size(model: Pointwise) -> None:
+    images = smooth(90, 121)
+    probs = predict(model, images, transforms=views(hflip=False, vflip=False, rotate90=False, scales=[0.7]))
+    assert model.seen == [(1, 3, 64, 96)]
+    assert probs.shape == (1, 4, 90, 121)
+    torch.testing.assert_close(probs, model(images).softmax(1), atol=0.01, rtol=0)  # no shift by a pixel
+
+
+def test_scaled_views_are_one_interpolation_away(model: Pointwise) -> None:
+    images = noise(1, 3, 20, 30)
+    probs = predict(model, images, transforms=views(hflip=True, vflip=False, rotate90=False, scales=[1.0, 1.5]))
+    larger = nn.functional.interpolate(images, size=(30, 45), mode="bilinear")
+    back = nn.functional.interpolate(model(larger).softmax(1), size=(20, 30), mode="bilinear")
+    torch.testing.assert_close(probs, (model(images).softmax(1) + back) / 2)
+
+
+@pytest.mark.parametrize(("vflip", "rotate90", "expected"), [(False, False, 2), (True, False, 4), (True, True, 8)])
+def test_no_view_is_taken_twice(vflip: bool, rotate90: bool, expected: int) -> None:
+    transforms = views(hflip=True, vflip=vflip, rotate90=rotate90, scales=[1.0])
+    seen = {tuple(view.augment_image(noise(1, 1, 3, 4)).flatten().tolist()) for view in transforms}
+    assert len(transforms) == len(seen) == expected
+
+
+def test_views_of_one_size_share_a_pass_up_to_the_batch(model: Pointwise) -> None:
+    images = noise(2, 3, 32, 64)
+    transforms = views(hflip=True, vflip=True, rotate90=False, scales=[1.0])
+    together = predict(model, images, transforms=transforms, batch=8)
+    assert [shape[0] for shape in model.seen] == [8]
+    model.seen.clear()
+    torch.testing.assert_close(predict(model, images, transforms=transforms, batch=5), together)
+    assert [shape[0] for shape in model.seen] == [4, 4]
+
+
+def test_a_result_does_not_depend_on_its_neighbours() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 1)).eval()
+    images, transforms = noise(3, 3, 40, 70), views(hflip=True, vflip=False, rotate90=True, scales=[0.8, 1.0])
+    together = predict(model, images, transforms=transforms, batch=12)
+    for i in range(3):
+        torch.testing.assert_close(predict(model, images[i : i + 1], transforms=transforms), together[i : i + 1])
+
+
+def test_large_images_are_seen_in_windows(model: Pointwise) -> None:
+    images = noise(2, 3, 70, 200)
+    windowed = predict(model, images, window=64, batch=4)
+    assert {shape[2:] for shape in model.seen} == {(64, 64)} and max(shape[0] for shape in model.seen) <= 4
+    torch.testing.assert_close(windowed, model(images).softmax(1))
+    torch.testing.assert_close(windowed.sum(1), torch.ones(2, 70, 200))
+
+
+def test_a_small_side_narrows_the_window(model: Pointwise) -> None:
+    predict(model, noise(1, 3, 20, 200), window=64)
+    assert {shape[2:] for shape in model.seen} == {(32, 64)}
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [ttach.FiveCrops(8, 8), ttach.Scale([2]), ttach.Resize([(9, 9)]), ttach.Resize([(9, 9)], original_size=(8, 8))],
+)
+def test_unsuitable_transforms_are_refused(model: Pointwise, transform: object) -> None:
+    with pytest.raises(ConfigError, match="tta: "):
+        predict(model, noise(1, 3, 8, 8), transforms=ttach.Compose([transform]))
+
+
+def test_a_transform_of_ttach_itself_is_led_back_to_the_size(model: Pointwise) -> None:
+    images = smooth(37, 50)
+    probs = predict(model, images, transforms=ttach.Compose([ttach.Scale([0.7], interpolation="bilinear")]))
+    torch.testing.assert_close(probs, model(images).softmax(1), atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("scales", [[], [0.0], [-1.0, 1.0], [1.0, 1.0]])
+def test_bad_scales_are_refused(scales: list[float]) -> None:
+    with pytest.raises(ConfigError, match="scales"):
+        views(hflip=True, vflip=False, rotate90=False, scales=scales)
+
+
+def test_a_window_that_the_network_cannot_take_is_refused(model: Pointwise) -> None:
+    with pytest.raises(ConfigError, match="take 128"):
+        predict(model, noise(1, 3, 8, 8), window=100)
