@@ -73,9 +73,7 @@ def unpack(content: bytes, where: Path) -> Tensors:
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:
     """The optimizer's state as {"<parameter index>.<name>": tensor}."""
     state = optimizer.state_dict()["state"]
-    return {
-        f"{index}.{name}": value for index, entry in state.items() for name, value in entry.items() if torch.is_tensor(value)
-    }
+    return {f"{index}.{name}": value for index, entry in state.items() for name, value in entry.items() if torch.is_tensor(value)}
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:

@@ -132,11 +132,11 @@ class CRFConfig:
 
     enabled: bool = True
     iterations: int = 5
-    gaussian_sxy: float = 3.0
-    gaussian_compat: float = 3.0
-    bilateral_sxy: float = 30.0
-    bilateral_srgb: float = 10.0
-    bilateral_compat: float = 5.0
+    gaussian_sxy: float = 1.0
+    gaussian_compat: float = 1.0
+    bilateral_sxy: float = 20.0
+    bilateral_srgb: float = 8.0
+    bilateral_compat: float = 2.0  # gentle: strong ones erase thin and rare classes (docs/lab-notes.md)
     workers: int = 0  # processes; 0: one per core
 
 

@@ -20,9 +20,9 @@ from selftrain.labels.store import LabelStore
 from selftrain.labels.thresholds import THRESHOLDS
 from selftrain.log import Metrics, say
 from selftrain.models.build import build, check_weights, parameters
+from selftrain.report import page, summary
 from selftrain.rng import rekey
 from selftrain.rundir import Generation, RunDir
-from selftrain.report import page, summary
 from selftrain.stages import evaluate, export, pictures, pseudo_label, select, train
 from selftrain.stages.steps import SelfTraining
 from selftrain.stages.train import SCHEDULES
@@ -166,7 +166,12 @@ class Method:
         gen = self.run.generation(leader)
         network, teacher = self.load(leader)
         labeller = pseudo_label.Labeller(
-            network, len(self.data.classes), self.cfg.labels, *self.pixel_scale, accelerator=self.accelerator, cache=self.cache
+            network,
+            len(self.data.classes),
+            self.cfg.labels,
+            *self.pixel_scale,
+            accelerator=self.accelerator,
+            cache=self.cache,
         )
         where = f"gen{leader}"
         store = labeller.label(
@@ -259,9 +264,7 @@ class Method:
         )
         teachers = {row["teacher"] for row in report["generations"] if row["teacher"] is not None}
         learnt = [row for number in sorted(teachers) for row in pictures.pseudo_labels(self._selected(number))]
-        page.write(
-            self.run.page, report, classes=self.data.classes, metrics=rows, predictions=said, pseudo_labels=learnt
-        )
+        page.write(self.run.page, report, classes=self.data.classes, metrics=rows, predictions=said, pseudo_labels=learnt)
 
     def _selected(self, number: int, store: LabelStore | None = None) -> select.SelectedLabels:
         store = store or LabelStore(self.run.generation(number).labels)
@@ -363,9 +366,7 @@ def _check(cfg: Config) -> None:
         not in ("fail", "labelled_only"),
         f"export.generation={cfg.export.generation!r} is none of best, last": cfg.export.generation not in ("best", "last"),
         "loss.temperature must be above 0": cfg.loss.temperature <= 0,
-        "every generation needs at least 1 step": any(
-            (train.steps if g.steps is None else g.steps) < 1 for g in cfg.generations
-        ),
+        "every generation needs at least 1 step": any((train.steps if g.steps is None else g.steps) < 1 for g in cfg.generations),
     }
     for problem, found in problems.items():
         if found:

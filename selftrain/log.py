@@ -15,7 +15,7 @@ Tracker = Callable[[Mapping[str, float], int], None]
 
 
 class Metrics:
-    """metrics.jsonl: one row a measurement, only of what the run's seeds decide (no times), so that a resumed run writes the same.
+    """metrics.jsonl: one row a measurement, only of what the seeds decide (no times): a resumed run writes the same.
 
     On every rank but the main one `path` is None, and nothing is written.
     """

@@ -36,7 +36,10 @@ class PseudoLabels(Protocol):
     samples: Sequence[Readable]
 
     def target(self, i: int, index: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of sample `i` at flat indices (h, w), -1 outside: hard (h, w) uint8, 255 rejected; soft (h, w, C) float32; weight (h, w) float32."""
+        """Of sample `i` at flat indices (h, w), -1 outside.
+
+        hard (h, w) uint8, 255 rejected; soft (h, w, C) float32; weight (h, w) float32.
+        """
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,10 @@ class StepDataset(Dataset):
         self.labelled, self.pseudo = labelled, pseudo
         self.labelled_batch, self.pseudo_batch = labelled_batch, pseudo_batch
         self.augmentation, self.cache, self.keys = augmentation, cache, keys
-        self.unmixed: tuple[int, dict[int, Example]] = (-1, {})  # of one step: each is needed for itself and for a partner
+        self.unmixed: tuple[int, dict[int, Example]] = (
+            -1,
+            {},
+        )  # of one step: each is needed for itself and for a partner
 
     def __getitem__(self, place: tuple[int, int]) -> Example:
         step, slot = place

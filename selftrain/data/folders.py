@@ -49,10 +49,10 @@ class Layout:
 
 def find(cfg: DataConfig) -> Layout:
     """Lists the files. Raises where the settings name nothing; faults of single files are noted."""
-    tree = Tree(_root(cfg))
+    tree = Tree(root_of(cfg))
     named = _without_shared_ids(_named(cfg, tree), tree)
     matcher = _Matcher(cfg, tree)
-    named = {split: matcher.match(found, split) for split, found in named.items()}
+    named = {split: matcher.match(found) for split, found in named.items()}
     orphans = matcher.orphans(named)
     bare = [found for found in named["train"] if found.mask is None]
     if bare and len(bare) == len(named["train"]):
@@ -65,7 +65,8 @@ def find(cfg: DataConfig) -> Layout:
         faults=tree.faults,
     )
     if bare and (cfg.unlabelled or orphans):
-        tree.faults += [matcher.missing(found) for found in bare]
+        for item in bare:
+            tree.note(matcher.missing(item))
     else:
         layout.unlabelled = layout.unlabelled + bare
     if not layout.train:
@@ -81,7 +82,8 @@ def refuse(faults: list[Fault]) -> None:
         raise DataError(f"{faults[0]}{more}")
 
 
-def _root(cfg: DataConfig) -> Path:
+def root_of(cfg: DataConfig) -> Path:
+    """data.root as a real path. Raises ConfigError where it is not given, DataError where it is no folder."""
     if not cfg.root:
         raise ConfigError(f"data={cfg.name} needs the folder that its files are in: data.root=/path")
     root = Path(cfg.root).expanduser()
@@ -202,7 +204,7 @@ class _Matcher:
                 self.tree.note(Fault(self.tree.relative(pair[1]), what, "remove or rename one of them"))
         return by_name
 
-    def match(self, found: list[Found], split: str) -> list[Found]:
+    def match(self, found: list[Found]) -> list[Found]:
         """The images with their masks; those with a JPEG for a mask are left out and noted."""
         matched = [replace(item, mask=item.mask or self.by_name.get(self._key(item.path) or "")) for item in found]
         sound = []
@@ -216,7 +218,7 @@ class _Matcher:
     def _key(self, path: Path) -> str | None:
         """The name that the image's mask has below data.masks."""
         for place, base in enumerate(self.bases):
-            if base in path.parents:
+            if str(path).startswith(f"{base}/"):
                 name = self.tree.name(path, below=base)
                 # images/1.jpg and unlabelled/1.jpg may both exist; masks/1.png is then that of images/1.jpg
                 return None if place > 0 and name in self.claimed else name
@@ -241,7 +243,9 @@ class _Matcher:
 
 def _masked(found: list[Found], matcher: _Matcher) -> list[Found]:
     """Those with a mask; the others are noted."""
-    matcher.tree.faults += [matcher.missing(item) for item in found if item.mask is None]
+    for item in found:
+        if item.mask is None:
+            matcher.tree.note(matcher.missing(item))
     return [item for item in found if item.mask is not None]
 
 

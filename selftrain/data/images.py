@@ -8,8 +8,9 @@ An image is (H, W, 3) uint8 RGB:
 * palette, 1-bit, grey and CMYK pixels become RGB by PIL's conversion; colour profiles are not applied;
 * of a phone's multi-picture JPEG (MPO) the first picture counts; other files of several frames are refused.
 
-A mask is (H, W) uint8 class ids with 255 for ignored. It is read by value (grey, 1-bit as 0 and 1, palette index,
-16-bit) or, where `MaskCode.colours` is given, by RGB colour. A JPEG is no mask: its compression invents values.
+A mask is (H, W) uint8 class ids with 255 for ignored. It is read by value (grey of 1 to 16 bits as the numbers that
+the file holds, palette index) or, where `MaskCode.colours` is given, by RGB colour. A JPEG is no mask: its compression
+invents values.
 
 Only regular files are opened, and a picture beyond MAX_PIXELS is refused by its header, before it is decoded.
 """
@@ -36,6 +37,7 @@ MASK_SUFFIXES = {".png", ".bmp", ".tif", ".tiff"}
 Result = TypeVar("Result")
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # JPEG includes MPO
 MAX_PIXELS = 89_478_485  # PIL's own limit: 256 MiB of RGB. 12000 x 12000 zeros fit in a file of 17 kB
+MULTIPLIED = {"L;2": 85, "L;4": 17}  # PIL brings 2- and 4-bit grey to 0..255: right for images, wrong for ids
 SHOWN = 12  # unknown mask values that a message lists
 
 # What PIL warns of is refused here, with the file's name.
@@ -131,13 +133,15 @@ def open_regular(path: Path) -> BufferedReader:
 
 
 def _decode(path: Path) -> Image.Image:
-    """The whole picture, upright, with its `format`."""
+    """The whole picture, upright; its `info` tells by how much PIL multiplied the grey values."""
 
     def whole(picture: Image.Image) -> Image.Image:
+        tiles = getattr(picture, "tile", [])
+        raw_mode = tiles[0].args if tiles else ""
         picture.load()
-        upright = ImageOps.exif_transpose(picture)
-        upright.format = picture.format
-        return upright
+        ImageOps.exif_transpose(picture, in_place=True)
+        picture.info["multiplied"] = MULTIPLIED.get(str(raw_mode[0] if isinstance(raw_mode, tuple) else raw_mode), 1)
+        return picture
 
     return _with_picture(path, whole)
 
@@ -199,7 +203,7 @@ def _too_large(path: Path, size: str) -> Fault:
 
 def _convert(path: Path, picture: Image.Image) -> Image.Image:
     try:
-        return picture.convert("RGB")
+        return picture if picture.mode == "RGB" else picture.convert("RGB")
     except ValueError as error:
         raise DataError(Fault(str(path), f"has pixels of mode {picture.mode}", "save it as RGB or grey")) from error
 
@@ -225,7 +229,7 @@ def _values(path: Path, picture: Image.Image) -> np.ndarray:
     """Grey values or palette indices (H, W), uint8 or uint16."""
     pixels = np.asarray(picture)
     if picture.mode in ("1", "L", "P"):
-        return pixels.astype(np.uint8)
+        return pixels.astype(np.uint8) // np.uint8(picture.info["multiplied"])
     if picture.mode in ("LA", "PA"):
         return pixels[..., 0]
     if picture.mode.startswith("I;16"):

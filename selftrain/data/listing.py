@@ -21,10 +21,13 @@ class Tree:
     root: Path
     faults: list[Fault] = field(default_factory=list)
     left_out: set[Path] = field(default_factory=set)  # files with other suffixes than a walk asked for
+    _noted: set[Fault] = field(default_factory=set)
+    _walked: dict[tuple[Path, frozenset[Path]], list[Path]] = field(default_factory=dict)
 
     def note(self, fault: Fault) -> None:
         """Adds a fault, once."""
-        if fault not in self.faults:
+        if fault not in self._noted:
+            self._noted.add(fault)
             self.faults.append(fault)
 
     def folder(self, relative: str, setting: str) -> Path:
@@ -46,7 +49,10 @@ class Tree:
 
     def walk(self, folder: Path, suffixes: Collection[str], *, without: Collection[Path] = ()) -> list[Path]:
         """Files below a folder that have one of the suffixes, ordered by name; hidden ones are left out."""
-        found = sorted(self._walk(folder, without, set()), key=lambda path: (self.name(path), path.name))
+        key = folder, frozenset(without)
+        if key not in self._walked:
+            self._walked[key] = sorted(self._walk(folder, without, set()), key=lambda path: (self.name(path), path.name))
+        found = self._walked[key]
         self.left_out.update(path for path in found if path.suffix.lower() not in suffixes)
         return [path for path in found if path.suffix.lower() in suffixes]
 
@@ -60,7 +66,9 @@ class Tree:
             path = folder / entry.name
             if entry.name.startswith(".") or not self._sound(path, is_link=entry.is_symlink()):
                 continue
-            found += self._walk(path, without, seen) if path.is_dir() else [path]
+            # of links, only pathlib's is_dir bears those that lead to themselves
+            is_folder = path.is_dir() if entry.is_symlink() else entry.is_dir()
+            found += self._walk(path, without, seen) if is_folder else [path]
         return found
 
     def _holds(self, path: Path) -> bool:
@@ -119,7 +127,7 @@ class Tree:
 
 def _below(path: Path, folder: Path) -> str:
     """Posix path from a folder that holds it; pathlib's relative_to takes seconds on large data sets."""
-    text, prefix = os.fspath(path), os.path.join(folder, "")
+    text, prefix = str(path), str(folder).rstrip("/") + "/"
     assert text.startswith(prefix), (path, folder)
     return text[len(prefix) :]
 

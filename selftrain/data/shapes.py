@@ -22,10 +22,10 @@ COMMON = {"disc": 0.3, "ring": 0.2, "square": 0.25, "triangle": 0.25}
 STAR_SHARE = 0.35
 # The texture a class prefers; it wears it with probability FIDELITY, else any.
 TEXTURE_OF = {"disc": "dots", "ring": "plain", "square": "checks", "triangle": "stripes", "star": "waves"}
-FIDELITY = 0.9
+FIDELITY = 0.95
 # Colour families in degrees of hue; each object strays from its family's by HUE_SPREAD, each scene by SCENE_SPREAD.
 HUE_OF = {"disc": 20, "ring": 20, "square": 200, "triangle": 200, "star": 290}
-HUE_SPREAD, SCENE_SPREAD = 40, 25
+HUE_SPREAD = 15
 
 
 def draw(seed: int, split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
@@ -40,11 +40,11 @@ def draw(seed: int, split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
     mask = np.zeros((SIZE, SIZE), np.uint8)
     for _ in range(rng.integers(1, 5)):
         _place(image, _blob(rng), rng.uniform(5, 14), _any_texture(rng), rng.uniform(0, 360), rng)
-    cast = rng.normal(0, SCENE_SPREAD)
+    hues = rng.uniform(0, 360, len(CLASSES))
     for name in _names(rng):
-        radius = rng.uniform(11, 18) if name == "star" else 11 * 2.8 ** rng.random()
+        radius = rng.uniform(11, 18) if name == "star" else 13 * 2.7 ** rng.random()
         texture = TEXTURE_OF[name] if rng.random() < FIDELITY else _any_texture(rng)
-        hue = HUE_OF[name] + cast + rng.normal(0, HUE_SPREAD)
+        hue = hues[CLASSES.index(name)] + rng.normal(0, HUE_SPREAD)
         covered, box = _place(image, OUTLINES[name](rng), radius, texture, hue, rng)
         mask[box][covered] = CLASSES.index(name)
     return _photograph(image, rng), mask
@@ -135,7 +135,7 @@ def _any_texture(rng: Rng) -> str:
 
 def _weave(x: np.ndarray, y: np.ndarray, texture: str, rng: Rng, colours: np.ndarray) -> np.ndarray:
     """Two colours (2, 3) mixed by a texture of random pitch and direction; x (W,), y (H, 1) -> (3, H, W)."""
-    angle, pitch = rng.uniform(0, np.pi), rng.uniform(5, 9)
+    angle, pitch = rng.uniform(0, np.pi), rng.uniform(6, 11)
     c, s = np.float32(np.cos(angle) * 2 * np.pi / pitch), np.float32(np.sin(angle) * 2 * np.pi / pitch)
     field = TEXTURES[texture](c * x + s * y, c * y - s * x)
     first, second = colours[..., None, None]
@@ -172,7 +172,7 @@ def _place(
 
     x = np.arange(low[0], high[0], dtype=np.float32) - np.float32(centre[0])
     y = np.arange(low[1], high[1], dtype=np.float32)[:, None] - np.float32(centre[1])
-    colours = _colour(rng, hue) * np.float32([[1], [rng.uniform(0.3, 0.6)]])
+    colours = _colour(rng, hue) * np.float32([[1], [rng.uniform(0.25, 0.5)]])
     light = 1 - np.float32(0.18 / radius) * (x + y)
     part += alpha * (_weave(x, y, texture, rng, colours) * light - part)
     return alpha >= 0.5, box

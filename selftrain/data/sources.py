@@ -1,4 +1,4 @@
-"""Data sets as lists of samples: what is labelled, unlabelled, val and test (docs/data.md has the layouts)."""
+"""Data sets as lists of samples: who is labelled, unlabelled, val and test. Layouts of files: data/folders.py."""
 
 import hashlib
 from collections.abc import Callable, Collection, Sequence
@@ -19,6 +19,9 @@ from selftrain.errors import ConfigError, DataError
 SPLITS = ("labelled", "unlabelled", "val", "test")
 MAX_CLASSES = 254
 HASHERS = 4  # threads
+# Settings that say nothing of drawn data
+OF_FILES = ("root", "images", "masks", "unlabelled", "values", "colours", "ignore", "ignore_colours")
+OF_FILE_SPLITS = ("train", "val", "test", "val_fraction", "test_fraction", "group")
 
 
 @dataclass(frozen=True)
@@ -80,16 +83,23 @@ def load(cfg: DataConfig, *, strict: bool = True) -> DataSet:
     """List the files and decide the splits. Masks are read only where splits.choose is "stratified".
 
     Raises ConfigError for settings, DataError for files. With strict=False, files with faults of their own (a missing
-    mask, a name that two files share, a link that leaves the root) are left out and listed in `faults`.
+    mask, a name that two files share, a link that leaves the root) are left out and listed in `faults`, for verify.
     """
     if cfg.source not in SOURCES:
         raise ConfigError(f"data.source={cfg.source!r} is none of {', '.join(SOURCES)}")
     if cfg.size and (len(cfg.size) != 2 or min(cfg.size) < 1):
         raise ConfigError(f"data.size={cfg.size} must be [height, width] in pixels, or [] for images as they are")
-    data = SOURCES[cfg.source](cfg)
     if strict:
+        data = SOURCES[cfg.source](cfg)
         folders.refuse(data.faults)
-    return data
+        return data
+    try:
+        return SOURCES[cfg.source](cfg)
+    except DataError:
+        if cfg.splits.choose != "stratified":
+            raise
+        # Masks that stratifying cannot read are for verify to list, all of them.
+        return SOURCES[cfg.source](replace(cfg, splits=replace(cfg.splits, choose="spread")))
 
 
 def without(data: DataSet, ids: Collection[str]) -> DataSet:
@@ -129,8 +139,7 @@ def _sha256(path: Path) -> str:
 
 def _drawn(cfg: DataConfig) -> DataSet:
     """The embedded data set (data/shapes.py)."""
-    if cfg.root:
-        raise ConfigError(f"data.root={cfg.root!r}, but data.source=shapes reads no files; use data=folder")
+    _refuse_file_settings(cfg)
     if cfg.classes and cfg.classes != list(shapes.CLASSES):
         raise ConfigError(f"data.classes={cfg.classes}, but data.source=shapes draws {', '.join(shapes.CLASSES)}")
     if set(cfg.shapes) != set(SPLITS) or min(cfg.shapes.values()) < 0:
@@ -149,13 +158,25 @@ def _drawn(cfg: DataConfig) -> DataSet:
     return DataSet(list(shapes.CLASSES), labelled, spared + samples("unlabelled"), samples("val"), samples("test"))
 
 
+def _refuse_file_settings(cfg: DataConfig) -> None:
+    """Raises ConfigError for a setting that drawn data would ignore."""
+    default = DataConfig()
+    for name in OF_FILES:
+        if getattr(cfg, name) != getattr(default, name):
+            value = getattr(cfg, name)
+            raise ConfigError(f"data.{name}={value} is about files, but data.source=shapes draws its images: use data=folder")
+    for name in OF_FILE_SPLITS:
+        if getattr(cfg.splits, name) != getattr(default.splits, name):
+            raise ConfigError(f"data.splits.{name} divides files, but data.source=shapes: set the counts in data.shapes")
+    if cfg.splits.seed < 0:
+        raise ConfigError(f"data.splits.seed={cfg.splits.seed} must be at least 0")
+
+
 def _size(cfg: DataConfig) -> tuple[int, int] | None:
     return (cfg.size[0], cfg.size[1]) if cfg.size else None
 
 
-def _spend_labels(
-    cfg: DataConfig, train: list[Sample], names: Sequence[str], classes: int
-) -> tuple[list[Sample], list[Sample]]:
+def _spend_labels(cfg: DataConfig, train: list[Sample], names: Sequence[str], classes: int) -> tuple[list[Sample], list[Sample]]:
     """The training samples whose masks are used, and the others."""
     splits = cfg.splits
     count = budget(splits.labels, splits.label_fraction, len(train))
@@ -185,6 +206,7 @@ def class_shares(sample: Sample, classes: int) -> np.ndarray:
 
 def _files(cfg: DataConfig) -> DataSet:
     """Image and mask files under data.root (data/folders.py)."""
+    folders.root_of(cfg)  # what is forgotten most comes first
     code = _mask_code(cfg)
     layout = folders.find(cfg)
 

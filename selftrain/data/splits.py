@@ -8,6 +8,7 @@ import numpy as np
 from selftrain.errors import ConfigError, DataError
 from selftrain.rng import generator
 
+GOLDEN = (5**0.5 - 1) / 2
 CANDIDATES = 256  # images that one step of `stratified` weighs against each other
 
 
@@ -81,17 +82,17 @@ def spread(count: int, groups: Sequence[str], *, seed: int) -> list[int]:
         members.setdefault(name, []).append(index)
     if count < len(members):
         laid_out = [index for name in sorted(members) for index in members[name]]
-        return sorted(laid_out[place] for place in _even(count, len(laid_out), generator(seed, "spread")))
+        return sorted(laid_out[place] for place in _even(count, len(laid_out), seed=seed))
     quota = _quotas(count, [len(part) for part in members.values()])
     chosen = []
     for (name, part), share in zip(members.items(), quota, strict=True):
-        chosen += [part[place] for place in _even(share, len(part), generator(seed, "spread", name))]
+        chosen += [part[place] for place in _even(share, len(part), seed=seed, key=name)]
     return sorted(chosen)
 
 
-def _even(count: int, total: int, rng: np.random.Generator) -> list[int]:
-    """`count` different places in range(total), equally far apart, with a random offset."""
-    offset = rng.random()
+def _even(count: int, total: int, *, seed: int, key: str = "") -> list[int]:
+    """`count` different places in range(total), equally far apart; offsets of near seeds are far from each other."""
+    offset = (generator("spread", key).random() + seed * GOLDEN) % 1
     return [int((i + offset) * total / count) for i in range(count)]
 
 

@@ -1,4 +1,4 @@
-"""From averaged probabilities to a stored label: the work of one image that processes share. No torch here: they start quickly."""
+"""From averaged probabilities to a stored label: what worker processes do. No torch here, so that they start quickly."""
 
 from dataclasses import dataclass
 
@@ -30,11 +30,10 @@ def refine(
 ) -> Refined:
     """Label an image (H, W, 3) uint8 whose views average to probs (C, H, W); `settings` are the CRF's, None: off.
 
-    The CRF moves labels to the image's edges, but its marginals are near 0 or 1 wherever neighbours agree and rank
-    pixels worse than the views do; so soft labels and confidence are the mean of both distributions.
+    What is stored are the CRF's marginals; as confidence they rank pixels as well as the views do (docs/lab-notes.md).
     `mask` (H, W) and the plain view's labels `raw` (H, W) are there only to measure.
     """
-    refined = probs if settings is None else (probs + crf.refine(image, probs, **settings)) / 2
+    refined = probs if settings is None else crf.refine(image, probs, **settings)
     hard = refined.argmax(axis=0).astype(np.uint8)  # (H, W)
     confidence = np.rint(255 * refined.max(axis=0)).astype(np.uint8)
     classes = len(probs)

@@ -14,8 +14,8 @@ import os
 import struct
 import zlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -179,30 +179,23 @@ def shard_path(directory: Path, number: int) -> Path:
     return directory / f"shard-{number:05d}.safetensors"
 
 
-@dataclass(frozen=True)
-class Origin:
-    """What makes labels comparable, the same for all shards of a store."""
-
-    classes: int
-    soft_classes: int  # kept per pixel
-    teacher: str  # sha256 of its weights
-
-
 def write_shard(
     directory: Path,
     number: int,
     records: Sequence[bytes],
     *,
     ids: Sequence[str],
-    origin: Origin,
+    soft_classes: int,
+    teacher: str,
     confidence: NDArray[np.float32],
     histogram: Counts,
     confusion: Counts | None = None,
 ) -> Path:
     """Write the records of the images `ids`, whole or not at all; equal arguments give equal bytes.
 
-    confidence (n,): mean per image, 0 to 1. histogram (C, 256): pixels by hard label and confidence.
-    confusion (stages, C, C), where masks exist: rows are truth, the stages are STAGES.
+    soft_classes: those kept per pixel. teacher: sha256 of its weights. confidence (n,): mean per image, 0 to 1.
+    histogram (C, 256): pixels by hard label and confidence. confusion (stages, C, C), where masks exist: rows are
+    truth, the stages are STAGES.
     """
     tensors: dict[str, NDArray[Any]] = {
         "payload": np.frombuffer(b"".join(records), np.uint8),
@@ -212,34 +205,37 @@ def write_shard(
     }
     if confusion is not None:
         tensors["confusion"] = np.ascontiguousarray(confusion, np.int64)
-    assert len(records) == len(ids) == len(confidence) and histogram.shape == (origin.classes, 256)
+    assert len(records) == len(ids) == len(confidence) and histogram.shape[1:] == (256,)
     path = shard_path(directory, number)
-    facts = _facts(ids, origin) | {"sha256": _content(tensors)}
-    write_bytes(path, save(tensors, {FACTS: json.dumps(facts)}))
+    facts = _facts(ids, classes=len(histogram), soft_classes=soft_classes, teacher=teacher)
+    write_bytes(path, save(tensors, {FACTS: json.dumps(facts | {"sha256": _content(tensors)})}))
     return path
 
 
-def shard_is_sound(path: Path, *, ids: Sequence[str], origin: Origin) -> bool:
-    """Whether this file is, undamaged, what `write_shard` makes of these images for this origin."""
+def shard_is_sound(path: Path, *, ids: Sequence[str], classes: int, soft_classes: int, teacher: str) -> bool:
+    """Whether this file is, undamaged, what `write_shard` makes of these images with this teacher."""
     try:
         with safe_open(path, framework="np") as file:
             facts = json.loads((file.metadata() or {}).get(FACTS, "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (OSError, SafetensorError, ValueError):
         return False
-    return facts == _facts(ids, origin) | {"sha256": _content(tensors)}
+    wanted = _facts(ids, classes=classes, soft_classes=soft_classes, teacher=teacher)
+    return facts == wanted | {"sha256": _content(tensors)}
 
 
-def finish(directory: Path, *, ids: Sequence[str], origin: Origin, shard: int) -> None:
+def finish(directory: Path, *, ids: Sequence[str], classes: int, soft_classes: int, teacher: str, shard: int) -> None:
     """Write `index.json` over the shards of all images `ids`, `shard` images in each but the last.
 
     Raises IntegrityError, naming one, where shards are missing or not sound.
     """
     parts = {shard_path(directory, i // shard): ids[i : i + shard] for i in range(0, len(ids), shard)}
-    bad = [path for path, part in parts.items() if not shard_is_sound(path, ids=part, origin=origin)]
+    sound = partial(shard_is_sound, classes=classes, soft_classes=soft_classes, teacher=teacher)
+    bad = [path for path, part in parts.items() if not sound(path, ids=part)]
     if bad:
         raise IntegrityError(f"{len(bad)} of {len(parts)} label shards are missing or damaged, e.g. {bad[0]}; {AGAIN}")
-    write_json(directory / INDEX, _facts(ids, origin) | {"shard": shard, "shards": [_sha256(path) for path in parts]})
+    facts = _facts(ids, classes=classes, soft_classes=soft_classes, teacher=teacher)
+    write_json(directory / INDEX, facts | {"shard": shard, "shards": [_sha256(path) for path in parts]})
 
 
 @dataclass(frozen=True)
@@ -349,8 +345,15 @@ class LabelStore:
         return file, offsets
 
 
-def _facts(ids: Sequence[str], origin: Origin) -> dict[str, Any]:
-    return {"version": VERSION, **asdict(origin), "count": len(ids), "ids_sha256": ids_digest(ids)}
+def _facts(ids: Sequence[str], *, classes: int, soft_classes: int, teacher: str) -> dict[str, Any]:
+    return {
+        "version": VERSION,
+        "classes": classes,
+        "soft_classes": soft_classes,
+        "teacher": teacher,
+        "count": len(ids),
+        "ids_sha256": ids_digest(ids),
+    }
 
 
 def _content(tensors: dict[str, NDArray[Any]]) -> str:

@@ -77,11 +77,11 @@ def predict(
         seen = torch.cat([view for _, view in group])
         found = _probabilities(model, seen, multiple=multiple, window=window, batch=batch).split(len(images))
         for (transformer, _), probs in zip(group, found, strict=True):
-            probs = transformer.deaugment_mask(probs)
+            probs = transformer.deaugment_mask(probs)  # (N, C, h, w)
             key = (probs.shape[2], probs.shape[3])
-            sums[key] = sums[key] + probs if key in sums else probs
-    total = torch.stack([_resize(part, size) for part in sums.values()]).sum(dim=0)  # (N, C, H, W)
-    return total / len(transforms)
+            sums[key] = sums[key].add_(probs) if key in sums else probs
+    mean: Tensor = sum(_resize(part, size) for part in sums.values()) / len(transforms)
+    return mean
 
 
 def _suited(transforms: ttach.Compose) -> ttach.Compose:

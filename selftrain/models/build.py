@@ -62,7 +62,10 @@ def load_weights(network: nn.Module, path: Path) -> None:
     except (SafetensorError, OSError) as error:
         raise IntegrityError(f"model.weights={path} is no sound safetensors file ({error})") from None
     own = network.state_dict()
-    names = {name if name in own else f"encoder.{name}" if f"encoder.{name}" in own else f"encoder.model.{name}": name for name in found}
+    names = {
+        name if name in own else f"encoder.{name}" if f"encoder.{name}" in own else f"encoder.model.{name}": name
+        for name in found
+    }
     fitting = {name: found[theirs] for name, theirs in names.items() if name in own and own[name].shape == found[theirs].shape}
     if not fitting:
         raise ConfigError(f"model.weights={path}: no tensor fits this network; {WAY_OUT}")
@@ -74,12 +77,20 @@ def parameters(network: nn.Module) -> int:
 
 
 def _create(
-    arch: str, encoder: str, classes: int, decoder_channels: list[int] | None, drop_path: float, *, encoder_weights: str | None
+    arch: str,
+    encoder: str,
+    classes: int,
+    decoder_channels: list[int] | None,
+    drop_path: float,
+    *,
+    encoder_weights: str | None,
 ) -> nn.Module:
     extra: dict[str, Any] = {}
     if drop_path:
         if not encoder.startswith("tu-"):
-            raise ConfigError(f"encoder {encoder!r} takes no drop_path (stochastic depth); use 'tu-{encoder}' or noise.drop_path=0")
+            raise ConfigError(
+                f"encoder {encoder!r} takes no drop_path (stochastic depth); use 'tu-{encoder}' or noise.drop_path=0"
+            )
         extra["drop_path_rate"] = drop_path
     if decoder_channels:
         extra |= {"decoder_channels": tuple(decoder_channels), "encoder_depth": len(decoder_channels)}

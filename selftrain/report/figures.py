@@ -5,7 +5,7 @@ import math
 import re
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 
@@ -34,21 +34,22 @@ def promotion(scores: Mapping[int, float | None], promoted: Mapping[int, bool | 
     leaders = [(k, score) for k, score in known.items() if promoted.get(k)]
     axes.plot(*_columns(leaders), color=MUTED, linewidth=1.2, zorder=1)
     for k, score in known.items():
-        colour = COLOURS[k % len(COLOURS)]
-        axes.plot(k, score, "o", markersize=8, color=colour, markerfacecolor=colour if promoted.get(k) else PAPER, zorder=2)
+        edge = COLOURS[k % len(COLOURS)]
+        axes.plot(k, score, "o", markersize=8, color=edge, markerfacecolor=edge if promoted.get(k) else PAPER, zorder=2)
+        place, side = ((7, -12), "left") if any(j > k for j, _ in leaders) else ((0, 9), "center")  # off the rising line
         weight = "bold" if k == best else "normal"
         axes.annotate(
-            f"{score:.3f}", (k, score), (0, 9), textcoords="offset points", ha="center", color=INK, weight=weight, fontsize=10
+            f"{score:.3f}", (k, score), place, textcoords="offset points", ha=side, color=INK, weight=weight, fontsize=10
         )
     axes.margins(x=0.12, y=0.28)
     axes.set_xticks(list(known), [f"gen {k}" for k in known])
     return _svg(figure)
 
 
-def curves(lines: Mapping[int, Points], *, smooth: bool = False, zero: bool = False) -> str | None:
+def curves(lines: Mapping[int, Points], *, smooth: bool = False) -> str | None:
     """One line a generation over its optimizer steps. None without any point.
 
-    `smooth` draws a running mean over the faint measurements, `zero` begins the axis at 0. What is not finite is left out.
+    `smooth` draws a running mean over the faint measurements. What is not finite is left out.
     """
     known = {k: [p for p in points if _finite(p[0]) and _finite(p[1])] for k, points in lines.items()}
     if not any(known.values()):
@@ -58,9 +59,6 @@ def curves(lines: Mapping[int, Points], *, smooth: bool = False, zero: bool = Fa
         if points:
             _curve(axes, np.array(sorted(points), dtype=float), k, smooth=smooth)
     axes.margins(x=0.03, y=0.08)
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    if zero:
-        axes.set_ylim(bottom=0)
     return _svg(figure)
 
 
@@ -77,8 +75,13 @@ def stages(lines: Mapping[int, Sequence[float | None]], names: Sequence[str]) ->
     return _svg(figure)
 
 
+def colour(generation: int) -> str:
+    """The CSS colour of a generation."""
+    return f"var({VARIABLES[COLOURS[generation % len(COLOURS)]]})"
+
+
 def dashes(generation: int) -> str:
-    """The dash pattern of a generation's line as an SVG attribute, for a legend."""
+    """The dash pattern of a generation's line as an SVG attribute."""
     return " ".join(str(length) for length in DASHES[generation % len(DASHES)])
 
 
@@ -102,31 +105,32 @@ def _running_mean(values: np.ndarray, width: int) -> np.ndarray:
 
 
 def _look(generation: int) -> dict:
-    dash = DASHES[generation % len(DASHES)]
-    return {"color": COLOURS[generation % len(COLOURS)], "linewidth": 1.8, "linestyle": (0, tuple(d / 1.8 for d in dash)) if dash else "-"}
+    width, dash = 1.8, DASHES[generation % len(DASHES)]
+    style = (0, tuple(length / width for length in dash)) if dash else "-"
+    return {"color": COLOURS[generation % len(COLOURS)], "linewidth": width, "linestyle": style}
 
 
 def _columns(points: Points) -> tuple[list[float], list[float]]:
     return [x for x, _ in points], [y for _, y in points]
 
 
-def _finite(value: object) -> bool:
+def _finite(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def _panel() -> tuple["Figure", "Axes"]:
     from matplotlib.figure import Figure  # not pyplot: no global state and no display
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=SIZE, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02)
+    figure = Figure(figsize=SIZE, layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02))
     axes = figure.add_subplot()
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(GRID)
     axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(length=0, labelsize=10.5, labelcolor=MUTED, pad=5)
-    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(5))
     return figure, axes
 
@@ -146,6 +150,6 @@ def _svg(figure: "Figure") -> str:
     text = re.sub(r"\s*\n\s*", " ", text)
     text = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>f{zlib.crc32(text.encode()):08x}", text)
     text = re.sub(r'<svg width="[^"]*" height="[^"]*"', '<svg aria-hidden="true" focusable="false"', text)
-    for colour, variable in VARIABLES.items():
-        text = text.replace(colour, f"var({variable})")
+    for drawn, variable in VARIABLES.items():
+        text = text.replace(drawn, f"var({variable})")
     return text

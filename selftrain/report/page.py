@@ -5,7 +5,9 @@ import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import numpy as np
@@ -20,7 +22,7 @@ STAGES = {"raw": "raw", "tta": "TTA", "crf": "CRF", "selected": "selected"}
 IGNORE = 255
 SIDE = 320  # pixels; pictures are brought down to it
 PIXELATED = 192  # pictures up to this side are shown with their pixels
-HEAVY = 64_000  # bytes; a photograph whose PNG is larger travels as JPEG
+HEAVY = 90_000  # characters; a photograph whose PNG is larger travels as JPEG
 
 
 @dataclass(frozen=True)
@@ -45,28 +47,27 @@ def write(
     rundir.write_bytes(path, page.encode())
 
 
-def render(
-    report: dict, *, classes: list[str], metrics: list[dict], predictions: list[Row], pseudo_labels: list[Row]
-) -> str:
+def render(report: dict, *, classes: list[str], metrics: list[dict], predictions: list[Row], pseudo_labels: list[Row]) -> str:
     """The page as text; see `write`."""
     generations = [Generation(k, row) for k, row in enumerate(report.get("generations") or [])]
-    colours = palette(len(classes))
-    return _environment().get_template(TEMPLATE.name).render(
+    colours, top = palette(len(classes)), headline(report, generations)
+    return _template().render(
         report=report,
         version=__version__,
         generations=generations,
-        headline=headline(report, generations),
-        remarks=remarks(report, generations),
-        legend=[(name, "#" + bytes(colours[c]).hex()) for c, name in enumerate(classes)],
-        classes=classes,
+        headline=top,
+        remarks=remarks(report, top, generations),
+        legend=[(name, f"#{bytes(colours[c]).hex()}") for c, name in enumerate(classes)],
         stages=STAGES,
-        plots=plots(report, generations, metrics),
+        labelled=[g for g in generations if pick(g.row, "labels")],
+        measured=[g for g in generations if pick(g.row, "labels", "quality")],
+        plots=plots(top, generations, metrics),
         predictions=[pictures(row, colours) for row in predictions],
         pseudo_labels=[pictures(row, colours) for row in pseudo_labels],
     )
 
 
-def pick(tree: object, *keys: object) -> object:
+def pick(tree: Any, *keys: object) -> Any:
     """tree[key][key]..., or None where that leads nowhere."""
     for key in keys:
         tree = tree.get(key) if isinstance(tree, Mapping) else None
@@ -109,19 +110,26 @@ class Generation:
         return "teacher" if pick(self.row, "teacher") is None else "student"
 
     @property
+    def colour(self) -> str:
+        return figures.colour(self.number)
+
+    @property
     def dashes(self) -> str:
         return figures.dashes(self.number)
 
 
 @dataclass(frozen=True)
 class Headline:
-    """The best generation against the teacher, on test, or on val where there is no test set."""
+    """The best generation against the teacher, on test, or on val where there is no test set.
+
+    `classes` and `teacher_classes`: IoU by class name.
+    """
 
     split: str
     best: int | None
     score: float | None
     teacher: float | None
-    classes: Mapping  # name -> IoU of the best
+    classes: Mapping
     teacher_classes: Mapping
 
     @property
@@ -141,23 +149,17 @@ def headline(report: dict, generations: Sequence[Generation]) -> Headline:
         split = "val"
         scores = pick(generations[best].row, "val") if best is not None else None
         teacher = pick(generations[0].row, "val") if generations else None
-    ious, teacher_ious = (pick(part, "per_class") or {} for part in (scores, teacher))
-    return Headline(split, best, number(scores, "miou"), number(teacher, "miou"), ious, teacher_ious)
+    miou, teacher_miou = number(scores, "miou"), number(teacher, "miou")
+    return Headline(split, best, miou, teacher_miou, pick(scores, "per_class") or {}, pick(teacher, "per_class") or {})
 
 
-def remarks(report: dict, generations: Sequence[Generation]) -> list[str]:
+def remarks(report: dict, top: Headline, generations: Sequence[Generation]) -> list[str]:
     """What a reader has to know before believing the numbers."""
-    top = headline(report, generations)
     return [
         *_about_promotion(top, generations),
         *_about_scores(report, top),
         *_about_fairness(top, generations),
-        *(
-            f"Generation {g.number} is not exact: it was resumed under other conditions (such as another number of processes), "
-            "so the same command may give other bits."
-            for g in generations
-            if g.exact is False
-        ),
+        *_about_exactness(generations),
     ]
 
 
@@ -169,14 +171,14 @@ def _about_promotion(top: Headline, generations: Sequence[Generation]) -> Iterab
     incumbent: Generation | None = None
     for g in generations:
         if g.promoted is False and incumbent is not None:
-            scores = f" ({g.miou:.4f} against {incumbent.miou:.4f})" if g.miou is not None and incumbent.miou is not None else ""
+            scores = "" if difference(g.miou, incumbent.miou) is None else f" ({g.miou:.4f} against {incumbent.miou:.4f})"
             yield f"Generation {g.number} did not beat generation {incumbent.number} on val{scores} and was not promoted."
         incumbent = g if g.promoted or incumbent is None else incumbent
 
 
 def _about_scores(report: dict, top: Headline) -> Iterable[str]:
     if top.split == "val":
-        yield "There is no test set. The scores at the top are those of val, which also chose the generation: they are optimistic."
+        yield "There is no test set. The scores at the top are of val, which also chose the generation: they are optimistic."
     elif top.gain is not None and top.gain < 0:
         yield "On test the chosen generation is worse than the teacher. val chose it, and test is shown as it was read."
     exported = pick(report, "exported")
@@ -202,38 +204,44 @@ def _about_fairness(top: Headline, generations: Sequence[Generation]) -> Iterabl
     yield "One run is one seed: a gain smaller than the spread between seeds says nothing."
 
 
-def plots(report: dict, generations: Sequence[Generation], metrics: Sequence[Mapping]) -> dict[str, str | None]:
+def _about_exactness(generations: Sequence[Generation]) -> Iterable[str]:
+    for g in generations:
+        if g.exact is False:
+            yield (
+                f"Generation {g.number} is not exact: it was resumed under other conditions (such as another number of "
+                "processes), so the same command may give other bits."
+            )
+
+
+def plots(top: Headline, generations: Sequence[Generation], metrics: Sequence[Mapping]) -> dict[str, str | None]:
     """SVG by name, None where there is nothing to draw."""
-    val = {g.number: _points(metrics, g.number, "val_miou") for g in generations}
+
+    def logged(name: str) -> dict[int, list[tuple[float, float]]]:
+        return {g.number: _points(metrics, f"gen{g.number}", name) for g in generations}
+
+    def quality(score: str) -> dict[int, list[float | None]]:
+        return {g.number: [number(g.row, "labels", "quality", stage, score) for stage in STAGES] for g in generations}
+
+    scores, promoted = ({g.number: g.miou for g in generations}, {g.number: g.promoted for g in generations})
+    val, total, names = logged("val_miou"), logged("loss"), list(STAGES.values())
     for g in generations:
         steps = number(g.row, "steps")
         if steps is not None and g.miou is not None:
             val[g.number].append((steps, g.miou))
-    labelled, pseudo, accepted = (
-        {g.number: _points(metrics, g.number, name) for g in generations} for name in ("labelled_loss", "pseudo_loss", "accepted")
-    )
-    quality = {
-        g.number: [number(g.row, "labels", "quality", stage, "miou") for stage in STAGES] for g in generations
-    }
     return {
-        "promotion": figures.promotion(
-            {g.number: g.miou for g in generations},
-            {g.number: g.promoted for g in generations},
-            headline(report, generations).best,
-        )
-        if len(generations) > 1
-        else None,
+        "promotion": figures.promotion(scores, promoted, top.best) if len(generations) > 1 else None,
         "val": figures.curves(val),
-        "loss": figures.curves({g.number: labelled[g.number] or _points(metrics, g.number, "loss") for g in generations}, smooth=True),
-        "pseudo_loss": figures.curves(pseudo, smooth=True),
-        "accepted": figures.curves(accepted, smooth=True),
-        "quality": figures.stages(quality, list(STAGES.values())),
+        "loss": figures.curves({k: points or total[k] for k, points in logged("labelled_loss").items()}, smooth=True),
+        "pseudo_loss": figures.curves(logged("pseudo_loss"), smooth=True),
+        "accepted": figures.curves(logged("accepted"), smooth=True),
+        "quality": figures.stages(quality("miou"), names),
+        "quality_accuracy": figures.stages(quality("pixel_accuracy"), names),
     }
 
 
-def _points(metrics: Sequence[Mapping], generation: int, name: str) -> list[tuple[float, float]]:
-    rows = [row for row in metrics if row.get("stage") == f"gen{generation}"]
-    pairs = [(number(row, "step"), number(row, name)) for row in rows]
+def _points(metrics: Sequence[Mapping], stage: str, name: str) -> list[tuple[float, float]]:
+    """Step and value of each row of a stage that has both."""
+    pairs = [(number(row, "step"), number(row, name)) for row in metrics if row.get("stage") == stage]
     return [(step, value) for step, value in pairs if step is not None and value is not None]
 
 
@@ -254,26 +262,18 @@ def pictures(row: Row, colours: np.ndarray) -> tuple[str, list[Picture]]:
 
 
 def _picture(caption: str, pixels: np.ndarray, colours: np.ndarray) -> Picture:
-    small = max(pixels.shape[:2]) <= PIXELATED
-    if pixels.ndim == 2:
-        image = Image.fromarray(_shrunk(pixels))
-        image.putpalette(colours.astype(np.uint8).tobytes())
-        kind, source = "mask", _embedded(image, "PNG", optimize=True, transparency=IGNORE)
+    mask, small = pixels.ndim == 2, max(pixels.shape[:2]) <= PIXELATED
+    image = Image.fromarray(pixels)
+    image.thumbnail((SIDE, SIDE), Image.Resampling.NEAREST if mask else Image.Resampling.LANCZOS)
+    if mask:
+        image.putpalette(colours.tobytes())
+        source = _embedded(image, "PNG", optimize=True, transparency=IGNORE)
     else:
-        image = Image.fromarray(pixels)
-        image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-        kind, source = "photo", _embedded(image, "PNG", optimize=True)
-        if len(source) > HEAVY * 4 / 3:
+        source = _embedded(image, "PNG", optimize=True)
+        if len(source) > HEAVY:
             source = _embedded(image, "JPEG", quality=90, subsampling=0)
+    kind = "mask" if mask else "photo"
     return Picture(caption, source, *image.size, f"{kind} pixelated" if small else kind)
-
-
-def _shrunk(ids: np.ndarray) -> np.ndarray:
-    """Class ids (H, W) brought down to SIDE by nearest."""
-    height, width = ids.shape
-    scale = max(1.0, max(height, width) / SIDE)
-    rows, columns = ((np.arange(round(n / scale)) + 0.5) * scale for n in (height, width))
-    return np.ascontiguousarray(ids[np.ix_(rows.astype(int).clip(max=height - 1), columns.astype(int).clip(max=width - 1))])
 
 
 def _embedded(image: Image.Image, kind: str, **settings: object) -> str:
@@ -282,7 +282,8 @@ def _embedded(image: Image.Image, kind: str, **settings: object) -> str:
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _environment() -> jinja2.Environment:
+@cache
+def _template() -> jinja2.Template:
     """Everything is escaped, and what a report lacks is a dash."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATE.parent),
@@ -300,10 +301,11 @@ def _environment() -> jinja2.Environment:
         "change": lambda value: _written(value, "{:+.3f}"),
         "percent": lambda value: _written(value, "{:.1%}"),
         "count": lambda value: _written(value, "{:,.0f}"),
+        "sign": lambda value: "" if not value else "up" if value > 0 else "down",
         "parameters": parameters,
         "clock": clock,
     }
-    return environment
+    return environment.get_template(TEMPLATE.name)
 
 
 def _written(value: float | None, form: str) -> str | None:

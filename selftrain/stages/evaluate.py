@@ -45,9 +45,7 @@ class Scores:
 def iou_report(confusion: np.ndarray, classes: Sequence[str]) -> dict:
     """Scores from counts (C, C), rows are truth. A class without a pixel in the truth is None and not part of the mean."""
     hit, truth, said = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
-    per_class = {
-        name: float(hit[c] / (truth[c] + said[c] - hit[c])) if truth[c] else None for c, name in enumerate(classes)
-    }
+    per_class = {name: float(hit[c] / (truth[c] + said[c] - hit[c])) if truth[c] else None for c, name in enumerate(classes)}
     known = [iou for iou in per_class.values() if iou is not None]
     return {
         "miou": float(np.mean(known)) if known else None,

@@ -63,9 +63,7 @@ class Labeller:
             raise IntegrityError(f"{directory} holds the labels of another teacher or data set; remove it to label again")
         return found
 
-    def _fill(
-        self, samples: Sequence[Unlabelled], directory: Path, stage: str, teacher: str, check: Callable[[], None]
-    ) -> None:
+    def _fill(self, samples: Sequence[Unlabelled], directory: Path, stage: str, teacher: str, check: Callable[[], None]) -> None:
         facts = {"classes": self.classes, "soft_classes": min(self.cfg.soft_classes, self.classes), "teacher": teacher}
         size = self.cfg.shard
         shards = {n: samples[first : first + size] for n, first in enumerate(range(0, len(samples), size))}
@@ -135,9 +133,7 @@ def _ids(samples: Sequence[Unlabelled]) -> list[str]:
     return [sample.id for sample in samples]
 
 
-def _neighbours(
-    samples: Sequence[Unlabelled], batch: int, cache: Cache
-) -> Iterator[list[tuple[Unlabelled, np.ndarray]]]:
+def _neighbours(samples: Sequence[Unlabelled], batch: int, cache: Cache) -> Iterator[list[tuple[Unlabelled, np.ndarray]]]:
     """Samples with their images, in their order, up to `batch` neighbours of one size together.
 
     The grouping is part of a label's bits, so it depends on the shard alone.

@@ -114,6 +114,6 @@ def none_accepted(rule: SelectConfig, where: object) -> None:
     """What to do without a single accepted pixel: raise LearningError, or None to go on with the labels alone."""
     if rule.on_empty == "fail":
         raise LearningError(
-            f"no pseudo-label is accepted (see {where}); lower select.confidence, raise select.keep, or select.on_empty=labelled_only"
+            f"no pseudo-label is accepted (see {where}); lower select.confidence, raise select.keep, "
+            "or go on without them by select.on_empty=labelled_only"
         )
-

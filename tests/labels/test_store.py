@@ -1,8 +1,8 @@
 import json
 import pickle
 import time
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +17,6 @@ from selftrain.labels.store import (
     Index,
     Label,
     LabelStore,
-    Origin,
     decode,
     encode,
     finish,
@@ -29,7 +28,6 @@ from selftrain.labels.store import (
 
 TEACHER = "ab" * 32
 CLASSES = 5
-ORIGIN = Origin(classes=CLASSES, soft_classes=3, teacher=TEACHER)
 
 
 def softmax(logits: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -173,12 +171,15 @@ def test_a_record_that_unpacks_to_more_than_it_says_is_refused() -> None:
 # the store
 
 
+FACTS: Any = {"classes": CLASSES, "soft_classes": 3, "teacher": TEACHER}
+
+
 def make(directory: Path, *, images: int = 7, shard: int = 3, confusion: bool = False) -> list[str]:
     ids = [f"images/ü{i}.png" for i in range(images)]
     for number, start in enumerate(range(0, images, shard)):
         part = list(range(start, min(start + shard, images)))
         write_part(directory, number, part, [ids[i] for i in part], confusion=confusion)
-    finish(directory, ids=ids, origin=ORIGIN, shard=shard)
+    finish(directory, ids=ids, **FACTS, shard=shard)
     return ids
 
 
@@ -194,7 +195,8 @@ def write_part(directory: Path, number: int, images: list[int], ids: list[str], 
         number,
         records,
         ids=ids,
-        origin=ORIGIN,
+        soft_classes=3,
+        teacher=TEACHER,
         confidence=np.array(images, np.float32) / 10,
         histogram=histogram,
         confusion=np.full((3, CLASSES, CLASSES), number + 1) if confusion else None,
@@ -238,11 +240,11 @@ def test_a_store_can_be_pickled(tmp_path: Path) -> None:
 def test_only_a_shard_of_these_images_and_this_teacher_is_sound(tmp_path: Path) -> None:
     ids = make(tmp_path)
     path = shard_path(tmp_path, 1)
-    assert shard_is_sound(path, ids=ids[3:6], origin=ORIGIN)
-    assert not shard_is_sound(path, ids=ids[2:5], origin=ORIGIN)
-    assert not shard_is_sound(path, ids=ids[3:6], origin=replace(ORIGIN, teacher="other"))
-    assert not shard_is_sound(path, ids=ids[3:6], origin=replace(ORIGIN, soft_classes=2))
-    assert not shard_is_sound(shard_path(tmp_path, 9), ids=ids[3:6], origin=ORIGIN)
+    assert shard_is_sound(path, ids=ids[3:6], **FACTS)
+    assert not shard_is_sound(path, ids=ids[2:5], **FACTS)
+    assert not shard_is_sound(path, ids=ids[3:6], **FACTS | {"teacher": "other"})
+    assert not shard_is_sound(path, ids=ids[3:6], **FACTS | {"soft_classes": 2})
+    assert not shard_is_sound(shard_path(tmp_path, 9), ids=ids[3:6], **FACTS)
 
 
 @pytest.mark.parametrize("place", [0, 3, 20, 300, -1, -4000])
@@ -252,7 +254,7 @@ def test_a_flipped_bit_anywhere_makes_a_shard_unsound(tmp_path: Path, place: int
     content = bytearray(path.read_bytes())
     content[place] ^= 4
     path.write_bytes(content)
-    assert not shard_is_sound(path, ids=ids[:3], origin=ORIGIN)
+    assert not shard_is_sound(path, ids=ids[:3], **FACTS)
     assert LabelStore(tmp_path).verify() == [path]
 
 
@@ -260,7 +262,7 @@ def test_a_flipped_bit_anywhere_makes_a_shard_unsound(tmp_path: Path, place: int
 def test_a_shard_of_something_else_is_an_integrity_error(tmp_path: Path, content: bytes) -> None:
     ids = make(tmp_path)
     shard_path(tmp_path, 1).write_bytes(content)
-    assert not shard_is_sound(shard_path(tmp_path, 1), ids=ids[3:6], origin=ORIGIN)
+    assert not shard_is_sound(shard_path(tmp_path, 1), ids=ids[3:6], **FACTS)
     with pytest.raises(IntegrityError, match=r"shard-00001\.safetensors .*label its images again"):
         LabelStore(tmp_path).read(4)
     assert (LabelStore(tmp_path).read(0).hard == distribution(0).argmax(axis=0)).all()
@@ -289,7 +291,9 @@ def test_a_class_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     for number, part in enumerate([ids[:3], ids[3:6], ids[6:]]):
         records = [encode(distribution(0, 9), *first(distribution(0, 9)), 3)] * len(part)
         counts, ones = np.zeros((CLASSES, 256), np.int64), np.ones(len(part), np.float32)
-        write_shard(tmp_path, number, records, ids=part, origin=ORIGIN, confidence=ones, histogram=counts)
+        write_shard(
+            tmp_path, number, records, ids=part, soft_classes=3, teacher=TEACHER, confidence=ones, histogram=counts
+        )
     with pytest.raises(IntegrityError, match="names class 8"):
         LabelStore(tmp_path).read(0)
 
@@ -324,12 +328,12 @@ def test_finish_names_what_is_missing_and_leaves_no_index(tmp_path: Path) -> Non
     ids = ["a", "b", "c"]
     write_part(tmp_path, 0, [0, 1], ids[:2])
     with pytest.raises(IntegrityError, match=r"1 of 2 label shards are missing or damaged, e.g. .*shard-00001"):
-        finish(tmp_path, ids=ids, origin=ORIGIN, shard=2)
+        finish(tmp_path, ids=ids, **FACTS, shard=2)
     assert not (tmp_path / INDEX).exists()
 
 
 def test_a_store_of_no_images_is_a_store(tmp_path: Path) -> None:
-    finish(tmp_path, ids=[], origin=ORIGIN, shard=4)
+    finish(tmp_path, ids=[], **FACTS, shard=4)
     store = LabelStore(tmp_path)
     assert len(store) == 0 and store.confidence().shape == (0,) and store.histogram().shape == (CLASSES, 256)
 

@@ -1,0 +1,221 @@
+"""Label a folder of images with an exported model: palette PNGs of class ids, and classes.json that names them."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import ttach
+from torch import Tensor, nn
+
+from selftrain.data.images import IMAGE_SUFFIXES, Fault, read_image, resize_image
+from selftrain.data.listing import Tree
+from selftrain.errors import STORAGE_ERRNOS, ConfigError, DataError
+from selftrain.labels import tta
+from selftrain.log import progress, say
+from selftrain.report.palette import palette, save_palette_png
+from selftrain.rundir import read_json, write_json
+from selftrain.stages.export import load_export
+from selftrain.stages.steps import normalised
+
+CLASSES = "classes.json"
+TILE = 4  # windows; what is larger is labelled tile by tile, or the probabilities of all pixels would not fit in memory
+
+
+def predict(directory: Path, images: Path, out: Path, *, tta_flip: bool = False, batch: int = 8) -> int:
+    """Label every image below `images`, a folder or one file, with the export in `directory`; returns how many.
+
+    Of images/a/b.jpg the labels are out/a/b.png, at its size; where two images would share that name (b.jpg and b.png)
+    each keeps its suffix: out/a/b.jpg.png. `out` must be new, empty, or hold such labels of the same classes.
+    What cannot be read is listed, and the rest is labelled. Raises ConfigError for unsuitable paths, IntegrityError for a
+    damaged export, and, at the end, DataError if an image could not be labelled or there was none.
+    """
+    labeller = Labeller.load(directory, tta_flip=tta_flip, batch=batch)
+    root, files, passed_over = _find(images)
+    _check_out(out, images, classes_json(labeller.card))
+    write_json(out / CLASSES, classes_json(labeller.card))
+    names = output_names([file.relative_to(root) for file in files])
+    faults = list(passed_over)
+    with progress("predict", len(files)) as show:
+        for done, (file, result) in enumerate(labeller.label_all(files), start=1):
+            fault = result if isinstance(result, Fault) else _save(out / names[file.relative_to(root)], result)
+            if fault:
+                faults.append(fault)
+            show(done)
+    for fault in faults:
+        say(str(fault))
+    total = len(files) + len(passed_over)
+    if faults:
+        rest = f"the other {total - len(faults)} are in {out}"
+        raise DataError(f"{len(faults)} of {total} images could not be labelled (listed above); {rest}")
+    return total
+
+
+@dataclass(frozen=True)
+class Labeller:
+    """An exported network with all that its card says of the input."""
+
+    network: nn.Module
+    card: dict[str, Any]
+    views: ttach.Compose | None
+    batch: int
+    device: torch.device
+
+    @classmethod
+    def load(cls, directory: Path, *, tta_flip: bool = False, batch: int = 8) -> "Labeller":
+        network, card = load_export(directory)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        views = tta.views(hflip=True, vflip=False, rotate90=False, scales=[1.0]) if tta_flip else None
+        return cls(network.to(device), card, views, batch, device)
+
+    def label_all(self, files: Iterable[Path]) -> Iterator[tuple[Path, np.ndarray | Fault]]:
+        """Each file, in order, with its class ids (H, W) uint8 or why it has none."""
+        for group in self._groups(files):
+            pictures = [picture for _, picture in group if isinstance(picture, np.ndarray)]
+            labels = iter(self.label(pictures)) if pictures else iter(())
+            for file, picture in group:
+                yield file, picture if isinstance(picture, Fault) else next(labels)
+
+    def label(self, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Class ids (H, W) uint8 of RGB images (H, W, 3) uint8 of any size, which the network sees at one size."""
+        pixels = torch.from_numpy(np.stack([self._to_input(picture) for picture in pictures]))
+        # fp32 throughout: the TF32 that convolutions of a GPU take by default keeps ten bits
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            if self.card["input"]["size"]:
+                probs = self._probabilities(pixels)  # (N, C, H, W)
+                return [_argmax(one[None], picture.shape[:2]) for one, picture in zip(probs, pictures, strict=True)]
+            return list(self._in_tiles(pixels))
+
+    def _in_tiles(self, pixels: Tensor) -> np.ndarray:
+        """Class ids (N, H, W) of pixels (N, H, W, 3). A tile is seen with half a window of what lies around it."""
+        count, height, width, _ = pixels.shape
+        side, margin = TILE * self.window or max(height, width), self.window // 2
+        labels = np.empty((count, height, width), np.uint8)
+        for top in range(0, height, side):
+            for left in range(0, width, side):
+                above, before = max(0, top - margin), max(0, left - margin)
+                seen = pixels[:, above : top + side + margin, before : left + side + margin]
+                found = self._probabilities(seen).argmax(dim=1).byte().cpu().numpy()  # (N, h, w)
+                found = found[:, top - above : top - above + side, left - before : left - before + side]
+                labels[:, top : top + side, left : left + side] = found
+        return labels
+
+    def _probabilities(self, pixels: Tensor) -> Tensor:
+        """(N, H, W, 3) uint8 -> (N, C, H, W) float32."""
+        mean, std = (255 * torch.tensor(self.card[name], device=self.device).view(1, 3, 1, 1) for name in ("mean", "std"))
+        images = normalised(pixels.to(self.device), mean, std).contiguous()
+        multiple = self.card["input"]["multiple"]
+        return tta.predict(self.network, images, transforms=self.views, multiple=multiple, window=self.window, batch=self.batch)
+
+    @property
+    def window(self) -> int:
+        """Side in pixels; 0: no limit."""
+        return self.card["input"]["window"]
+
+    def _exceeds(self, size: tuple[int, ...]) -> bool:
+        return 0 < self.window < max(size)
+
+    def _to_input(self, picture: np.ndarray) -> np.ndarray:
+        size = self.card["input"]["size"]
+        return resize_image(picture, (size[0], size[1])) if size else picture
+
+    def _groups(self, files: Iterable[Path]) -> Iterator[list[tuple[Path, np.ndarray | Fault]]]:
+        """Neighbours that one forward pass can take: of one input size, at most `batch`; what exceeds a window is alone."""
+        group: list[tuple[Path, np.ndarray | Fault]] = []
+        size: tuple[int, ...] | None = None
+        for file in files:
+            picture = _read(file)
+            if isinstance(picture, np.ndarray):
+                new = tuple(self.card["input"]["size"] or picture.shape[:2])
+                if group and (new != size or len(group) == self.batch or self._exceeds(new)):
+                    yield group
+                    group = []
+                size = new
+            group.append((file, picture))
+        if group:
+            yield group
+
+
+def classes_json(card: dict[str, Any]) -> dict[str, Any]:
+    """{"ignore_index": 255, "classes": [{"id", "name", "colour": [r, g, b]}, ...]}"""
+    colours = palette(len(card["classes"])).tolist()
+    rows = [{"id": c, "name": name, "colour": colours[c]} for c, name in enumerate(card["classes"])]
+    return {"ignore_index": card["ignore_index"], "classes": rows}
+
+
+def output_names(files: Sequence[PurePath]) -> dict[PurePath, PurePath]:
+    """a/b.jpg -> a/b.png; for those that would share a name, a/b.jpg.png. No two are the same."""
+    names = {file: file.with_suffix(".png") for file in files}
+    while shared := {name for name, count in Counter(names.values()).items() if count > 1}:
+        names |= {file: file.with_name(f"{file.name}.png") for file, name in names.items() if name in shared}
+    return names
+
+
+def _find(images: Path) -> tuple[Path, list[Path], list[Fault]]:
+    """The folder, its image files in order of their names, and what was passed over. Raises DataError if there is none."""
+    if images.is_file():
+        file = images.absolute()
+        return file.parent, [file], []
+    if not images.is_dir():
+        raise DataError(f"{images} is no folder and no file; give a folder of images, or one image")
+    tree = Tree(images.resolve())
+    try:
+        files = tree.walk(tree.root, IMAGE_SUFFIXES)
+    except OSError as error:
+        raise DataError(f"{error.filename} cannot be read: {error.strerror}") from None
+    if not files:
+        raise DataError(f"{images} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    return tree.root, files, tree.faults
+
+
+def _check_out(out: Path, images: Path, classes: dict[str, Any]) -> None:
+    """Raises ConfigError where labels could land among the images, or on files that are no labels of these classes."""
+    target, source = out.resolve(), images.resolve()
+    if target == (source if images.is_dir() else source.parent):
+        raise ConfigError(f"-o {out} is the folder of the images; choose another one")
+    if images.is_dir() and (target.is_relative_to(source) or source.is_relative_to(target)):
+        raise ConfigError(f"-o {out} and {images} lie in one another; choose a folder beside them")
+    if target.exists() and not target.is_dir():
+        raise ConfigError(f"-o {out} is a file; choose a folder")
+    if not target.is_dir() or not any(target.iterdir()):
+        return
+    if not (target / CLASSES).is_file():
+        raise ConfigError(f"-o {out} is not empty and was not written by selftrain predict; choose a new folder")
+    if read_json(target / CLASSES) != classes:
+        raise ConfigError(f"-o {out} holds labels of other classes; choose a new folder")
+
+
+def _read(file: Path) -> np.ndarray | Fault:
+    try:
+        return read_image(file)
+    except DataError as error:
+        fault = error.args[0]
+        assert isinstance(fault, Fault)
+        return fault
+
+
+def _save(path: Path, labels: np.ndarray) -> Fault | None:
+    try:
+        save_palette_png(path, labels)
+    except OSError as error:
+        if error.errno in STORAGE_ERRNOS:
+            raise
+        return Fault(str(path), f"cannot be written ({error.strerror})", "rename the image or choose another folder")
+    return None
+
+
+def _argmax(probs: Tensor, size: tuple[int, int]) -> np.ndarray:
+    """Class ids (H, W) uint8 of probs (1, C, h, w) at `size`; class by class, for all at once may not fit in memory."""
+    if tuple(probs.shape[2:]) == size:
+        return probs[0].argmax(dim=0).byte().cpu().numpy()
+    best = torch.full(size, -1.0, device=probs.device)
+    labels = torch.zeros(size, dtype=torch.uint8, device=probs.device)
+    for c in range(probs.shape[1]):
+        one = F.interpolate(probs[:, c : c + 1], size=size, mode="bilinear", align_corners=False)[0, 0]
+        better = one > best
+        best, labels = torch.where(better, one, best), torch.where(better, c, labels)
+    return labels.cpu().numpy()

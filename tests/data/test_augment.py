@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+
+from selftrain.data import augment
+from selftrain.data.augment import OUTSIDE, view
+
+
+def gradient(height=40, width=60):
+    """An image whose first two channels are its coordinates."""
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([4 * rows, 4 * columns, np.full_like(rows, 7)], axis=-1).astype(np.uint8)
+
+
+def test_a_plain_crop_is_a_window_of_the_image():
+    image = gradient()
+    seen = view(image, np.random.default_rng(0), crop=(16, 32))
+    top, left = divmod(int(seen.index[0, 0]), 60)
+    assert np.array_equal(seen.image, image[top : top + 16, left : left + 32])
+    assert np.array_equal(seen.take(image[..., 0], 255), seen.image[..., 0])
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_labels_move_with_the_pixels_whatever_the_geometry(seed, monkeypatch):
+    geometric = tuple(operation for operation in augment.OPERATIONS if operation.geometry)
+    monkeypatch.setattr(augment, "OPERATIONS", geometric)
+    image = gradient()
+    seen = view(image, np.random.default_rng(seed), crop=(32, 32), scale=(0.8, 1.4), flip=True, rand_n=2, rand_m=20)
+    inside = seen.index != OUTSIDE
+    rows, columns = np.divmod(seen.index, 60)
+    # away from the border, bilinear values of a linear image tell where a pixel came from to a fraction of a pixel
+    deep = inside & (rows > 1) & (rows < 38) & (columns > 1) & (columns < 58)
+    assert deep.sum() > 50
+    assert np.abs(seen.image[..., 0][deep] / 4 - rows[deep]).max() <= 0.8
+    assert np.abs(seen.image[..., 1][deep] / 4 - columns[deep]).max() <= 0.8
+
+
+def test_outside_of_the_image_is_grey_and_ignored():
+    seen = view(gradient(10, 10), np.random.default_rng(0), crop=(32, 32))
+    outside = seen.index == OUTSIDE
+    assert outside.sum() == 32 * 32 - 100
+    assert (seen.take(np.zeros((10, 10), np.uint8), 255) == 255).sum() == outside.sum()
+    assert (seen.image[np.pad(~outside, 1)[1:-1, 1:-1] == 0][:5] >= 0).all() and (seen.image[31, 31] == 128).all()
+
+
+def test_colour_operations_leave_the_geometry_alone(monkeypatch):
+    monkeypatch.setattr(augment, "OPERATIONS", tuple(o for o in augment.OPERATIONS if o.colour))
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    seen = view(image, np.random.default_rng(1), crop=(32, 32), rand_n=2, rand_m=15)
+    assert np.array_equal(seen.index, np.arange(1024).reshape(32, 32))
+    assert seen.image.dtype == np.uint8 and not np.array_equal(seen.image, image)
+
+
+@pytest.mark.parametrize("operation", augment.OPERATIONS, ids=lambda operation: operation.name)
+def test_strength_zero_changes_nothing_but_what_has_no_strength(operation):
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    if operation.colour and operation.name not in ("autocontrast", "equalize"):
+        assert np.array_equal(operation.colour(image, 0.0), image)
+    if operation.geometry:
+        assert np.allclose(operation.geometry(0.0, (32, 32)), np.eye(3))
+
+
+def test_magnitudes_are_those_of_the_paper():
+    by_name = {operation.name: operation for operation in augment.OPERATIONS}
+    assert len(by_name) == 14
+    grey = np.full((4, 4, 3), 100, np.uint8)
+    assert (by_name["brightness"].colour(grey, 1.0) == 190).all()
+    assert (by_name["solarize"].colour(np.array([[[0, 127, 128]]], np.uint8), 0.5) == [0, 127, 127]).all()
+    assert (by_name["posterize"].colour(np.full((1, 1, 3), 0b10111111, np.uint8), 1.0) == 0b10110000).all()
+    rotation = by_name["rotate"].geometry(1.0, (32, 32))
+    assert np.isclose(np.arccos(rotation[0, 0]), np.deg2rad(30))
+
+
+def test_the_generator_decides_everything():
+    image = gradient()
+    settings = {"crop": (16, 16), "scale": (0.5, 2.0), "flip": True, "jitter": 0.4, "rand_n": 3, "rand_m": 12}
+    first, again, other = (view(image, np.random.default_rng(seed), **settings) for seed in (5, 5, 6))
+    assert np.array_equal(first.image, again.image) and np.array_equal(first.index, again.index)
+    assert not np.array_equal(first.image, other.image)

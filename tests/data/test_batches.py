@@ -1,0 +1,107 @@
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+
+from selftrain.data.batches import IGNORE, Augmentation, Cache, StepDataset, loader
+
+
+@dataclass
+class Picture:
+    id: str
+    value: int
+
+    def read_image(self):
+        return np.full((40, 40, 3), self.value, np.uint8)
+
+    def read_mask(self):
+        return np.full((40, 40), self.value % 3, np.uint8)
+
+
+class Labels:
+    """Pseudo-labels that say the image's own number, sure of it in the left half only."""
+
+    samples = [Picture(f"u{i}", 100 + i) for i in range(5)]
+
+    def target(self, i, index):
+        outside = index < 0
+        hard = np.where(outside | (index % 40 >= 20), IGNORE, i).astype(np.uint8)
+        soft = np.full((*index.shape, 5), 0.05, np.float32)
+        soft[..., i] = 0.8
+        return hard, soft, (hard != IGNORE).astype(np.float32)
+
+
+def dataset(cutmix=0.0, seed=0):
+    strong = {"crop": (32, 32), "scale": (0.8, 1.2), "flip": True, "rand_n": 1, "rand_m": 10}
+    augmentation = Augmentation({"crop": (32, 32)}, strong, cutmix)
+    labelled = [Picture(f"l{i}", i) for i in range(6)]
+    return StepDataset(
+        labelled, Labels(), labelled_batch=4, pseudo_batch=4, augmentation=augmentation, cache=Cache(10), keys=(seed, "gen1")
+    )
+
+
+def take(first=0, steps=6, rank=0, world=1, workers=0, **settings):
+    return list(loader(dataset(**settings), first=first, steps=steps, rank=rank, world=world, workers=workers))
+
+
+def same(a, b):
+    return all(torch.equal(getattr(a, name), getattr(b, name)) for name in ("images", "hard", "soft", "weight"))
+
+
+def test_labelled_images_are_in_every_batch_and_come_first():
+    for batch in take():
+        assert batch.labelled == 4 and len(batch.images) == 8 and len(batch.soft) == len(batch.weight) == 4
+        assert (batch.images[:4] < 6).all() and batch.images.dtype == torch.uint8
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_change_nothing(workers):
+    assert all(map(same, take(workers=workers, cutmix=0.8), take(cutmix=0.8)))
+
+
+def test_a_resumed_stream_goes_on_with_the_same_batches():
+    assert all(map(same, take(first=4, cutmix=0.8), take(cutmix=0.8)[4:]))
+
+
+def test_ranks_together_see_the_global_batch_of_one():
+    whole = take(cutmix=1.0)
+    for batch, *parts in zip(whole, take(rank=0, world=2, cutmix=1.0), take(rank=1, world=2, cutmix=1.0), strict=True):
+        for name in ("images", "hard"):
+            halves = [getattr(part, name) for part in parts]
+            labelled = torch.stack([half[: part.labelled] for half, part in zip(halves, parts, strict=True)], dim=1).flatten(0, 1)
+            pseudo = torch.stack([half[part.labelled :] for half, part in zip(halves, parts, strict=True)], dim=1).flatten(0, 1)
+            assert torch.equal(torch.cat([labelled, pseudo]), getattr(batch, name))
+
+
+def test_seeds_and_steps_differ():
+    first, second = take(steps=2)
+    assert not torch.equal(first.images, second.images)
+    assert not torch.equal(first.images, take(steps=1, seed=1)[0].images)
+
+
+def test_cutmix_mixes_image_and_targets_alike():
+    mixed = 0
+    for batch in take(cutmix=1.0, steps=10):
+        for hard, soft, weight in zip(batch.hard[4:], batch.soft, batch.weight, strict=True):
+            said = hard[hard != IGNORE].long()
+            assert torch.equal(soft.argmax(dim=-1)[hard != IGNORE], said)
+            assert torch.equal(weight > 0, hard != IGNORE)
+            mixed += len(said.unique()) > 1
+    assert mixed > 5
+
+
+def test_without_pseudo_labels_all_is_labelled():
+    data = StepDataset(
+        dataset().labelled, None, labelled_batch=8, pseudo_batch=0,
+        augmentation=Augmentation({"crop": (32, 32)}, {}), cache=Cache(0), keys=(0,),
+    )  # fmt: skip
+    batch = next(loader(data, first=0, steps=1, rank=0, world=1, workers=0))
+    assert batch.labelled == 8 and len(batch.soft) == 0
+
+
+def test_the_cache_keeps_to_its_budget():
+    cache = Cache(megabytes=5000 / 2**20)
+    first, second = Picture("a", 1), Picture("b", 2)
+    assert cache.image(first) is cache.image(first)  # 4800 bytes
+    assert cache.image(second) is not cache.image(second)

@@ -1,0 +1,202 @@
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from selftrain.config import DataConfig, SplitConfig
+from selftrain.data.sources import load, without
+from selftrain.data.verify import Report, print_report, verify
+
+DATA = Path(__file__).parents[2] / ".." / "shared" / "data"
+
+
+def picture(path: Path, seed: int, size: tuple[int, int] = (4, 6)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)).save(path)
+    return path
+
+
+def mask(path: Path, pixels: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels.astype(np.uint8)).save(path)
+    return path
+
+
+HALVES = np.repeat([[0, 0, 0, 1, 1, 1]], 4, axis=0)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """8 train, 2 val and 2 test images with masks, 4 without; nothing wrong."""
+    names = [*(f"train/{i}" for i in range(8)), "val/8", "val/9", "test/10", "test/11"]
+    for seed, name in enumerate(names):
+        picture(tmp_path / "images" / f"{name}.png", seed)
+        mask(tmp_path / "masks" / f"{name}.png", HALVES)
+    for seed in range(4):
+        picture(tmp_path / "unlabelled" / f"u{seed}.png", 100 + seed)
+    return tmp_path
+
+
+def config(root: Path, **splits) -> DataConfig:
+    named = {"train": "train", "val": "val", "test": "test"} | splits
+    return DataConfig(
+        name="folder", source="folder", root=str(root), unlabelled="unlabelled", classes=["ground", "thing"],
+        splits=SplitConfig(**named),
+    )  # fmt: skip
+
+
+def check(root: Path, **splits) -> Report:
+    cfg = config(root, **splits)
+    return verify(load(cfg, strict=False), cfg, workers=2)
+
+
+def test_a_sound_data_set_has_no_findings_and_counts_its_pixels(root: Path):
+    report = check(root)
+    assert report.faults == [] and report.warnings == [] and report.set_aside == []
+    assert report.rows() == [
+        ("", "labelled", "unlabelled", "val", "test"),
+        ("images", "8", "4", "2", "2"),
+        ("masks", "8", "0", "2", "2"),
+        ("size", "4x6", "4x6", "4x6", "4x6"),
+        ("ground", "50.00%", "-", "50.00%", "50.00%"),
+        ("thing", "50.00%", "-", "50.00%", "50.00%"),
+        ("(ignored)", "0.00%", "-", "0.00%", "0.00%"),
+    ]
+
+
+def test_every_fault_is_listed_in_one_pass_with_a_message_of_its_own(root: Path):
+    images, masks = root / "images" / "train", root / "masks" / "train"
+    (images / "0.png").write_bytes(b"")
+    (images / "1.png").write_bytes((images / "1.png").read_bytes()[:60])
+    (images / "2.png").write_text("<html>")
+    mask(masks / "3.png", HALVES + 5)
+    mask(masks / "4.png", HALVES.T)
+    mask(masks / "5.png", np.stack([HALVES * 200, HALVES, HALVES], axis=2))
+    (masks / "6.png").unlink()
+    Image.fromarray(HALVES.astype(np.uint8)).save(masks / "7.png", format="JPEG")
+    (root / "images" / "val" / "9.png").unlink()
+    os.mkfifo(root / "images" / "val" / "9.png")
+    picture(root / "images" / "test" / "10.bmp", 50)
+    faults = {fault.file: fault.what for fault in check(root).faults}
+    expected = {
+        "images/train/0.png": "is empty",
+        "images/train/1.png": "cannot be decoded",
+        "images/train/2.png": "is no PNG",
+        "masks/train/3.png": "not declared: 5 (12 pixels), 6 (12 pixels)",
+        "masks/train/4.png": "is 6x4 (height x width), but its image is 4x6",
+        "masks/train/5.png": "is a colour mask",
+        "images/train/6.png": "has no mask",
+        "masks/train/7.png": "is a JPEG",
+        "images/val/9.png": "is no regular file",
+        "images/test/10.png": "shares its name with images/test/10.bmp",
+    }
+    assert faults.keys() == expected.keys()
+    for file, what in expected.items():
+        assert what in faults[file]
+
+
+def test_a_broken_mask_is_found_behind_a_broken_image(root: Path):
+    (root / "images" / "train" / "0.png").write_bytes(b"")
+    mask(root / "masks" / "train" / "0.png", HALVES + 9)
+    assert {fault.file for fault in check(root).faults} == {"images/train/0.png", "masks/train/0.png"}
+
+
+def test_few_unreadable_unlabelled_images_are_set_aside(root: Path):
+    for seed in range(100):
+        picture(root / "unlabelled" / f"more{seed}.png", 1000 + seed, size=(2, 2))
+    sound = load(config(root))
+    (root / "unlabelled" / "broken.png").write_bytes(b"\x89PNG")
+    report = check(root)
+    assert report.faults == []
+    assert [sample.id for sample in report.set_aside] == ["unlabelled/broken"]
+    assert "set aside: unlabelled/broken.png" in report.warnings[0]
+    assert without(load(config(root)), {"unlabelled/broken"}) == sound  # as if it had never been there
+
+
+def test_many_unreadable_unlabelled_images_are_faults(root: Path):
+    (root / "unlabelled" / "u0.png").write_bytes(b"\x89PNG")
+    files = [fault.file for fault in check(root).faults]
+    assert files == ["unlabelled/u0.png", "data.unlabelled"]
+
+
+def test_the_same_picture_on_both_sides_of_a_score_is_a_fault(root: Path):
+    whole = (root / "images" / "train" / "0.png").read_bytes()
+    (root / "images" / "val" / "8.png").write_bytes(whole)
+    Image.open(root / "images" / "test" / "10.png").save(root / "unlabelled" / "copy.tif")  # the same pixels, another file
+    (root / "unlabelled" / "u0.png").write_bytes((root / "images" / "train" / "3.png").read_bytes())
+    report = check(root)
+    assert [str(fault).split(";")[0] for fault in report.faults] == [
+        "images/val/8: is the same picture as images/train/0 (val and labelled)",
+        "images/test/10: is the same picture as unlabelled/copy (test and unlabelled)",
+    ]
+    assert any("unlabelled/u0: is the same picture as images/train/3" in warning for warning in report.warnings)
+
+
+def test_orphans_absent_classes_and_empty_masks_are_warnings(root: Path):
+    mask(root / "masks" / "train" / "orphan.png", HALVES)
+    for name in ("8", "9"):
+        mask(root / "masks" / "val" / f"{name}.png", HALVES * 0)
+    mask(root / "masks" / "train" / "0.png", HALVES * 0 + 255)
+    report = check(root)
+    assert report.faults == []
+    assert len(report.warnings) == 3
+    told = "\n".join(report.warnings)
+    assert "masks/train/orphan.png" in told
+    assert "class 'thing' has no pixel in the val masks" in told
+    assert "images/train/0: every pixel of its mask is ignored" in told
+
+
+def test_masks_of_spared_labels_count_as_unlabelled(root: Path):
+    report = check(root, labels=2)
+    assert report.rows()[1:3] == [("images", "2", "10", "2", "2"), ("masks", "2", "6", "2", "2")]
+
+
+def test_masks_that_stratifying_cannot_read_are_all_listed(root: Path):
+    for name in ("1", "5"):
+        mask(root / "masks" / "train" / f"{name}.png", HALVES + 7)
+    assert len(check(root, labels=2, choose="stratified").faults) == 2
+
+
+def test_nothing_is_written_to_the_users_files(root: Path):
+    def state() -> dict[str, tuple[str, int]]:
+        files = [path for path in root.rglob("*") if path.is_file()]
+        return {str(p): (hashlib.sha256(p.read_bytes()).hexdigest(), p.stat().st_mtime_ns) for p in files}
+
+    before = state()
+    check(root)
+    assert state() == before
+
+
+def test_the_report_is_printed_in_plain_lines(root: Path, capsys: pytest.CaptureFixture[str]):
+    mask(root / "masks" / "train" / "3.png", HALVES + 5)
+    (root / "masks" / "train" / "6.png").unlink()
+    print_report(check(root))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["labelled", "unlabelled", "val", "test"]
+    assert lines[1].split() == ["images", "7", "4", "2", "2"]
+    assert sum(line.startswith("fault: ") for line in lines) == 2
+    assert any("[" not in line and "images/train/6.png: has no mask" in line for line in lines)
+    assert lines[-1] == "2 faults, 0 warnings"
+    assert all("\x1b" not in line for line in lines)
+
+
+def test_drawn_data_is_sound():
+    cfg = DataConfig(shapes={"labelled": 8, "unlabelled": 2, "val": 8, "test": 1})
+    report = verify(load(cfg), cfg, workers=1)
+    assert report.faults == [] and report.rows()[3] == ("size", *["128x128"] * 4)
+
+
+@pytest.mark.skipif(not (DATA / "camvid").is_dir(), reason="../shared/data/camvid is absent")
+def test_camvid_val_is_sound():
+    folder = DATA / "camvid"
+    classes = [f"{i}" for i in range(11)]
+    splits = SplitConfig(train="val", val_fraction=0.5, test_fraction=0.3)
+    cfg = DataConfig(
+        name="camvid", source="folder", root=str(folder), classes=classes, ignore=[11], splits=splits,
+    )  # fmt: skip
+    report = verify(load(cfg, strict=False), cfg, workers=2)
+    assert report.faults == [] and report.set_aside == []
+    assert all(report.pixels("labelled") > 0)

@@ -1,0 +1,341 @@
+"""The page is whole, tells what happened, survives what is missing, and shows in a browser as it should."""
+
+import base64
+import copy
+import io
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from selftrain.report import figures, page
+from selftrain.report.page import Row
+from selftrain.report.palette import palette
+
+CLASSES = ["road", "tree", "car"]
+HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "$x^2$ & {{ 7 * 7 }}"]
+CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+
+
+def scores(miou: float, classes: list[str]) -> dict:
+    ious = {name: miou for name in classes[:-1]} | {classes[-1]: None}
+    return {"miou": miou, "per_class": ious, "pixel_accuracy": 0.8, "ece": 0.05}
+
+
+def labels(generation: int, classes: list[str]) -> dict:
+    quality = {"raw": 0.31, "tta": 0.32, "crf": 0.33, "selected": 0.51}
+    return {
+        "generation": generation,
+        "threshold": "quantile",
+        "thresholds": dict.fromkeys(classes, 0.75),
+        "kept": dict.fromkeys(classes[:-1], 0.6) | {classes[-1]: None},
+        "kept_share": 0.6,
+        "images": 200,
+        "images_kept": 180,
+        "quality": {stage: scores(miou, classes) for stage, miou in quality.items()},
+    }
+
+
+def a_report(val: list[float], promoted: list[bool], best: int, classes: list[str] = CLASSES) -> dict:
+    """A run whose generations have these scores on val; the best has 0.42 on test, the teacher 0.40."""
+    generations = [
+        {
+            "generation": k,
+            "model": {"arch": "unet", "encoder": "tu-resnet18", "params": 14_300_000 + 10_000_000 * k},
+            "steps": 500,
+            "teacher": None if k == 0 else k - 1,
+            "val": scores(miou, classes),
+            "promoted": lead,
+            "exact": True,
+            "seconds": 75.0,
+            "labels": labels(k, classes) if k < len(val) - 1 else None,
+        }
+        for k, (miou, lead) in enumerate(zip(val, promoted, strict=True))
+    ]
+    test, teacher = scores(0.42 if best else 0.40, classes), scores(0.40, classes)
+    run = {"seed": 3, "recipe": "noisy_student", "data": "shapes", "seconds": 3905.0}
+    return {"generations": generations, "best": best, "exported": best, "test": test, "teacher_test": teacher, **run}
+
+
+def three() -> dict:
+    return a_report([0.41, 0.45, 0.44], [True, True, False], best=1)
+
+
+def some_metrics() -> list[dict]:
+    rows = [{"stage": "gen0", "step": t, "loss": 100 / t, "labelled_loss": 100 / t, "lr": 1e-3} for t in range(10, 501, 10)]
+    rows += [{"stage": "gen1", "step": t, "loss": 1.0, "pseudo_loss": 90 / t, "accepted": 0.6} for t in range(10, 501, 10)]
+    return [*rows, {"stage": "gen0", "step": 250, "val_miou": 0.3}, {"stage": "gen0/val", "step": 500, "miou": 0.41, "ece": 0.05}]
+
+
+def some_rows(side: int = 24) -> list[Row]:
+    rng = np.random.default_rng(0)
+    image, ids = rng.integers(0, 256, (side, side, 3), dtype=np.uint8), rng.integers(0, 3, (side, side), dtype=np.uint8)
+    return [Row("street/01", [("image", image), ("truth", ids), ("generation 0", ids)])]
+
+
+def render(
+    report: dict, *, classes: list[str] = CLASSES, metrics: list[dict] | None = None, rows: list[Row] | None = None
+) -> str:
+    return page.render(report, classes=classes, metrics=metrics or [], predictions=rows or [], pseudo_labels=rows or [])
+
+
+def words(html: str) -> str:
+    """What a reader sees, in one line."""
+    text = re.sub(r"<style>.*?</style>|<svg.*?</svg>", "", html, flags=re.DOTALL)
+    return " ".join(re.sub(r"<[^>]+>", " ", text).split())
+
+
+class Tags(HTMLParser):
+    """Every tag with its attributes."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.all: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.all.append((tag, dict(attrs)))
+
+
+def pictures(html: str) -> list[Image.Image]:
+    sources = [attributes["src"] for tag, attributes in Tags(html).all if tag == "img"]
+    return [Image.open(io.BytesIO(base64.b64decode(str(source).split(",")[1]))) for source in sources]
+
+
+def test_top_line_compares_the_best_with_the_teacher_on_test() -> None:
+    text = words(render(three()))
+    assert "test mIoU, best 0.4200 generation 1, chosen on val" in text
+    assert "test mIoU, teacher 0.4000" in text
+    assert "gain over the teacher +0.0200" in text
+    assert "noisy_student on shapes 3 generations · 1 h 5 min of training · seed 3" in text
+
+
+def test_generations_table_names_outcome_scores_and_model() -> None:
+    text = words(render(three()))
+    assert "1 student best exported 0.4500 0.800 0.050 unet tu-resnet18 24.3 M 500 generation 0 1 min 15 s" in text
+    assert "2 student not promoted 0.4400" in text
+
+
+def test_a_loss_on_test_is_shown_with_its_sign_and_said() -> None:
+    report = three()
+    report["test"]["miou"] = 0.38
+    text = words(render(report))
+    assert "gain over the teacher −0.0200" in text
+    assert "On test the chosen generation is worse than the teacher" in text
+
+
+def remarks_of(report: dict) -> str:
+    generations = [page.Generation(k, row) for k, row in enumerate(report["generations"])]
+    return "\n".join(page.remarks(report, page.headline(report, generations), generations))
+
+
+def test_a_student_that_was_not_promoted_is_said_to_be() -> None:
+    assert "Generation 2 did not beat generation 1 on val (0.4400 against 0.4500)" in remarks_of(three())
+
+
+def test_a_run_without_a_better_student_says_that_the_teacher_is_the_result() -> None:
+    report = a_report([0.41, 0.40], [True, False], best=0)
+    assert "No student beat the teacher on val" in remarks_of(report)
+    text = words(render(report))
+    assert "gain over the teacher none" in text
+    assert "Change" not in text
+
+
+def test_a_larger_student_is_not_credited_to_pseudo_labels_alone() -> None:
+    report = three()
+    assert "Generation 1 has 1.7 times the teacher's parameters, so the gain is not that of the" in remarks_of(report)
+    for row in report["generations"]:
+        row["model"]["params"] = 5
+    assert "times" not in remarks_of(report)
+
+
+def test_an_inexact_generation_is_marked() -> None:
+    report = three()
+    assert "not exact" not in render(report)
+    report["generations"][1]["exact"] = False
+    assert "Generation 1 is not exact" in remarks_of(report)
+    assert "best exported not exact" in words(render(report))
+
+
+def test_an_export_that_is_not_the_best_is_named() -> None:
+    report = three() | {"exported": 2, "exported_test": {"miou": 0.39}}
+    assert "The export is generation 2, not the best one. Its test mIoU is 0.3900." in remarks_of(report)
+
+
+def test_without_a_test_set_val_is_shown_and_called_optimistic() -> None:
+    report = three() | {"test": None, "teacher_test": None}
+    assert "There is no test set" in remarks_of(report)
+    assert "val mIoU, best 0.4500" in words(render(report))
+
+
+def test_one_generation_has_nothing_to_compare() -> None:
+    report = a_report([0.41], [True], best=0) | {"test": None, "teacher_test": None}
+    html = render(report, metrics=some_metrics())
+    assert "Only the teacher was trained" in html
+    assert "val mIoU by generation" not in html
+    assert 'id="labels"' not in html
+
+
+def test_pseudo_labels_show_thresholds_kept_shares_and_every_stage() -> None:
+    text = words(render(three()))
+    assert "180 of 200 images and 60.0% of their pixels are kept (threshold: quantile)" in text
+    assert "road 0.750 60.0% 0.310 0.320 0.330 0.510" in text
+    assert "car 0.750 – – – – –" in text
+
+
+def test_pseudo_labels_without_masks_say_so() -> None:
+    report = three()
+    report["generations"][0]["labels"]["quality"] = None
+    assert "no masks to measure against" in render(report)
+
+
+def test_a_class_that_is_absent_is_a_dash_and_no_bar() -> None:
+    (row,) = re.findall(r"<tr><th[^>]*><span[^>]*></span>car</th>.*?</tr>", render(a_report([0.4], [True], best=0)), re.DOTALL)
+    assert "–" in row and "track" not in row
+
+
+def branches(tree: object, path: tuple = ()) -> Iterator[tuple]:
+    """The path of every value of a tree of dicts and lists."""
+    entries = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    for key, value in entries:
+        yield (*path, key)
+        yield from branches(value, (*path, key))
+
+
+def test_any_value_may_be_none_or_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("promotion", "curves", "stages"):
+        monkeypatch.setattr(figures, name, lambda *_, **__: None)  # they have a test of their own
+    whole = a_report([0.41, 0.45], [True, True], best=1, classes=["road", "car"])
+    for path in branches(whole):
+        for missing in (False, True):
+            report = copy.deepcopy(whole)
+            place: dict | list = report
+            for key in path[:-1]:
+                place = place[key]
+            if missing and isinstance(place, dict):
+                del place[path[-1]]
+            else:
+                place[path[-1]] = None
+            html = render(report, classes=["road", "car"])
+            assert "None" not in words(html), path
+
+
+def test_an_empty_report_is_a_page() -> None:
+    assert "– on – 0 generations" in words(render({}))
+
+
+def test_plots_leave_out_what_is_no_number() -> None:
+    nan = float("nan")
+    broken: list[dict] = [{"stage": "gen0", "step": 10, "loss": None}, {"stage": "gen0", "step": None, "loss": 1.0}, {"step": 5}]
+    assert "<svg" not in render(a_report([0.4], [True], best=0) | {"generations": []}, metrics=broken)
+    assert figures.curves({0: [(1, nan)], 1: []}) is None
+    assert figures.promotion({0: None}, {0: True}, 0) is None
+    assert figures.stages({0: [None, nan]}, ["raw", "TTA"]) is None
+    assert "<path" in str(figures.curves({0: [(1, nan), (2, 0.5), (3, 0.6)], 1: []}, smooth=True))
+    assert "<path" in str(figures.promotion({0: 0.4, 1: None, 2: 0.5}, {0: True, 1: None, 2: False}, 0))
+
+
+def test_running_mean_of_worked_numbers() -> None:
+    values = np.array([0.0, 3.0, 6.0, 3.0])
+    assert figures._running_mean(values, 1).tolist() == [1.5, 3.0, 4.0, 4.5]
+
+
+def test_a_long_curve_is_thinned() -> None:
+    short, long = (figures.curves({0: [(t, 1 / t) for t in range(1, n)]}, smooth=True) for n in (figures.LIMIT, 50_000))
+    assert len(str(long)) < 1.5 * len(str(short))
+
+
+def test_plots_share_no_id_and_follow_the_page() -> None:
+    html = render(three(), metrics=some_metrics())
+    ids = re.findall(r'\bid="([^"]+)"', html)
+    assert len(ids) == len(set(ids))
+    assert html.count("<svg aria-hidden") == 7
+    assert "var(--g1)" in html and not re.search("#0a0b..", html)
+    used = set(re.findall(r'(?:href="|url\()#([^")]+)', html))
+    assert used <= set(ids)
+
+
+def test_names_are_text_never_markup() -> None:
+    report = a_report([0.41, 0.45], [True, True], best=1, classes=HOSTILE) | {"recipe": HOSTILE[1], "data": HOSTILE[0]}
+    rows = [Row(HOSTILE[1], [(HOSTILE[0], np.zeros((4, 4), np.uint8))])]
+    html = render(report, classes=HOSTILE, rows=rows)
+    tags = Tags(html).all
+    assert "script" not in {tag for tag, _ in tags}
+    assert not any(name.startswith("on") for _, attributes in tags for name in attributes)
+    assert {str(attributes["src"])[:5] for tag, attributes in tags if tag == "img"} == {"data:"}
+    assert "&lt;script&gt;alert(1)" in html and "{{ 7 * 7 }}" in html
+
+
+def test_the_page_needs_nothing_but_itself() -> None:
+    html = render(three(), metrics=some_metrics(), rows=some_rows())
+    assert not re.search(r"https?:|//[a-z]|@import|<script", re.sub(r"base64,[^\"]*", "", html))
+    links = [
+        value for _, attributes in Tags(html).all for name, value in attributes.items() if name in ("src", "href", "xlink:href")
+    ]
+    assert all(str(link).startswith(("data:", "#")) for link in links)
+    assert "default-src 'none'" in html
+
+
+def test_every_picture_has_a_text_and_every_table_its_headers() -> None:
+    html = render(three(), metrics=some_metrics(), rows=some_rows())
+    alts = [attributes.get("alt") for tag, attributes in Tags(html).all if tag == "img"]
+    assert alts[:3] == ["street/01: image", "street/01: truth", "street/01: generation 0"] and all(alts)
+    assert all(attributes.get("scope") in ("row", "col") for tag, attributes in Tags(html).all if tag == "th")
+
+
+def test_masks_keep_their_colours_and_ignored_pixels_are_transparent() -> None:
+    ids = np.array([[0, 1], [2, 255]], np.uint8)
+    (picture, _) = pictures(render({}, rows=[Row("a", [("truth", ids)])]))
+    pixels = np.asarray(picture.convert("RGBA"))
+    assert (pixels[..., :3] == palette(3)[ids]).all(axis=-1)[ids < 255].all()
+    assert pixels[..., 3].tolist() == [[255, 255], [255, 0]]
+
+
+def test_large_pictures_are_brought_down_and_small_ones_keep_their_pixels() -> None:
+    rng = np.random.default_rng(0)
+    image, ids = rng.integers(0, 256, (400, 800, 3), dtype=np.uint8), rng.integers(0, 3, (400, 800), dtype=np.uint8)
+    large = render({}, rows=[Row("a", [("image", image), ("truth", ids)])])
+    assert [(picture.size, picture.format) for picture in pictures(large)[:2]] == [((320, 160), "JPEG"), ((320, 160), "PNG")]
+    assert set(np.unique(np.asarray(pictures(large)[1]))) <= {0, 1, 2}
+    small = render({}, rows=some_rows())
+    assert np.array_equal(np.asarray(pictures(small)[0]), some_rows()[0].cells[0][1])
+    assert 'class="photo pixelated"' in small and 'class="photo pixelated"' not in large
+
+
+def test_write_leaves_one_file_of_moderate_size(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    image, ids = rng.integers(0, 256, (360, 480, 3), dtype=np.uint8), np.zeros((360, 480), np.uint8)
+    rows = [Row(f"image {k}", [("image", image), *[("mask", ids)] * 5]) for k in range(6)]
+    path = tmp_path / "run" / "report.html"
+    page.write(path, three(), classes=CLASSES, metrics=some_metrics(), predictions=rows, pseudo_labels=rows)
+    assert [entry.name for entry in path.parent.iterdir()] == ["report.html"]
+    assert path.stat().st_size < 3_000_000
+    assert str(tmp_path) not in path.read_text()
+
+
+def test_the_same_run_gives_the_same_page() -> None:
+    assert render(three(), metrics=some_metrics()) == render(three(), metrics=some_metrics())
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH")
+def test_a_browser_shows_the_tables_and_reports_no_error(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    report = a_report([0.41, 0.45, 0.44], [True, True, False], best=1, classes=HOSTILE)
+    page.write(path, report, classes=HOSTILE, metrics=some_metrics(), predictions=some_rows(), pseudo_labels=some_rows())
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-component-update", "--disable-sync"]
+    flags += ["--disable-background-networking", "--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}"]
+    shown = subprocess.run(
+        [str(CHROMIUM), *flags, "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert "CONSOLE" not in shown.stderr
+    tags = Tags(shown.stdout).all
+    assert [attributes["data-generation"] for _, attributes in tags if "data-generation" in attributes] == ["0", "1", "2"]
+    assert sum(tag == "svg" and "viewbox" in attributes for tag, attributes in tags) == 7
+    assert "script" not in {tag for tag, _ in tags}
+    assert sum(tag == "img" for tag, _ in tags) == 6

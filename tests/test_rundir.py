@@ -1,0 +1,67 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from selftrain import rundir
+from selftrain.errors import ConfigError, DataError, IntegrityError, LockedError
+from selftrain.rundir import RunDir
+
+
+def test_a_changed_setting_is_refused_with_the_difference(tmp_path):
+    run = RunDir(tmp_path)
+    config = {"seed": 0, "train": {"lr": 0.1, "workers": 0}, "generations": [{"steps": 5}]}
+    run.settle(config, {})
+    run.settle({**config, "train": {"lr": 0.1, "workers": 2}}, {})  # workers change nothing
+    with pytest.raises(ConfigError, match=r"train\.lr: 0\.1 -> 0\.2"):
+        run.settle({**config, "train": {"lr": 0.2, "workers": 0}}, {})
+    with pytest.raises(ConfigError, match=r"generations\.1\.steps: absent -> 9"):
+        run.settle({**config, "generations": [{"steps": 5}, {"steps": 9}]}, {})
+
+
+def test_changed_data_is_refused_with_the_difference(tmp_path):
+    run = RunDir(tmp_path)
+    before = {"val": [{"id": "a", "image": "1"}, {"id": "b", "image": "2"}], "classes": ["x"]}
+    run.settle({}, before)
+    with pytest.raises(DataError, match=r"val: 1 missing, e\.g\. b, 1 new, e\.g\. c, 1 other content, e\.g\. a"):
+        run.settle({}, {**before, "val": [{"id": "a", "image": "9"}, {"id": "c", "image": "2"}]})
+    with pytest.raises(DataError, match="classes"):
+        run.settle({}, {**before, "classes": ["y"]})
+
+
+def test_a_second_process_is_locked_out_and_a_dead_one_blocks_nobody(tmp_path):
+    code = "import sys; from pathlib import Path; from selftrain.rundir import RunDir; RunDir(Path(sys.argv[1])).lock()"
+    script = [sys.executable, "-c", code + "; print('held', flush=True); sys.stdin.read()", str(tmp_path)]
+    with subprocess.Popen(script, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(LockedError):
+            RunDir(tmp_path).lock()
+        holder.kill()
+        holder.wait()
+    os.close(RunDir(tmp_path).lock())
+
+
+def test_a_committed_directory_shows_damage(tmp_path):
+    path = tmp_path / "made"
+    rundir.commit_directory(path, {"a": b"one", "b": b"two"}, classes=3)
+    assert rundir.read_directory(path) == {"a": b"one", "b": b"two"}
+    assert rundir.read_manifest(path)["classes"] == 3
+    (path / "b").write_bytes(b"twO")
+    with pytest.raises(IntegrityError, match="b is damaged"):
+        rundir.read_directory(path)
+
+
+def test_a_manifest_cannot_name_files_elsewhere(tmp_path):
+    (tmp_path / rundir.MANIFEST).write_text('{"files": {"../secret": "0"}}')
+    with pytest.raises(IntegrityError, match="own directory"):
+        rundir.read_directory(tmp_path)
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    rundir.write_bytes(path, b"old")
+    monkeypatch.setattr(os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space"):
+        rundir.write_bytes(path, b"new")
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
