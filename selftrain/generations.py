@@ -14,8 +14,8 @@ from torch import nn
 from selftrain import rundir
 from selftrain.checkpoint import pack, unpack
 from selftrain.config import Config, GenerationConfig
-from selftrain.data import batches, sources
-from selftrain.errors import ConfigError, DataError, IntegrityError
+from selftrain.data import batches, sources, verify
+from selftrain.errors import ConfigError, DataError, IntegrityError, ResourceError
 from selftrain.labels.store import LabelStore
 from selftrain.labels.thresholds import THRESHOLDS
 from selftrain.log import Metrics, say
@@ -37,7 +37,8 @@ def run(cfg: Config) -> dict:
     if method.run.report.exists():
         say(f"{method.run.path} is finished: nothing to do")
         return method.show()
-    leader, reports = None, []
+    leader: int | None = None
+    reports: list[dict] = []
     for number in range(len(cfg.generations)):
         labels = method.labels(leader) if leader is not None else None
         if leader is not None and labels is None:
@@ -48,6 +49,27 @@ def run(cfg: Config) -> dict:
     assert leader is not None
     method.finish(leader, reports)
     return method.show()
+
+
+def export_again(run_directory: Path, directory: Path, *, generation: int | None) -> None:
+    """Export a finished run's best generation, or `generation`, to another directory. Reads of the run only."""
+    run = RunDir(run_directory)
+    report = rundir.read_json(run.report)
+    number = report["best"] if generation is None else generation
+    gen = run.generation(number)
+    if not gen.model.is_dir():
+        raise ConfigError(f"{run.path} has no generation {number}")
+    card = rundir.read_json(run.export / export.CARD)
+    model = rundir.read_manifest(gen.model)["model"]
+    network = build(model["arch"], model["encoder"], classes=len(card["classes"]), decoder_channels=model["decoder_channels"])
+    network.load_state_dict(unpack(rundir.read_directory(gen.model)[WEIGHTS], gen.model / WEIGHTS))
+    tests = {report["best"]: report["test"], 0: report["teacher_test"], report["exported"]: report["exported_test"]}
+    metrics = {"val": report["generations"][number]["val"], "test": tests.get(number)}
+    written = export.export(
+        network, directory, card={**card, "model": model, "generation": number, "metrics": metrics}, onnx=True
+    )
+    if written["onnx"] is None:
+        raise ResourceError(f"{directory} has no {export.ONNX}: {written['onnx_reason']}")
 
 
 @dataclass
@@ -74,8 +96,9 @@ class Method:
             _network(cfg, generation, len(data.classes))  # unknown names and impossible noise show here
         if accelerator.is_main_process:
             run.lock()
-            run.settle(asdict(cfg), sources.manifest(data))
+            _settle(run, cfg, data)
         accelerator.wait_for_everyone()
+        data = sources.without(data, rundir.read_json(run.data)["set_aside"])
         metrics = Metrics(run.metrics if accelerator.is_main_process else None)
         return cls(cfg, run, data, accelerator, train.Stop().listen(), metrics, batches.Cache(cfg.data.cache_mb))
 
@@ -185,7 +208,10 @@ class Method:
         if self.accelerator.is_main_process and not gen.selection.exists():
             rundir.write_json(gen.selection, selected.report())
         self.accelerator.wait_for_everyone()
-        return selected if selected.accepted else select.none_accepted(self.cfg.select, gen.selection)
+        if not selected.accepted:
+            select.refuse_empty(self.cfg.select, gen.selection)
+            return None
+        return selected
 
     def load(self, number: int) -> tuple[nn.Module, str]:
         """The network of a finished generation and the sha256 of its weights."""
@@ -372,6 +398,27 @@ def _check(cfg: Config) -> None:
         if found:
             raise ConfigError(problem)
     check_weights(cfg.model.weights)
+
+
+def _settle(run: RunDir, cfg: Config, data: sources.DataSet) -> None:
+    """Write down what the run is made of, or compare. Before a first step every file is read; unreadable ones are set aside."""
+    for warning in data.warnings:
+        say(f"data: {warning}")
+    aside = rundir.read_json(run.data)["set_aside"] if run.data.exists() else _unreadable(data, cfg)
+    run.settle(asdict(cfg), {**sources.manifest(sources.without(data, aside)), "set_aside": aside})
+
+
+def _unreadable(data: sources.DataSet, cfg: Config) -> list[str]:
+    """Ids of the unlabelled images to go on without. Raises DataError for any other fault of a file."""
+    if cfg.data.source == "shapes":
+        return []
+    report = verify.verify(data, cfg.data, workers=len(os.sched_getaffinity(0)))
+    if report.faults:
+        more = f" (and {len(report.faults) - 1} more: selftrain verify lists all)" if len(report.faults) > 1 else ""
+        raise DataError(f"{report.faults[0]}{more}")
+    for sample in report.set_aside:
+        say(f"data: {sample.id} cannot be read and is left out")
+    return [sample.id for sample in report.set_aside]
 
 
 def _check_data(data: sources.DataSet) -> None:

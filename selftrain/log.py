@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from selftrain.rundir import write_bytes
 
@@ -101,7 +102,7 @@ def progress(stage: str, total: int, *, start: int = 0, per_step: int = 1, show:
         bar.close()
 
 
-def _rich_bar(stage: str, total: int, start: int):
+def _rich_bar(stage: str, total: int, start: int) -> tuple[Any, Any]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))

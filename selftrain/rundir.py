@@ -95,9 +95,9 @@ class RunDir:
         else:
             write_bytes(self.config, yaml.safe_dump(config, sort_keys=False).encode())
         if self.data.exists():
-            changed = manifest_differences(read_json(self.data), manifest)
-            if changed:
-                raise DataError(f"the data of {self.path} changed ({changed}); restore it or choose another out=")
+            other = manifest_differences(read_json(self.data), manifest)
+            if other:
+                raise DataError(f"the data of {self.path} changed ({other}); restore it or choose another out=")
         else:
             write_json(self.data, manifest)
 
@@ -123,7 +123,7 @@ def manifest_differences(old: Mapping, new: Mapping) -> str:
         if not (_are_samples(before) and _are_samples(after)):
             rows.append(f"{split}: {before} -> {after}")
             continue
-        known, found = ({entry["id"]: entry for entry in entries} for entries in (before, after))
+        known, found = ({entry["id"]: entry for entry in entries or []} for entries in (before, after))
         parts = {
             "missing": [name for name in known if name not in found],
             "new": [name for name in found if name not in known],

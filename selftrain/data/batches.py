@@ -6,6 +6,7 @@ A rank takes its slice of each global batch. Neither the number of workers nor a
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -33,7 +34,8 @@ class Readable(Protocol):
 class PseudoLabels(Protocol):
     """What a teacher says of unlabelled images, filtered."""
 
-    samples: Sequence[Readable]
+    @property
+    def samples(self) -> Sequence[Readable]: ...
 
     def target(self, i: int, index: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of sample `i` at flat indices (h, w), -1 outside.
@@ -56,15 +58,15 @@ class Example:
 class Batch:
     """`labelled` images come first; `soft` and `weight` are of the pseudo-labelled rest."""
 
+    labelled: int
     images: torch.Tensor  # (N, h, w, 3) uint8
     hard: torch.Tensor  # (N, h, w) uint8
     soft: torch.Tensor  # (M, h, w, C) float32
     weight: torch.Tensor  # (M, h, w) float32
-    labelled: int
 
     def to(self, device: torch.device) -> "Batch":
-        tensors = (x.to(device, non_blocking=True) for x in (self.images, self.hard, self.soft, self.weight))
-        return Batch(*tensors, labelled=self.labelled)
+        there = partial(torch.Tensor.to, device=device, non_blocking=True)
+        return Batch(self.labelled, there(self.images), there(self.hard), there(self.soft), there(self.weight))
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,8 @@ def collate(examples: list[Example]) -> Batch:
     soft = np.stack([e.soft for e in pseudo]) if pseudo else np.empty((0, *crop, 0), np.float32)
     weight = np.stack([e.weight for e in pseudo]) if pseudo else np.empty((0, *crop), np.float32)
     images, hard = np.stack([e.image for e in examples]), np.stack([e.hard for e in examples])
-    return Batch(*map(torch.from_numpy, (images, hard, soft, weight)), labelled=labelled)
+    from_numpy = torch.from_numpy
+    return Batch(labelled, from_numpy(images), from_numpy(hard), from_numpy(soft), from_numpy(weight))
 
 
 def loader(dataset: StepDataset, *, first: int, steps: int, rank: int, world: int, workers: int) -> Iterator[Batch]:
@@ -188,7 +191,7 @@ def loader(dataset: StepDataset, *, first: int, steps: int, rank: int, world: in
     return iter(
         DataLoader(
             dataset,
-            batch_sampler=places(first, steps, sizes, rank, world),  # type: ignore[arg-type]
+            batch_sampler=places(first, steps, sizes, rank, world),
             collate_fn=collate,
             num_workers=workers,
             worker_init_fn=_ignore_signals,

@@ -46,7 +46,7 @@ def pseudo_labels(labels: SelectedLabels) -> list[Row]:
         sample = labels.samples[place]
         image, truth = sample.read_image(), sample.read_mask()
         index = np.arange(image.shape[0] * image.shape[1]).reshape(image.shape[:2])
-        label = labels.store.read(int(labels.chosen[place]))
+        label = labels.store.read(labels.chosen[place])
         hard, _, _ = labels.target(place, index)
         sureness = np.repeat(label.confidence[..., None], 3, axis=-1)  # (H, W, 3) grey
         cells = [("image", image), ("pseudo-label", label.hard), ("confidence", sureness), ("accepted", hard)]

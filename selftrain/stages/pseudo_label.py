@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -64,7 +64,11 @@ class Labeller:
         return found
 
     def _fill(self, samples: Sequence[Unlabelled], directory: Path, stage: str, teacher: str, check: Callable[[], None]) -> None:
-        facts = {"classes": self.classes, "soft_classes": min(self.cfg.soft_classes, self.classes), "teacher": teacher}
+        facts: dict[str, Any] = {
+            "classes": self.classes,
+            "soft_classes": min(self.cfg.soft_classes, self.classes),
+            "teacher": teacher,
+        }
         size = self.cfg.shard
         shards = {n: samples[first : first + size] for n, first in enumerate(range(0, len(samples), size))}
         missing = [n for n in shards if not store.shard_is_sound(store.shard_path(directory, n), ids=_ids(shards[n]), **facts)]
@@ -100,7 +104,7 @@ class Labeller:
             images = np.stack([image for _, image in batch])
             raw, probs = self._views(images, measured=any(mask is not None for mask in masks))
             for i, mask in enumerate(masks):
-                job = {"mask": mask, "raw": raw[i] if mask is not None else None}
+                job: dict[str, Any] = {"mask": mask, "raw": raw[i] if mask is not None else None}
                 job |= {"soft_classes": cfg.soft_classes, "settings": settings if cfg.crf.enabled else None}
                 refining.append(pool.submit(refine, images[i], probs[i], **job))
         return refining

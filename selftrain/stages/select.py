@@ -29,9 +29,9 @@ class SelectedLabels:
     image_weights: np.ndarray  # (N,), 0 for images left out
 
     def __post_init__(self) -> None:
-        self.chosen = np.flatnonzero(self.image_weights > 0)
+        self.chosen = np.flatnonzero(self.image_weights > 0).tolist()
         self.samples = [self.everything[i] for i in self.chosen]
-        self.floors = np.ceil(self.thresholds * 255 - 1e-6)  # (C,) in the store's steps of 1/255
+        self.floors = thresholds.floors(self.thresholds)  # (C,) in the store's steps of 1/255
 
     @property
     def accepted(self) -> bool:
@@ -40,7 +40,7 @@ class SelectedLabels:
 
     def target(self, i: int, index: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Hard labels (h, w) uint8, soft labels (h, w, C) float32 and weights (h, w) float32 of sample `i` at flat indices."""
-        label = self.store.read(int(self.chosen[i]))
+        label = self.store.read(self.chosen[i])
         outside = index < 0
         hard = label.hard.reshape(-1)[index]
         accepted = ~outside & (label.confidence.reshape(-1)[index] >= self.floors[hard])
@@ -84,7 +84,7 @@ class SelectedLabels:
             mask = self.everything[place].read_mask()
             if mask is None:
                 continue
-            label = self.store.read(int(place))
+            label = self.store.read(place)
             accepted = label.confidence >= self.floors[label.hard]
             counts += confusion_of(label.hard, np.where(accepted, mask, np.uint8(IGNORE)), len(counts))
         return counts
@@ -110,8 +110,8 @@ def select(
     )
 
 
-def none_accepted(rule: SelectConfig, where: object) -> None:
-    """What to do without a single accepted pixel: raise LearningError, or None to go on with the labels alone."""
+def refuse_empty(rule: SelectConfig, where: object) -> None:
+    """Without a single accepted pixel: raises LearningError, unless the rule says to go on with the labels alone."""
     if rule.on_empty == "fail":
         raise LearningError(
             f"no pseudo-label is accepted (see {where}); lower select.confidence, raise select.keep, "

@@ -10,8 +10,8 @@ from types import FrameType
 
 import torch
 from accelerate import Accelerator
-from timm.optim import create_optimizer_v2
-from timm.utils import ModelEmaV3
+from timm.optim import create_optimizer_v2  # type: ignore[attr-defined]
+from timm.utils import ModelEmaV3  # type: ignore[attr-defined]
 from torch import nn
 
 from selftrain import checkpoint
