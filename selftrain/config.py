@@ -73,7 +73,7 @@ class NoiseConfig:
 class LossConfig:
     """Labelled: cross-entropy with label smoothing. Pseudo-labelled: KL to the teacher's soft labels, and/or hard CE."""
 
-    smoothing: float = 0.0
+    smoothing: float = 0.1
     unlabelled_weight: float = 1.0
     distillation: float = 1.0  # share of KL in the pseudo-label loss; the rest is cross-entropy on hard pseudo-labels
     temperature: float = 1.0  # of the KL; its gradient is scaled by T^2 (Hinton et al. 2015)

@@ -93,7 +93,8 @@ class Method:
         data = sources.load(cfg.data)
         _check_data(data)
         for generation in cfg.generations:
-            _network(cfg, generation, len(data.classes))  # unknown names and impossible noise show here
+            # Unknown names, impossible noise and unreachable weights show here, before any work.
+            _network(cfg, generation, len(data.classes), weights=cfg.model.weights)
         if accelerator.is_main_process:
             run.lock()
             _settle(run, cfg, data)

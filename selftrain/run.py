@@ -19,6 +19,9 @@ USAGE = """\
   SETTING=VALUE        any setting of selftrain/config.py, e.g. train.steps=2000 generations.1.encoder=tu-resnet50"""
 
 
+PATHS = ("out", "data.root", "data.images", "data.masks", "data.unlabelled", "model.weights")
+
+
 def main() -> None:
     arguments = _parser().parse_args()
     config = compose(arguments.overrides, arguments.config_dir)
@@ -59,10 +62,19 @@ def compose(overrides: list[str], config_dir: str | None = None) -> Config:
     extra = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
     try:
         with initialize_config_dir(str(recipes()), version_base="1.3"):
-            composed = hydra_compose("config", overrides=[*overrides, *extra])
+            composed = hydra_compose("config", overrides=[*map(_quoted, overrides), *extra])
         return to_config(composed)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_plain(error)) from None
+
+
+def _quoted(override: str) -> str:
+    """A path may hold blanks and any letter; Hydra's grammar takes those in quotes only."""
+    name, _, value = override.partition("=")
+    if name not in PATHS or value in ("", "null") or value[0] in "'\"":
+        return override
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{name}='{escaped}'"
 
 
 def to_config(composed: DictConfig) -> Config:

@@ -5,6 +5,7 @@ comes back a pixel short (`int(int(h * s) / s)`); turns with both flips give eve
 """
 
 from collections.abc import Iterator, Sequence
+from functools import reduce
 from typing import Any
 
 import torch
@@ -80,8 +81,7 @@ def predict(
             probs = transformer.deaugment_mask(probs)  # (N, C, h, w)
             key = (probs.shape[2], probs.shape[3])
             sums[key] = sums[key].add_(probs) if key in sums else probs
-    mean: Tensor = sum(_resize(part, size) for part in sums.values()) / len(transforms)
-    return mean
+    return reduce(torch.add, [_resize(part, size) for part in sums.values()]) / len(transforms)
 
 
 def _suited(transforms: ttach.Compose) -> ttach.Compose:

@@ -196,11 +196,11 @@ def _quiet() -> Iterator[None]:
 
 
 def _in_short(error: Exception) -> str:
-    """The first line of the cause, without paths."""
+    """What the cause says first, without paths."""
     while error.__cause__ is not None:
         error = error.__cause__  # type: ignore[assignment]
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return re.sub(r"\S*/(?=\S)", "", lines[0])[:300]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return re.sub(r"\S*/(?=\S)", "", " ".join(lines[:2]))[:300]
 
 
 def _check_free(directory: Path) -> None:

@@ -1,0 +1,90 @@
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from selftrain.errors import ConfigError, IntegrityError
+from selftrain.models.build import build, load_weights, parameters
+
+TINY = {"classes": 3, "decoder_channels": [32, 16, 16, 8]}
+
+
+def test_logits_have_the_images_size():
+    network = build("unet", "tu-resnet10t", **TINY).eval()
+    assert network(torch.zeros(2, 3, 32, 64)).shape == (2, 3, 32, 64)
+
+
+def test_students_grow():
+    small, large = (build("unet", encoder, **TINY) for encoder in ("tu-resnet10t", "tu-resnet18"))
+    assert parameters(small) < parameters(large)
+
+
+def test_dropout_acts_in_training_only_and_names_no_parameter():
+    plain, noisy = build("unet", "tu-resnet10t", **TINY), build("unet", "tu-resnet10t", dropout=0.5, **TINY)
+    noisy.load_state_dict(plain.state_dict())
+    image = torch.rand(2, 3, 32, 32)
+    assert torch.equal(plain.eval()(image), noisy.eval()(image))
+    noisy.train()
+    for module in noisy.modules():  # statistics of the batch aside, dropout alone makes two passes differ
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()
+    assert not torch.equal(noisy(image), noisy(image))
+
+
+def test_stochastic_depth_reaches_the_encoder():
+    network = build("unet", "tu-resnet10t", drop_path=0.2, **TINY)
+    rates = [module.drop_prob for module in network.modules() if type(module).__name__ == "DropPath"]
+    assert rates == sorted(rates) and rates[-1] > 0.1  # grows with the depth (Huang et al. 2016)
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "tu-vgg11"])
+def test_an_encoder_without_stochastic_depth_is_refused(encoder):
+    with pytest.raises(ConfigError, match="drop_path"):
+        build("unet", encoder, classes=2, drop_path=0.1)
+
+
+@pytest.mark.parametrize(("arch", "encoder"), [("unett", "tu-resnet10t"), ("unet", "tu-resnet1000"), ("unet", "nonsense")])
+def test_unknown_names_are_a_config_error(arch, encoder):
+    with pytest.raises(ConfigError, match="cannot build"):
+        build(arch, encoder, classes=2)
+
+
+def test_a_local_file_is_loaded_into_encoder_and_whole(tmp_path):
+    source = build("unet", "tu-resnet10t", **TINY)
+    whole, encoder = tmp_path / "whole.safetensors", tmp_path / "encoder.safetensors"
+    save_file({name: value.clone() for name, value in source.state_dict().items()}, whole)
+    save_file({name: value.clone() for name, value in source.encoder.model.state_dict().items()}, encoder)
+    for path in (whole, encoder):
+        network = build("unet", "tu-resnet10t", weights=str(path), **TINY)
+        pairs = zip(network.encoder.state_dict().values(), source.encoder.state_dict().values(), strict=True)
+        assert all(torch.equal(ours, theirs) for ours, theirs in pairs)
+
+
+def test_foreign_files_are_refused_by_name(tmp_path):
+    network = build("unet", "tu-resnet10t", **TINY)
+    pickle, torn, other = tmp_path / "w.pth", tmp_path / "torn.safetensors", tmp_path / "other.safetensors"
+    torch.save({}, pickle)
+    torn.write_bytes(b"no header")
+    save_file({"unknown": torch.zeros(1)}, other)
+    for path, error, said in ((pickle, ConfigError, "pickle"), (torn, IntegrityError, "torn"), (other, ConfigError, "no tensor fits")):
+        with pytest.raises(error, match=said):
+            load_weights(network, path)
+
+
+def test_imagenet_without_a_network_fails_at_once_with_the_way_out(tmp_path):
+    """The hub's name resolves to nothing here or is unreachable; where it can be reached there is nothing to see."""
+    import socket
+
+    try:
+        socket.create_connection(("huggingface.co", 443), timeout=2).close()
+        pytest.skip("the hub is reachable")
+    except OSError:
+        pass
+    began = time.monotonic()
+    command = [sys.executable, "-m", "selftrain.run", "recipe=smoke", "model.weights=imagenet", f"out={tmp_path / 'run'}"]
+    done = subprocess.run(command, capture_output=True, text=True, env={"HF_HOME": str(tmp_path), "PATH": "/usr/bin:/bin"})
+    assert done.returncode == 2 and "model.weights=null" in done.stderr.splitlines()[-1], done.stderr
+    assert time.monotonic() - began < 60 and not (tmp_path / "run").exists()

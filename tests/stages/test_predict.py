@@ -1,0 +1,258 @@
+import json
+from pathlib import Path, PurePath
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from selftrain.data.images import read_image
+from selftrain.errors import ConfigError, DataError, IntegrityError
+from selftrain.labels import tta
+from selftrain.models.build import build
+from selftrain.report.palette import palette
+from selftrain.stages import predict as module
+from selftrain.stages.export import export, load_export
+from selftrain.stages.predict import Labeller, output_names, predict
+
+torch.set_num_threads(1)
+CLASSES = ["sky", "road", "tree", "car"]
+WIDTHS = [32, 16, 16, 8]
+MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
+
+
+def exported(directory: Path, *, size: list[int] | None = None, window: int = 1024) -> Path:
+    torch.manual_seed(0)
+    network = build("unet", "tu-resnet10t", classes=len(CLASSES), decoder_channels=WIDTHS)
+    card = {
+        "format": 1,
+        "classes": CLASSES,
+        "ignore_index": 255,
+        "mean": MEAN,
+        "std": STD,
+        "input": {"size": size, "multiple": 32, "window": window, "rule": ""},
+        "model": {"arch": "unet", "encoder": "tu-resnet10t", "decoder_channels": WIDTHS, "params": 0},
+    }
+    export(network, directory, card=card, onnx=False)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return exported(tmp_path_factory.mktemp("model") / "export")
+
+
+def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Blotches, so that the labels have areas."""
+    coarse = torch.rand(1, 3, 4, 5, generator=torch.Generator().manual_seed(seed))
+    fine = F.interpolate(coarse, size=(height, width), mode="bicubic").clamp(0, 1)
+    return (fine[0].permute(1, 2, 0) * 255).byte().numpy()
+
+
+def save(path: Path, height: int = 40, width: int = 56, seed: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(noise(height, width, seed)).save(path)
+    return path
+
+
+def labels(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        assert picture.mode == "P"
+        return np.asarray(picture)
+
+
+def probabilities(directory: Path, picture: np.ndarray) -> torch.Tensor:
+    network, _ = load_export(directory)
+    scaled = torch.from_numpy(picture).permute(2, 0, 1).float()[None] / 255
+    mean, std = (torch.tensor(row).view(1, 3, 1, 1) for row in (MEAN, STD))
+    return tta.predict(network, (scaled - mean) / std)
+
+
+def test_every_image_is_labelled_at_its_own_size(model: Path, tmp_path: Path) -> None:
+    images, out = tmp_path / "images", tmp_path / "out"
+    sizes = {"a.png": (40, 56), "deep/er/b.jpg": (33, 70), "c.tif": (40, 56), "d.webp": (1, 1)}
+    for seed, (name, size) in enumerate(sizes.items()):
+        save(images / name, *size, seed)
+    assert predict(model, images, out) == 4
+    for name, size in sizes.items():
+        found = labels((out / name).with_suffix(".png"))
+        expected = probabilities(model, read_image(images / name)).argmax(dim=1)[0].numpy()
+        assert found.shape == size
+        assert (found == expected).mean() > 0.999  # a batch may round otherwise than one image
+    assert len(np.unique(labels(out / "a.png"))) > 1, "a map of one class tests nothing"
+
+
+def test_classes_json_names_ids_and_colours(model: Path, tmp_path: Path) -> None:
+    save(tmp_path / "images" / "a.png")
+    predict(model, tmp_path / "images", tmp_path / "out")
+    listed = json.loads((tmp_path / "out" / "classes.json").read_bytes())
+    assert [row["name"] for row in listed["classes"]] == CLASSES
+    with Image.open(tmp_path / "out" / "a.png") as picture:
+        shown = np.asarray(picture.convert("RGB"))
+    colours = np.array([row["colour"] for row in listed["classes"]])
+    assert (shown == colours[labels(tmp_path / "out" / "a.png")]).all()
+    assert (colours == palette(4)[:4]).all()
+
+
+def test_the_same_command_again_writes_the_same_bytes(model: Path, tmp_path: Path) -> None:
+    save(tmp_path / "images" / "a.png")
+    predict(model, tmp_path / "images", tmp_path / "out")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    predict(model, tmp_path / "images", tmp_path / "out")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+
+
+def test_probabilities_and_not_labels_are_brought_back_to_the_size_of_the_image(tmp_path: Path) -> None:
+    model = exported(tmp_path / "export", size=[32, 64])
+    save(tmp_path / "images" / "a.png", 90, 130)
+    predict(model, tmp_path / "images", tmp_path / "out")
+    small = np.asarray(module.resize_image(noise(90, 130), (32, 64)))
+    wide = F.interpolate(probabilities(model, small), size=(90, 130), mode="bilinear", align_corners=False)
+    found = labels(tmp_path / "out" / "a.png")
+    assert (found == wide.argmax(dim=1)[0].numpy()).all()
+    assert len(np.unique(found)) > 1
+
+
+def test_images_of_one_input_size_share_a_batch_whatever_their_own(tmp_path: Path) -> None:
+    labeller = Labeller.load(exported(tmp_path / "export", size=[32, 64]))
+    found = labeller.label([noise(50, 60), noise(100, 64, 1)])
+    assert [one.shape for one in found] == [(50, 60), (100, 64)]
+
+
+def test_a_large_image_is_put_together_from_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a network that looks at single pixels, tiles cannot be told from the whole."""
+    seen = []
+
+    def pointwise(self: Labeller, pixels: torch.Tensor) -> torch.Tensor:
+        seen.append(tuple(pixels.shape[1:3]))
+        return F.one_hot((pixels[..., 0] // 64).long(), 4).permute(0, 3, 1, 2).float()
+
+    monkeypatch.setattr(Labeller, "_probabilities", pointwise)
+    labeller = Labeller.load(exported(tmp_path / "export", window=32))
+    picture = np.random.default_rng(0).integers(0, 256, (150, 300, 3), dtype=np.uint8)
+    assert (labeller.label([picture])[0] == picture[..., 0] // 64).all()
+    assert len(seen) == 6 and max(max(sides) for sides in seen) == 128 + 2 * 16
+
+
+def test_windows_agree_with_the_whole_image(tmp_path: Path) -> None:
+    picture = noise(200, 330)
+    whole = Labeller.load(exported(tmp_path / "whole", window=0)).label([picture])[0]
+    parts = Labeller.load(exported(tmp_path / "parts", window=64)).label([picture])[0]
+    assert parts.shape == (200, 330)
+    assert (whole == parts).mean() > 0.8  # an untrained network sees the rim of a window, too
+
+
+def test_flips_are_averaged(model: Path) -> None:
+    picture = noise(64, 96)
+    labeller = Labeller.load(model, tta_flip=True)
+    straight, mirrored = labeller.label([picture])[0], labeller.label([picture[:, ::-1].copy()])[0]
+    assert (mirrored[:, ::-1] == straight).mean() > 0.999
+    plain = Labeller.load(model)
+    assert (plain.label([picture[:, ::-1].copy()])[0][:, ::-1] != plain.label([picture])[0]).any()
+
+
+def test_images_that_share_a_stem_keep_their_suffix(model: Path, tmp_path: Path) -> None:
+    for seed, name in enumerate(["a.png", "a.jpg", "b.png"]):
+        save(tmp_path / "images" / name, seed=seed)
+    assert predict(model, tmp_path / "images", tmp_path / "out") == 3
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {"a.png.png", "a.jpg.png", "b.png", "classes.json"}
+
+
+@given(st.sets(st.from_regex(r"([ab]/)?[ab](\.(png|jpg)){1,3}", fullmatch=True), max_size=8))
+def test_no_two_images_are_written_to_one_file(names: set[str]) -> None:
+    found = output_names([PurePath(name) for name in sorted(names)])
+    assert len(set(found.values())) == len(names)
+    assert all(name.suffix == ".png" and name.parent == file.parent for file, name in found.items())
+
+
+def test_what_cannot_be_read_is_listed_and_the_rest_is_labelled(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = tmp_path / "images"
+    whole = save(images / "a.png").read_bytes()
+    save(images / "d.png", seed=1)
+    (images / "b.png").write_bytes(whole[: len(whole) // 2])
+    (images / "c.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match="2 of 4 images could not be labelled"):
+        predict(model, images, tmp_path / "out", batch=2)
+    out = capsys.readouterr().out
+    assert "b.png: cannot be decoded" in out and "c.jpg: is empty" in out
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.png", "d.png", "classes.json"}
+    assert (labels(tmp_path / "out" / "d.png") == Labeller.load(model).label([noise(40, 56, 1)])[0]).mean() > 0.999
+
+
+def test_a_name_too_long_for_its_labels_is_listed_too(model: Path, tmp_path: Path) -> None:
+    save(tmp_path / "images" / f"{'x' * 249}.png")
+    save(tmp_path / "images" / "a.png")
+    with pytest.raises(DataError, match="1 of 2"):
+        predict(model, tmp_path / "images", tmp_path / "out")
+    assert (tmp_path / "out" / "a.png").is_file()
+
+
+def test_one_file_is_labelled_whatever_its_suffix(model: Path, tmp_path: Path) -> None:
+    save(tmp_path / "images" / "a.png").rename(tmp_path / "images" / "photo")
+    save(tmp_path / "images" / "other.png")
+    assert predict(model, tmp_path / "images" / "photo", tmp_path / "images" / "out") == 1
+    assert {path.name for path in (tmp_path / "images" / "out").iterdir()} == {"photo.png", "classes.json"}
+
+
+def test_grey_and_16_bit_images_are_labelled(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    Image.fromarray(noise(40, 56)[..., 0]).save(tmp_path / "images" / "grey.png")
+    Image.fromarray(noise(40, 56)[..., 0].astype(np.uint16) * 256).save(tmp_path / "images" / "deep.png")
+    predict(model, tmp_path / "images", tmp_path / "out")
+    assert (labels(tmp_path / "out" / "grey.png") == labels(tmp_path / "out" / "deep.png")).all()
+
+
+@pytest.mark.parametrize("out", ["images", "images/out", ".", "images/../images/deep"])
+def test_labels_never_go_among_the_images(model: Path, tmp_path: Path, out: str) -> None:
+    file = save(tmp_path / "images" / "a.png")
+    before = file.read_bytes()
+    with pytest.raises(ConfigError, match="choose"):
+        predict(model, tmp_path / "images", tmp_path / out)
+    with pytest.raises(ConfigError, match="choose"):
+        predict(model, file, file.parent)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [file] and file.read_bytes() == before
+
+
+def test_a_link_to_the_folder_of_the_images_is_seen_through(model: Path, tmp_path: Path) -> None:
+    save(tmp_path / "images" / "a.png")
+    (tmp_path / "out").symlink_to(tmp_path / "images")
+    with pytest.raises(ConfigError, match="folder of the images"):
+        predict(model, tmp_path / "images", tmp_path / "out")
+
+
+def test_files_of_others_are_not_overwritten(model: Path, tmp_path: Path) -> None:
+    save(tmp_path / "images" / "a.png")
+    theirs = save(tmp_path / "out" / "a.png", seed=9)
+    before = theirs.read_bytes()
+    with pytest.raises(ConfigError, match="not written by selftrain predict"):
+        predict(model, tmp_path / "images", tmp_path / "out")
+    (tmp_path / "out" / "classes.json").write_text('{"ignore_index": 255, "classes": []}')
+    with pytest.raises(ConfigError, match="other classes"):
+        predict(model, tmp_path / "images", tmp_path / "out")
+    assert theirs.read_bytes() == before
+
+
+def test_nothing_to_label_is_an_error_that_leaves_nothing(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    with pytest.raises(DataError, match="holds no image"):
+        predict(model, tmp_path / "images", tmp_path / "out")
+    with pytest.raises(DataError, match="no folder and no file"):
+        predict(model, tmp_path / "nowhere", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_export_labels_nothing(tmp_path: Path) -> None:
+    model = exported(tmp_path / "export")
+    save(tmp_path / "images" / "a.png")
+    with open(model / "model.safetensors", "r+b") as file:
+        file.seek(-4, 2)
+        file.write(b"\0\1\2\3")
+    with pytest.raises(IntegrityError, match="damaged"):
+        predict(model, tmp_path / "images", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

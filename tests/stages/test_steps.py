@@ -1,0 +1,72 @@
+import math
+
+import torch
+
+from selftrain.config import LossConfig
+from selftrain.data.batches import Batch
+from selftrain.stages.steps import SelfTraining, normalised
+
+MEAN, STD = torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1)
+
+
+class Constant(torch.nn.Module):
+    """Says the same two-class distribution of every pixel."""
+
+    def __init__(self, p):
+        super().__init__()
+        self.logits = torch.nn.Parameter(torch.tensor([p, 1 - p]).log())
+
+    def forward(self, images):
+        return self.logits.view(1, 2, 1, 1).expand(len(images), 2, *images.shape[2:])
+
+
+def batch(accepted):
+    """One labelled image of class 0 and one pseudo-labelled image of class 1, of which `accepted` pixels count."""
+    hard = torch.full((2, 2, 2), 255, dtype=torch.uint8)
+    hard[0] = 0
+    weight = torch.zeros(1, 2, 2)
+    hard[1].view(-1)[:accepted] = 1
+    weight[0].view(-1)[:accepted] = 1
+    soft = torch.tensor([0.25, 0.75]).expand(1, 2, 2, 2)
+    return Batch(1, torch.zeros(2, 2, 2, 3, dtype=torch.uint8), hard, soft, weight)
+
+
+def loss_of(batch, **settings):
+    settings = {"smoothing": 0.0, **settings}
+    return SelfTraining(LossConfig(**settings), MEAN, STD, ranks=1, reduce=lambda counts: counts)(Constant(0.6), batch)
+
+
+def test_the_loss_is_the_mean_over_labelled_plus_the_mean_over_accepted_pixels():
+    divergence = 0.25 * math.log(0.25 / 0.6) + 0.75 * math.log(0.75 / 0.4)
+    for accepted in (1, 4):
+        result = loss_of(batch(accepted), unlabelled_weight=0.5)
+        assert math.isclose(result.loss.item(), -math.log(0.6) + 0.5 * divergence, rel_tol=1e-4)
+
+
+def test_hard_labels_are_the_alternative_to_soft_ones():
+    result = loss_of(batch(2), distillation=0.0)
+    assert math.isclose(result.loss.item(), -math.log(0.6) - math.log(0.4), rel_tol=1e-4)
+
+
+def test_without_accepted_pixels_the_pseudo_loss_is_nought_finite_and_counted():
+    result = loss_of(batch(0))
+    result.loss.backward()
+    assert result.logs["pseudo_loss"].item() == 0 and result.logs["accepted"].item() == 0
+    assert math.isclose(result.loss.item(), -math.log(0.6), rel_tol=1e-5)
+
+
+def test_two_ranks_average_to_the_loss_of_the_global_batch():
+    """Ranks with unequal counts: 1 and 3 accepted pixels."""
+    parts = [batch(1), batch(3)]
+    counts = torch.tensor([8.0, 4.0])  # of both ranks together
+    shares = [SelfTraining(LossConfig(smoothing=0.0), MEAN, STD, ranks=2, reduce=lambda _: counts)(Constant(0.6), part) for part in parts]
+    both = Batch(2, *(torch.cat([a[:1], b[:1], a[1:], b[1:]]) for a, b in [(parts[0].images, parts[1].images), (parts[0].hard, parts[1].hard)]),
+                 torch.cat([parts[0].soft, parts[1].soft]), torch.cat([parts[0].weight, parts[1].weight]))  # fmt: skip
+    assert math.isclose(sum(share.loss.item() for share in shares) / 2, loss_of(both).loss.item(), rel_tol=1e-5)
+
+
+def test_pixels_are_scaled_and_channels_last():
+    images = torch.full((1, 4, 4, 3), 255, dtype=torch.uint8)
+    pixels = normalised(images, torch.full((1, 3, 1, 1), 127.5), torch.full((1, 3, 1, 1), 127.5))
+    assert pixels.shape == (1, 3, 4, 4) and (pixels == 1).all()
+    assert pixels.is_contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,45 @@
+"""Imports go down only, and siblings of floor 1 do not import one another."""
+
+import ast
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent.parent / "selftrain"
+FLOORS = {"run": 4, "cli": 4, "generations": 3, "stages": 2, "data": 1, "models": 1, "labels": 1, "objectives": 1, "report": 1}
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imported(path: Path) -> set[str]:
+    """Rooms of selftrain that a file imports at module level or within functions."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "selftrain":
+            parts = node.module.split(".")[1:]
+            names |= {parts[0]} if parts else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("selftrain.")}
+    return names
+
+
+def test_imports_go_down_only():
+    wrong = []
+    for path in PACKAGE.rglob("*.py"):
+        here = FLOORS.get(room(path), 0)
+        for other in imported(path) - {room(path), "__version__"}:
+            there = FLOORS.get(other, 0)
+            allowed = there < here or (here == there == 0) or (here == there == 4)
+            if not allowed:
+                wrong.append(f"{path.relative_to(PACKAGE)} imports {other}")
+    assert not wrong
+
+
+def test_the_main_process_is_asked_for_above_floor_1_only():
+    asking = {room(path) for path in PACKAGE.rglob("*.py") if "is_main_process" in path.read_text()}
+    assert asking <= {"generations", "stages"}
+
+
+def test_albumentations_is_used_in_one_place():
+    users = [path.name for path in PACKAGE.rglob("*.py") if "import albumentations" in path.read_text()]
+    assert users == ["augment.py"]

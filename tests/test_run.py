@@ -1,0 +1,142 @@
+"""The door: settings, refusals and recipes."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from runs import ROOT, SMOKE, run
+
+from selftrain.config import Config, differences, flat
+from selftrain.errors import ConfigError
+from selftrain.run import compose
+
+RECIPES = sorted(path.stem for path in (ROOT / "recipes" / "recipe").glob("*.yaml"))
+DATA = sorted(path.stem for path in (ROOT / "recipes" / "data").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("data", DATA)
+def test_every_recipe_composes_with_every_data_set(recipe, data):
+    config = compose([f"recipe={recipe}", f"data={data}"])
+    assert isinstance(config, Config) and config.recipe == recipe and config.data.name == data
+
+
+def test_the_names_that_the_issue_promises_are_there():
+    assert {"supervised", "pseudo_label", "noisy_student", "smoke"} <= set(RECIPES)
+    assert {"shapes", "folder", "camvid", "nuclei"} <= set(DATA)
+
+
+def test_students_grow_in_size_and_noise():
+    students = compose(["recipe=noisy_student"]).generations[1:]
+    noise = [(g.noise.rand_m, g.noise.cutmix, g.noise.dropout, g.noise.drop_path) for g in students]
+    assert len(noise) >= 2 and noise == sorted(noise) and noise[0] != noise[-1]
+
+
+def test_plain_overrides_reach_everything_generations_too():
+    config = compose(["recipe=noisy_student", "train.steps=7", "generations.1.steps=9", "generations.1.noise.rand_m=3"])
+    assert config.train.steps == 7 and config.generations[1].steps == 9 and config.generations[1].noise.rand_m == 3
+    assert config.generations[0].steps is None
+
+
+def test_paths_may_hold_blanks_quotes_and_any_letter():
+    assert compose(["out=/a b/ü'n (1)"]).out == "/a b/ü'n (1)"
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("train.stepz=1", "stepz"),
+        ("train.steps=many", "train.steps"),
+        ("recipe=unknown", "noisy_student"),
+        ("data=unknown", "camvid"),
+        ("+generations.0._target_=os.system", "_target_"),
+        ("hydra.run.dir=x", "hydra"),
+        ("hydra/launcher=x", "hydra"),
+        ("model.weights=${oc.env:HOME}", "refused"),
+        ("noise", "NAME=VALUE"),
+    ],
+)
+def test_a_bad_setting_is_refused_by_name(override, said):
+    with pytest.raises(ConfigError, match=said):
+        compose([override])
+
+
+def test_a_users_own_recipe_folder_is_found_and_code_in_it_refused(tmp_path):
+    (tmp_path / "recipe").mkdir()
+    own = tmp_path / "recipe" / "mine.yaml"
+    own.write_text("# @package _global_\nrecipe: mine\ntrain: {lr: 0.5}\n")
+    assert compose(["recipe=mine"], str(tmp_path)).train.lr == 0.5
+    for hostile in ("_target_: os.system", "out: ${oc.env:HOME}"):
+        own.write_text(f"# @package _global_\n{hostile}\n")
+        with pytest.raises(ConfigError):
+            compose(["recipe=mine"], str(tmp_path))
+
+
+def test_differences_name_what_changes_results_only():
+    old, new = flat(Config()), flat(Config(out="elsewhere", seed=3))
+    assert differences(old, new) == ["seed: 0 -> 3"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "code", "said"),
+    [
+        (["train.crop=[33,32]"], 2, "train.crop"),
+        (["train.schedule=step"], 2, "cosine, poly"),
+        (["train.optimizer=nonsense"], 2, "train.optimizer"),
+        (["model.encoder=nonsense"], 2, "nonsense"),
+        (["model.weights=/nowhere.safetensors"], 2, "model.weights"),
+        (["data=camvid"], 2, "data.root"),
+        (["data=camvid", "data.root=/nowhere"], 3, "/nowhere"),
+        (["data.shapes.labelled=0"], 3, "labelled"),
+        (["labels.crf.bilateral_sxy=0"], 2, "CRF"),
+        (["select.threshold=global", "select.confidence=1.0"], 8, "on_empty"),
+    ],
+)
+def test_mistakes_end_with_their_exit_code_and_one_last_line(tmp_path, settings, code, said):
+    got, _, err = run(*SMOKE, f"out={tmp_path / 'run'}", *settings)
+    assert got == code and said in err.splitlines()[-1] and "Traceback" not in err, err
+
+
+def test_no_out_is_a_mistake():
+    code, _, err = run("recipe=smoke")
+    assert code == 2 and "out" in err
+
+
+@pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if recipe != "smoke"])
+def test_every_recipe_runs_at_smoke_size(tmp_path, recipe):
+    small = [*(f"{name}={value}" for name, value in SMALL.items()), f"recipe={recipe}", f"out={tmp_path / 'run'}"]
+    code, said, err = run(*small)
+    assert code == 0, err
+    assert "test mIoU" in said and (tmp_path / "run" / "export" / "card.json").is_file()
+    generations = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["generations"]
+    assert len(list((tmp_path / "run").glob("gen*/report.json"))) == len(generations)
+
+
+SMALL = {
+    "data.size": "[32,32]", "data.shapes.labelled": 4, "data.shapes.unlabelled": 8, "data.shapes.val": 2,
+    "data.shapes.test": 2, "train.steps": 3, "train.crop": "[32,32]", "train.labelled_batch": 2,
+    "train.unlabelled_batch": 2, "train.warmup": 1, "train.threads": 1, "export.onnx": "false",
+    "select.threshold": "quantile",
+}  # fmt: skip
+
+
+def test_without_unlabelled_images_the_teacher_is_exported(tmp_path):
+    code, said, err = run(*SMOKE, "data.shapes.unlabelled=0", f"out={tmp_path / 'run'}")
+    assert code == 0, err
+    assert "no unlabelled images" in said and (tmp_path / "run" / "export" / "model.safetensors").is_file()
+
+
+def test_labels_only_goes_on_where_no_pseudo_label_is_accepted(tmp_path):
+    settings = ["select.threshold=global", "select.confidence=1.0", "select.on_empty=labelled_only"]
+    code, _, err = run(*SMOKE, *settings, f"out={tmp_path / 'run'}")
+    assert code == 0, err
+
+
+def test_a_process_that_was_asked_for_and_is_missing_is_refused(tmp_path):
+    launcher = [str(Path(sys.executable).parent / "accelerate"), "launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
+    if shutil.which(launcher[0]) is None:
+        pytest.skip("no accelerate command beside this Python")
+    code, _, err = run(*SMOKE, f"out={tmp_path / 'run'}", launcher=launcher)
+    assert code != 0 and "torchrun --nproc_per_node 2" in err
