@@ -19,7 +19,7 @@ Rng = np.random.Generator
 
 # Share of each class among the common objects of a scene; a star comes on top in STAR_SHARE of the scenes.
 COMMON = {"disc": 0.3, "ring": 0.2, "square": 0.25, "triangle": 0.25}
-STAR_SHARE = 0.35
+STAR_SHARE = 0.4
 # The texture a class prefers; it wears it with probability FIDELITY, else any.
 TEXTURE_OF = {"disc": "dots", "ring": "plain", "square": "checks", "triangle": "stripes", "star": "waves"}
 FIDELITY = 0.95
@@ -38,11 +38,11 @@ def draw(seed: int, split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(np.random.SeedSequence([seed, SPLITS.index(split), index]))
     image = _table(rng)  # (3, 128, 128) float32, about 0..1: planes broadcast faster than pixels
     mask = np.zeros((SIZE, SIZE), np.uint8)
-    for _ in range(rng.integers(1, 5)):
+    for _ in range(rng.integers(1, 4)):
         _place(image, _blob(rng), rng.uniform(5, 14), _any_texture(rng), rng.uniform(0, 360), rng)
     hues = rng.uniform(0, 360, len(CLASSES))
     for name in _names(rng):
-        radius = rng.uniform(11, 18) if name == "star" else 13 * 2.7 ** rng.random()
+        radius = rng.uniform(14, 22) if name == "star" else 13 * 2.7 ** rng.random()
         texture = TEXTURE_OF[name] if rng.random() < FIDELITY else _any_texture(rng)
         hue = hues[CLASSES.index(name)] + rng.normal(0, HUE_SPREAD)
         covered, box = _place(image, OUTLINES[name](rng), radius, texture, hue, rng)
@@ -52,7 +52,7 @@ def draw(seed: int, split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _names(rng: Rng) -> list[str]:
     """Class names of a scene's objects, in the order in which they are laid down."""
-    names = [str(n) for n in rng.choice(list(COMMON), size=rng.integers(4, 8), p=list(COMMON.values()))]
+    names = [str(n) for n in rng.choice(list(COMMON), size=rng.integers(3, 7), p=list(COMMON.values()))]
     return [*names, "star"] if rng.random() < STAR_SHARE else names
 
 
@@ -76,7 +76,7 @@ def _disc(rng: Rng) -> Points:
 
 
 def _ring(rng: Rng) -> Points:
-    return [_polygon(np.full(40, 1.0)), _polygon(np.full(40, rng.uniform(0.35, 0.6)))]
+    return [_polygon(np.full(40, 1.0)), _polygon(np.full(40, rng.uniform(0.4, 0.6)))]
 
 
 def _square(rng: Rng) -> Points:
@@ -94,7 +94,7 @@ def _star(rng: Rng) -> Points:
 def _blob(rng: Rng) -> Points:
     """A wobbly pebble: what lies about and belongs to the background."""
     angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
-    waves = sum(rng.uniform(0.08, 0.2) * np.cos(k * angle + rng.uniform(0, 6.3)) for k in (2, 3, 5))
+    waves = sum(rng.uniform(0.08, 0.2) * np.cos(k * angle + rng.uniform(0, 6.3)) for k in (2, 3))
     return [_polygon(1 + waves)]
 
 
@@ -149,7 +149,7 @@ def _table(rng: Rng) -> np.ndarray:
     """The ground: a faint weave under clouds of a second colour, (3, 128, 128)."""
     axis = np.arange(SIZE, dtype=np.float32)
     first, second = (0.35 * _colour(rng, rng.uniform(0, 360)) + 0.65 * np.float32(rng.uniform(0.35, 0.75)) for _ in range(2))
-    colours = np.stack([first, first + rng.uniform(0, 0.25) * (second - first)])
+    colours = np.stack([first, first + rng.uniform(0, 0.15) * (second - first)])
     ground = _weave(axis, axis[:, None], _any_texture(rng), rng, colours)
     clouds = cv2.resize(rng.random((5, 5), np.float32), (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
     return ground + 0.6 * clouds * (second[:, None, None] - ground)

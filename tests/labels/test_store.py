@@ -291,9 +291,7 @@ def test_a_class_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     for number, part in enumerate([ids[:3], ids[3:6], ids[6:]]):
         records = [encode(distribution(0, 9), *first(distribution(0, 9)), 3)] * len(part)
         counts, ones = np.zeros((CLASSES, 256), np.int64), np.ones(len(part), np.float32)
-        write_shard(
-            tmp_path, number, records, ids=part, soft_classes=3, teacher=TEACHER, confidence=ones, histogram=counts
-        )
+        write_shard(tmp_path, number, records, ids=part, soft_classes=3, teacher=TEACHER, confidence=ones, histogram=counts)
     with pytest.raises(IntegrityError, match="names class 8"):
         LabelStore(tmp_path).read(0)
 
@@ -341,6 +339,6 @@ def test_a_store_of_no_images_is_a_store(tmp_path: Path) -> None:
 def test_a_million_labels_open_at_once(tmp_path: Path) -> None:
     index = Index(1, CLASSES, 3, TEACHER, 1_000_000, TEACHER, 32, [TEACHER] * 31250)
     (tmp_path / INDEX).write_text(json.dumps(vars(index)))
-    start = time.perf_counter()
+    start = time.process_time()  # of this process only: the machine may be busy
     assert len(LabelStore(tmp_path)) == 1_000_000
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1

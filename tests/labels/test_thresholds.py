@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -93,6 +93,7 @@ def test_every_rule_takes_the_same_settings_and_an_empty_store(name: str) -> Non
     keep=st.floats(0, 1),
     confidence=st.floats(0, 1),
 )
+@settings(max_examples=40, deadline=None)
 def test_rules_stay_in_bounds(rows: list[list[int]], keep: float, confidence: float) -> None:
     counts = np.array(rows, np.int64)
     for rule in THRESHOLDS.values():
@@ -129,7 +130,7 @@ def test_images_weigh_by_their_confidence() -> None:
     assert image_weights(np.zeros(0, np.float32), 1.0, True).shape == (0,)
 
 
-@pytest.mark.parametrize("settings", [{"keep": 1.2}, {"keep": -0.1}, {"confidence": 80}, {"keep": float("nan")}])
-def test_settings_out_of_range_are_named(settings: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match=f"select.{next(iter(settings))} must lie between 0 and 1"):
-        quantile(histogram({3: 5}), **{"keep": 0.5, "confidence": 0.5} | settings)
+@pytest.mark.parametrize("given_settings", [{"keep": 1.2}, {"keep": -0.1}, {"confidence": 80}, {"keep": float("nan")}])
+def test_settings_out_of_range_are_named(given_settings: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=f"select.{next(iter(given_settings))} must lie between 0 and 1"):
+        quantile(histogram({3: 5}), **{"keep": 0.5, "confidence": 0.5} | given_settings)

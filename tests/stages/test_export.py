@@ -106,7 +106,8 @@ def test_the_graph_has_no_noise(exported: Path) -> None:
 def test_no_exported_file_tells_of_the_machine(exported: Path) -> None:
     content = b"".join(read_directory(exported).values())
     telling = [str(Path.home()), str(Path.cwd()), str(exported.parent), str(Path(torch.__file__).parent.parent)]
-    for text in [*telling, socket.gethostname(), ".py", "site-packages", "Traceback", "line "]:
+    host = [socket.gethostname()] if len(socket.gethostname()) > 4 else []  # shorter ones are found in any noise
+    for text in [*telling, *host, ".py", "site-packages", "Traceback", "line "]:
         assert text.encode() not in content, text
 
 

@@ -9,12 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from selftrain.data.images import read_image
+from selftrain.data.images import read_image, resize_image
 from selftrain.errors import ConfigError, DataError, IntegrityError
 from selftrain.labels import tta
 from selftrain.models.build import build
 from selftrain.report.palette import palette
-from selftrain.stages import predict as module
 from selftrain.stages.export import export, load_export
 from selftrain.stages.predict import Labeller, output_names, predict
 
@@ -109,7 +108,7 @@ def test_probabilities_and_not_labels_are_brought_back_to_the_size_of_the_image(
     model = exported(tmp_path / "export", size=[32, 64])
     save(tmp_path / "images" / "a.png", 90, 130)
     predict(model, tmp_path / "images", tmp_path / "out")
-    small = np.asarray(module.resize_image(noise(90, 130), (32, 64)))
+    small = resize_image(noise(90, 130), (32, 64))
     wide = F.interpolate(probabilities(model, small), size=(90, 130), mode="bilinear", align_corners=False)
     found = labels(tmp_path / "out" / "a.png")
     assert (found == wide.argmax(dim=1)[0].numpy()).all()
