@@ -19,7 +19,7 @@ from selftrain.errors import ConfigError, DataError, IntegrityError, ResourceErr
 from selftrain.labels.store import LabelStore
 from selftrain.labels.thresholds import THRESHOLDS
 from selftrain.log import Metrics, say
-from selftrain.models.build import build, check_weights, parameters
+from selftrain.models.build import build, check_weights, parameters, to_layout
 from selftrain.report import page, summary
 from selftrain.rng import rekey
 from selftrain.rundir import Generation, RunDir
@@ -203,7 +203,7 @@ class Method:
             gen.labels,
             stage=where,
             teacher=teacher,
-            check=lambda: self.stop.check(self.accelerator, f"{where} labels"),
+            check=lambda: self.stop.check(f"{where} labels"),
         )
         selected = self._selected(leader, store)
         if self.accelerator.is_main_process and not gen.selection.exists():
@@ -223,7 +223,7 @@ class Method:
             network.load_state_dict(weights)
         except RuntimeError as error:
             raise IntegrityError(f"{gen.model} does not hold this generation's network: {error}") from None
-        network.to(self.accelerator.device).eval()
+        to_layout(network).to(self.accelerator.device).eval()
         return network, rundir.read_manifest(gen.model)["files"][WEIGHTS]
 
     def finish(self, leader: int, reports: list[dict]) -> None:
@@ -231,11 +231,18 @@ class Method:
         chosen = leader if self.cfg.export.generation == "best" else len(reports) - 1
         networks = {number: self.load(number)[0] for number in {0, leader, chosen}}
         tests = {number: self.evaluate(network, self.data.test) for number, network in networks.items()} if self.data.test else {}
-        if not self.accelerator.is_main_process:
-            return
+        if self.accelerator.is_main_process:
+            self._write_results(networks, tests, leader, chosen, reports)
+        self.accelerator.wait_for_everyone()
+
+    def _write_results(
+        self, networks: dict[int, nn.Module], tests: dict[int, dict], leader: int, chosen: int, reports: list[dict]
+    ) -> None:
+        """Export, page, and last report.json, which marks the run as finished."""
         for number, report in enumerate(reports):
             selection = self.run.generation(number).selection
-            report["labels"] = rundir.read_json(selection) if selection.exists() else None
+            chosen_labels = rundir.read_json(selection) if selection.exists() else {}
+            report["labels"] = {name: value for name, value in chosen_labels.items() if name != "image_weights"} or None
         report = {
             "generations": reports,
             "best": leader,

@@ -11,7 +11,7 @@ def test_keys_decide_the_draw():
 
 def test_an_epoch_shows_every_sample_once_and_the_next_one_in_another_order():
     steps = [batch_ids(6, 4, step, 0, "gen0") for step in range(6)]
-    stream = sum(steps, [])
+    stream = [i for step in steps for i in step]
     epochs = [stream[start : start + 6] for start in range(0, 24, 6)]
     assert all(sorted(epoch) == list(range(6)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) > 1

@@ -54,9 +54,9 @@ class Stop:
         told = torch.tensor(float(self.signal is not None), device=accelerator.device)
         return bool(accelerator.reduce(told, "sum") > 0)
 
-    def check(self, accelerator: Accelerator, where: str) -> None:
-        """Raises StoppedError where a rank was told to stop; whatever `where` had to save is saved."""
-        if self.agreed(accelerator):
+    def check(self, where: str) -> None:
+        """Raises StoppedError if this rank was told to stop; whatever `where` had to save is saved."""
+        if self.signal is not None:
             raise StoppedError(f"stopped by a signal at {where}; everything is saved, the same command resumes")
 
 

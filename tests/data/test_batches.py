@@ -22,7 +22,7 @@ class Picture:
 class Labels:
     """Pseudo-labels that say the image's own number, sure of it in the left half only."""
 
-    samples = [Picture(f"u{i}", 100 + i) for i in range(5)]
+    samples = tuple(Picture(f"u{i}", 100 + i) for i in range(5))
 
     def target(self, i, index):
         outside = index < 0

@@ -69,7 +69,11 @@ def test_foreign_files_are_refused_by_name(tmp_path):
     torch.save({}, pickle)
     torn.write_bytes(b"no header")
     save_file({"unknown": torch.zeros(1)}, other)
-    for path, error, said in ((pickle, ConfigError, "pickle"), (torn, IntegrityError, "torn"), (other, ConfigError, "no tensor fits")):
+    for path, error, said in (
+        (pickle, ConfigError, "pickle"),
+        (torn, IntegrityError, "torn"),
+        (other, ConfigError, "no tensor fits"),
+    ):
         with pytest.raises(error, match=said):
             load_weights(network, path)
 

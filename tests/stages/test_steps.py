@@ -59,9 +59,15 @@ def test_two_ranks_average_to_the_loss_of_the_global_batch():
     """Ranks with unequal counts: 1 and 3 accepted pixels."""
     parts = [batch(1), batch(3)]
     counts = torch.tensor([8.0, 4.0])  # of both ranks together
-    shares = [SelfTraining(LossConfig(smoothing=0.0), MEAN, STD, ranks=2, reduce=lambda _: counts)(Constant(0.6), part) for part in parts]
-    both = Batch(2, *(torch.cat([a[:1], b[:1], a[1:], b[1:]]) for a, b in [(parts[0].images, parts[1].images), (parts[0].hard, parts[1].hard)]),
-                 torch.cat([parts[0].soft, parts[1].soft]), torch.cat([parts[0].weight, parts[1].weight]))  # fmt: skip
+    shares = [
+        SelfTraining(LossConfig(smoothing=0.0), MEAN, STD, ranks=2, reduce=lambda _: counts)(Constant(0.6), part)
+        for part in parts
+    ]
+    labelled_first = {
+        name: torch.cat([getattr(part, name)[i : i + 1] for i in (0, 1) for part in parts]) for name in ("images", "hard")
+    }
+    pseudo = {name: torch.cat([getattr(part, name) for part in parts]) for name in ("soft", "weight")}
+    both = Batch(2, **labelled_first, **pseudo)
     assert math.isclose(sum(share.loss.item() for share in shares) / 2, loss_of(both).loss.item(), rel_tol=1e-5)
 
 

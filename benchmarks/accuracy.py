@@ -1,0 +1,106 @@
+"""Self-training against labels alone on CamVid, at equal optimizer steps and with the same network, over seeds.
+
+    python benchmarks/accuracy.py DATA_ROOT --out runs/accuracy
+
+Every cell is a run of `python -m selftrain.run`, so a study that was stopped goes on where it was. Masks are spread over
+the video sequences; val chooses the generation, test is read once, at the end of each run. Prints the table of what is
+finished and writes it to OUT/accuracy.json.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+STEPS = 800
+# The network is the same everywhere, so a gain is one of the unlabelled images and not of a larger student.
+SETTINGS = [
+    "data=camvid", "data.size=[90,120]", "train.crop=[64,96]", "model.encoder=tu-resnet10t",
+    "model.decoder_channels=[64,48,32,16,16]", "train.ema=0.995", "train.eval_every=0", "train.checkpoint_every=200",
+    "train.threads=1", "labels.crf.workers=1", "export.onnx=false",
+]  # fmt: skip
+SAME_ENCODER = [f"generations.{number}.encoder=null" for number in range(3)]
+RECIPES = {"supervised": ["recipe=supervised"], "noisy_student": ["recipe=noisy_student", *SAME_ENCODER]}
+BUDGETS = (8, 23)
+ALL = 0  # full supervision: every mask of the training split
+
+
+def cells(seeds: int) -> list[tuple[str, int, int]]:
+    """(recipe, labels, seed), seed by seed, so that a part of the study is a fair one too."""
+    columns = [(recipe, labels) for labels in BUDGETS for recipe in RECIPES] + [("supervised", ALL)]
+    return [(recipe, labels, seed) for seed in range(seeds) for recipe, labels in columns]
+
+
+def directory(out: Path, cell: tuple[str, int, int]) -> Path:
+    recipe, labels, seed = cell
+    return out / f"{recipe}-{labels or 'all'}-{seed}"
+
+
+def train(root: Path, out: Path, steps: int, cell: tuple[str, int, int]) -> None:
+    recipe, labels, seed = cell
+    where = directory(out, cell)
+    where.mkdir(parents=True, exist_ok=True)
+    settings = [*RECIPES[recipe], *SETTINGS, f"train.steps={steps}", f"data.root={root}", f"data.splits.labels={labels}"]
+    command = [sys.executable, "-m", "selftrain.run", *settings, f"seed={seed}", f"out={where}"]
+    with open(where / "log.txt", "a") as log:
+        code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT).returncode
+    print(f"{where.name}: {'done' if code == 0 else f'exit {code}, see its log.txt'}", flush=True)
+
+
+def scores(out: Path, recipe: str, labels: int, seeds: int) -> dict[int, float]:
+    """Test mIoU by seed of the finished runs."""
+    paths = {seed: directory(out, (recipe, labels, seed)) / "report.json" for seed in range(seeds)}
+    return {seed: json.loads(path.read_text())["test"]["miou"] for seed, path in paths.items() if path.is_file()}
+
+
+def spread(values: list[float]) -> str:
+    """mean ± sample standard deviation (number of runs)."""
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{statistics.mean(values):.4f} ± {deviation:.4f} ({len(values)})" if values else "–"
+
+
+def table(out: Path, seeds: int) -> list[str]:
+    """Markdown rows: budget, supervised, noisy_student, gain by seed, full supervision, share of the gap closed."""
+    rows = [
+        "| masks | supervised | noisy_student | gain, seed by seed | all 367 masks | gap closed |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    full = scores(out, "supervised", ALL, seeds)
+    for labels in BUDGETS:
+        alone, taught = (scores(out, recipe, labels, seeds) for recipe in RECIPES)
+        gains = [taught[seed] - alone[seed] for seed in alone if seed in taught]
+        gaps = [full[seed] - alone[seed] for seed in alone if seed in taught and seed in full]
+        closed = f"{sum(gains) / sum(gaps):.0%}" if gaps and len(gaps) == len(gains) else "–"
+        cells = [spread(list(alone.values())), spread(list(taught.values())), spread(gains), spread(list(full.values())), closed]
+        rows.append(f"| {labels} | {' | '.join(cells)} |")
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("root", type=Path, help="CamVid: images/{train,val,test} and masks/{train,val,test}")
+    parser.add_argument("--out", type=Path, default=Path("runs/accuracy"))
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, one thread each")
+    parser.add_argument("--table", action="store_true", help="print what is finished, run nothing")
+    arguments = parser.parse_args()
+    if not arguments.table:
+        with ThreadPoolExecutor(arguments.jobs) as pool:
+            list(pool.map(lambda cell: train(arguments.root, arguments.out, arguments.steps, cell), cells(arguments.seeds)))
+    rows = table(arguments.out, arguments.seeds)
+    print("test mIoU, mean ± standard deviation (runs)\n" + "\n".join(rows))
+    found = {
+        directory(arguments.out, cell).name: json.loads(path.read_text())
+        for cell in cells(arguments.seeds)
+        if (path := directory(arguments.out, cell) / "report.json").is_file()
+    }
+    (arguments.out / "accuracy.json").write_text(json.dumps({"rows": rows, "reports": found}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
