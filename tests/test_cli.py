@@ -1,0 +1,82 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from runs import SMOKE, run
+
+
+def selftrain(*arguments):
+    done = subprocess.run([sys.executable, "-m", "selftrain.cli", *map(str, arguments)], capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("cli") / "run"
+    code, _, err = run("recipe=smoke", "train.threads=1", f"out={out}")
+    assert code == 0, err
+    return out
+
+
+def test_help_needs_no_torch_and_names_the_commands():
+    script = "import sys; sys.argv=['selftrain','--help']\nfrom selftrain import cli\ntry: cli.main()\nexcept SystemExit: pass\n"
+    done = subprocess.run([sys.executable, "-c", script + "assert 'torch' not in sys.modules"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert all(name in done.stdout for name in ("verify", "status", "predict", "export", "report"))
+
+
+def test_status_and_report_of_a_finished_run(finished):
+    code, said, err = selftrain("status", finished)
+    assert code == 0 and "gen1" in said and said.splitlines()[-1] == "finished", err
+    code, said, _ = selftrain("report", finished)
+    assert code == 0 and "test mIoU" in said and str(finished / "report.html") in said
+
+
+def test_a_directory_that_is_no_run_is_a_mistake(tmp_path):
+    for command in ("status", "report"):
+        code, _, err = selftrain(command, tmp_path)
+        assert code == 2 and str(tmp_path) in err and "Traceback" not in err
+
+
+def test_predict_labels_images_of_any_size(finished, tmp_path):
+    images, masks = tmp_path / "images", tmp_path / "masks"
+    (images / "below").mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 41, 3), np.uint8)
+    Image.fromarray(pixels).save(images / "a.png")
+    Image.fromarray(pixels[:20]).save(images / "below" / "b.jpg")
+    code, said, err = selftrain("predict", finished / "export", images, "-o", masks)
+    assert code == 0 and "2 masks" in said, err
+    first, second = Image.open(masks / "a.png"), Image.open(masks / "below" / "b.png")
+    classes = json.loads((finished / "export" / "card.json").read_text())["classes"]
+    assert first.mode == "P" and first.size == (41, 50) and second.size == (41, 20)
+    assert np.asarray(first).max() < len(classes)
+
+
+def test_export_writes_any_generation_once_more(finished, tmp_path):
+    out = tmp_path / "teacher"
+    code, _, err = selftrain("export", finished, "-o", out, "--generation", 0)
+    assert code == 0, err
+    card = json.loads((out / "card.json").read_text())
+    assert card["generation"] == 0 and card["onnx"] and (out / "model.onnx").is_file()
+    weights = (finished / "gen0" / "model" / "model.safetensors").read_bytes()
+    assert (out / "model.safetensors").read_bytes() == weights
+
+
+def test_verify_lists_every_fault_and_exits_3(tmp_path):
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    for i in range(6):
+        Image.fromarray(np.full((8, 8, 3), 40 * i, np.uint8)).save(tmp_path / "images" / f"{i}.png")
+        Image.fromarray(np.full((8, 8), i % 2, np.uint8)).save(tmp_path / "masks" / f"{i}.png")
+    settings = ["data=folder", f"data.root={tmp_path}", "data.classes=[a,b]", "data.unlabelled=''"]
+    code, _, err = selftrain("verify", *settings)
+    assert code == 0, err
+    (tmp_path / "images" / "1.png").write_bytes(b"<html>")
+    Image.fromarray(np.full((8, 8), 7, np.uint8)).save(tmp_path / "masks" / "2.png")
+    code, said, err = selftrain("verify", *settings)
+    assert code == 3 and "1.png" in said + err and "2.png" in said + err and "Traceback" not in err
+    assert Path(tmp_path / "images" / "1.png").read_bytes() == b"<html>"
