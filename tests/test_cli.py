@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from runs import SMOKE, run
+from runs import run
 
 
 def selftrain(*arguments):

@@ -1,0 +1,95 @@
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from selftrain.config import SelectConfig
+from selftrain.data.batches import IGNORE
+from selftrain.errors import ConfigError, LearningError
+from selftrain.labels import store
+from selftrain.labels.refine import refine
+from selftrain.stages.select import refuse_empty, select
+
+CLASSES = ["left", "right"]
+
+
+@dataclass
+class Picture:
+    id: str
+    masked: bool = True
+
+    def read_image(self):
+        return np.zeros((2, 4, 3), np.uint8)
+
+    def read_mask(self):
+        return np.array([[0, 0, 1, 1]] * 2, np.uint8) if self.masked else None
+
+
+def labelled(tmp_path, sureness):
+    """A store of images (2, 4): the left half is class 0 with p = sureness[i], the right half class 1 with p = 0.9."""
+    samples = [Picture(str(i)) for i in range(len(sureness))]
+    refined = []
+    for sample, p in zip(samples, sureness, strict=True):
+        one = np.array([[p, p, 0.1, 0.1]] * 2, np.float32)
+        probs = np.stack([one, 1 - one])
+        raw = np.zeros((2, 4), np.uint8)  # the plain view says class 0 everywhere
+        refined.append(refine(sample.read_image(), probs, soft_classes=2, settings=None, mask=sample.read_mask(), raw=raw))
+    facts = {"soft_classes": 2, "teacher": "t"}
+    store.write_shard(
+        tmp_path, 0, [one.record for one in refined], ids=[s.id for s in samples],
+        confidence=np.array([one.confidence for one in refined], np.float32),
+        histogram=np.sum([one.histogram for one in refined], axis=0),
+        confusion=np.sum([one.confusion for one in refined], axis=0), **facts,
+    )  # fmt: skip
+    store.finish(tmp_path, ids=[s.id for s in samples], classes=2, shard=len(samples), **facts)
+    return store.LabelStore(tmp_path), samples
+
+
+def chosen(tmp_path, sureness, **rule):
+    found, samples = labelled(tmp_path, sureness)
+    return select(found, samples, CLASSES, SelectConfig(**rule), generation=0)
+
+
+INDEX = np.arange(8).reshape(2, 4)
+
+
+def test_pixels_below_the_threshold_are_ignored_and_weigh_nothing(tmp_path):
+    labels = chosen(tmp_path, [0.7, 0.95], threshold="global", confidence=0.8)
+    hard, soft, weight = labels.target(0, INDEX)
+    assert hard.tolist() == [[IGNORE, IGNORE, 1, 1]] * 2 and weight.tolist() == [[0, 0, 1, 1]] * 2
+    assert soft.shape == (2, 4, 2) and np.allclose(soft[0, 0], [0.7, 0.3], atol=1 / 255)
+    assert labels.target(1, INDEX)[0].tolist() == [[0, 0, 1, 1]] * 2
+
+
+def test_what_lies_outside_of_the_image_is_ignored(tmp_path):
+    hard, _, weight = chosen(tmp_path, [0.95], threshold="global", confidence=0.5).target(0, np.array([[-1, 3]]))
+    assert hard.tolist() == [[IGNORE, 1]] and weight.tolist() == [[0, 1]]
+
+
+def test_the_most_confident_images_are_kept_and_may_weigh_by_their_confidence(tmp_path):
+    labels = chosen(tmp_path, [0.6, 0.95, 0.8], threshold="global", confidence=0.5, image_share=0.6, weight_images=True)
+    assert [sample.id for sample in labels.samples] == ["1", "2"]
+    assert labels.target(0, INDEX)[2].max() > 1 > labels.target(1, INDEX)[2].max()
+
+
+def test_the_report_measures_every_stage_and_the_choice(tmp_path):
+    report = chosen(tmp_path, [0.7, 0.4], threshold="global", confidence=0.65).report()
+    quality = report["quality"]
+    assert quality["raw"]["pixel_accuracy"] == 0.5  # class 0 everywhere
+    assert quality["tta"]["pixel_accuracy"] == 0.75  # the second image's left half is class 1 with 0.6
+    assert quality["selected"]["pixel_accuracy"] == 1.0  # which is below 0.65
+    assert report["kept"] == {"left": 1.0, "right": pytest.approx(8 / 12)} and report["kept_share"] == 0.75
+    assert report["images"] == report["images_kept"] == 2
+
+
+def test_nothing_accepted_is_said(tmp_path):
+    labels = chosen(tmp_path, [0.7], threshold="global", confidence=1.0)
+    assert not labels.accepted
+    with pytest.raises(LearningError, match="on_empty"):
+        refuse_empty(labels.rule, "selection.json")
+    refuse_empty(SelectConfig(on_empty="labelled_only"), "selection.json")
+
+
+def test_an_unknown_rule_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="quantile"):
+        chosen(tmp_path, [0.7], threshold="otsu")

@@ -1,0 +1,99 @@
+import math
+import signal
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from selftrain.config import TrainConfig
+from selftrain.data.batches import Batch
+from selftrain.errors import ConfigError, LearningError, StoppedError
+from selftrain.log import Metrics
+from selftrain.stages.steps import StepResult
+from selftrain.stages.train import Stop, lr_at, train
+
+CFG = TrainConfig(lr=0.1, warmup=0, ema=0.5, checkpoint_every=2, eval_every=2, optimizer="sgd", weight_decay=0.0, clip=0.0)
+
+
+def batches(first):
+    """Batches whose only pixel is the number of the step."""
+    for step in range(first, 6):
+        pixel = torch.full((1, 1, 1, 3), step, dtype=torch.uint8)
+        yield Batch(1, pixel, pixel[..., 0], torch.empty(0, 1, 1, 0), torch.empty(0, 1, 1))
+
+
+def pull(model, batch):
+    """A loss that draws the weight towards the step's number, and noise from the global generator into the logs."""
+    target = batch.images.float().mean()
+    return StepResult((model.weight.sum() - target) ** 2, {"noise": torch.rand(())})
+
+
+def go(directory, *, step=pull, cfg=CFG, metrics=None, stop=None, steps=6, seen=None):
+    torch.manual_seed(0)
+    return train(
+        torch.nn.Conv2d(1, 1, 1, bias=False), batches, step, cfg=cfg, steps=steps, stage="gen0", keys=(0, "gen0"),
+        directory=directory / "checkpoints", accelerator=Accelerator(cpu=True), metrics=metrics or Metrics(None),
+        evaluate=lambda network: (seen.append(network.weight.item()) if seen is not None else None) or {"val_miou": 0.5},
+        stop=stop or Stop(),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "poly"])
+def test_the_learning_rate_warms_up_and_falls_to_nought(schedule):
+    cfg = TrainConfig(lr=0.1, warmup=4, schedule=schedule)
+    rates = [lr_at(step, 20, cfg) for step in range(20)]
+    assert rates[:4] == pytest.approx([0.025, 0.05, 0.075, 0.1])
+    assert rates[4:] == sorted(rates[4:], reverse=True) and rates[-1] < 0.02
+    assert lr_at(12, 20, cfg) == pytest.approx(0.05 if schedule == "cosine" else 0.1 * 0.5**0.9)
+
+
+def test_the_averaged_weights_are_what_comes_out_and_is_evaluated(tmp_path):
+    seen = []
+    trained = go(tmp_path, seen=seen)
+    last = torch.nn.Conv2d(1, 1, 1, bias=False)
+    from selftrain import checkpoint
+
+    saved = checkpoint.newest(tmp_path / "checkpoints")
+    last.load_state_dict(saved.tensors["model"])
+    assert torch.equal(trained.network.weight, saved.tensors["ema"]["weight"])
+    assert not torch.equal(trained.network.weight, last.weight)
+    assert len(seen) == 2  # after steps 2 and 4; the end is measured by the caller
+
+
+def test_an_interrupted_stage_goes_on_with_the_same_bits_and_the_same_rows(tmp_path):
+    def stopping(model, batch):
+        if batch.images.max() == 3:
+            stop.signal = signal.SIGTERM
+        return pull(model, batch)
+
+    straight, broken = Metrics(tmp_path / "a.jsonl"), Metrics(tmp_path / "b.jsonl")
+    whole = go(tmp_path / "a", metrics=straight)
+    stop = Stop()
+    with pytest.raises(StoppedError, match="gen0 step 4"):
+        go(tmp_path / "b", step=stopping, metrics=broken, stop=stop)
+    broken.write("gen0", 5, {"loss": 99.0})  # a row that a kill left behind
+    resumed = go(tmp_path / "b", metrics=broken)
+    assert torch.equal(whole.network.weight, resumed.network.weight)
+    assert (tmp_path / "a.jsonl").read_text() == (tmp_path / "b.jsonl").read_text()
+    assert whole.exact and resumed.exact
+
+
+def test_a_finished_stage_is_not_trained_again(tmp_path):
+    first = go(tmp_path)
+    again = go(tmp_path, step=lambda *_: pytest.fail("a step was made"))
+    assert torch.equal(first.network.weight, again.network.weight)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_is_never_saved(tmp_path):
+    def diverge(model, batch):
+        result = pull(model, batch)
+        return StepResult(result.loss * (math.nan if batch.images.max() == 3 else 1), result.logs)
+
+    with pytest.raises(LearningError, match=r"train\.lr"):
+        go(tmp_path, step=diverge)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000002"]
+
+
+def test_an_unknown_optimizer_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"train\.optimizer"):
+        go(tmp_path, cfg=TrainConfig(optimizer="nonsense"))

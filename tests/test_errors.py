@@ -1,0 +1,42 @@
+import errno
+
+import pytest
+
+from selftrain import errors
+from selftrain.errors import exit_code_of
+
+CODES = {
+    "ConfigError": 2, "DataError": 3, "StorageError": 5, "IntegrityError": 6, "ResourceError": 7, "LearningError": 8,
+    "LockedError": 73, "StoppedError": 75,
+}  # fmt: skip
+
+
+def raising(error):
+    def main():
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(("name", "code"), CODES.items())
+def test_each_failure_has_its_code_and_one_line(name, code, capsys):
+    assert exit_code_of(raising(getattr(errors, name)("what, where; the way out"))) == code
+    assert capsys.readouterr().err == "selftrain: error: what, where; the way out\n"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG])
+def test_a_failing_disk_is_named_with_its_path(number, capsys):
+    assert exit_code_of(raising(OSError(number, "said by the system", "/runs/x"))) == 5
+    err = capsys.readouterr().err
+    assert "/runs/x" in err and "said by the system" in err and "Traceback" not in err
+
+
+def test_success_is_0_a_forced_end_130_and_memory_7():
+    assert exit_code_of(lambda: None) == 0
+    assert exit_code_of(raising(KeyboardInterrupt())) == 130
+    assert exit_code_of(raising(MemoryError())) == 7
+
+
+def test_our_own_faults_show_their_traceback(capsys):
+    assert exit_code_of(raising(RuntimeError("oops"))) == 1
+    assert "Traceback" in capsys.readouterr().err
