@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from selftrain.config import Config
+from selftrain.config import Config, flat
 from selftrain.errors import ConfigError, ResourceError, exit_code_of
 
 USAGE = """\
@@ -78,6 +78,10 @@ def _quoted(override: str) -> str:
 
 
 def to_config(composed: DictConfig) -> Config:
+    """Plain dataclasses, from here on down. Raises ConfigError for an interpolation: it could read the environment."""
+    for name, value in flat(OmegaConf.to_container(composed, resolve=False)).items():
+        if "${" in str(value):
+            raise ConfigError(f"{name}={value!r} is refused: settings are plain values")
     config = OmegaConf.to_object(composed)
     assert isinstance(config, Config)
     return config

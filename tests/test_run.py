@@ -1,5 +1,6 @@
 """The door: settings, refusals and recipes."""
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -89,7 +90,7 @@ def test_differences_name_what_changes_results_only():
         (["model.weights=/nowhere.safetensors"], 2, "model.weights"),
         (["data=camvid"], 2, "data.root"),
         (["data=camvid", "data.root=/nowhere"], 3, "/nowhere"),
-        (["data.shapes.labelled=0"], 3, "labelled"),
+        (["data.shapes.labelled=0"], 2, "labelled"),
         (["labels.crf.bilateral_sxy=0"], 2, "CRF"),
         (["select.threshold=global", "select.confidence=1.0"], 8, "on_empty"),
     ],
@@ -132,6 +133,24 @@ def test_labels_only_goes_on_where_no_pseudo_label_is_accepted(tmp_path):
     settings = ["select.threshold=global", "select.confidence=1.0", "select.on_empty=labelled_only"]
     code, _, err = run(*SMOKE, *settings, f"out={tmp_path / 'run'}")
     assert code == 0, err
+
+
+def test_the_incumbent_goes_on_teaching_and_a_small_last_student_can_be_what_is_exported(tmp_path):
+    """A student of one step with a rate of nearly nought cannot beat its teacher; the next one learns from generation 0."""
+    students = "{steps: 1}, {steps: 1, encoder: tu-mobilenetv3_small_050}"
+    settings = [f"generations=[{{steps: 30}}, {students}]", "export.generation=last", f"out={tmp_path / 'run'}"]
+    code, _, err = run(*SMOKE, *settings)
+    assert code == 0, err
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    teacher, student, last = report["generations"]
+    assert [g["promoted"] for g in (teacher, student, last)] == [True, False, False]
+    assert student["teacher"] == last["teacher"] == report["best"] == 0 and report["exported"] == 2
+    assert last["model"]["params"] < teacher["model"]["params"]
+    assert not (tmp_path / "run" / "gen1" / "labels").exists()
+    card = json.loads((tmp_path / "run" / "export" / "card.json").read_text())
+    assert card["model"]["encoder"] == "tu-mobilenetv3_small_050" and card["metrics"]["val"] == last["val"]
+    quality = teacher["labels"]["quality"]
+    assert set(quality) == {"raw", "tta", "crf", "selected"} and set(teacher["labels"]["kept"]) == set(card["classes"])
 
 
 def test_a_process_that_was_asked_for_and_is_missing_is_refused(tmp_path):
