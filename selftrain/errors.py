@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 STORAGE_ERRNOS = {errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE}
 FORCED = 130
+OUT_OF_MEMORY = "out of memory; lower train.labelled_batch, train.unlabelled_batch, labels.batch or data.size"
 
 
 class SelftrainError(Exception):
@@ -73,8 +74,10 @@ def exit_code_of(main: Callable[[], None]) -> int:
         mended = storage_error(error)
         return _fail(str(mended), mended.exit_code)
     except MemoryError:
-        return _fail("out of memory; lower train.labelled_batch, train.unlabelled_batch or data.size", ResourceError.exit_code)
+        return _fail(OUT_OF_MEMORY, ResourceError.exit_code)
     except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":  # torch's; torch is not imported here
+            return _fail(OUT_OF_MEMORY, ResourceError.exit_code)
         traceback.print_exc()
         return _fail(f"{type(error).__name__}: {error} (this is a fault of selftrain: please report it)", 1)
     return 0

@@ -79,7 +79,9 @@ def _quoted(override: str) -> str:
 
 def to_config(composed: DictConfig) -> Config:
     """Plain dataclasses, from here on down. Raises ConfigError for an interpolation: it could read the environment."""
-    for name, value in flat(OmegaConf.to_container(composed, resolve=False)).items():
+    raw = OmegaConf.to_container(composed, resolve=False)
+    assert isinstance(raw, dict)
+    for name, value in flat(raw).items():
         if "${" in str(value):
             raise ConfigError(f"{name}={value!r} is refused: settings are plain values")
     config = OmegaConf.to_object(composed)
