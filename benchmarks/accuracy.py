@@ -10,6 +10,7 @@ finished and writes it to OUT/accuracy.json.
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -30,8 +31,8 @@ ALL = 0  # full supervision: every mask of the training split
 
 
 def cells(seeds: int) -> list[tuple[str, int, int]]:
-    """(recipe, labels, seed), seed by seed, so that a part of the study is a fair one too."""
-    columns = [(recipe, labels) for labels in BUDGETS for recipe in RECIPES] + [("supervised", ALL)]
+    """(recipe, labels, seed), seed by seed, so that a part of the study is a fair one too; teachers before students."""
+    columns = [("supervised", labels) for labels in (*BUDGETS, ALL)] + [("noisy_student", labels) for labels in BUDGETS]
     return [(recipe, labels, seed) for seed in range(seeds) for recipe, labels in columns]
 
 
@@ -44,6 +45,9 @@ def train(root: Path, out: Path, steps: int, cell: tuple[str, int, int]) -> None
     recipe, labels, seed = cell
     where = directory(out, cell)
     where.mkdir(parents=True, exist_ok=True)
+    teacher = directory(out, ("supervised", labels, seed))
+    if recipe == "noisy_student" and (teacher / "report.json").is_file() and not (where / "gen0").exists():
+        shutil.copytree(teacher / "gen0", where / "gen0")  # its teacher, bit for bit: trained once
     settings = [*RECIPES[recipe], *SETTINGS, f"train.steps={steps}", f"data.root={root}", f"data.splits.labels={labels}"]
     command = [sys.executable, "-m", "selftrain.run", *settings, f"seed={seed}", f"out={where}"]
     with open(where / "log.txt", "a") as log:

@@ -58,9 +58,9 @@ def predict(arguments: argparse.Namespace) -> None:
 
 def export(arguments: argparse.Namespace) -> None:
     """Export a generation of a run once more, to another directory."""
-    from selftrain import generations
+    from selftrain.stages.export import export_again
 
-    generations.export_again(arguments.run_directory, arguments.output, generation=arguments.generation)
+    export_again(arguments.run_directory, arguments.output, generation=arguments.generation)
 
 
 def report(arguments: argparse.Namespace) -> None:

@@ -1,9 +1,8 @@
 """The method, told in order: train, measure, promote, label, select, train the next one; test once, export, report."""
 
 import json
-import os
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -11,24 +10,19 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from selftrain import rundir
+from selftrain import preflight, rundir
 from selftrain.checkpoint import pack, unpack
 from selftrain.config import Config, GenerationConfig
-from selftrain.data import batches, sources, verify
-from selftrain.errors import ConfigError, DataError, IntegrityError, ResourceError
+from selftrain.data import batches, sources
+from selftrain.errors import IntegrityError
 from selftrain.labels.store import LabelStore
-from selftrain.labels.thresholds import THRESHOLDS
 from selftrain.log import Metrics, say
-from selftrain.models.build import build, check_weights, parameters, to_layout
+from selftrain.models.build import build, parameters, to_layout
 from selftrain.report import page, summary
 from selftrain.rng import rekey
-from selftrain.rundir import Generation, RunDir
+from selftrain.rundir import WEIGHTS, Generation, RunDir
 from selftrain.stages import evaluate, export, pictures, pseudo_label, select, train
 from selftrain.stages.steps import SelfTraining
-from selftrain.stages.train import SCHEDULES
-
-WEIGHTS = "model.safetensors"
-PRECISIONS = ("auto", "none", "bf16", "fp16")
 
 
 def run(cfg: Config) -> dict:
@@ -51,27 +45,6 @@ def run(cfg: Config) -> dict:
     return method.show()
 
 
-def export_again(run_directory: Path, directory: Path, *, generation: int | None) -> None:
-    """Export a finished run's best generation, or `generation`, to another directory. Reads of the run only."""
-    run = RunDir(run_directory)
-    report = rundir.read_json(run.report)
-    number = report["best"] if generation is None else generation
-    gen = run.generation(number)
-    if not gen.model.is_dir():
-        raise ConfigError(f"{run.path} has no generation {number}")
-    card = rundir.read_json(run.export / export.CARD)
-    model = rundir.read_manifest(gen.model)["model"]
-    network = build(model["arch"], model["encoder"], classes=len(card["classes"]), decoder_channels=model["decoder_channels"])
-    network.load_state_dict(unpack(rundir.read_directory(gen.model)[WEIGHTS], gen.model / WEIGHTS))
-    tests = {report["best"]: report["test"], 0: report["teacher_test"], report["exported"]: report["exported_test"]}
-    metrics = {"val": report["generations"][number]["val"], "test": tests.get(number)}
-    written = export.export(
-        network, directory, card={**card, "model": model, "generation": number, "metrics": metrics}, onnx=True
-    )
-    if written["onnx"] is None:
-        raise ResourceError(f"{directory} has no {export.ONNX}: {written['onnx_reason']}")
-
-
 @dataclass
 class Method:
     """One run: its settings, data, directory and processes."""
@@ -87,17 +60,17 @@ class Method:
     @classmethod
     def open(cls, cfg: Config) -> "Method":
         """Check everything that can be checked before work begins; write down, or compare with, what the run is made of."""
-        _check(cfg)
-        accelerator = _accelerator(cfg)
+        preflight.check(cfg)
+        accelerator = preflight.accelerator_of(cfg)
         run = RunDir(Path(cfg.out))
         data = sources.load(cfg.data)
-        _check_data(data)
+        preflight.check_data(data)
         for generation in cfg.generations:
             # Unknown names, impossible noise and unreachable weights show here, before any work.
             _network(cfg, generation, len(data.classes), weights=cfg.model.weights)
         if accelerator.is_main_process:
             run.lock()
-            _settle(run, cfg, data)
+            preflight.settle(run, cfg, data)
         accelerator.wait_for_everyone()
         data = sources.without(data, rundir.read_json(run.data)["set_aside"])
         metrics = Metrics(run.metrics if accelerator.is_main_process else None)
@@ -329,26 +302,6 @@ class Method:
         }
 
 
-def _accelerator(cfg: Config) -> Accelerator:
-    # Launchers set OMP_NUM_THREADS=1 and leave cores idle.
-    torch.set_num_threads(cfg.train.threads or max(len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)), 1))
-    try:
-        return Accelerator(mixed_precision=_precision(cfg.train.precision), log_with="tensorboard", project_dir=cfg.out)
-    except (ValueError, ImportError) as error:
-        raise ConfigError(f"train.precision={cfg.train.precision} is not possible on this machine: {error}") from None
-
-
-def _precision(wanted: str) -> str:
-    """accelerate's name of a precision; `auto` is what was launched with, or bf16 where the machine computes in it."""
-    if wanted != "auto":
-        return {"none": "no"}.get(wanted, wanted)
-    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    if launched != "no":
-        return launched
-    native = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
-    return "bf16" if native else "no"
-
-
 def _names(cfg: Config, generation: GenerationConfig) -> tuple[str, str, list[int]]:
     model = cfg.model
     channels = model.decoder_channels if generation.decoder_channels is None else generation.decoder_channels
@@ -379,58 +332,3 @@ def _augmentation(cfg: Config, generation: GenerationConfig) -> batches.Augmenta
 def _miou(scores: dict) -> float:
     """mIoU to compare by; a set in which no pixel counts compares as 0."""
     return scores["miou"] or 0.0
-
-
-def _check(cfg: Config) -> None:
-    """Settings that no run can have. Raises ConfigError that names them."""
-    train = cfg.train
-    problems = {
-        "generations is empty": not cfg.generations,
-        f"train.schedule={train.schedule!r} is none of {', '.join(SCHEDULES)}": train.schedule not in SCHEDULES,
-        f"train.precision={train.precision!r} is none of {', '.join(PRECISIONS)}": train.precision not in PRECISIONS,
-        f"train.crop={train.crop} must be [height, width] in multiples of 32": len(train.crop) != 2
-        or any(side < 32 or side % 32 for side in train.crop),
-        f"train.scale={train.scale} must be [least, most], both above 0": len(train.scale) != 2
-        or not 0 < train.scale[0] <= train.scale[1],
-        "train.labelled_batch must be at least 1": train.labelled_batch < 1,
-        "train.unlabelled_batch must be at least 1": train.unlabelled_batch < 1,
-        "train.checkpoint_every must be at least 1": train.checkpoint_every < 1,
-        f"select.threshold={cfg.select.threshold!r} is none of {', '.join(THRESHOLDS)}": cfg.select.threshold not in THRESHOLDS,
-        f"select.on_empty={cfg.select.on_empty!r} is none of fail, labelled_only": cfg.select.on_empty
-        not in ("fail", "labelled_only"),
-        f"export.generation={cfg.export.generation!r} is none of best, last": cfg.export.generation not in ("best", "last"),
-        "loss.temperature must be above 0": cfg.loss.temperature <= 0,
-        "every generation needs at least 1 step": any((train.steps if g.steps is None else g.steps) < 1 for g in cfg.generations),
-    }
-    for problem, found in problems.items():
-        if found:
-            raise ConfigError(problem)
-    check_weights(cfg.model.weights)
-
-
-def _settle(run: RunDir, cfg: Config, data: sources.DataSet) -> None:
-    """Write down what the run is made of, or compare. Before a first step every file is read; unreadable ones are set aside."""
-    for warning in data.warnings:
-        say(f"data: {warning}")
-    aside = rundir.read_json(run.data)["set_aside"] if run.data.exists() else _unreadable(data, cfg)
-    run.settle(asdict(cfg), {**sources.manifest(sources.without(data, aside)), "set_aside": aside})
-
-
-def _unreadable(data: sources.DataSet, cfg: Config) -> list[str]:
-    """Ids of the unlabelled images to go on without. Raises DataError for any other fault of a file."""
-    if cfg.data.source == "shapes":
-        return []
-    report = verify.verify(data, cfg.data, workers=len(os.sched_getaffinity(0)))
-    if report.faults:
-        more = f" (and {len(report.faults) - 1} more: selftrain verify lists all)" if len(report.faults) > 1 else ""
-        raise DataError(f"{report.faults[0]}{more}")
-    for sample in report.set_aside:
-        say(f"data: {sample.id} cannot be read and is left out")
-    return [sample.id for sample in report.set_aside]
-
-
-def _check_data(data: sources.DataSet) -> None:
-    if not data.labelled:
-        raise DataError("no labelled image to train the teacher on; see data.images and data.masks")
-    if not data.val:
-        raise DataError("no val image to choose by; set data.splits.val or data.splits.val_fraction")

@@ -15,6 +15,7 @@ from selftrain.config import differences
 from selftrain.errors import ConfigError, DataError, IntegrityError, LockedError
 
 MANIFEST = "MANIFEST.json"
+WEIGHTS = "model.safetensors"
 CORRUPT = ".corrupt"
 
 

@@ -21,12 +21,12 @@ from torch import Tensor, nn
 
 import selftrain
 from selftrain.checkpoint import pack, unpack
-from selftrain.errors import ConfigError, IntegrityError
+from selftrain.errors import ConfigError, IntegrityError, ResourceError
 from selftrain.log import say
 from selftrain.models.build import build
-from selftrain.rundir import MANIFEST, commit_directory, read_directory
+from selftrain.rundir import MANIFEST, WEIGHTS, RunDir, commit_directory, read_directory, read_json, read_manifest
 
-WEIGHTS, ONNX, CARD = "model.safetensors", "model.onnx", "card.json"
+ONNX, CARD = "model.onnx", "card.json"
 FORMAT = 1
 LIBRARIES = ("onnx", "onnxscript", "onnxruntime")
 OPSET = 20
@@ -61,6 +61,27 @@ def export(network: nn.Module, directory: Path, *, card: dict[str, Any], onnx: b
     files[CARD] = (json.dumps(card, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode()
     _replace_directory(directory, files)
     return card
+
+
+def export_again(run_directory: Path, directory: Path, *, generation: int | None) -> None:
+    """Export a finished run's best generation, or `generation`, to another directory. Reads of the run only."""
+    run = RunDir(run_directory)
+    if not run.report.is_file():
+        raise ConfigError(f"{run.path} has no {run.report.name}: it is not finished (selftrain status {run.path})")
+    report = read_json(run.report)
+    number = report["best"] if generation is None else generation
+    gen = run.generation(number)
+    if not gen.model.is_dir():
+        raise ConfigError(f"{run.path} has no generation {number}")
+    card = read_json(run.export / CARD)
+    model = read_manifest(gen.model)["model"]
+    network = build(model["arch"], model["encoder"], classes=len(card["classes"]), decoder_channels=model["decoder_channels"])
+    network.load_state_dict(unpack(read_directory(gen.model)[WEIGHTS], gen.model / WEIGHTS))
+    tests = {report["best"]: report["test"], 0: report["teacher_test"], report["exported"]: report["exported_test"]}
+    metrics = {"val": report["generations"][number]["val"], "test": tests.get(number)}
+    written = export(network, directory, card={**card, "model": model, "generation": number, "metrics": metrics}, onnx=True)
+    if written["onnx"] is None:
+        raise ResourceError(f"{directory} has no {ONNX}: {written['onnx_reason']}")
 
 
 def load_export(directory: Path) -> tuple[nn.Module, dict[str, Any]]:
