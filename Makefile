@@ -3,7 +3,7 @@ PROCESSES ?= 1
 PY := .venv/bin/python
 
 # Told everything, accelerate does not warn about its defaults; untold, it gives a CPU process one thread.
-LAUNCH := .venv/bin/accelerate launch --num_processes $(PROCESSES) --num_machines 1 --mixed_precision no \
+LAUNCH := .venv/bin/accelerate launch --quiet --num_processes $(PROCESSES) --num_machines 1 --mixed_precision no \
 	--dynamo_backend no --num_cpu_threads_per_process $$(( $$(nproc) / $(PROCESSES) ))
 
 .PHONY: help env demo test check format wheel clean

@@ -42,6 +42,7 @@ def run(cfg: Config) -> dict:
         leader = number if report["promoted"] else leader
     assert leader is not None
     method.finish(leader, reports)
+    method.accelerator.end_training()
     return method.show()
 
 

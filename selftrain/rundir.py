@@ -107,8 +107,8 @@ class RunDir:
         self.path.mkdir(parents=True, exist_ok=True)
         handle = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not flock: forked loader workers would hold that one too
+        except (BlockingIOError, PermissionError):
             os.close(handle)
             raise LockedError(f"another run is writing {self.path}; wait for it or choose another out=") from None
         return handle
