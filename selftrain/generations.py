@@ -103,6 +103,7 @@ class Method:
             "val": val,
             "promoted": incumbent is None or _miou(val) > _miou(incumbent["val"]),
             "exact": trained.exact,
+            "empty_batches": trained.empty,
             "seconds": round(trained.seconds, 1),
         }
         if self.accelerator.is_main_process:

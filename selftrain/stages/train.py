@@ -62,11 +62,15 @@ class Stop:
 
 @dataclass(frozen=True)
 class Trained:
-    """`network` carries the averaged (EMA) weights. `exact`: the bits do not depend on interruptions of this run."""
+    """`network` carries the averaged (EMA) weights. `exact`: the bits do not depend on interruptions of this run.
+
+    `empty` counts the steps in which no pseudo-labelled pixel was accepted.
+    """
 
     network: nn.Module
     seconds: float
     exact: bool
+    empty: int
 
 
 def train(
@@ -114,7 +118,7 @@ def train(
             if stopped:
                 raise StoppedError(f"stopped by a signal at {stage} step {done}; saved, the same command resumes")
     accelerator.free_memory()
-    return Trained(learner.ema.module, learner.seconds, learner.exact)
+    return Trained(learner.ema.module, learner.seconds, learner.exact, learner.empty)
 
 
 def lr_at(step: int, steps: int, cfg: TrainConfig) -> float:
@@ -134,7 +138,7 @@ class Learner:
         self.optimizer = _optimizer(self.network, cfg)
         self.model, self.prepared = accelerator.prepare(self.network, self.optimizer)
         self.accelerator, self.clip = accelerator, cfg.clip
-        self.loss, self.seconds, self.exact = math.nan, 0.0, True
+        self.loss, self.seconds, self.exact, self.empty = math.nan, 0.0, True, 0
 
     def step(self, t: int, lr: float, step: Step, batch: Batch) -> Callable[[], dict[str, float]]:
         """One optimizer step; returns a function that gives what may be logged of it."""
@@ -144,6 +148,7 @@ class Learner:
         result = step(self.model, batch)
         if not torch.isfinite(result.loss):
             raise LearningError(f"the loss of step {t} is {result.loss.item()}; lower train.lr or train.precision=none")
+        self.empty += int("accepted" in result.logs and not result.logs["accepted"])
         self.accelerator.backward(result.loss)
         if self.clip:
             self.accelerator.clip_grad_norm_(self.model.parameters(), self.clip)
@@ -171,6 +176,7 @@ class Learner:
             "step": step,
             "ranks": self.accelerator.num_processes,
             "exact": self.exact,
+            "empty": self.empty,
             "seconds": round(self.seconds, 3),
             "scaler": scaler.state_dict() if scaler else None,
         }
@@ -186,7 +192,7 @@ class Learner:
         if self.accelerator.scaler and saved.state["scaler"]:
             self.accelerator.scaler.load_state_dict(saved.state["scaler"])
         self.exact = saved.state["exact"] and saved.state["ranks"] == self.accelerator.num_processes
-        self.seconds = saved.state["seconds"]
+        self.seconds, self.empty = saved.state["seconds"], saved.state["empty"]
         return saved.state["step"]
 
 

@@ -94,6 +94,17 @@ def test_a_loss_that_is_no_number_ends_the_run_and_is_never_saved(tmp_path):
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000002"]
 
 
+def test_steps_without_an_accepted_pixel_are_counted_across_a_resume(tmp_path):
+    def sparse(model, batch):
+        stop.signal = signal.SIGTERM if batch.images.max() == 2 else None
+        return StepResult(pull(model, batch).loss, {"accepted": torch.tensor(float(batch.images.max() % 2))})
+
+    stop = Stop()
+    with pytest.raises(StoppedError):
+        go(tmp_path, step=sparse, stop=stop)
+    assert go(tmp_path, step=sparse, stop=stop).empty == 3  # steps 0, 2 and 4
+
+
 def test_an_unknown_optimizer_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"train\.optimizer"):
         go(tmp_path, cfg=TrainConfig(optimizer="nonsense"))
