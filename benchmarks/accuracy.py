@@ -22,10 +22,11 @@ STEPS = 800
 SETTINGS = [
     "data=camvid", "data.size=[90,120]", "train.crop=[64,96]", "model.encoder=tu-resnet10t",
     "model.decoder_channels=[64,48,32,16,16]", "train.ema=0.995", "train.eval_every=0", "train.checkpoint_every=200",
-    "train.threads=1", "labels.crf.workers=1", "export.onnx=false",
+    "train.labelled_batch=16", "train.unlabelled_batch=16", "train.threads=1", "labels.crf.workers=1", "export.onnx=false",
 ]  # fmt: skip
-SAME_ENCODER = [f"generations.{number}.encoder=null" for number in range(3)]
-RECIPES = {"supervised": ["recipe=supervised"], "noisy_student": ["recipe=noisy_student", *SAME_ENCODER]}
+# A teacher and one student, with the noise of the recipe's first student.
+GENERATIONS = "generations=[{}, {noise: {rand_n: 1, rand_m: 5, cutmix: 0.5}}]"
+RECIPES = {"supervised": ["recipe=supervised"], "noisy_student": ["recipe=noisy_student", GENERATIONS]}
 BUDGETS = (8, 23)
 ALL = 0  # full supervision: every mask of the training split
 

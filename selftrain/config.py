@@ -85,7 +85,7 @@ class TrainConfig:
 
     steps: int = 1000
     labelled_batch: int = 8
-    unlabelled_batch: int = 8  # a generation without pseudo-labels takes only labelled images, as many as both together
+    unlabelled_batch: int = 8  # pseudo-labelled images that a student's step has on top of the labelled ones
     crop: list[int] = field(default_factory=lambda: [128, 128])  # [height, width] of what the network sees
     scale: list[float] = field(default_factory=lambda: [0.75, 1.5])  # random zoom of every training image
     jitter: float = 0.3  # brightness, contrast and saturation change of every training image

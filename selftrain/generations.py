@@ -121,7 +121,7 @@ class Method:
         dataset = batches.StepDataset(
             self.data.labelled,
             labels,
-            labelled_batch=cfg.labelled_batch if labels else cfg.labelled_batch + cfg.unlabelled_batch,
+            labelled_batch=cfg.labelled_batch,
             pseudo_batch=cfg.unlabelled_batch if labels else 0,
             augmentation=_augmentation(self.cfg, self.cfg.generations[number]),
             cache=self.cache,
@@ -134,6 +134,7 @@ class Method:
             SelfTraining(self.cfg.loss, *self.pixel_scale, ranks=world, reduce=self._sum),
             cfg=cfg,
             steps=steps,
+            images=dataset.labelled_batch + dataset.pseudo_batch,
             stage=stage,
             keys=keys,
             directory=self.run.generation(number).checkpoints,

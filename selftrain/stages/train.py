@@ -80,6 +80,7 @@ def train(
     *,
     cfg: TrainConfig,
     steps: int,
+    images: int,
     stage: str,
     keys: tuple[Key, ...],
     directory: Path,
@@ -90,7 +91,7 @@ def train(
 ) -> Trained:
     """Train `network` for `steps` optimizer steps, from the newest checkpoint under `directory` if there is one.
 
-    `batches(first)` yields this rank's part of the global batches from step `first` on. `evaluate` is asked of the
+    `batches(first)` yields this rank's part of the global batches, of `images` each, from step `first` on. `evaluate` is asked of the
     averaged weights every `cfg.eval_every` steps. Raises LearningError for a loss that is not finite, StoppedError
     after saving for a signal.
     """
@@ -99,9 +100,8 @@ def train(
     first = learner.resume(checkpoint.newest(directory))
     earlier = learner.seconds
     metrics.rewind(stage, first)
-    per_step = (cfg.labelled_batch + cfg.unlabelled_batch) if steps else 0
     source = batches(first) if first < steps else iter(())
-    with progress(stage, steps, start=first, per_step=per_step, show=accelerator.is_main_process) as show:
+    with progress(stage, steps, start=first, per_step=images, show=accelerator.is_main_process) as show:
         for t, batch in enumerate(source, start=first):
             rekey(*keys, t, accelerator.process_index)
             values = learner.step(t, lr_at(t, steps, cfg), step, batch.to(accelerator.device))

@@ -31,7 +31,7 @@ def pull(model, batch):
 def go(directory, *, step=pull, cfg=CFG, metrics=None, stop=None, steps=6, seen=None):
     torch.manual_seed(0)
     return train(
-        torch.nn.Conv2d(1, 1, 1, bias=False), batches, step, cfg=cfg, steps=steps, stage="gen0", keys=(0, "gen0"),
+        torch.nn.Conv2d(1, 1, 1, bias=False), batches, step, cfg=cfg, steps=steps, images=1, stage="gen0", keys=(0, "gen0"),
         directory=directory / "checkpoints", accelerator=Accelerator(cpu=True), metrics=metrics or Metrics(None),
         evaluate=lambda network: (seen.append(network.weight.item()) if seen is not None else None) or {"val_miou": 0.5},
         stop=stop or Stop(),
