@@ -1,6 +1,5 @@
 """The method, told in order: train, measure, promote, label, select, train the next one; test once, export, report."""
 
-import json
 import shutil
 from dataclasses import dataclass
 from functools import cached_property
@@ -268,13 +267,14 @@ class Method:
 
     def _write_page(self, report: dict, networks: dict[int, nn.Module], leader: int) -> None:
         mean, std = self.pixel_scale
-        rows = [json.loads(line) for line in self.run.metrics.read_text().splitlines()]
         said = pictures.predictions(
             networks, self.data.val, mean=mean, std=std, window=self.cfg.labels.window, accelerator=self.accelerator
         )
         teachers = {row["teacher"] for row in report["generations"] if row["teacher"] is not None}
         learnt = [row for number in sorted(teachers) for row in pictures.pseudo_labels(self._selected(number))]
-        page.write(self.run.page, report, classes=self.data.classes, metrics=rows, predictions=said, pseudo_labels=learnt)
+        page.write(
+            self.run.page, report, classes=self.data.classes, metrics=self.metrics.rows(), predictions=said, pseudo_labels=learnt
+        )
 
     def _selected(self, number: int, store: LabelStore | None = None) -> select.SelectedLabels:
         store = store or LabelStore(self.run.generation(number).labels)

@@ -33,6 +33,12 @@ class Metrics:
         if self.track:
             self.track({f"{stage}/{name}": value for name, value in values.items()}, step)
 
+    def rows(self) -> list[dict]:
+        """What was written so far."""
+        if self.path is None or not self.path.exists():
+            return []
+        return [json.loads(line) for line in self.path.read_text().splitlines()]
+
     def sync(self) -> None:
         """Bring what is written to the disk; called before a checkpoint that relies on it."""
         if self.path is not None and self.path.exists():
