@@ -58,7 +58,7 @@ def _names(rng: Rng) -> list[str]:
 
 def _colour(rng: Rng, hue: float) -> np.ndarray:
     """A colour (3,) float32 RGB in 0..1 of the given hue in degrees."""
-    hsv = np.float32([hue % 360, rng.uniform(0.25, 0.7), rng.uniform(0.5, 0.95)])
+    hsv = np.array([hue % 360, rng.uniform(0.25, 0.7), rng.uniform(0.5, 0.95)], np.float32)
     return cv2.cvtColor(hsv[None, None], cv2.COLOR_HSV2RGB)[0, 0]
 
 
@@ -94,7 +94,7 @@ def _star(rng: Rng) -> Points:
 def _blob(rng: Rng) -> Points:
     """A wobbly pebble: what lies about and belongs to the background."""
     angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
-    waves = sum(rng.uniform(0.08, 0.2) * np.cos(k * angle + rng.uniform(0, 6.3)) for k in (2, 3))
+    waves = np.sum([rng.uniform(0.08, 0.2) * np.cos(k * angle + rng.uniform(0, 6.3)) for k in (2, 3)], axis=0)
     return [_polygon(1 + waves)]
 
 
@@ -165,14 +165,14 @@ def _place(
     box = slice(low[1], high[1]), slice(low[0], high[0])
     alpha = _silhouette(outline, radius, centre - low, high - low, rng)
 
-    shift = np.float32([[1, 0, 2], [0, 1, 3]])
+    shift = np.array([[1, 0, 2], [0, 1, 3]], np.float32)
     shadow = cv2.blur(cv2.warpAffine(alpha, shift, (alpha.shape[1], alpha.shape[0])), (5, 5))
     part = image[:, *box]
     part *= 1 - 0.4 * shadow
 
     x = np.arange(low[0], high[0], dtype=np.float32) - np.float32(centre[0])
     y = np.arange(low[1], high[1], dtype=np.float32)[:, None] - np.float32(centre[1])
-    colours = _colour(rng, hue) * np.float32([[1], [rng.uniform(0.25, 0.5)]])
+    colours = _colour(rng, hue) * np.array([[1], [rng.uniform(0.25, 0.5)]], np.float32)
     light = 1 - np.float32(0.18 / radius) * (x + y)
     part += alpha * (_weave(x, y, texture, rng, colours) * light - part)
     return alpha >= 0.5, box

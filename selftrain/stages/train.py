@@ -91,8 +91,8 @@ def train(
 ) -> Trained:
     """Train `network` for `steps` optimizer steps, from the newest checkpoint under `directory` if there is one.
 
-    `batches(first)` yields this rank's part of the global batches, of `images` each, from step `first` on. `evaluate` is asked of the
-    averaged weights every `cfg.eval_every` steps. Raises LearningError for a loss that is not finite, StoppedError
+    `batches(first)` yields this rank's part of the global batches, of `images` each, from step `first` on. `evaluate` is
+    asked of the averaged weights every `cfg.eval_every` steps. Raises LearningError for a loss that is not finite, StoppedError
     after saving for a signal.
     """
     learner = Learner(network, cfg, accelerator)

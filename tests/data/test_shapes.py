@@ -52,7 +52,7 @@ def test_24_labelled_images_show_every_class(seed: int) -> None:
 
 def test_background_does_not_dominate_and_star_is_rare() -> None:
     masks = np.stack([shapes.draw(0, "unlabelled", index)[1] for index in range(100)])
-    share = dict(zip(shapes.CLASSES, np.bincount(masks.ravel(), minlength=len(shapes.CLASSES)) / masks.size))
+    share = dict(zip(shapes.CLASSES, np.bincount(masks.ravel(), minlength=len(shapes.CLASSES)) / masks.size, strict=True))
     assert max(share.values()) < 0.8
     assert min(share, key=share.__getitem__) == "star"
     assert 0.005 < share["star"] < 0.03
