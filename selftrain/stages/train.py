@@ -25,6 +25,7 @@ from selftrain.rng import Key, rekey
 from selftrain.stages.steps import Step
 
 LOG_EVERY = 10  # steps between rows of metrics.jsonl
+FUSED = ("adam", "adamw", "sgd")  # one pass over the parameters: 3x quicker than foreach on CPUs (docs/lab-notes.md)
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
     "poly": lambda done: (1 - done) ** 0.9,  # DeepLab's power
@@ -198,7 +199,8 @@ class Learner:
 
 def _optimizer(network: nn.Module, cfg: TrainConfig) -> torch.optim.Optimizer:
     try:
-        return create_optimizer_v2(network, opt=cfg.optimizer, lr=cfg.lr, weight_decay=cfg.weight_decay)
+        extra = {"fused": True} if cfg.optimizer in FUSED else {}
+        return create_optimizer_v2(network, opt=cfg.optimizer, lr=cfg.lr, weight_decay=cfg.weight_decay, **extra)
     except (AssertionError, ValueError, KeyError) as error:
         raise ConfigError(f"train.optimizer={cfg.optimizer!r}: timm knows no such optimizer ({error})") from None
 
