@@ -78,10 +78,14 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
     """Put back what `optimizer_tensors` took. Learning rates are a function of the step and are not stored."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     content = optimizer.state_dict()
     content["state"] = {}
     for key, tensor in tensors.items():
         index, name = key.split(".", 1)
+        if tensor.shape == parameters[int(index)].shape:
+            # In the parameter's own strides: fused kernels pair elements by their place in memory.
+            tensor = torch.empty_like(parameters[int(index)]).copy_(tensor)
         content["state"].setdefault(int(index), {})[name] = tensor
     optimizer.load_state_dict(content)
 

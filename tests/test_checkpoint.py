@@ -48,14 +48,16 @@ def test_only_damaged_ones_are_an_error_now_and_later_and_nothing_is_deleted(tmp
     assert (tmp_path / "step-000003.corrupt" / "model.safetensors").exists()
 
 
-def test_an_optimizer_goes_on_with_the_same_bits(tmp_path):
+@pytest.mark.parametrize("fused", [False, True])
+def test_an_optimizer_goes_on_with_the_same_bits_in_any_layout(tmp_path, fused):
     def make():
         torch.manual_seed(0)
-        layer = torch.nn.Linear(3, 2)
-        return layer, torch.optim.AdamW(layer.parameters(), lr=0.1)
+        layer = torch.nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+        return layer, torch.optim.AdamW(layer.parameters(), lr=0.1, fused=fused)
 
     def step(layer, optimizer, seed):
-        layer(torch.full((1, 3), float(seed))).square().sum().backward()
+        torch.manual_seed(seed)
+        layer(torch.rand(1, 3, 5, 5)).square().sum().backward()
         optimizer.step()
         optimizer.zero_grad()
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -199,7 +200,7 @@ class Learner:
 
 def _optimizer(network: nn.Module, cfg: TrainConfig) -> torch.optim.Optimizer:
     try:
-        extra = {"fused": True} if cfg.optimizer in FUSED else {}
+        extra: dict[str, Any] = {"fused": True} if cfg.optimizer in FUSED else {}
         return create_optimizer_v2(network, opt=cfg.optimizer, lr=cfg.lr, weight_decay=cfg.weight_decay, **extra)
     except (AssertionError, ValueError, KeyError) as error:
         raise ConfigError(f"train.optimizer={cfg.optimizer!r}: timm knows no such optimizer ({error})") from None

@@ -471,7 +471,7 @@ def recipe(name: str, **settings) -> DataConfig:
 
 @pytest.mark.parametrize("name", ["shapes", "folder", "camvid", "nuclei"])
 def test_every_recipe_is_a_valid_data_group(name: str):
-    assert (RECIPES / f"{name}.yaml").read_text().startswith("# @package data\n")
+    assert (RECIPES / f"{name}.yaml").read_text().startswith("# @package _global_\n")
     assert recipe(name).name == name
     if name != "shapes":
         with pytest.raises(ConfigError, match=rf"data={name}.*data\.root=/path"):
