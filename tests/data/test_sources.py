@@ -465,14 +465,14 @@ def test_samples_set_aside_are_left_out(by_folders: Path):
 
 
 def recipe(name: str, **settings) -> DataConfig:
-    merged = OmegaConf.merge(OmegaConf.structured(DataConfig), OmegaConf.load(RECIPES / f"{name}.yaml"), settings)
+    merged = OmegaConf.merge(OmegaConf.structured(DataConfig), OmegaConf.load(RECIPES / f"{name}.yaml").data, settings)
     return OmegaConf.to_object(merged)
 
 
 @pytest.mark.parametrize("name", ["shapes", "folder", "camvid", "nuclei"])
 def test_every_recipe_is_a_valid_data_group(name: str):
     assert (RECIPES / f"{name}.yaml").read_text().startswith("# @package _global_\n")
-    assert recipe(name).name == name
+    assert recipe(name).name == name and recipe("folder").unlabelled == "unlabelled"
     if name != "shapes":
         with pytest.raises(ConfigError, match=rf"data={name}.*data\.root=/path"):
             load(recipe(name))
