@@ -123,7 +123,10 @@ def _from_folder(cfg: DataConfig, tree: Tree, setting: str, text: str, owner: di
     """The images below a folder that no setting took before."""
     folder, masks = tree.folder(text, setting), tree.folder(cfg.masks, "data.masks")
     if not folder.is_dir():
-        raise DataError(f"{setting}: there is no folder {folder}, nor a list file of the name that the setting gives")
+        raise DataError(
+            f"{setting}: there is no folder {folder}, nor a list file of the name that the setting gives; "
+            f"make it, name another, or {setting}='' for none"
+        )
     if folder == masks:
         raise ConfigError(f"{setting} and data.masks name the same folder: use list files with two columns")
     paths = [path for path in tree.walk(folder, IMAGE_SUFFIXES, without=[masks]) if path not in owner]
