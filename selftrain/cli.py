@@ -35,7 +35,10 @@ def status(arguments: argparse.Namespace) -> None:
     run = RunDir(arguments.run_directory)
     if not run.config.is_file():
         raise ConfigError(f"{run.path} is no run directory: it has no {run.config.name}")
-    count = len(read_yaml(run.config)["generations"])
+    config = read_yaml(run.config)
+    if not isinstance(config, dict) or "generations" not in config:
+        raise ConfigError(f"{run.path} is no run directory: {run.config.name} is another program's")
+    count = len(config["generations"])
     for number in range(count):
         gen = run.generation(number)
         if gen.report.is_file():
@@ -71,7 +74,10 @@ def report(arguments: argparse.Namespace) -> None:
     run = RunDir(arguments.run_directory)
     if not run.report.is_file():
         raise ConfigError(f"{run.path} has no {run.report.name}: it is not finished (selftrain status {run.path})")
-    print_table(read_json(run.report), run.page, run.export)
+    found = read_json(run.report)
+    if "generations" not in found:
+        raise ConfigError(f"{run.path} is no run directory: {run.report.name} is another program's")
+    print_table(found, run.page, run.export)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -162,7 +162,7 @@ class SelectConfig:
     balance: float = 0.0  # pixels of a class weigh (its share)^-balance, mean 1
     image_share: float = 1.0  # most confident share of the images
     weight_images: bool = False  # images weigh in proportion to their mean confidence
-    on_empty: str = "fail"  # no pseudo-label accepted: fail (exit 8) | labelled_only
+    on_empty: str = "fail"  # no pseudo-label accepted: fail (exit 8) | labelled_only (the leader so far is the result)
 
 
 @dataclass

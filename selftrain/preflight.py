@@ -1,15 +1,18 @@
 """What is checked and written down before a run begins to work."""
 
 import os
+import re
 from dataclasses import asdict
 
 import torch
 from accelerate import Accelerator
 
 from selftrain import rundir
-from selftrain.config import Config
+from selftrain.config import Config, flat
 from selftrain.data import sources, verify
+from selftrain.data.augment import MAX_MAGNITUDE
 from selftrain.errors import ConfigError, DataError
+from selftrain.labels import tta
 from selftrain.labels.thresholds import THRESHOLDS
 from selftrain.log import say
 from selftrain.models.build import check_weights
@@ -19,8 +22,50 @@ from selftrain.stages.train import SCHEDULES
 PRECISIONS = ("auto", "none", "bf16", "fp16")
 
 
+INFINITE = float("inf")
+RANGES = {  # name: least, most
+    "seed": (0, INFINITE),
+    "train.steps": (1, INFINITE),
+    "train.labelled_batch": (1, INFINITE),
+    "train.unlabelled_batch": (1, INFINITE),
+    "train.eval_batch": (1, INFINITE),
+    "train.checkpoint_every": (1, INFINITE),
+    "train.eval_every": (0, INFINITE),
+    "train.workers": (0, INFINITE),
+    "train.threads": (0, INFINITE),
+    "train.warmup": (0, INFINITE),
+    "train.jitter": (0, 1),
+    "train.lr": (0, INFINITE),
+    "train.weight_decay": (0, INFINITE),
+    "train.clip": (0, INFINITE),
+    "train.ema": (0, 1),
+    "loss.smoothing": (0, 1),
+    "loss.distillation": (0, 1),
+    "loss.unlabelled_weight": (0, INFINITE),
+    "labels.soft_classes": (1, 255),
+    "labels.shard": (1, INFINITE),
+    "labels.batch": (1, INFINITE),
+    "labels.window": (0, INFINITE),
+    "labels.crf.iterations": (0, INFINITE),
+    "labels.crf.workers": (0, INFINITE),
+    "select.confidence": (0, 1),
+    "select.keep": (0, 1),
+    "select.image_share": (0, 1),
+    "steps": (1, INFINITE),  # of a generation
+    "noise.rand_n": (0, INFINITE),
+    "noise.rand_m": (0, MAX_MAGNITUDE),
+    "noise.cutmix": (0, 1),
+    "noise.dropout": (0, 1),
+    "noise.drop_path": (0, 1),
+}
+
+
 def check(cfg: Config) -> None:
     """Settings that no run can have. Raises ConfigError that names them."""
+    for name, value in flat(cfg).items():
+        least, most = RANGES.get(re.sub(r"^generations\.\d+\.", "", name), (-INFINITE, INFINITE))
+        if isinstance(value, int | float) and not least <= value <= most:
+            raise ConfigError(f"{name}={value} must lie between {least} and {most}")
     train = cfg.train
     problems = {
         "generations is empty": not cfg.generations,
@@ -30,19 +75,23 @@ def check(cfg: Config) -> None:
         or any(side < 32 or side % 32 for side in train.crop),
         f"train.scale={train.scale} must be [least, most], both above 0": len(train.scale) != 2
         or not 0 < train.scale[0] <= train.scale[1],
-        "train.labelled_batch must be at least 1": train.labelled_batch < 1,
-        "train.unlabelled_batch must be at least 1": train.unlabelled_batch < 1,
-        "train.checkpoint_every must be at least 1": train.checkpoint_every < 1,
+        f"data.mean={cfg.data.mean} and data.std={cfg.data.std} must be three numbers each, the latter above 0": len(
+            cfg.data.mean
+        )
+        != 3
+        or len(cfg.data.std) != 3
+        or min(cfg.data.std) <= 0,
         f"select.threshold={cfg.select.threshold!r} is none of {', '.join(THRESHOLDS)}": cfg.select.threshold not in THRESHOLDS,
         f"select.on_empty={cfg.select.on_empty!r} is none of fail, labelled_only": cfg.select.on_empty
         not in ("fail", "labelled_only"),
         f"export.generation={cfg.export.generation!r} is none of best, last": cfg.export.generation not in ("best", "last"),
         "loss.temperature must be above 0": cfg.loss.temperature <= 0,
-        "every generation needs at least 1 step": any((train.steps if g.steps is None else g.steps) < 1 for g in cfg.generations),
+        "labels.window must be a multiple of 32 (0: no windows)": cfg.labels.window % 32 != 0,
     }
     for problem, found in problems.items():
         if found:
             raise ConfigError(problem)
+    tta.views(**asdict(cfg.labels.tta))
     check_weights(cfg.model.weights)
 
 

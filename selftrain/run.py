@@ -19,7 +19,7 @@ USAGE = """\
   SETTING=VALUE        any setting of selftrain/config.py, e.g. train.steps=2000 generations.1.encoder=tu-resnet50"""
 
 
-PATHS = ("out", "data.root", "data.images", "data.masks", "data.unlabelled", "model.weights")
+TEXTS = ("out", "data.root", "data.images", "data.masks", "data.unlabelled", "data.splits.group", "model.weights")
 
 
 def main() -> None:
@@ -58,6 +58,8 @@ def compose(overrides: list[str], config_dir: str | None = None) -> Config:
     from hydra.errors import HydraException
 
     _refuse_code(overrides)
+    if config_dir and not Path(config_dir).is_dir():
+        raise ConfigError(f"--config-dir {config_dir}: no such folder")
     ConfigStore.instance().store(name="schema", node=Config)
     extra = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
     try:
@@ -69,9 +71,9 @@ def compose(overrides: list[str], config_dir: str | None = None) -> Config:
 
 
 def _quoted(override: str) -> str:
-    """A path may hold blanks and any letter; Hydra's grammar takes those in quotes only."""
+    """A path or pattern may hold any character; Hydra's grammar takes most in quotes only."""
     name, _, value = override.partition("=")
-    if name not in PATHS or value in ("", "null") or value[0] in "'\"":
+    if name not in TEXTS or value in ("", "null") or value[0] in "'\"":
         return override
     escaped = value.replace("\\", "\\\\").replace("'", "\\'")
     return f"{name}='{escaped}'"
@@ -114,7 +116,11 @@ def _refuse_code(overrides: list[str]) -> None:
 
 def _plain(error: Exception) -> str:
     """Hydra's message without its decoration, in one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if "GenerationConfig" in f"{error}{error.__cause__}":
+        return f"no such generation in this recipe, or it is not one ({str(error).splitlines()[0]}); see --show"
+    lines = [
+        line.strip() for line in str(error).splitlines() if line.strip() and "provider=" not in line and "To append" not in line
+    ]
     chosen = [line for line in lines if not line.startswith(("full_key", "object_type", "reference_type"))]
     cause = error.__cause__
     if cause and str(cause).splitlines()[0] not in " ".join(chosen):

@@ -90,7 +90,11 @@ class RunDir:
         """
         if self.config.exists():
             changed = differences(read_yaml(self.config), config)
-            if changed:
+            if changed and not self.generation(1).path.exists() and all(row.startswith("select.") for row in changed):
+                # Labels are stored unfiltered, so until a student has begun another choice costs nothing.
+                self.generation(0).selection.unlink(missing_ok=True)
+                write_bytes(self.config, yaml.safe_dump(config, sort_keys=False).encode())
+            elif changed:
                 rows = "; ".join(changed)
                 raise ConfigError(f"{self.path} was started with other settings ({rows}); set them back or choose another out=")
         else:

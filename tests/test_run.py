@@ -11,6 +11,7 @@ from runs import ROOT, SMOKE, run
 
 from selftrain.config import Config, differences, flat
 from selftrain.errors import ConfigError
+from selftrain.preflight import check
 from selftrain.run import compose
 
 RECIPES = sorted(path.stem for path in (ROOT / "recipes" / "recipe").glob("*.yaml"))
@@ -43,6 +44,7 @@ def test_plain_overrides_reach_everything_generations_too():
 
 def test_paths_may_hold_blanks_quotes_and_any_letter():
     assert compose(["out=/a b/ü'n (1)"]).out == "/a b/ü'n (1)"
+    assert compose(["data.splits.group=^([^_]+)_"]).data.splits.group == "^([^_]+)_"
 
 
 @pytest.mark.parametrize(
@@ -85,6 +87,7 @@ def test_differences_name_what_changes_results_only():
     [
         (["train.crop=[33,32]"], 2, "train.crop"),
         (["train.schedule=step"], 2, "cosine, poly"),
+        (["select.confidence=80"], 2, "select.confidence=80.0 must lie between 0 and 1"),
         (["train.optimizer=nonsense"], 2, "train.optimizer"),
         (["model.encoder=nonsense"], 2, "nonsense"),
         (["model.weights=/nowhere.safetensors"], 2, "model.weights"),
@@ -98,6 +101,38 @@ def test_differences_name_what_changes_results_only():
 def test_mistakes_end_with_their_exit_code_and_one_last_line(tmp_path, settings, code, said):
     got, _, err = run(*SMOKE, f"out={tmp_path / 'run'}", *settings)
     assert got == code and said in err.splitlines()[-1] and "Traceback" not in err, err
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["select.keep=60", "train.ema=2", "train.lr=-1", "labels.shard=0", "labels.window=100", "labels.tta.scales=[]",
+     "generations.1.noise.dropout=3", "generations.0.steps=0", "data.std=[0,0,0]", "loss.temperature=0", "seed=-1"],
+)  # fmt: skip
+def test_impossible_values_are_refused_before_any_work(setting):
+    with pytest.raises(ConfigError, match=setting.split("=")[0].removeprefix("labels.").replace(".", "[. ]")):
+        check(compose(["recipe=smoke", setting]))
+
+
+def test_another_choice_of_pseudo_labels_is_taken_until_a_student_has_begun(tmp_path):
+    out = tmp_path / "run"
+    refused = ["select.threshold=global", "select.confidence=1.0"]
+    assert run(*SMOKE, f"out={out}", *refused)[0] == 8
+    labels = (out / "gen0" / "labels" / "index.json").stat().st_mtime_ns
+    code, _, err = run(*SMOKE, f"out={out}")
+    assert code == 0, err
+    assert (out / "gen0" / "labels" / "index.json").stat().st_mtime_ns == labels
+    code, _, err = run(*SMOKE, f"out={out}", "select.keep=0.3")
+    assert code == 2 and "select.keep" in err
+
+
+def test_a_config_folder_that_is_not_there_is_a_mistake(tmp_path):
+    with pytest.raises(ConfigError, match="no such folder"):
+        compose([], str(tmp_path / "none"))
+
+
+def test_a_generation_that_the_recipe_does_not_have_is_named():
+    with pytest.raises(ConfigError, match="no such generation"):
+        compose(["recipe=pseudo_label", "generations.2.encoder=tu-resnet50"])
 
 
 def test_no_out_is_a_mistake():

@@ -115,5 +115,5 @@ def refuse_empty(rule: SelectConfig, where: object) -> None:
     if rule.on_empty == "fail":
         raise LearningError(
             f"no pseudo-label is accepted (see {where}); lower select.confidence, raise select.keep, "
-            "or go on without them by select.on_empty=labelled_only"
+            "or take what leads so far as the result by select.on_empty=labelled_only"
         )
