@@ -112,6 +112,7 @@ class Method:
         return report
 
     def train(self, number: int, labels: select.SelectedLabels | None) -> train.Trained:
+        """Train generation `number` on the labelled images and, for a student, on `labels`."""
         cfg, stage = self.cfg.train, f"gen{number}"
         self._track()
         rekey(self.cfg.seed, stage, "init")
@@ -144,6 +145,7 @@ class Method:
         )
 
     def evaluate(self, network: nn.Module, samples: list[sources.Sample]) -> dict:
+        """Scores of a network over samples with masks, by the run's classes and pixel scale."""
         mean, std = self.pixel_scale
         return evaluate.evaluate(
             network,

@@ -26,6 +26,7 @@ class Metrics:
         self.track: Tracker | None = None
 
     def write(self, stage: str, step: int, values: Mapping[str, float]) -> None:
+        """Append a row for `step` of `stage`, and hand it to the tracker."""
         if self.path is None:
             return
         with open(self.path, "a") as file:
@@ -76,6 +77,7 @@ class Progress:
         self.bar = _rich_bar(stage, total, start) if sys.stdout.isatty() else None
 
     def show(self, done: int, note: str = "") -> None:
+        """Say that `done` of the total are done; `note` stands beside it."""
         now = time.monotonic()
         note = f"{note}  {self.rate(done, now):.1f} images/s"
         if self.bar:

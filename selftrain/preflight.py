@@ -20,8 +20,6 @@ from selftrain.rundir import RunDir
 from selftrain.stages.train import SCHEDULES
 
 PRECISIONS = ("auto", "none", "bf16", "fp16")
-
-
 INFINITE = float("inf")
 RANGES = {  # name: least, most
     "seed": (0, INFINITE),
@@ -75,12 +73,8 @@ def check(cfg: Config) -> None:
         or any(side < 32 or side % 32 for side in train.crop),
         f"train.scale={train.scale} must be [least, most], both above 0": len(train.scale) != 2
         or not 0 < train.scale[0] <= train.scale[1],
-        f"data.mean={cfg.data.mean} and data.std={cfg.data.std} must be three numbers each, the latter above 0": len(
-            cfg.data.mean
-        )
-        != 3
-        or len(cfg.data.std) != 3
-        or min(cfg.data.std) <= 0,
+        f"data.mean={cfg.data.mean} must be three numbers": len(cfg.data.mean) != 3,
+        f"data.std={cfg.data.std} must be three numbers above 0": len(cfg.data.std) != 3 or min(cfg.data.std) <= 0,
         f"select.threshold={cfg.select.threshold!r} is none of {', '.join(THRESHOLDS)}": cfg.select.threshold not in THRESHOLDS,
         f"select.on_empty={cfg.select.on_empty!r} is none of fail, labelled_only": cfg.select.on_empty
         not in ("fail", "labelled_only"),
@@ -117,6 +111,7 @@ def _unreadable(data: sources.DataSet, cfg: Config) -> list[str]:
 
 
 def check_data(data: sources.DataSet) -> None:
+    """Raises DataError for splits without which no run can begin."""
     if not data.labelled:
         raise DataError("no labelled image to train the teacher on; see data.images and data.masks")
     if not data.val:
@@ -124,6 +119,7 @@ def check_data(data: sources.DataSet) -> None:
 
 
 def accelerator_of(cfg: Config) -> Accelerator:
+    """Devices, processes and precision of the run. Raises ConfigError for a precision that this machine does not have."""
     # Launchers set OMP_NUM_THREADS=1 and leave cores idle.
     torch.set_num_threads(cfg.train.threads or max(len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)), 1))
     try:

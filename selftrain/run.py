@@ -23,6 +23,7 @@ TEXTS = ("out", "data.root", "data.images", "data.masks", "data.unlabelled", "da
 
 
 def main() -> None:
+    """Compose the settings of the command line and run them, or print them."""
     arguments = _parser().parse_args()
     config = compose(arguments.overrides, arguments.config_dir)
     if arguments.show:

@@ -141,6 +141,7 @@ class Headline:
 
 
 def headline(report: dict, generations: Sequence[Generation]) -> Headline:
+    """What the top of the page says: the best generation against the first, on test, or on val without a test set."""
     best = pick(report, "best")
     best = best if isinstance(best, int) and 0 <= best < len(generations) else None
     if pick(report, "test"):
