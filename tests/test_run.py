@@ -150,6 +150,17 @@ def test_every_recipe_runs_at_smoke_size(tmp_path, recipe):
     assert len(list((tmp_path / "run").glob("gen*/report.json"))) == len(generations)
 
 
+def test_the_teacher_is_what_supervised_trains_with_its_encoder(tmp_path):
+    """What makes `supervised` the fair number to beat: the same bits where the settings are the same."""
+    small = [f"{name}={value}" for name, value in SMALL.items()] + ["model.encoder=tu-resnet10t", "data.shapes.unlabelled=0"]
+    weights = []
+    for recipe in ("supervised", "noisy_student"):
+        code, _, err = run(*small, f"recipe={recipe}", f"out={tmp_path / recipe}")
+        assert code == 0, err
+        weights.append((tmp_path / recipe / "gen0" / "model" / "model.safetensors").read_bytes())
+    assert weights[0] == weights[1]
+
+
 SMALL = {
     "data.size": "[32,32]", "data.shapes.labelled": 4, "data.shapes.unlabelled": 8, "data.shapes.val": 2,
     "data.shapes.test": 2, "train.steps": 3, "train.crop": "[32,32]", "train.labelled_batch": 2,
