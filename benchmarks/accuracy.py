@@ -2,22 +2,23 @@
 
     python benchmarks/accuracy.py DATA_ROOT --out runs/accuracy
 
-Every cell is a run of `python -m selftrain.run`, so a study that was stopped goes on where it was. Masks are spread over
-the video sequences; val chooses the generation, test is read once, at the end of each run. Prints the table of what is
-finished and writes it to OUT/accuracy.json.
+`supervised` trains for --steps. `noisy_student` spends the same number on teacher and student together: half of them on the
+teacher, the other half on a student that goes on from its weights. Every step takes the same number of labelled images; a
+student's step has pseudo-labelled ones on top. Every cell is a run of `python -m selftrain.run`, so a study that was stopped
+goes on where it was. Masks are spread over the video sequences; val chooses the generation, test is read once, at the end of
+each run. Prints the table of what is finished and writes it to OUT/accuracy.json.
 """
 
 import argparse
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-STEPS = 800
+STEPS = 2000
 # The network is the same everywhere, so a gain is one of the unlabelled images and not of a larger student.
 SETTINGS = [
     "data=camvid", "data.size=[90,120]", "train.crop=[64,96]", "model.encoder=tu-resnet10t",
@@ -25,14 +26,14 @@ SETTINGS = [
     "train.labelled_batch=16", "train.unlabelled_batch=16", "train.threads=1", "labels.crf.workers=1", "export.onnx=false",
 ]  # fmt: skip
 # A teacher and one student, with the noise of the recipe's first student.
-GENERATIONS = "generations=[{}, {noise: {rand_n: 1, rand_m: 5, cutmix: 0.5}}]"
-RECIPES = {"supervised": ["recipe=supervised"], "noisy_student": ["recipe=noisy_student", GENERATIONS]}
+GENERATIONS = "generations=[{{steps: {half}}}, {{steps: {half}, init: teacher, noise: {{rand_n: 1, rand_m: 5, cutmix: 0.5}}}}]"
+RECIPES = ("supervised", "noisy_student")
 BUDGETS = (8, 23)
 ALL = 0  # full supervision: every mask of the training split
 
 
 def cells(seeds: int) -> list[tuple[str, int, int]]:
-    """(recipe, labels, seed), seed by seed, so that a part of the study is a fair one too; teachers before students."""
+    """(recipe, labels, seed), seed by seed, so that a part of the study is a fair one too."""
     columns = [("supervised", labels) for labels in (*BUDGETS, ALL)] + [("noisy_student", labels) for labels in BUDGETS]
     return [(recipe, labels, seed) for seed in range(seeds) for recipe, labels in columns]
 
@@ -45,14 +46,14 @@ def directory(out: Path, cell: tuple[str, int, int]) -> Path:
 def train(root: Path, out: Path, steps: int, cell: tuple[str, int, int]) -> None:
     recipe, labels, seed = cell
     where = directory(out, cell)
+    if (where / "report.json").is_file():
+        return
     where.mkdir(parents=True, exist_ok=True)
-    teacher = directory(out, ("supervised", labels, seed))
-    if recipe == "noisy_student" and (teacher / "report.json").is_file() and not (where / "gen0").exists():
-        shutil.copytree(teacher / "gen0", where / "gen0")  # its teacher, bit for bit: trained once
-    settings = [*RECIPES[recipe], *SETTINGS, f"train.steps={steps}", f"data.root={root}", f"data.splits.labels={labels}"]
-    command = [sys.executable, "-m", "selftrain.run", *settings, f"seed={seed}", f"out={where}"]
+    generations = [GENERATIONS.format(half=steps // 2)] if recipe == "noisy_student" else []
+    settings = [f"recipe={recipe}", *generations, *SETTINGS, f"train.steps={steps}", f"data.root={root}"]
+    settings += [f"data.splits.labels={labels}", f"seed={seed}", f"out={where}"]
     with open(where / "log.txt", "a") as log:
-        code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT).returncode
+        code = subprocess.run([sys.executable, "-m", "selftrain.run", *settings], stdout=log, stderr=subprocess.STDOUT).returncode
     print(f"{where.name}: {'done' if code == 0 else f'exit {code}, see its log.txt'}", flush=True)
 
 

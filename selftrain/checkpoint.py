@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from selftrain.errors import IntegrityError
-from selftrain.rundir import CORRUPT, commit_directory, read_directory
+from selftrain.errors import IntegrityError, LearningError
+from selftrain.rundir import CORRUPT, commit_directory, read_directory, remove_directory
 
 KEEP = 2
 Tensors = dict[str, torch.Tensor]
@@ -27,15 +26,23 @@ class Checkpoint:
 
 
 def write(directory: Path, checkpoint: Checkpoint) -> None:
-    """Commit `directory`/step-<step> and forget all but the newest KEEP."""
+    """Commit `directory`/step-<step> and `prune`. Raises LearningError for numbers that are not finite."""
+    for group, tensors in checkpoint.tensors.items():
+        if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
+            raise LearningError(f"step {checkpoint.state['step']}: {group} holds numbers that are not finite; lower train.lr")
     files = {f"{group}.safetensors": pack(tensors) for group, tensors in checkpoint.tensors.items()}
     files["state.json"] = json.dumps(checkpoint.state, indent=1).encode()
     path = directory / f"step-{checkpoint.state['step']:06d}"
     if path.exists():  # saved before a rewind or by a run that was killed right after: the same bits
-        shutil.rmtree(path)
+        remove_directory(path)
     commit_directory(path, files)
+    prune(directory)
+
+
+def prune(directory: Path) -> None:
+    """Forget all but the newest KEEP. Asked for at a resume too: a kill may have come between writing and forgetting."""
     for old in _steps(directory)[:-KEEP]:
-        shutil.rmtree(old)
+        remove_directory(old)
 
 
 def newest(directory: Path) -> Checkpoint | None:

@@ -35,14 +35,11 @@ def status(arguments: argparse.Namespace) -> None:
     run = RunDir(arguments.run_directory)
     if not run.config.is_file():
         raise ConfigError(f"{run.path} is no run directory: it has no {run.config.name}")
-    config = read_yaml(run.config)
-    if not isinstance(config, dict) or "generations" not in config:
-        raise ConfigError(f"{run.path} is no run directory: {run.config.name} is another program's")
-    count = len(config["generations"])
+    count = len(read_yaml(run.config, "generations")["generations"])
     for number in range(count):
         gen = run.generation(number)
         if gen.report.is_file():
-            report = read_json(gen.report)
+            report = read_json(gen.report, "val", "promoted")
             labelled = ", labels finished" if (gen.labels / "index.json").is_file() else ""
             say(f"gen{number}  val mIoU {report['val']['miou'] or 0:.4f}  promoted {report['promoted']}{labelled}")
         else:
@@ -66,6 +63,18 @@ def export(arguments: argparse.Namespace) -> None:
     export_again(arguments.run_directory, arguments.output, generation=arguments.generation)
 
 
+def import_weights(arguments: argparse.Namespace) -> None:
+    """Turn another program's .pth file into safetensors that model.weights= takes; runs no code of that file."""
+    from selftrain.models.build import build
+    from selftrain.models.weights import import_weights
+
+    network = build(arguments.arch, arguments.encoder, classes=arguments.classes)
+    count, missing = import_weights(arguments.source, arguments.output, network)
+    say(f"{count} tensors in {arguments.output}; {len(missing)} of this network are not in the file")
+    for name in missing:
+        say(f"  not in the file: {name}")
+
+
 def report(arguments: argparse.Namespace) -> None:
     """Print the table of a finished run."""
     from selftrain.report.summary import print_table
@@ -74,10 +83,7 @@ def report(arguments: argparse.Namespace) -> None:
     run = RunDir(arguments.run_directory)
     if not run.report.is_file():
         raise ConfigError(f"{run.path} has no {run.report.name}: it is not finished (selftrain status {run.path})")
-    found = read_json(run.report)
-    if "generations" not in found:
-        raise ConfigError(f"{run.path} is no run directory: {run.report.name} is another program's")
-    print_table(found, run.page, run.export)
+    print_table(read_json(run.report, "generations"), run.page, run.export)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -101,6 +107,13 @@ def _parser() -> argparse.ArgumentParser:
     child.add_argument("-o", "--output", type=Path, required=True, help="folder for the masks")
     child.add_argument("--flip", action="store_true", help="average each image with its mirror image")
 
+    child = _command(commands, import_weights)
+    child.add_argument("source", type=Path, help="a file that torch.save wrote")
+    child.add_argument("-o", "--output", type=Path, required=True, help="a .safetensors file")
+    child.add_argument("--arch", default="unet")
+    child.add_argument("--encoder", required=True, help="as in model.encoder, e.g. tu-resnet18")
+    child.add_argument("--classes", type=int, default=1, help="classes of the head, if that is to fit too")
+
     child = _command(commands, export)
     child.add_argument("run_directory", type=Path)
     child.add_argument("-o", "--output", type=Path, required=True)
@@ -109,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _command(commands: "argparse._SubParsersAction", function: Callable) -> argparse.ArgumentParser:
-    child = commands.add_parser(function.__name__, help=function.__doc__, description=function.__doc__)
+    child = commands.add_parser(function.__name__.replace("_", "-"), help=function.__doc__, description=function.__doc__)
     child.set_defaults(run=function)
     return child
 

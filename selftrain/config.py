@@ -113,6 +113,8 @@ class GenerationConfig:
     encoder: str | None = None
     decoder_channels: list[int] | None = None
     steps: int | None = None
+    labelled_batch: int | None = None
+    init: str = "random"  # random | teacher: begin with those of the teacher's weights that fit by name and shape
     noise: NoiseConfig = field(default_factory=NoiseConfig)
 
 

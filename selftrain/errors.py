@@ -1,12 +1,19 @@
 """What can go wrong, and the exit code of each (docs/design.md, "Exit codes")."""
 
 import errno
+import shutil
+import signal
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
-STORAGE_ERRNOS = {errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE}
+STORAGE_ERRNOS = {
+    errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE,
+    errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG,
+}  # fmt: skip
 FORCED = 130
+OUR_FAULT = 1
 OUT_OF_MEMORY = "out of memory; lower train.labelled_batch, train.unlabelled_batch, labels.batch or data.size"
 
 
@@ -53,7 +60,20 @@ class StoppedError(SelftrainError):
 def storage_error(error: OSError, path: object = None) -> StorageError:
     """An OSError of the disk as a StorageError that names the path and the way out."""
     where = error.filename or path or "the run directory"
-    return StorageError(f"cannot write {where}: {error.strerror}; free space or mend the disk, then run the same command")
+    return StorageError(
+        f"cannot write {where}: {error.strerror}{_free(where)}; free space or mend the disk, then run the same command"
+    )
+
+
+def _free(where: object) -> str:
+    """ " (1234 bytes free there)" for a path, where that can be told."""
+    folder = Path(str(where)).absolute()
+    while not folder.is_dir() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        return f" ({shutil.disk_usage(folder).free} bytes free there)"
+    except OSError:
+        return ""
 
 
 def exit_code_of(main: Callable[[], None]) -> int:
@@ -63,26 +83,52 @@ def exit_code_of(main: Callable[[], None]) -> int:
     """
     try:
         main()
-    except SelftrainError as error:
-        return _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        return _fail("interrupted; the same command resumes", FORCED)
-    except OSError as error:
-        if error.errno not in STORAGE_ERRNOS:
-            traceback.print_exc()
-            return _fail(f"{type(error).__name__}: {error}", 1)
-        mended = storage_error(error)
-        return _fail(str(mended), mended.exit_code)
-    except MemoryError:
-        return _fail(OUT_OF_MEMORY, ResourceError.exit_code)
-    except Exception as error:
-        if type(error).__name__ == "OutOfMemoryError":  # torch's; torch is not imported here
-            return _fail(OUT_OF_MEMORY, ResourceError.exit_code)
-        traceback.print_exc()
-        return _fail(f"{type(error).__name__}: {error} (this is a fault of selftrain: please report it)", 1)
-    return 0
+        return 0
+    except (Exception, KeyboardInterrupt) as error:
+        _end_workers()
+        message, code = _told(error)
+        if code == OUR_FAULT:
+            traceback.print_exception(error)
+        print(f"selftrain: error: {message}", file=sys.stderr, flush=True)
+        return code
 
 
-def _fail(message: str, code: int) -> int:
-    print(f"selftrain: error: {message}", file=sys.stderr, flush=True)
-    return code
+def _told(error: BaseException) -> tuple[str, int]:
+    """The message and exit code of a failure."""
+    if isinstance(error, SelftrainError):
+        return _own_words(str(error)), error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted; the same command resumes", FORCED
+    if isinstance(error, OSError) and error.errno in STORAGE_ERRNOS:
+        return str(storage_error(error)), StorageError.exit_code
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's; torch is not imported here
+        return OUT_OF_MEMORY, ResourceError.exit_code
+    lost = _lost_process(str(error))
+    if lost:
+        return lost, ResourceError.exit_code
+    return f"{type(error).__name__}: {error} (this is a fault of selftrain: please report it)", OUR_FAULT
+
+
+def _end_workers() -> None:
+    """Loader processes would be waited for, and torch raises in whatever code runs when one of them dies."""
+    multiprocessing = sys.modules.get("multiprocessing")
+    if multiprocessing:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for child in multiprocessing.active_children():
+            child.kill()
+
+
+def _own_words(message: str) -> str:
+    """The message itself of an error that a loader process raised: torch wraps it into a traceback."""
+    last = message.strip().splitlines()[-1] if message.strip() else message
+    return last.partition(": ")[2] if "Original Traceback" in message else message
+
+
+def _lost_process(message: str) -> str:
+    """What happened, if the error is torch's word for a process that is no more: a loader worker or another rank."""
+    first = message.strip().splitlines()[0] if message.strip() else ""
+    if "DataLoader worker" in message:
+        return f"{first}; if memory ran out, lower train.workers or data.cache_mb, then run the same command"
+    if any(sign in message for sign in ("Connection closed by peer", "Connection reset by peer", "gloo", "NCCL")):
+        return f"another process of this run is lost ({first}); its own message says why; the same command resumes"
+    return ""

@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from selftrain import preflight, rundir
+from selftrain import preflight, rundir, watchdog
 from selftrain.checkpoint import pack, unpack
 from selftrain.config import Config, GenerationConfig
 from selftrain.data import batches, sources
@@ -17,6 +17,7 @@ from selftrain.errors import IntegrityError
 from selftrain.labels.store import LabelStore
 from selftrain.log import Metrics, say
 from selftrain.models.build import build, parameters, to_layout
+from selftrain.models.weights import fitting
 from selftrain.report import page, summary
 from selftrain.rng import rekey
 from selftrain.rundir import WEIGHTS, Generation, RunDir
@@ -27,22 +28,13 @@ from selftrain.stages.steps import SelfTraining
 def run(cfg: Config) -> dict:
     """The whole method into `cfg.out`, from wherever an earlier run of the same command ended; returns report.json."""
     method = Method.open(cfg)
-    if method.run.report.exists():
-        say(f"{method.run.path} is finished: nothing to do")
+    with watchdog.watching(method.accelerator.process_index, method.accelerator.num_processes):
+        if method.run.report.exists():
+            say(f"{method.run.path} is finished: nothing to do")
+        else:
+            method.work()
+        method.accelerator.end_training()
         return method.show()
-    leader: int | None = None
-    reports: list[dict] = []
-    for number in range(len(cfg.generations)):
-        labels = method.labels(leader) if leader is not None else None
-        if leader is not None and labels is None:
-            break  # nothing to learn from beyond the labels
-        report = method.generation(number, labels, incumbent=reports[leader] if leader is not None else None)
-        reports.append(report)
-        leader = number if report["promoted"] else leader
-    assert leader is not None
-    method.finish(leader, reports)
-    method.accelerator.end_training()
-    return method.show()
 
 
 @dataclass
@@ -65,16 +57,31 @@ class Method:
         run = RunDir(Path(cfg.out))
         data = sources.load(cfg.data)
         preflight.check_data(data)
-        for generation in cfg.generations:
-            # Unknown names, impossible noise and unreachable weights show here, before any work.
-            _network(cfg, generation, len(data.classes), weights=cfg.model.weights)
+        # Unknown names, impossible noise and unreachable weights show here, before any work.
+        networks = [_network(cfg, generation, len(data.classes), weights=cfg.model.weights) for generation in cfg.generations]
         if accelerator.is_main_process:
             run.lock()
+            run.sweep()
             preflight.settle(run, cfg, data)
+            preflight.check_space(run, [parameters(network) for network in networks], data)
         accelerator.wait_for_everyone()
-        data = sources.without(data, rundir.read_json(run.data)["set_aside"])
+        data = sources.without(data, rundir.read_json(run.data, "set_aside")["set_aside"])
         metrics = Metrics(run.metrics if accelerator.is_main_process else None)
         return cls(cfg, run, data, accelerator, train.Stop().listen(), metrics, batches.Cache(cfg.data.cache_mb))
+
+    def work(self) -> None:
+        """Train, measure, promote, label, select, train the next one; then test, export and report."""
+        leader: int | None = None
+        reports: list[dict] = []
+        for number in range(len(self.cfg.generations)):
+            labels = self.labels(leader) if leader is not None else None
+            if leader is not None and labels is None:
+                break  # nothing to learn from beyond the labels
+            report = self.generation(number, labels, incumbent=reports[leader] if leader is not None else None)
+            reports.append(report)
+            leader = number if report["promoted"] else leader
+        assert leader is not None
+        self.finish(leader, reports)
 
     @cached_property
     def pixel_scale(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -87,22 +94,23 @@ class Method:
         """Train and measure one generation; returns its report.json, which marks it as done."""
         gen, stage = self.run.generation(number), f"gen{number}"
         if gen.report.exists():
-            return rundir.read_json(gen.report)
+            return rundir.read_json(gen.report, "val", "promoted", "model", "teacher")
         trained = self.train(number, labels)
         if self.accelerator.is_main_process:
             self._keep(gen, number, trained.network)
         val = self.evaluate(trained.network, self.data.val)
         self.metrics.rewind(f"{stage}/val", -1)
-        self.metrics.write(f"{stage}/val", self._steps(number), {"miou": val["miou"] or 0.0, "ece": val["ece"]})
+        self.metrics.write(f"{stage}/val", self._of(number, "steps"), {"miou": val["miou"] or 0.0, "ece": val["ece"]})
         report = {
             "generation": number,
             "model": self._describe(number, trained.network),
-            "steps": self._steps(number),
+            "steps": self._of(number, "steps"),
             "teacher": labels.generation if labels else None,
             "val": val,
             "promoted": incumbent is None or _miou(val) > _miou(incumbent["val"]),
             "exact": trained.exact,
             "empty_batches": trained.empty,
+            "skipped_steps": trained.skipped,
             "seconds": round(trained.seconds, 1),
         }
         if self.accelerator.is_main_process:
@@ -117,17 +125,19 @@ class Method:
         self._track()
         rekey(self.cfg.seed, stage, "init")
         network = _network(self.cfg, self.cfg.generations[number], len(self.data.classes), weights=self.cfg.model.weights)
+        if labels:
+            self._take_up(network, number, labels.generation)
         keys = (self.cfg.seed, stage)
         dataset = batches.StepDataset(
             self.data.labelled,
             labels,
-            labelled_batch=cfg.labelled_batch,
+            labelled_batch=self._of(number, "labelled_batch"),
             pseudo_batch=cfg.unlabelled_batch if labels else 0,
             augmentation=_augmentation(self.cfg, self.cfg.generations[number]),
             cache=self.cache,
             keys=keys,
         )
-        steps, rank, world = self._steps(number), self.accelerator.process_index, self.accelerator.num_processes
+        steps, rank, world = self._of(number, "steps"), self.accelerator.process_index, self.accelerator.num_processes
         return train.train(
             network,
             lambda first: batches.loader(dataset, first=first, steps=steps, rank=rank, world=world, workers=cfg.workers),
@@ -143,6 +153,19 @@ class Method:
             evaluate=lambda network: {"val_miou": _miou(self.evaluate(network, self.data.val))},
             stop=self.stop,
         )
+
+    def _take_up(self, network: nn.Module, number: int, teacher: int) -> None:
+        """Give a student with `init: teacher` those of its teacher's weights that fit.
+
+        In a deeper encoder of the same family that is all of them, and its further blocks begin as the identity (timm sets
+        the last scale of a residual branch to 0), so the student begins as its teacher (Chen et al. 2016, Net2Net).
+        """
+        if self.cfg.generations[number].init != "teacher":
+            return
+        own, found = network.state_dict(), fitting(network, self.load(teacher)[0].state_dict())
+        network.load_state_dict(found, strict=False)
+        if len(found) < len(own):
+            say(f"gen{number}: {len(found)} of its {len(own)} tensors are its teacher's (gen{teacher})")
 
     def evaluate(self, network: nn.Module, samples: list[sources.Sample]) -> dict:
         """Scores of a network over samples with masks, by the run's classes and pixel scale."""
@@ -183,8 +206,8 @@ class Method:
             check=lambda: self.stop.check(f"{where} labels"),
         )
         selected = self._selected(leader, store)
-        if self.accelerator.is_main_process and not gen.selection.exists():
-            rundir.write_json(gen.selection, selected.report())
+        if self.accelerator.is_main_process:
+            rundir.keep_json(gen.selection, selected.report())
         self.accelerator.wait_for_everyone()
         if not selected.accepted:
             select.refuse_empty(self.cfg.select, gen.selection)
@@ -254,9 +277,10 @@ class Method:
         described = {"arch": arch, "encoder": encoder, "decoder_channels": decoder_channels}
         return {**described, "params": parameters(network)}
 
-    def _steps(self, number: int) -> int:
-        steps = self.cfg.generations[number].steps
-        return self.cfg.train.steps if steps is None else steps
+    def _of(self, number: int, name: str) -> int:
+        """A generation's own setting, or that of `train`."""
+        own = getattr(self.cfg.generations[number], name)
+        return getattr(self.cfg.train, name) if own is None else own
 
     def _sum(self, values: torch.Tensor) -> torch.Tensor:
         return self.accelerator.reduce(values, "sum") if self.accelerator.num_processes > 1 else values

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from selftrain.rundir import write_bytes
+from selftrain.rundir import naming, write_bytes
 
 PLAIN_SECONDS = 10.0  # between two plain progress lines
 Tracker = Callable[[Mapping[str, float], int], None]
@@ -29,7 +29,7 @@ class Metrics:
         """Append a row for `step` of `stage`, and hand it to the tracker."""
         if self.path is None:
             return
-        with open(self.path, "a") as file:
+        with naming(self.path), open(self.path, "a") as file:
             file.write(json.dumps({"stage": stage, "step": step, **values}) + "\n")
         if self.track:
             self.track({f"{stage}/{name}": value for name, value in values.items()}, step)

@@ -2,25 +2,29 @@
 
 import os
 import re
+import shutil
 from dataclasses import asdict
 
 import torch
 from accelerate import Accelerator
 
-from selftrain import rundir
+from selftrain import checkpoint, rundir
 from selftrain.config import Config, flat
 from selftrain.data import sources, verify
 from selftrain.data.augment import MAX_MAGNITUDE
-from selftrain.errors import ConfigError, DataError
+from selftrain.errors import ConfigError, DataError, StorageError
 from selftrain.labels import tta
 from selftrain.labels.thresholds import THRESHOLDS
 from selftrain.log import say
-from selftrain.models.build import check_weights
+from selftrain.models.weights import check_weights
 from selftrain.rundir import RunDir
 from selftrain.stages.train import SCHEDULES
 
 PRECISIONS = ("auto", "none", "bf16", "fp16")
+INITS = ("random", "teacher")
 INFINITE = float("inf")
+CHECKPOINT = 4  # copies of the weights in a checkpoint: themselves, their average, two moments
+LABEL_BYTES = 2  # of a label store, per pixel; 1.7 were measured on noisy drawings
 RANGES = {  # name: least, most
     "seed": (0, INFINITE),
     "train.steps": (1, INFINITE),
@@ -50,6 +54,7 @@ RANGES = {  # name: least, most
     "select.keep": (0, 1),
     "select.image_share": (0, 1),
     "steps": (1, INFINITE),  # of a generation
+    "labelled_batch": (1, INFINITE),  # likewise
     "noise.rand_n": (0, INFINITE),
     "noise.rand_m": (0, MAX_MAGNITUDE),
     "noise.cutmix": (0, 1),
@@ -79,6 +84,8 @@ def check(cfg: Config) -> None:
         f"select.on_empty={cfg.select.on_empty!r} is none of fail, labelled_only": cfg.select.on_empty
         not in ("fail", "labelled_only"),
         f"export.generation={cfg.export.generation!r} is none of best, last": cfg.export.generation not in ("best", "last"),
+        "generations: init must be random or teacher": any(row.init not in INITS for row in cfg.generations),
+        "generations.0.init=teacher: it has no teacher": any(row.init == "teacher" for row in cfg.generations[:1]),
         "loss.temperature must be above 0": cfg.loss.temperature <= 0,
         "labels.window must be a multiple of 32 (0: no windows)": cfg.labels.window % 32 != 0,
     }
@@ -93,7 +100,7 @@ def settle(run: RunDir, cfg: Config, data: sources.DataSet) -> None:
     """Write down what the run is made of, or compare. Before a first step every file is read; unreadable ones are set aside."""
     for warning in data.warnings:
         say(f"data: {warning}")
-    aside = rundir.read_json(run.data)["set_aside"] if run.data.exists() else _unreadable(data, cfg)
+    aside = rundir.read_json(run.data, "set_aside")["set_aside"] if run.data.exists() else _unreadable(data, cfg)
     run.settle(asdict(cfg), {**sources.manifest(sources.without(data, aside)), "set_aside": aside})
 
 
@@ -116,6 +123,32 @@ def check_data(data: sources.DataSet) -> None:
         raise DataError("no labelled image to train the teacher on; see data.images and data.masks")
     if not data.val:
         raise DataError("no val image to choose by; set data.splits.val or data.splits.val_fraction")
+
+
+def check_space(run: RunDir, sizes: list[int], data: sources.DataSet) -> None:
+    """Raises StorageError, with the estimate, where the disk has no room for generations of `sizes` parameters each.
+
+    An upper bound: what each stage keeps, and the largest thing that is written before an older one goes.
+    """
+    if run.report.exists():
+        return
+    kept = sum(size * 4 * (checkpoint.KEEP * CHECKPOINT + 1) for size in sizes)
+    passing = max(sizes) * 4 * (CHECKPOINT + 3)  # a checkpoint under way, or two forms of the export and its predecessor
+    labels = (len(sizes) - 1) * len(data.unlabelled) * _pixels(data.unlabelled) * LABEL_BYTES
+    needed = kept + passing + labels + 2**24
+    there = sum(path.stat().st_size for path in run.path.rglob("*") if path.is_file())
+    free = shutil.disk_usage(run.path).free
+    if needed - there > free:
+        raise StorageError(
+            f"{run.path} has {free / 2**20:.0f} MiB free, and this run may need {(needed - there) / 2**20:.0f} MiB more "
+            f"({needed / 2**20:.0f} in all); free space or choose another out="
+        )
+
+
+def _pixels(samples: list[sources.Sample]) -> int:
+    """Pixels of the largest of a few images."""
+    looked_at = samples[:: max(len(samples) // 8, 1)]
+    return max((image.shape[0] * image.shape[1] for image in (sample.read_image() for sample in looked_at)), default=0)
 
 
 def accelerator_of(cfg: Config) -> Accelerator:

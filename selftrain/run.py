@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from selftrain.config import Config, flat
 from selftrain.errors import ConfigError, ResourceError, exit_code_of
+from selftrain.rundir import plain_yaml
 
 USAGE = """\
   recipe=NAME          supervised | pseudo_label | noisy_student | smoke
@@ -61,6 +63,8 @@ def compose(overrides: list[str], config_dir: str | None = None) -> Config:
     _refuse_code(overrides)
     if config_dir and not Path(config_dir).is_dir():
         raise ConfigError(f"--config-dir {config_dir}: no such folder")
+    if config_dir:
+        _refuse_code_in_files(Path(config_dir))
     ConfigStore.instance().store(name="schema", node=Config)
     extra = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
     try:
@@ -113,6 +117,20 @@ def _refuse_code(overrides: list[str]) -> None:
             raise ConfigError(f"{text!r} is refused: settings are plain values; no _target_, ${{…}} or hydra.*")
         if "=" not in text:
             raise ConfigError(f"{text!r} is no NAME=VALUE; see python -m selftrain.run --help")
+
+
+def _refuse_code_in_files(folder: Path) -> None:
+    """As `_refuse_code`, in the user's own recipes: Hydra would obey its own nodes, and expand what it should not."""
+    for path in sorted(folder.rglob("*.yaml")):
+        try:
+            text = path.read_text()
+            names = flat(plain_yaml(text))
+        except (ValueError, OSError) as error:
+            raise ConfigError(f"{path} is refused: {error}") from None
+        words = [*(f"{name}." for name in names), *map(str, names.values()), *re.findall(r"^#\s*@package.*", text, re.MULTILINE)]
+        for word in words:
+            if "_target_" in word or "${" in word or re.search(r"\bhydra\b", word):
+                raise ConfigError(f"{path}: {word!r} is refused: settings are plain values; no _target_, ${{…}} or hydra")
 
 
 def _plain(error: Exception) -> str:

@@ -1,11 +1,13 @@
 """The files of a run: their names, and writing that a kill cannot tear (docs/design.md, "Files of a run")."""
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from selftrain.errors import ConfigError, DataError, IntegrityError, LockedError
 MANIFEST = "MANIFEST.json"
 WEIGHTS = "model.safetensors"
 CORRUPT = ".corrupt"
+TEMPORARY = ".tmp"
 
 
 @dataclass(frozen=True)
@@ -89,8 +92,12 @@ class RunDir:
         Raises ConfigError or DataError with the differences: a run goes on only with what it began with.
         """
         if self.config.exists():
-            changed = differences(read_yaml(self.config), config)
-            if changed and not self.generation(1).path.exists() and all(row.startswith("select.") for row in changed):
+            before = read_yaml(self.config)
+            changed = differences(before, config)
+            if changed and _only_longer(before, config):
+                self.report.unlink(missing_ok=True)  # first: it says that the run is finished
+                write_bytes(self.config, yaml.safe_dump(config, sort_keys=False).encode())
+            elif changed and not self.generation(1).path.exists() and all(row.startswith("select.") for row in changed):
                 # Labels are stored unfiltered, so until a student has begun another choice costs nothing.
                 self.generation(0).selection.unlink(missing_ok=True)
                 write_bytes(self.config, yaml.safe_dump(config, sort_keys=False).encode())
@@ -106,6 +113,11 @@ class RunDir:
         else:
             write_json(self.data, manifest)
 
+    def sweep(self) -> None:
+        """Remove what a killed process had begun to write or to remove. Only the holder of the lock may."""
+        for path in [*self.path.glob(f".*{TEMPORARY}"), *self.path.glob(f"gen*/**/.*{TEMPORARY}")]:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+
     def lock(self) -> int:
         """Hold the directory until the process ends, however it ends. Raises LockedError where another run holds it."""
         self.path.mkdir(parents=True, exist_ok=True)
@@ -116,6 +128,12 @@ class RunDir:
             os.close(handle)
             raise LockedError(f"another run is writing {self.path}; wait for it or choose another out=") from None
         return handle
+
+
+def _only_longer(before: dict, config: dict) -> bool:
+    """Whether `config` asks for what `before` did and more generations after those."""
+    done = len(before.get("generations", []))
+    return done > 0 and not differences(before, {**config, "generations": config["generations"][:done]})
 
 
 def manifest_differences(old: Mapping, new: Mapping) -> str:
@@ -143,29 +161,68 @@ def _are_samples(entries: object) -> bool:
     return isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)
 
 
-def read_json(path: Path) -> dict:
-    """Raises IntegrityError for a file that is no JSON."""
+def read_json(path: Path, *keys: str) -> dict:
+    """A JSON object. Raises IntegrityError for a file that is none, or that lacks one of `keys`."""
     try:
-        return json.loads(path.read_bytes())
-    except (ValueError, UnicodeDecodeError) as error:
+        content = json.loads(read_regular(path))
+    except (ValueError, RecursionError, OSError) as error:
         raise IntegrityError(f"{path} is damaged ({error}); remove it to make it again") from None
+    if not isinstance(content, dict) or any(key not in content for key in keys):
+        raise IntegrityError(f"{path} is damaged (it holds other things than selftrain writes); remove it to make it again")
+    return content
 
 
-def read_yaml(path: Path) -> dict:
+def read_yaml(path: Path, *keys: str) -> dict:
+    """Settings. Raises IntegrityError for a file that is none, or that lacks one of `keys`."""
     try:
-        return yaml.safe_load(path.read_bytes()) or {}
-    except yaml.YAMLError as error:
+        content = plain_yaml(read_regular(path).decode())
+    except (ValueError, OSError) as error:
         raise IntegrityError(f"{path} is damaged ({error})") from None
+    if any(key not in content for key in keys):
+        raise IntegrityError(f"{path} is damaged (it holds other things than selftrain writes)")
+    return content
+
+
+def read_regular(path: Path) -> bytes:
+    """The bytes of a regular file; OSError for anything else: a FIFO would be waited for, a device might have no end."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "is no regular file", str(path))
+    return path.read_bytes()
+
+
+def plain_yaml(text: str) -> dict:
+    """A mapping of plain values. Raises ValueError for all else: tags make objects, and aliases grow without bound."""
+    try:
+        for token in yaml.scan(text):
+            if isinstance(token, yaml.TagToken | yaml.AnchorToken | yaml.AliasToken):
+                raise ValueError(f"line {token.start_mark.line + 1}: tags, anchors and aliases are not taken")
+        content = yaml.safe_load(text) or {}
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(f"no YAML: {str(error).splitlines()[0]}") from None
+    if not isinstance(content, dict):
+        raise ValueError("not a mapping of names to values")
+    return content
 
 
 def write_json(path: Path, content: object) -> None:
-    write_bytes(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+    write_bytes(path, _json(content))
+
+
+def keep_json(path: Path, content: object) -> None:
+    """`write_json`, unless the file holds just that already."""
+    wanted = _json(content)
+    if not path.is_file() or path.read_bytes() != wanted:
+        write_bytes(path, wanted)
+
+
+def _json(content: object) -> bytes:
+    return (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file that is there whole or not at all: temporary name, fsync, rename, fsync of the directory."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}{TEMPORARY}")
     try:
         _write_synced(temporary, content)
         os.replace(temporary, path)
@@ -177,7 +234,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def commit_directory(path: Path, files: Mapping[str, bytes], **facts: object) -> None:
     """Write a directory that is there whole or not at all, with a MANIFEST.json of sha256s (and `facts`) as its last file."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}{TEMPORARY}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
@@ -193,12 +250,20 @@ def commit_directory(path: Path, files: Mapping[str, bytes], **facts: object) ->
     _sync_directory(path.parent)
 
 
+def remove_directory(path: Path) -> None:
+    """Remove a directory so that a kill leaves all of it, or what `RunDir.sweep` removes."""
+    temporary = path.with_name(f".{path.name}{TEMPORARY}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    os.rename(path, temporary)
+    shutil.rmtree(temporary)
+
+
 def read_manifest(path: Path) -> dict:
     """MANIFEST.json of a committed directory. Raises IntegrityError where there is none."""
     if not (path / MANIFEST).is_file():
         raise IntegrityError(f"{path} has no {MANIFEST}")
-    manifest = read_json(path / MANIFEST)
-    if not isinstance(manifest.get("files"), dict) or any(Path(name).name != name for name in manifest["files"]):
+    manifest = read_json(path / MANIFEST, "files")
+    if not isinstance(manifest["files"], dict) or any(Path(name).name != name for name in manifest["files"]):
         raise IntegrityError(f"{path / MANIFEST} is no manifest of files in its own directory")
     return manifest
 
@@ -208,7 +273,7 @@ def read_directory(path: Path) -> dict[str, bytes]:
     files = {}
     for name, expected in read_manifest(path)["files"].items():
         try:
-            files[name] = (path / name).read_bytes()
+            files[name] = read_regular(path / name)
         except OSError as error:
             raise IntegrityError(f"{path / name}: {error.strerror}") from None
         if hashlib.sha256(files[name]).hexdigest() != expected:
@@ -216,8 +281,18 @@ def read_directory(path: Path) -> dict[str, bytes]:
     return files
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Errors of writing, which the system gives no name, get that of the file."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
 def _write_synced(path: Path, content: bytes) -> None:
-    with open(path, "wb") as file:
+    with naming(path), open(path, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
@@ -226,6 +301,7 @@ def _write_synced(path: Path, content: bytes) -> None:
 def _sync_directory(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(handle)
+        with naming(path):
+            os.fsync(handle)
     finally:
         os.close(handle)

@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from runs import ROOT, SMOKE, run
+from safetensors.torch import load_file
 
 from selftrain.config import Config, differences, flat
 from selftrain.errors import ConfigError
@@ -106,7 +108,8 @@ def test_mistakes_end_with_their_exit_code_and_one_last_line(tmp_path, settings,
 @pytest.mark.parametrize(
     "setting",
     ["select.keep=60", "train.ema=2", "train.lr=-1", "labels.shard=0", "labels.window=100", "labels.tta.scales=[]",
-     "generations.1.noise.dropout=3", "generations.0.steps=0", "data.std=[0,0,0]", "loss.temperature=0", "seed=-1"],
+     "generations.1.noise.dropout=3", "generations.0.steps=0", "data.std=[0,0,0]", "loss.temperature=0", "seed=-1",
+     "generations.0.init=teacher"],
 )  # fmt: skip
 def test_impossible_values_are_refused_before_any_work(setting):
     with pytest.raises(ConfigError, match=setting.split("=")[0].removeprefix("labels.").replace(".", "[. ]")):
@@ -197,6 +200,25 @@ def test_the_incumbent_goes_on_teaching_and_a_small_last_student_can_be_what_is_
     assert card["model"]["encoder"] == "tu-mobilenetv3_small_050" and card["metrics"]["val"] == last["val"]
     quality = teacher["labels"]["quality"]
     assert set(quality) == {"raw", "tta", "crf", "selected"} and set(teacher["labels"]["kept"]) == set(card["classes"])
+
+
+def test_a_student_begins_as_its_teacher_a_deeper_one_too(tmp_path):
+    """resnet26t has the blocks of resnet14t and as many more, which begin as the identity."""
+    students = "{steps: 1, init: teacher}, {steps: 1, init: teacher, encoder: tu-resnet26t}"
+    settings = ["model.encoder=tu-resnet14t", f"generations=[{{}}, {students}]", "train.lr=1e-9", f"out={tmp_path / 'run'}"]
+    code, said, err = run(*SMOKE, *settings)
+    assert code == 0, err
+    assert (
+        "gen2: 176 of its 248 tensors are its teacher's" in said
+        and "gen1:" not in said.split("gen1: val")[0].split("gen0: val")[1]
+    )
+    reports = [json.loads((tmp_path / "run" / f"gen{n}" / "report.json").read_text()) for n in range(4)]
+    assert [report["teacher"] for report in reports] == [None, 0, 0, 0]  # none is better than what it began as
+    weights = [load_file(tmp_path / "run" / f"gen{n}" / "model" / "model.safetensors") for n in range(3)]
+    for student in weights[1:]:
+        assert all(
+            torch.allclose(student[name], tensor, atol=1e-5) for name, tensor in weights[0].items() if "running" not in name
+        )
 
 
 def test_a_process_that_was_asked_for_and_is_missing_is_refused(tmp_path):

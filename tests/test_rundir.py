@@ -16,8 +16,22 @@ def test_a_changed_setting_is_refused_with_the_difference(tmp_path):
     run.settle({**config, "train": {"lr": 0.1, "workers": 2}}, {})  # workers change nothing
     with pytest.raises(ConfigError, match=r"train\.lr: 0\.1 -> 0\.2"):
         run.settle({**config, "train": {"lr": 0.2, "workers": 0}}, {})
-    with pytest.raises(ConfigError, match=r"generations\.1\.steps: absent -> 9"):
-        run.settle({**config, "generations": [{"steps": 5}, {"steps": 9}]}, {})
+    with pytest.raises(ConfigError, match=r"generations\.0\.steps: 5 -> 9"):
+        run.settle({**config, "generations": [{"steps": 9}, {"steps": 9}]}, {})
+
+
+def test_more_generations_may_be_asked_for_and_then_the_run_is_not_finished(tmp_path):
+    run = RunDir(tmp_path)
+    config = {"train": {"lr": 0.1}, "generations": [{"steps": 5}]}
+    longer = {**config, "generations": [{"steps": 5}, {"steps": 9}]}
+    run.settle(config, {})
+    run.report.write_text("{}")
+    run.settle(longer, {})
+    assert not run.report.exists()
+    with pytest.raises(ConfigError, match=r"generations\.1\.steps: 9 -> absent"):
+        run.settle(config, {})
+    with pytest.raises(ConfigError, match=r"train\.lr"):
+        run.settle({**longer, "train": {"lr": 0.2}, "generations": [*longer["generations"], {"steps": 1}]}, {})
 
 
 def test_changed_data_is_refused_with_the_difference(tmp_path):

@@ -1,9 +1,17 @@
-"""Checks every file of a data set in one pass and says all that is wrong with it. Writes nothing."""
+"""Checks every file of a data set in one pass and says all that is wrong with it. Writes nothing near the data.
+
+What was found sound is remembered by the hash of its bytes in a cache of the user's, so a second look only reads.
+"""
 
 import hashlib
+import json
+import os
+import sqlite3
+import threading
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,7 +24,9 @@ from selftrain.data import images
 from selftrain.data.images import Fault
 from selftrain.data.sources import SPLITS, DataSet, Sample
 from selftrain.errors import DataError
+from selftrain.log import progress
 
+VERSION = 1  # of what `_look` finds
 SET_ASIDE = 0.01  # share of the unlabelled images that may be unreadable
 
 
@@ -65,14 +75,81 @@ class Report:
 def verify(data: DataSet, cfg: DataConfig, *, workers: int) -> Report:
     """Reads every image and mask, with `workers` threads. `data` comes from load(cfg, strict=False)."""
     jobs = [(sample, split) for split in SPLITS for sample in getattr(data, split)]
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        seen = list(pool.map(lambda job: _look(*job, classes=len(data.classes)), jobs))
+    known, seen = Known(), []
+    with ThreadPoolExecutor(max(1, workers)) as pool, progress("verify", len(jobs)) as show:
+        for one in pool.map(lambda job: _look_once(*job, classes=len(data.classes), known=known), jobs):
+            seen.append(one)
+            show(len(seen))
+    known.save()
     root = Path(cfg.root).expanduser().resolve()  # of drawn data: never named in a fault
     report = Report(data.classes, list(data.faults), list(data.warnings), seen=seen)
     _report_unreadable(report, root, count=len(data.unlabelled))
     _report_doubles(report)
     _report_classes(report)
     return report
+
+
+class Known:
+    """Findings about sound files by the hash of their bytes. Where the cache cannot be kept, nothing is known."""
+
+    def __init__(self) -> None:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "selftrain"
+        self.lock, self.new = threading.Lock(), dict[str, str]()
+        self.base: sqlite3.Connection | None = None
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.base = sqlite3.connect(folder / "verified.sqlite", timeout=5, check_same_thread=False, isolation_level=None)
+            self.base.execute("CREATE TABLE IF NOT EXISTS seen (hash TEXT PRIMARY KEY, found TEXT) WITHOUT ROWID")
+        except (OSError, sqlite3.Error):
+            pass
+
+    def get(self, key: str) -> dict | None:
+        try:
+            with self.lock:
+                row = self.base.execute("SELECT found FROM seen WHERE hash = ?", (key,)).fetchone() if self.base else None
+            return json.loads(row[0]) if row else None
+        except (sqlite3.Error, ValueError):
+            return None
+
+    def put(self, key: str, found: dict) -> None:
+        self.new[key] = json.dumps(found)
+
+    def save(self) -> None:
+        if self.base is None:
+            return
+        with suppress(sqlite3.Error), self.base:
+            self.base.execute("BEGIN")
+            self.base.executemany("INSERT OR REPLACE INTO seen VALUES (?, ?)", self.new.items())
+            self.base.execute("COMMIT")
+        self.base.close()
+
+
+def _look_once(sample: Sample, split: str, *, classes: int, known: Known) -> Seen:
+    """What `_look` finds, from the cache where these bytes were found sound before."""
+    key = _key(sample, classes)
+    found = known.get(key) if key else None
+    if found:
+        counts = np.array(found["counts"], np.int64) if found["counts"] is not None else None
+        return Seen(sample, split, tuple(found["size"]), bytes.fromhex(found["digest"]), counts)
+    seen = _look(sample, split, classes=classes)
+    if key and seen.image_fault is None and seen.mask_fault is None:
+        counts = seen.counts.tolist() if seen.counts is not None else None
+        known.put(key, {"size": seen.size, "digest": seen.digest.hex(), "counts": counts})
+    return seen
+
+
+def _key(sample: Sample, classes: int) -> str:
+    """A hash of the bytes of a sample's files and of how they are read; "" for what is no readable file."""
+    if sample.image is None:
+        return ""
+    digest = hashlib.sha256(repr((VERSION, classes, sample.code, sample.mask is None)).encode())
+    try:
+        for path in filter(None, (sample.image, sample.mask)):
+            with images.open_regular(path) as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    except (DataError, OSError):
+        return ""
+    return digest.hexdigest()
 
 
 def _look(sample: Sample, split: str, *, classes: int) -> Seen:

@@ -214,6 +214,8 @@ def write_shard(
 
 def shard_is_sound(path: Path, *, ids: Sequence[str], classes: int, soft_classes: int, teacher: str) -> bool:
     """Whether this file is, undamaged, what `write_shard` makes of these images with this teacher."""
+    if not path.is_file():
+        return False
     try:
         with safe_open(path, framework="np") as file:
             facts = json.loads((file.metadata() or {}).get(FACTS, "{}"))

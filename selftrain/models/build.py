@@ -1,23 +1,15 @@
-"""Networks by their smp names, and where their first weights come from."""
+"""Networks by their smp names."""
 
-import os
-import socket
 from pathlib import Path
 from typing import Any
 
 import segmentation_models_pytorch as smp
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
-from selftrain.errors import ConfigError, IntegrityError
+from selftrain.errors import ConfigError
 from selftrain.models.noise import add_dropout
-
-HUB = ("huggingface.co", 443)
-HUB_SECONDS = 3.0
-IMAGENET = "imagenet"
-WAY_OUT = "set model.weights=null (from scratch) or model.weights=/path/to/weights.safetensors"
+from selftrain.models.weights import IMAGENET, WAY_OUT, load_weights
 
 
 def build(
@@ -42,34 +34,6 @@ def build(
     if dropout:
         add_dropout(network, dropout)
     return network
-
-
-def check_weights(weights: str | None) -> None:
-    """Say at once, before any work, that weights cannot be had. Raises ConfigError with the way out."""
-    if weights == IMAGENET:
-        if not _hub_reachable():
-            _go_offline()  # a cached file is still found, and a missing one fails without retries
-    elif weights and not Path(weights).is_file():
-        raise ConfigError(f"model.weights={weights}: no such file; {WAY_OUT}")
-
-
-def load_weights(network: nn.Module, path: Path) -> None:
-    """Load every tensor whose name and shape fit (encoder files too). Raises ConfigError if none does."""
-    if path.suffix != ".safetensors":
-        raise ConfigError(f"model.weights={path}: only safetensors are read (a pickle could run code); {WAY_OUT}")
-    try:
-        found = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise IntegrityError(f"model.weights={path} is no sound safetensors file ({error})") from None
-    own = network.state_dict()
-    names = {
-        name if name in own else f"encoder.{name}" if f"encoder.{name}" in own else f"encoder.model.{name}": name
-        for name in found
-    }
-    fitting = {name: found[theirs] for name, theirs in names.items() if name in own and own[name].shape == found[theirs].shape}
-    if not fitting:
-        raise ConfigError(f"model.weights={path}: no tensor fits this network; {WAY_OUT}")
-    network.load_state_dict(fitting, strict=False)
 
 
 def parameters(network: nn.Module) -> int:
@@ -113,22 +77,6 @@ def _has_drop_path(network: nn.Module) -> bool:
 
 def _encoder_weights(weights: str | None) -> str | None:
     return IMAGENET if weights == IMAGENET else None
-
-
-def _hub_reachable() -> bool:
-    if os.environ.get("https_proxy") or os.environ.get("HTTPS_PROXY"):
-        return True  # a proxy decides; the hub's own client will say
-    try:
-        socket.create_connection(HUB, timeout=HUB_SECONDS).close()
-    except OSError:
-        return False
-    return True
-
-
-def _go_offline() -> None:
-    import huggingface_hub.constants
-
-    huggingface_hub.constants.HF_HUB_OFFLINE = True
 
 
 def _first_line(error: Exception) -> str:

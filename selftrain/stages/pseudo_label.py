@@ -20,7 +20,7 @@ from selftrain.errors import IntegrityError
 from selftrain.labels import store, tta
 from selftrain.labels.crf import CRFPool
 from selftrain.labels.refine import Refined, refine
-from selftrain.log import progress
+from selftrain.log import progress, say
 from selftrain.stages.steps import normalised
 
 
@@ -56,6 +56,9 @@ class Labeller:
         Ranks share the shards; a shard's bits do not depend on who makes it.
         Raises IntegrityError where another teacher's labels lie there.
         """
+        if self.accelerator.is_main_process:
+            _forget_damaged(directory)
+        self.accelerator.wait_for_everyone()
         if not (directory / store.INDEX).exists():
             self._fill(samples, directory, stage, teacher, check)
         found = store.LabelStore(directory)
@@ -131,6 +134,15 @@ class Labeller:
             histogram=np.sum([one.histogram for one in refined], axis=0),
             confusion=np.sum(confusions, axis=0) if confusions else None,
         )
+
+
+def _forget_damaged(directory: Path) -> None:
+    """Take back the index of a label store with shards that are gone or changed, so that those are made again."""
+    index = directory / store.INDEX
+    bad = store.LabelStore(directory).verify() if index.exists() else []
+    if bad:
+        say(f"{len(bad)} label shards are gone or damaged, e.g. {bad[0]}: they are made again")
+        index.unlink()
 
 
 def _ids(samples: Sequence[Unlabelled]) -> list[str]:

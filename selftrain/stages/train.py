@@ -20,12 +20,13 @@ from selftrain.checkpoint import Checkpoint
 from selftrain.config import TrainConfig
 from selftrain.data.batches import Batch
 from selftrain.errors import ConfigError, LearningError, StoppedError
-from selftrain.log import Metrics, progress
+from selftrain.log import Metrics, progress, say
 from selftrain.models.build import to_layout
 from selftrain.rng import Key, rekey
 from selftrain.stages.steps import Step
 
 LOG_EVERY = 10  # steps between rows of metrics.jsonl
+PATIENCE = 8  # steps in a row whose gradients are not finite, before the stage goes back to its last checkpoint
 FUSED = ("adam", "adamw", "sgd")  # one pass over the parameters: 3x quicker than foreach on CPUs (docs/lab-notes.md)
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
@@ -62,17 +63,22 @@ class Stop:
             raise StoppedError(f"stopped by a signal at {where}; everything is saved, the same command resumes")
 
 
+class Diverged(Exception):
+    """PATIENCE steps in a row had gradients that are not finite."""
+
+
 @dataclass(frozen=True)
 class Trained:
     """`network` carries the averaged (EMA) weights. `exact`: the bits do not depend on interruptions of this run.
 
-    `empty` counts the steps in which no pseudo-labelled pixel was accepted.
+    `empty` counts the steps in which no pseudo-labelled pixel was accepted, `skipped` those whose gradients were not finite.
     """
 
     network: nn.Module
     seconds: float
     exact: bool
     empty: int
+    skipped: int
 
 
 def train(
@@ -94,17 +100,20 @@ def train(
     """Train `network` for `steps` optimizer steps, from the newest checkpoint under `directory` if there is one.
 
     `batches(first)` yields this rank's part of the global batches, of `images` each, from step `first` on. `evaluate` is
-    asked of the averaged weights every `cfg.eval_every` steps. Raises LearningError for a loss that is not finite, StoppedError
-    after saving for a signal.
+    asked of the averaged weights every `cfg.eval_every` steps. A step whose gradients are not finite is skipped; PATIENCE of
+    them in a row lead back to the last checkpoint, once, at half the learning rate. Raises LearningError where that does
+    not help, StoppedError after saving for a signal.
     """
     learner = Learner(network, cfg, accelerator)
     began = time.monotonic()
-    first = learner.resume(checkpoint.newest(directory))
+    first = learner.resume(_newest(directory, accelerator))
     earlier = learner.seconds
     metrics.rewind(stage, first)
-    source = batches(first) if first < steps else iter(())
-    with progress(stage, steps, start=first, per_step=images, show=accelerator.is_main_process) as show:
-        for t, batch in enumerate(source, start=first):
+    if not first:
+        _save(learner, 0, directory, accelerator, metrics)  # a place to go back to; and a full disk shows before the work
+
+    def advance(first: int) -> None:
+        for t, batch in enumerate(batches(first) if first < steps else (), start=first):
             rekey(*keys, t, accelerator.process_index)
             values = learner.step(t, lr_at(t, steps, cfg), step, batch.to(accelerator.device))
             done = t + 1
@@ -114,13 +123,24 @@ def train(
                 metrics.write(stage, done, evaluate(learner.ema.module))
             show(done, f"loss {learner.loss:.3f}" if done % LOG_EVERY == 0 or done == steps else "")
             stopped = stop.agreed(accelerator)
-            if done % cfg.checkpoint_every == 0 or done == steps or stopped:
+            if (done % cfg.checkpoint_every == 0 and not learner.streak) or done == steps or stopped:
                 learner.seconds = earlier + time.monotonic() - began
                 _save(learner, done, directory, accelerator, metrics)
             if stopped:
                 raise StoppedError(f"stopped by a signal at {stage} step {done}; saved, the same command resumes")
+
+    with progress(stage, steps, start=first, per_step=images, show=accelerator.is_main_process) as show:
+        while True:
+            try:
+                advance(first)
+                break
+            except Diverged:
+                first = learner.go_back(_newest(directory, accelerator), stage)
+                metrics.rewind(stage, first)
+                if accelerator.is_main_process:
+                    say(f"{stage}: {PATIENCE} steps in a row without finite gradients; back to step {first} at half the rate")
     accelerator.free_memory()
-    return Trained(learner.ema.module, learner.seconds, learner.exact, learner.empty)
+    return Trained(learner.ema.module, learner.seconds, learner.exact, learner.empty, learner.skipped)
 
 
 def lr_at(step: int, steps: int, cfg: TrainConfig) -> float:
@@ -139,33 +159,59 @@ class Learner:
         self.ema = ModelEmaV3(self.network, decay=cfg.ema, use_warmup=True)
         self.optimizer = _optimizer(self.network, cfg)
         self.model, self.prepared = accelerator.prepare(self.network, self.optimizer)
-        self.accelerator, self.clip = accelerator, cfg.clip
+        self.accelerator, self.clip = accelerator, cfg.clip or math.inf
+        self.buffers = list(self.network.buffers())
         self.loss, self.seconds, self.exact, self.empty = math.nan, 0.0, True, 0
+        self.skipped, self.streak, self.lr_scale = 0, 0, 1.0
 
     def step(self, t: int, lr: float, step: Step, batch: Batch) -> Callable[[], dict[str, float]]:
-        """One optimizer step; returns a function that gives what may be logged of it."""
+        """One optimizer step; returns a function that gives what may be logged of it. Raises Diverged."""
+        lr *= self.lr_scale
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.model.train()
+        before = [buffer.clone() for buffer in self.buffers]
         result = step(self.model, batch)
-        if not torch.isfinite(result.loss):
-            raise LearningError(f"the loss of step {t} is {result.loss.item()}; lower train.lr or train.precision=none")
         self.empty += int("accepted" in result.logs and not result.logs["accepted"])
         self.accelerator.backward(result.loss)
-        if self.clip:
-            self.accelerator.clip_grad_norm_(self.model.parameters(), self.clip)
-        self.prepared.step()
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.clip)  # of all ranks, so all decide alike
+        if torch.isfinite(norm):
+            self.prepared.step()
+            self.ema.update(self.network, step=t)
+            self.streak = 0
+        else:
+            self._skip(before)
         self.prepared.zero_grad()
-        self.ema.update(self.network, step=t)
+        if self.streak == PATIENCE:
+            raise Diverged
 
         def values() -> dict[str, float]:
             logs = {"loss": result.loss, **result.logs}
             ranks = self.accelerator.reduce(torch.stack([value.detach().float() for value in logs.values()]), "mean")
             named = dict(zip(logs, ranks.tolist(), strict=True))
             self.loss = named["loss"]
-            return {**named, "lr": lr}
+            return {name: value for name, value in {**named, "lr": lr}.items() if math.isfinite(value)}
 
         return values
+
+    def _skip(self, buffers: list[torch.Tensor]) -> None:
+        """Forget a step: its statistics of batch norm too, which numbers that are none would have spoilt."""
+        for buffer, before in zip(self.buffers, buffers, strict=True):
+            buffer.copy_(before)
+        if self.accelerator.scaler:
+            self.prepared.step()  # changes no weight then, but lowers the scale of fp16
+        self.skipped, self.streak = self.skipped + 1, self.streak + 1
+
+    def go_back(self, saved: Checkpoint | None, stage: str) -> int:
+        """Take up a checkpoint at half the learning rate; returns its steps. Raises LearningError the second time."""
+        if self.lr_scale < 1:
+            raise LearningError(
+                f"{stage}: no finite gradients, at half the learning rate neither; lower train.lr or set train.precision=none"
+            )
+        skipped = self.skipped
+        first = self.resume(saved)
+        self.skipped, self.streak, self.lr_scale = skipped, 0, 0.5
+        return first
 
     def checkpoint(self, step: int) -> Checkpoint:
         tensors = {
@@ -179,6 +225,9 @@ class Learner:
             "ranks": self.accelerator.num_processes,
             "exact": self.exact,
             "empty": self.empty,
+            "skipped": self.skipped,
+            "streak": self.streak,
+            "lr_scale": self.lr_scale,
             "seconds": round(self.seconds, 3),
             "scaler": scaler.state_dict() if scaler else None,
         }
@@ -195,6 +244,7 @@ class Learner:
             self.accelerator.scaler.load_state_dict(saved.state["scaler"])
         self.exact = saved.state["exact"] and saved.state["ranks"] == self.accelerator.num_processes
         self.seconds, self.empty = saved.state["seconds"], saved.state["empty"]
+        self.skipped, self.streak, self.lr_scale = (saved.state[name] for name in ("skipped", "streak", "lr_scale"))
         return saved.state["step"]
 
 
@@ -204,6 +254,15 @@ def _optimizer(network: nn.Module, cfg: TrainConfig) -> torch.optim.Optimizer:
         return create_optimizer_v2(network, opt=cfg.optimizer, lr=cfg.lr, weight_decay=cfg.weight_decay, **extra)
     except (AssertionError, ValueError, KeyError) as error:
         raise ConfigError(f"train.optimizer={cfg.optimizer!r}: timm knows no such optimizer ({error})") from None
+
+
+def _newest(directory: Path, accelerator: Accelerator) -> Checkpoint | None:
+    """The newest sound checkpoint; the main process sets damaged ones aside before the others look."""
+    with accelerator.main_process_first():
+        saved = checkpoint.newest(directory)
+        if accelerator.is_main_process:
+            checkpoint.prune(directory)
+        return saved
 
 
 def _save(learner: Learner, step: int, directory: Path, accelerator: Accelerator, metrics: Metrics) -> None:

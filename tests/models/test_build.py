@@ -1,3 +1,5 @@
+import os
+import pickle
 import subprocess
 import sys
 import time
@@ -7,7 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from selftrain.errors import ConfigError, IntegrityError
-from selftrain.models.build import build, load_weights, parameters
+from selftrain.models.build import build, parameters
+from selftrain.models.weights import import_weights, load_weights
 
 TINY = {"classes": 3, "decoder_channels": [32, 16, 16, 8]}
 
@@ -65,17 +68,44 @@ def test_a_local_file_is_loaded_into_encoder_and_whole(tmp_path):
 
 def test_foreign_files_are_refused_by_name(tmp_path):
     network = build("unet", "tu-resnet10t", **TINY)
-    pickle, torn, other = tmp_path / "w.pth", tmp_path / "torn.safetensors", tmp_path / "other.safetensors"
-    torch.save({}, pickle)
+    pth, torn, other = tmp_path / "w.pth", tmp_path / "torn.safetensors", tmp_path / "other.safetensors"
+    torch.save({}, pth)
     torn.write_bytes(b"no header")
     save_file({"unknown": torch.zeros(1)}, other)
     for path, error, said in (
-        (pickle, ConfigError, "pickle"),
+        (pth, ConfigError, "pickle"),
         (torn, IntegrityError, "torn"),
         (other, ConfigError, "no tensor fits"),
     ):
         with pytest.raises(error, match=said):
             load_weights(network, path)
+
+
+def test_foreign_weights_are_imported_by_name_and_shape_on_request_only(tmp_path):
+    network, target = build("unet", "tu-resnet10t", **TINY), tmp_path / "w.safetensors"
+    state = {f"module.{name}": tensor for name, tensor in network.state_dict().items()}
+    state["module.segmentation_head.0.weight"] = torch.zeros(7, 7)  # another number of classes
+    torch.save({"epoch": 3, "state_dict": state, "optimizer": {"state": {}}}, tmp_path / "theirs.pth")
+    count, missing = import_weights(tmp_path / "theirs.pth", target, network)
+    assert count == len(state) - 1 and missing == ["segmentation_head.0.weight"]
+    again = build("unet", "tu-resnet10t", weights=str(target), **TINY)
+    assert torch.equal(again.encoder.model.conv1[0].weight, network.encoder.model.conv1[0].weight)
+
+
+def test_a_foreign_file_that_holds_code_is_refused_and_not_run(tmp_path):
+    class Canary:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "canary"),)
+
+    network, target = build("unet", "tu-resnet10t", **TINY), tmp_path / "w.safetensors"
+    torch.save({"state_dict": Canary()}, tmp_path / "evil.pth")
+    (tmp_path / "torn.pth").write_bytes(b"PK\x03\x04 torn")
+    (tmp_path / "old.pth").write_bytes(pickle.dumps(Canary()))
+    torch.save({"unknown": torch.zeros(1)}, tmp_path / "other.pth")
+    for name, error in (("evil", IntegrityError), ("torn", IntegrityError), ("old", IntegrityError), ("other", ConfigError)):
+        with pytest.raises(error, match=name):
+            import_weights(tmp_path / f"{name}.pth", target, network)
+    assert not target.exists() and not (tmp_path / "canary").exists()
 
 
 def test_imagenet_without_a_network_fails_at_once_with_the_way_out(tmp_path):

@@ -5,12 +5,13 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from selftrain import checkpoint
 from selftrain.config import TrainConfig
 from selftrain.data.batches import Batch
 from selftrain.errors import ConfigError, LearningError, StoppedError
 from selftrain.log import Metrics
 from selftrain.stages.steps import StepResult
-from selftrain.stages.train import Stop, lr_at, train
+from selftrain.stages.train import Learner, Stop, lr_at, train
 
 CFG = TrainConfig(lr=0.1, warmup=0, ema=0.5, checkpoint_every=2, eval_every=2, optimizer="sgd", weight_decay=0.0, clip=0.0)
 
@@ -51,8 +52,6 @@ def test_the_averaged_weights_are_what_comes_out_and_is_evaluated(tmp_path):
     seen = []
     trained = go(tmp_path, seen=seen)
     last = torch.nn.Conv2d(1, 1, 1, bias=False)
-    from selftrain import checkpoint
-
     saved = checkpoint.newest(tmp_path / "checkpoints")
     last.load_state_dict(saved.tensors["model"])
     assert torch.equal(trained.network.weight, saved.tensors["ema"]["weight"])
@@ -84,14 +83,50 @@ def test_a_finished_stage_is_not_trained_again(tmp_path):
     assert torch.equal(first.network.weight, again.network.weight)
 
 
-def test_a_loss_that_is_no_number_ends_the_run_and_is_never_saved(tmp_path):
-    def diverge(model, batch):
-        result = pull(model, batch)
-        return StepResult(result.loss * (math.nan if batch.images.max() == 3 else 1), result.logs)
+def spoilt(*bad, calls=None):
+    """`pull`, with a loss that is NaN in the calls `bad` (None: in all)."""
+    calls = iter(range(100)) if calls is None else calls
 
+    def step(model, batch):
+        result, n = pull(model, batch), next(calls)
+        return StepResult(result.loss * (math.nan if bad == (None,) or n in bad else 1), result.logs)
+
+    return step
+
+
+def test_a_step_without_finite_gradients_is_skipped_counted_and_kept_out_of_the_metrics(tmp_path):
+    metrics = Metrics(tmp_path / "metrics.jsonl")
+    trained = go(tmp_path, step=spoilt(5), metrics=metrics)
+    assert trained.skipped == 1 and math.isfinite(trained.network.weight.item())
+    assert "loss" not in metrics.rows()[-1] and "lr" in metrics.rows()[-1]
+
+
+def test_a_skipped_step_leaves_the_statistics_of_batch_norm_alone():
+    network = torch.nn.BatchNorm2d(3)
+    learner = Learner(network, CFG, Accelerator(cpu=True))
+
+    def step(model, batch):
+        return StepResult(model(torch.full((2, 3, 4, 4), math.nan)).sum(), {})
+
+    learner.step(0, 0.1, step, next(batches(0)))
+    assert torch.equal(network.running_mean, torch.zeros(3)) and int(network.num_batches_tracked) == 0
+
+
+def test_many_skipped_steps_lead_back_to_the_checkpoint_at_half_the_learning_rate(tmp_path, monkeypatch):
+    monkeypatch.setattr("selftrain.stages.train.PATIENCE", 2)
+    metrics = Metrics(tmp_path / "metrics.jsonl")
+    trained = go(tmp_path, step=spoilt(2, 3), metrics=metrics)  # back from step 4 to step 2
+    assert trained.skipped == 2
+    state = checkpoint.newest(tmp_path / "checkpoints").state
+    assert state["lr_scale"] == 0.5 and state["step"] == 6
+    assert metrics.rows()[-1]["lr"] == pytest.approx(lr_at(5, 6, CFG) / 2)
+
+
+def test_a_stage_that_stays_without_finite_gradients_ends_the_run_and_saves_nothing_of_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("selftrain.stages.train.PATIENCE", 2)
     with pytest.raises(LearningError, match=r"train\.lr"):
-        go(tmp_path, step=diverge)
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000002"]
+        go(tmp_path, step=spoilt(None))
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000000"]
 
 
 def test_steps_without_an_accepted_pixel_are_counted_across_a_resume(tmp_path):

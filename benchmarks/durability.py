@@ -1,0 +1,83 @@
+"""What surviving a kill costs: the share of a training step that durable checkpoints take at the default cadence.
+
+    python benchmarks/durability.py [--blocks 8] [--out durability.json]
+
+Steps and saves alternate in one process on the recipe's own network and batch (random pixels), so that both see the same
+noise of the machine. A save is all that a run does: copies, sha256, fsync of files and directory, one rename, and the removal
+of an older checkpoint. The goal is at most 2 %.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from selftrain import checkpoint
+from selftrain.config import Config
+from selftrain.data.batches import Batch
+from selftrain.models.build import build, parameters
+from selftrain.stages.steps import SelfTraining
+from selftrain.stages.train import Learner
+
+STEPS = 6  # in a block
+CLASSES = 11
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--blocks", type=int, default=8)
+    parser.add_argument("--encoder", default=Config().model.encoder)
+    parser.add_argument("--out", type=Path, help="write the numbers to this file")
+    arguments = parser.parse_args()
+
+    cfg = Config()
+    accelerator = Accelerator(mixed_precision="bf16" if torch.cpu._is_avx512_bf16_supported() else "no")
+    network = build(cfg.model.arch, arguments.encoder, classes=CLASSES)
+    learner = Learner(network, cfg.train, accelerator)
+    scale = torch.full((1, 3, 1, 1), 128.0, device=accelerator.device)
+    step = SelfTraining(cfg.loss, scale, scale, ranks=1, reduce=lambda counts: counts)
+    batch = pixels(cfg).to(accelerator.device)
+    steps, saves = [], []
+    with tempfile.TemporaryDirectory(dir=".") as folder:
+        for block in range(arguments.blocks + 1):
+            for i in range(STEPS):
+                began = time.perf_counter()
+                learner.step(block * STEPS + i, cfg.train.lr, step, batch)
+                steps.append(time.perf_counter() - began)
+            began = time.perf_counter()
+            checkpoint.write(Path(folder), learner.checkpoint((block + 1) * STEPS))
+            saves.append(time.perf_counter() - began)
+    one_step, one_save = statistics.median(steps[STEPS:]), statistics.median(saves[1:])
+    cost = one_save / (cfg.train.checkpoint_every * one_step)
+    found = {
+        "encoder": arguments.encoder,
+        "parameters": parameters(network),
+        "step_s": one_step,
+        "save_s": one_save,
+        "checkpoint_every": cfg.train.checkpoint_every,
+        "cost": cost,
+    }
+    print(f"{arguments.encoder}, {parameters(network) / 1e6:.1f} M parameters: a step {one_step:.3f} s, a save {one_save:.3f} s")
+    print(f"at a save every {cfg.train.checkpoint_every} steps: {cost:.2%} of the time of training (goal: 2 %)")
+    if arguments.out:
+        arguments.out.write_text(json.dumps(found, indent=1))
+
+
+def pixels(cfg: Config) -> Batch:
+    """A batch of the default size, labelled and pseudo-labelled images alike."""
+    known, guessed = cfg.train.labelled_batch, cfg.train.unlabelled_batch
+    crop = tuple(cfg.train.crop)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (known + guessed, *crop, 3), generator=generator, dtype=torch.uint8)
+    hard = torch.randint(CLASSES, (known + guessed, *crop), generator=generator, dtype=torch.uint8)
+    soft = torch.rand(guessed, *crop, CLASSES, generator=generator)
+    return Batch(known, images, hard, soft / soft.sum(dim=-1, keepdim=True), torch.ones(guessed, *crop))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""The table of docs/faults.md: promises, cases run, passed."""
+
+import os
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+# What verify remembers between looks is the user's; tests begin with nothing.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="selftrain-cache-")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--faults-table", type=Path, help="write the table of promises to this file")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    promise = item.get_closest_marker("promise")
+    if promise:
+        outcome.get_result().user_properties.append(("promise", promise.args[0]))
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    path = config.getoption("--faults-table")
+    if path is None:
+        return
+    rows = defaultdict(lambda: [0, 0, 0])  # run, passed, skipped
+    for outcome in ("passed", "failed", "skipped", "error"):
+        for report in terminalreporter.stats.get(outcome, []):
+            facts = dict(getattr(report, "user_properties", []))
+            if "promise" not in facts or (outcome == "passed" and report.when != "call"):
+                continue
+            row, cases = rows[facts["promise"]], facts.get("cases", 1)
+            row[0] += cases * (outcome != "skipped")
+            row[1] += cases * (outcome == "passed")
+            row[2] += outcome == "skipped"
+    total, passed, skipped = (sum(row[i] for row in rows.values()) for i in range(3))
+    lines = ["| promise | cases | passed | skipped |", "| --- | --- | --- | --- |"]
+    lines += [f"| {promise} | {row[0]} | {row[1]} | {row[2]} |" for promise, row in sorted(rows.items())]
+    lines += [f"| **all** | **{total}** | **{passed}** | **{skipped}** |"]
+    terminalreporter.write_line("\n".join(lines))
+    path.write_text(HEAD + "\n".join(lines) + "\n")
+
+
+HEAD = """# What the software survives
+
+Written by `make faults`. Each row is a promise; a case is one fault brought about in a real run (a kill, a damaged file, a
+full disk) with what came of it checked. "The same bits": the sha256 of every weight, average, optimizer state, label, choice,
+score and row of metrics is that of a run that nothing happened to. docs/reliability.md says which test holds what.
+
+"""

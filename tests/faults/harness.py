@@ -1,0 +1,143 @@
+"""Runs that faults happen to, and the question whether they ended in the bits of one that nothing happened to."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runs import ROOT, SMOKE, fingerprint
+
+HERE = Path(__file__).resolve().parent
+SETTINGS = [*SMOKE, "model.encoder=tu-test_resnet", "labels.crf.workers=1"]  # 2 generations, 12 steps, 3 shards
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A process that ended: its exit code (None: it hung and was killed), output, seconds and peak memory."""
+
+    code: int | None
+    out: str
+    err: str
+    seconds: float
+    rss_mb: float
+
+    @property
+    def last(self) -> str:
+        """The last line of stderr."""
+        return self.err.strip().splitlines()[-1] if self.err.strip() else ""
+
+
+@dataclass
+class Started:
+    pid: int
+    folder: Path
+    zygote: "Zygote"
+
+    def wait(self, timeout: float = 120) -> Ended:
+        answer = self.zygote.ask({"wait": self.pid, "timeout": timeout})
+        out, err = ((self.folder / name).read_text(errors="replace") for name in ("stdout", "stderr"))
+        return Ended(answer["code"], out, err, answer["seconds"], answer["rss_mb"])
+
+    def send(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+
+@dataclass
+class Zygote:
+    """The process that forks runs (zygote.py). `folder` takes their output."""
+
+    folder: Path
+    process: subprocess.Popen = field(init=False)
+    count: int = 0
+
+    def __post_init__(self) -> None:
+        command = [sys.executable, str(HERE / "zygote.py")]
+        pipe = subprocess.PIPE
+        alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True, env=alone)
+
+    def ask(self, request: dict) -> dict:
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def start(self, *argv, door="run", fault=None, **env) -> Started:
+        """Start selftrain.run (or door="cli") with `argv`, and a fault of inject.py."""
+        self.count += 1
+        folder = self.folder / f"process-{self.count}"
+        folder.mkdir(parents=True)
+        paths = {name: str(folder / name) for name in ("stdout", "stderr")}
+        out = next((text.removeprefix("out=") for text in argv if text.startswith("out=")), "")
+        env = {"SELFTRAIN_FAULT_ROOT": out, **env}
+        answer = self.ask({"start": {"argv": [door, *argv], "env": env, "fault": fault, **paths}})
+        return Started(answer["pid"], folder, self)
+
+    def run(self, *argv, timeout: float = 120, **more) -> Ended:
+        return self.start(*argv, **more).wait(timeout)
+
+    def go(self, out: Path, *overrides, **more) -> Ended:
+        """The fixture's run into `out`, to its end or that of its fault."""
+        return self.run(*SETTINGS, f"out={out}", *overrides, **more)
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait(timeout=30)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The run that nothing happened to, and its commits in their order."""
+
+    out: Path
+    bits: dict[str, str]
+    commits: list[list[str]]
+    seconds: float
+
+    @classmethod
+    def make(cls, zygote: Zygote, folder: Path) -> "Reference":
+        out, notes = folder / "run", folder / "commits"
+        ended = zygote.go(out, fault={"do": "trace", "to": str(notes)})
+        assert ended.code == 0, ended.err
+        commits = [json.loads(line) for line in notes.read_text().splitlines()]
+        unique = [list(commit) for commit in dict.fromkeys(map(tuple, commits))]
+        return cls(out, fingerprint(out), unique, ended.seconds)
+
+    def copy(self, to: Path) -> Path:
+        """The finished run, to be damaged."""
+        return shutil.copytree(self.out, to)
+
+
+def mismatches(out: Path, reference: Reference) -> list[str]:
+    """Files whose bits are not those of the reference; what was set aside as *.corrupt does not count."""
+    found = {name: bits for name, bits in fingerprint(out).items() if ".corrupt" not in name}
+    return sorted(name for name in found | reference.bits if found.get(name) != reference.bits.get(name))
+
+
+def leftovers(out: Path) -> list[str]:
+    """Temporary files that a finished run left."""
+    return [str(path.relative_to(out)) for path in out.rglob("*.tmp")]
+
+
+def killed_at(zygote: Zygote, out: Path, commits: list[list[str]], *overrides, when: str = "before") -> int:
+    """Kill the run into `out` at each of these commits in turn, each time started again; returns the kills."""
+    kills = 0
+    for commit in commits:
+        ended = zygote.go(out, *overrides, fault={"do": "kill", "at": commit, "when": when})
+        assert ended.code in (0, -signal.SIGKILL), ended.err
+        kills += ended.code == -signal.SIGKILL
+    return kills
+
+
+def killed_at_random(zygote: Zygote, out: Path, reference: Reference, seed: int, times: int = 5) -> int:
+    """Kill the run into `out` after a random time, `times` in a row; returns the kills."""
+    rng, kills = random.Random(seed), 0
+    for _ in range(times):
+        started = zygote.start(*SETTINGS, f"out={out}")
+        ended = started.wait(timeout=rng.uniform(0.05, 0.6) * reference.seconds)
+        kills += ended.code is None
+    return kills

@@ -1,0 +1,193 @@
+"""Faults brought about inside of a run: at its commits (fsync, rename, replace), when it opens files, in its losses.
+
+A fault is a dict that JSON can carry: `{"do": "kill", "at": ["rename", "gen0/model"]}`. `sitecustomize.py` beside this
+file applies the one in SELFTRAIN_FAULT to real commands; the zygote applies it to what it forks.
+"""
+
+import builtins
+import errno
+import json
+import os
+import signal
+import time
+
+COMMITS = ("fsync", "rename", "replace")
+real = {name: getattr(os, name) for name in COMMITS}
+
+
+def apply(fault: dict | None) -> None:
+    """Bring `fault` about in this process; None: nothing."""
+    if fault:
+        FAULTS[fault["do"]](**{name: value for name, value in fault.items() if name != "do"})
+
+
+def described(name: str, target: object) -> list[str]:
+    """A commit's name, the same in every run: the call, and its path from the run directory on."""
+    path = os.readlink(f"/proc/self/fd/{target}") if isinstance(target, int) else os.fspath(target)
+    root = os.environ["SELFTRAIN_FAULT_ROOT"]
+    return [name, os.path.relpath(path, root)]
+
+
+def at_commit(act, when: str = "before") -> None:
+    """Call act([call, path]) before (or after) each commit."""
+
+    def wrapped(name):
+        def call(target, *args, **kwargs):
+            if when == "before":
+                act(described(name, target))
+            result = real[name](target, *args, **kwargs)
+            if when == "after":
+                act(described(name, args[0] if args else target))
+            return result
+
+        return call
+
+    for name in COMMITS:
+        setattr(os, name, wrapped(name))
+
+
+def trace(to: str, when: str = "before") -> None:
+    """Write each commit down, a line of JSON each."""
+
+    def note(commit):
+        with open(to, "a") as file:
+            file.write(json.dumps(commit) + "\n")
+
+    at_commit(note, when)
+
+
+def kill(at: list[str], when: str = "before", number: int = signal.SIGKILL) -> None:
+    """Send this process a signal before (after) the commit `at`."""
+    at_commit(lambda commit: os.kill(os.getpid(), number) if commit == at else None, when)
+
+
+def stop(at: list[str], rank: str) -> None:
+    """Stop this process, if it is `rank`, before the commit or the step `at`; nobody starts it again."""
+    if os.environ.get("RANK") == rank:
+        kill(at, number=signal.SIGSTOP)
+
+
+def fail(at: list[str], error: str) -> None:
+    """The commit `at` fails with the errno of that name."""
+    number = getattr(errno, error)
+
+    def act(commit):
+        if commit == at:
+            raise OSError(number, os.strerror(number), commit[1])
+
+    at_commit(act)
+
+
+def fail_open(path: str, error: str) -> None:
+    """Opening a file whose name ends in `path` for writing fails with the errno of that name."""
+    number, genuine = getattr(errno, error), builtins.open
+
+    def guarded(file, mode="r", *args, **kwargs):
+        if str(file).endswith(path) and mode[0] in "wax":
+            raise OSError(number, os.strerror(number), str(file))
+        return genuine(file, mode, *args, **kwargs)
+
+    builtins.open = guarded
+
+
+def on_step(act) -> None:
+    """Call act(n, result) with the n-th step of training of this process, and use what it returns."""
+    from selftrain.stages import steps
+
+    genuine, calls = steps.SelfTraining.__call__, iter(range(1 << 60))
+    steps.SelfTraining.__call__ = lambda self, model, batch: act(next(calls), genuine(self, model, batch))
+
+
+def not_a_number(first: int, last: int) -> None:
+    """The losses of this process's steps `first` to `last` are NaN."""
+    from dataclasses import replace
+
+    on_step(lambda n, result: replace(result, loss=result.loss * float("nan")) if first <= n <= last else result)
+
+
+def at_step(n: int, rank: str, number: int = 0) -> None:
+    """In step `n` of this process, if it is `rank`: send it a signal, or, without one, raise."""
+
+    def act(step, result):
+        if step == n:
+            if not number:
+                raise RuntimeError("a fault of this rank alone")
+            os.kill(os.getpid(), number)
+        return result
+
+    if os.environ.get("RANK", "0") == rank:
+        on_step(act)
+
+
+def kill_worker(n: int) -> None:
+    """In step `n`, kill a process that loads data."""
+    import multiprocessing
+
+    def act(step, result):
+        if step == n:
+            os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+        return result
+
+    on_step(act)
+
+
+def kill_label_worker() -> None:
+    """The first worker that refines labels is killed at its first call."""
+    from selftrain.labels import crf
+
+    genuine = crf.Worker.call
+
+    def call(worker, *args):
+        worker.kill()
+        return genuine(worker, *args)
+
+    crf.Worker.call = call
+
+
+def no_training() -> None:
+    """The run ends where training would begin."""
+    from selftrain.stages import train
+
+    def refuse(*args, **kwargs):
+        raise RuntimeError("training was reached")
+
+    train.train = refuse
+
+
+def slow_steps(seconds: float) -> None:
+    """Each step of training takes so much longer."""
+
+    def act(step, result):
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            time.sleep(0.01)
+        return result
+
+    on_step(act)
+
+
+def clock(seconds: float) -> None:
+    """A wall clock that is `seconds` ahead."""
+    genuine = time.time
+    time.time = lambda: genuine() + seconds
+
+
+def blind_to_space() -> None:
+    """The run does not look at the free space before it begins."""
+    from selftrain import preflight
+
+    preflight.check_space = lambda *_: None
+
+
+def limit_files(size: int) -> None:
+    """No file of this process may grow beyond `size` bytes."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+KINDS = (
+    trace, kill, stop, fail, fail_open, not_a_number, at_step, kill_worker, kill_label_worker, no_training, slow_steps, clock,
+    blind_to_space, limit_files,
+)  # fmt: skip
+FAULTS = {function.__name__: function for function in KINDS}

@@ -1,0 +1,79 @@
+"""Starts runs quickly: imports everything once, then forks a process for each request.
+
+A forked run differs from one of `python -m selftrain.run` in nothing that it does after its imports; tests/test_resume.py
+and test_ranks.py start the real command. Requests and answers are lines of JSON:
+
+    {"start": {"argv": [...], "env": {...}, "fault": {...}, "stdout": path, "stderr": path}}  ->  {"pid": 1234}
+    {"wait": 1234, "timeout": 60}  ->  {"code": -9, "seconds": 1.2, "rss_mb": 310}
+"""
+
+import importlib
+import json
+import os
+import resource
+import signal
+import sys
+import time
+
+sys.path.insert(0, os.path.dirname(__file__))
+import inject
+
+PARTS = (
+    "selftrain.cli", "selftrain.run", "selftrain.generations", "selftrain.stages.predict", "hydra", "tensorboard",
+    "torch.utils.tensorboard", "torch.utils.data", "matplotlib.pyplot", "matplotlib.backends.backend_svg",
+)  # fmt: skip
+
+
+def serve() -> None:
+    for name in PARTS:
+        importlib.import_module(name)
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    began = {}
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "start" in request:
+            pid = os.fork()
+            if not pid:
+                return work(**request["start"])
+            began[pid] = time.monotonic()
+            answer = {"pid": pid}
+        else:
+            answer = wait(request["wait"], request["timeout"], began)
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+def work(argv: list[str], env: dict, fault: dict | None, stdout: str, stderr: str) -> None:
+    """The forked run; ends by returning, so that the interpreter shuts down as ever."""
+    from selftrain import cli, run
+    from selftrain.errors import exit_code_of
+
+    os.setsid()
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for number, path in ((1, stdout), (2, stderr)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
+    os.environ |= env
+    inject.apply(fault)
+    door = {"run": run, "cli": cli}[argv[0]]
+    sys.argv = ["selftrain", *argv[1:]]
+    sys.exit(exit_code_of(door.main))
+
+
+def wait(pid: int, timeout: float, began: dict) -> dict:
+    deadline = time.monotonic() + timeout
+    done, status, usage = os.wait4(pid, os.WNOHANG)
+    while not done and time.monotonic() < deadline:
+        time.sleep(0.003)
+        done, status, usage = os.wait4(pid, os.WNOHANG)
+    if not done:
+        os.killpg(pid, signal.SIGKILL)
+        os.wait4(pid, 0)
+        return {"code": None, "seconds": timeout, "rss_mb": 0}
+    seconds = time.monotonic() - began.pop(pid)
+    return {"code": os.waitstatus_to_exitcode(status), "seconds": seconds, "rss_mb": usage.ru_maxrss / 1024}
+
+
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    serve()
