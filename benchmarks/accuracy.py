@@ -3,8 +3,8 @@
     python benchmarks/accuracy.py DATA_ROOT --out runs/accuracy
 
 `supervised` trains for --steps. `noisy_student` spends the same number on teacher and student together: half of them on the
-teacher, the other half on a student that goes on from its weights. Every step takes the same number of labelled images; a
-student's step has pseudo-labelled ones on top. Every cell is a run of `python -m selftrain.run`, so a study that was stopped
+teacher, the other half on a student that begins as its teacher. Every step sees 16 images: labelled ones, or 8 labelled and
+8 pseudo-labelled ones. Every cell is a run of `python -m selftrain.run`, so a study that was stopped
 goes on where it was. Masks are spread over the video sequences; val chooses the generation, test is read once, at the end of
 each run. Prints the table of what is finished and writes it to OUT/accuracy.json.
 """
@@ -23,10 +23,10 @@ STEPS = 2000
 SETTINGS = [
     "data=camvid", "data.size=[90,120]", "train.crop=[64,96]", "model.encoder=tu-resnet10t",
     "model.decoder_channels=[64,48,32,16,16]", "train.ema=0.995", "train.eval_every=0", "train.checkpoint_every=200",
-    "train.labelled_batch=16", "train.unlabelled_batch=16", "train.threads=1", "labels.crf.workers=1", "export.onnx=false",
+    "train.labelled_batch=16", "train.unlabelled_batch=8", "train.threads=1", "labels.crf.enabled=false", "export.onnx=false",
 ]  # fmt: skip
-# A teacher and one student, with the noise of the recipe's first student.
-GENERATIONS = "generations=[{{steps: {half}}}, {{steps: {half}, init: teacher, noise: {{rand_n: 1, rand_m: 5, cutmix: 0.5}}}}]"
+# One student, with the noise of the recipe's first.
+STUDENT = "labelled_batch: 8, init: teacher, noise: {rand_n: 1, rand_m: 5, cutmix: 0.5}"
 RECIPES = ("supervised", "noisy_student")
 BUDGETS = (8, 23)
 ALL = 0  # full supervision: every mask of the training split
@@ -49,7 +49,8 @@ def train(root: Path, out: Path, steps: int, cell: tuple[str, int, int]) -> None
     if (where / "report.json").is_file():
         return
     where.mkdir(parents=True, exist_ok=True)
-    generations = [GENERATIONS.format(half=steps // 2)] if recipe == "noisy_student" else []
+    half = steps // 2
+    generations = [f"generations=[{{steps: {half}}}, {{steps: {half}, {STUDENT}}}]"] if recipe == "noisy_student" else []
     settings = [f"recipe={recipe}", *generations, *SETTINGS, f"train.steps={steps}", f"data.root={root}"]
     settings += [f"data.splits.labels={labels}", f"seed={seed}", f"out={where}"]
     with open(where / "log.txt", "a") as log:

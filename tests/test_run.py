@@ -1,6 +1,7 @@
 """The door: settings, refusals and recipes."""
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -208,12 +209,8 @@ def test_a_student_begins_as_its_teacher_a_deeper_one_too(tmp_path):
     settings = ["model.encoder=tu-resnet14t", f"generations=[{{}}, {students}]", "train.lr=1e-9", f"out={tmp_path / 'run'}"]
     code, said, err = run(*SMOKE, *settings)
     assert code == 0, err
-    assert (
-        "gen2: 176 of its 248 tensors are its teacher's" in said
-        and "gen1:" not in said.split("gen1: val")[0].split("gen0: val")[1]
-    )
-    reports = [json.loads((tmp_path / "run" / f"gen{n}" / "report.json").read_text()) for n in range(4)]
-    assert [report["teacher"] for report in reports] == [None, 0, 0, 0]  # none is better than what it began as
+    ((number, fitting, own),) = re.findall(r"gen(\d): (\d+) of its (\d+) tensors are its teacher's", said)
+    assert number == "2" and int(fitting) < int(own)
     weights = [load_file(tmp_path / "run" / f"gen{n}" / "model" / "model.safetensors") for n in range(3)]
     for student in weights[1:]:
         assert all(

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast
 from timm.optim import create_optimizer_v2  # type: ignore[attr-defined]
 from timm.utils import ModelEmaV3  # type: ignore[attr-defined]
 from torch import nn
@@ -106,10 +107,11 @@ def train(
     """
     learner = Learner(network, cfg, accelerator)
     began = time.monotonic()
-    first = learner.resume(_newest(directory, accelerator))
+    saved = _newest(directory, accelerator)
+    first = learner.resume(saved)
     earlier = learner.seconds
     metrics.rewind(stage, first)
-    if not first:
+    if saved is None:
         _save(learner, 0, directory, accelerator, metrics)  # a place to go back to; and a full disk shows before the work
 
     def advance(first: int) -> None:
@@ -120,7 +122,7 @@ def train(
             if done % LOG_EVERY == 0 or done == steps:
                 metrics.write(stage, done, values())
             if cfg.eval_every and done % cfg.eval_every == 0 and done < steps:
-                metrics.write(stage, done, evaluate(learner.ema.module))
+                metrics.write(stage, done, evaluate(learner.averaged()))
             show(done, f"loss {learner.loss:.3f}" if done % LOG_EVERY == 0 or done == steps else "")
             stopped = stop.agreed(accelerator)
             if (done % cfg.checkpoint_every == 0 and not learner.streak) or done == steps or stopped:
@@ -139,8 +141,9 @@ def train(
                 metrics.rewind(stage, first)
                 if accelerator.is_main_process:
                     say(f"{stage}: {PATIENCE} steps in a row without finite gradients; back to step {first} at half the rate")
+    averaged = learner.averaged()
     accelerator.free_memory()
-    return Trained(learner.ema.module, learner.seconds, learner.exact, learner.empty, learner.skipped)
+    return Trained(averaged, learner.seconds, learner.exact, learner.empty, learner.skipped)
 
 
 def lr_at(step: int, steps: int, cfg: TrainConfig) -> float:
@@ -212,6 +215,12 @@ class Learner:
         first = self.resume(saved)
         self.skipped, self.streak, self.lr_scale = skipped, 0, 0.5
         return first
+
+    def averaged(self) -> nn.Module:
+        """The averaged network, with the main process's batch-norm statistics on every rank: they are what is saved."""
+        for buffer in self.ema.module.buffers():
+            broadcast(buffer)
+        return self.ema.module
 
     def checkpoint(self, step: int) -> Checkpoint:
         tensors = {
