@@ -14,15 +14,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SUITE = ["tests/faults", "tests/test_rng.py", "tests/data/test_batches.py"]
 SABOTAGES = {  # name: file, what is there, what is put there
-    "no fsync": ("selftrain/rundir.py", "        os.fsync(file.fileno())\n", ""),
+    "no fsync": ("selftrain/files.py", "        os.fsync(file.fileno())\n", ""),
     "written in place": (
-        "selftrain/rundir.py",
+        "selftrain/files.py",
         '    temporary = path.with_name(f".{path.name}{TEMPORARY}")\n    try:\n        _write_synced(temporary, content)\n'
         "        os.replace(temporary, path)\n",
         "    temporary = path\n    try:\n        _write_synced(path, content)\n",
     ),
     "hashes not compared": (
-        "selftrain/rundir.py", "        if hashlib.sha256(files[name]).hexdigest() != expected:\n", "        if False:\n"
+        "selftrain/files.py", "        if hashlib.sha256(files[name]).hexdigest() != expected:\n", "        if False:\n"
     ),
     "deleted before written": (
         "selftrain/checkpoint.py",

@@ -11,7 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from selftrain.errors import IntegrityError, LearningError
-from selftrain.rundir import CORRUPT, commit_directory, read_directory, remove_directory
+from selftrain.files import commit_directory, read_directory, remove_directory
+from selftrain.rundir import CORRUPT
 
 KEEP = 2
 Tensors = dict[str, torch.Tensor]

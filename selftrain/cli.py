@@ -30,7 +30,8 @@ def verify(arguments: argparse.Namespace) -> None:
 
 def status(arguments: argparse.Namespace) -> None:
     """Say how far a run is; reads only."""
-    from selftrain.rundir import RunDir, read_json, read_yaml
+    from selftrain.files import read_json, read_yaml
+    from selftrain.rundir import RunDir
 
     run = RunDir(arguments.run_directory)
     if not run.config.is_file():
@@ -77,8 +78,9 @@ def import_weights(arguments: argparse.Namespace) -> None:
 
 def report(arguments: argparse.Namespace) -> None:
     """Print the table of a finished run."""
+    from selftrain.files import read_json
     from selftrain.report.summary import print_table
-    from selftrain.rundir import RunDir, read_json
+    from selftrain.rundir import RunDir
 
     run = RunDir(arguments.run_directory)
     if not run.report.is_file():

@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from selftrain import preflight, rundir, watchdog
+from selftrain import files, preflight, watchdog
 from selftrain.checkpoint import pack, unpack
 from selftrain.config import Config, GenerationConfig
 from selftrain.data import batches, sources
@@ -65,7 +65,7 @@ class Method:
             preflight.settle(run, cfg, data)
             preflight.check_space(run, [parameters(network) for network in networks], data)
         accelerator.wait_for_everyone()
-        data = sources.without(data, rundir.read_json(run.data, "set_aside")["set_aside"])
+        data = sources.without(data, files.read_json(run.data, "set_aside")["set_aside"])
         metrics = Metrics(run.metrics if accelerator.is_main_process else None)
         return cls(cfg, run, data, accelerator, train.Stop().listen(), metrics, batches.Cache(cfg.data.cache_mb))
 
@@ -94,7 +94,7 @@ class Method:
         """Train and measure one generation; returns its report.json, which marks it as done."""
         gen, stage = self.run.generation(number), f"gen{number}"
         if gen.report.exists():
-            return rundir.read_json(gen.report, "val", "promoted", "model", "teacher")
+            return files.read_json(gen.report, "val", "promoted", "model", "teacher")
         trained = self.train(number, labels)
         if self.accelerator.is_main_process:
             self._keep(gen, number, trained.network)
@@ -114,7 +114,7 @@ class Method:
             "seconds": round(trained.seconds, 1),
         }
         if self.accelerator.is_main_process:
-            rundir.write_json(gen.report, report)
+            files.write_json(gen.report, report)
             say(f"{stage}: val mIoU {_miou(val):.4f}, {'leads' if report['promoted'] else 'does not lead'}")
         self.accelerator.wait_for_everyone()
         return report
@@ -207,7 +207,7 @@ class Method:
         )
         selected = self._selected(leader, store)
         if self.accelerator.is_main_process:
-            rundir.keep_json(gen.selection, selected.report())
+            files.keep_json(gen.selection, selected.report())
         self.accelerator.wait_for_everyone()
         if not selected.accepted:
             select.refuse_empty(self.cfg.select, gen.selection)
@@ -217,14 +217,14 @@ class Method:
     def load(self, number: int) -> tuple[nn.Module, str]:
         """The network of a finished generation and the sha256 of its weights."""
         gen = self.run.generation(number)
-        weights = unpack(rundir.read_directory(gen.model)[WEIGHTS], gen.model / WEIGHTS)
+        weights = unpack(files.read_directory(gen.model)[WEIGHTS], gen.model / WEIGHTS)
         network = _network(self.cfg, self.cfg.generations[number], len(self.data.classes))
         try:
             network.load_state_dict(weights)
         except RuntimeError as error:
             raise IntegrityError(f"{gen.model} does not hold this generation's network: {error}") from None
         to_layout(network).to(self.accelerator.device).eval()
-        return network, rundir.read_manifest(gen.model)["files"][WEIGHTS]
+        return network, files.read_manifest(gen.model)["files"][WEIGHTS]
 
     def finish(self, leader: int, reports: list[dict]) -> None:
         """Read the test set, once, for the best generation and the teacher it began with; export; write report.json."""
@@ -241,7 +241,7 @@ class Method:
         """Export, page, and last report.json, which marks the run as finished."""
         for number, report in enumerate(reports):
             selection = self.run.generation(number).selection
-            chosen_labels = rundir.read_json(selection) if selection.exists() else {}
+            chosen_labels = files.read_json(selection) if selection.exists() else {}
             report["labels"] = {name: value for name, value in chosen_labels.items() if name != "image_weights"} or None
         report = {
             "generations": reports,
@@ -257,11 +257,11 @@ class Method:
         }
         export.export(networks[chosen], self.run.export, card=self._card(report), onnx=self.cfg.export.onnx)
         self._write_page(report, networks, leader)
-        rundir.write_json(self.run.report, report)
+        files.write_json(self.run.report, report)
 
     def show(self) -> dict:
         """Print the run's table and where its results lie; returns report.json."""
-        report = rundir.read_json(self.run.report)
+        report = files.read_json(self.run.report)
         if self.accelerator.is_main_process:
             summary.print_table(report, self.run.page, self.run.export)
         return report
@@ -269,8 +269,8 @@ class Method:
     def _keep(self, gen: Generation, number: int, network: nn.Module) -> None:
         if gen.model.exists():
             shutil.rmtree(gen.model)  # written before a kill, without the report that makes it count
-        files = {WEIGHTS: pack(network.state_dict())}
-        rundir.commit_directory(gen.model, files, model=self._describe(number, network), classes=self.data.classes)
+        weights = {WEIGHTS: pack(network.state_dict())}
+        files.commit_directory(gen.model, weights, model=self._describe(number, network), classes=self.data.classes)
 
     def _describe(self, number: int, network: nn.Module) -> dict:
         arch, encoder, decoder_channels = _names(self.cfg, self.cfg.generations[number])

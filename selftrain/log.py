@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from selftrain.rundir import naming, write_bytes
+from selftrain.files import naming, write_bytes
 
 PLAIN_SECONDS = 10.0  # between two plain progress lines
 Tracker = Callable[[Mapping[str, float], int], None]

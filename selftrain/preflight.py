@@ -8,7 +8,7 @@ from dataclasses import asdict
 import torch
 from accelerate import Accelerator
 
-from selftrain import checkpoint, rundir
+from selftrain import checkpoint, files
 from selftrain.config import Config, flat
 from selftrain.data import sources, verify
 from selftrain.data.augment import MAX_MAGNITUDE
@@ -100,7 +100,7 @@ def settle(run: RunDir, cfg: Config, data: sources.DataSet) -> None:
     """Write down what the run is made of, or compare. Before a first step every file is read; unreadable ones are set aside."""
     for warning in data.warnings:
         say(f"data: {warning}")
-    aside = rundir.read_json(run.data, "set_aside")["set_aside"] if run.data.exists() else _unreadable(data, cfg)
+    aside = files.read_json(run.data, "set_aside")["set_aside"] if run.data.exists() else _unreadable(data, cfg)
     run.settle(asdict(cfg), {**sources.manifest(sources.without(data, aside)), "set_aside": aside})
 
 

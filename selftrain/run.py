@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from selftrain.config import Config, flat
 from selftrain.errors import ConfigError, ResourceError, exit_code_of
-from selftrain.rundir import plain_yaml
+from selftrain.files import plain_yaml
 
 USAGE = """\
   recipe=NAME          supervised | pseudo_label | noisy_student | smoke

@@ -1,25 +1,20 @@
-"""The files of a run: their names, and writing that a kill cannot tear (docs/design.md, "Files of a run")."""
+"""The files of a run: their names, what it was started with, and who may write (docs/design.md, "Files of a run")."""
 
-import errno
 import fcntl
-import hashlib
-import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
 from selftrain.config import differences
-from selftrain.errors import ConfigError, DataError, IntegrityError, LockedError
+from selftrain.errors import ConfigError, DataError, LockedError
+from selftrain.files import TEMPORARY, read_json, read_yaml, write_bytes, write_json
 
-MANIFEST = "MANIFEST.json"
 WEIGHTS = "model.safetensors"
 CORRUPT = ".corrupt"
-TEMPORARY = ".tmp"
 
 
 @dataclass(frozen=True)
@@ -159,149 +154,3 @@ def manifest_differences(old: Mapping, new: Mapping) -> str:
 
 def _are_samples(entries: object) -> bool:
     return isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)
-
-
-def read_json(path: Path, *keys: str) -> dict:
-    """A JSON object. Raises IntegrityError for a file that is none, or that lacks one of `keys`."""
-    try:
-        content = json.loads(read_regular(path))
-    except (ValueError, RecursionError, OSError) as error:
-        raise IntegrityError(f"{path} is damaged ({error}); remove it to make it again") from None
-    if not isinstance(content, dict) or any(key not in content for key in keys):
-        raise IntegrityError(f"{path} is damaged (it holds other things than selftrain writes); remove it to make it again")
-    return content
-
-
-def read_yaml(path: Path, *keys: str) -> dict:
-    """Settings. Raises IntegrityError for a file that is none, or that lacks one of `keys`."""
-    try:
-        content = plain_yaml(read_regular(path).decode())
-    except (ValueError, OSError) as error:
-        raise IntegrityError(f"{path} is damaged ({error})") from None
-    if any(key not in content for key in keys):
-        raise IntegrityError(f"{path} is damaged (it holds other things than selftrain writes)")
-    return content
-
-
-def read_regular(path: Path) -> bytes:
-    """The bytes of a regular file; OSError for anything else: a FIFO would be waited for, a device might have no end."""
-    if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "is no regular file", str(path))
-    return path.read_bytes()
-
-
-def plain_yaml(text: str) -> dict:
-    """A mapping of plain values. Raises ValueError for all else: tags make objects, and aliases grow without bound."""
-    try:
-        for token in yaml.scan(text):
-            if isinstance(token, yaml.TagToken | yaml.AnchorToken | yaml.AliasToken):
-                raise ValueError(f"line {token.start_mark.line + 1}: tags, anchors and aliases are not taken")
-        content = yaml.safe_load(text) or {}
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ValueError(f"no YAML: {str(error).splitlines()[0]}") from None
-    if not isinstance(content, dict):
-        raise ValueError("not a mapping of names to values")
-    return content
-
-
-def write_json(path: Path, content: object) -> None:
-    write_bytes(path, _json(content))
-
-
-def keep_json(path: Path, content: object) -> None:
-    """`write_json`, unless the file holds just that already."""
-    wanted = _json(content)
-    if not path.is_file() or path.read_bytes() != wanted:
-        write_bytes(path, wanted)
-
-
-def _json(content: object) -> bytes:
-    return (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file that is there whole or not at all: temporary name, fsync, rename, fsync of the directory."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}{TEMPORARY}")
-    try:
-        _write_synced(temporary, content)
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_directory(path.parent)
-
-
-def commit_directory(path: Path, files: Mapping[str, bytes], **facts: object) -> None:
-    """Write a directory that is there whole or not at all, with a MANIFEST.json of sha256s (and `facts`) as its last file."""
-    temporary = path.with_name(f".{path.name}{TEMPORARY}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        for name, content in files.items():
-            _write_synced(temporary / name, content)
-        hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-        _write_synced(temporary / MANIFEST, json.dumps({"files": hashes, **facts}, indent=1).encode())
-        _sync_directory(temporary)
-        os.rename(temporary, path)
-    except OSError:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    _sync_directory(path.parent)
-
-
-def remove_directory(path: Path) -> None:
-    """Remove a directory so that a kill leaves all of it, or what `RunDir.sweep` removes."""
-    temporary = path.with_name(f".{path.name}{TEMPORARY}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    os.rename(path, temporary)
-    shutil.rmtree(temporary)
-
-
-def read_manifest(path: Path) -> dict:
-    """MANIFEST.json of a committed directory. Raises IntegrityError where there is none."""
-    if not (path / MANIFEST).is_file():
-        raise IntegrityError(f"{path} has no {MANIFEST}")
-    manifest = read_json(path / MANIFEST, "files")
-    if not isinstance(manifest["files"], dict) or any(Path(name).name != name for name in manifest["files"]):
-        raise IntegrityError(f"{path / MANIFEST} is no manifest of files in its own directory")
-    return manifest
-
-
-def read_directory(path: Path) -> dict[str, bytes]:
-    """The files of a committed directory. Raises IntegrityError for one that is missing or whose hash does not hold."""
-    files = {}
-    for name, expected in read_manifest(path)["files"].items():
-        try:
-            files[name] = read_regular(path / name)
-        except OSError as error:
-            raise IntegrityError(f"{path / name}: {error.strerror}") from None
-        if hashlib.sha256(files[name]).hexdigest() != expected:
-            raise IntegrityError(f"{path / name} is damaged: its sha256 is not that of {MANIFEST}")
-    return files
-
-
-@contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Errors of writing, which the system gives no name, get that of the file."""
-    try:
-        yield
-    except OSError as error:
-        error.filename = error.filename or str(path)
-        raise
-
-
-def _write_synced(path: Path, content: bytes) -> None:
-    with naming(path), open(path, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_directory(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        with naming(path):
-            os.fsync(handle)
-    finally:
-        os.close(handle)

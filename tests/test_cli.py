@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from runs import run
+from safetensors.torch import load_file
 
 
 def selftrain(*arguments):
@@ -26,7 +28,7 @@ def test_help_needs_no_torch_and_names_the_commands():
     script = "import sys; sys.argv=['selftrain','--help']\nfrom selftrain import cli\ntry: cli.main()\nexcept SystemExit: pass\n"
     done = subprocess.run([sys.executable, "-c", script + "assert 'torch' not in sys.modules"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert all(name in done.stdout for name in ("verify", "status", "predict", "export", "report"))
+    assert all(name in done.stdout for name in ("verify", "status", "predict", "export", "report", "import-weights"))
 
 
 def test_status_and_report_of_a_finished_run(finished):
@@ -80,3 +82,16 @@ def test_verify_lists_every_fault_and_exits_3(tmp_path):
     code, said, err = selftrain("verify", *settings)
     assert code == 3 and "1.png" in said + err and "2.png" in said + err and "Traceback" not in err
     assert Path(tmp_path / "images" / "1.png").read_bytes() == b"<html>"
+
+
+def test_foreign_weights_become_safetensors_that_a_run_takes(finished, tmp_path):
+    state = {f"module.{name}": value for name, value in load_file(finished / "export" / "model.safetensors").items()}
+    torch.save({"state_dict": state}, tmp_path / "theirs.pth")
+    code, said, err = selftrain(
+        "import-weights", tmp_path / "theirs.pth", "-o", tmp_path / "ours.safetensors", "--encoder", "tu-resnet10t"
+    )
+    assert code == 0 and "tensors in" in said and "not in the file" in said, err
+    code, _, err = selftrain(
+        "import-weights", tmp_path / "none.pth", "-o", tmp_path / "x.safetensors", "--encoder", "tu-resnet10t"
+    )
+    assert code == 2 and "none.pth" in err and "Traceback" not in err

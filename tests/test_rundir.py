@@ -4,8 +4,7 @@ import sys
 
 import pytest
 
-from selftrain import rundir
-from selftrain.errors import ConfigError, DataError, IntegrityError, LockedError
+from selftrain.errors import ConfigError, DataError, LockedError
 from selftrain.rundir import RunDir
 
 
@@ -54,28 +53,3 @@ def test_a_second_process_is_locked_out_and_a_dead_one_blocks_nobody(tmp_path):
         holder.kill()
         holder.wait()
     os.close(RunDir(tmp_path).lock())
-
-
-def test_a_committed_directory_shows_damage(tmp_path):
-    path = tmp_path / "made"
-    rundir.commit_directory(path, {"a": b"one", "b": b"two"}, classes=3)
-    assert rundir.read_directory(path) == {"a": b"one", "b": b"two"}
-    assert rundir.read_manifest(path)["classes"] == 3
-    (path / "b").write_bytes(b"twO")
-    with pytest.raises(IntegrityError, match="b is damaged"):
-        rundir.read_directory(path)
-
-
-def test_a_manifest_cannot_name_files_elsewhere(tmp_path):
-    (tmp_path / rundir.MANIFEST).write_text('{"files": {"../secret": "0"}}')
-    with pytest.raises(IntegrityError, match="own directory"):
-        rundir.read_directory(tmp_path)
-
-
-def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
-    path = tmp_path / "file"
-    rundir.write_bytes(path, b"old")
-    monkeypatch.setattr(os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(OSError, match="No space"):
-        rundir.write_bytes(path, b"new")
-    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]

@@ -27,7 +27,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from selftrain.errors import IntegrityError, LearningError
-from selftrain.rundir import read_json, write_bytes, write_json
+from selftrain.files import read_json, write_bytes, write_json
 
 VERSION = 1
 INDEX = "index.json"

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from selftrain.errors import ConfigError, IntegrityError
-from selftrain.rundir import write_bytes
+from selftrain.files import write_bytes
 
 HUB = ("huggingface.co", 443)
 HUB_SECONDS = 3.0

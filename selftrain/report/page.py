@@ -13,7 +13,7 @@ import jinja2
 import numpy as np
 from PIL import Image
 
-from selftrain import __version__, rundir
+from selftrain import __version__, files
 from selftrain.report import figures
 from selftrain.report.palette import palette
 
@@ -44,7 +44,7 @@ def write(
     `report` is the run's report.json and `metrics` are the rows of metrics.jsonl; what they lack shows as a dash.
     """
     page = render(report, classes=classes, metrics=metrics, predictions=predictions, pseudo_labels=pseudo_labels)
-    rundir.write_bytes(path, page.encode())
+    files.write_bytes(path, page.encode())
 
 
 def render(report: dict, *, classes: list[str], metrics: list[dict], predictions: list[Row], pseudo_labels: list[Row]) -> str:

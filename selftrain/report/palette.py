@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from selftrain.rundir import write_bytes
+from selftrain.files import write_bytes
 
 IGNORE = 255
 MAX_CLASSES = 255

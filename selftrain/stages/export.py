@@ -22,9 +22,10 @@ from torch import Tensor, nn
 import selftrain
 from selftrain.checkpoint import pack, unpack
 from selftrain.errors import ConfigError, IntegrityError, ResourceError
+from selftrain.files import MANIFEST, commit_directory, read_directory, read_json, read_manifest
 from selftrain.log import say
 from selftrain.models.build import build
-from selftrain.rundir import MANIFEST, WEIGHTS, RunDir, commit_directory, read_directory, read_json, read_manifest
+from selftrain.rundir import WEIGHTS, RunDir
 
 ONNX, CARD = "model.onnx", "card.json"
 FORMAT = 1

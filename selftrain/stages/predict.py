@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from selftrain.data.images import IMAGE_SUFFIXES, Fault, read_image, resize_image
 from selftrain.data.listing import Tree
 from selftrain.errors import STORAGE_ERRNOS, ConfigError, DataError
+from selftrain.files import read_json, write_json
 from selftrain.labels import tta
 from selftrain.log import progress, say
 from selftrain.report.palette import palette, save_palette_png
-from selftrain.rundir import read_json, write_json
 from selftrain.stages.export import load_export
 from selftrain.stages.steps import normalised
 

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from selftrain.config import DataConfig, SplitConfig
+from selftrain.data import verify as verification
 from selftrain.data.sources import load, without
 from selftrain.data.verify import Report, print_report, verify
 
@@ -202,3 +203,24 @@ def test_camvid_val_is_sound():
     report = verify(load(cfg, strict=False), cfg, workers=2)
     assert report.faults == [] and report.set_aside == []
     assert all(report.pixels("labelled") > 0)
+
+
+def test_what_was_sound_is_not_decoded_again_until_its_bytes_change(root: Path, monkeypatch: pytest.MonkeyPatch):
+    first, decoded = check(root), []
+    look = verification._look
+    monkeypatch.setattr(
+        verification, "_look", lambda sample, *args, **more: decoded.append(sample.id) or look(sample, *args, **more)
+    )
+    again = check(root)
+    assert again.rows() == first.rows() and again.faults == [] and decoded == []
+    mask(root / "masks" / "train" / "3.png", HALVES + 5)  # a fault is looked at each time
+    for _ in range(2):
+        assert len(check(root).faults) == 1
+    assert decoded == ["images/train/3"] * 2
+
+
+def test_without_a_place_for_the_cache_everything_is_decoded(root: Path, monkeypatch: pytest.MonkeyPatch):
+    (root / "file").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(root / "file"))
+    assert check(root).faults == [] and check(root).faults == []
+    assert (root / "file").read_text() == "no folder"

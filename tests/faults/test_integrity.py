@@ -10,7 +10,7 @@ from harness import killed_at, mismatches
 from test_kills import finished_alike
 
 from selftrain.errors import IntegrityError
-from selftrain.rundir import read_directory
+from selftrain.files import read_directory
 
 
 def newest(out):

@@ -43,6 +43,7 @@ def test_every_rename_is_between_syncs(reference):
 
 
 @pytest.mark.full
+@pytest.mark.timeout(3600)
 @pytest.mark.promise("killed at a commit (fsync, rename): the same bits")
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_killed_at_every_commit(zygote, reference, out, when, cases):

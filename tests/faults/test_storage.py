@@ -14,7 +14,7 @@ ROOM_MB = 6  # less than a run of the fixture writes
 def torn(out):
     """Files under final names that do not hold what their manifest says, and committed directories without one."""
     from selftrain.errors import IntegrityError
-    from selftrain.rundir import read_directory
+    from selftrain.files import read_directory
 
     bad = []
     for folder in [*out.glob("gen*/checkpoints/step-*"), *out.glob("gen*/model"), *out.glob("export")]:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from selftrain.errors import ConfigError, IntegrityError
+from selftrain.files import commit_directory, read_directory
 from selftrain.models.build import build, parameters
-from selftrain.rundir import commit_directory, read_directory
 from selftrain.stages import export as module
 from selftrain.stages.export import OnnxError, export, load_export, onnx_graph
 
