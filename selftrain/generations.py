@@ -207,7 +207,11 @@ class Method:
         )
         selected = self._selected(leader, store)
         if self.accelerator.is_main_process:
-            files.keep_json(gen.selection, selected.report())
+            found = selected.report()
+            files.keep_json(gen.selection, found)
+            unseen = [name for name, share in found["kept"].items() if share is None]
+            if unseen:
+                say(f"{where}: warning: it labels no pixel {', '.join(unseen)}; students cannot learn that from its labels")
         self.accelerator.wait_for_everyone()
         if not selected.accepted:
             select.refuse_empty(self.cfg.select, gen.selection)

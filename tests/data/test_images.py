@@ -13,6 +13,10 @@ from selftrain.data import images
 from selftrain.data.images import Fault, MaskCode, read_image, read_mask, resize_image, resize_mask
 from selftrain.errors import DataError
 
+pytestmark = pytest.mark.promise(
+    "images and masks of every kind (16-bit, CMYK, alpha, palettes, EXIF, bombs, torn): one convention, or a named fault"
+)
+
 THREE = MaskCode((0, 1, 2), (255,))
 RGB = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3) * 10  # (2, 3, 3)
 IDS = np.array([[0, 1, 2], [2, 255, 0]], np.uint8)

@@ -13,6 +13,10 @@ from selftrain.data import shapes, sources
 from selftrain.data.sources import SPLITS, DataSet, load, manifest, without
 from selftrain.errors import ConfigError, DataError
 
+pytestmark = pytest.mark.promise(
+    "layouts and names of files (doubles, case, Unicode, links, missing masks): handled, or a fault that names them"
+)
+
 DATA = Path(__file__).parents[2] / ".." / "shared" / "data"
 RECIPES = Path(__file__).parents[2] / "recipes" / "data"
 

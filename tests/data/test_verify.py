@@ -11,6 +11,10 @@ from selftrain.data import verify as verification
 from selftrain.data.sources import load, without
 from selftrain.data.verify import Report, print_report, verify
 
+pytestmark = pytest.mark.promise(
+    "every fault of the data in one pass; unreadable unlabelled images set aside; the same picture in two splits found"
+)
+
 DATA = Path(__file__).parents[2] / ".." / "shared" / "data"
 
 

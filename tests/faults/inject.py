@@ -154,6 +154,20 @@ def no_training() -> None:
     train.train = refuse
 
 
+def one_class() -> None:
+    """The teacher says the same of every pixel."""
+    from selftrain.labels import tta
+
+    genuine = tta.predict
+
+    def predict(*args, **kwargs):
+        probs = genuine(*args, **kwargs).clone().zero_()
+        probs[:, 0] = 1
+        return probs
+
+    tta.predict = predict
+
+
 def slow_steps(seconds: float) -> None:
     """Each step of training takes so much longer."""
 
@@ -187,7 +201,7 @@ def limit_files(size: int) -> None:
 
 
 KINDS = (
-    trace, kill, stop, fail, fail_open, not_a_number, at_step, kill_worker, kill_label_worker, no_training, slow_steps, clock,
-    blind_to_space, limit_files,
+    trace, kill, stop, fail, fail_open, not_a_number, at_step, kill_worker, kill_label_worker, one_class, no_training,
+    slow_steps, clock, blind_to_space, limit_files,
 )  # fmt: skip
 FAULTS = {function.__name__: function for function in KINDS}

@@ -41,6 +41,13 @@ def test_no_pseudo_label_is_accepted(zygote, out, on_empty, code):
     assert code == 0 or "select." in ended.last
 
 
+@pytest.mark.promise("a teacher that predicts few classes or one: warned, the best generation is exported")
+def test_a_teacher_that_knows_one_class(zygote, out):
+    ended = zygote.go(out, fault={"do": "one_class"})
+    assert ended.code == 0, ended.err
+    assert "warning: it labels no pixel" in ended.out and (out / "export" / "card.json").exists()
+
+
 @pytest.mark.promise("a data worker killed: exit 7 naming it, no hang, then the same bits")
 def test_a_loader_that_dies(zygote, reference, out):
     ended = zygote.go(out, "train.workers=2", fault={"do": "kill_worker", "n": 4}, timeout=60)
