@@ -10,7 +10,7 @@ from pathlib import Path
 
 STORAGE_ERRNOS = {
     errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE,
-    errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG,
+    errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
 }  # fmt: skip
 FORCED = 130
 OUR_FAULT = 1

@@ -119,7 +119,7 @@ def read_manifest(path: Path) -> dict:
     if not (path / MANIFEST).is_file():
         raise IntegrityError(f"{path} has no {MANIFEST}")
     manifest = read_json(path / MANIFEST, "files")
-    if not isinstance(manifest["files"], dict) or any(Path(name).name != name for name in manifest["files"]):
+    if not isinstance(manifest["files"], dict) or any(Path(name).name != name or "\0" in name for name in manifest["files"]):
         raise IntegrityError(f"{path / MANIFEST} is no manifest of files in its own directory")
     return manifest
 
