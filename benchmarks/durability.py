@@ -43,7 +43,7 @@ def main() -> None:
     step = SelfTraining(cfg.loss, scale, scale, ranks=1, reduce=lambda counts: counts)
     batch = pixels(cfg).to(accelerator.device)
     steps, saves = [], []
-    with tempfile.TemporaryDirectory(dir=".") as folder:
+    with tempfile.TemporaryDirectory() as folder:
         for block in range(arguments.blocks + 1):
             for i in range(STEPS):
                 began = time.perf_counter()
