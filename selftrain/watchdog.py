@@ -37,10 +37,10 @@ def watching(rank: int, world: int) -> Iterator[None]:
     thread.start()
     try:
         yield
-        store.set(str(rank), DONE)
     finally:
         over.set()
         thread.join()
+    store.set(str(rank), DONE)  # after the last beat, which would take it back
 
 
 def _watch(store: Any, rank: int, world: int, over: threading.Event) -> None:
@@ -49,8 +49,7 @@ def _watch(store: Any, rank: int, world: int, over: threading.Event) -> None:
     while not over.wait(BEAT):
         beats += 1
         try:
-            if not over.is_set():
-                store.set(str(rank), f"{socket.gethostname()} {os.getpid()} {beats}")
+            store.set(str(rank), f"{socket.gethostname()} {os.getpid()} {beats}")
             for other, (last, since) in seen.items():
                 sign = store.get(str(other)).decode() if store.check([str(other)]) else ""
                 if sign != last:

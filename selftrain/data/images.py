@@ -136,6 +136,7 @@ def _decode(path: Path) -> Image.Image:
     """The whole picture, upright; its `info` tells by how much PIL multiplied the grey values."""
 
     def whole(picture: Image.Image) -> Image.Image:
+        """Decoded and turned upright."""
         tiles = getattr(picture, "tile", [])
         raw_mode = tiles[0].args if tiles else ""
         picture.load()

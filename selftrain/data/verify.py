@@ -104,6 +104,7 @@ class Known:
             pass
 
     def get(self, key: str) -> dict | None:
+        """What was found under a hash, if anything was."""
         try:
             with self.lock:
                 row = self.base.execute("SELECT found FROM seen WHERE hash = ?", (key,)).fetchone() if self.base else None
@@ -112,9 +113,11 @@ class Known:
             return None
 
     def put(self, key: str, found: dict) -> None:
+        """Remember a finding, for `save`."""
         self.new[key] = json.dumps(found)
 
     def save(self) -> None:
+        """Write what is new, in one transaction, and close."""
         if self.base is None:
             return
         with suppress(sqlite3.Error), self.base:

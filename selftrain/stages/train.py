@@ -105,16 +105,15 @@ def train(
     them in a row lead back to the last checkpoint, once, at half the learning rate. Raises LearningError where that does
     not help, StoppedError after saving for a signal.
     """
-    learner = Learner(network, cfg, accelerator)
-    began = time.monotonic()
-    saved = _newest(directory, accelerator)
-    first = learner.resume(saved)
+    learner, saved = Learner(network, cfg, accelerator), _newest(directory, accelerator)
+    first, began = learner.resume(saved), time.monotonic()
     earlier = learner.seconds
     metrics.rewind(stage, first)
     if saved is None:
         _save(learner, 0, directory, accelerator, metrics)  # a place to go back to; and a full disk shows before the work
 
     def advance(first: int) -> None:
+        """Steps `first` to the last."""
         for t, batch in enumerate(batches(first) if first < steps else (), start=first):
             rekey(*keys, t, accelerator.process_index)
             values = learner.step(t, lr_at(t, steps, cfg), step, batch.to(accelerator.device))
@@ -141,9 +140,8 @@ def train(
                 metrics.rewind(stage, first)
                 if accelerator.is_main_process:
                     say(f"{stage}: {PATIENCE} steps in a row without finite gradients; back to step {first} at half the rate")
-    averaged = learner.averaged()
     accelerator.free_memory()
-    return Trained(averaged, learner.seconds, learner.exact, learner.empty, learner.skipped)
+    return Trained(learner.averaged(), learner.seconds, learner.exact, learner.empty, learner.skipped)
 
 
 def lr_at(step: int, steps: int, cfg: TrainConfig) -> float:
@@ -201,9 +199,12 @@ class Learner:
         """Forget a step: its statistics of batch norm too, which numbers that are none would have spoilt."""
         for buffer, before in zip(self.buffers, buffers, strict=True):
             buffer.copy_(before)
-        if self.accelerator.scaler:
-            self.prepared.step()  # changes no weight then, but lowers the scale of fp16
-        self.skipped, self.streak = self.skipped + 1, self.streak + 1
+        self.skipped += 1
+        scaler = self.accelerator.scaler
+        if scaler and scaler.get_scale() > 1:
+            self.prepared.step()  # changes no weight, but lowers the scale of fp16: that may be all that is wrong
+        else:
+            self.streak += 1
 
     def go_back(self, saved: Checkpoint | None, stage: str) -> int:
         """Take up a checkpoint at half the learning rate; returns its steps. Raises LearningError the second time."""
@@ -223,6 +224,7 @@ class Learner:
         return self.ema.module
 
     def checkpoint(self, step: int) -> Checkpoint:
+        """All that a resume after `step` steps needs."""
         tensors = {
             "model": self.network.state_dict(),
             "ema": self.ema.module.state_dict(),
