@@ -7,9 +7,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 from selftrain.errors import ResourceError
 
@@ -31,9 +31,10 @@ def watching(rank: int, world: int) -> Iterator[None]:
 
     store: Any = _get_default_store()
     store = PrefixStore("selftrain/alive", store.clone())  # a connection of its own
-    store.set_timeout(timedelta(seconds=STALL))
+    store.set(str(rank), _sign(0))
+    signs = {other: store.get(str(other)).decode() for other in range(world) if other != rank}  # waits for theirs
     over = threading.Event()
-    thread = threading.Thread(target=_watch, args=(store, rank, world, over), daemon=True)
+    thread = threading.Thread(target=_watch, args=(store, rank, signs, over), daemon=True)
     thread.start()
     try:
         yield
@@ -43,28 +44,38 @@ def watching(rank: int, world: int) -> Iterator[None]:
     store.set(str(rank), DONE)  # after the last beat, which would take it back
 
 
-def _watch(store: Any, rank: int, world: int, over: threading.Event) -> None:
-    seen = {other: ("", time.monotonic()) for other in range(world) if other != rank}
+def _sign(beats: int) -> str:
+    return f"{socket.gethostname()} {os.getpid()} {beats}"
+
+
+def _watch(store: Any, rank: int, signs: dict[int, str], over: threading.Event) -> None:
+    seen = {other: (sign, time.monotonic()) for other, sign in signs.items()}
     beats = 0
-    while not over.wait(BEAT):
-        beats += 1
-        try:
-            store.set(str(rank), f"{socket.gethostname()} {os.getpid()} {beats}")
-            for other, (last, since) in seen.items():
-                sign = store.get(str(other)).decode() if store.check([str(other)]) else ""
+    with ThreadPoolExecutor(1) as pool:
+        while not over.wait(BEAT):
+            beats += 1
+            try:
+                signs = pool.submit(_exchange, store, rank, beats, list(seen)).result(STALL)
+            except Exception as error:  # the process that keeps the store is gone, or stopped: the launcher or rank 0
+                if over.is_set():
+                    return
+                _lost(f"the other ranks cannot be reached ({type(error).__name__})", seen.get(0, ("", 0))[0])
+            for other, sign in signs.items():
+                last, since = seen[other]
                 if sign != last:
                     seen[other] = (sign, time.monotonic())
                 elif sign != DONE and time.monotonic() - since > STALL:
-                    _lost(
-                        f"rank {other} ({sign.rpartition(' ')[0] or 'never seen'}) has given no sign of life for {STALL:.0f} s",
-                        sign,
-                    )
-        except Exception as error:  # the store's process is gone, and with it the rank that kept it
-            if not over.is_set():
-                _lost(f"the other ranks cannot be reached ({type(error).__name__})", "")
+                    _lost(f"rank {other} ({sign.rpartition(' ')[0]}) has given no sign of life for {STALL:.0f} s", sign)
 
 
-def _lost(what: str, sign: str) -> None:
+def _exchange(store: Any, rank: int, beats: int, others: list[int]) -> dict[int, str]:
+    """Give a sign of life and read those of the others. May wait for ever: the store's own timeout covers no write."""
+    store.set(str(rank), _sign(beats))
+    return {other: store.get(str(other)).decode() for other in others}
+
+
+def _lost(what: str, sign: str) -> NoReturn:
+    """Say `what` happened, end the process that gave `sign` if it is on this machine, and this one."""
     print(f"selftrain: error: {what}; the same command resumes from the last checkpoint", file=sys.stderr, flush=True)
     host, _, rest = sign.partition(" ")
     if host == socket.gethostname():

@@ -1,4 +1,4 @@
-"""The table of docs/faults.md: promises, cases run, passed."""
+"""Runs that are forked, for all tests; and the table of docs/faults.md: promises, cases run, passed."""
 
 import os
 import tempfile
@@ -6,9 +6,29 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from harness import Zygote
 
 # What verify remembers between looks is the user's; tests begin with nothing.
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="selftrain-cache-")
+
+
+@pytest.fixture(scope="session")
+def zygote(tmp_path_factory):
+    """Starts runs quickly: one process per worker of pytest imports everything, once."""
+    zygote = Zygote(tmp_path_factory.mktemp("processes"))
+    yield zygote
+    zygote.close()
+
+
+@pytest.fixture(scope="session")
+def run(zygote):
+    """run(*settings) -> (exit code, stdout, stderr) of a whole run."""
+
+    def run(*settings):
+        ended = zygote.run(*settings)
+        return ended.code, ended.out, ended.err
+
+    return run
 
 
 def pytest_addoption(parser):

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from runs import run
 from safetensors.torch import load_file
 
 
@@ -17,7 +16,7 @@ def selftrain(*arguments):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(run, tmp_path_factory):
     out = tmp_path_factory.mktemp("cli") / "run"
     code, _, err = run("recipe=smoke", "train.threads=1", f"out={out}")
     assert code == 0, err

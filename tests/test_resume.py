@@ -3,11 +3,11 @@
 import signal
 
 import pytest
-from runs import SMOKE, fingerprint, kill_when, run
+from runs import SMOKE, fingerprint, kill_when, run_command
 
 
 @pytest.fixture(scope="module")
-def reference(tmp_path_factory):
+def reference(run, tmp_path_factory):
     out = tmp_path_factory.mktemp("reference") / "run"
     code, _, err = run(*SMOKE, f"out={out}")
     assert code == 0, err
@@ -19,12 +19,12 @@ def test_killed_twice_the_same_command_ends_in_the_same_bits(reference, tmp_path
     for place in ("gen0/checkpoints/step-000006", "gen0/labels/shard-00000.safetensors"):
         assert kill_when(out / place, *SMOKE, f"out={out}") == -signal.SIGKILL
         assert not (out / "report.json").exists()
-    code, _, err = run(*SMOKE, f"out={out}")
+    code, _, err = run_command(*SMOKE, f"out={out}")
     assert code == 0, err
     assert fingerprint(out) == fingerprint(reference)
 
 
-def test_a_terminated_run_saves_at_once_says_so_and_resumes_to_the_same_bits(reference, tmp_path):
+def test_a_terminated_run_saves_at_once_says_so_and_resumes_to_the_same_bits(run, reference, tmp_path):
     out = tmp_path / "run"
     settings = [*SMOKE, f"out={out}", "train.checkpoint_every=1000"]
     assert kill_when(out / "metrics.jsonl", *settings, number=signal.SIGTERM) == 75
@@ -36,7 +36,7 @@ def test_a_terminated_run_saves_at_once_says_so_and_resumes_to_the_same_bits(ref
     assert ours == theirs
 
 
-def test_the_same_command_after_the_end_writes_nothing(reference):
+def test_the_same_command_after_the_end_writes_nothing(run, reference):
     def state():
         return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in reference.rglob("*")}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from runs import ROOT, SMOKE, run
+from runs import ROOT, SMOKE, run_command
 from safetensors.torch import load_file
 
 from selftrain.config import Config, differences, flat
@@ -101,7 +101,7 @@ def test_differences_name_what_changes_results_only():
         (["select.threshold=global", "select.confidence=1.0"], 8, "on_empty"),
     ],
 )
-def test_mistakes_end_with_their_exit_code_and_one_last_line(tmp_path, settings, code, said):
+def test_mistakes_end_with_their_exit_code_and_one_last_line(run, tmp_path, settings, code, said):
     got, _, err = run(*SMOKE, f"out={tmp_path / 'run'}", *settings)
     assert got == code and said in err.splitlines()[-1] and "Traceback" not in err, err
 
@@ -117,7 +117,7 @@ def test_impossible_values_are_refused_before_any_work(setting):
         check(compose(["recipe=smoke", setting]))
 
 
-def test_another_choice_of_pseudo_labels_is_taken_until_a_student_has_begun(tmp_path):
+def test_another_choice_of_pseudo_labels_is_taken_until_a_student_has_begun(run, tmp_path):
     out = tmp_path / "run"
     refused = ["select.threshold=global", "select.confidence=1.0"]
     assert run(*SMOKE, f"out={out}", *refused)[0] == 8
@@ -139,13 +139,13 @@ def test_a_generation_that_the_recipe_does_not_have_is_named():
         compose(["recipe=pseudo_label", "generations.2.encoder=tu-resnet50"])
 
 
-def test_no_out_is_a_mistake():
+def test_no_out_is_a_mistake(run):
     code, _, err = run("recipe=smoke")
     assert code == 2 and "out" in err
 
 
 @pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if recipe != "smoke"])
-def test_every_recipe_runs_at_smoke_size(tmp_path, recipe):
+def test_every_recipe_runs_at_smoke_size(run, tmp_path, recipe):
     small = [*(f"{name}={value}" for name, value in SMALL.items()), f"recipe={recipe}", f"out={tmp_path / 'run'}"]
     code, said, err = run(*small)
     assert code == 0, err
@@ -154,7 +154,7 @@ def test_every_recipe_runs_at_smoke_size(tmp_path, recipe):
     assert len(list((tmp_path / "run").glob("gen*/report.json"))) == len(generations)
 
 
-def test_the_teacher_is_what_supervised_trains_with_its_encoder(tmp_path):
+def test_the_teacher_is_what_supervised_trains_with_its_encoder(run, tmp_path):
     """What makes `supervised` the fair number to beat: the same bits where the settings are the same."""
     small = [f"{name}={value}" for name, value in SMALL.items()] + ["model.encoder=tu-resnet10t", "data.shapes.unlabelled=0"]
     weights = []
@@ -173,19 +173,19 @@ SMALL = {
 }  # fmt: skip
 
 
-def test_without_unlabelled_images_the_teacher_is_exported(tmp_path):
+def test_without_unlabelled_images_the_teacher_is_exported(run, tmp_path):
     code, said, err = run(*SMOKE, "data.shapes.unlabelled=0", f"out={tmp_path / 'run'}")
     assert code == 0, err
     assert "no unlabelled images" in said and (tmp_path / "run" / "export" / "model.safetensors").is_file()
 
 
-def test_labels_only_goes_on_where_no_pseudo_label_is_accepted(tmp_path):
+def test_labels_only_goes_on_where_no_pseudo_label_is_accepted(run, tmp_path):
     settings = ["select.threshold=global", "select.confidence=1.0", "select.on_empty=labelled_only"]
     code, _, err = run(*SMOKE, *settings, f"out={tmp_path / 'run'}")
     assert code == 0, err
 
 
-def test_the_incumbent_goes_on_teaching_and_a_small_last_student_can_be_what_is_exported(tmp_path):
+def test_the_incumbent_goes_on_teaching_and_a_small_last_student_can_be_what_is_exported(run, tmp_path):
     """A student of one step with a rate of nearly nought cannot beat its teacher; the next one learns from generation 0."""
     students = "{steps: 1}, {steps: 1, encoder: tu-mobilenetv3_small_050}"
     settings = [f"generations=[{{steps: 30}}, {students}]", "export.generation=last", f"out={tmp_path / 'run'}"]
@@ -203,7 +203,7 @@ def test_the_incumbent_goes_on_teaching_and_a_small_last_student_can_be_what_is_
     assert set(quality) == {"raw", "tta", "crf", "selected"} and set(teacher["labels"]["kept"]) == set(card["classes"])
 
 
-def test_a_student_begins_as_its_teacher_a_deeper_one_too(tmp_path):
+def test_a_student_begins_as_its_teacher_a_deeper_one_too(run, tmp_path):
     """resnet26t has the blocks of resnet14t and as many more, which begin as the identity."""
     students = "{steps: 1, init: teacher}, {steps: 1, init: teacher, encoder: tu-resnet26t}"
     settings = ["model.encoder=tu-resnet14t", f"generations=[{{}}, {students}]", "train.lr=1e-9", f"out={tmp_path / 'run'}"]
@@ -221,5 +221,5 @@ def test_a_process_that_was_asked_for_and_is_missing_is_refused(tmp_path):
     launcher = [str(Path(sys.executable).parent / "accelerate"), "launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
     if shutil.which(launcher[0]) is None:
         pytest.skip("no accelerate command beside this Python")
-    code, _, err = run(*SMOKE, f"out={tmp_path / 'run'}", launcher=launcher)
+    code, _, err = run_command(*SMOKE, f"out={tmp_path / 'run'}", launcher=launcher)
     assert code != 0 and "torchrun --nproc_per_node 2" in err

@@ -1,14 +1,7 @@
-"""One zygote and one reference run for all fault tests of a process; the table of `make faults`."""
+"""One reference run for all fault tests of a process."""
 
 import pytest
-from harness import Reference, Zygote
-
-
-@pytest.fixture(scope="session")
-def zygote(tmp_path_factory):
-    zygote = Zygote(tmp_path_factory.mktemp("processes"))
-    yield zygote
-    zygote.close()
+from harness import Reference
 
 
 @pytest.fixture(scope="session")

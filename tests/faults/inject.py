@@ -61,12 +61,6 @@ def kill(at: list[str], when: str = "before", number: int = signal.SIGKILL) -> N
     at_commit(lambda commit: os.kill(os.getpid(), number) if commit == at else None, when)
 
 
-def stop(at: list[str], rank: str) -> None:
-    """Stop this process, if it is `rank`, before the commit or the step `at`; nobody starts it again."""
-    if os.environ.get("RANK") == rank:
-        kill(at, number=signal.SIGSTOP)
-
-
 def fail(at: list[str], error: str) -> None:
     """The commit `at` fails with the errno of that name."""
     number = getattr(errno, error)
@@ -129,6 +123,28 @@ def kill_worker(n: int) -> None:
         return result
 
     on_step(act)
+
+
+def starve_worker(n: int, group: str) -> None:
+    """In step `n`, put a process that loads data into the control group `group`, whose memory is limited."""
+    import multiprocessing
+
+    def act(step, result):
+        if step == n:
+            with open(f"{group}/cgroup.procs", "w") as file:
+                file.write(str(multiprocessing.active_children()[0].pid))
+        return result
+
+    on_step(act)
+
+
+def offline() -> None:
+    """This process and its children have no network."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(0x40000000):  # CLONE_NEWNET
+        raise OSError(ctypes.get_errno(), "no network namespace may be made here")
 
 
 def kill_label_worker() -> None:
@@ -201,7 +217,7 @@ def limit_files(size: int) -> None:
 
 
 KINDS = (
-    trace, kill, stop, fail, fail_open, not_a_number, at_step, kill_worker, kill_label_worker, one_class, no_training,
-    slow_steps, clock, blind_to_space, limit_files,
+    trace, kill, fail, fail_open, not_a_number, at_step, kill_worker, starve_worker, kill_label_worker, one_class,
+    no_training, offline, slow_steps, clock, blind_to_space, limit_files,
 )  # fmt: skip
 FAULTS = {function.__name__: function for function in KINDS}

@@ -167,6 +167,7 @@ def test_hostile_files(zygote, reference, tmp_path, slot, hostile):
     assert ended.code == 6 or (made_again and "training was reached" in ended.err), ended.err
     assert "Traceback" not in ended.err or made_again
     assert str(out) in ended.last or made_again
+    assert ended.rss_mb < 1000  # torch alone takes about 400
 
 
 @pytest.mark.promise("paths in a manifest that leave their directory, devices and FIFOs: refused")

@@ -1,6 +1,7 @@
 """Losses that are no numbers, pseudo-labels that nobody accepts, and workers that die."""
 
 import json
+from pathlib import Path
 
 import pytest
 from harness import mismatches
@@ -52,6 +53,27 @@ def test_a_teacher_that_knows_one_class(zygote, out):
 def test_a_loader_that_dies(zygote, reference, out):
     ended = zygote.go(out, "train.workers=2", fault={"do": "kill_worker", "n": 4}, timeout=60)
     assert ended.code == 7 and "worker" in ended.last, ended.err  # threads of multiprocessing may complain before that
+    finished_alike(zygote, out, reference)
+
+
+@pytest.fixture
+def small_memory():
+    """A control group whose processes may have nothing beyond what they have."""
+    group = Path("/sys/fs/cgroup/memory/selftrain-tests")
+    try:
+        group.mkdir()
+        (group / "memory.limit_in_bytes").write_text("4096")
+    except OSError as error:
+        pytest.skip(f"no control group may be made here: {error}")
+    yield group
+    group.rmdir()
+
+
+@pytest.mark.full
+@pytest.mark.promise("a data worker out of memory: exit 7 naming it, no hang, then the same bits")
+def test_a_loader_without_memory(zygote, reference, out, small_memory):
+    ended = zygote.go(out, "train.workers=2", fault={"do": "starve_worker", "n": 4, "group": str(small_memory)}, timeout=60)
+    assert ended.code == 7 and "worker" in ended.last and "memory" in ended.last, ended.err
     finished_alike(zygote, out, reference)
 
 

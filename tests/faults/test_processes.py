@@ -1,97 +1,134 @@
-"""Several ranks of which one dies, stops or fails; no network; the real commands."""
+"""Several ranks (gloo) of which one dies, stops or fails; no network."""
 
 import json
-import os
+import shutil
 import signal
-import subprocess
+import socket
 import sys
-import time
-from pathlib import Path
 
 import pytest
 from harness import SETTINGS, mismatches
-from runs import ROOT, fingerprint
-from test_ranks import launcher
+from runs import fingerprint, run_command
 
-HERE = Path(__file__).resolve().parent
-CHANGED_RANKS = "a change of ranks between resumes: the same labels, marked as not exact"
+SAME_LABELS = "another number of ranks: the same samples and labels, the run marked as not exact"
+LOST = "a rank killed, stopped or raising: all are gone within 60 s, the cause is named, exit 7; then the same bits"
 
 
-def two_ranks(out, fault=None, timeout=150):
-    """(exit code, stderr, seconds) of a run on two ranks."""
-    env = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    if fault:
-        env |= {"PYTHONPATH": str(HERE), "SELFTRAIN_FAULT": json.dumps(fault), "SELFTRAIN_FAULT_ROOT": str(out)}
-    began = time.monotonic()
-    command = [*launcher(), "-m", "selftrain.run", *SETTINGS, f"out={out}"]
-    process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        _, err = process.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        raise
-    return process.returncode, err, time.monotonic() - began
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
+
+
+def two_ranks(zygote, out, fault=None):
+    """How the two ranks of a run ended; `fault` comes to the one that it names."""
+    env = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "ACCELERATE_USE_CPU": "true"}
+    ranks = [zygote.start(*SETTINGS, f"out={out}", fault=fault, RANK=rank, LOCAL_RANK=rank, **env) for rank in "01"]
+    first = ranks[int(fault["rank"]) - 1 if fault else 0]  # the one that outlives the other, if one is lost
+    order = sorted(ranks, key=lambda rank: rank is not first)
+    ended = {rank.pid: rank.wait() for rank in order}
+    return [ended[rank.pid] for rank in ranks]
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory):
+def pair(zygote, tmp_path_factory):
     """A run on two ranks that nothing happened to."""
     out = tmp_path_factory.mktemp("pair") / "run"
-    code, err, _ = two_ranks(out)
-    assert code == 0, err
+    finished_by_two(zygote, out)
     return out
 
 
-LOST = "a rank killed, stopped or raising: all are gone within 60 s, the cause is named, exit 7; then the same bits"
+def finished_by_two(zygote, out):
+    for rank in two_ranks(zygote, out):
+        assert rank.code == 0, rank.err
 
 
 @pytest.mark.promise(LOST)
 @pytest.mark.parametrize(
-    ("number", "said"),
+    ("lost", "number", "said"),
     [
-        (signal.SIGSTOP, "has given no sign of life"),
-        pytest.param(signal.SIGKILL, "is lost", marks=pytest.mark.full),
-        pytest.param(0, "a fault of this rank alone", marks=pytest.mark.full),
+        ("1", signal.SIGSTOP, "has given no sign of life"),
+        pytest.param("0", signal.SIGSTOP, "", marks=pytest.mark.full),
+        *(pytest.param(rank, signal.SIGKILL, "is lost", marks=pytest.mark.full) for rank in "01"),
+        pytest.param("1", 0, "is lost", marks=pytest.mark.full),
     ],
-    ids=["stopped", "killed", "raising"],
+    ids=["stopped", "first stopped", "first killed", "killed", "raising"],
 )
-def test_a_lost_rank(pair, tmp_path, number, said):
+def test_a_lost_rank(zygote, pair, tmp_path, lost, number, said):
     out = tmp_path / "run"
-    code, err, _ = two_ranks(out, {"do": "at_step", "n": 7, "rank": "1", "number": int(number)})
-    assert code != 0 and said in err, err
-    assert "exitcode  : 7" in err or number == 0, err  # torchrun's summary of the rank that saw it
-    assert not alive(out)
-    code, err, _ = two_ranks(out)
-    assert code == 0, err
+    ranks = two_ranks(zygote, out, {"do": "at_step", "n": 7, "rank": lost, "number": int(number)})
+    other = ranks[1 - int(lost)]
+    assert other.code == 7 and said in other.last and "the same command" in other.last, other.err
+    assert max(rank.seconds for rank in ranks) < 60 and all(rank.code is not None for rank in ranks)
+    finished_by_two(zygote, out)
     assert fingerprint(out) == fingerprint(pair)
 
 
-def alive(out):
-    """Processes of a run that are still there."""
-    found = subprocess.run(["pgrep", "-f", f"out={out}"], capture_output=True, text=True, check=False).stdout.split()
-    return [pid for pid in found if int(pid) != os.getpid()]
+@pytest.mark.promise("SIGTERM, SIGINT, SIGUSR1: saved, exit 75 within 20 s, then the same bits")
+def test_a_signal_to_one_rank_stops_both_at_one_step(zygote, pair, tmp_path):
+    out = tmp_path / "run"
+    ranks = two_ranks(zygote, out, {"do": "at_step", "n": 7, "rank": "1", "number": int(signal.SIGTERM)})
+    assert [rank.code for rank in ranks] == [75, 75], ranks
+    assert (out / "gen0/checkpoints/step-000008").is_dir()
+    finished_by_two(zygote, out)
+    ours, theirs = ({name: bits for name, bits in fingerprint(run).items() if "checkpoints" not in name} for run in (out, pair))
+    assert ours == theirs
+
+
+@pytest.mark.promise(SAME_LABELS)
+def test_two_ranks_write_the_labels_of_one_and_the_change_is_marked(zygote, reference, tmp_path):
+    """The real launcher."""
+    out = reference.copy(tmp_path / "run")
+    for name in ("gen0/labels", "gen1"):
+        shutil.rmtree(out / name)
+    (out / "report.json").unlink()
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", free_port()]
+    settings = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    code, said, err = run_command(*SETTINGS, f"out={out}", launcher=torchrun, **settings)
+    assert code == 0, err
+    assert said.count("test mIoU") == 1  # one process speaks
+    assert not [name for name in mismatches(out, reference) if name.startswith("gen0/")]  # labels, and what is chosen of them
+    shutil.rmtree(out / "gen1" / "model")
+    for path in (out / "gen1" / "report.json", out / "report.json"):
+        path.unlink()
+    ended = zygote.go(out)  # takes up the checkpoint of two ranks
+    assert ended.code == 0, ended.err
+    assert json.loads((out / "gen1" / "report.json").read_text())["exact"] is False
 
 
 @pytest.mark.full
-@pytest.mark.promise(CHANGED_RANKS)
-def test_ranks_that_change_between_resumes(zygote, reference, tmp_path):
+@pytest.mark.promise(SAME_LABELS)
+def test_one_rank_then_two_then_one(zygote, reference, tmp_path):
     out = tmp_path / "run"
-    assert zygote.go(out, fault={"do": "kill", "at": ["rename", "gen0/.model.tmp"]}).code == -signal.SIGKILL
-    code, err, _ = two_ranks(out)
-    assert code == 0, err
-    same = [name for name in reference.bits if name.startswith("gen0")]
-    assert not [name for name in mismatches(out, reference) if name in same and "report" not in name]
+    last = -signal.SIGKILL
+    assert zygote.go(out, fault={"do": "kill", "at": ["rename", "gen0/checkpoints/.step-000006.tmp"]}).code == last
+    two_ranks(zygote, out, {"do": "at_step", "n": 4, "rank": "0", "number": int(signal.SIGTERM)})
+    assert zygote.go(out).code == 0
+    assert json.loads((out / "gen0" / "report.json").read_text())["exact"] is False
+    seen, expected = (samples(run / "metrics.jsonl") for run in (out, reference.out))
+    assert seen == expected
+    again = tmp_path / "labels"  # of one teacher: equal, whoever writes them
+    shutil.copytree(out, again)
+    for name in ("gen0/labels", "gen1"):
+        shutil.rmtree(again / name)
+    (again / "report.json").unlink()
+    finished_by_two(zygote, again)
+    for path in (out / "gen0" / "labels").iterdir():
+        assert path.read_bytes() == (again / "gen0" / "labels" / path.name).read_bytes()
+
+
+def samples(path):
+    """(stage, step) of every row of metrics."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return [(row["stage"], row["step"]) for row in rows]
 
 
 @pytest.mark.promise("no network: a whole run passes; pretrained weights that are not there: exit 2 within 10 s")
-def test_without_a_network(tmp_path):
-    offline = ["unshare", "-n", sys.executable, "-m", "selftrain.run"]
-    if subprocess.run(["unshare", "-n", "true"], check=False, capture_output=True).returncode:
-        pytest.skip("no network namespace may be made here")
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HOME": str(tmp_path / "cache")}
-    out = tmp_path / "run"
-    done = subprocess.run([*offline, *SETTINGS, f"out={out}"], cwd=ROOT, env=env, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr
-    asked = [*offline, *SETTINGS, f"out={tmp_path / 'other'}", "model.encoder=tu-resnet18", "model.weights=imagenet"]
-    done = subprocess.run(asked, cwd=ROOT, env=env, capture_output=True, text=True, timeout=100)
-    assert done.returncode == 2 and "model.weights" in done.stderr.splitlines()[-1], done.stderr
+def test_without_a_network(zygote, reference, tmp_path):
+    ended = zygote.go(tmp_path / "run", fault={"do": "offline"}, HF_HOME=str(tmp_path / "cache"))
+    if "no network namespace" in ended.err:
+        pytest.skip(ended.err)
+    assert ended.code == 0, ended.err
+    asked = ["model.encoder=tu-resnet18", "model.weights=imagenet"]
+    ended = zygote.go(tmp_path / "other", *asked, fault={"do": "offline"}, HF_HOME=str(tmp_path / "cache"))
+    assert ended.code == 2 and "model.weights" in ended.last and ended.seconds < max(10, 2 * reference.seconds), ended

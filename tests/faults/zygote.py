@@ -1,7 +1,7 @@
 """Starts runs quickly: imports everything once, then forks a process for each request.
 
-A forked run differs from one of `python -m selftrain.run` in nothing that it does after its imports; tests/test_resume.py
-and test_ranks.py start the real command. Requests and answers are lines of JSON:
+A forked run differs from one of `python -m selftrain.run` in nothing that it does after its imports; tests/test_resume.py,
+test_packaging.py and test_processes.py start the real command. Requests and answers are lines of JSON:
 
     {"start": {"argv": [...], "env": {...}, "fault": {...}, "stdout": path, "stderr": path}}  ->  {"pid": 1234}
     {"wait": 1234, "timeout": 60}  ->  {"code": -9, "seconds": 1.2, "rss_mb": 310}
