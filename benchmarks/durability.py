@@ -7,8 +7,6 @@ noise of the machine. A save is all that a run does: copies, sha256, fsync of fi
 of an older checkpoint. The goal is at most 2 %.
 """
 
-import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -16,6 +14,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from sides import below, finish, parser
 
 from selftrain import checkpoint
 from selftrain.config import Config
@@ -29,11 +28,10 @@ CLASSES = 11
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--blocks", type=int, default=8)
-    parser.add_argument("--encoder", default=Config().model.encoder)
-    parser.add_argument("--out", type=Path, help="write the numbers to this file")
-    arguments = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--blocks", type=int, default=8)
+    arguments.add_argument("--encoder", default=Config().model.encoder)
+    arguments = arguments.parse_args()
 
     cfg = Config()
     accelerator = Accelerator(mixed_precision="bf16" if torch.cpu._is_avx512_bf16_supported() else "no")
@@ -53,19 +51,9 @@ def main() -> None:
             checkpoint.write(Path(folder), learner.checkpoint((block + 1) * STEPS))
             saves.append(time.perf_counter() - began)
     one_step, one_save = statistics.median(steps[STEPS:]), statistics.median(saves[1:])
-    cost = one_save / (cfg.train.checkpoint_every * one_step)
-    found = {
-        "encoder": arguments.encoder,
-        "parameters": parameters(network),
-        "step_s": one_step,
-        "save_s": one_save,
-        "checkpoint_every": cfg.train.checkpoint_every,
-        "cost": cost,
-    }
+    cost = 100 * one_save / (cfg.train.checkpoint_every * one_step)
     print(f"{arguments.encoder}, {parameters(network) / 1e6:.1f} M parameters: a step {one_step:.3f} s, a save {one_save:.3f} s")
-    print(f"at a save every {cfg.train.checkpoint_every} steps: {cost:.2%} of the time of training (goal: 2 %)")
-    if arguments.out:
-        arguments.out.write_text(json.dumps(found, indent=1))
+    finish([below(f"durability: a save every {cfg.train.checkpoint_every} steps", cost, "% of training", 2)], arguments.out)
 
 
 def pixels(cfg: Config) -> Batch:

@@ -114,6 +114,7 @@ class Method:
             "seconds": round(trained.seconds, 1),
         }
         if self.accelerator.is_main_process:
+            self.metrics.sync()
             files.write_json(gen.report, report)
             say(f"{stage}: val mIoU {_miou(val):.4f}, {'leads' if report['promoted'] else 'does not lead'}")
         self.accelerator.wait_for_everyone()

@@ -41,13 +41,13 @@ class Metrics:
         return [json.loads(line) for line in self.path.read_text().splitlines()]
 
     def sync(self) -> None:
-        """Bring what is written to the disk; called before a checkpoint that relies on it."""
+        """Bring what is written to the disk; called before a checkpoint or a report that relies on it."""
         if self.path is not None and self.path.exists():
             with open(self.path, "rb+") as file:
                 os.fsync(file.fileno())
 
     def rewind(self, stage: str, step: int) -> None:
-        """Forget rows of a stage after `step`, and a last line that a kill tore: they will be written again."""
+        """Forget rows of a stage after `step`, and what a kill or a power cut tore: they will be written again."""
         if self.path is None or not self.path.exists():
             return
         lines = self.path.read_text().splitlines(keepends=True)
@@ -57,10 +57,11 @@ class Metrics:
 
 
 def _keep(line: str, stage: str, step: int) -> bool:
-    if not line.endswith("\n"):
+    try:
+        row = json.loads(line)
+    except ValueError:
         return False
-    row = json.loads(line)
-    return row["stage"] != stage or row["step"] <= step
+    return line.endswith("\n") and (row["stage"] != stage or row["step"] <= step)
 
 
 def say(message: str) -> None:

@@ -33,11 +33,12 @@ def at_commit(act, when: str = "before") -> None:
 
     def wrapped(name):
         def call(target, *args, **kwargs):
+            commit = described(name, target)
             if when == "before":
-                act(described(name, target))
+                act(commit)
             result = real[name](target, *args, **kwargs)
             if when == "after":
-                act(described(name, args[0] if args else target))
+                act(commit)
             return result
 
         return call
@@ -59,6 +60,22 @@ def trace(to: str, when: str = "before") -> None:
 def kill(at: list[str], when: str = "before", number: int = signal.SIGKILL) -> None:
     """Send this process a signal before (after) the commit `at`."""
     at_commit(lambda commit: os.kill(os.getpid(), number) if commit == at else None, when)
+
+
+def kill_once(seen: str, when: str = "before") -> None:
+    """Kill this process before (after) the first commit at which no process was killed yet, by the file `seen`."""
+    known = set()
+    if os.path.exists(seen):
+        with open(seen) as file:
+            known = {tuple(json.loads(line)) for line in file}
+
+    def act(commit):
+        if tuple(commit) not in known:
+            with open(seen, "a") as file:
+                file.write(json.dumps(commit) + "\n")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    at_commit(act, when)
 
 
 def fail(at: list[str], error: str) -> None:
@@ -217,7 +234,7 @@ def limit_files(size: int) -> None:
 
 
 KINDS = (
-    trace, kill, fail, fail_open, not_a_number, at_step, kill_worker, starve_worker, kill_label_worker, one_class,
+    trace, kill, kill_once, fail, fail_open, not_a_number, at_step, kill_worker, starve_worker, kill_label_worker, one_class,
     no_training, offline, slow_steps, clock, blind_to_space, limit_files,
 )  # fmt: skip
 FAULTS = {function.__name__: function for function in KINDS}

@@ -1,0 +1,60 @@
+"""Every benchmark, one after the other, into one table.
+
+    python benchmarks/all.py [--images DIR] [--out runs/bench] [NAME ...]
+
+The rows go to OUT/NAME.json and the table takes its place in docs/performance.md.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from sides import Row, table
+
+HERE = Path(__file__).resolve().parent
+PAGE = HERE.parent / "docs" / "performance.md"
+NAMES = ["training", "labelling", "evaluation", "durability", "verify", "memory", "scale", "start", "ranks"]
+MARKS = ("<!-- table of make bench -->\n", "<!-- end -->\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", default=NAMES, help=f"some of {', '.join(NAMES)}")
+    parser.add_argument("--images", type=Path, help="a folder of 480x360 images to label; without it they are drawn")
+    parser.add_argument("--out", type=Path, default=HERE.parent / "runs" / "bench")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    for name in arguments.names:
+        extra = ["--images", str(arguments.images)] if name == "labelling" and arguments.images else []
+        print(f"\n{name}", flush=True)
+        subprocess.run([sys.executable, HERE / f"{name}.py", "--out", arguments.out / f"{name}.json", *extra], check=True)
+    print(f"\nall of it took {(time.monotonic() - began) / 60:.1f} minutes")
+    write(arguments.out)
+
+
+def write(out: Path) -> None:
+    """Put the table of all that was measured into the page."""
+    files = [out / f"{name}.json" for name in NAMES]
+    rows = [Row(**row) for path in files if path.exists() for row in json.loads(path.read_text())]
+    machine = f"{len(os.sched_getaffinity(0))} cores of {cpu()}, {time.strftime('%Y-%m-%d')}"
+    before, _, rest = PAGE.read_text().partition(MARKS[0])
+    after = rest.partition(MARKS[1])[2]
+    PAGE.write_text(f"{before}{MARKS[0]}{machine}\n\n{table(rows)}\n{MARKS[1]}{after}")
+
+
+def cpu() -> str:
+    """Its name and what matters of its instructions."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    facts = {line.partition(":")[0].strip(): line.partition(":")[2].strip() for line in lines}
+    flags = facts.get("flags", "").split()
+    wide = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in flags]
+    return f"{facts.get('model name', 'an unknown CPU')} ({' '.join(wide)})"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""What the benchmarks share: two sides run in turns, rows of results, their table and their JSON."""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured thing. `ours` and `reference` in `unit`; `ratio` is how many times better ours is."""
+
+    what: str
+    ours: float
+    reference: float | None
+    unit: str
+    ratio: float | None
+    goal: str
+    met: bool
+
+
+def in_turns(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median seconds of each side; they take turns, so that a noisy machine is noisy for all. One round before counts not."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(rounds + 1):
+        for name, side in sides.items():
+            began = time.perf_counter()
+            side()
+            if number:
+                seconds[name].append(time.perf_counter() - began)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def faster(what: str, ours: float, reference: float, unit: str, goal: float) -> Row:
+    """A row of two rates, of which ours should be `goal` times the other."""
+    return Row(what, ours, reference, unit, ours / reference, f">= {goal:g}x", ours / reference >= goal)
+
+
+def below(what: str, value: float, unit: str, limit: float) -> Row:
+    """A row of one number that should not exceed `limit`."""
+    return Row(what, value, None, unit, None, f"<= {limit:g} {unit}", value <= limit)
+
+
+def parser(text: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="write the rows to this file, as JSON")
+    parser.add_argument("--rounds", type=int, default=3)
+    return parser
+
+
+def finish(rows: list[Row], out: Path | None) -> None:
+    """Print the rows and keep them."""
+    print(table(rows), flush=True)
+    if out:
+        out.write_text(json.dumps([asdict(row) for row in rows], indent=1))
+
+
+def table(rows: list[Row]) -> str:
+    """The rows as a Markdown table."""
+    lines = ["| what | ours | reference | ratio | goal | met |", "| --- | --- | --- | --- | --- | --- |"]
+    for row in rows:
+        reference = "" if row.reference is None else f"{row.reference:.4g} {row.unit}"
+        ratio = "" if row.ratio is None else f"{row.ratio:.2f}x"
+        lines.append(
+            f"| {row.what} | {row.ours:.4g} {row.unit} | {reference} | {ratio} | {row.goal} | {'yes' if row.met else 'NO'} |"
+        )
+    return "\n".join(lines)

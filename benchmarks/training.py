@@ -1,0 +1,206 @@
+"""A student's training against the loop that one writes today: whole steps, the input alone, and what the framework adds.
+
+    python benchmarks/training.py [--out training.json]
+
+Both sides: 8 labelled and 16 pseudo-labelled crops of 192x256 out of 480x360 pictures, U-Net with ResNet-18, RandAugment, CutMix,
+dropout, stochastic depth, soft labels of 11 classes, KL, label smoothing, gradient clipping, AdamW, EMA. The reference is
+benchmarks/reference/training.py, with two loader processes; ours loads in the training process, the default.
+"""
+
+import tempfile
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pictures
+import torch
+from accelerate import Accelerator
+from reference import training as plain
+from sides import below, faster, finish, in_turns, parser
+
+from selftrain.config import Config, SelectConfig
+from selftrain.data import batches
+from selftrain.labels import store
+from selftrain.labels.refine import refine
+from selftrain.models.build import build, to_layout
+from selftrain.preflight import accelerator_of
+from selftrain.rng import rekey
+from selftrain.stages.select import SelectedLabels, select
+from selftrain.stages.steps import SelfTraining
+from selftrain.stages.train import Learner, lr_at
+
+KNOWN, GUESSED, CROP = 8, 16, (192, 256)
+NAMES = [f"c{i}" for i in range(pictures.CLASSES)]
+
+
+def main() -> None:
+    arguments = parser(__doc__).parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        data = Data(Path(folder))
+        rows = [step_row(data, arguments.rounds), pipeline_row(data, arguments.rounds), overhead_row(arguments.rounds)]
+    finish(rows, arguments.out)
+
+
+class Data:
+    """Pictures on disk with the labels of a teacher, as each side keeps them."""
+
+    def __init__(self, root: Path):
+        self.labelled = pictures.draw(root / "labelled", 24)
+        self.unlabelled = pictures.draw(root / "unlabelled", 64)
+        rng = np.random.default_rng(0)
+        probs = [pictures.probabilities(picture.read_mask(), rng) for picture in self.unlabelled]
+        self.npz = [root / f"{picture.id}.npz" for picture in self.unlabelled]
+        for path, one in zip(self.npz, probs, strict=True):
+            np.savez(path, probs=one.astype(np.float16))
+        self.selected = self._selected(root / "store", probs)
+
+    def _selected(self, directory: Path, probs: list[np.ndarray]) -> SelectedLabels:
+        images = [picture.read_image() for picture in self.unlabelled]
+        refined = [refine(image, one, soft_classes=3, settings=None) for image, one in zip(images, probs, strict=True)]
+        ids = [picture.id for picture in self.unlabelled]
+        facts = {"soft_classes": 3, "teacher": "0" * 64}
+        directory.mkdir()
+        store.write_shard(
+            directory,
+            0,
+            [one.record for one in refined],
+            ids=ids,
+            confidence=np.array([one.confidence for one in refined], np.float32),
+            histogram=np.sum([one.histogram for one in refined], axis=0),
+            **facts,
+        )
+        store.finish(directory, ids=ids, classes=pictures.CLASSES, shard=len(ids), **facts)
+        return select(store.LabelStore(directory), self.unlabelled, NAMES, SelectConfig(), generation=0)
+
+    def ours(self, first: int, steps: int):
+        """Our batches."""
+        noise = {"crop": CROP, "scale": (0.75, 1.5), "flip": True, "jitter": 0.3}
+        dataset = batches.StepDataset(
+            self.labelled,
+            self.selected,
+            labelled_batch=KNOWN,
+            pseudo_batch=GUESSED,
+            augmentation=batches.Augmentation(noise, {**noise, "rand_n": 2, "rand_m": 10}, cutmix=0.6),
+            cache=self.cache,
+            keys=(0, "gen1"),
+        )
+        return batches.loader(dataset, first=first, steps=first + steps, rank=0, world=1, workers=0)
+
+    cache = batches.Cache(1024)
+
+    def theirs(self, workers: int):
+        """The reference's batches, for ever."""
+        labelled = plain.Labelled([p.image for p in self.labelled], [p.mask for p in self.labelled], CROP)
+        images = [p.image for p in self.unlabelled]
+        pseudo = plain.PseudoLabelled(images, self.npz, CROP, self.selected.thresholds)
+        for known, guessed in zip(*map(plain.forever, plain.loaders(labelled, pseudo, (KNOWN, GUESSED), workers)), strict=True):
+            yield known, plain.cutmix(guessed, 0.6)
+
+
+def network() -> torch.nn.Module:
+    rekey(0)
+    return build("unet", "tu-resnet18", classes=pictures.CLASSES, dropout=0.1, drop_path=0.1)
+
+
+def learner(model: torch.nn.Module, accelerator: Accelerator) -> tuple[Learner, SelfTraining]:
+    cfg = Config()
+    mean, std = (255 * torch.tensor(row).view(1, 3, 1, 1) for row in (cfg.data.mean, cfg.data.std))
+    return Learner(model, cfg.train, accelerator), SelfTraining(cfg.loss, mean, std, ranks=1, reduce=lambda counts: counts)
+
+
+def step_row(data: Data, rounds: int, steps: int = 3):
+    cfg = Config()
+    accelerator = accelerator_of(cfg)
+    mine, step = learner(network(), accelerator)
+    loop = plain.Loop(network())
+    taken, theirs = count(0, steps), data.theirs(workers=2)
+
+    def ours() -> None:
+        first = next(taken)
+        for t, batch in enumerate(data.ours(first, steps), start=first):
+            rekey(0, "gen1", t, 0)
+            mine.step(t, lr_at(t, 10_000, cfg.train), step, batch)
+
+    def reference() -> None:
+        for _ in range(steps):
+            loop.step(*next(theirs))
+
+    seconds = in_turns({"ours": ours, "reference": reference}, rounds)
+    images = steps * (KNOWN + GUESSED)
+    goal = 4 if torch.cpu._is_amx_tile_supported() else 1.3
+    return faster("student step", images / seconds["ours"], images / seconds["reference"], "images/s", goal)
+
+
+def pipeline_row(data: Data, rounds: int, steps: int = 6):
+    """On one core each: no loader process, one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    taken, theirs = count(0, steps), data.theirs(workers=0)
+
+    def ours() -> None:
+        for _ in data.ours(next(taken), steps):
+            pass
+
+    def reference() -> None:
+        for _ in range(steps):
+            next(theirs)
+
+    seconds = in_turns({"ours": ours, "reference": reference}, rounds)
+    torch.set_num_threads(threads)
+    return faster("input pipeline", steps / seconds["ours"], steps / seconds["reference"], "batches/s", 3)
+
+
+def overhead_row(rounds: int, steps: int = 20):
+    """The smallest network that we train, so that whatever is added shows most."""
+    cfg = Config()
+    accelerator = accelerator_of(cfg)
+
+    def small() -> torch.nn.Module:
+        rekey(0)
+        return build("unet", "tu-resnet10t", classes=pictures.CLASSES, decoder_channels=[64, 48, 32, 16, 16])
+
+    mine, step = learner(small(), accelerator)
+    bare = Bare(small(), accelerator)
+    generator = torch.Generator().manual_seed(0)
+    shape = (KNOWN + GUESSED, 64, 96)
+    hard = torch.randint(pictures.CLASSES, shape, generator=generator, dtype=torch.uint8)
+    images = torch.randint(256, (*shape, 3), generator=generator, dtype=torch.uint8)
+    soft = torch.rand(GUESSED, *shape[1:], pictures.CLASSES, generator=generator)
+    batch = batches.Batch(KNOWN, images, hard, soft / soft.sum(-1, keepdim=True), torch.ones(GUESSED, *shape[1:]))
+    mean, std = step.mean, step.std
+    tensors = (images.permute(0, 3, 1, 2).float().sub(mean).div(std), hard.long(), batch.soft.permute(0, 3, 1, 2), batch.weight)
+    taken = count()
+    each: dict[str, list[float]] = {"ours": [], "reference": []}
+    for _ in range(rounds):
+        t = next(taken)
+        seconds = in_turns({"ours": lambda t=t: mine.step(t, 1e-3, step, batch), "reference": lambda: bare.step(*tensors)}, steps)
+        for name, value in seconds.items():
+            each[name].append(value)
+    ours, reference = (float(np.median(values)) for values in each.values())
+    return below("framework overhead", 100 * (ours / reference - 1), "%", 3)
+
+
+class Bare:
+    """The same step without a framework: nothing but the arithmetic, in the same dtype and layout."""
+
+    def __init__(self, model: torch.nn.Module, accelerator: Accelerator):
+        self.model = to_layout(model).train()
+        self.bf16 = accelerator.mixed_precision == "bf16"
+        self.averaged = [parameter.detach().clone() for parameter in self.model.parameters()]
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, fused=True)
+
+    def step(self, images: torch.Tensor, hard: torch.Tensor, soft: torch.Tensor, weight: torch.Tensor) -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+            logits = self.model(images).float()
+        loss = torch.nn.functional.cross_entropy(logits[:KNOWN], hard[:KNOWN], ignore_index=255, label_smoothing=0.1)
+        log_probs = logits[KNOWN:].log_softmax(dim=1)
+        loss = loss + ((soft * (soft.clamp_min(1e-9).log() - log_probs)).sum(dim=1) * weight).sum() / weight.sum()
+        self.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        torch._foreach_lerp_(self.averaged, list(self.model.parameters()), 0.01)
+
+
+if __name__ == "__main__":
+    main()
