@@ -22,7 +22,7 @@ test: env ## run the tests
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n logical --maxprocesses 8 --dist loadfile
 
 faults: env ## every fault of docs/faults.md, an hour or so; as root it also mounts small disks
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -n logical --maxprocesses 8 --dist worksteal -m promise --faults-table docs/faults.md
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n logical --maxprocesses 8 --dist worksteal -m promise --faults-table=docs/faults.md
 
 faults-bite: env ## break a copy in ten ways and show that the fault tests notice
 	@$(PY) scripts/faults_bite.py
