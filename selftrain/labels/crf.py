@@ -19,16 +19,19 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any, ParamSpec, TypeVar
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydensecrf.densecrf import DenseCRF2D
 
 from selftrain.errors import ConfigError, ResourceError
 
+NEAR = 3.0  # pixels: a smoothness kernel wider than that is left to the lattice
 FLOOR = 1e-5  # no probability is less, or one bad pixel could outweigh any neighbourhood
 ALONE = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # one thread for each worker
 START = "import sys; sys.path[:] = {path!r}; from selftrain.labels.crf import serve; serve({handle})"
 
+Plane = NDArray[np.float32]
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -49,6 +52,9 @@ def refine(
     Kraehenbuehl & Koltun 2011: mean field with a smoothness kernel (positions / `gaussian_sxy`) and an appearance kernel
     (positions / `bilateral_sxy`, colours / `bilateral_srgb`), each weighted by its compat. The marginals are near 0 or 1
     wherever neighbours agree: good as labels, over-confident as probabilities.
+
+    The mean field and the appearance kernel are pydensecrf's. The smoothness kernel is, up to NEAR pixels, a truncated
+    convolution, which is quicker than pydensecrf's lattice and gives the same labels to 0.1 % (docs/performance.md).
     Raises ConfigError for a standard deviation that is not positive (pydensecrf would crash).
     """
     for deviation in (gaussian_sxy, bilateral_sxy, bilateral_srgb):
@@ -56,14 +62,39 @@ def refine(
             raise ConfigError(f"a standard deviation of the CRF must be positive, not {deviation}")
     classes, height, width = probs.shape
     field = DenseCRF2D(width, height, classes)
-    unary = -np.log(np.maximum(probs, FLOOR)).reshape(classes, -1)
-    field.setUnaryEnergy(np.ascontiguousarray(unary, np.float32))
-    if gaussian_compat:
+    unary = np.ascontiguousarray(-np.log(np.maximum(probs, FLOOR)).reshape(classes, -1), np.float32)
+    field.setUnaryEnergy(unary)
+    near = bool(gaussian_compat) and gaussian_sxy <= NEAR
+    if gaussian_compat and not near:
         field.addPairwiseGaussian(sxy=gaussian_sxy, compat=gaussian_compat)
     if bilateral_compat:
         colours = np.require(image, np.uint8, ["C", "W"])
         field.addPairwiseBilateral(sxy=bilateral_sxy, srgb=bilateral_srgb, rgbim=colours, compat=bilateral_compat)
-    return np.asarray(field.inference(iterations), np.float32).reshape(classes, height, width)
+    smooth = _smoother((height, width), gaussian_sxy, gaussian_compat) if near else None
+    marginals, *scratch = field.startInference()
+    for _ in range(iterations):
+        if smooth:  # a message of the Potts model is one more unary energy of this step
+            field.setUnaryEnergy(unary - smooth(np.asarray(marginals)))
+        field.stepInference(marginals, *scratch)
+    return np.array(marginals, np.float32).reshape(classes, height, width)
+
+
+def _smoother(size: tuple[int, int], deviation: float, compat: float) -> Callable[[Plane], Plane]:
+    """planes (C, H * W) -> compat times what a Gaussian, normalised as in pydensecrf (D^-1/2 K D^-1/2), makes of them."""
+
+    def blur(plane: Plane) -> Plane:
+        return cv2.GaussianBlur(plane, (0, 0), deviation, borderType=cv2.BORDER_CONSTANT)
+
+    norm = 1 / np.sqrt(blur(np.ones(size, np.float32)))
+    after = compat * norm
+
+    def smooth(planes: Plane) -> Plane:
+        found = np.empty(planes.shape, np.float32)
+        for plane, place in zip(planes, found, strict=True):
+            np.multiply(blur(norm * plane.reshape(size)), after, out=place.reshape(size))
+        return found
+
+    return smooth
 
 
 class CRFPool:
@@ -163,6 +194,7 @@ class Worker:
 
 def serve(handle: int) -> None:
     """The life of a worker: calls come in through `handle` and answers go out, until the other end closes."""
+    cv2.setNumThreads(0)
     connection = Connection(handle)
     while True:
         try:

@@ -7,9 +7,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pydensecrf.densecrf import DenseCRF2D
 
 from selftrain.errors import ConfigError, LearningError, ResourceError
 from selftrain.labels.crf import CRFPool, refine
@@ -46,6 +48,26 @@ def test_without_kernels_or_iterations_the_probabilities_stay() -> None:
     image, probs = scene()
     for off in ({"gaussian_compat": 0.0, "bilateral_compat": 0.0}, {"iterations": 0}):
         np.testing.assert_allclose(refine(image, probs, **SETTINGS | off), probs, atol=1e-4)
+
+
+@pytest.mark.parametrize("near", [(1.0, 1.0), (2.0, 3.0), (3.0, 3.0), (8.0, 3.0)], ids=str)
+def test_the_labels_are_those_of_pydensecrf(near: tuple[float, float]) -> None:
+    """Noisy probabilities of a noisy picture: what the kernels change, they change alike."""
+    rng = np.random.default_rng(0)
+    coarse = rng.random((5, 6, 8), dtype=np.float32)
+    truth = np.stack([cv2.resize(plane, (160, 120), interpolation=cv2.INTER_CUBIC) for plane in coarse]).argmax(axis=0)
+    image = np.clip(40 + 40 * truth[..., None] + rng.normal(0, 12, (120, 160, 3)), 0, 255).astype(np.uint8)
+    logits = 2.0 * (np.arange(5)[:, None, None] == truth) + rng.normal(0, 1.5, (5, 120, 160))
+    probs = (np.exp(logits) / np.exp(logits).sum(axis=0)).astype(np.float32)
+    settings = SETTINGS | dict(zip(("gaussian_sxy", "gaussian_compat"), near, strict=True))
+    field = DenseCRF2D(160, 120, 5)
+    field.setUnaryEnergy(np.ascontiguousarray(-np.log(probs).reshape(5, -1)))
+    field.addPairwiseGaussian(sxy=near[0], compat=near[1])
+    field.addPairwiseBilateral(sxy=30, srgb=10, rgbim=image, compat=5)
+    theirs = np.array(field.inference(5)).reshape(5, 120, 160).argmax(axis=0)
+    ours = refine(image, probs, **settings).argmax(axis=0)
+    assert (theirs != probs.argmax(axis=0)).mean() > 0.05
+    assert (ours == theirs).mean() >= 0.995
 
 
 def test_equal_input_gives_equal_bits() -> None:
