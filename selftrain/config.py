@@ -65,6 +65,8 @@ class NoiseConfig:
     rand_n: int = 0  # RandAugment: operations per image (Cubuk et al. 2020)
     rand_m: float = 0.0  # RandAugment: magnitude, 0 to 30
     cutmix: float = 0.0  # probability that a pseudo-labelled image gets a box of another one
+    colour: float = 0.0  # probability of colour noise: jitter, greyscale, blur (Yang et al. 2022, ST++)
+    cutout: float = 0.0  # probability of a box of noise in the image, without label
     dropout: float = 0.0  # on the features before the segmentation head
     drop_path: float = 0.0  # stochastic depth of the encoder
 
@@ -77,6 +79,8 @@ class LossConfig:
     unlabelled_weight: float = 1.0
     distillation: float = 1.0  # share of KL in the pseudo-label loss; the rest is cross-entropy on hard pseudo-labels
     temperature: float = 1.0  # of the KL; its gradient is scaled by T^2 (Hinton et al. 2015)
+    threshold: float = 0.95  # online: the confidence from which a pixel's label by the averaged network counts
+    ramp_up: float = 0.0  # online: share of the steps in which the weight of unlabelled images grows to its value
 
 
 @dataclass
@@ -115,6 +119,7 @@ class GenerationConfig:
     steps: int | None = None
     labelled_batch: int | None = None
     init: str = "random"  # random | teacher: begin with those of the teacher's weights that fit by name and shape
+    online: str = ""  # mean_teacher | fixmatch | unimatch_v2 | cps: labels made in each step; empty: stored ones, if any
     noise: NoiseConfig = field(default_factory=NoiseConfig)
 
 

@@ -1,9 +1,10 @@
 """The method, told in order: train, measure, promote, label, select, train the next one; test once, export, report."""
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -17,12 +18,13 @@ from selftrain.errors import IntegrityError
 from selftrain.labels.store import LabelStore
 from selftrain.log import Metrics, say
 from selftrain.models.build import build, parameters, to_layout
+from selftrain.models.pair import Pair
 from selftrain.models.weights import fitting
 from selftrain.report import page, summary
 from selftrain.rng import rekey
 from selftrain.rundir import WEIGHTS, Generation, RunDir
-from selftrain.stages import evaluate, export, pictures, pseudo_label, select, train
-from selftrain.stages.steps import SelfTraining
+from selftrain.stages import evaluate, export, online, pictures, pseudo_label, select, train
+from selftrain.stages.steps import SelfTraining, Step
 
 
 def run(cfg: Config) -> dict:
@@ -56,7 +58,7 @@ class Method:
         accelerator = preflight.accelerator_of(cfg)
         run = RunDir(Path(cfg.out))
         data = sources.load(cfg.data)
-        preflight.check_data(data)
+        preflight.check_data(data, cfg)
         # Unknown names, impossible noise and unreachable weights show here, before any work.
         networks = [_network(cfg, generation, len(data.classes), weights=cfg.model.weights) for generation in cfg.generations]
         if accelerator.is_main_process:
@@ -74,9 +76,11 @@ class Method:
         leader: int | None = None
         reports: list[dict] = []
         for number in range(len(self.cfg.generations)):
-            labels = self.labels(leader) if leader is not None else None
-            if leader is not None and labels is None:
-                break  # nothing to learn from beyond the labels
+            labels = None
+            if leader is not None and not self.cfg.generations[number].online:
+                labels = self.labels(leader)
+                if labels is None:
+                    break  # nothing to learn from beyond the labels
             report = self.generation(number, labels, incumbent=reports[leader] if leader is not None else None)
             reports.append(report)
             leader = number if report["promoted"] else leader
@@ -94,8 +98,9 @@ class Method:
         """Train and measure one generation; returns its report.json, which marks it as done."""
         gen, stage = self.run.generation(number), f"gen{number}"
         if gen.report.exists():
-            return files.read_json(gen.report, "val", "promoted", "model", "teacher")
-        trained = self.train(number, labels)
+            return files.read_json(gen.report, "generation", "val", "promoted", "model", "teacher")
+        teacher = incumbent["generation"] if incumbent and (labels or self._begins_as_teacher(number)) else None
+        trained = self.train(number, labels, teacher)
         if self.accelerator.is_main_process:
             self._keep(gen, number, trained.network)
         val = self.evaluate(trained.network, self.data.val)
@@ -105,7 +110,7 @@ class Method:
             "generation": number,
             "model": self._describe(number, trained.network),
             "steps": self._of(number, "steps"),
-            "teacher": labels.generation if labels else None,
+            "teacher": teacher,
             "val": val,
             "promoted": incumbent is None or _miou(val) > _miou(incumbent["val"]),
             "exact": trained.exact,
@@ -120,29 +125,22 @@ class Method:
         self.accelerator.wait_for_everyone()
         return report
 
-    def train(self, number: int, labels: select.SelectedLabels | None) -> train.Trained:
-        """Train generation `number` on the labelled images and, for a student, on `labels`."""
+    def train(self, number: int, labels: select.SelectedLabels | None, teacher: int | None) -> train.Trained:
+        """Train generation `number` on the labelled images and, for a student, on `labels`, or on what it labels online."""
         cfg, stage = self.cfg.train, f"gen{number}"
         self._track()
         rekey(self.cfg.seed, stage, "init")
-        network = _network(self.cfg, self.cfg.generations[number], len(self.data.classes), weights=self.cfg.model.weights)
-        if labels:
-            self._take_up(network, number, labels.generation)
+        network = self._begin(number, teacher)
+        if self.cfg.generations[number].online == "cps":
+            rekey(self.cfg.seed, stage, "init of the second")
+            network = Pair(network, self._begin(number, teacher))
         keys = (self.cfg.seed, stage)
-        dataset = batches.StepDataset(
-            self.data.labelled,
-            labels,
-            labelled_batch=self._of(number, "labelled_batch"),
-            pseudo_batch=cfg.unlabelled_batch if labels else 0,
-            augmentation=_augmentation(self.cfg, self.cfg.generations[number]),
-            cache=self.cache,
-            keys=keys,
-        )
+        dataset = self._dataset(number, labels, keys)
         steps, rank, world = self._of(number, "steps"), self.accelerator.process_index, self.accelerator.num_processes
-        return train.train(
+        trained = train.train(
             network,
             lambda first: batches.loader(dataset, first=first, steps=steps, rank=rank, world=world, workers=cfg.workers),
-            SelfTraining(self.cfg.loss, *self.pixel_scale, ranks=world, reduce=self._sum),
+            self._step(number),
             cfg=cfg,
             steps=steps,
             images=dataset.labelled_batch + dataset.pseudo_batch,
@@ -154,19 +152,55 @@ class Method:
             evaluate=lambda network: {"val_miou": _miou(self.evaluate(network, self.data.val))},
             stop=self.stop,
         )
+        return replace(trained, network=trained.network.first) if isinstance(trained.network, Pair) else trained
 
-    def _take_up(self, network: nn.Module, number: int, teacher: int) -> None:
-        """Give a student with `init: teacher` those of its teacher's weights that fit.
+    def _dataset(self, number: int, labels: select.SelectedLabels | None, keys: tuple) -> batches.StepDataset:
+        """What generation `number` is trained on."""
+        method = self.cfg.generations[number].online
+        settings: dict[str, Any] = {
+            "labelled_batch": self._of(number, "labelled_batch"),
+            "pseudo_batch": self.cfg.train.unlabelled_batch if labels or method else 0,
+            "augmentation": _augmentation(self.cfg, self.cfg.generations[number]),
+            "cache": self.cache,
+            "keys": keys,
+        }
+        if method:
+            strong = online.METHODS[method].strong
+            return batches.OnlineDataset(self.data.labelled, self.data.unlabelled, strong=strong, **settings)
+        return batches.StepDataset(self.data.labelled, labels, **settings)
+
+    def _step(self, number: int) -> Step:
+        """How generation `number` learns."""
+        method, accelerator = self.cfg.generations[number].online, self.accelerator
+        common: dict[str, Any] = {"ranks": accelerator.num_processes, "reduce": self._sum}
+        if not method:
+            return SelfTraining(self.cfg.loss, *self.pixel_scale, **common)
+        return online.METHODS[method](
+            self.cfg.loss,
+            *self.pixel_scale,
+            **common,
+            autocast=accelerator.autocast,
+            unwrap=accelerator.unwrap_model,
+            steps=self._of(number, "steps"),
+        )
+
+    def _begins_as_teacher(self, number: int) -> bool:
+        return self.cfg.generations[number].init == "teacher"
+
+    def _begin(self, number: int, teacher: int | None) -> nn.Module:
+        """The network of a generation before its first step; with `init: teacher`, those of its teacher's weights that fit.
 
         In a deeper encoder of the same family that is all of them, and its further blocks begin as the identity (timm sets
         the last scale of a residual branch to 0), so the student begins as its teacher (Chen et al. 2016, Net2Net).
         """
-        if self.cfg.generations[number].init != "teacher":
-            return
+        network = _network(self.cfg, self.cfg.generations[number], len(self.data.classes), weights=self.cfg.model.weights)
+        if teacher is None or not self._begins_as_teacher(number):
+            return network
         own, found = network.state_dict(), fitting(network, self.load(teacher)[0].state_dict())
         network.load_state_dict(found, strict=False)
         if len(found) < len(own):
             say(f"gen{number}: {len(found)} of its {len(own)} tensors are its teacher's (gen{teacher})")
+        return network
 
     def evaluate(self, network: nn.Module, samples: list[sources.Sample]) -> dict:
         """Scores of a network over samples with masks, by the run's classes and pixel scale."""
@@ -301,7 +335,7 @@ class Method:
         said = pictures.predictions(
             networks, self.data.val, mean=mean, std=std, window=self.cfg.labels.window, accelerator=self.accelerator
         )
-        teachers = {row["teacher"] for row in report["generations"] if row["teacher"] is not None}
+        teachers = {number for number in range(len(report["generations"])) if self.run.generation(number).selection.exists()}
         learnt = [row for number in sorted(teachers) for row in pictures.pseudo_labels(self._selected(number))]
         page.write(
             self.run.page, report, classes=self.data.classes, metrics=self.metrics.rows(), predictions=said, pseudo_labels=learnt
@@ -359,7 +393,10 @@ def _network(cfg: Config, generation: GenerationConfig, classes: int, *, weights
 def _augmentation(cfg: Config, generation: GenerationConfig) -> batches.Augmentation:
     train, noise = cfg.train, generation.noise
     weak = {"crop": tuple(train.crop), "scale": tuple(train.scale), "flip": train.flip, "jitter": train.jitter}
-    strong = {**weak, "rand_n": noise.rand_n, "rand_m": noise.rand_m}
+    if generation.online:
+        strong = {name: weak[name] for name in ("crop", "scale", "flip")} | {"colour": noise.colour}
+    else:
+        strong = weak | {name: getattr(noise, name) for name in ("rand_n", "rand_m", "colour", "cutout")}
     return batches.Augmentation(labelled=weak, pseudo=strong, cutmix=noise.cutmix)
 
 

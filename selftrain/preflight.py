@@ -18,6 +18,7 @@ from selftrain.labels.thresholds import THRESHOLDS
 from selftrain.log import say
 from selftrain.models.weights import check_weights
 from selftrain.rundir import RunDir
+from selftrain.stages.online import METHODS
 from selftrain.stages.train import SCHEDULES
 
 PRECISIONS = ("auto", "none", "bf16", "fp16")
@@ -58,6 +59,10 @@ RANGES = {  # name: least, most
     "noise.rand_n": (0, INFINITE),
     "noise.rand_m": (0, MAX_MAGNITUDE),
     "noise.cutmix": (0, 1),
+    "noise.colour": (0, 1),
+    "noise.cutout": (0, 1),
+    "loss.threshold": (0, 1),
+    "loss.ramp_up": (0, 1),
     "noise.dropout": (0, 1),
     "noise.drop_path": (0, 1),
 }
@@ -86,6 +91,9 @@ def check(cfg: Config) -> None:
         f"export.generation={cfg.export.generation!r} is none of best, last": cfg.export.generation not in ("best", "last"),
         "generations: init must be random or teacher": any(row.init not in INITS for row in cfg.generations),
         "generations.0.init=teacher: it has no teacher": any(row.init == "teacher" for row in cfg.generations[:1]),
+        f"generations: online must be one of {', '.join(METHODS)}, or empty": any(
+            row.online and row.online not in METHODS for row in cfg.generations
+        ),
         "loss.temperature must be above 0": cfg.loss.temperature <= 0,
         "labels.window must be a multiple of 32 (0: no windows)": cfg.labels.window % 32 != 0,
     }
@@ -117,12 +125,15 @@ def _unreadable(data: sources.DataSet, cfg: Config) -> list[str]:
     return [sample.id for sample in report.set_aside]
 
 
-def check_data(data: sources.DataSet) -> None:
+def check_data(data: sources.DataSet, cfg: Config) -> None:
     """Raises DataError for splits without which no run can begin."""
     if not data.labelled:
         raise DataError("no labelled image to train the teacher on; see data.images and data.masks")
     if not data.val:
         raise DataError("no val image to choose by; set data.splits.val or data.splits.val_fraction")
+    online = [row.online for row in cfg.generations if row.online]
+    if online and not data.unlabelled:
+        raise DataError(f"{online[0]} learns from unlabelled images, and there is none; see data.unlabelled and data.splits")
 
 
 def check_space(run: RunDir, sizes: list[int], data: sources.DataSet) -> None:

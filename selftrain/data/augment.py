@@ -45,8 +45,12 @@ def view(
     jitter: float = 0.0,
     rand_n: int = 0,
     rand_m: float = 0.0,
+    colour: float = 0.0,
+    cutout: float = 0.0,
 ) -> View:
     """A random crop of `image` (H, W, 3) uint8: zoom, place, flip and jitter, then RandAugment (N operations of magnitude M).
+
+    `colour` and `cutout` are the probabilities of `colour_noise` and of a box of noise without label.
 
     RandAugment's geometry is composed with the crop's and its colour operations follow in their order, so the operations
     of one image commute only approximately with the paper's strict sequence; nothing is resampled twice.
@@ -62,7 +66,51 @@ def view(
     for operation, sign in zip(operations, signs, strict=True):
         if operation.colour:
             pixels = operation.colour(pixels, sign * rand_m / MAX_MAGNITUDE)
+    if colour and rng.uniform() < colour:
+        pixels = colour_noise(pixels, rng)
+    if cutout and rng.uniform() < cutout:
+        return _cut_out(View(pixels, warped.index), rng)
     return View(pixels, warped.index)
+
+
+def views(
+    image: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    strong: int,
+    crop: tuple[int, int],
+    scale: tuple[float, float] = (1.0, 1.0),
+    flip: bool = False,
+    colour: float = 0.0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """One random crop seen several times: (1 + strong, h, w, 3) uint8, the first without noise, and its `index` (h, w)."""
+    weak = view(image, rng, crop=crop, scale=scale, flip=flip)
+    noisy = [colour_noise(weak.image, rng) if rng.uniform() < colour else weak.image for _ in range(strong)]
+    return np.stack([weak.image, *noisy]), weak.index
+
+
+def colour_noise(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Strong noise without geometry: jitter (0.8), greyscale (0.2), blur (0.5), as in ST++ and UniMatch (Yang et al.)."""
+    jitter, grey, blur = rng.uniform(size=3) < (0.8, 0.2, 0.5)
+    if jitter:
+        image = pixel.adjust_hue_torchvision(_jitter(image, rng, 0.5), rng.uniform(-0.25, 0.25))
+    if grey:
+        image = pixel.adjust_saturation_torchvision(image, 0.0)
+    if blur:
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.1, 2.0))
+    return image
+
+
+def _cut_out(seen: View, rng: np.random.Generator) -> View:
+    """A box of random pixels, of which nothing is known (DeVries & Taylor 2017; sizes as in ST++)."""
+    height, width = seen.index.shape
+    area, ratio = rng.uniform(0.02, 0.4) * height * width, rng.uniform(0.3, 1 / 0.3)
+    tall, wide = min(round(np.sqrt(area * ratio)), height), min(round(np.sqrt(area / ratio)), width)
+    top, left = rng.integers(height - tall + 1), rng.integers(width - wide + 1)
+    image, index = seen.image.copy(), seen.index.copy()
+    image[top : top + tall, left : left + wide] = rng.integers(256, size=(tall, wide, 3), dtype=np.uint8)
+    index[top : top + tall, left : left + wide] = OUTSIDE
+    return View(image, index)
 
 
 def _crop_matrix(

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -55,18 +55,44 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """One crop of an unlabelled image for online methods: seen once without noise and then with."""
+
+    step: int
+    images: np.ndarray  # (V, h, w, 3) uint8
+    inside: np.ndarray  # (h, w) bool: of the image, not of its padding
+    boxes: np.ndarray  # (V - 1, 4) int64: top, bottom, left, right of what CutMix takes from the next image; maybe nothing
+
+
+@dataclass(frozen=True)
+class Views:
+    """Those of the M unlabelled images of a step."""
+
+    step: int
+    images: torch.Tensor  # (V, M, h, w, 3) uint8
+    inside: torch.Tensor  # (M, h, w) bool
+    boxes: torch.Tensor  # (V - 1, M, 4) int64
+
+    def to(self, device: torch.device) -> "Views":
+        there = partial(torch.Tensor.to, device=device, non_blocking=True)
+        return Views(self.step, there(self.images), there(self.inside), there(self.boxes))
+
+
+@dataclass(frozen=True)
 class Batch:
-    """`labelled` images come first; `soft` and `weight` are of the pseudo-labelled rest."""
+    """`labelled` images come first; `soft` and `weight` are of the pseudo-labelled rest. Online methods have `views` instead."""
 
     labelled: int
     images: torch.Tensor  # (N, h, w, 3) uint8
     hard: torch.Tensor  # (N, h, w) uint8
     soft: torch.Tensor  # (M, h, w, C) float32
     weight: torch.Tensor  # (M, h, w) float32
+    views: Views | None = None
 
     def to(self, device: torch.device) -> "Batch":
         there = partial(torch.Tensor.to, device=device, non_blocking=True)
-        return Batch(self.labelled, there(self.images), there(self.hard), there(self.soft), there(self.weight))
+        views = self.views.to(device) if self.views else None
+        return Batch(self.labelled, there(self.images), there(self.hard), there(self.soft), there(self.weight), views)
 
 
 @dataclass(frozen=True)
@@ -155,14 +181,51 @@ class StepDataset(Dataset):
             examples[slot] = self._pseudo(step, slot)
         return examples[slot]
 
-    def _pseudo(self, step: int, slot: int) -> Example:
+    def _drawn(self, step: int, slot: int) -> int:
+        """Which unlabelled sample a slot has."""
         assert self.pseudo is not None
         count = len(self.pseudo.samples)
-        i = batch_ids(count, self.pseudo_batch, step, *self.keys, "pseudo")[slot - self.labelled_batch]
+        return batch_ids(count, self.pseudo_batch, step, *self.keys, "pseudo")[slot - self.labelled_batch]
+
+    def _pseudo(self, step: int, slot: int) -> Example:
+        assert self.pseudo is not None
+        i = self._drawn(step, slot)
         image = self.cache.image(self.pseudo.samples[i])
         seen = augment.view(image, generator(*self.keys, step, slot), **self.augmentation.pseudo)
         hard, soft, weight = self.pseudo.target(i, seen.index)
         return Example(seen.image, hard, soft, weight)
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """Samples of which nothing is known yet."""
+
+    samples: Sequence[Readable]
+
+
+class OnlineDataset(StepDataset):
+    """Labelled examples as ever; of the unlabelled ones, one weak view and `strong` noisy ones of the same crop."""
+
+    def __init__(self, labelled: Sequence[Readable], unlabelled: Sequence[Readable], *, strong: int, **settings: Any):
+        super().__init__(labelled, Unlabelled(unlabelled), **settings)  # type: ignore[arg-type]
+        self.strong = strong
+
+    def __getitem__(self, place: tuple[int, int]) -> Example | Seen:  # type: ignore[override]
+        step, slot = place
+        if slot < self.labelled_batch:
+            return self._labelled(step, slot)
+        assert self.pseudo is not None
+        image = self.cache.image(self.pseudo.samples[self._drawn(step, slot)])
+        rng = generator(*self.keys, step, slot)
+        images, index = augment.views(image, rng, strong=self.strong, **self.augmentation.pseudo)
+        boxes = [self._box(rng, index.shape) for _ in range(self.strong)]
+        return Seen(step, images, index != augment.OUTSIDE, np.array(boxes, np.int64))
+
+    def _box(self, rng: np.random.Generator, size: tuple[int, ...]) -> tuple[int, int, int, int]:
+        if rng.uniform() >= self.augmentation.cutmix:
+            return 0, 0, 0, 0
+        rows, columns = box(rng, *size)
+        return rows.start, rows.stop, columns.start, columns.stop
 
 
 def places(first: int, steps: int, sizes: tuple[int, int], rank: int, world: int) -> Iterator[list[tuple[int, int]]]:
@@ -173,8 +236,9 @@ def places(first: int, steps: int, sizes: tuple[int, int], rank: int, world: int
         yield [(step, slot) for slot in mine]
 
 
-def collate(examples: list[Example]) -> Batch:
+def collate(mixed: list[Example | Seen]) -> Batch:
     """Examples of one step, labelled ones first, as tensors."""
+    examples, seen = [one for one in mixed if isinstance(one, Example)], [one for one in mixed if isinstance(one, Seen)]
     pseudo = [example for example in examples if example.soft.shape[-1]]
     labelled = len(examples) - len(pseudo)
     crop = examples[0].hard.shape
@@ -182,7 +246,14 @@ def collate(examples: list[Example]) -> Batch:
     weight = np.stack([e.weight for e in pseudo]) if pseudo else np.empty((0, *crop), np.float32)
     images, hard = np.stack([e.image for e in examples]), np.stack([e.hard for e in examples])
     from_numpy = torch.from_numpy
-    return Batch(labelled, from_numpy(images), from_numpy(hard), from_numpy(soft), from_numpy(weight))
+    views = _collate_views(seen) if seen else None
+    return Batch(labelled, from_numpy(images), from_numpy(hard), from_numpy(soft), from_numpy(weight), views)
+
+
+def _collate_views(seen: list[Seen]) -> Views:
+    from_numpy = torch.from_numpy
+    images, boxes = (np.stack([getattr(one, name) for one in seen], axis=1) for name in ("images", "boxes"))
+    return Views(seen[0].step, from_numpy(images), from_numpy(np.stack([one.inside for one in seen])), from_numpy(boxes))
 
 
 def loader(dataset: StepDataset, *, first: int, steps: int, rank: int, world: int, workers: int) -> Iterator[Batch]:

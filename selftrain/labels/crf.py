@@ -83,7 +83,7 @@ def _smoother(size: tuple[int, int], deviation: float, compat: float) -> Callabl
     """planes (C, H * W) -> compat times what a Gaussian, normalised as in pydensecrf (D^-1/2 K D^-1/2), makes of them."""
 
     def blur(plane: Plane) -> Plane:
-        return cv2.GaussianBlur(plane, (0, 0), deviation, borderType=cv2.BORDER_CONSTANT)
+        return np.asarray(cv2.GaussianBlur(plane, (0, 0), deviation, borderType=cv2.BORDER_CONSTANT), np.float32)
 
     norm = 1 / np.sqrt(blur(np.ones(size, np.float32)))
     after = compat * norm

@@ -22,7 +22,7 @@ class StepResult:
     logs: dict[str, torch.Tensor]
 
 
-Step = Callable[[nn.Module, Batch], StepResult]
+Step = Callable[[nn.Module, nn.Module, Batch], StepResult]  # the network, its average so far, what this step sees
 
 
 def normalised(images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
@@ -40,7 +40,7 @@ class SelfTraining:
     ranks: int
     reduce: Reduce
 
-    def __call__(self, model: nn.Module, batch: Batch) -> StepResult:
+    def __call__(self, model: nn.Module, averaged: nn.Module, batch: Batch) -> StepResult:
         logits = model(normalised(batch.images, self.mean, self.std)).float()  # (N, C, h, w); softmax in fp32
         hard = batch.hard.long()
         known, guessed = hard[: batch.labelled], hard[batch.labelled :]

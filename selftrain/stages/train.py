@@ -157,7 +157,7 @@ class Learner:
 
     def __init__(self, network: nn.Module, cfg: TrainConfig, accelerator: Accelerator):
         self.network = to_layout(network).to(accelerator.device)
-        self.ema = ModelEmaV3(self.network, decay=cfg.ema, use_warmup=True)
+        self.ema = ModelEmaV3(self.network, decay=cfg.ema, use_warmup=True, warmup_power=1.0)  # min(decay, 1 - 1 / (t + 1))
         self.optimizer = _optimizer(self.network, cfg)
         self.model, self.prepared = accelerator.prepare(self.network, self.optimizer)
         self.accelerator, self.clip = accelerator, cfg.clip or math.inf
@@ -172,13 +172,13 @@ class Learner:
             group["lr"] = lr
         self.model.train()
         before = [buffer.clone() for buffer in self.buffers]
-        result = step(self.model, batch)
+        result = step(self.model, self.ema.module, batch)
         self.empty += int("accepted" in result.logs and not result.logs["accepted"])
         self.accelerator.backward(result.loss)
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.clip)  # of all ranks, so all decide alike
         if torch.isfinite(norm):
             self.prepared.step()
-            self.ema.update(self.network, step=t)
+            self.ema.update(self.network, step=t + 1)
             self.streak = 0
         else:
             self._skip(before)

@@ -33,7 +33,7 @@ def batch(accepted):
 
 def loss_of(batch, **settings):
     settings = {"smoothing": 0.0, **settings}
-    return SelfTraining(LossConfig(**settings), MEAN, STD, ranks=1, reduce=lambda counts: counts)(Constant(0.6), batch)
+    return SelfTraining(LossConfig(**settings), MEAN, STD, ranks=1, reduce=lambda counts: counts)(Constant(0.6), None, batch)
 
 
 def test_the_loss_is_the_mean_over_labelled_plus_the_mean_over_accepted_pixels():
@@ -60,7 +60,7 @@ def test_two_ranks_average_to_the_loss_of_the_global_batch():
     parts = [batch(1), batch(3)]
     counts = torch.tensor([8.0, 4.0, 4.0])  # of both ranks together
     shares = [
-        SelfTraining(LossConfig(smoothing=0.0), MEAN, STD, ranks=2, reduce=lambda _: counts)(Constant(0.6), part)
+        SelfTraining(LossConfig(smoothing=0.0), MEAN, STD, ranks=2, reduce=lambda _: counts)(Constant(0.6), None, part)
         for part in parts
     ]
     labelled_first = {

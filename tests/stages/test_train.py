@@ -23,7 +23,7 @@ def batches(first):
         yield Batch(1, pixel, pixel[..., 0], torch.empty(0, 1, 1, 0), torch.empty(0, 1, 1))
 
 
-def pull(model, batch):
+def pull(model, averaged, batch):
     """A loss that draws the weight towards the step's number, and noise from the global generator into the logs."""
     target = batch.images.float().mean()
     return StepResult((model.weight.sum() - target) ** 2, {"noise": torch.rand(())})
@@ -60,10 +60,10 @@ def test_the_averaged_weights_are_what_comes_out_and_is_evaluated(tmp_path):
 
 
 def test_an_interrupted_stage_goes_on_with_the_same_bits_and_the_same_rows(tmp_path):
-    def stopping(model, batch):
+    def stopping(model, averaged, batch):
         if batch.images.max() == 3:
             stop.signal = signal.SIGTERM
-        return pull(model, batch)
+        return pull(model, averaged, batch)
 
     straight, broken = Metrics(tmp_path / "a.jsonl"), Metrics(tmp_path / "b.jsonl")
     whole = go(tmp_path / "a", metrics=straight)
@@ -87,8 +87,8 @@ def spoilt(*bad, calls=None):
     """`pull`, with a loss that is NaN in the calls `bad` (None: in all)."""
     calls = iter(range(100)) if calls is None else calls
 
-    def step(model, batch):
-        result, n = pull(model, batch), next(calls)
+    def step(model, averaged, batch):
+        result, n = pull(model, averaged, batch), next(calls)
         return StepResult(result.loss * (math.nan if bad == (None,) or n in bad else 1), result.logs)
 
     return step
@@ -105,7 +105,7 @@ def test_a_skipped_step_leaves_the_statistics_of_batch_norm_alone():
     network = torch.nn.BatchNorm2d(3)
     learner = Learner(network, CFG, Accelerator(cpu=True))
 
-    def step(model, batch):
+    def step(model, averaged, batch):
         return StepResult(model(torch.full((2, 3, 4, 4), math.nan)).sum(), {})
 
     learner.step(0, 0.1, step, next(batches(0)))
@@ -130,9 +130,9 @@ def test_a_stage_that_stays_without_finite_gradients_ends_the_run_and_saves_noth
 
 
 def test_steps_without_an_accepted_pixel_are_counted_across_a_resume(tmp_path):
-    def sparse(model, batch):
+    def sparse(model, averaged, batch):
         stop.signal = signal.SIGTERM if batch.images.max() == 2 else None
-        return StepResult(pull(model, batch).loss, {"accepted": torch.tensor(float(batch.images.max() % 2))})
+        return StepResult(pull(model, averaged, batch).loss, {"accepted": torch.tensor(float(batch.images.max() % 2))})
 
     stop = Stop()
     with pytest.raises(StoppedError):

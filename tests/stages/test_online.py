@@ -1,0 +1,112 @@
+import contextlib
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from selftrain.config import LossConfig
+from selftrain.data.batches import Batch, Views
+from selftrain.models.build import build
+from selftrain.models.pair import Pair
+from selftrain.stages.online import METHODS, boxes_of, mixed
+
+MEAN, STD = torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1)
+
+
+class Says(nn.Module):
+    """Logits by the red value of a pixel: class 0 below 128, else class 1, as sure as `p`."""
+
+    def __init__(self, p):
+        super().__init__()
+        self.sure = nn.Parameter(torch.tensor(math.log(p / (1 - p))))
+        self.seen = []
+
+    def forward(self, images):
+        self.seen.append(images.detach())
+        side = torch.where(images[:, 0] < 128, 0.5, -0.5) * self.sure
+        return torch.stack([side, -side], dim=1)
+
+
+def batch(boxes=(0, 0, 0, 0), strong=1, padding=0):
+    """A labelled image of class 0, and two unlabelled ones, black and white."""
+    images = torch.zeros(1 + strong, 2, 4, 4, 3, dtype=torch.uint8)
+    images[:, 1] = 255
+    inside = torch.ones(2, 4, 4, dtype=torch.bool)
+    inside[:, :padding] = False
+    views = Views(0, images, inside, torch.tensor(boxes).expand(strong, 2, 4))
+    return Batch(1, images[0, :1], torch.zeros(1, 4, 4, dtype=torch.uint8), torch.empty(0, 4, 4, 0), torch.empty(0, 4, 4), views)
+
+
+def step(method, **loss):
+    settings = {"smoothing": 0.0, **loss}
+    return METHODS[method](
+        LossConfig(**settings), MEAN, STD, ranks=1, reduce=lambda counts: counts, autocast=contextlib.nullcontext,
+        unwrap=lambda model: model, steps=10,
+    )  # fmt: skip
+
+
+def test_boxes_take_pixels_of_the_next_image():
+    views = batch(boxes=(1, 3, 0, 2)).views
+    area = boxes_of(views)
+    assert area.shape == (1, 2, 4, 4) and area.sum() == 8 and area[0, 0, 1:3, :2].all()
+    seen = mixed(views.images[1:], area)
+    assert (seen[0, 0, 1:3, :2] == 255).all() and (seen[0, 0, 0] == 0).all() and (seen[0, 1, 1:3, :2] == 0).all()
+    assert not boxes_of(batch().views).any()
+
+
+@pytest.mark.parametrize(("threshold", "share"), [(0.85, 1.0), (0.95, 0.0)])
+def test_fixmatch_learns_what_the_average_is_sure_of(threshold, share):
+    model = Says(0.6)
+    result = step("fixmatch", threshold=threshold)(model, Says(0.9).eval(), batch(boxes=(0, 2, 0, 4)))
+    assert result.logs["accepted"].item() == share
+    assert math.isclose(result.logs["pseudo_loss"].item(), -share * math.log(0.6), abs_tol=1e-6)  # labels move with the pixels
+    assert math.isclose(result.loss.item(), -(1 + share) * math.log(0.6) / 2, abs_tol=1e-6)
+    result.loss.backward()
+    assert len(model.seen) == 1 and len(model.seen[0]) == 3  # one pass
+
+
+def test_padding_counts_for_nothing():
+    result = step("fixmatch")(Says(0.6), Says(0.99).eval(), batch(padding=2))
+    assert math.isclose(result.logs["pseudo_loss"].item(), -math.log(0.6), abs_tol=1e-6) and result.logs["accepted"].item() == 1
+
+
+def test_the_mean_teacher_compares_probabilities_and_ramps_up():
+    result = step("mean_teacher")(Says(0.6), Says(0.9).eval(), batch())
+    assert math.isclose(result.logs["pseudo_loss"].item(), 0.3**2, abs_tol=1e-6)
+    early = step("mean_teacher", ramp_up=0.5)(Says(0.6), Says(0.9).eval(), batch())
+    assert math.isclose(early.loss.item(), (-math.log(0.6) + math.exp(-5) * 0.3**2) / 2, abs_tol=1e-6)
+
+
+def test_each_network_of_cps_learns_the_labels_of_the_other():
+    pair = Pair(Says(0.7), Says(0.2))  # the second says the opposite
+    result = step("cps", unlabelled_weight=1.0)(pair, pair, batch())
+    assert math.isclose(result.logs["pseudo_loss"].item(), -math.log(0.3) - math.log(0.2), abs_tol=1e-5)
+    assert math.isclose(result.logs["labelled_loss"].item(), -math.log(0.7) - math.log(0.2), abs_tol=1e-5)
+    assert pair.training and pair.eval()(torch.zeros(1, 3, 2, 2)).dim() == 4
+
+
+def test_unimatch_drops_complementary_channels_and_leaves_labelled_images_alone():
+    torch.manual_seed(0)
+    network = build("unet", "tu-resnet10t", classes=2, decoder_channels=[16, 16, 8, 8]).train()
+    features = []
+    network.decoder.register_forward_pre_hook(lambda module, inputs: features.append(inputs[0]))
+    plain = []
+    network.encoder.register_forward_hook(lambda module, inputs, output: plain.append([one.clone() for one in output]))
+    many = batch(strong=2)
+    images = torch.rand(3, 16, 32, 32, 3).mul(255).byte()
+    views = Views(0, images, torch.ones(16, 32, 32, dtype=torch.bool), torch.zeros(2, 16, 4, dtype=torch.int64))
+    hard = torch.zeros(1, 32, 32, dtype=torch.uint8)
+    many = Batch(1, images[0, :1], hard, torch.empty(0, 32, 32, 0), torch.empty(0, 32, 32), views)
+    step("unimatch_v2")(network, build("unet", "tu-resnet10t", classes=2, decoder_channels=[16, 16, 8, 8]).eval(), many)
+    (seen,), (before,) = features, plain
+    for depth in range(1, len(seen)):
+        scale = seen[depth].sum(dim=(2, 3)) / before[depth].sum(dim=(2, 3)).clamp_min(1e-9)
+        live = before[depth].sum(dim=(2, 3)) > 1e-3
+        first, second = scale[1:17], scale[17:]
+        both = live[1:17] & live[17:]
+        assert torch.allclose(scale[0][live[0]], torch.ones(()), atol=1e-3)
+        assert torch.allclose((first + second)[both], torch.tensor(2.0), atol=1e-2)
+        kept = ((first - 1).abs() < 1e-2)[both].float().mean()
+        assert 0.1 < kept < 0.9  # about half of the images are left alone
+    assert not any(module._forward_hooks for module in network.encoder.modules() if module is not network.encoder)
