@@ -6,7 +6,7 @@ PY := .venv/bin/python
 LAUNCH := .venv/bin/accelerate launch --quiet --num_processes $(PROCESSES) --num_machines 1 --mixed_precision no \
 	--dynamo_backend no --num_cpu_threads_per_process $$(( $$(nproc) / $(PROCESSES) ))
 
-.PHONY: help env demo test faults faults-bite check format wheel clean
+.PHONY: help env demo test faults faults-bite bench check format wheel clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST)
@@ -21,11 +21,14 @@ demo: env ## a whole run on the embedded data set, into runs/demo (PROCESSES=2 o
 test: env ## run the tests
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n logical --maxprocesses 8 --dist loadfile
 
-faults: env ## every fault of docs/faults.md, an hour or so; as root it also mounts small disks
+faults: env ## every fault of docs/faults.md, some 20 minutes; as root it also mounts small disks
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n logical --maxprocesses 8 --dist worksteal -m promise --faults-table=docs/faults.md
 
 faults-bite: env ## break a copy in ten ways and show that the fault tests notice
 	@$(PY) scripts/faults_bite.py
+
+bench: env ## every measured promise, side by side with plain code, into docs/performance.md (IMAGES=a folder of 480x360 ones)
+	@$(PY) benchmarks/all.py $(if $(IMAGES),--images $(IMAGES))
 
 check: env ## lint, format and types, without changing anything
 	@$(PY) -m ruff check .

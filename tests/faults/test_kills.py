@@ -58,7 +58,7 @@ def test_killed_at_every_commit(zygote, reference, tmp_path, when, cases):
 
 
 @pytest.mark.promise("killed at a random time, five times in a row: the same bits")
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.full) for seed in range(1, 40))])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.full) for seed in range(1, 50))])
 def test_killed_at_random_times(zygote, reference, out, seed, cases):
     kills = killed_at_random(zygote, out, reference, seed)
     finished_alike(zygote, out, reference)
