@@ -49,6 +49,11 @@ def draw(root: Path, count: int, *, size: tuple[int, int] = CAMVID, suffix: str 
     return pictures
 
 
+def find(root: Path) -> list[Picture]:
+    """What `draw` has put under `root`."""
+    return [Picture(path, root / "masks" / f"{path.stem}.png") for path in sorted((root / "images").iterdir())]
+
+
 def probabilities(mask: np.ndarray, rng: np.random.Generator, classes: int = CLASSES) -> np.ndarray:
     """What a fair teacher might say of a mask (H, W): (classes, H, W) float32, unsure at the borders, wrong here and there."""
     known = np.minimum(mask, classes - 1)

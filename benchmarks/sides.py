@@ -2,10 +2,13 @@
 
 import argparse
 import json
+import multiprocessing
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 
@@ -32,6 +35,33 @@ def in_turns(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, f
             if number:
                 seconds[name].append(time.perf_counter() - began)
     return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+@contextmanager
+def apart(make: Callable[..., Callable[[], object]], *arguments: object) -> Iterator[Callable[[], object]]:
+    """A side in a process of its own: what this one is set to does not help it. `make(*arguments)` gives what is called there."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=_serve, args=(there, make, arguments))  # may have loader processes
+    process.start()
+    there.close()  # so that its end shows here
+
+    def call() -> object:
+        here.send(True)
+        return here.recv()
+
+    try:
+        yield call
+    finally:
+        here.close()
+        process.join()
+
+
+def _serve(connection: Connection, make: Callable[..., Callable[[], object]], arguments: tuple) -> None:
+    side = make(*arguments)
+    with suppress(EOFError):
+        while connection.recv():
+            connection.send(side())
 
 
 def faster(what: str, ours: float, reference: float, unit: str, goal: float) -> Row:

@@ -16,7 +16,7 @@ import pictures
 import torch
 from accelerate import Accelerator
 from reference import training as plain
-from sides import below, faster, finish, in_turns, parser
+from sides import apart, below, faster, finish, in_turns, parser
 
 from selftrain.config import Config, SelectConfig
 from selftrain.data import batches
@@ -25,7 +25,7 @@ from selftrain.labels.refine import refine
 from selftrain.models.build import build, to_layout
 from selftrain.preflight import accelerator_of
 from selftrain.rng import rekey
-from selftrain.stages.select import SelectedLabels, select
+from selftrain.stages.select import select
 from selftrain.stages.steps import SelfTraining
 from selftrain.stages.train import Learner, lr_at
 
@@ -45,16 +45,23 @@ class Data:
     """Pictures on disk with the labels of a teacher, as each side keeps them."""
 
     def __init__(self, root: Path):
-        self.labelled = pictures.draw(root / "labelled", 24)
-        self.unlabelled = pictures.draw(root / "unlabelled", 64)
+        self.root = root
+        there = (root / "store").exists()
+        self.labelled, self.unlabelled = (
+            pictures.find(root / name) if there else pictures.draw(root / name, count)
+            for name, count in (("labelled", 24), ("unlabelled", 64))
+        )
+        self.npz = [root / f"{picture.id}.npz" for picture in self.unlabelled]
+        if not there:
+            self._label(root / "store")
+        self.selected = select(store.LabelStore(root / "store"), self.unlabelled, NAMES, SelectConfig(), generation=0)
+
+    def _label(self, directory: Path) -> None:
+        """What a teacher may have said, for both sides."""
         rng = np.random.default_rng(0)
         probs = [pictures.probabilities(picture.read_mask(), rng) for picture in self.unlabelled]
-        self.npz = [root / f"{picture.id}.npz" for picture in self.unlabelled]
         for path, one in zip(self.npz, probs, strict=True):
             np.savez(path, probs=one.astype(np.float16))
-        self.selected = self._selected(root / "store", probs)
-
-    def _selected(self, directory: Path, probs: list[np.ndarray]) -> SelectedLabels:
         images = [picture.read_image() for picture in self.unlabelled]
         refined = [refine(image, one, soft_classes=3, settings=None) for image, one in zip(images, probs, strict=True)]
         ids = [picture.id for picture in self.unlabelled]
@@ -70,7 +77,6 @@ class Data:
             **facts,
         )
         store.finish(directory, ids=ids, classes=pictures.CLASSES, shard=len(ids), **facts)
-        return select(store.LabelStore(directory), self.unlabelled, NAMES, SelectConfig(), generation=0)
 
     def ours(self, first: int, steps: int):
         """Our batches."""
@@ -112,8 +118,7 @@ def step_row(data: Data, rounds: int, steps: int = 3):
     cfg = Config()
     accelerator = accelerator_of(cfg)
     mine, step = learner(network(), accelerator)
-    loop = plain.Loop(network())
-    taken, theirs = count(0, steps), data.theirs(workers=2)
+    taken = count(0, steps)
 
     def ours() -> None:
         first = next(taken)
@@ -121,14 +126,22 @@ def step_row(data: Data, rounds: int, steps: int = 3):
             rekey(0, "gen1", t, 0)
             mine.step(t, lr_at(t, 10_000, cfg.train), step, batch)
 
-    def reference() -> None:
-        for _ in range(steps):
-            loop.step(*next(theirs))
-
-    seconds = in_turns({"ours": ours, "reference": reference}, rounds)
+    with apart(plain_steps, data.root, steps) as reference:
+        seconds = in_turns({"ours": ours, "reference": reference}, rounds)
     images = steps * (KNOWN + GUESSED)
     goal = 4 if torch.cpu._is_amx_tile_supported() else 1.3
     return faster("student step", images / seconds["ours"], images / seconds["reference"], "images/s", goal)
+
+
+def plain_steps(root: Path, steps: int):
+    """The reference's side, in a process of its own."""
+    loop, theirs = plain.Loop(network()), Data(root).theirs(workers=2)
+
+    def side() -> None:
+        for _ in range(steps):
+            loop.step(*next(theirs))
+
+    return side
 
 
 def pipeline_row(data: Data, rounds: int, steps: int = 6):

@@ -8,7 +8,7 @@ from dataclasses import asdict
 import torch
 from accelerate import Accelerator
 
-from selftrain import checkpoint, files
+from selftrain import checkpoint, files, memory
 from selftrain.config import Config, flat
 from selftrain.data import sources, verify
 from selftrain.data.augment import MAX_MAGNITUDE
@@ -165,6 +165,7 @@ def _pixels(samples: list[sources.Sample]) -> int:
 def accelerator_of(cfg: Config) -> Accelerator:
     """Devices, processes and precision of the run. Raises ConfigError for a precision that this machine does not have."""
     # Launchers set OMP_NUM_THREADS=1 and leave cores idle.
+    memory.keep_freed()
     torch.set_num_threads(cfg.train.threads or max(len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)), 1))
     try:
         return Accelerator(mixed_precision=_precision(cfg.train.precision), log_with="tensorboard", project_dir=cfg.out)

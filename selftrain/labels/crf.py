@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydensecrf.densecrf import DenseCRF2D
 
+from selftrain import memory
 from selftrain.errors import ConfigError, ResourceError
 
 NEAR = 3.0  # pixels: a smoothness kernel wider than that is left to the lattice
@@ -195,6 +196,7 @@ class Worker:
 def serve(handle: int) -> None:
     """The life of a worker: calls come in through `handle` and answers go out, until the other end closes."""
     cv2.setNumThreads(0)
+    memory.keep_freed()
     connection = Connection(handle)
     while True:
         try:

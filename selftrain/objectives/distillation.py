@@ -12,8 +12,10 @@ def kl_sum(logits: torch.Tensor, soft: torch.Tensor, weight: torch.Tensor, *, te
     logits (N, C, H, W) of the student, soft (N, C, H, W) probabilities of the teacher, weight (N, H, W), 0 where rejected.
     The teacher's logits are not stored: log(soft) stands for them, which softmax cannot tell apart.
     """
-    teacher = soft.clamp_min(LEAST).log() / temperature
-    teacher = teacher.log_softmax(dim=1)
-    student = F.log_softmax(logits / temperature, dim=1)
-    divergence = (teacher.exp() * (teacher - student)).sum(dim=1)  # (N, H, W)
+    log_teacher = soft.clamp_min(LEAST).log()
+    teacher = soft
+    if temperature != 1:
+        log_teacher = (log_teacher / temperature).log_softmax(dim=1)
+        teacher, logits = log_teacher.exp(), logits / temperature
+    divergence = (teacher * (log_teacher - F.log_softmax(logits, dim=1))).sum(dim=1)  # (N, H, W)
     return temperature**2 * (divergence * weight).sum()

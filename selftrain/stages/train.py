@@ -13,7 +13,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
 from timm.optim import create_optimizer_v2  # type: ignore[attr-defined]
-from timm.utils import ModelEmaV3  # type: ignore[attr-defined]
 from torch import nn
 
 from selftrain import checkpoint
@@ -22,6 +21,7 @@ from selftrain.config import TrainConfig
 from selftrain.data.batches import Batch
 from selftrain.errors import ConfigError, LearningError, StoppedError
 from selftrain.log import Metrics, progress, say
+from selftrain.models.average import Average
 from selftrain.models.build import to_layout
 from selftrain.rng import Key, rekey
 from selftrain.stages.steps import Step
@@ -157,7 +157,7 @@ class Learner:
 
     def __init__(self, network: nn.Module, cfg: TrainConfig, accelerator: Accelerator):
         self.network = to_layout(network).to(accelerator.device)
-        self.ema = ModelEmaV3(self.network, decay=cfg.ema, use_warmup=True, warmup_power=1.0)  # min(decay, 1 - 1 / (t + 1))
+        self.ema = Average(self.network, cfg.ema)
         self.optimizer = _optimizer(self.network, cfg)
         self.model, self.prepared = accelerator.prepare(self.network, self.optimizer)
         self.accelerator, self.clip = accelerator, cfg.clip or math.inf
@@ -178,7 +178,7 @@ class Learner:
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.clip)  # of all ranks, so all decide alike
         if torch.isfinite(norm):
             self.prepared.step()
-            self.ema.update(self.network, step=t + 1)
+            self.ema.update(t)
             self.streak = 0
         else:
             self._skip(before)
