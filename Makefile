@@ -27,8 +27,8 @@ faults: env ## every fault of docs/faults.md, some 20 minutes; as root it also m
 faults-bite: env ## break a copy in ten ways and show that the fault tests notice
 	@$(PY) scripts/faults_bite.py
 
-bench: env ## every measured promise, side by side with plain code, into docs/performance.md (IMAGES=a folder of 480x360 ones)
-	@$(PY) benchmarks/all.py $(if $(IMAGES),--images $(IMAGES))
+bench: env ## every measured promise, side by side with plain code, into docs/performance.md (CAMVID=its data.root)
+	@$(PY) benchmarks/all.py $(if $(CAMVID),--camvid $(CAMVID))
 
 check: env ## lint, format and types, without changing anything
 	@$(PY) -m ruff check .

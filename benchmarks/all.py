@@ -1,6 +1,6 @@
 """Every benchmark, one after the other, into one table.
 
-    python benchmarks/all.py [--images DIR] [--out runs/bench] [NAME ...]
+    python benchmarks/all.py [--camvid ROOT] [--out runs/bench] [NAME ...]
 
 The rows go to OUT/NAME.json and the table takes its place in docs/performance.md.
 """
@@ -24,17 +24,20 @@ MARKS = ("<!-- table of make bench -->\n", "<!-- end -->\n")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", default=NAMES, help=f"some of {', '.join(NAMES)}")
-    parser.add_argument("--images", type=Path, help="a folder of 480x360 images to label; without it they are drawn")
+    parser.add_argument("--camvid", type=Path, help="data.root of CamVid, to label its images instead of drawn ones")
     parser.add_argument("--out", type=Path, default=HERE.parent / "runs" / "bench")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    began = time.monotonic()
+    began, failed = time.monotonic(), []
     for name in arguments.names:
-        extra = ["--images", str(arguments.images)] if name == "labelling" and arguments.images else []
+        extra = ["--camvid", str(arguments.camvid)] if name == "labelling" and arguments.camvid else []
         print(f"\n{name}", flush=True)
-        subprocess.run([sys.executable, HERE / f"{name}.py", "--out", arguments.out / f"{name}.json", *extra], check=True)
+        command = [sys.executable, HERE / f"{name}.py", "--out", arguments.out / f"{name}.json", *extra]
+        failed += [name] if subprocess.run(command).returncode else []
     print(f"\nall of it took {(time.monotonic() - began) / 60:.1f} minutes")
     write(arguments.out)
+    if failed:
+        sys.exit(f"these benchmarks failed: {', '.join(failed)}")
 
 
 def write(out: Path) -> None:

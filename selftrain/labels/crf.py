@@ -91,7 +91,7 @@ def _smoother(size: tuple[int, int], deviation: float, compat: float) -> Callabl
 
     def smooth(planes: Plane) -> Plane:
         found = np.empty(planes.shape, np.float32)
-        for plane, place in zip(planes, found, strict=True):
+        for plane, place in zip(np.ascontiguousarray(planes), found, strict=True):
             np.multiply(blur(norm * plane.reshape(size)), after, out=place.reshape(size))
         return found
 
