@@ -13,7 +13,7 @@ import json
 import os
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import pairwise
@@ -309,21 +309,29 @@ class LabelStore:
 
     def histogram(self) -> Counts:
         """Pixels (C, 256) by hard label and confidence."""
-        return np.sum([np.zeros((self.index.classes, 256), np.int64), *self._every("histogram")], axis=0)
+        total = np.zeros((self.index.classes, 256), np.int64)
+        for counts in self._every("histogram"):  # one by one: there may be many shards
+            total += counts
+        return total
 
     def confusion(self) -> Counts | None:
         """Counts (stages, C, C), rows truth, over the images that have masks; None if none has."""
-        found = self._every("confusion")
-        return np.sum(found, axis=0) if found else None
+        total: Counts | None = None
+        for counts in self._every("confusion"):
+            total = counts if total is None else total + counts
+        return total
 
     def verify(self) -> list[Path]:
         """The shards that are missing or whose sha256 is not that of the index."""
         known = {shard_path(self.directory, number): sha256 for number, sha256 in enumerate(self.index.shards)}
         return [path for path, sha256 in known.items() if not path.is_file() or _sha256(path) != sha256]
 
-    def _every(self, name: str) -> list[NDArray[Any]]:
-        files = [self._shard(number)[0] for number in range(len(self.index.shards))]
-        return [file.get_tensor(name) for file in files if name in file.keys()]  # noqa: SIM118 (not a dict)
+    def _every(self, name: str) -> Iterator[NDArray[Any]]:
+        """That tensor of each shard that has it."""
+        for number in range(len(self.index.shards)):
+            file = self._shard(number)[0]
+            if name in file.keys():  # noqa: SIM118 (not a dict)
+                yield file.get_tensor(name)
 
     def _open(self, number: int) -> tuple[Any, Counts]:
         """A handle on a shard and the offsets of its records."""
