@@ -65,7 +65,9 @@ class Method:
             run.lock()
             run.sweep()
             preflight.settle(run, cfg, data)
-            preflight.check_space(run, [parameters(network) for network in networks], data)
+            twice = [1 + (generation.online == "cps") for generation in cfg.generations]  # it trains two
+            sizes = [times * parameters(network) for times, network in zip(twice, networks, strict=True)]
+            preflight.check_space(run, sizes, data)
         accelerator.wait_for_everyone()
         data = sources.without(data, files.read_json(run.data, "set_aside")["set_aside"])
         metrics = Metrics(run.metrics if accelerator.is_main_process else None)

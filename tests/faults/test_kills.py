@@ -29,6 +29,20 @@ def test_killed_before_commits_all_over_the_run(zygote, reference, out, chain, c
     cases(kills)
 
 
+@pytest.mark.promise("killed at a commit (fsync, rename): the same bits")
+@pytest.mark.parametrize(
+    "method", ["unimatch_v2", *(pytest.param(name, marks=pytest.mark.full) for name in ("mean_teacher", "fixmatch", "cps"))]
+)
+def test_an_online_stage_that_was_killed(zygote, tmp_path, method):
+    settings = f"generations=[{{online: {method}, noise: {{colour: 1.0, cutmix: 0.5}}}}]"
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert zygote.go(whole, settings).code == 0
+    at = ["rename", "gen0/checkpoints/.step-000009.tmp"]
+    assert zygote.go(killed, settings, fault={"do": "kill", "at": at}).code == -signal.SIGKILL
+    assert zygote.go(killed, settings).code == 0
+    assert fingerprint(killed) == fingerprint(whole)
+
+
 @pytest.mark.promise("what a rename shows is on the disk before it, and the rename itself after it")
 def test_every_rename_is_between_syncs(reference):
     """A power cut shows what a kill does not; this needs no disk of its own to show it (test_storage.py has one)."""
