@@ -7,6 +7,7 @@ import time
 
 import pytest
 from harness import SETTINGS, killed_at, killed_at_random, leftovers, mismatches
+
 from runs import fingerprint
 
 FAST = 24  # kills in `make test`
