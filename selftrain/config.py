@@ -118,6 +118,7 @@ class GenerationConfig:
     decoder_channels: list[int] | None = None
     steps: int | None = None
     labelled_batch: int | None = None
+    image_share: float | None = None  # null: that of `select`
     init: str = "random"  # random | teacher: begin with those of the teacher's weights that fit by name and shape
     online: str = ""  # mean_teacher | fixmatch | unimatch_v2 | cps: labels made in each step; empty: stored ones, if any
     noise: NoiseConfig = field(default_factory=NoiseConfig)
@@ -167,7 +168,8 @@ class SelectConfig:
     confidence: float = 0.8  # the floor of `global`; the ceiling of a class's threshold in `quantile`
     keep: float = 0.6  # share of each predicted class's pixels kept by `quantile`
     balance: float = 0.0  # pixels of a class weigh (its share)^-balance, mean 1
-    image_share: float = 1.0  # most confident share of the images
+    image_share: float = 1.0  # most reliable share of the images
+    reliability: str = "confidence"  # of an image: confidence (mean of its pixels) | agreement (with the teacher's past, ST++)
     weight_images: bool = False  # images weigh in proportion to their mean confidence
     on_empty: str = "fail"  # no pseudo-label accepted: fail (exit 8) | labelled_only (the leader so far is the result)
 

@@ -1,29 +1,28 @@
 """The method, told in order: train, measure, promote, label, select, train the next one; test once, export, report."""
 
-import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import nn
 
 from selftrain import files, preflight, watchdog
-from selftrain.checkpoint import pack, unpack
 from selftrain.config import Config, GenerationConfig
 from selftrain.data import batches, sources
-from selftrain.errors import IntegrityError
 from selftrain.labels.store import LabelStore
 from selftrain.log import Metrics, say
-from selftrain.models.build import build, parameters, to_layout
+from selftrain.models.build import parameters
 from selftrain.models.pair import Pair
-from selftrain.models.weights import fitting
+from selftrain.networks import SNAPSHOTS, Networks
 from selftrain.report import page, summary
 from selftrain.rng import rekey
-from selftrain.rundir import WEIGHTS, Generation, RunDir
-from selftrain.stages import evaluate, export, online, pictures, pseudo_label, select, train
+from selftrain.rundir import RunDir
+from selftrain.stages import evaluate, export, online, pictures, pseudo_label, reliability, select, train
 from selftrain.stages.steps import SelfTraining, Step
 
 
@@ -47,6 +46,7 @@ class Method:
     run: RunDir
     data: sources.DataSet
     accelerator: Accelerator
+    networks: Networks
     stop: train.Stop
     metrics: Metrics
     cache: batches.Cache
@@ -60,18 +60,19 @@ class Method:
         data = sources.load(cfg.data)
         preflight.check_data(data, cfg)
         # Unknown names, impossible noise and unreachable weights show here, before any work.
-        networks = [_network(cfg, generation, len(data.classes), weights=cfg.model.weights) for generation in cfg.generations]
+        networks = Networks(cfg, run, data.classes, accelerator.device)
+        built = [networks.build(number, weights=cfg.model.weights) for number in range(len(cfg.generations))]
         if accelerator.is_main_process:
             run.lock()
             run.sweep()
             preflight.settle(run, cfg, data)
             twice = [1 + (generation.online == "cps") for generation in cfg.generations]  # it trains two
-            sizes = [times * parameters(network) for times, network in zip(twice, networks, strict=True)]
+            sizes = [times * parameters(network) for times, network in zip(twice, built, strict=True)]
             preflight.check_space(run, sizes, data)
         accelerator.wait_for_everyone()
         data = sources.without(data, files.read_json(run.data, "set_aside")["set_aside"])
         metrics = Metrics(run.metrics if accelerator.is_main_process else None)
-        return cls(cfg, run, data, accelerator, train.Stop().listen(), metrics, batches.Cache(cfg.data.cache_mb))
+        return cls(cfg, run, data, accelerator, networks, train.Stop().listen(), metrics, batches.Cache(cfg.data.cache_mb))
 
     def work(self) -> None:
         """Train, measure, promote, label, select, train the next one; then test, export and report."""
@@ -80,7 +81,7 @@ class Method:
         for number in range(len(self.cfg.generations)):
             labels = None
             if leader is not None and not self.cfg.generations[number].online:
-                labels = self.labels(leader)
+                labels = self.labels(leader, number)
                 if labels is None:
                     break  # nothing to learn from beyond the labels
             report = self.generation(number, labels, incumbent=reports[leader] if leader is not None else None)
@@ -101,16 +102,16 @@ class Method:
         gen, stage = self.run.generation(number), f"gen{number}"
         if gen.report.exists():
             return files.read_json(gen.report, "generation", "val", "promoted", "model", "teacher")
-        teacher = incumbent["generation"] if incumbent and (labels or self._begins_as_teacher(number)) else None
+        teacher = incumbent["generation"] if incumbent and (labels or self.networks.begins_as_teacher(number)) else None
         trained = self.train(number, labels, teacher)
         if self.accelerator.is_main_process:
-            self._keep(gen, number, trained.network)
+            self.networks.keep(number, trained.network)
         val = self.evaluate(trained.network, self.data.val)
         self.metrics.rewind(f"{stage}/val", -1)
         self.metrics.write(f"{stage}/val", self._of(number, "steps"), {"miou": val["miou"] or 0.0, "ece": val["ece"]})
         report = {
             "generation": number,
-            "model": self._describe(number, trained.network),
+            "model": self.networks.describe(number, trained.network),
             "steps": self._of(number, "steps"),
             "teacher": teacher,
             "val": val,
@@ -132,10 +133,10 @@ class Method:
         cfg, stage = self.cfg.train, f"gen{number}"
         self._track()
         rekey(self.cfg.seed, stage, "init")
-        network = self._begin(number, teacher)
+        network = self.networks.begin(number, teacher)
         if self.cfg.generations[number].online == "cps":
             rekey(self.cfg.seed, stage, "init of the second")
-            network = Pair(network, self._begin(number, teacher))
+            network = Pair(network, self.networks.begin(number, teacher))
         keys = (self.cfg.seed, stage)
         dataset = self._dataset(number, labels, keys)
         steps, rank, world = self._of(number, "steps"), self.accelerator.process_index, self.accelerator.num_processes
@@ -152,6 +153,7 @@ class Method:
             accelerator=self.accelerator,
             metrics=self.metrics,
             evaluate=lambda network: {"val_miou": _miou(self.evaluate(network, self.data.val))},
+            keep=self._snapshots(number, steps),
             stop=self.stop,
         )
         return replace(trained, network=trained.network.first) if isinstance(trained.network, Pair) else trained
@@ -186,24 +188,6 @@ class Method:
             steps=self._of(number, "steps"),
         )
 
-    def _begins_as_teacher(self, number: int) -> bool:
-        return self.cfg.generations[number].init == "teacher"
-
-    def _begin(self, number: int, teacher: int | None) -> nn.Module:
-        """The network of a generation before its first step; with `init: teacher`, those of its teacher's weights that fit.
-
-        In a deeper encoder of the same family that is all of them, and its further blocks begin as the identity (timm sets
-        the last scale of a residual branch to 0), so the student begins as its teacher (Chen et al. 2016, Net2Net).
-        """
-        network = _network(self.cfg, self.cfg.generations[number], len(self.data.classes), weights=self.cfg.model.weights)
-        if teacher is None or not self._begins_as_teacher(number):
-            return network
-        own, found = network.state_dict(), fitting(network, self.load(teacher)[0].state_dict())
-        network.load_state_dict(found, strict=False)
-        if len(found) < len(own):
-            say(f"gen{number}: {len(found)} of its {len(own)} tensors are its teacher's (gen{teacher})")
-        return network
-
     def evaluate(self, network: nn.Module, samples: list[sources.Sample]) -> dict:
         """Scores of a network over samples with masks, by the run's classes and pixel scale."""
         mean, std = self.pixel_scale
@@ -219,13 +203,23 @@ class Method:
             accelerator=self.accelerator,
         )
 
-    def labels(self, leader: int) -> select.SelectedLabels | None:
-        """What the leader says of the unlabelled images and what of it may be learnt; None without any unlabelled image."""
+    def _snapshots(self, number: int, steps: int) -> dict[int, Callable[[nn.Module], None]]:
+        """What is kept of a generation on its way, where its agreement with itself is going to be asked for."""
+        if self.cfg.select.reliability != "agreement":
+            return {}
+        return {steps * part // SNAPSHOTS: partial(self._keep_snapshot, number, part) for part in range(1, SNAPSHOTS)}
+
+    def _keep_snapshot(self, number: int, part: int, network: nn.Module) -> None:
+        if self.accelerator.is_main_process:
+            self.networks.keep_snapshot(number, part, network)
+
+    def labels(self, leader: int, student: int) -> select.SelectedLabels | None:
+        """What the leader says of the unlabelled images and what of it `student` may learn; None without any such image."""
         if not self.data.unlabelled:
             say("no unlabelled images: the teacher is the result")
             return None
         gen = self.run.generation(leader)
-        network, teacher = self.load(leader)
+        network, teacher = self.networks.load(leader)
         labeller = pseudo_label.Labeller(
             network,
             len(self.data.classes),
@@ -242,7 +236,7 @@ class Method:
             teacher=teacher,
             check=lambda: self.stop.check(f"{where} labels"),
         )
-        selected = self._selected(leader, store)
+        selected = self._selected(leader, student, store)
         if self.accelerator.is_main_process:
             found = selected.report()
             files.keep_json(gen.selection, found)
@@ -255,22 +249,10 @@ class Method:
             return None
         return selected
 
-    def load(self, number: int) -> tuple[nn.Module, str]:
-        """The network of a finished generation and the sha256 of its weights."""
-        gen = self.run.generation(number)
-        weights = unpack(files.read_directory(gen.model)[WEIGHTS], gen.model / WEIGHTS)
-        network = _network(self.cfg, self.cfg.generations[number], len(self.data.classes))
-        try:
-            network.load_state_dict(weights)
-        except RuntimeError as error:
-            raise IntegrityError(f"{gen.model} does not hold this generation's network: {error}") from None
-        to_layout(network).to(self.accelerator.device).eval()
-        return network, files.read_manifest(gen.model)["files"][WEIGHTS]
-
     def finish(self, leader: int, reports: list[dict]) -> None:
         """Read the test set, once, for the best generation and the teacher it began with; export; write report.json."""
         chosen = leader if self.cfg.export.generation == "best" else len(reports) - 1
-        networks = {number: self.load(number)[0] for number in {0, leader, chosen}}
+        networks = {number: self.networks.load(number)[0] for number in {0, leader, chosen}}
         tests = {number: self.evaluate(network, self.data.test) for number, network in networks.items()} if self.data.test else {}
         if self.accelerator.is_main_process:
             self._write_results(networks, tests, leader, chosen, reports)
@@ -307,17 +289,6 @@ class Method:
             summary.print_table(report, self.run.page, self.run.export)
         return report
 
-    def _keep(self, gen: Generation, number: int, network: nn.Module) -> None:
-        if gen.model.exists():
-            shutil.rmtree(gen.model)  # written before a kill, without the report that makes it count
-        weights = {WEIGHTS: pack(network.state_dict())}
-        files.commit_directory(gen.model, weights, model=self._describe(number, network), classes=self.data.classes)
-
-    def _describe(self, number: int, network: nn.Module) -> dict:
-        arch, encoder, decoder_channels = _names(self.cfg, self.cfg.generations[number])
-        described = {"arch": arch, "encoder": encoder, "decoder_channels": decoder_channels}
-        return {**described, "params": parameters(network)}
-
     def _of(self, number: int, name: str) -> int:
         """A generation's own setting, or that of `train`."""
         own = getattr(self.cfg.generations[number], name)
@@ -337,15 +308,49 @@ class Method:
         said = pictures.predictions(
             networks, self.data.val, mean=mean, std=std, window=self.cfg.labels.window, accelerator=self.accelerator
         )
-        teachers = {number for number in range(len(report["generations"])) if self.run.generation(number).selection.exists()}
-        learnt = [row for number in sorted(teachers) for row in pictures.pseudo_labels(self._selected(number))]
+        taught = {row["teacher"]: row["generation"] for row in report["generations"] if row["teacher"] is not None}
+        learnt = [
+            row
+            for leader, student in taught.items()
+            if self.run.generation(leader).selection.exists()
+            for row in pictures.pseudo_labels(self._selected(leader, student))
+        ]
         page.write(
             self.run.page, report, classes=self.data.classes, metrics=self.metrics.rows(), predictions=said, pseudo_labels=learnt
         )
 
-    def _selected(self, number: int, store: LabelStore | None = None) -> select.SelectedLabels:
-        store = store or LabelStore(self.run.generation(number).labels)
-        return select.select(store, self.data.unlabelled, self.data.classes, self.cfg.select, generation=number)
+    def _selected(self, leader: int, student: int, store: LabelStore | None = None) -> select.SelectedLabels:
+        """The leader's labels by the rule of a student."""
+        store = store or LabelStore(self.run.generation(leader).labels)
+        share = self.cfg.generations[student].image_share
+        rule = self.cfg.select if share is None else replace(self.cfg.select, image_share=share)
+        ranked = rule.reliability == "agreement" and (rule.image_share < 1 or rule.weight_images)
+        ranks = self._reliability(leader, store) if ranked else None
+        return select.select(store, self.data.unlabelled, self.data.classes, rule, generation=leader, reliability=ranks)
+
+    def _reliability(self, leader: int, store: LabelStore) -> np.ndarray:
+        """Each unlabelled image's agreement between the leader and its past (N,), measured once and kept."""
+        kept, labelled = self.run.generation(leader).reliability, {"teacher": store.index.teacher, "ids": store.index.ids_sha256}
+        if not (kept.exists() and labelled.items() <= files.read_json(kept, "reliability").items()):
+            mean, std = self.pixel_scale
+            found = reliability.agreement(
+                self.networks.snapshots(leader),
+                self.networks.load(leader)[0],
+                self.data.unlabelled,
+                classes=len(self.data.classes),
+                mean=mean,
+                std=std,
+                batch=self.cfg.labels.batch,
+                window=self.cfg.labels.window,
+                cache=self.cache,
+                accelerator=self.accelerator,
+                stage=f"gen{leader}",
+                check=lambda: self.stop.check(f"gen{leader} reliability"),
+            )
+            if self.accelerator.is_main_process:
+                files.write_json(kept, {**labelled, "reliability": [round(float(value), 6) for value in found]})
+            self.accelerator.wait_for_everyone()
+        return np.array(files.read_json(kept, "reliability")["reliability"], np.float32)
 
     def _card(self, report: dict) -> dict:
         """What a user of the export has to know. No paths: it travels."""
@@ -370,26 +375,6 @@ class Method:
             "seed": cfg.seed,
             "metrics": {"val": report["generations"][report["exported"]]["val"], "test": report["exported_test"]},
         }
-
-
-def _names(cfg: Config, generation: GenerationConfig) -> tuple[str, str, list[int]]:
-    model = cfg.model
-    channels = model.decoder_channels if generation.decoder_channels is None else generation.decoder_channels
-    return generation.arch or model.arch, generation.encoder or model.encoder, channels
-
-
-def _network(cfg: Config, generation: GenerationConfig, classes: int, *, weights: str | None = None) -> nn.Module:
-    arch, encoder, decoder_channels = _names(cfg, generation)
-    noise = generation.noise
-    return build(
-        arch,
-        encoder,
-        classes=classes,
-        decoder_channels=decoder_channels,
-        weights=weights,
-        dropout=noise.dropout,
-        drop_path=noise.drop_path,
-    )
 
 
 def _augmentation(cfg: Config, generation: GenerationConfig) -> batches.Augmentation:

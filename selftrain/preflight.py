@@ -56,6 +56,7 @@ RANGES = {  # name: least, most
     "select.image_share": (0, 1),
     "steps": (1, INFINITE),  # of a generation
     "labelled_batch": (1, INFINITE),  # likewise
+    "image_share": (0, 1),  # likewise
     "noise.rand_n": (0, INFINITE),
     "noise.rand_m": (0, MAX_MAGNITUDE),
     "noise.cutmix": (0, 1),
@@ -86,6 +87,11 @@ def check(cfg: Config) -> None:
         f"data.mean={cfg.data.mean} must be three numbers": len(cfg.data.mean) != 3,
         f"data.std={cfg.data.std} must be three numbers above 0": len(cfg.data.std) != 3 or min(cfg.data.std) <= 0,
         f"select.threshold={cfg.select.threshold!r} is none of {', '.join(THRESHOLDS)}": cfg.select.threshold not in THRESHOLDS,
+        f"select.reliability={cfg.select.reliability!r} is none of confidence, agreement": cfg.select.reliability
+        not in ("confidence", "agreement"),
+        "select.reliability=agreement looks at each third of the steps: a generation needs 3 or more": cfg.select.reliability
+        == "agreement"
+        and min([train.steps, *(row.steps for row in cfg.generations if row.steps is not None)]) < 3,
         f"select.on_empty={cfg.select.on_empty!r} is none of fail, labelled_only": cfg.select.on_empty
         not in ("fail", "labelled_only"),
         f"export.generation={cfg.export.generation!r} is none of best, last": cfg.export.generation not in ("best", "last"),

@@ -35,6 +35,13 @@ class Generation:
     def report(self) -> Path:
         return self.path / "report.json"
 
+    def snapshot(self, part: int) -> Path:
+        return self.path / "snapshots" / str(part)
+
+    @property
+    def reliability(self) -> Path:
+        return self.path / "reliability.json"
+
     @property
     def labels(self) -> Path:
         return self.path / "labels"
@@ -92,7 +99,7 @@ class RunDir:
             if changed and _only_longer(before, config):
                 self.report.unlink(missing_ok=True)  # first: it says that the run is finished
                 write_bytes(self.config, yaml.safe_dump(config, sort_keys=False).encode())
-            elif changed and not self.generation(1).path.exists() and all(row.startswith("select.") for row in changed):
+            elif changed and not self.generation(1).path.exists() and all(_chooses(row) for row in changed):
                 # Labels are stored unfiltered, so until a student has begun another choice costs nothing.
                 self.generation(0).selection.unlink(missing_ok=True)
                 write_bytes(self.config, yaml.safe_dump(config, sort_keys=False).encode())
@@ -123,6 +130,11 @@ class RunDir:
             os.close(handle)
             raise LockedError(f"another run is writing {self.path}; wait for it or choose another out=") from None
         return handle
+
+
+def _chooses(row: str) -> bool:
+    """Whether a changed setting acts on finished labels; snapshots for the agreement are made while a teacher learns."""
+    return row.startswith("select.") and not row.startswith("select.reliability")
 
 
 def _only_longer(before: dict, config: dict) -> bool:

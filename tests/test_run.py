@@ -110,7 +110,7 @@ def test_mistakes_end_with_their_exit_code_and_one_last_line(run, tmp_path, sett
     "setting",
     ["select.keep=60", "train.ema=2", "train.lr=-1", "labels.shard=0", "labels.window=100", "labels.tta.scales=[]",
      "generations.1.noise.dropout=3", "generations.0.steps=0", "data.std=[0,0,0]", "loss.temperature=0", "seed=-1",
-     "generations.0.init=teacher"],
+     "generations.0.init=teacher", "select.reliability=hope"],
 )  # fmt: skip
 def test_impossible_values_are_refused_before_any_work(setting):
     with pytest.raises(ConfigError, match=setting.split("=")[0].removeprefix("labels.").replace(".", "[. ]")):
@@ -122,6 +122,8 @@ def test_another_choice_of_pseudo_labels_is_taken_until_a_student_has_begun(run,
     refused = ["select.threshold=global", "select.confidence=1.0"]
     assert run(*SMOKE, f"out={out}", *refused)[0] == 8
     labels = (out / "gen0" / "labels" / "index.json").stat().st_mtime_ns
+    code, _, err = run(*SMOKE, f"out={out}", "select.reliability=agreement")
+    assert code == 2 and "select.reliability" in err  # the teacher's past would have been needed
     code, _, err = run(*SMOKE, f"out={out}")
     assert code == 0, err
     assert (out / "gen0" / "labels" / "index.json").stat().st_mtime_ns == labels

@@ -79,16 +79,16 @@ def class_weights(histogram: Counts, thresholds: Floats, balance: float) -> Floa
     return np.where(present, weights / max((share * weights)[present].sum(), 1e-12), 1)
 
 
-def image_weights(confidence: NDArray[np.float32], share: float, weight: bool) -> NDArray[np.float32]:
-    """Weights (N,) of images with mean confidences (N,): 0 for all but the most confident `share`.
+def image_weights(reliability: NDArray[np.float32], share: float, weight: bool) -> NDArray[np.float32]:
+    """Weights (N,) of images with reliabilities (N,): 0 for all but the most reliable `share` (Yang et al. 2022, ST++).
 
-    Those weigh 1, or, with `weight`, in proportion to their confidence with mean 1 (reliability: Yang et al. 2022, ST++).
+    Those weigh 1, or, with `weight`, in proportion to their reliability with mean 1.
     Of equals the first is kept; a share above 0 keeps at least one image.
     """
-    count = int(np.ceil(_share("image_share", share) * len(confidence) - 1e-9))
-    chosen = np.argsort(-confidence, kind="stable")[:count]
-    weights = np.zeros(len(confidence), np.float32)
-    weights[chosen] = confidence[chosen] / max(confidence[chosen].mean(), 1e-12) if weight and count else 1
+    count = int(np.ceil(_share("image_share", share) * len(reliability) - 1e-9))
+    chosen = np.argsort(-reliability, kind="stable")[:count]
+    weights = np.zeros(len(reliability), np.float32)
+    weights[chosen] = reliability[chosen] / max(reliability[chosen].mean(), 1e-12) if weight and count else 1
     return weights
 
 

@@ -101,7 +101,7 @@ class Labeller:
         cfg = self.cfg
         settings = {name: value for name, value in asdict(cfg.crf).items() if name not in ("enabled", "workers")}
         refining: list[Future[Refined]] = []
-        for batch in _neighbours(samples, cfg.batch, self.cache):
+        for batch in neighbours(samples, cfg.batch, self.cache):
             check()
             masks = [sample.read_mask() for sample, _ in batch]
             images = np.stack([image for _, image in batch])
@@ -149,7 +149,7 @@ def _ids(samples: Sequence[Unlabelled]) -> list[str]:
     return [sample.id for sample in samples]
 
 
-def _neighbours(samples: Sequence[Unlabelled], batch: int, cache: Cache) -> Iterator[list[tuple[Unlabelled, np.ndarray]]]:
+def neighbours(samples: Sequence[Unlabelled], batch: int, cache: Cache) -> Iterator[list[tuple[Unlabelled, np.ndarray]]]:
     """Samples with their images, in their order, up to `batch` neighbours of one size together.
 
     The grouping is part of a label's bits, so it depends on the shard alone.

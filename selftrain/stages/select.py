@@ -91,9 +91,18 @@ class SelectedLabels:
 
 
 def select(
-    store: LabelStore, samples: Sequence[Unlabelled], classes: Sequence[str], rule: SelectConfig, *, generation: int
+    store: LabelStore,
+    samples: Sequence[Unlabelled],
+    classes: Sequence[str],
+    rule: SelectConfig,
+    *,
+    generation: int,
+    reliability: np.ndarray | None = None,
 ) -> SelectedLabels:
-    """Thresholds per class, class weights and image weights of `rule`, from the store's statistics alone."""
+    """Thresholds per class, class weights and image weights of `rule`, from the store's statistics alone.
+
+    `reliability` (N,): what images are ranked and weighed by; None: their mean confidence.
+    """
     if rule.threshold not in thresholds.THRESHOLDS:
         raise ConfigError(f"select.threshold={rule.threshold!r} is none of {', '.join(thresholds.THRESHOLDS)}")
     histogram = store.histogram()
@@ -106,7 +115,9 @@ def select(
         generation,
         floors,
         thresholds.class_weights(histogram, floors, rule.balance),
-        thresholds.image_weights(store.confidence(), rule.image_share, rule.weight_images),
+        thresholds.image_weights(
+            store.confidence() if reliability is None else reliability, rule.image_share, rule.weight_images
+        ),
     )
 
 

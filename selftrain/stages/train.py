@@ -3,7 +3,7 @@
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -96,14 +96,15 @@ def train(
     accelerator: Accelerator,
     metrics: Metrics,
     evaluate: Callable[[nn.Module], dict[str, float]],
+    keep: Mapping[int, Callable[[nn.Module], None]],
     stop: Stop,
 ) -> Trained:
     """Train `network` for `steps` optimizer steps, from the newest checkpoint under `directory` if there is one.
 
     `batches(first)` yields this rank's part of the global batches, of `images` each, from step `first` on. `evaluate` is
-    asked of the averaged weights every `cfg.eval_every` steps. A step whose gradients are not finite is skipped; PATIENCE of
-    them in a row lead back to the last checkpoint, once, at half the learning rate. Raises LearningError where that does
-    not help, StoppedError after saving for a signal.
+    asked of the averaged weights every `cfg.eval_every` steps; `keep` tells who is given them after how many steps. A step
+    whose gradients are not finite is skipped; PATIENCE of them in a row lead back to the last checkpoint, once, at half the
+    learning rate. Raises LearningError where that does not help, StoppedError after saving for a signal.
     """
     learner, saved = Learner(network, cfg, accelerator), _newest(directory, accelerator)
     first, began = learner.resume(saved), time.monotonic()
@@ -122,6 +123,8 @@ def train(
                 metrics.write(stage, done, values())
             if cfg.eval_every and done % cfg.eval_every == 0 and done < steps:
                 metrics.write(stage, done, evaluate(learner.averaged()))
+            if done in keep:
+                keep[done](learner.averaged())
             show(done, f"loss {learner.loss:.3f}" if done % LOG_EVERY == 0 or done == steps else "")
             stopped = stop.agreed(accelerator)
             if (done % cfg.checkpoint_every == 0 and not learner.streak) or done == steps or stopped:

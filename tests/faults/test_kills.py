@@ -1,5 +1,6 @@
 """Killed, stopped or moved anywhere, the same command ends in the bits of a run that nothing happened to."""
 
+import json
 import os
 import shutil
 import signal
@@ -42,6 +43,22 @@ def test_an_online_stage_that_was_killed(zygote, tmp_path, method):
     assert zygote.go(killed, settings, fault={"do": "kill", "at": at}).code == -signal.SIGKILL
     assert zygote.go(killed, settings).code == 0
     assert fingerprint(killed) == fingerprint(whole)
+
+
+@pytest.mark.promise("killed at a commit (fsync, rename): the same bits")
+@pytest.mark.parametrize("at", [["rename", "gen0/snapshots/.2.tmp"], ["replace", "gen0/.reliability.json.tmp"]])
+def test_a_teacher_asked_for_its_agreement_with_its_past(zygote, tmp_path, at):
+    settings = ["select.reliability=agreement", "generations=[{}, {image_share: 0.5}]"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert zygote.go(whole, *settings).code == 0
+    assert zygote.go(killed, *settings, fault={"do": "kill", "at": at}).code == -signal.SIGKILL
+    assert zygote.go(killed, *settings).code == 0
+    assert fingerprint(killed) == fingerprint(whole) and leftovers(killed) == []
+    ranks = [json.loads((run / "gen0" / "reliability.json").read_text())["reliability"] for run in (whole, killed)]
+    assert ranks[0] == ranks[1]
+    selection = json.loads((whole / "gen0" / "selection.json").read_text())
+    kept = [rank for rank, weight in zip(ranks[0], selection["image_weights"], strict=True) if weight]
+    assert len(kept) == len(ranks[0]) / 2 and sorted(kept) == sorted(ranks[0])[len(kept) :]
 
 
 @pytest.mark.promise("what a rename shows is on the disk before it, and the rename itself after it")

@@ -1,0 +1,104 @@
+"""The networks of a run's generations: built, begun, kept, loaded."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from selftrain import files
+from selftrain.checkpoint import pack, unpack
+from selftrain.config import Config
+from selftrain.errors import IntegrityError
+from selftrain.log import say
+from selftrain.models.build import build, parameters, to_layout
+from selftrain.models.weights import fitting
+from selftrain.rundir import WEIGHTS, RunDir
+
+SNAPSHOTS = 3  # a stage is looked at after each third of its steps, the last of which is its end (Yang et al. 2022, ST++)
+
+
+@dataclass(frozen=True)
+class Networks:
+    """What `cfg` says of each generation's network, and where `run` keeps it."""
+
+    cfg: Config
+    run: RunDir
+    classes: list[str]
+    device: torch.device
+
+    def build(self, number: int, *, weights: str | None = None) -> nn.Module:
+        """The network of generation `number`, from random weights or `weights`."""
+        arch, encoder, decoder_channels = self._names(number)
+        noise = self.cfg.generations[number].noise
+        return build(
+            arch,
+            encoder,
+            classes=len(self.classes),
+            decoder_channels=decoder_channels,
+            weights=weights,
+            dropout=noise.dropout,
+            drop_path=noise.drop_path,
+        )
+
+    def begins_as_teacher(self, number: int) -> bool:
+        return self.cfg.generations[number].init == "teacher"
+
+    def begin(self, number: int, teacher: int | None) -> nn.Module:
+        """The network of a generation before its first step; with `init: teacher`, those of its teacher's weights that fit.
+
+        In a deeper encoder of the same family that is all of them, and its further blocks begin as the identity (timm sets
+        the last scale of a residual branch to 0), so the student begins as its teacher (Chen et al. 2016, Net2Net).
+        """
+        network = self.build(number, weights=self.cfg.model.weights)
+        if teacher is None or not self.begins_as_teacher(number):
+            return network
+        own, found = network.state_dict(), fitting(network, self.load(teacher)[0].state_dict())
+        network.load_state_dict(found, strict=False)
+        if len(found) < len(own):
+            say(f"gen{number}: {len(found)} of its {len(own)} tensors are its teacher's (gen{teacher})")
+        return network
+
+    def keep(self, number: int, network: nn.Module) -> None:
+        """Write the network of a generation whose training has ended."""
+        model = self.run.generation(number).model
+        if model.exists():
+            shutil.rmtree(model)  # written before a kill, without the report that makes it count
+        weights = {WEIGHTS: pack(network.state_dict())}
+        files.commit_directory(model, weights, model=self.describe(number, network), classes=self.classes)
+
+    def keep_snapshot(self, number: int, part: int, network: nn.Module) -> None:
+        """Write the network as it is after `part` of SNAPSHOTS parts of its steps."""
+        where = self.run.generation(number).snapshot(part)
+        if not where.exists():
+            files.commit_directory(where, {WEIGHTS: pack(network.state_dict())})
+
+    def load(self, number: int) -> tuple[nn.Module, str]:
+        """The network of a finished generation and the sha256 of its weights."""
+        model = self.run.generation(number).model
+        return self._load(number, model), files.read_manifest(model)["files"][WEIGHTS]
+
+    def snapshots(self, number: int) -> list[nn.Module]:
+        """The network of a generation as it was before its end."""
+        return [self._load(number, self.run.generation(number).snapshot(part)) for part in range(1, SNAPSHOTS)]
+
+    def describe(self, number: int, network: nn.Module) -> dict:
+        """What a reader of its weights has to build."""
+        arch, encoder, decoder_channels = self._names(number)
+        described = {"arch": arch, "encoder": encoder, "decoder_channels": decoder_channels}
+        return {**described, "params": parameters(network)}
+
+    def _load(self, number: int, directory: Path) -> nn.Module:
+        weights = unpack(files.read_directory(directory)[WEIGHTS], directory / WEIGHTS)
+        network = self.build(number)
+        try:
+            network.load_state_dict(weights)
+        except RuntimeError as error:
+            raise IntegrityError(f"{directory} does not hold this generation's network: {error}") from None
+        return to_layout(network).to(self.device).eval()
+
+    def _names(self, number: int) -> tuple[str, str, list[int]]:
+        model, own = self.cfg.model, self.cfg.generations[number]
+        channels = model.decoder_channels if own.decoder_channels is None else own.decoder_channels
+        return own.arch or model.arch, own.encoder or model.encoder, channels

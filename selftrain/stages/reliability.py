@@ -1,0 +1,66 @@
+"""How far a teacher's earlier selves agree with it on an image: a measure of how well it knows that image."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from selftrain.data.batches import Cache
+from selftrain.labels import tta
+from selftrain.labels.refine import confusion_of
+from selftrain.log import progress
+from selftrain.stages.pseudo_label import Unlabelled, neighbours
+from selftrain.stages.steps import normalised
+
+
+def agreement(
+    snapshots: Sequence[nn.Module],
+    teacher: nn.Module,
+    samples: Sequence[Unlabelled],
+    *,
+    classes: int,
+    mean: torch.Tensor,
+    std: torch.Tensor,
+    batch: int,
+    window: int,
+    cache: Cache,
+    accelerator: Accelerator,
+    stage: str,
+    check: Callable[[], None],
+) -> np.ndarray:
+    """The mean over `snapshots` of the mIoU between their labels and the teacher's, 0 to 1, per image (N,) float32.
+
+    The stability score of Yang et al. 2022 (ST++, section 3.3), divided by the number of snapshots; plain views. Ranks share
+    the images. `check` is called between batches and may raise to stop.
+    """
+    found = torch.zeros(len(samples), device=accelerator.device)
+    mine = list(range(accelerator.process_index, len(samples), accelerator.num_processes))
+    done = 0
+
+    def labels(network: nn.Module, pixels: torch.Tensor) -> np.ndarray:
+        with accelerator.autocast():
+            return tta.predict(network, pixels, window=window).argmax(dim=1).to(torch.uint8).cpu().numpy()
+
+    with progress(f"{stage} reliability", len(mine), show=accelerator.is_main_process) as show:
+        for group in neighbours([samples[i] for i in mine], batch, cache):
+            check()
+            images = np.stack([image for _, image in group])
+            pixels = normalised(torch.from_numpy(images).to(accelerator.device), mean, std)
+            last = labels(teacher, pixels)
+            scores = np.mean([_ious(labels(earlier, pixels), last, classes) for earlier in snapshots], axis=0)
+            found[mine[done : done + len(group)]] = torch.from_numpy(scores).to(found)
+            done += len(group)
+            show(done)
+    return accelerator.reduce(found, "sum").cpu().numpy()
+
+
+def _ious(said: np.ndarray, truth: np.ndarray, classes: int) -> list[float]:
+    """mIoU of each pair of labels (N, H, W), over the classes that either of the two knows in it."""
+    scores = []
+    for one, other in zip(said, truth, strict=True):
+        counts = confusion_of(one, other, classes)
+        hit, union = np.diag(counts), counts.sum(axis=0) + counts.sum(axis=1) - np.diag(counts)
+        scores.append(float((hit[union > 0] / union[union > 0]).mean()))
+    return scores
