@@ -22,7 +22,7 @@ from selftrain.networks import SNAPSHOTS, Networks
 from selftrain.report import page, summary
 from selftrain.rng import rekey
 from selftrain.rundir import RunDir
-from selftrain.stages import evaluate, export, online, pictures, pseudo_label, reliability, select, train
+from selftrain.stages import evaluate, export, guard, online, pictures, pseudo_label, reliability, select, train
 from selftrain.stages.steps import SelfTraining, Step
 
 
@@ -109,22 +109,26 @@ class Method:
         val = self.evaluate(trained.network, self.data.val)
         self.metrics.rewind(f"{stage}/val", -1)
         self.metrics.write(f"{stage}/val", self._of(number, "steps"), {"miou": val["miou"] or 0.0, "ece": val["ece"]})
+        leading = incumbent["val"] if incumbent else None
+        alarms = [*guard.of_scores(val, leading), *guard.of_average(trained.average_distance)]
         report = {
             "generation": number,
             "model": self.networks.describe(number, trained.network),
             "steps": self._of(number, "steps"),
             "teacher": teacher,
             "val": val,
-            "promoted": incumbent is None or _miou(val) > _miou(incumbent["val"]),
+            "promoted": leading is None or _miou(val) > _miou(leading),
             "exact": trained.exact,
             "empty_batches": trained.empty,
             "skipped_steps": trained.skipped,
+            "alarms": alarms,
             "seconds": round(trained.seconds, 1),
         }
         if self.accelerator.is_main_process:
             self.metrics.sync()
             files.write_json(gen.report, report)
             say(f"{stage}: val mIoU {_miou(val):.4f}, {'leads' if report['promoted'] else 'does not lead'}")
+            _warn(stage, alarms)
         self.accelerator.wait_for_everyone()
         return report
 
@@ -203,6 +207,12 @@ class Method:
             accelerator=self.accelerator,
         )
 
+    def _class_pixels(self) -> np.ndarray:
+        """Pixels of each class in the masks of the labelled images, (C,)."""
+        classes = len(self.data.classes)
+        masks = (self.cache.mask(sample) for sample in self.data.labelled)
+        return np.sum([np.bincount(mask[mask != batches.IGNORE], minlength=classes) for mask in masks], axis=0)
+
     def _snapshots(self, number: int, steps: int) -> dict[int, Callable[[nn.Module], None]]:
         """What is kept of a generation on its way, where its agreement with itself is going to be asked for."""
         if self.cfg.select.reliability != "agreement":
@@ -238,11 +248,9 @@ class Method:
         )
         selected = self._selected(leader, student, store)
         if self.accelerator.is_main_process:
-            found = selected.report()
-            files.keep_json(gen.selection, found)
-            unseen = [name for name, share in found["kept"].items() if share is None]
-            if unseen:
-                say(f"{where}: warning: it labels no pixel {', '.join(unseen)}; students cannot learn that from its labels")
+            alarms = guard.of_labels(store.histogram().sum(axis=1), self._class_pixels(), self.data.classes)
+            files.keep_json(gen.selection, {**selected.report(), "alarms": alarms})
+            _warn(where, alarms)
         self.accelerator.wait_for_everyone()
         if not selected.accepted:
             select.refuse_empty(self.cfg.select, gen.selection)
@@ -385,6 +393,11 @@ def _augmentation(cfg: Config, generation: GenerationConfig) -> batches.Augmenta
     else:
         strong = weak | {name: getattr(noise, name) for name in ("rand_n", "rand_m", "colour", "cutout")}
     return batches.Augmentation(labelled=weak, pseudo=strong, cutmix=noise.cutmix)
+
+
+def _warn(stage: str, alarms: list[str]) -> None:
+    for alarm in alarms:
+        say(f"{stage}: warning: {alarm}")
 
 
 def _miou(scores: dict) -> float:

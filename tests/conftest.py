@@ -6,6 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+
 from harness import Zygote
 
 # What verify remembers between looks is the user's; tests begin with nothing.

@@ -3,6 +3,7 @@
 import signal
 
 import pytest
+
 from runs import SMOKE, fingerprint, kill_when, run_command
 
 

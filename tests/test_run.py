@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from runs import ROOT, SMOKE, run_command
 from safetensors.torch import load_file
 
+from runs import ROOT, SMOKE, run_command
 from selftrain.config import Config, differences, flat
 from selftrain.errors import ConfigError
 from selftrain.preflight import check

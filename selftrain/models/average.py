@@ -27,3 +27,10 @@ class Average:
         torch._foreach_lerp_([mine for mine, _ in self.averaged], [other for _, other in self.averaged], 1 - decay)
         for mine, other in self.copied:
             mine.copy_(other)
+
+    @torch.no_grad()
+    def distance(self, network: nn.Module) -> float:
+        """|average - network| / |network| over all parameters."""
+        pairs = list(zip(self.module.parameters(), network.parameters(), strict=True))
+        apart = sum(float((mine - other).square().sum()) for mine, other in pairs)
+        return (apart / max(sum(float(other.square().sum()) for _, other in pairs), 1e-12)) ** 0.5

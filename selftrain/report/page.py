@@ -158,6 +158,7 @@ def remarks(report: dict, top: Headline, generations: Sequence[Generation]) -> l
     """What a reader has to know before believing the numbers."""
     return [
         *_about_promotion(top, generations),
+        *_alarms(generations),
         *_about_scores(report, top),
         *_about_fairness(top, generations),
         *_about_exactness(generations),
@@ -175,6 +176,12 @@ def _about_promotion(top: Headline, generations: Sequence[Generation]) -> Iterab
             scores = "" if difference(g.miou, incumbent.miou) is None else f" ({g.miou:.4f} against {incumbent.miou:.4f})"
             yield f"Generation {g.number} did not beat generation {incumbent.number} on val{scores} and was not promoted."
         incumbent = g if g.promoted or incumbent is None else incumbent
+
+
+def _alarms(generations: Sequence[Generation]) -> Iterable[str]:
+    for g in generations:
+        for alarm in [*(pick(g.row, "alarms") or []), *(pick(g.row, "labels", "alarms") or [])]:
+            yield f"Generation {g.number}: {alarm}."
 
 
 def _about_scores(report: dict, top: Headline) -> Iterable[str]:

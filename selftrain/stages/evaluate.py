@@ -11,6 +11,7 @@ from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from selftrain.data.batches import IGNORE, Cache, Readable
 from selftrain.labels import tta
+from selftrain.stages.guard import drift
 from selftrain.stages.steps import normalised
 
 BINS = 15  # of the calibration error, as in Guo et al. 2017
@@ -37,7 +38,7 @@ class Scores:
         self.confusion, self.bins = (accelerator.reduce(counts, "sum") for counts in (self.confusion, self.bins))
 
     def report(self, classes: Sequence[str]) -> dict:
-        """{"miou", "per_class": {name: IoU or None where the class is absent}, "pixel_accuracy", "ece"}"""
+        """{"miou", "per_class": {name: IoU or None where the class is absent}, "pixel_accuracy", "drift", "ece"}"""
         confusion = self.confusion.cpu().numpy()
         return {**iou_report(confusion, classes), "ece": expected_calibration_error(self.bins.cpu().numpy())}
 
@@ -51,6 +52,7 @@ def iou_report(confusion: np.ndarray, classes: Sequence[str]) -> dict:
         "miou": float(np.mean(known)) if known else None,
         "per_class": per_class,
         "pixel_accuracy": float(hit.sum() / truth.sum()) if truth.sum() else None,
+        "drift": drift(said, truth) if truth.sum() else None,
     }
 
 

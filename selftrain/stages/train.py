@@ -73,6 +73,7 @@ class Trained:
     """`network` carries the averaged (EMA) weights. `exact`: the bits do not depend on interruptions of this run.
 
     `empty` counts the steps in which no pseudo-labelled pixel was accepted, `skipped` those whose gradients were not finite.
+    `average_distance` is how far the averaged parameters are from the last ones, as a share of these.
     """
 
     network: nn.Module
@@ -80,6 +81,7 @@ class Trained:
     exact: bool
     empty: int
     skipped: int
+    average_distance: float
 
 
 def train(
@@ -144,7 +146,8 @@ def train(
                 if accelerator.is_main_process:
                     say(f"{stage}: {PATIENCE} steps in a row without finite gradients; back to step {first} at half the rate")
     accelerator.free_memory()
-    return Trained(learner.averaged(), learner.seconds, learner.exact, learner.empty, learner.skipped)
+    distance = learner.ema.distance(learner.network)
+    return Trained(learner.averaged(), learner.seconds, learner.exact, learner.empty, learner.skipped, distance)
 
 
 def lr_at(step: int, steps: int, cfg: TrainConfig) -> float:

@@ -1,6 +1,7 @@
 """One reference run for all fault tests of a process."""
 
 import pytest
+
 from harness import Reference
 
 

@@ -6,9 +6,9 @@ import pickle
 import shutil
 
 import pytest
-from harness import killed_at, mismatches
 from test_kills import finished_alike
 
+from harness import killed_at, mismatches
 from selftrain.errors import IntegrityError
 from selftrain.files import read_directory
 

@@ -7,8 +7,8 @@ import signal
 import time
 
 import pytest
-from harness import SETTINGS, killed_at, killed_at_random, leftovers, mismatches
 
+from harness import SETTINGS, killed_at, killed_at_random, leftovers, mismatches
 from runs import fingerprint
 
 FAST = 24  # kills in `make test`

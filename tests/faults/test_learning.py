@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-from harness import mismatches
 from test_kills import finished_alike
+
+from harness import mismatches
 
 
 def report(out, generation=0):

@@ -7,6 +7,7 @@ import socket
 import sys
 
 import pytest
+
 from harness import SETTINGS, mismatches
 from runs import fingerprint, run_command
 

@@ -5,8 +5,9 @@ import shutil
 import subprocess
 
 import pytest
-from harness import mismatches
 from test_kills import finished_alike
+
+from harness import mismatches
 
 ROOM_MB = 6  # less than a run of the fixture writes
 

@@ -34,3 +34,13 @@ def test_statistics_are_averaged_counters_copied_and_loading_changes_neither():
     assert average.module[1].num_batches_tracked == 4 and not average.module.training
     assert (average.module[1].running_mean != model[1].running_mean).any()
     assert not any(parameter.requires_grad for parameter in average.module.parameters())
+
+
+def test_the_distance_is_a_share_of_the_network():
+    model = network()
+    average = Average(model, decay=0.5)
+    assert average.distance(model) == 0
+    with torch.no_grad():
+        for mine, other in zip(average.module.parameters(), model.parameters(), strict=True):
+            mine.copy_(0.9 * other)
+    assert abs(average.distance(model) - 0.1) < 1e-6

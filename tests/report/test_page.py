@@ -163,6 +163,12 @@ def test_an_inexact_generation_is_marked() -> None:
     assert "best exported not exact" in words(render(report))
 
 
+def test_alarms_are_remarks():
+    report = three()
+    report["generations"][1]["alarms"] = ["it has lost car (0.80 to 0.20) (val IoU)"]
+    assert "Generation 1: it has lost car (0.80 to 0.20) (val IoU)." in remarks_of(report)
+
+
 def test_an_export_that_is_not_the_best_is_named() -> None:
     report = three() | {"exported": 2, "exported_test": {"miou": 0.39}}
     assert "The export is generation 2, not the best one. Its test mIoU is 0.3900." in remarks_of(report)

@@ -34,4 +34,4 @@ def test_miou_is_that_of_torchmetrics_over_the_whole_set():
 
 def test_an_empty_set_has_no_scores():
     report = iou_report(np.zeros((3, 3)), NAMES)
-    assert report == {"miou": None, "per_class": dict.fromkeys(NAMES), "pixel_accuracy": None}
+    assert report == {"miou": None, "per_class": dict.fromkeys(NAMES), "pixel_accuracy": None, "drift": None}

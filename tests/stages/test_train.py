@@ -29,13 +29,13 @@ def pull(model, averaged, batch):
     return StepResult((model.weight.sum() - target) ** 2, {"noise": torch.rand(())})
 
 
-def go(directory, *, step=pull, cfg=CFG, metrics=None, stop=None, steps=6, seen=None):
+def go(directory, *, step=pull, cfg=CFG, metrics=None, stop=None, steps=6, seen=None, keep=None):
     torch.manual_seed(0)
     return train(
         torch.nn.Conv2d(1, 1, 1, bias=False), batches, step, cfg=cfg, steps=steps, images=1, stage="gen0", keys=(0, "gen0"),
         directory=directory / "checkpoints", accelerator=Accelerator(cpu=True), metrics=metrics or Metrics(None),
         evaluate=lambda network: (seen.append(network.weight.item()) if seen is not None else None) or {"val_miou": 0.5},
-        stop=stop or Stop(),
+        keep=keep or {}, stop=stop or Stop(),
     )  # fmt: skip
 
 
@@ -49,8 +49,9 @@ def test_the_learning_rate_warms_up_and_falls_to_nought(schedule):
 
 
 def test_the_averaged_weights_are_what_comes_out_and_is_evaluated(tmp_path):
-    seen = []
-    trained = go(tmp_path, seen=seen)
+    seen, kept = [], []
+    trained = go(tmp_path, seen=seen, keep={4: lambda network: kept.append(network.weight.item())})
+    assert kept == seen[1:] and 0 < trained.average_distance < 1
     last = torch.nn.Conv2d(1, 1, 1, bias=False)
     saved = checkpoint.newest(tmp_path / "checkpoints")
     last.load_state_dict(saved.tensors["model"])
