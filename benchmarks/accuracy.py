@@ -1,11 +1,12 @@
-"""Every recipe against labels alone on CamVid, at equal optimizer steps and with the same network, over budgets and seeds.
+"""Every recipe against labels alone, at equal optimizer steps and with the same network, over data, budgets and seeds.
 
-    python benchmarks/accuracy.py DATA_ROOT --out runs/accuracy [--recipes noisy_student fixmatch] [--labels 8 23]
+    python benchmarks/accuracy.py --camvid ROOT --nuclei ROOT --out runs/accuracy [--columns camvid-8] [--recipes fixmatch]
 
-`supervised` trains for --steps. Recipes with generations spend half of them on the teacher and the other half on one student.
-Every step sees 16 images: labelled ones, or 8 labelled and 8 others. Every cell is a run of `python -m selftrain.run`, so a study
-that was stopped goes on where it was. Masks are spread over the video sequences; val chooses the generation, test is read once,
-at the end of each run. Prints the table of what is finished and writes it to OUT/accuracy.json.
+A column is a data set with a number of masks. `supervised` trains for STEPS. Recipes with generations share the same steps out
+among them. Every step sees 16 images: labelled ones, or 8 labelled and 8 others (unimatch_v2: each of those twice). Every cell is
+a run of `python -m selftrain.run`, so a study that was stopped goes on where it was. Masks are spread over the video sequences;
+val chooses the generation, test is read once, at the end of each run. Prints what is finished as a table and writes it to
+OUT/accuracy.json, OUT/table.md and, as a plot, OUT/accuracy.svg.
 """
 
 import argparse
@@ -16,67 +17,138 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 STEPS = 2000
 # The network is the same everywhere, so a gain is one of the unlabelled images and not of a larger student.
 SETTINGS = [
-    "data=camvid", "data.size=[90,120]", "train.crop=[64,96]", "model.encoder=tu-resnet10t",
-    "model.decoder_channels=[64,48,32,16,16]", "train.ema=0.995", "train.eval_every=0", "train.checkpoint_every=200",
-    "train.labelled_batch=16", "train.unlabelled_batch=8", "train.threads=1", "labels.crf.enabled=false", "export.onnx=false",
+    "model.encoder=tu-resnet10t", "model.decoder_channels=[64,48,32,16,16]", "train.ema=0.995", "train.eval_every=0",
+    "train.checkpoint_every=200", "train.labelled_batch=16", "train.unlabelled_batch=8", "train.threads=1",
+    "labels.crf.enabled=false", "export.onnx=false",
 ]  # fmt: skip
+DATA = {
+    "camvid": ["data=camvid", "data.size=[90,120]", "train.crop=[64,96]"],
+    "nuclei": ["data=nuclei", "data.size=[96,96]", "train.crop=[64,64]"],
+}
 ALL = 0  # full supervision: every mask of the training split
-BUDGETS = (8, 23, 46)
+COLUMNS = ("camvid-8", "camvid-23", "camvid-46", "nuclei-4", "nuclei-16")
 ONLINE = ("mean_teacher", "fixmatch", "unimatch_v2", "cps")
-RECIPES = ("supervised", "pseudo_label", "st", "dars", "noisy_student", *ONLINE)
+OFFLINE = ("pseudo_label", "st", "st_plus_plus", "dars")
+RECIPES = ("supervised", *OFFLINE, *ONLINE, "noisy_student")
 # One student, with the noise of the recipe's first.
 STUDENT = "labelled_batch: 8, init: teacher, noise: {rand_n: 1, rand_m: 5, cutmix: 0.5}"
 
-Cell = tuple[str, int, int]  # recipe, labels, seed
+
+class Cell(NamedTuple):
+    data: str
+    labels: int
+    recipe: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.data}-{self.labels or 'all'}-{self.recipe}-{self.seed}"
 
 
-def cells(recipes: list[str], budgets: list[int], seeds: int) -> list[Cell]:
+def cells(recipes: list[str], columns: list[str], seeds: int) -> list[Cell]:
     """Seed by seed, so that a part of the study is a fair one too."""
-    columns = [("supervised", labels) for labels in (*budgets, ALL)]
-    columns += [(recipe, labels) for recipe in recipes if recipe != "supervised" for labels in budgets]
-    return [(recipe, labels, seed) for seed in range(seeds) for recipe, labels in columns]
+    pairs = [(data, int(labels)) for data, labels in (column.split("-") for column in columns)]
+    wanted = [(data, labels, "supervised") for data, labels in pairs]
+    wanted += [(data, ALL, "supervised") for data in dict.fromkeys(data for data, _ in pairs)]
+    wanted += [(data, labels, recipe) for recipe in recipes for data, labels in pairs if recipe != "supervised"]
+    return [Cell(*one, seed) for seed in range(seeds) for one in wanted]
 
 
 def settings(recipe: str, steps: int) -> list[str]:
     """How a recipe spends its steps."""
-    half = steps // 2
     if recipe == "supervised":
         return [f"train.steps={steps}"]
     if recipe in ONLINE:
         return [f"train.steps={steps}", "train.labelled_batch=8"]
     if recipe == "noisy_student":
-        return [f"train.steps={half}", f"generations=[{{}}, {{{STUDENT}}}]"]
-    return [f"train.steps={half}", "generations.1.labelled_batch=8"]
+        return [f"train.steps={steps // 2}", f"generations=[{{}}, {{{STUDENT}}}]"]
+    generations = 3 if recipe == "st_plus_plus" else 2
+    return [f"train.steps={steps // generations}", *(f"generations.{k}.labelled_batch=8" for k in range(1, generations))]
 
 
-def directory(out: Path, cell: Cell) -> Path:
-    recipe, labels, seed = cell
-    return out / f"{recipe}-{labels or 'all'}-{seed}"
-
-
-def train(root: Path, out: Path, steps: int, cell: Cell) -> None:
-    recipe, labels, seed = cell
-    where = directory(out, cell)
+def train(roots: dict[str, Path], out: Path, steps: int, cell: Cell) -> None:
+    where = out / cell.name
     if (where / "report.json").is_file():
         return
     where.mkdir(parents=True, exist_ok=True)
-    arguments = [f"recipe={recipe}", *SETTINGS, *settings(recipe, steps), f"data.root={root}"]
-    arguments += [f"data.splits.labels={labels}", f"seed={seed}", f"out={where}"]
+    arguments = [f"recipe={cell.recipe}", *DATA[cell.data], *SETTINGS, *settings(cell.recipe, steps)]
+    arguments += [f"data.root={roots[cell.data]}", f"data.splits.labels={cell.labels}", f"seed={cell.seed}", f"out={where}"]
     with open(where / "log.txt", "a") as log:
         code = subprocess.run(
             [sys.executable, "-m", "selftrain.run", *arguments], stdout=log, stderr=subprocess.STDOUT
         ).returncode
-    print(f"{where.name}: {'done' if code == 0 else f'exit {code}, see its log.txt'}", flush=True)
+    print(f"{cell.name}: {'done' if code == 0 else f'exit {code}, see its log.txt'}", flush=True)
 
 
-def scores(out: Path, recipe: str, labels: int, seeds: int) -> dict[int, float]:
-    """Test mIoU by seed of the finished runs."""
-    paths = {seed: directory(out, (recipe, labels, seed)) / "report.json" for seed in range(seeds)}
-    return {seed: json.loads(path.read_text())["test"]["miou"] for seed, path in paths.items() if path.is_file()}
+class Study:
+    """What is finished under a directory."""
+
+    def __init__(self, out: Path, seeds: int):
+        self.out, self.seeds = out, seeds
+
+    def reports(self, data: str, labels: int, recipe: str) -> dict[int, dict]:
+        """report.json of the finished runs by seed."""
+        paths = {seed: self.out / Cell(data, labels, recipe, seed).name / "report.json" for seed in range(self.seeds)}
+        return {seed: json.loads(path.read_text()) for seed, path in paths.items() if path.is_file()}
+
+    def scores(self, data: str, labels: int, recipe: str) -> dict[int, float]:
+        """Test mIoU by seed."""
+        return {seed: report["test"]["miou"] for seed, report in self.reports(data, labels, recipe).items()}
+
+    def row(self, data: str, labels: int, recipe: str) -> str:
+        """Budget, recipe, its score, gain over supervised seed by seed, share of the gap to all masks closed, time."""
+        found, alone, full = (
+            self.scores(data, labels, recipe),
+            self.scores(data, labels, "supervised"),
+            self.scores(data, ALL, "supervised"),
+        )
+        minutes = [report["seconds"] / 60 for report in self.reports(data, labels, recipe).values()]
+        gains = [found[seed] - alone[seed] for seed in found if seed in alone]
+        gaps = [full[seed] - alone[seed] for seed in found if seed in alone and seed in full]
+        closed = f"{sum(gains) / sum(gaps):.0%}" if gaps and len(gaps) == len(gains) else "–"
+        gain = f"{spread(gains)} | {closed}" if recipe != "supervised" else " | "
+        time = f"{statistics.mean(minutes):.1f}" if minutes else "–"
+        return f"| {data} | {labels or 'all'} | {recipe} | {spread(list(found.values()))} | {gain} | {time} |"
+
+    def table(self, recipes: list[str], columns: list[str]) -> list[str]:
+        """Markdown: what is finished, one block a column, with full supervision first."""
+        rows = ["| data | masks | recipe | test mIoU | gain, seed by seed | gap closed | minutes |", "| --- " * 7 + "|"]
+        pairs = [(data, int(labels)) for data, labels in (column.split("-") for column in columns)]
+        for data in dict.fromkeys(data for data, _ in pairs):
+            rows.append(self.row(data, ALL, "supervised"))
+            for labels in (labels for other, labels in pairs if other == data):
+                done = [recipe for recipe in recipes if self.scores(data, labels, recipe)]
+                rows += [self.row(data, labels, recipe) for recipe in done]
+        return rows
+
+    def plot(self, recipes: list[str], columns: list[str], path: Path) -> None:
+        """A panel a column: a dot a run, a line at the mean of labels alone and one at that of all masks."""
+        import matplotlib
+        from matplotlib.figure import Figure
+
+        matplotlib.rcParams["svg.hashsalt"] = "selftrain"
+        figure = Figure(figsize=(3.6 * len(columns), 0.34 * len(recipes) + 1.3), layout="constrained")
+        panels = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
+        for panel, column in zip(panels, columns, strict=True):
+            data, labels = column.split("-")
+            for labelled, style in ((int(labels), "--"), (ALL, "-")):
+                known = list(self.scores(data, labelled, "supervised").values())
+                if known:
+                    panel.axvline(statistics.mean(known), color="0.6", linestyle=style, linewidth=1)
+            for place, recipe in enumerate(recipes):
+                found = list(self.scores(data, int(labels), recipe).values())
+                panel.plot(found, [place] * len(found), "o", markersize=4, color="tab:blue", alpha=0.5)
+                if found:
+                    panel.plot(statistics.mean(found), place, "|", markersize=14, markeredgewidth=2, color="tab:blue")
+            panel.set(title=f"{data}, {labels} masks", xlabel="test mIoU", yticks=range(len(recipes)))
+            panel.set_yticklabels(recipes)
+        panels[0].invert_yaxis()
+        figure.savefig(path, metadata={"Date": None})
 
 
 def spread(values: list[float]) -> str:
@@ -85,46 +157,30 @@ def spread(values: list[float]) -> str:
     return f"{statistics.mean(values):.4f} ± {deviation:.4f} ({len(values)})" if values else "–"
 
 
-def table(out: Path, recipes: list[str], budgets: list[int], seeds: int) -> list[str]:
-    """Markdown rows: budget, recipe, its score, gain over supervised seed by seed, share of the gap to all masks closed."""
-    rows = ["| masks | recipe | test mIoU | gain, seed by seed | gap closed |", "| --- | --- | --- | --- | --- |"]
-    full = scores(out, "supervised", ALL, seeds)
-    rows += [f"| all | supervised | {spread(list(full.values()))} | | |"]
-    for labels in budgets:
-        alone = scores(out, "supervised", labels, seeds)
-        for recipe in recipes:
-            found = scores(out, recipe, labels, seeds)
-            gains = [found[seed] - alone[seed] for seed in alone if seed in found]
-            gaps = [full[seed] - alone[seed] for seed in alone if seed in found and seed in full]
-            closed = f"{sum(gains) / sum(gaps):.0%}" if gaps and len(gaps) == len(gains) else "–"
-            gain = "| |" if recipe == "supervised" else f"{spread(gains)} | {closed} |"
-            rows.append(f"| {labels} | {recipe} | {spread(list(found.values()))} | {gain}")
-    return rows
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("root", type=Path, help="CamVid: images/{train,val,test} and masks/{train,val,test}")
+    parser.add_argument("--camvid", type=Path, help="images/{train,val,test} and masks/{train,val,test}")
+    parser.add_argument("--nuclei", type=Path, help="images/ and masks/")
     parser.add_argument("--out", type=Path, default=Path("runs/accuracy"))
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--recipes", nargs="+", default=list(RECIPES), choices=RECIPES)
-    parser.add_argument("--labels", nargs="+", type=int, default=list(BUDGETS))
+    parser.add_argument("--columns", nargs="+", default=list(COLUMNS), choices=COLUMNS)
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, one thread each")
-    parser.add_argument("--table", action="store_true", help="print what is finished, run nothing")
     arguments = parser.parse_args()
-    study = cells(arguments.recipes, arguments.labels, arguments.seeds)
-    if not arguments.table:
-        with ThreadPoolExecutor(arguments.jobs) as pool:
-            list(pool.map(lambda cell: train(arguments.root, arguments.out, arguments.steps, cell), study))
-    rows = table(arguments.out, arguments.recipes, arguments.labels, arguments.seeds)
+    roots = {data: root for data in DATA if (root := getattr(arguments, data))}  # none: only show what is finished
+    todo = [cell for cell in cells(arguments.recipes, arguments.columns, arguments.seeds) if cell.data in roots]
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        list(pool.map(lambda cell: train(roots, arguments.out, arguments.steps, cell), todo))
+    study = Study(arguments.out, arguments.seeds)
+    rows = study.table(arguments.recipes, arguments.columns)
     print("test mIoU, mean ± standard deviation (runs)\n" + "\n".join(rows))
-    found = {
-        directory(arguments.out, cell).name: json.loads(path.read_text())
-        for cell in study
-        if (path := directory(arguments.out, cell) / "report.json").is_file()
-    }
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "table.md").write_text("\n".join(rows) + "\n")
+    names = [cell.name for cell in cells(arguments.recipes, arguments.columns, arguments.seeds)]
+    found = {name: json.loads(path.read_text()) for name in names if (path := arguments.out / name / "report.json").is_file()}
     (arguments.out / "accuracy.json").write_text(json.dumps({"rows": rows, "reports": found}, indent=1))
+    study.plot(arguments.recipes, arguments.columns, arguments.out / "accuracy.svg")
 
 
 if __name__ == "__main__":
