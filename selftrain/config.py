@@ -69,6 +69,7 @@ class NoiseConfig:
     cutout: float = 0.0  # probability of a box of noise in the image, without label
     dropout: float = 0.0  # on the features before the segmentation head
     drop_path: float = 0.0  # stochastic depth of the encoder
+    labelled: bool = False  # the labelled images get RandAugment, colour noise and cutout, too
 
 
 @dataclass

@@ -387,12 +387,14 @@ class Method:
 
 def _augmentation(cfg: Config, generation: GenerationConfig) -> batches.Augmentation:
     train, noise = cfg.train, generation.noise
-    weak = {"crop": tuple(train.crop), "scale": tuple(train.scale), "flip": train.flip, "jitter": train.jitter}
-    if generation.online:
-        strong = {name: weak[name] for name in ("crop", "scale", "flip")} | {"colour": noise.colour}
-    else:
-        strong = weak | {name: getattr(noise, name) for name in ("rand_n", "rand_m", "colour", "cutout")}
-    return batches.Augmentation(labelled=weak, pseudo=strong, cutmix=noise.cutmix)
+    crop = {"crop": tuple(train.crop), "scale": tuple(train.scale), "flip": train.flip}
+    weak = crop | {"jitter": train.jitter}
+    strong = weak | {name: getattr(noise, name) for name in ("rand_n", "rand_m", "colour", "cutout")}
+    return batches.Augmentation(
+        labelled=strong if noise.labelled else weak,
+        pseudo=crop | {"colour": noise.colour} if generation.online else strong,
+        cutmix=noise.cutmix,
+    )
 
 
 def _warn(stage: str, alarms: list[str]) -> None:

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from runs import ROOT, SMOKE, run_command
 from selftrain.config import Config, differences, flat
 from selftrain.errors import ConfigError
+from selftrain.generations import _augmentation
 from selftrain.preflight import check
 from selftrain.run import compose
 
@@ -115,6 +116,16 @@ def test_mistakes_end_with_their_exit_code_and_one_last_line(run, tmp_path, sett
 def test_impossible_values_are_refused_before_any_work(setting):
     with pytest.raises(ConfigError, match=setting.split("=")[0].removeprefix("labels.").replace(".", "[. ]")):
         check(compose(["recipe=smoke", setting]))
+
+
+def test_noise_reaches_labelled_images_where_that_is_asked():
+    settings = ["recipe=smoke", "generations.1.noise.colour=0.5", "train.jitter=0.3"]
+    plain, noised = (
+        _augmentation(config, config.generations[1])
+        for config in (compose(settings), compose([*settings, "generations.1.noise.labelled=true"]))
+    )
+    assert plain.labelled == {name: plain.pseudo[name] for name in ("crop", "scale", "flip", "jitter")}
+    assert noised.labelled == noised.pseudo == plain.pseudo and plain.pseudo["colour"] == 0.5
 
 
 def test_another_choice_of_pseudo_labels_is_taken_until_a_student_has_begun(run, tmp_path):
