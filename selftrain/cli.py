@@ -43,6 +43,8 @@ def status(arguments: argparse.Namespace) -> None:
             report = read_json(gen.report, "val", "promoted")
             labelled = ", labels finished" if (gen.labels / "index.json").is_file() else ""
             say(f"gen{number}  val mIoU {report['val']['miou'] or 0:.4f}  promoted {report['promoted']}{labelled}")
+            for alarm in report.get("alarms", []):
+                say(f"      warning: {alarm}")
         else:
             steps = sorted(path.name for path in gen.checkpoints.glob("step-*"))
             say(f"gen{number}  {'at ' + steps[-1] if steps else 'not begun'}")
