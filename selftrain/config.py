@@ -65,6 +65,7 @@ class NoiseConfig:
     rand_n: int = 0  # RandAugment: operations per image (Cubuk et al. 2020)
     rand_m: float = 0.0  # RandAugment: magnitude, 0 to 30
     cutmix: float = 0.0  # probability that a pseudo-labelled image gets a box of another one
+    paste: float = 0.0  # probability that such a box comes from a labelled image, with its mask (Bai et al. 2023, BCP)
     colour: float = 0.0  # probability of colour noise: jitter, greyscale, blur (Yang et al. 2022, ST++)
     cutout: float = 0.0  # probability of a box of noise in the image, without label
     dropout: float = 0.0  # on the features before the segmentation head
@@ -102,6 +103,7 @@ class TrainConfig:
     warmup: int = 50  # steps of linear warm-up
     clip: float = 1.0  # gradient norm; 0: off
     ema: float = 0.99  # decay of the averaged weights, which are what is evaluated and teaches
+    statistics: int = 0  # batches of unnoised images over which batch-norm statistics are measured at the end; 0: training's
     precision: str = "auto"  # auto (bf16 where the machine computes in it) | none | bf16 | fp16
     workers: int = 0  # processes that load and augment; 0: the training process itself
     threads: int = 0  # of each process on a CPU; 0: its share of the cores

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from selftrain import files, preflight, watchdog
-from selftrain.config import Config, GenerationConfig
+from selftrain.config import Config, GenerationConfig, TrainConfig
 from selftrain.data import batches, sources
 from selftrain.labels.store import LabelStore
 from selftrain.log import Metrics, say
@@ -22,7 +22,7 @@ from selftrain.networks import SNAPSHOTS, Networks
 from selftrain.report import page, summary
 from selftrain.rng import rekey
 from selftrain.rundir import RunDir
-from selftrain.stages import evaluate, export, guard, online, pictures, pseudo_label, reliability, select, train
+from selftrain.stages import evaluate, export, guard, online, pictures, pseudo_label, reliability, select, statistics, train
 from selftrain.stages.steps import SelfTraining, Step
 
 
@@ -160,7 +160,23 @@ class Method:
             keep=self._snapshots(number, steps),
             stop=self.stop,
         )
-        return replace(trained, network=trained.network.first) if isinstance(trained.network, Pair) else trained
+        network = trained.network.first if isinstance(trained.network, Pair) else trained.network
+        if cfg.statistics:
+            self._measure_statistics(network, number)
+        return replace(trained, network=network)
+
+    def _measure_statistics(self, network: nn.Module, number: int) -> None:
+        """Batch-norm statistics of what the network is going to meet: labelled and unlabelled images without noise."""
+        mean, std = self.pixel_scale
+        seen = batches.crops(
+            [*self.data.labelled, *self.data.unlabelled],
+            _weak(self.cfg.train),
+            batch=self.cfg.train.eval_batch,
+            count=self.cfg.train.statistics,
+            cache=self.cache,
+            keys=(self.cfg.seed, f"gen{number}", "statistics"),
+        )
+        statistics.measure(network, seen, mean=mean, std=std, autocast=self.accelerator.autocast)
 
     def _dataset(self, number: int, labels: select.SelectedLabels | None, keys: tuple) -> batches.StepDataset:
         """What generation `number` is trained on."""
@@ -386,15 +402,19 @@ class Method:
 
 
 def _augmentation(cfg: Config, generation: GenerationConfig) -> batches.Augmentation:
-    train, noise = cfg.train, generation.noise
-    crop = {"crop": tuple(train.crop), "scale": tuple(train.scale), "flip": train.flip}
-    weak = crop | {"jitter": train.jitter}
+    noise, weak = generation.noise, _weak(cfg.train)
     strong = weak | {name: getattr(noise, name) for name in ("rand_n", "rand_m", "colour", "cutout")}
     return batches.Augmentation(
         labelled=strong if noise.labelled else weak,
-        pseudo=crop | {"colour": noise.colour} if generation.online else strong,
+        pseudo=weak | {"jitter": 0.0, "colour": noise.colour} if generation.online else strong,
         cutmix=noise.cutmix,
+        paste=noise.paste,
     )
+
+
+def _weak(train: TrainConfig) -> dict:
+    """What `augment.view` is told where there is no noise."""
+    return {"crop": tuple(train.crop), "scale": tuple(train.scale), "flip": train.flip, "jitter": train.jitter}
 
 
 def _warn(stage: str, alarms: list[str]) -> None:

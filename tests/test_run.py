@@ -122,7 +122,7 @@ def test_noise_reaches_labelled_images_where_that_is_asked():
     settings = ["recipe=smoke", "generations.1.noise.colour=0.5", "train.jitter=0.3"]
     plain, noised = (
         _augmentation(config, config.generations[1])
-        for config in (compose(settings), compose([*settings, "generations.1.noise.labelled=true"]))
+        for config in (compose([*settings, f"generations.1.noise.labelled={labelled}"]) for labelled in ("false", "true"))
     )
     assert plain.labelled == {name: plain.pseudo[name] for name in ("crop", "scale", "flip", "jitter")}
     assert noised.labelled == noised.pseudo == plain.pseudo and plain.pseudo["colour"] == 0.5

@@ -81,10 +81,11 @@ def views(
     crop: tuple[int, int],
     scale: tuple[float, float] = (1.0, 1.0),
     flip: bool = False,
+    jitter: float = 0.0,
     colour: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """One random crop seen several times: (1 + strong, h, w, 3) uint8, the first without noise, and its `index` (h, w)."""
-    weak = view(image, rng, crop=crop, scale=scale, flip=flip)
+    weak = view(image, rng, crop=crop, scale=scale, flip=flip, jitter=jitter)
     noisy = [colour_noise(weak.image, rng) if rng.uniform() < colour else weak.image for _ in range(strong)]
     return np.stack([weak.image, *noisy]), weak.index
 

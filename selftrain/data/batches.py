@@ -97,11 +97,12 @@ class Batch:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What `augment.view` is told, for labelled and for pseudo-labelled images; `cutmix` is a probability."""
+    """What `augment.view` is told, for labelled and for pseudo-labelled images; `cutmix` and `paste` are probabilities."""
 
     labelled: dict
     pseudo: dict
     cutmix: float = 0.0
+    paste: float = 0.0  # that a box of CutMix comes from a labelled image
 
 
 class Cache:
@@ -159,12 +160,24 @@ class StepDataset(Dataset):
         if rng.uniform() >= self.augmentation.cutmix:
             return example
         area = box(rng, *example.hard.shape)
+        if rng.uniform() < self.augmentation.paste:
+            return cutmix(example, self._as_pseudo(self._labelled(step, self.donor(slot)), example.soft.shape[-1]), area)
         return cutmix(example, self._unmixed(step, self.partner(slot)), area)
 
     def partner(self, slot: int) -> int:
         """The pseudo-labelled slot whose box `slot` may get: the next one, round the global batch, whatever the rank."""
         first = self.labelled_batch
         return first + (slot - first + 1) % self.pseudo_batch
+
+    def donor(self, slot: int) -> int:
+        """The labelled slot whose box `slot` may get instead (Bai et al. 2023, bidirectional copy-paste)."""
+        return (slot - self.labelled_batch) % self.labelled_batch
+
+    def _as_pseudo(self, example: Example, classes: int) -> Example:
+        """A labelled example as a teacher that knows the truth would have labelled it."""
+        known = example.hard != IGNORE
+        soft = np.eye(classes, dtype=np.float32)[np.where(known, example.hard, 0)]  # (h, w, C)
+        return Example(example.image, example.hard, soft, known.astype(np.float32))
 
     def _labelled(self, step: int, slot: int) -> Example:
         i = batch_ids(len(self.labelled), self.labelled_batch, step, *self.keys, "labelled")[slot]
@@ -226,6 +239,16 @@ class OnlineDataset(StepDataset):
             return 0, 0, 0, 0
         rows, columns = box(rng, *size)
         return rows.start, rows.stop, columns.start, columns.stop
+
+
+def crops(
+    samples: Sequence[Readable], how: dict, *, batch: int, count: int, cache: Cache, keys: tuple[Key, ...]
+) -> Iterator[torch.Tensor]:
+    """`count` batches (batch, h, w, 3) uint8 of images seen as `augment.view` is told; drawn as those of a stage are."""
+    for step in range(count):
+        drawn = [samples[i] for i in batch_ids(len(samples), batch, step, *keys)]
+        seen = [augment.view(cache.image(one), generator(*keys, step, slot), **how).image for slot, one in enumerate(drawn)]
+        yield torch.from_numpy(np.stack(seen))
 
 
 def places(first: int, steps: int, sizes: tuple[int, int], rank: int, world: int) -> Iterator[list[tuple[int, int]]]:

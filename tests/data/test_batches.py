@@ -32,9 +32,9 @@ class Labels:
         return hard, soft, (hard != IGNORE).astype(np.float32)
 
 
-def dataset(cutmix=0.0, seed=0):
+def dataset(cutmix=0.0, seed=0, paste=0.0):
     strong = {"crop": (32, 32), "scale": (0.8, 1.2), "flip": True, "rand_n": 1, "rand_m": 10}
-    augmentation = Augmentation({"crop": (32, 32)}, strong, cutmix)
+    augmentation = Augmentation({"crop": (32, 32)}, strong, cutmix, paste)
     labelled = [Picture(f"l{i}", i) for i in range(6)]
     return StepDataset(
         labelled, Labels(), labelled_batch=4, pseudo_batch=4, augmentation=augmentation, cache=Cache(10), keys=(seed, "gen1")
@@ -72,6 +72,21 @@ def test_ranks_together_see_the_global_batch_of_one():
             labelled = torch.stack([half[: part.labelled] for half, part in zip(halves, parts, strict=True)], dim=1).flatten(0, 1)
             pseudo = torch.stack([half[part.labelled :] for half, part in zip(halves, parts, strict=True)], dim=1).flatten(0, 1)
             assert torch.equal(torch.cat([labelled, pseudo]), getattr(batch, name))
+
+
+def test_pasted_boxes_bring_their_mask_and_are_sure():
+    pasted = 0
+    for batch, plain in zip(take(cutmix=1.0, paste=1.0), take(), strict=True):
+        assert torch.equal(batch.images[:4], plain.images[:4])
+        for own, before, donor in zip(range(4, 8), range(4, 8), range(4), strict=True):
+            box = (batch.images[own] != plain.images[before]).any(dim=-1)
+            assert torch.equal(batch.images[own][box], batch.images[donor][box])
+            known = box & (batch.hard[donor] != IGNORE)
+            assert torch.equal(batch.hard[own][box], batch.hard[donor][box])
+            assert (batch.soft[own - 4][known].argmax(dim=-1) == batch.hard[own][known]).all()
+            assert (batch.weight[own - 4][known] == 1).all() and (batch.soft[own - 4][known].max(dim=-1).values == 1).all()
+            pasted += int(box.sum())
+    assert pasted > 1000
 
 
 def test_seeds_and_steps_differ():

@@ -1,0 +1,41 @@
+"""Batch-norm statistics of a finished network, measured over images as they are met in use."""
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from selftrain.stages.steps import normalised
+
+
+@torch.no_grad()
+def measure(
+    network: nn.Module,
+    crops: Iterable[torch.Tensor],
+    *,
+    mean: torch.Tensor,
+    std: torch.Tensor,
+    autocast: Callable[[], AbstractContextManager],
+) -> None:
+    """Replace the running statistics of `network` by their mean over batches of `crops`, (N, h, w, 3) uint8 each.
+
+    Those that were gathered in training are of noised and mixed images (Wu & Johnson 2021, "Rethinking Batch in BatchNorm",
+    section 3: precise batch norm). Nothing else of the network is in training mode. Without batch norm nothing happens.
+    """
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    if not norms:
+        return
+    network.eval()
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain mean over the batches
+        norm.train()
+    for images in crops:
+        with autocast():
+            network(normalised(images.to(mean.device), mean, std))
+    for norm, momentum in zip(norms, before, strict=True):
+        norm.momentum = momentum
+    network.eval()
