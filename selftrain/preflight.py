@@ -102,6 +102,10 @@ def check(cfg: Config) -> None:
         f"generations: online must be one of {', '.join(METHODS)}, or empty": any(
             row.online and row.online not in METHODS for row in cfg.generations
         ),
+        "generations: online methods paste nothing, and only labelled images get their rand_n and cutout; see noise": any(
+            row.online and (row.noise.paste or ((row.noise.rand_n or row.noise.cutout) and not row.noise.labelled))
+            for row in cfg.generations
+        ),
         "loss.temperature must be above 0": cfg.loss.temperature <= 0,
         "labels.window must be a multiple of 32 (0: no windows)": cfg.labels.window % 32 != 0,
     }
