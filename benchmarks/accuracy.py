@@ -19,6 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import yaml
+
 STEPS = 2000
 # The network is the same everywhere, so a gain is one of the unlabelled images and not of a larger student.
 SETTINGS = [
@@ -35,8 +37,6 @@ COLUMNS = ("camvid-8", "camvid-23", "camvid-46", "nuclei-4", "nuclei-16")
 ONLINE = ("mean_teacher", "fixmatch", "unimatch_v2", "cps")
 OFFLINE = ("pseudo_label", "st", "st_plus_plus", "dars")
 RECIPES = ("supervised", *OFFLINE, *ONLINE, "noisy_student")
-# One student, with the noise of the recipe's first.
-STUDENT = "labelled_batch: 8, init: teacher, noise: {rand_n: 1, rand_m: 5, cutmix: 0.5}"
 
 
 class Cell(NamedTuple):
@@ -66,23 +66,47 @@ def settings(recipe: str, steps: int) -> list[str]:
     if recipe in ONLINE:
         return [f"train.steps={steps}", "train.labelled_batch=8"]
     if recipe == "noisy_student":
-        return [f"train.steps={steps // 2}", f"generations=[{{}}, {{{STUDENT}}}]"]
+        overrides, generations = flagship(steps)
+        return [*overrides, f"generations={shown(generations)}"]
     generations = 3 if recipe == "st_plus_plus" else 2
     return [f"train.steps={steps // generations}", *(f"generations.{k}.labelled_batch=8" for k in range(1, generations))]
 
 
-def train(roots: dict[str, Path], out: Path, steps: int, cell: Cell) -> None:
-    where = out / cell.name
+def flagship(steps: int) -> tuple[list[str], list[dict]]:
+    """noisy_student with the first of its students only, no larger than its teacher: settings and generations."""
+    recipe = Path(__file__).resolve().parent.parent / "recipes" / "recipe" / "noisy_student.yaml"
+    teacher, student, *_ = yaml.safe_load(recipe.read_text())["generations"]
+    for generation in (teacher, student):
+        generation.pop("encoder", None)
+    # The last one is tested too, so that the same runs tell what promotion is worth.
+    return [f"train.steps={steps // 2}", "export.generation=last"], [teacher, {**student, "labelled_batch": 8}]
+
+
+def shown(value: object) -> str:
+    """A value as Hydra's command line reads it."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{name}:{shown(one)}" for name, one in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(shown, value)) + "]"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def run(roots: dict[str, Path], where: Path, cell: Cell, overrides: list[str]) -> None:
+    """The run of a cell under `where`, or what of it is missing."""
     if (where / "report.json").is_file():
         return
     where.mkdir(parents=True, exist_ok=True)
-    arguments = [f"recipe={cell.recipe}", *DATA[cell.data], *SETTINGS, *settings(cell.recipe, steps)]
-    arguments += [f"data.root={roots[cell.data]}", f"data.splits.labels={cell.labels}", f"seed={cell.seed}", f"out={where}"]
+    arguments = [f"recipe={cell.recipe}", *DATA[cell.data], *SETTINGS, *overrides, f"data.root={roots[cell.data]}"]
+    arguments += [f"data.splits.labels={cell.labels}", f"seed={cell.seed}", f"out={where}"]
     with open(where / "log.txt", "a") as log:
         code = subprocess.run(
             [sys.executable, "-m", "selftrain.run", *arguments], stdout=log, stderr=subprocess.STDOUT
         ).returncode
-    print(f"{cell.name}: {'done' if code == 0 else f'exit {code}, see its log.txt'}", flush=True)
+    print(f"{where.name}: {'done' if code == 0 else f'exit {code}, see its log.txt'}", flush=True)
+
+
+def train(roots: dict[str, Path], out: Path, steps: int, cell: Cell) -> None:
+    run(roots, out / cell.name, cell, settings(cell.recipe, steps))
 
 
 class Study:
@@ -99,6 +123,11 @@ class Study:
     def scores(self, data: str, labels: int, recipe: str) -> dict[int, float]:
         """Test mIoU by seed."""
         return {seed: report["test"]["miou"] for seed, report in self.reports(data, labels, recipe).items()}
+
+    def without_promotion(self, data: str, labels: int) -> list[float]:
+        """Test mIoU of noisy_student's last generation less that of the best one by val, by seed."""
+        reports = self.reports(data, labels, "noisy_student").values()
+        return [report["exported_test"]["miou"] - report["test"]["miou"] for report in reports]
 
     def row(self, data: str, labels: int, recipe: str) -> str:
         """Budget, recipe, its score, gain over supervised seed by seed, share of the gap to all masks closed, time."""

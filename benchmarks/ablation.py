@@ -1,0 +1,125 @@
+"""What each part of noisy_student is worth: the study's cell without it, one line each.
+
+    python benchmarks/ablation.py --camvid ROOT --out runs/accuracy [--columns camvid-8] [--variants TTA CutMix]
+
+Settings are those of `noisy_student` in benchmarks/accuracy.py, whose finished cells (same --out) are what is compared with.
+Where a part acts on the student only, the cell's teacher is taken over: the same settings would train the same bits again.
+Resumable. Prints delta ± standard deviation over the seeds and writes OUT/ablation.md.
+"""
+
+import argparse
+import copy
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from accuracy import DATA, STEPS, Cell, Study, flagship, run, shown, spread
+
+
+class Variant(NamedTuple):
+    """Overrides, a change of the student's settings, and whether the flagship's teacher and its labels stay as they are."""
+
+    overrides: list[str] = []  # noqa: RUF012
+    student: Callable[[dict], dict] = lambda student: student
+    teacher: bool = True
+    labels: bool = True
+
+
+def noise(**changes: object) -> Callable[[dict], dict]:
+    return lambda student: {**student, "noise": {**student["noise"], **changes}}
+
+
+VARIANTS = {
+    "without TTA": Variant(["labels.tta.hflip=false", "labels.tta.scales=[1.0]"], labels=False),
+    "with CRF": Variant(["labels.crf.enabled=true"], labels=False),
+    "hard labels": Variant(["loss.distillation=0"]),
+    "one threshold (0.8)": Variant(["select.threshold=global"]),
+    "every pixel": Variant(["select.threshold=global", "select.confidence=0"]),
+    "without CutMix": Variant(student=noise(cutmix=0.0, paste=0.0)),
+    "without pasted labelled boxes": Variant(student=noise(paste=0.0)),
+    "without RandAugment": Variant(student=noise(rand_n=0)),
+    "with dropout and stochastic depth (0.1)": Variant(student=noise(dropout=0.1, drop_path=0.1)),
+    "without label smoothing": Variant(["loss.smoothing=0"], teacher=False),
+    "a larger student (tu-resnet18d)": Variant(student=lambda student: {**student, "encoder": "tu-resnet18d"}),
+    "a student from random weights": Variant(student=lambda student: {**student, "init": "random"}),
+    "without average (EMA)": Variant(["train.ema=0"], teacher=False),
+    "training's batch-norm statistics": Variant(["train.statistics=0"], teacher=False),
+}
+
+
+def name_of(variant: str) -> str:
+    return "ablation_" + "".join(letter if letter.isalnum() else "_" for letter in variant)
+
+
+def train(roots: dict[str, Path], out: Path, steps: int, variant: str, cell: Cell) -> None:
+    where, whole = out / cell._replace(recipe=name_of(variant)).name, out / cell.name
+    chosen = VARIANTS[variant]
+    if chosen.teacher and not where.exists() and (whole / "report.json").is_file():
+        take_over(whole, where, labels=chosen.labels)
+    overrides, generations = flagship(steps)
+    generations = copy.deepcopy(generations)
+    generations[1] = chosen.student(generations[1])
+    run(roots, where, cell, [*overrides, f"generations={shown(generations)}", *chosen.overrides])
+
+
+def take_over(whole: Path, where: Path, *, labels: bool) -> None:
+    """A run that has come as far as its first generation, which is that of `whole`."""
+    temporary = where.with_name(f".{where.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    left = () if labels else ("labels",)
+    shutil.copytree(whole / "gen0", temporary / "gen0", ignore=shutil.ignore_patterns("selection.json", *left))
+    shutil.copy(whole / "data.json", temporary)
+    shutil.copy(whole / "metrics.jsonl", temporary)
+    temporary.rename(where)
+
+
+def rows(study: Study, columns: list[str], variants: list[str]) -> list[str]:
+    """Markdown: variant and, for each column, the change of test mIoU against the whole, seed by seed."""
+    table = [f"| noisy_student | {' | '.join(columns)} |", "| --- " * (1 + len(columns)) + "|"]
+    pairs = [(data, int(labels)) for data, labels in (column.split("-") for column in columns)]
+    scores = [study.scores(data, labels, "noisy_student") for data, labels in pairs]
+    table.append(f"| whole | {' | '.join(spread(list(found.values())) for found in scores)} |")
+    unchosen = [study.without_promotion(data, labels) for data, labels in pairs]
+    table.append(f"| without promotion (the student, whatever val says) | {' | '.join(map(spread, unchosen))} |")
+    for variant in variants:
+        changes = []
+        for (data, labels), whole in zip(pairs, scores, strict=True):
+            found = study.scores(data, labels, name_of(variant))
+            changes.append([found[seed] - whole[seed] for seed in found if seed in whole])
+        if any(changes):
+            table.append(f"| {variant} | {' | '.join(map(spread, changes))} |")
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for data in DATA:
+        parser.add_argument(f"--{data}", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("runs/accuracy"))
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--columns", nargs="+", default=["camvid-8"])
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, one thread each")
+    arguments = parser.parse_args()
+    roots = {data: root for data in DATA if (root := getattr(arguments, data))}
+    pairs = [(data, int(labels)) for data, labels in (column.split("-") for column in arguments.columns)]
+    todo = [
+        (variant, Cell(data, labels, "noisy_student", seed))
+        for seed in range(arguments.seeds)
+        for variant in arguments.variants
+        for data, labels in pairs
+        if data in roots
+    ]
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        list(pool.map(lambda one: train(roots, arguments.out, arguments.steps, *one), todo))
+    table = rows(Study(arguments.out, arguments.seeds), arguments.columns, arguments.variants)
+    print("\n".join(table))
+    (arguments.out / "ablation.md").write_text("\n".join(table) + "\n")
+
+
+if __name__ == "__main__":
+    main()
