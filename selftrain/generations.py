@@ -116,6 +116,7 @@ class Method:
             "model": self.networks.describe(number, trained.network),
             "steps": self._of(number, "steps"),
             "teacher": teacher,
+            "online": self.cfg.generations[number].online,
             "val": val,
             "promoted": leading is None or _miou(val) > _miou(leading),
             "exact": trained.exact,

@@ -110,6 +110,16 @@ class Generation:
         return "teacher" if pick(self.row, "teacher") is None else "student"
 
     @property
+    def sources(self) -> str:
+        """What it learnt from."""
+        teacher, method = pick(self.row, "teacher"), pick(self.row, "online")
+        return ", ".join(
+            ["labels"]
+            + ([f"unlabelled images ({method})"] if method else [])
+            + ([f"generation {teacher}"] if teacher is not None else [])
+        )
+
+    @property
     def colour(self) -> str:
         return figures.colour(self.number)
 

@@ -118,7 +118,7 @@ def test_top_line_compares_the_best_with_the_teacher_on_test() -> None:
 
 def test_generations_table_names_outcome_scores_and_model() -> None:
     text = words(render(three()))
-    assert "1 student best exported 0.4500 0.800 0.050 unet tu-resnet18 24.3 M 500 generation 0 1 min 15 s" in text
+    assert "1 student best exported 0.4500 0.800 0.050 unet tu-resnet18 24.3 M 500 labels, generation 0 1 min 15 s" in text
     assert "2 student not promoted 0.4400" in text
 
 
@@ -161,6 +161,15 @@ def test_an_inexact_generation_is_marked() -> None:
     report["generations"][1]["exact"] = False
     assert "Generation 1 is not exact" in remarks_of(report)
     assert "best exported not exact" in words(render(report))
+
+
+def test_what_a_generation_learnt_from():
+    rows = [{"teacher": None}, {"teacher": 0, "online": ""}, {"teacher": None, "online": "fixmatch"}]
+    assert [page.Generation(k, row).sources for k, row in enumerate(rows)] == [
+        "labels",
+        "labels, generation 0",
+        "labels, unlabelled images (fixmatch)",
+    ]
 
 
 def test_alarms_are_remarks():
