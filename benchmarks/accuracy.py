@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import yaml
+from sides import put
 
 STEPS = 2000
 # The network is the same everywhere, so a gain is one of the unlabelled images and not of a larger student.
@@ -33,6 +34,7 @@ DATA = {
     "nuclei": ["data=nuclei", "data.size=[96,96]", "train.crop=[64,64]"],
 }
 ALL = 0  # full supervision: every mask of the training split
+MAIN = ["camvid-8", "camvid-23"]
 COLUMNS = ("camvid-8", "camvid-23", "camvid-46", "nuclei-4", "nuclei-16")
 ONLINE = ("mean_teacher", "fixmatch", "unimatch_v2", "cps")
 OFFLINE = ("pseudo_label", "st", "st_plus_plus", "dars")
@@ -120,6 +122,11 @@ class Study:
         paths = {seed: self.out / Cell(data, labels, recipe, seed).name / "report.json" for seed in range(self.seeds)}
         return {seed: json.loads(path.read_text()) for seed, path in paths.items() if path.is_file()}
 
+    def of(self, column: str, recipe: str) -> dict[int, float]:
+        """`scores` by a column's name."""
+        data, labels = column.split("-")
+        return self.scores(data, int(labels), recipe)
+
     def scores(self, data: str, labels: int, recipe: str) -> dict[int, float]:
         """Test mIoU by seed."""
         return {seed: report["test"]["miou"] for seed, report in self.reports(data, labels, recipe).items()}
@@ -138,7 +145,7 @@ class Study:
         )
         minutes = [report["seconds"] / 60 for report in self.reports(data, labels, recipe).values()]
         gains = [found[seed] - alone[seed] for seed in found if seed in alone]
-        gaps = [full[seed] - alone[seed] for seed in found if seed in alone and seed in full]
+        gaps = [full[seed] - alone[seed] for seed in found if seed in alone and seed in full and labels != ALL]
         closed = f"{sum(gains) / sum(gaps):.0%}" if gaps and len(gaps) == len(gains) else "–"
         gain = f"{spread(gains)} | {closed}" if recipe != "supervised" else " | "
         time = f"{statistics.mean(minutes):.1f}" if minutes else "–"
@@ -182,8 +189,9 @@ class Study:
 
 def spread(values: list[float]) -> str:
     """mean ± sample standard deviation (number of runs)."""
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.mean(values):.4f} ± {deviation:.4f} ({len(values)})" if values else "–"
+    if len(values) < 2:
+        return f"{values[0]:.4f} (1)" if values else "–"
+    return f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f} ({len(values)})"
 
 
 def main() -> None:
@@ -195,6 +203,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--recipes", nargs="+", default=list(RECIPES), choices=RECIPES)
     parser.add_argument("--columns", nargs="+", default=list(COLUMNS), choices=COLUMNS)
+    parser.add_argument("--pages", action="store_true", help="write README's table, docs/results.md and its plot, too")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, one thread each")
     arguments = parser.parse_args()
     roots = {data: root for data in DATA if (root := getattr(arguments, data))}  # none: only show what is finished
@@ -202,14 +211,22 @@ def main() -> None:
     with ThreadPoolExecutor(arguments.jobs) as pool:
         list(pool.map(lambda cell: train(roots, arguments.out, arguments.steps, cell), todo))
     study = Study(arguments.out, arguments.seeds)
-    rows = study.table(arguments.recipes, arguments.columns)
+    columns = [column for column in arguments.columns if any(study.of(column, recipe) for recipe in arguments.recipes)]
+    rows = study.table(arguments.recipes, columns)
     print("test mIoU, mean ± standard deviation (runs)\n" + "\n".join(rows))
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "table.md").write_text("\n".join(rows) + "\n")
     names = [cell.name for cell in cells(arguments.recipes, arguments.columns, arguments.seeds)]
     found = {name: json.loads(path.read_text()) for name in names if (path := arguments.out / name / "report.json").is_file()}
     (arguments.out / "accuracy.json").write_text(json.dumps({"rows": rows, "reports": found}, indent=1))
-    study.plot(arguments.recipes, arguments.columns, arguments.out / "accuracy.svg")
+    study.plot(arguments.recipes, columns, arguments.out / "accuracy.svg")
+    if arguments.pages:
+        docs = Path(__file__).resolve().parent.parent / "docs"
+        put(docs / "results.md", "table of the study", "\n".join(rows))
+        both = ["supervised", "noisy_student"]
+        if all(len(study.of(column, recipe)) == arguments.seeds for column in MAIN for recipe in both):
+            put(docs.parent / "README.md", "table of the study", "\n".join(study.table(both, MAIN)))
+        study.plot(arguments.recipes, columns, docs / "results.svg")
 
 
 if __name__ == "__main__":

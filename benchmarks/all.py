@@ -13,12 +13,11 @@ import sys
 import time
 from pathlib import Path
 
-from sides import Row, table
+from sides import Row, put, table
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "performance.md"
 NAMES = ["training", "labelling", "evaluation", "durability", "verify", "memory", "scale", "start", "ranks"]
-MARKS = ("<!-- table of make bench -->\n", "<!-- end -->\n")
 
 
 def main() -> None:
@@ -45,9 +44,7 @@ def write(out: Path) -> None:
     files = [out / f"{name}.json" for name in NAMES]
     rows = [Row(**row) for path in files if path.exists() for row in json.loads(path.read_text())]
     machine = f"{len(os.sched_getaffinity(0))} cores of {cpu()}, {time.strftime('%Y-%m-%d')}"
-    before, _, rest = PAGE.read_text().partition(MARKS[0])
-    after = rest.partition(MARKS[1])[2]
-    PAGE.write_text(f"{before}{MARKS[0]}{machine}\n\n{table(rows)}\n{MARKS[1]}{after}")
+    put(PAGE, "table of make bench", f"{machine}\n\n{table(rows)}")
 
 
 def cpu() -> str:

@@ -98,3 +98,11 @@ def table(rows: list[Row]) -> str:
             f"| {row.what} | {row.ours:.4g} {row.unit} | {reference} | {ratio} | {row.goal} | {'yes' if row.met else 'NO'} |"
         )
     return "\n".join(lines)
+
+
+def put(page: Path, mark: str, text: str) -> None:
+    """`text` in the place of what stands in `page` between <!-- mark --> and the next <!-- end -->."""
+    begin, end = f"<!-- {mark} -->\n", "<!-- end -->\n"
+    before, found, rest = page.read_text().partition(begin)
+    assert found, f"{page} has no {begin!r}"
+    page.write_text(f"{before}{begin}{text}\n{end}{rest.partition(end)[2]}")
