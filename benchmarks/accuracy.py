@@ -183,7 +183,7 @@ class Study:
                     panel.plot(statistics.mean(found), place, "|", markersize=14, markeredgewidth=2, color="tab:blue")
             panel.set(title=f"{data}, {labels} masks", xlabel="test mIoU", yticks=range(len(recipes)))
             panel.set_yticklabels(recipes)
-        panels[0].invert_yaxis()
+        panels[0].set_ylim(len(recipes) - 0.5, -0.5)
         figure.savefig(path, metadata={"Date": None})
 
 
