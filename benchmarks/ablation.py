@@ -39,14 +39,14 @@ VARIANTS = {
     "one threshold (0.8)": Variant(["select.threshold=global"]),
     "every pixel": Variant(["select.threshold=global", "select.confidence=0"]),
     "without CutMix": Variant(student=noise(cutmix=0.0, paste=0.0)),
-    "without pasted labelled boxes": Variant(student=noise(paste=0.0)),
+    "with half of the boxes from labelled images": Variant(student=noise(paste=0.5)),
     "without RandAugment": Variant(student=noise(rand_n=0)),
     "with dropout and stochastic depth (0.1)": Variant(student=noise(dropout=0.1, drop_path=0.1)),
     "without label smoothing": Variant(["loss.smoothing=0"], teacher=False),
     "a larger student (tu-resnet18d)": Variant(student=lambda student: {**student, "encoder": "tu-resnet18d"}),
     "a student from random weights": Variant(student=lambda student: {**student, "init": "random"}),
     "without average (EMA)": Variant(["train.ema=0"], teacher=False),
-    "training's batch-norm statistics": Variant(["train.statistics=0"], teacher=False),
+    "with fresh batch-norm statistics": Variant(["train.statistics=24"], teacher=False),
 }
 
 

@@ -1,0 +1,92 @@
+"""The study's arithmetic and how it speaks to a run; the study itself takes hours."""
+
+import json
+import sys
+
+import pytest
+
+from runs import ROOT
+from selftrain.preflight import check
+from selftrain.run import compose
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import ablation
+import accuracy
+from accuracy import ALL, Cell, Study
+
+
+def finish(out, cell, miou, last=None):
+    where = out / cell.name
+    where.mkdir(parents=True)
+    tests = {"test": {"miou": miou}, "exported_test": {"miou": last if last is not None else miou}}
+    (where / "report.json").write_text(json.dumps({**tests, "seconds": 120.0}))
+
+
+def test_gains_are_paired_by_seed_and_the_gap_is_that_of_the_same_seeds(tmp_path):
+    for seed, (alone, ours, full) in enumerate([(0.2, 0.3, 0.6), (0.4, 0.4, 0.6)]):
+        finish(tmp_path, Cell("camvid", 8, "supervised", seed), alone)
+        finish(tmp_path, Cell("camvid", 8, "fixmatch", seed), ours)
+        finish(tmp_path, Cell("camvid", ALL, "supervised", seed), full)
+    study = Study(tmp_path, seeds=3)
+    rows = study.table(["supervised", "fixmatch", "cps"], ["camvid-8"])
+    assert rows[2:] == [
+        "| camvid | all | supervised | 0.6000 ± 0.0000 (2) |  |  | 2.0 |",
+        "| camvid | 8 | supervised | 0.3000 ± 0.1414 (2) |  |  | 2.0 |",
+        "| camvid | 8 | fixmatch | 0.3500 ± 0.0707 (2) | 0.0500 ± 0.0707 (2) | 17% | 2.0 |",
+    ]
+    study.plot(["supervised", "fixmatch"], ["camvid-8"], tmp_path / "plot.svg")
+    assert "<svg" in (tmp_path / "plot.svg").read_text()
+
+
+def test_an_ablation_is_the_change_against_the_whole(tmp_path):
+    finish(tmp_path, Cell("camvid", 8, "noisy_student", 0), 0.5, last=0.4)
+    finish(tmp_path, Cell("camvid", 8, ablation.name_of("with CRF"), 0), 0.45)
+    rows = ablation.rows(Study(tmp_path, seeds=3), ["camvid-8"], ["with CRF", "hard labels"])
+    assert rows[2:] == [
+        "| whole | 0.5000 (1) |",
+        "| without promotion (the student, whatever val says) | -0.1000 (1) |",
+        "| with CRF | -0.0500 (1) |",
+    ]
+
+
+@pytest.mark.parametrize("recipe", accuracy.RECIPES)
+@pytest.mark.parametrize("data", accuracy.DATA)
+def test_every_cell_is_a_possible_run_of_as_many_steps(recipe, data):
+    settings = accuracy.settings(recipe, 1800)
+    config = compose([f"recipe={recipe}", *accuracy.DATA[data], *accuracy.SETTINGS, *settings, "data.root=/nowhere"])
+    check(config)
+    own = [config.train.steps if generation.steps is None else generation.steps for generation in config.generations]
+    assert sum(own) == 1800 and {generation.encoder for generation in config.generations} == {None}
+
+
+@pytest.mark.parametrize("variant", ablation.VARIANTS)
+def test_every_variant_is_a_possible_run_that_differs_from_the_whole(variant):
+    overrides, generations = accuracy.flagship(1000)
+    whole = ["recipe=noisy_student", *accuracy.DATA["camvid"], *accuracy.SETTINGS, *overrides, "data.root=/nowhere"]
+    chosen = ablation.VARIANTS[variant]
+    changed = [generations[0], chosen.student(generations[1])]
+    one = compose([*whole, f"generations={accuracy.shown(generations)}"])
+    other = compose([*whole, f"generations={accuracy.shown(changed)}", *chosen.overrides])
+    check(other)
+    assert one != other
+    assert chosen.teacher == (one.train == other.train and one.loss.smoothing == other.loss.smoothing)
+    assert chosen.labels == (one.labels == other.labels)
+
+
+def test_a_teacher_is_taken_over_without_the_student_and_without_labels_that_would_differ(tmp_path):
+    whole = tmp_path / "whole"
+    for name in (
+        "gen0/model/weights",
+        "gen0/labels/index.json",
+        "gen0/selection.json",
+        "gen1/report.json",
+        "data.json",
+        "metrics.jsonl",
+    ):
+        (whole / name).parent.mkdir(parents=True, exist_ok=True)
+        (whole / name).write_text(name)
+    for labels, expected in ((True, {"labels", "model"}), (False, {"model"})):
+        where = tmp_path / f"variant-{labels}"
+        ablation.take_over(whole, where, labels=labels)
+        assert {path.name for path in (where / "gen0").iterdir()} == expected
+        assert {path.name for path in where.iterdir()} == {"gen0", "data.json", "metrics.jsonl"}
