@@ -173,7 +173,7 @@ class SelectConfig:
     balance: float = 0.0  # pixels of a class weigh (its share)^-balance, mean 1
     image_share: float = 1.0  # most reliable share of the images
     reliability: str = "confidence"  # of an image: confidence (mean of its pixels) | agreement (with the teacher's past, ST++)
-    weight_images: bool = False  # images weigh in proportion to their mean confidence
+    weight_images: bool = False  # images weigh in proportion to their reliability
     on_empty: str = "fail"  # no pseudo-label accepted: fail (exit 8) | labelled_only (the leader so far is the result)
 
 

@@ -68,7 +68,7 @@ class Method:
             preflight.settle(run, cfg, data)
             twice = [1 + (generation.online == "cps") for generation in cfg.generations]  # it trains two
             sizes = [times * parameters(network) for times, network in zip(twice, built, strict=True)]
-            preflight.check_space(run, sizes, data)
+            preflight.check_space(run, sizes, data, snapshots=(SNAPSHOTS - 1) * (cfg.select.reliability == "agreement"))
         accelerator.wait_for_everyone()
         data = sources.without(data, files.read_json(run.data, "set_aside")["set_aside"])
         metrics = Metrics(run.metrics if accelerator.is_main_process else None)

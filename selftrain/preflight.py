@@ -148,14 +148,15 @@ def check_data(data: sources.DataSet, cfg: Config) -> None:
         raise DataError(f"{online[0]} learns from unlabelled images, and there is none; see data.unlabelled and data.splits")
 
 
-def check_space(run: RunDir, sizes: list[int], data: sources.DataSet) -> None:
+def check_space(run: RunDir, sizes: list[int], data: sources.DataSet, *, snapshots: int = 0) -> None:
     """Raises StorageError, with the estimate, where the disk has no room for generations of `sizes` parameters each.
 
+    `snapshots`: copies of the weights that each generation keeps of its past.
     An upper bound: what each stage keeps, and the largest thing that is written before an older one goes.
     """
     if run.report.exists():
         return
-    kept = sum(size * 4 * (checkpoint.KEEP * CHECKPOINT + 1) for size in sizes)
+    kept = sum(size * 4 * (checkpoint.KEEP * CHECKPOINT + 1 + snapshots) for size in sizes)
     passing = max(sizes) * 4 * (CHECKPOINT + 3)  # a checkpoint under way, or two forms of the export and its predecessor
     labels = (len(sizes) - 1) * len(data.unlabelled) * _pixels(data.unlabelled) * LABEL_BYTES
     needed = kept + passing + labels + 2**24

@@ -73,6 +73,7 @@ class MeanTeacher(Online):
     """Tarvainen & Valpola 2017: the squared difference between the probabilities of the network and of its average."""
 
     def learn(self, model: nn.Module, averaged: nn.Module, batch: Batch, known: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As `Online.learn`; every pixel of an unlabelled image counts."""
         views = _of(batch)
         target = self.probabilities(averaged, views.images[0])
         images = torch.cat([self.pixels(batch.images), self.pixels(views.images[1])])
@@ -86,6 +87,7 @@ class FixMatch(Online):
     """Sohn et al. 2020, with the averaged network as the teacher: weak views label strong ones, where they are sure."""
 
     def learn(self, model: nn.Module, averaged: nn.Module, batch: Batch, known: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As `Online.learn`; the pixels count of which the average is sure."""
         views = _of(batch)
         confidence, hard = self.probabilities(averaged, views.images[0]).max(dim=1)  # (M, h, w)
         target = torch.where(views.inside & (confidence >= self.loss.threshold), hard, IGNORE)
@@ -131,6 +133,7 @@ class CPS(Online):
     """
 
     def learn(self, model: nn.Module, averaged: nn.Module, batch: Batch, known: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As `Online.learn`, of both networks; every pixel of an unlabelled image counts."""
         views, pair = _of(batch), self.unwrap(model)
         assert isinstance(pair, Pair)
         pair.eval()

@@ -223,7 +223,7 @@ def blind_to_space() -> None:
     """The run does not look at the free space before it begins."""
     from selftrain import preflight
 
-    preflight.check_space = lambda *_: None
+    preflight.check_space = lambda *_, **__: None
 
 
 def limit_files(size: int) -> None:
