@@ -8,7 +8,6 @@ Resumable. Prints delta ± standard deviation over the seeds and writes OUT/abla
 """
 
 import argparse
-import copy
 import os
 import shutil
 from collections.abc import Callable
@@ -16,13 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from accuracy import DATA, STEPS, Cell, Study, flagship, run, shown, spread
+from accuracy import DATA, STEPS, Cell, Study, flagship, parts, run, shown, spread
 
 
 class Variant(NamedTuple):
     """Overrides, a change of the student's settings, and whether the flagship's teacher and its labels stay as they are."""
 
-    overrides: list[str] = []  # noqa: RUF012
+    overrides: tuple[str, ...] = ()
     student: Callable[[dict], dict] = lambda student: student
     teacher: bool = True
     labels: bool = True
@@ -33,20 +32,31 @@ def noise(**changes: object) -> Callable[[dict], dict]:
 
 
 VARIANTS = {
-    "without TTA": Variant(["labels.tta.hflip=false", "labels.tta.scales=[1.0]"], labels=False),
-    "with CRF": Variant(["labels.crf.enabled=true"], labels=False),
-    "hard labels": Variant(["loss.distillation=0"]),
-    "one threshold (0.8)": Variant(["select.threshold=global"]),
-    "every pixel": Variant(["select.threshold=global", "select.confidence=0"]),
+    "without TTA": Variant(
+        (
+            "labels.tta.hflip=false",
+            "labels.tta.scales=[1.0]",
+        ),
+        labels=False,
+    ),
+    "with CRF": Variant(("labels.crf.enabled=true",), labels=False),
+    "hard labels": Variant(("loss.distillation=0",)),
+    "one threshold (0.8)": Variant(("select.threshold=global",)),
+    "every pixel": Variant(
+        (
+            "select.threshold=global",
+            "select.confidence=0",
+        )
+    ),
     "without CutMix": Variant(student=noise(cutmix=0.0, paste=0.0)),
     "with half of the boxes from labelled images": Variant(student=noise(paste=0.5)),
     "without RandAugment": Variant(student=noise(rand_n=0)),
     "with dropout and stochastic depth (0.1)": Variant(student=noise(dropout=0.1, drop_path=0.1)),
-    "without label smoothing": Variant(["loss.smoothing=0"], teacher=False),
+    "without label smoothing": Variant(("loss.smoothing=0",), teacher=False),
     "a larger student (tu-resnet18d)": Variant(student=lambda student: {**student, "encoder": "tu-resnet18d"}),
     "a student from random weights": Variant(student=lambda student: {**student, "init": "random"}),
-    "without average (EMA)": Variant(["train.ema=0"], teacher=False),
-    "with fresh batch-norm statistics": Variant(["train.statistics=24"], teacher=False),
+    "without average (EMA)": Variant(("train.ema=0",), teacher=False),
+    "with fresh batch-norm statistics": Variant(("train.statistics=24",), teacher=False),
 }
 
 
@@ -60,9 +70,8 @@ def train(roots: dict[str, Path], out: Path, steps: int, variant: str, cell: Cel
     if chosen.teacher and not where.exists() and (whole / "report.json").is_file():
         take_over(whole, where, labels=chosen.labels)
     overrides, generations = flagship(steps)
-    generations = copy.deepcopy(generations)
-    generations[1] = chosen.student(generations[1])
-    run(roots, where, cell, [*overrides, f"generations={shown(generations)}", *chosen.overrides])
+    teacher, student = generations
+    run(roots, where, cell, [*overrides, f"generations={shown([teacher, chosen.student(student)])}", *chosen.overrides])
 
 
 def take_over(whole: Path, where: Path, *, labels: bool) -> None:
@@ -79,7 +88,7 @@ def take_over(whole: Path, where: Path, *, labels: bool) -> None:
 def rows(study: Study, columns: list[str], variants: list[str]) -> list[str]:
     """Markdown: variant and, for each column, the change of test mIoU against the whole, seed by seed."""
     table = [f"| noisy_student | {' | '.join(columns)} |", "| --- " * (1 + len(columns)) + "|"]
-    pairs = [(data, int(labels)) for data, labels in (column.split("-") for column in columns)]
+    pairs = list(map(parts, columns))
     scores = [study.scores(data, labels, "noisy_student") for data, labels in pairs]
     table.append(f"| whole | {' | '.join(spread(list(found.values())) for found in scores)} |")
     unchosen = [study.without_promotion(data, labels) for data, labels in pairs]
@@ -106,7 +115,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, one thread each")
     arguments = parser.parse_args()
     roots = {data: root for data in DATA if (root := getattr(arguments, data))}
-    pairs = [(data, int(labels)) for data, labels in (column.split("-") for column in arguments.columns)]
+    pairs = list(map(parts, arguments.columns))
     todo = [
         (variant, Cell(data, labels, "noisy_student", seed))
         for seed in range(arguments.seeds)

@@ -52,9 +52,15 @@ class Cell(NamedTuple):
         return f"{self.data}-{self.labels or 'all'}-{self.recipe}-{self.seed}"
 
 
+def parts(column: str) -> tuple[str, int]:
+    """Data set and number of masks of a column."""
+    data, labels = column.split("-")
+    return data, int(labels)
+
+
 def cells(recipes: list[str], columns: list[str], seeds: int) -> list[Cell]:
     """Seed by seed, so that a part of the study is a fair one too."""
-    pairs = [(data, int(labels)) for data, labels in (column.split("-") for column in columns)]
+    pairs = list(map(parts, columns))
     wanted = [(data, labels, "supervised") for data, labels in pairs]
     wanted += [(data, ALL, "supervised") for data in dict.fromkeys(data for data, _ in pairs)]
     wanted += [(data, labels, recipe) for recipe in recipes for data, labels in pairs if recipe != "supervised"]
@@ -122,11 +128,6 @@ class Study:
         paths = {seed: self.out / Cell(data, labels, recipe, seed).name / "report.json" for seed in range(self.seeds)}
         return {seed: json.loads(path.read_text()) for seed, path in paths.items() if path.is_file()}
 
-    def of(self, column: str, recipe: str) -> dict[int, float]:
-        """`scores` by a column's name."""
-        data, labels = column.split("-")
-        return self.scores(data, int(labels), recipe)
-
     def scores(self, data: str, labels: int, recipe: str) -> dict[int, float]:
         """Test mIoU by seed."""
         return {seed: report["test"]["miou"] for seed, report in self.reports(data, labels, recipe).items()}
@@ -154,7 +155,7 @@ class Study:
     def table(self, recipes: list[str], columns: list[str]) -> list[str]:
         """Markdown: what is finished, one block a column, with full supervision first."""
         rows = ["| data | masks | recipe | test mIoU | gain, seed by seed | gap closed | minutes |", "| --- " * 7 + "|"]
-        pairs = [(data, int(labels)) for data, labels in (column.split("-") for column in columns)]
+        pairs = list(map(parts, columns))
         for data in dict.fromkeys(data for data, _ in pairs):
             rows.append(self.row(data, ALL, "supervised"))
             for labels in (labels for other, labels in pairs if other == data):
@@ -171,13 +172,13 @@ class Study:
         figure = Figure(figsize=(3.6 * len(columns), 0.34 * len(recipes) + 1.3), layout="constrained")
         panels = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
         for panel, column in zip(panels, columns, strict=True):
-            data, labels = column.split("-")
-            for labelled, style in ((int(labels), "--"), (ALL, "-")):
+            data, labels = parts(column)
+            for labelled, style in ((labels, "--"), (ALL, "-")):
                 known = list(self.scores(data, labelled, "supervised").values())
                 if known:
                     panel.axvline(statistics.mean(known), color="0.6", linestyle=style, linewidth=1)
             for place, recipe in enumerate(recipes):
-                found = list(self.scores(data, int(labels), recipe).values())
+                found = list(self.scores(data, labels, recipe).values())
                 panel.plot(found, [place] * len(found), "o", markersize=4, color="tab:blue", alpha=0.5)
                 if found:
                     panel.plot(statistics.mean(found), place, "|", markersize=14, markeredgewidth=2, color="tab:blue")
@@ -211,7 +212,9 @@ def main() -> None:
     with ThreadPoolExecutor(arguments.jobs) as pool:
         list(pool.map(lambda cell: train(roots, arguments.out, arguments.steps, cell), todo))
     study = Study(arguments.out, arguments.seeds)
-    columns = [column for column in arguments.columns if any(study.of(column, recipe) for recipe in arguments.recipes)]
+    columns = [
+        column for column in arguments.columns if any(study.scores(*parts(column), recipe) for recipe in arguments.recipes)
+    ]
     rows = study.table(arguments.recipes, columns)
     print("test mIoU, mean ± standard deviation (runs)\n" + "\n".join(rows))
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -224,7 +227,7 @@ def main() -> None:
         docs = Path(__file__).resolve().parent.parent / "docs"
         put(docs / "results.md", "table of the study", "\n".join(rows))
         both = ["supervised", "noisy_student"]
-        if all(len(study.of(column, recipe)) == arguments.seeds for column in MAIN for recipe in both):
+        if all(len(study.scores(*parts(column), recipe)) == arguments.seeds for column in MAIN for recipe in both):
             put(docs.parent / "README.md", "table of the study", "\n".join(study.table(both, MAIN)))
         study.plot(arguments.recipes, columns, docs / "results.svg")
 

@@ -120,14 +120,15 @@ def train(
         for t, batch in enumerate(batches(first) if first < steps else (), start=first):
             rekey(*keys, t, accelerator.process_index)
             values = learner.step(t, lr_at(t, steps, cfg), step, batch.to(accelerator.device))
-            done = t + 1
+            done, said = t + 1, ""
             if done % LOG_EVERY == 0 or done == steps:
                 metrics.write(stage, done, values())
+                said = f"loss {learner.loss:.3f}"
             if cfg.eval_every and done % cfg.eval_every == 0 and done < steps:
                 metrics.write(stage, done, evaluate(learner.averaged()))
             if done in keep:
                 keep[done](learner.averaged())
-            show(done, f"loss {learner.loss:.3f}" if done % LOG_EVERY == 0 or done == steps else "")
+            show(done, said)
             stopped = stop.agreed(accelerator)
             if (done % cfg.checkpoint_every == 0 and not learner.streak) or done == steps or stopped:
                 learner.seconds = earlier + time.monotonic() - began
