@@ -9,13 +9,12 @@ Resumable. Prints delta ± standard deviation over the seeds and writes OUT/abla
 
 import argparse
 import os
-import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from accuracy import DATA, STEPS, Cell, Study, flagship, parts, run, shown, spread
+from accuracy import DATA, STEPS, Cell, Study, flagship, parts, run, shown, spread, take_over
 
 
 class Variant(NamedTuple):
@@ -67,22 +66,11 @@ def name_of(variant: str) -> str:
 def train(roots: dict[str, Path], out: Path, steps: int, variant: str, cell: Cell) -> None:
     where, whole = out / cell._replace(recipe=name_of(variant)).name, out / cell.name
     chosen = VARIANTS[variant]
-    if chosen.teacher and not where.exists() and (whole / "report.json").is_file():
+    if chosen.teacher:
         take_over(whole, where, labels=chosen.labels)
     overrides, generations = flagship(steps)
     teacher, student = generations
     run(roots, where, cell, [*overrides, f"generations={shown([teacher, chosen.student(student)])}", *chosen.overrides])
-
-
-def take_over(whole: Path, where: Path, *, labels: bool) -> None:
-    """A run that has come as far as its first generation, which is that of `whole`."""
-    temporary = where.with_name(f".{where.name}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    left = () if labels else ("labels",)
-    shutil.copytree(whole / "gen0", temporary / "gen0", ignore=shutil.ignore_patterns("selection.json", *left))
-    shutil.copy(whole / "data.json", temporary)
-    shutil.copy(whole / "metrics.jsonl", temporary)
-    temporary.rename(where)
 
 
 def rows(study: Study, columns: list[str], variants: list[str]) -> list[str]:

@@ -12,6 +12,7 @@ OUT/accuracy.json, OUT/table.md and, as a plot, OUT/accuracy.svg.
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -38,6 +39,7 @@ MAIN = ["camvid-8", "camvid-23"]
 COLUMNS = ("camvid-8", "camvid-23", "camvid-46", "nuclei-4", "nuclei-16")
 ONLINE = ("mean_teacher", "fixmatch", "unimatch_v2", "cps")
 OFFLINE = ("pseudo_label", "st", "st_plus_plus", "dars")
+TEACHER_OF = {"st": "pseudo_label", "dars": "pseudo_label"}  # trained by the same settings: the same bits, taken over
 RECIPES = ("supervised", *OFFLINE, *ONLINE, "noisy_student")
 
 
@@ -114,7 +116,22 @@ def run(roots: dict[str, Path], where: Path, cell: Cell, overrides: list[str]) -
 
 
 def train(roots: dict[str, Path], out: Path, steps: int, cell: Cell) -> None:
+    if cell.recipe in TEACHER_OF:
+        take_over(out / cell._replace(recipe=TEACHER_OF[cell.recipe]).name, out / cell.name, labels=False)
     run(roots, out / cell.name, cell, settings(cell.recipe, steps))
+
+
+def take_over(whole: Path, where: Path, *, labels: bool) -> None:
+    """A run that has come as far as its first generation, which is that of `whole`; nothing if that is not finished."""
+    if where.exists() or not (whole / "report.json").is_file():
+        return
+    temporary = where.with_name(f".{where.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    left = () if labels else ("labels",)
+    shutil.copytree(whole / "gen0", temporary / "gen0", ignore=shutil.ignore_patterns("selection.json", *left))
+    shutil.copy(whole / "data.json", temporary)
+    shutil.copy(whole / "metrics.jsonl", temporary)
+    temporary.rename(where)
 
 
 class Study:

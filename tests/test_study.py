@@ -59,6 +59,16 @@ def test_every_cell_is_a_possible_run_of_as_many_steps(recipe, data):
     assert sum(own) == 1800 and {generation.encoder for generation in config.generations} == {None}
 
 
+@pytest.mark.parametrize(("recipe", "other"), accuracy.TEACHER_OF.items())
+def test_recipes_that_share_a_teacher_train_it_alike(recipe, other):
+    mine, theirs = (
+        compose([f"recipe={name}", *accuracy.SETTINGS, *accuracy.settings(name, 1000), "data=camvid", "data.root=/nowhere"])
+        for name in (recipe, other)
+    )
+    assert mine.train == theirs.train and mine.model == theirs.model and mine.loss == theirs.loss
+    assert mine.generations[0] == theirs.generations[0]
+
+
 @pytest.mark.parametrize("variant", ablation.VARIANTS)
 def test_every_variant_is_a_possible_run_that_differs_from_the_whole(variant):
     overrides, generations = accuracy.flagship(1000)
@@ -75,7 +85,10 @@ def test_every_variant_is_a_possible_run_that_differs_from_the_whole(variant):
 
 def test_a_teacher_is_taken_over_without_the_student_and_without_labels_that_would_differ(tmp_path):
     whole = tmp_path / "whole"
+    accuracy.take_over(whole, tmp_path / "too early", labels=True)
+    assert not (tmp_path / "too early").exists()
     for name in (
+        "report.json",
         "gen0/model/weights",
         "gen0/labels/index.json",
         "gen0/selection.json",
@@ -87,6 +100,6 @@ def test_a_teacher_is_taken_over_without_the_student_and_without_labels_that_wou
         (whole / name).write_text(name)
     for labels, expected in ((True, {"labels", "model"}), (False, {"model"})):
         where = tmp_path / f"variant-{labels}"
-        ablation.take_over(whole, where, labels=labels)
+        accuracy.take_over(whole, where, labels=labels)
         assert {path.name for path in (where / "gen0").iterdir()} == expected
         assert {path.name for path in where.iterdir()} == {"gen0", "data.json", "metrics.jsonl"}
