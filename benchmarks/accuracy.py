@@ -3,10 +3,10 @@
     python benchmarks/accuracy.py --camvid ROOT --nuclei ROOT --out runs/accuracy [--columns camvid-8] [--recipes fixmatch]
 
 A column is a data set with a number of masks. `supervised` trains for STEPS. Recipes with generations share the same steps out
-among them. Every step sees 16 images: labelled ones, or 8 labelled and 8 others (unimatch_v2: each of those twice). Every cell is
-a run of `python -m selftrain.run`, so a study that was stopped goes on where it was. Masks are spread over the video sequences;
-val chooses the generation, test is read once, at the end of each run. Prints what is finished as a table and writes it to
-OUT/accuracy.json, OUT/table.md and, as a plot, OUT/accuracy.svg.
+among them. Every step sees 16 labelled images, and 8 others on top where a recipe uses such (unimatch_v2: each of those twice).
+Every cell is a run of `python -m selftrain.run`, so a study that was stopped goes on where it was. Masks are spread over the video
+sequences; val chooses the generation, test is read once, at the end of each run. Prints what is finished as a table and writes it
+to OUT/accuracy.json, OUT/table.md and, as a plot, OUT/accuracy.svg.
 """
 
 import argparse
@@ -37,10 +37,9 @@ DATA = {
 ALL = 0  # full supervision: every mask of the training split
 MAIN = ["camvid-8", "camvid-23"]
 COLUMNS = ("camvid-8", "camvid-23", "camvid-46", "nuclei-4", "nuclei-16")
-ONLINE = ("mean_teacher", "fixmatch", "unimatch_v2", "cps")
-OFFLINE = ("pseudo_label", "st", "st_plus_plus", "dars")
+GENERATIONS = {"pseudo_label": 2, "st": 2, "st_plus_plus": 3, "dars": 2}
 TEACHER_OF = {"st": "pseudo_label", "dars": "pseudo_label"}  # trained by the same settings: the same bits, taken over
-RECIPES = ("supervised", *OFFLINE, *ONLINE, "noisy_student")
+RECIPES = ("supervised", *GENERATIONS, "mean_teacher", "fixmatch", "unimatch_v2", "cps", "noisy_student")
 
 
 class Cell(NamedTuple):
@@ -71,15 +70,10 @@ def cells(recipes: list[str], columns: list[str], seeds: int) -> list[Cell]:
 
 def settings(recipe: str, steps: int) -> list[str]:
     """How a recipe spends its steps."""
-    if recipe == "supervised":
-        return [f"train.steps={steps}"]
-    if recipe in ONLINE:
-        return [f"train.steps={steps}", "train.labelled_batch=8"]
     if recipe == "noisy_student":
         overrides, generations = flagship(steps)
         return [*overrides, f"generations={shown(generations)}"]
-    generations = 3 if recipe == "st_plus_plus" else 2
-    return [f"train.steps={steps // generations}", *(f"generations.{k}.labelled_batch=8" for k in range(1, generations))]
+    return [f"train.steps={steps // GENERATIONS.get(recipe, 1)}"]
 
 
 def flagship(steps: int) -> tuple[list[str], list[dict]]:
@@ -89,7 +83,7 @@ def flagship(steps: int) -> tuple[list[str], list[dict]]:
     for generation in (teacher, student):
         generation.pop("encoder", None)
     # The last one is tested too, so that the same runs tell what promotion is worth.
-    return [f"train.steps={steps // 2}", "export.generation=last"], [teacher, {**student, "labelled_batch": 8}]
+    return [f"train.steps={steps // 2}", "export.generation=last"], [teacher, student]
 
 
 def shown(value: object) -> str:
