@@ -4,9 +4,9 @@
 
 A column is a data set with a number of masks. `supervised` trains for STEPS. Recipes with generations share the same steps out
 among them. Every step sees 16 labelled images, and 8 others on top where a recipe uses such (unimatch_v2: each of those twice).
-Every cell is a run of `python -m selftrain.run`, so a study that was stopped goes on where it was. Masks are spread over the video
-sequences; val chooses the generation, test is read once, at the end of each run. Prints what is finished as a table and writes it
-to OUT/accuracy.json, OUT/table.md and, as a plot, OUT/accuracy.svg.
+Every cell is a run of `python -m selftrain.run`, so a study that was stopped goes on where it was. Masks are spread over the
+video sequences; val chooses the generation, test is read once, at the end of each run. Prints what is finished as a table and
+writes it to OUT/accuracy.json, OUT/table.md and, as a plot, OUT/accuracy.svg.
 """
 
 import argparse
