@@ -48,14 +48,15 @@ VARIANTS = {
         )
     ),
     "without CutMix": Variant(student=noise(cutmix=0.0, paste=0.0)),
-    "with half of the boxes from labelled images": Variant(student=noise(paste=0.5)),
+    "without boxes from labelled images": Variant(student=noise(paste=0.0)),
     "without RandAugment": Variant(student=noise(rand_n=0)),
     "with dropout and stochastic depth (0.1)": Variant(student=noise(dropout=0.1, drop_path=0.1)),
-    "without label smoothing": Variant(("loss.smoothing=0",), teacher=False),
+    "with label smoothing (0.1, threshold 0.8)": Variant(("loss.smoothing=0.1", "loss.threshold=0.8"), teacher=False),
     "a larger student (tu-resnet18d)": Variant(student=lambda student: {**student, "encoder": "tu-resnet18d"}),
     "a student from random weights": Variant(student=lambda student: {**student, "init": "random"}),
     "without average (EMA)": Variant(("train.ema=0",), teacher=False),
-    "with fresh batch-norm statistics": Variant(("train.statistics=24",), teacher=False),
+    "without fresh batch-norm statistics": Variant(("train.statistics=0",), teacher=False),
+    "a teacher that knows labels only": Variant(("generations.0.online=''",), teacher=False),
 }
 
 

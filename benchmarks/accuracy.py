@@ -77,13 +77,16 @@ def settings(recipe: str, steps: int) -> list[str]:
 
 
 def flagship(steps: int) -> tuple[list[str], list[dict]]:
-    """noisy_student with the first of its students only, no larger than its teacher: settings and generations."""
+    """noisy_student with the first of its students only, no larger than its teacher: settings and generations.
+
+    The teacher has three quarters of the steps: its student begins where it ends.
+    """
     recipe = Path(__file__).resolve().parent.parent / "recipes" / "recipe" / "noisy_student.yaml"
     teacher, student, *_ = yaml.safe_load(recipe.read_text())["generations"]
     for generation in (teacher, student):
         generation.pop("encoder", None)
     # The last one is tested too, so that the same runs tell what promotion is worth.
-    return [f"train.steps={steps // 2}", "export.generation=last"], [teacher, student]
+    return ["export.generation=last"], [{**teacher, "steps": steps - steps // 4}, {**student, "steps": steps // 4}]
 
 
 def shown(value: object) -> str:

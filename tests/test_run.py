@@ -175,11 +175,11 @@ def test_every_recipe_runs_at_smoke_size(run, tmp_path, recipe):
     assert len(list((tmp_path / "run").glob("gen*/report.json"))) == len(generations)
 
 
-def test_the_teacher_is_what_supervised_trains_with_its_encoder(run, tmp_path):
+def test_an_offline_teacher_is_what_supervised_trains(run, tmp_path):
     """What makes `supervised` the fair number to beat: the same bits where the settings are the same."""
     small = [f"{name}={value}" for name, value in SMALL.items()] + ["model.encoder=tu-resnet10t", "data.shapes.unlabelled=0"]
     weights = []
-    for recipe in ("supervised", "noisy_student"):
+    for recipe in ("supervised", "pseudo_label"):
         code, _, err = run(*small, f"recipe={recipe}", f"out={tmp_path / recipe}")
         assert code == 0, err
         weights.append((tmp_path / recipe / "gen0" / "model" / "model.safetensors").read_bytes())
