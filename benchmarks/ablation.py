@@ -56,6 +56,7 @@ VARIANTS = {
     "a student from random weights": Variant(student=lambda student: {**student, "init": "random"}),
     "without average (EMA)": Variant(("train.ema=0",), teacher=False),
     "without fresh batch-norm statistics": Variant(("train.statistics=0",), teacher=False),
+    "one threshold in the online phase": Variant(("loss.adaptive=false",), teacher=False),
     "a teacher that knows labels only": Variant(("generations.0.online=''",), teacher=False),
 }
 

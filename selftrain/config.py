@@ -82,6 +82,7 @@ class LossConfig:
     distillation: float = 1.0  # share of KL in the pseudo-label loss; the rest is cross-entropy on hard pseudo-labels
     temperature: float = 1.0  # of the KL; its gradient is scaled by T^2 (Hinton et al. 2015)
     threshold: float = 0.95  # online: the confidence from which a pixel's label by the averaged network counts
+    adaptive: bool = False  # online: classes that the average is less sure of have a lower threshold (FreeMatch)
     ramp_up: float = 0.0  # online: share of the steps in which the weight of unlabelled images grows to its value
 
 

@@ -89,8 +89,10 @@ class FixMatch(Online):
     def learn(self, model: nn.Module, averaged: nn.Module, batch: Batch, known: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As `Online.learn`; the pixels count of which the average is sure."""
         views = _of(batch)
-        confidence, hard = self.probabilities(averaged, views.images[0]).max(dim=1)  # (M, h, w)
-        target = torch.where(views.inside & (confidence >= self.loss.threshold), hard, IGNORE)
+        probabilities = self.probabilities(averaged, views.images[0])
+        confidence, hard = probabilities.max(dim=1)  # (M, h, w)
+        floors = self.thresholds(confidence[views.inside], hard[views.inside], classes=probabilities.shape[1])
+        target = torch.where(views.inside & (confidence >= floors[hard]), hard, IGNORE)
         area = boxes_of(views)  # (S, M, h, w)
         seen, target = mixed(views.images[1:], area), mixed(target.expand(area.shape), area)
         images = torch.cat([self.pixels(batch.images), self.pixels(seen)])
@@ -99,6 +101,20 @@ class FixMatch(Online):
         losses = F.cross_entropy(logits[batch.labelled :], target.flatten(0, 1), ignore_index=IGNORE, reduction="sum")
         accepted = (target != IGNORE).sum().float() / len(target)
         return self.supervised(logits[: batch.labelled], known), losses / len(target), accepted
+
+    def thresholds(self, confidence: Tensor, hard: Tensor, *, classes: int) -> Tensor:
+        """Of each class (C,): `loss.threshold`, or with `loss.adaptive` as much lower as its mean confidence in this batch is.
+
+        `confidence` and `hard` (P,) are of the pixels inside of images. FreeMatch (Wang et al. 2023, eq. 7 and 8) follows the
+        means of samples by moving averages; a batch has many pixels.
+        """
+        if not self.loss.adaptive:
+            return torch.full((classes,), self.loss.threshold, device=hard.device)
+        pixels = torch.bincount(hard, minlength=classes).float()
+        sums = torch.bincount(hard, weights=confidence, minlength=classes)
+        pixels, sums = self.reduce(torch.stack([pixels, sums]))
+        mean = sums / pixels.clamp_min(1)
+        return self.loss.threshold * mean / mean.max()
 
     @contextmanager
     def noise(self, network: nn.Module, labelled: int, unlabelled: int) -> Iterator[None]:

@@ -66,6 +66,15 @@ def test_fixmatch_learns_what_the_average_is_sure_of(threshold, share):
     assert len(model.seen) == 1 and len(model.seen[0]) == 3  # one pass
 
 
+def test_an_adaptive_threshold_falls_with_the_mean_confidence_of_a_class():
+    """Class 0 at 0.9 and 0.8, class 1 at 0.6 (mean confidences 0.85 and 0.6): 0.85 and 0.6 of the largest mean."""
+    confidence, hard = torch.tensor([0.9, 0.8, 0.6, 0.6]), torch.tensor([0, 0, 1, 1])
+    fixed = step("fixmatch", threshold=0.95).thresholds(confidence, hard, classes=3)
+    assert torch.allclose(fixed, torch.tensor([0.95, 0.95, 0.95]))
+    floors = step("fixmatch", threshold=0.95, adaptive=True).thresholds(confidence, hard, classes=3)
+    assert torch.allclose(floors, torch.tensor([0.95, 0.95 * 0.6 / 0.85, 0.0]))
+
+
 def test_padding_counts_for_nothing():
     result = step("fixmatch")(Says(0.6), Says(0.99).eval(), batch(padding=2))
     assert math.isclose(result.logs["pseudo_loss"].item(), -math.log(0.6), abs_tol=1e-6) and result.logs["accepted"].item() == 1
