@@ -47,9 +47,9 @@ VARIANTS = {
             "select.confidence=0",
         )
     ),
-    "without CutMix": Variant(student=noise(cutmix=0.0, paste=0.0)),
+    "student without CutMix": Variant(student=noise(cutmix=0.0, paste=0.0)),
     "without boxes from labelled images": Variant(student=noise(paste=0.0)),
-    "without RandAugment": Variant(student=noise(rand_n=0)),
+    "student without RandAugment": Variant(student=noise(rand_n=0)),
     "with dropout and stochastic depth (0.1)": Variant(student=noise(dropout=0.1, drop_path=0.1)),
     "with label smoothing (0.1, threshold 0.8)": Variant(("loss.smoothing=0.1", "loss.threshold=0.8"), teacher=False),
     "a larger student (tu-resnet18d)": Variant(student=lambda student: {**student, "encoder": "tu-resnet18d"}),
@@ -57,7 +57,7 @@ VARIANTS = {
     "without average (EMA)": Variant(("train.ema=0",), teacher=False),
     "without fresh batch-norm statistics": Variant(("train.statistics=0",), teacher=False),
     "one threshold in the online phase": Variant(("loss.adaptive=false",), teacher=False),
-    "a teacher that knows labels only": Variant(("generations.0.online=''",), teacher=False),
+    "a teacher that knows labels only": Variant(("generations.0.online=''", "loss.smoothing=0.1"), teacher=False),
 }
 
 

@@ -3,7 +3,7 @@
     python benchmarks/accuracy.py --camvid ROOT --nuclei ROOT --out runs/accuracy [--columns camvid-8] [--recipes fixmatch]
 
 A column is a data set with a number of masks. `supervised` trains for STEPS. Recipes with generations share the same steps out
-among them. Every step sees 16 labelled images, and 8 others on top where a recipe uses such (unimatch_v2: each of those twice).
+among them. Every step sees 16 labelled images, and 8 others on top where a recipe uses such (unimatch_v2 each twice).
 Every cell is a run of `python -m selftrain.run`, so a study that was stopped goes on where it was. Masks are spread over the
 video sequences; val chooses the generation, test is read once, at the end of each run. Prints what is finished as a table and
 writes it to OUT/accuracy.json, OUT/table.md and, as a plot, OUT/accuracy.svg.
@@ -24,7 +24,7 @@ import yaml
 from sides import put
 
 STEPS = 2000
-# The network is the same everywhere, so a gain is one of the unlabelled images and not of a larger student.
+# The network is the same everywhere, so a gain is not one of a larger student. Recipes keep their smoothing and statistics.
 SETTINGS = [
     "model.encoder=tu-resnet10t", "model.decoder_channels=[64,48,32,16,16]", "train.ema=0.995", "train.eval_every=0",
     "train.checkpoint_every=200", "train.labelled_batch=16", "train.unlabelled_batch=8", "train.threads=1",

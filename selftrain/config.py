@@ -60,12 +60,12 @@ class ModelConfig:
 
 @dataclass
 class NoiseConfig:
-    """What makes learning harder for a student (Xie et al. 2020, Noisy Student)."""
+    """What makes learning harder for a student (Xie et al. 2020, Noisy Student), or for an online generation."""
 
     rand_n: int = 0  # RandAugment: operations per image (Cubuk et al. 2020)
     rand_m: float = 0.0  # RandAugment: magnitude, 0 to 30
-    cutmix: float = 0.0  # probability that a pseudo-labelled image gets a box of another one
-    paste: float = 0.0  # probability that such a box comes from a labelled image, with its mask (Bai et al. 2023, BCP)
+    cutmix: float = 0.0  # probability that an unlabelled image gets a box of another one
+    paste: float = 0.0  # probability that such a box is of a labelled image, with its mask (Bai et al. 2023, BCP); not online
     colour: float = 0.0  # probability of colour noise: jitter, greyscale, blur (Yang et al. 2022, ST++)
     cutout: float = 0.0  # probability of a box of noise in the image, without label
     dropout: float = 0.0  # on the features before the segmentation head
@@ -82,7 +82,7 @@ class LossConfig:
     distillation: float = 1.0  # share of KL in the pseudo-label loss; the rest is cross-entropy on hard pseudo-labels
     temperature: float = 1.0  # of the KL; its gradient is scaled by T^2 (Hinton et al. 2015)
     threshold: float = 0.95  # online: the confidence from which a pixel's label by the averaged network counts
-    adaptive: bool = False  # online: classes that the average is less sure of have a lower threshold (FreeMatch)
+    adaptive: bool = False  # fixmatch, unimatch_v2: `threshold` is the surest class's, others have lower ones (FreeMatch)
     ramp_up: float = 0.0  # online: share of the steps in which the weight of unlabelled images grows to its value
 
 
@@ -92,7 +92,7 @@ class TrainConfig:
 
     steps: int = 1000
     labelled_batch: int = 8
-    unlabelled_batch: int = 8  # pseudo-labelled images that a student's step has on top of the labelled ones
+    unlabelled_batch: int = 8  # unlabelled images that a student's or an online step has on top of the labelled ones
     crop: list[int] = field(default_factory=lambda: [128, 128])  # [height, width] of what the network sees
     scale: list[float] = field(default_factory=lambda: [0.75, 1.5])  # random zoom of every training image
     jitter: float = 0.3  # brightness, contrast and saturation change of every training image
@@ -104,7 +104,7 @@ class TrainConfig:
     warmup: int = 50  # steps of linear warm-up
     clip: float = 1.0  # gradient norm; 0: off
     ema: float = 0.99  # decay of the averaged weights, which are what is evaluated and teaches
-    statistics: int = 0  # batches of unnoised images over which batch-norm statistics are measured at the end; 0: training's
+    statistics: int = 0  # batches of weakly augmented images to measure batch-norm statistics over at the end; 0: training's
     precision: str = "auto"  # auto (bf16 where the machine computes in it) | none | bf16 | fp16
     workers: int = 0  # processes that load and augment; 0: the training process itself
     threads: int = 0  # of each process on a CPU; 0: its share of the cores
@@ -170,7 +170,7 @@ class SelectConfig:
 
     threshold: str = "quantile"  # global | quantile (per class) | adaptive (per class, FreeMatch)
     confidence: float = 0.8  # the floor of `global`; the ceiling of a class's threshold in `quantile`
-    keep: float = 0.6  # share of each predicted class's pixels kept by `quantile`
+    keep: float = 0.6  # least share of each predicted class's pixels that `quantile` keeps
     balance: float = 0.0  # pixels of a class weigh (its share)^-balance, mean 1
     image_share: float = 1.0  # most reliable share of the images
     reliability: str = "confidence"  # of an image: confidence (mean of its pixels) | agreement (with the teacher's past, ST++)

@@ -83,7 +83,7 @@ class Method:
             if leader is not None and not self.cfg.generations[number].online:
                 labels = self.labels(leader, number)
                 if labels is None:
-                    break  # nothing to learn from beyond the labels
+                    break  # no pseudo-label to learn from: the leader is the result
             report = self.generation(number, labels, incumbent=reports[leader] if leader is not None else None)
             reports.append(report)
             leader = number if report["promoted"] else leader
@@ -134,7 +134,7 @@ class Method:
         return report
 
     def train(self, number: int, labels: select.SelectedLabels | None, teacher: int | None) -> train.Trained:
-        """Train generation `number` on the labelled images and, for a student, on `labels`, or on what it labels online."""
+        """Train generation `number` on the labelled images and on `labels`, or on what it labels online."""
         cfg, stage = self.cfg.train, f"gen{number}"
         self._track()
         rekey(self.cfg.seed, stage, "init")
@@ -167,7 +167,7 @@ class Method:
         return replace(trained, network=network)
 
     def _measure_statistics(self, network: nn.Module, number: int) -> None:
-        """Batch-norm statistics of what the network is going to meet: labelled and unlabelled images without noise."""
+        """Batch-norm statistics of what the network is going to meet: labelled and unlabelled images, weakly augmented."""
         mean, std = self.pixel_scale
         seen = batches.crops(
             [*self.data.labelled, *self.data.unlabelled],

@@ -122,7 +122,7 @@ def select(
 
 
 def refuse_empty(rule: SelectConfig, where: object) -> None:
-    """Without a single accepted pixel: raises LearningError, unless the rule says to go on with the labels alone."""
+    """Without a single accepted pixel: raises LearningError, unless the rule says to end with the leader so far."""
     if rule.on_empty == "fail":
         raise LearningError(
             f"no pseudo-label is accepted (see {where}); lower select.confidence, raise select.keep, "
