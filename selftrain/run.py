@@ -14,7 +14,7 @@ from selftrain.errors import ConfigError, ResourceError, exit_code_of
 from selftrain.files import plain_yaml
 
 USAGE = """\
-  recipe=NAME          supervised | pseudo_label | noisy_student | smoke
+  recipe=NAME          noisy_student (the default) | supervised | any other of recipes/recipe
   data=NAME            shapes (drawn, the default) | folder | camvid | nuclei
   data.root=DIR        where the images are
   out=DIR              the run directory; the same command again resumes
