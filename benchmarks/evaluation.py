@@ -17,10 +17,10 @@ from reference import evaluating as plain
 from sides import Row, below, faster, finish, in_turns, parser
 
 from selftrain.config import Config
-from selftrain.data.batches import Cache
 from selftrain.models.build import to_layout
 from selftrain.preflight import accelerator_of
 from selftrain.stages.evaluate import evaluate
+from selftrain.stages.inference import Inference
 
 
 def main() -> None:
@@ -35,22 +35,13 @@ def compare(samples: list[pictures.Picture], rounds: int) -> list[Row]:
     cfg = Config()
     contiguous = network()
     ours_in_layout = to_layout(build_copy(contiguous)).eval()
-    mean, std = (255 * torch.tensor(row).view(1, 3, 1, 1) for row in (cfg.data.mean, cfg.data.std))
+    cfg.data.cache_mb = 0
     names = [f"c{i}" for i in range(pictures.CLASSES)]
     found: dict[str, float] = {}
 
     def ours(name: str, accelerator: Accelerator) -> None:
-        scores = evaluate(
-            ours_in_layout,
-            samples,
-            names,
-            mean=mean,
-            std=std,
-            batch=cfg.train.eval_batch,
-            window=cfg.labels.window,
-            cache=Cache(0),
-            accelerator=accelerator,
-        )
+        inference = Inference.of(cfg.data, cfg.labels.window, accelerator)
+        scores = evaluate(ours_in_layout, samples, names, inference, batch=cfg.train.eval_batch)
         found[name] = scores["miou"]
 
     def reference() -> None:

@@ -24,12 +24,12 @@ from sides import Row, below, faster, finish, in_turns, parser
 
 from selftrain.config import Config, LabelConfig, TTAConfig
 from selftrain.data import sources
-from selftrain.data.batches import Cache
 from selftrain.labels import crf, store
 from selftrain.models.build import build, to_layout
 from selftrain.preflight import accelerator_of
 from selftrain.rng import rekey
 from selftrain.run import compose
+from selftrain.stages.inference import Inference
 from selftrain.stages.pseudo_label import Labeller
 
 SCALES = [0.75, 1.0, 1.25]
@@ -93,10 +93,10 @@ def trained(samples: list, steps: int = 60) -> torch.nn.Module:
 
 def labeller(teacher: torch.nn.Module, *, crf_enabled: bool = True) -> Labeller:
     cfg = Config()
-    mean, std = (255 * torch.tensor(row).view(1, 3, 1, 1) for row in (cfg.data.mean, cfg.data.std))
+    cfg.data.cache_mb = 0
     labels = LabelConfig(tta=LABELS.tta, shard=LABELS.shard, batch=LABELS.batch)
     labels.crf.enabled = crf_enabled
-    return Labeller(teacher, pictures.CLASSES, labels, mean, std, accelerator_of(cfg), Cache(0))
+    return Labeller(teacher, pictures.CLASSES, labels, Inference.of(cfg.data, labels.window, accelerator_of(cfg)))
 
 
 @dataclass(frozen=True)

@@ -200,6 +200,11 @@ class Config:
     export: ExportConfig = field(default_factory=ExportConfig)
     generations: list[GenerationConfig] = field(default_factory=lambda: [GenerationConfig()])
 
+    def of_generation(self, number: int, name: str) -> int:
+        """A generation's own setting `name`, or that of `train`."""
+        own = getattr(self.generations[number], name)
+        return getattr(self.train, name) if own is None else own
+
 
 # Settings that change how a run is done, never what comes out of it: a resume may change them.
 HARMLESS = {
@@ -223,11 +228,23 @@ def flat(config: Config | dict, prefix: str = "") -> dict[str, object]:
 
 
 def differences(old: dict, new: dict) -> list[str]:
-    """Settings that change results and differ, as "name: old -> new"."""
-    before, after = flat(old), flat(new)
+    """Settings that change results and differ, as "name: old -> new".
+
+    What `old` does not have is from before that setting was there: it had what is the default now.
+    """
+    before, after = _defaults(flat(old)) | flat(old), flat(new)
     names = [name for name in before | after if name not in HARMLESS]
     return [
         f"{name}: {before.get(name, 'absent')} -> {after.get(name, 'absent')}"
         for name in names
         if before.get(name, "absent") != after.get(name, "absent")
     ]
+
+
+def _defaults(rows: dict) -> dict[str, object]:
+    """The default of every setting, and of those of each generation that `rows` have."""
+    whole = asdict(Config())
+    del whole["generations"]
+    numbers = {name.split(".")[1] for name in rows if name.startswith("generations.")}
+    own = flat(asdict(GenerationConfig()))
+    return flat(whole) | {f"generations.{number}.{name}": value for number in numbers for name, value in own.items()}

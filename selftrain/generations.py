@@ -2,19 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from accelerate import Accelerator
 from torch import nn
 
 from selftrain import files, preflight, watchdog
-from selftrain.config import Config, GenerationConfig, TrainConfig
+from selftrain.config import Config
 from selftrain.data import batches, sources
 from selftrain.labels.store import LabelStore
+from selftrain.learning import Learning
 from selftrain.log import Metrics, say
 from selftrain.models.build import parameters
 from selftrain.models.pair import Pair
@@ -22,8 +21,8 @@ from selftrain.networks import SNAPSHOTS, Networks
 from selftrain.report import page, summary
 from selftrain.rng import rekey
 from selftrain.rundir import RunDir
-from selftrain.stages import evaluate, export, guard, online, pictures, pseudo_label, reliability, select, statistics, train
-from selftrain.stages.steps import SelfTraining, Step
+from selftrain.stages import evaluate, export, guard, pictures, pseudo_label, reliability, select, statistics, train
+from selftrain.stages.inference import Inference
 
 
 def run(cfg: Config) -> dict:
@@ -47,9 +46,10 @@ class Method:
     data: sources.DataSet
     accelerator: Accelerator
     networks: Networks
+    learning: Learning
+    inference: Inference
     stop: train.Stop
     metrics: Metrics
-    cache: batches.Cache
 
     @classmethod
     def open(cls, cfg: Config) -> "Method":
@@ -72,7 +72,9 @@ class Method:
         accelerator.wait_for_everyone()
         data = sources.without(data, files.read_json(run.data, "set_aside")["set_aside"])
         metrics = Metrics(run.metrics if accelerator.is_main_process else None)
-        return cls(cfg, run, data, accelerator, networks, train.Stop().listen(), metrics, batches.Cache(cfg.data.cache_mb))
+        inference = Inference.of(cfg.data, cfg.labels.window, accelerator)
+        learning = Learning(cfg, data, inference)
+        return cls(cfg, run, data, accelerator, networks, learning, inference, train.Stop().listen(), metrics)
 
     def work(self) -> None:
         """Train, measure, promote, label, select, train the next one; then test, export and report."""
@@ -90,16 +92,9 @@ class Method:
         assert leader is not None
         self.finish(leader, reports)
 
-    @cached_property
-    def pixel_scale(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and standard deviation of the pixels in grey levels, (1, 3, 1, 1) each."""
-        rows = (self.cfg.data.mean, self.cfg.data.std)
-        mean, std = (255 * torch.tensor(row, device=self.accelerator.device).view(1, 3, 1, 1) for row in rows)
-        return mean, std
-
     def generation(self, number: int, labels: select.SelectedLabels | None, *, incumbent: dict | None) -> dict:
         """Train and measure one generation; returns its report.json, which marks it as done."""
-        gen, stage = self.run.generation(number), f"gen{number}"
+        gen, stage, steps = self.run.generation(number), f"gen{number}", self.cfg.of_generation(number, "steps")
         if gen.report.exists():
             return files.read_json(gen.report, "generation", "val", "promoted", "model", "teacher")
         teacher = incumbent["generation"] if incumbent and (labels or self.networks.begins_as_teacher(number)) else None
@@ -108,13 +103,13 @@ class Method:
             self.networks.keep(number, trained.network)
         val = self.evaluate(trained.network, self.data.val)
         self.metrics.rewind(f"{stage}/val", -1)
-        self.metrics.write(f"{stage}/val", self._of(number, "steps"), {"miou": val["miou"] or 0.0, "ece": val["ece"]})
+        self.metrics.write(f"{stage}/val", steps, {"miou": val["miou"] or 0.0, "ece": val["ece"]})
         leading = incumbent["val"] if incumbent else None
         alarms = [*guard.of_scores(val, leading), *guard.of_average(trained.average_distance)]
         report = {
             "generation": number,
             "model": self.networks.describe(number, trained.network),
-            "steps": self._of(number, "steps"),
+            "steps": steps,
             "teacher": teacher,
             "online": self.cfg.generations[number].online,
             "val": val,
@@ -143,12 +138,16 @@ class Method:
             rekey(self.cfg.seed, stage, "init of the second")
             network = Pair(network, self.networks.begin(number, teacher))
         keys = (self.cfg.seed, stage)
-        dataset = self._dataset(number, labels, keys)
-        steps, rank, world = self._of(number, "steps"), self.accelerator.process_index, self.accelerator.num_processes
+        dataset = self.learning.dataset(number, labels, keys)
+        steps, rank, world = (
+            self.cfg.of_generation(number, "steps"),
+            self.accelerator.process_index,
+            self.accelerator.num_processes,
+        )
         trained = train.train(
             network,
             lambda first: batches.loader(dataset, first=first, steps=steps, rank=rank, world=world, workers=cfg.workers),
-            self._step(number),
+            self.learning.step(number),
             cfg=cfg,
             steps=steps,
             images=dataset.labelled_batch + dataset.pseudo_batch,
@@ -163,71 +162,17 @@ class Method:
         )
         network = trained.network.first if isinstance(trained.network, Pair) else trained.network
         if cfg.statistics:
-            self._measure_statistics(network, number)
+            statistics.measure(network, self.learning.met_in_use((*keys, "statistics")), self.inference)
         return replace(trained, network=network)
-
-    def _measure_statistics(self, network: nn.Module, number: int) -> None:
-        """Batch-norm statistics of what the network is going to meet: labelled and unlabelled images, weakly augmented."""
-        mean, std = self.pixel_scale
-        seen = batches.crops(
-            [*self.data.labelled, *self.data.unlabelled],
-            _weak(self.cfg.train),
-            batch=self.cfg.train.eval_batch,
-            count=self.cfg.train.statistics,
-            cache=self.cache,
-            keys=(self.cfg.seed, f"gen{number}", "statistics"),
-        )
-        statistics.measure(network, seen, mean=mean, std=std, autocast=self.accelerator.autocast)
-
-    def _dataset(self, number: int, labels: select.SelectedLabels | None, keys: tuple) -> batches.StepDataset:
-        """What generation `number` is trained on."""
-        method = self.cfg.generations[number].online
-        settings: dict[str, Any] = {
-            "labelled_batch": self._of(number, "labelled_batch"),
-            "pseudo_batch": self.cfg.train.unlabelled_batch if labels or method else 0,
-            "augmentation": _augmentation(self.cfg, self.cfg.generations[number]),
-            "cache": self.cache,
-            "keys": keys,
-        }
-        if method:
-            strong = online.METHODS[method].strong
-            return batches.OnlineDataset(self.data.labelled, self.data.unlabelled, strong=strong, **settings)
-        return batches.StepDataset(self.data.labelled, labels, **settings)
-
-    def _step(self, number: int) -> Step:
-        """How generation `number` learns."""
-        method, accelerator = self.cfg.generations[number].online, self.accelerator
-        common: dict[str, Any] = {"ranks": accelerator.num_processes, "reduce": self._sum}
-        if not method:
-            return SelfTraining(self.cfg.loss, *self.pixel_scale, **common)
-        return online.METHODS[method](
-            self.cfg.loss,
-            *self.pixel_scale,
-            **common,
-            autocast=accelerator.autocast,
-            unwrap=accelerator.unwrap_model,
-            steps=self._of(number, "steps"),
-        )
 
     def evaluate(self, network: nn.Module, samples: list[sources.Sample]) -> dict:
         """Scores of a network over samples with masks, by the run's classes and pixel scale."""
-        mean, std = self.pixel_scale
-        return evaluate.evaluate(
-            network,
-            samples,
-            self.data.classes,
-            mean=mean,
-            std=std,
-            batch=self.cfg.train.eval_batch,
-            window=self.cfg.labels.window,
-            cache=self.cache,
-            accelerator=self.accelerator,
-        )
+        return evaluate.evaluate(network, samples, self.data.classes, self.inference, batch=self.cfg.train.eval_batch)
 
     def _class_pixels(self) -> np.ndarray:
         """Pixels of each class in the masks of the labelled images, (C,)."""
         classes = len(self.data.classes)
-        masks = (self.cache.mask(sample) for sample in self.data.labelled)
+        masks = (self.inference.cache.mask(sample) for sample in self.data.labelled)
         return np.sum([np.bincount(mask[mask != batches.IGNORE], minlength=classes) for mask in masks], axis=0)
 
     def _snapshots(self, number: int, steps: int) -> dict[int, Callable[[nn.Module], None]]:
@@ -247,14 +192,7 @@ class Method:
             return None
         gen = self.run.generation(leader)
         network, teacher = self.networks.load(leader)
-        labeller = pseudo_label.Labeller(
-            network,
-            len(self.data.classes),
-            self.cfg.labels,
-            *self.pixel_scale,
-            accelerator=self.accelerator,
-            cache=self.cache,
-        )
+        labeller = pseudo_label.Labeller(network, len(self.data.classes), self.cfg.labels, self.inference)
         where = f"gen{leader}"
         store = labeller.label(
             self.data.unlabelled,
@@ -314,14 +252,6 @@ class Method:
             summary.print_table(report, self.run.page, self.run.export)
         return report
 
-    def _of(self, number: int, name: str) -> int:
-        """A generation's own setting, or that of `train`."""
-        own = getattr(self.cfg.generations[number], name)
-        return getattr(self.cfg.train, name) if own is None else own
-
-    def _sum(self, values: torch.Tensor) -> torch.Tensor:
-        return self.accelerator.reduce(values, "sum") if self.accelerator.num_processes > 1 else values
-
     def _track(self) -> None:
         """TensorBoard through accelerate, from the first stage that trains in this process."""
         if self.metrics.track is None:
@@ -329,10 +259,7 @@ class Method:
             self.metrics.track = lambda values, step: self.accelerator.log(dict(values), step=step)
 
     def _write_page(self, report: dict, networks: dict[int, nn.Module], leader: int) -> None:
-        mean, std = self.pixel_scale
-        said = pictures.predictions(
-            networks, self.data.val, mean=mean, std=std, window=self.cfg.labels.window, accelerator=self.accelerator
-        )
+        said = pictures.predictions(networks, self.data.val, self.inference)
         taught = {row["teacher"]: row["generation"] for row in report["generations"] if row["teacher"] is not None}
         learnt = [
             row
@@ -357,18 +284,13 @@ class Method:
         """Each unlabelled image's agreement between the leader and its past (N,), measured once and kept."""
         kept, labelled = self.run.generation(leader).reliability, {"teacher": store.index.teacher, "ids": store.index.ids_sha256}
         if not (kept.exists() and labelled.items() <= files.read_json(kept, "reliability").items()):
-            mean, std = self.pixel_scale
             found = reliability.agreement(
                 self.networks.snapshots(leader),
                 self.networks.load(leader)[0],
                 self.data.unlabelled,
+                self.inference,
                 classes=len(self.data.classes),
-                mean=mean,
-                std=std,
                 batch=self.cfg.labels.batch,
-                window=self.cfg.labels.window,
-                cache=self.cache,
-                accelerator=self.accelerator,
                 stage=f"gen{leader}",
                 check=lambda: self.stop.check(f"gen{leader} reliability"),
             )
@@ -400,22 +322,6 @@ class Method:
             "seed": cfg.seed,
             "metrics": {"val": report["generations"][report["exported"]]["val"], "test": report["exported_test"]},
         }
-
-
-def _augmentation(cfg: Config, generation: GenerationConfig) -> batches.Augmentation:
-    noise, weak = generation.noise, _weak(cfg.train)
-    strong = weak | {name: getattr(noise, name) for name in ("rand_n", "rand_m", "colour", "cutout")}
-    return batches.Augmentation(
-        labelled=strong if noise.labelled else weak,
-        pseudo=weak | {"jitter": 0.0, "colour": noise.colour} if generation.online else strong,
-        cutmix=noise.cutmix,
-        paste=noise.paste,
-    )
-
-
-def _weak(train: TrainConfig) -> dict:
-    """What `augment.view` is told where there is no noise."""
-    return {"crop": tuple(train.crop), "scale": tuple(train.scale), "flip": train.flip, "jitter": train.jitter}
 
 
 def _warn(stage: str, alarms: list[str]) -> None:

@@ -1,6 +1,7 @@
 """Runs that are forked, for all tests; and the table of docs/faults.md: promises, cases run, passed."""
 
 import os
+import shutil
 import tempfile
 from collections import defaultdict
 from pathlib import Path
@@ -10,7 +11,11 @@ import pytest
 from harness import Zygote
 
 # What verify remembers between looks is the user's; tests begin with nothing.
-os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="selftrain-cache-")
+CACHE = os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="selftrain-cache-")
+
+
+def pytest_unconfigure():
+    shutil.rmtree(CACHE, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

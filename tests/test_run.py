@@ -12,9 +12,9 @@ import yaml
 from safetensors.torch import load_file
 
 from runs import ROOT, SMOKE, run_command
-from selftrain.config import Config, differences, flat
+from selftrain.config import Config, GenerationConfig, LossConfig, differences, flat
 from selftrain.errors import ConfigError
-from selftrain.generations import _augmentation
+from selftrain.learning import Learning
 from selftrain.preflight import check
 from selftrain.run import compose
 
@@ -86,6 +86,16 @@ def test_differences_name_what_changes_results_only():
     assert differences(old, new) == ["seed: 0 -> 3"]
 
 
+def test_settings_that_an_older_version_did_not_have_were_at_their_defaults():
+    old = flat(Config())
+    for name in ("loss.adaptive", "generations.0.online"):
+        del old[name]
+    assert differences(old, flat(Config())) == []
+    new = Config(loss=LossConfig(adaptive=True), generations=[GenerationConfig(), GenerationConfig()])
+    rows = differences(old, flat(new))
+    assert rows[0] == "loss.adaptive: False -> True" and "generations.1.online: absent -> " in rows
+
+
 @pytest.mark.parametrize(
     ("settings", "code", "said"),
     [
@@ -128,7 +138,7 @@ def test_noise_that_an_online_method_does_not_have_is_refused(noise):
 def test_noise_reaches_labelled_images_where_that_is_asked():
     settings = ["recipe=smoke", "generations.1.noise.colour=0.5", "train.jitter=0.3"]
     plain, noised = (
-        _augmentation(config, config.generations[1])
+        Learning(config, None, None).augmentation(1)
         for config in (compose([*settings, f"generations.1.noise.labelled={labelled}"]) for labelled in ("false", "true"))
     )
     assert plain.labelled == {name: plain.pseudo[name] for name in ("crop", "scale", "flip", "jitter")}

@@ -55,7 +55,7 @@ def test_every_cell_is_a_possible_run_of_as_many_steps(recipe, data):
     settings = accuracy.settings(recipe, 1800)
     config = compose([f"recipe={recipe}", *accuracy.DATA[data], *accuracy.SETTINGS, *settings, "data.root=/nowhere"])
     check(config)
-    own = [config.train.steps if generation.steps is None else generation.steps for generation in config.generations]
+    own = [config.of_generation(number, "steps") for number in range(len(config.generations))]
     assert sum(own) == 1800 and {generation.encoder for generation in config.generations} == {None}
 
 

@@ -1,7 +1,6 @@
 """Measure a network against masks."""
 
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -9,10 +8,9 @@ from accelerate import Accelerator
 from torch import nn
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
-from selftrain.data.batches import IGNORE, Cache, Readable
-from selftrain.labels import tta
+from selftrain.data.batches import IGNORE, Readable
 from selftrain.stages.guard import drift
-from selftrain.stages.steps import normalised
+from selftrain.stages.inference import Inference
 
 BINS = 15  # of the calibration error, as in Guo et al. 2017
 
@@ -66,33 +64,16 @@ def evaluate(
     network: nn.Module,
     samples: Sequence[Readable],
     classes: Sequence[str],
+    inference: Inference,
     *,
-    mean: torch.Tensor,
-    std: torch.Tensor,
     batch: int,
-    window: int,
-    cache: Cache,
-    accelerator: Accelerator,
 ) -> dict:
     """Scores of `network` over `samples` at their own size, one plain view each; ranks share the work."""
     network.eval()
-    scores = Scores(len(classes), accelerator.device)
-    mine = range(accelerator.process_index, len(samples), accelerator.num_processes)
-    for images, masks in _batches(samples, mine, batch, cache):
-        pixels = torch.from_numpy(images).to(accelerator.device)
-        with accelerator.autocast():
-            probs = tta.predict(network, normalised(pixels, mean, std), window=window)
-        scores.add(probs, torch.from_numpy(masks).to(accelerator.device).long())
-    scores.reduce(accelerator)
+    scores = Scores(len(classes), inference.accelerator.device)
+    for group in inference.neighbours([samples[i] for i in inference.mine(len(samples))], batch):
+        masks = np.stack([inference.cache.mask(sample) for sample, _ in group])
+        probs = inference.probabilities(network, np.stack([image for _, image in group]))
+        scores.add(probs, torch.from_numpy(masks).to(probs.device).long())
+    scores.reduce(inference.accelerator)
     return scores.report(classes)
-
-
-def _batches(
-    samples: Sequence[Readable], ids: Sequence[int], batch: int, cache: Cache
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Images (n, H, W, 3) and masks (n, H, W) of up to `batch` neighbours of one size."""
-    for start in range(0, len(ids), batch):
-        pairs = [(cache.image(samples[i]), cache.mask(samples[i])) for i in ids[start : start + batch]]
-        for _, same in groupby(pairs, key=lambda pair: pair[0].shape):
-            images, masks = zip(*same, strict=True)
-            yield np.stack(images), np.stack(masks)

@@ -3,38 +3,23 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
-from accelerate import Accelerator
 from torch import nn
 
 from selftrain.data.batches import IGNORE, Readable
-from selftrain.labels import tta
 from selftrain.report.page import Row
+from selftrain.stages.inference import Inference
 from selftrain.stages.select import SelectedLabels
-from selftrain.stages.steps import normalised
 
 ROWS = 4
 
 
-def predictions(
-    networks: Mapping[int, nn.Module],
-    samples: Sequence[Readable],
-    *,
-    mean: torch.Tensor,
-    std: torch.Tensor,
-    window: int,
-    accelerator: Accelerator,
-) -> list[Row]:
+def predictions(networks: Mapping[int, nn.Module], samples: Sequence[Readable], inference: Inference) -> list[Row]:
     """Rows of image, truth and the labels of each network for samples spread over the set."""
     rows = []
     for i in _spread(len(samples)):
         image, truth = samples[i].read_image(), samples[i].read_mask()
-        pixels = normalised(torch.from_numpy(image[None]).to(accelerator.device), mean, std)
         cells = [("image", image)] + ([("truth", truth)] if truth is not None else [])
-        for number, network in networks.items():
-            with accelerator.autocast():
-                probs = tta.predict(network, pixels, window=window)
-            cells.append((f"generation {number}", probs[0].argmax(dim=0).to(torch.uint8).cpu().numpy()))
+        cells += [(f"generation {number}", inference.labels(network, image[None])[0]) for number, network in networks.items()]
         rows.append(Row(samples[i].id, cells))
     return rows
 

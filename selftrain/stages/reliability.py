@@ -4,29 +4,22 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from torch import nn
 
-from selftrain.data.batches import Cache
-from selftrain.labels import tta
+from selftrain.data.batches import Readable
 from selftrain.labels.refine import confusion_of
 from selftrain.log import progress
-from selftrain.stages.pseudo_label import Unlabelled, neighbours
-from selftrain.stages.steps import normalised
+from selftrain.stages.inference import Inference
 
 
 def agreement(
     snapshots: Sequence[nn.Module],
     teacher: nn.Module,
-    samples: Sequence[Unlabelled],
+    samples: Sequence[Readable],
+    inference: Inference,
     *,
     classes: int,
-    mean: torch.Tensor,
-    std: torch.Tensor,
     batch: int,
-    window: int,
-    cache: Cache,
-    accelerator: Accelerator,
     stage: str,
     check: Callable[[], None],
 ) -> np.ndarray:
@@ -35,22 +28,15 @@ def agreement(
     The stability score of Yang et al. 2022 (ST++, section 3.3), divided by the number of snapshots; plain views. Ranks share
     the images. `check` is called between batches and may raise to stop.
     """
+    accelerator, mine, done = inference.accelerator, inference.mine(len(samples)), 0
     found = torch.zeros(len(samples), device=accelerator.device)
-    mine = list(range(accelerator.process_index, len(samples), accelerator.num_processes))
-    done = 0
-
-    def labels(network: nn.Module, pixels: torch.Tensor) -> np.ndarray:
-        with accelerator.autocast():
-            return tta.predict(network, pixels, window=window).argmax(dim=1).to(torch.uint8).cpu().numpy()
-
     with progress(f"{stage} reliability", len(mine), show=accelerator.is_main_process) as show:
-        for group in neighbours([samples[i] for i in mine], batch, cache):
+        for group in inference.neighbours([samples[i] for i in mine], batch):
             check()
             images = np.stack([image for _, image in group])
-            pixels = normalised(torch.from_numpy(images).to(accelerator.device), mean, std)
-            last = labels(teacher, pixels)
-            scores = np.mean([_ious(labels(earlier, pixels), last, classes) for earlier in snapshots], axis=0)
-            found[mine[done : done + len(group)]] = torch.from_numpy(scores).to(found)
+            last = inference.labels(teacher, images)
+            scores = np.mean([_ious(inference.labels(earlier, images), last, classes) for earlier in snapshots], axis=0)
+            found[list(mine[done : done + len(group)])] = torch.from_numpy(scores).to(found)
             done += len(group)
             show(done)
     return accelerator.reduce(found, "sum").cpu().numpy()

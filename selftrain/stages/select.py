@@ -6,13 +6,12 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from selftrain.config import SelectConfig
-from selftrain.data.batches import IGNORE
+from selftrain.data.batches import IGNORE, Readable
 from selftrain.errors import ConfigError, LearningError
 from selftrain.labels import thresholds
 from selftrain.labels.refine import confusion_of
 from selftrain.labels.store import STAGES, LabelStore
 from selftrain.stages.evaluate import iou_report
-from selftrain.stages.pseudo_label import Unlabelled
 
 
 @dataclass
@@ -20,7 +19,7 @@ class SelectedLabels:
     """A label store seen through thresholds: what `data.batches` draws pseudo-labelled examples from."""
 
     store: LabelStore
-    everything: Sequence[Unlabelled]
+    everything: Sequence[Readable]
     classes: Sequence[str]
     rule: SelectConfig
     generation: int  # whose labels they are
@@ -92,7 +91,7 @@ class SelectedLabels:
 
 def select(
     store: LabelStore,
-    samples: Sequence[Unlabelled],
+    samples: Sequence[Readable],
     classes: Sequence[str],
     rule: SelectConfig,
     *,

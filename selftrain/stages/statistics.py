@@ -1,24 +1,16 @@
 """Batch-norm statistics of a finished network, measured over images as they are met in use."""
 
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from selftrain.stages.steps import normalised
+from selftrain.stages.inference import Inference
 
 
 @torch.no_grad()
-def measure(
-    network: nn.Module,
-    crops: Iterable[torch.Tensor],
-    *,
-    mean: torch.Tensor,
-    std: torch.Tensor,
-    autocast: Callable[[], AbstractContextManager],
-) -> None:
+def measure(network: nn.Module, crops: Iterable[torch.Tensor], inference: Inference) -> None:
     """Replace the running statistics of `network` by their mean over batches of `crops`, (N, h, w, 3) uint8 each.
 
     Those that were gathered in training are of noised and mixed images (Wu & Johnson 2021, "Rethinking Batch in BatchNorm",
@@ -34,8 +26,8 @@ def measure(
         norm.momentum = None  # the plain mean over the batches
         norm.train()
     for images in crops:
-        with autocast():
-            network(normalised(images.to(mean.device), mean, std))
+        with inference.accelerator.autocast():
+            network(inference.pixels(images))
     for norm, momentum in zip(norms, before, strict=True):
         norm.momentum = momentum
     network.eval()

@@ -109,8 +109,7 @@ def train(
     learning rate. Raises LearningError where that does not help, StoppedError after saving for a signal.
     """
     learner, saved = Learner(network, cfg, accelerator), _newest(directory, accelerator)
-    first, began = learner.resume(saved), time.monotonic()
-    earlier = learner.seconds
+    first = learner.resume(saved)
     metrics.rewind(stage, first)
     if saved is None:
         _save(learner, 0, directory, accelerator, metrics)  # a place to go back to; and a full disk shows before the work
@@ -131,7 +130,6 @@ def train(
             show(done, said)
             stopped = stop.agreed(accelerator)
             if (done % cfg.checkpoint_every == 0 and not learner.streak) or done == steps or stopped:
-                learner.seconds = earlier + time.monotonic() - began
                 _save(learner, done, directory, accelerator, metrics)
             if stopped:
                 raise StoppedError(f"stopped by a signal at {stage} step {done}; saved, the same command resumes")
@@ -144,8 +142,6 @@ def train(
             except Diverged:
                 first = learner.go_back(_newest(directory, accelerator), stage)
                 metrics.rewind(stage, first)
-                if accelerator.is_main_process:
-                    say(f"{stage}: {PATIENCE} steps in a row without finite gradients; back to step {first} at half the rate")
     accelerator.free_memory()
     distance = learner.ema.distance(learner.network)
     return Trained(learner.averaged(), learner.seconds, learner.exact, learner.empty, learner.skipped, distance)
@@ -169,8 +165,14 @@ class Learner:
         self.model, self.prepared = accelerator.prepare(self.network, self.optimizer)
         self.accelerator, self.clip = accelerator, cfg.clip or math.inf
         self.buffers = list(self.network.buffers())
-        self.loss, self.seconds, self.exact, self.empty = math.nan, 0.0, True, 0
+        self.began = time.monotonic()  # less what earlier processes took
+        self.loss, self.exact, self.empty = math.nan, True, 0
         self.skipped, self.streak, self.lr_scale = 0, 0, 1.0
+
+    @property
+    def seconds(self) -> float:
+        """The time that the stage has taken, over all processes that worked on it."""
+        return time.monotonic() - self.began
 
     def step(self, t: int, lr: float, step: Step, batch: Batch) -> Callable[[], dict[str, float]]:
         """One optimizer step; returns a function that gives what may be logged of it. Raises Diverged."""
@@ -219,9 +221,11 @@ class Learner:
             raise LearningError(
                 f"{stage}: no finite gradients, at half the learning rate neither; lower train.lr or set train.precision=none"
             )
-        skipped = self.skipped
+        skipped, began = self.skipped, self.began
         first = self.resume(saved)
-        self.skipped, self.streak, self.lr_scale = skipped, 0, 0.5
+        self.skipped, self.began, self.streak, self.lr_scale = skipped, began, 0, 0.5
+        if self.accelerator.is_main_process:
+            say(f"{stage}: {PATIENCE} steps in a row without finite gradients; back to step {first} at half the rate")
         return first
 
     def averaged(self) -> nn.Module:
@@ -261,7 +265,7 @@ class Learner:
         if self.accelerator.scaler and saved.state["scaler"]:
             self.accelerator.scaler.load_state_dict(saved.state["scaler"])
         self.exact = saved.state["exact"] and saved.state["ranks"] == self.accelerator.num_processes
-        self.seconds, self.empty = saved.state["seconds"], saved.state["empty"]
+        self.began, self.empty = time.monotonic() - saved.state["seconds"], saved.state["empty"]
         self.skipped, self.streak, self.lr_scale = (saved.state[name] for name in ("skipped", "streak", "lr_scale"))
         return saved.state["step"]
 

@@ -7,6 +7,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from selftrain.data.batches import Cache
+from selftrain.stages.inference import Inference
 from selftrain.stages.reliability import agreement
 
 
@@ -42,9 +43,9 @@ def picture(name, red):
 def test_the_mean_iou_of_earlier_labels_with_the_last_ones():
     samples = [picture("easy", [0, 0, 200, 200]), picture("half", [0, 90, 90, 200]), picture("other size", [200, 200])]
     scores = agreement(
-        [Threshold(50).eval(), Threshold(120).eval()], Threshold(100).eval(), samples, classes=3,
-        mean=torch.zeros(1, 3, 1, 1), std=torch.ones(1, 3, 1, 1), batch=2, window=0, cache=Cache(1),
-        accelerator=Accelerator(cpu=True), stage="gen0", check=lambda: None,
+        [Threshold(50).eval(), Threshold(120).eval()], Threshold(100).eval(), samples,
+        Inference(Accelerator(cpu=True), Cache(1), torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1), window=0),
+        classes=3, batch=2, stage="gen0", check=lambda: None,
     )  # fmt: skip
     # Of "half" the first one calls 3 of 4 columns class 1, the last one 1 of 4: (1/3 + 1/3) / 2; the other agrees.
     assert scores == pytest.approx([1.0, (1 / 3 + 1) / 2, 1.0])

@@ -1,0 +1,86 @@
+"""What each generation of a run learns from, and how: its examples, its step function, the images its statistics are of."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from selftrain.config import Config, TrainConfig
+from selftrain.data import batches, sources
+from selftrain.rng import Key
+from selftrain.stages import online
+from selftrain.stages.inference import Inference
+from selftrain.stages.steps import SelfTraining, Step
+
+
+@dataclass(frozen=True)
+class Learning:
+    """What `cfg` says of each generation's learning from `data`."""
+
+    cfg: Config
+    data: sources.DataSet
+    inference: Inference
+
+    def dataset(self, number: int, labels: batches.PseudoLabels | None, keys: tuple[Key, ...]) -> batches.StepDataset:
+        """The examples of generation `number`: labelled ones and, of unlabelled images, `labels` or views to label online."""
+        method = self.cfg.generations[number].online
+        settings: dict[str, Any] = {
+            "labelled_batch": self.cfg.of_generation(number, "labelled_batch"),
+            "pseudo_batch": self.cfg.train.unlabelled_batch if labels or method else 0,
+            "augmentation": self.augmentation(number),
+            "cache": self.inference.cache,
+            "keys": keys,
+        }
+        if method:
+            strong = online.METHODS[method].strong
+            return batches.OnlineDataset(self.data.labelled, self.data.unlabelled, strong=strong, **settings)
+        return batches.StepDataset(self.data.labelled, labels, **settings)
+
+    def step(self, number: int) -> Step:
+        """The step function of generation `number`."""
+        method, accelerator = self.cfg.generations[number].online, self.inference.accelerator
+        common: dict[str, Any] = {
+            "loss": self.cfg.loss,
+            "mean": self.inference.mean,
+            "std": self.inference.std,
+            "ranks": accelerator.num_processes,
+            "reduce": self._sum,
+        }
+        if not method:
+            return SelfTraining(**common)
+        return online.METHODS[method](
+            **common,
+            autocast=accelerator.autocast,
+            unwrap=accelerator.unwrap_model,
+            steps=self.cfg.of_generation(number, "steps"),
+        )
+
+    def met_in_use(self, keys: tuple[Key, ...]) -> Iterator[torch.Tensor]:
+        """Crops of labelled and unlabelled images, weakly augmented: `train.statistics` batches (N, h, w, 3) uint8."""
+        train = self.cfg.train
+        images = [*self.data.labelled, *self.data.unlabelled]
+        return batches.crops(
+            images, _weak(train), batch=train.eval_batch, count=train.statistics, cache=self.inference.cache, keys=keys
+        )
+
+    def augmentation(self, number: int) -> batches.Augmentation:
+        """How generation `number` sees its images."""
+        generation = self.cfg.generations[number]
+        noise, weak = generation.noise, _weak(self.cfg.train)
+        strong = weak | {name: getattr(noise, name) for name in ("rand_n", "rand_m", "colour", "cutout")}
+        return batches.Augmentation(
+            labelled=strong if noise.labelled else weak,
+            pseudo=weak | {"jitter": 0.0, "colour": noise.colour} if generation.online else strong,
+            cutmix=noise.cutmix,
+            paste=noise.paste,
+        )
+
+    def _sum(self, values: torch.Tensor) -> torch.Tensor:
+        accelerator = self.inference.accelerator
+        return accelerator.reduce(values, "sum") if accelerator.num_processes > 1 else values
+
+
+def _weak(train: TrainConfig) -> dict:
+    """What `augment.view` is told where there is no noise."""
+    return {"crop": tuple(train.crop), "scale": tuple(train.scale), "flip": train.flip, "jitter": train.jitter}
