@@ -1,0 +1,252 @@
+import os
+import unicodedata
+from pathlib import Path
+
+import pytest
+from drawn_folders import NAMED, config, everyone, ids, mask, pairs, picture
+
+from selftrain.data.sources import SPLITS, load
+from selftrain.errors import ConfigError, DataError
+
+pytestmark = pytest.mark.promise(
+    "layouts and names of files (doubles, case, Unicode, links, missing masks): handled, or a fault that names them"
+)
+
+
+# --- layouts
+
+
+def test_images_and_masks_are_matched_and_splits_made(tmp_path: Path):
+    pairs(tmp_path, [f"{i}" for i in range(10)])
+    pairs(tmp_path, ["x"], "deeper/down")
+    picture(tmp_path / "unlabelled" / "u1.JPG")
+    data = load(config(tmp_path, unlabelled="unlabelled"))
+    assert [len(getattr(data, split)) for split in SPLITS] == [7, 1, 2, 2]
+    assert ids(data)["unlabelled"] == ["unlabelled/u1"]
+    assert len(set(everyone(data))) == 12
+    assert "images/deeper/down/x" in everyone(data)
+    for sample in data.labelled + data.val + data.test:
+        image, labels = sample.read_image(), sample.read_mask()
+        assert image.shape == (4, 6, 3) and labels is not None
+        assert (labels == image[..., 0] % 2).all()  # its own mask
+    assert data.unlabelled[0].read_mask() is None
+    assert data.warnings == [] and data.faults == []
+
+
+def test_splits_by_folders(by_folders: Path):
+    assert ids(load(config(by_folders, splits=NAMED))) == {
+        "labelled": [f"images/train/{name}" for name in ("a_1", "a_2", "b_1", "b_2")],
+        "unlabelled": [],
+        "val": ["images/val/c_1"],
+        "test": ["images/test/d_1", "images/test/d_2"],
+    }
+
+
+def test_split_folders_that_no_setting_names_are_refused_with_the_settings(by_folders: Path):
+    with pytest.raises(ConfigError, match=r"data\.splits\.train=train data\.splits\.val=val data\.splits\.test=test"):
+        load(config(by_folders))
+    assert len(load(config(by_folders, splits={"train": "."})).labelled) == 5
+
+
+def test_splits_by_list_files(tmp_path: Path):
+    for name in ("train/1", "train/2", "my photo", "odd"):
+        picture(tmp_path / "pics" / f"{name}.jpg")
+    for name in ("train/1", "train/2", "my photo"):
+        mask(tmp_path / "labels" / f"{name}.png")
+    mask(tmp_path / "elsewhere" / "o d d_mask.png")
+    (tmp_path / "train.txt").write_text("# mine\npics/train/2.jpg\n\npics/train/1.jpg\n")
+    (tmp_path / "val.txt").write_bytes(b"\xef\xbb\xbfpics/my photo.jpg\r\n")
+    (tmp_path / "test.txt").write_text("pics/odd.jpg\telsewhere/o d d_mask.png\n")
+    splits = {"train": "train.txt", "val": "val.txt", "test": "test.txt"}
+    data = load(config(tmp_path, images="pics", masks="labels", splits=splits))
+    assert ids(data) == {
+        "labelled": ["pics/train/1", "pics/train/2"], "unlabelled": [], "val": ["pics/my photo"], "test": ["pics/odd"],
+    }  # fmt: skip
+    assert data.test[0].mask == tmp_path / "elsewhere" / "o d d_mask.png"
+    assert data.labelled[0].mask == tmp_path / "labels" / "train" / "1.png"
+    (tmp_path / "test.txt").write_text("pics/odd.jpg elsewhere/o d d_mask.png\n")  # a blank after the suffix also parts
+    assert load(config(tmp_path, images="pics", masks="labels", splits=splits)).test[0].mask == data.test[0].mask
+
+
+def test_a_list_may_lie_outside_of_the_root(tmp_path: Path):
+    pairs(tmp_path / "root", ["1", "2", "3", "4"])
+    (tmp_path / "mine.txt").write_text("images/1.png\n")
+    splits = {"train": str(tmp_path / "mine.txt"), "val_fraction": 0.3, "test_fraction": 0.3}
+    with pytest.raises(DataError, match="cannot be divided"):
+        load(config(tmp_path / "root", splits=splits))
+    (tmp_path / "mine.txt").write_text("images/1.png\nimages/2.png\nimages/4.png")
+    assert len(load(config(tmp_path / "root", splits=splits)).labelled) == 1
+
+
+def test_unlabelled_folder_means_what_no_split_names(tmp_path: Path):
+    pairs(tmp_path, [f"{i}" for i in range(6)])
+    (tmp_path / "few.txt").write_text("images/0.png\nimages/1.png\nimages/2.png\n")
+    data = load(config(tmp_path, unlabelled="images", splits={"train": "few.txt"}))
+    assert ids(data)["unlabelled"] == ["images/3", "images/4", "images/5"]
+    assert len(data.labelled) == 1 and data.unlabelled[0].read_mask() is not None  # known, to measure pseudo-labels
+
+
+def test_masks_beside_unlabelled_images_are_found_unless_they_belong_to_others(tmp_path: Path):
+    pairs(tmp_path, ["1", "2", "3"])
+    picture(tmp_path / "unlabelled" / "1.png")
+    picture(tmp_path / "unlabelled" / "7.png")
+    mask(tmp_path / "masks" / "7.png")
+    data = load(config(tmp_path, unlabelled="unlabelled"))
+    assert [sample.has_mask for sample in data.unlabelled] == [False, True]
+
+
+def test_images_without_masks_count_as_unlabelled_and_it_is_said(tmp_path: Path):
+    pairs(tmp_path, ["1", "2", "3"])
+    picture(tmp_path / "images" / "bare.png")
+    data = load(config(tmp_path))
+    assert ids(data)["unlabelled"] == ["images/bare"]
+    assert "1 image below images/ without a mask" in data.warnings[0]
+
+
+def test_missing_masks_are_faults_where_unlabelled_images_are_declared(tmp_path: Path):
+    pairs(tmp_path, ["1", "2", "3"])
+    picture(tmp_path / "images" / "bare.png")
+    picture(tmp_path / "unlabelled" / "u.png")
+    with pytest.raises(DataError, match=r"images/bare\.png: has no mask.*masks/bare\.png"):
+        load(config(tmp_path, unlabelled="unlabelled"))
+
+
+def test_missing_masks_beside_orphans_are_faults(tmp_path: Path):
+    pairs(tmp_path, ["1", "2", "3"])
+    picture(tmp_path / "images" / "4.png")
+    mask(tmp_path / "masks" / "04.png")
+    with pytest.raises(DataError, match=r"images/4\.png: has no mask"):
+        load(config(tmp_path))
+
+
+def test_missing_masks_of_val_are_faults(by_folders: Path):
+    picture(by_folders / "images" / "val" / "bare.png")
+    with pytest.raises(DataError, match=r"images/val/bare\.png: has no mask"):
+        load(config(by_folders, splits=NAMED))
+
+
+def test_orphan_masks_are_told(by_folders: Path):
+    mask(by_folders / "masks" / "train" / "lost.png")
+    assert "masks/train/lost.png" in load(config(by_folders, splits=NAMED)).warnings[0]
+
+
+def test_no_match_at_all_says_how_names_are_matched(tmp_path: Path):
+    picture(tmp_path / "images" / "1.png")
+    mask(tmp_path / "masks" / "1_mask.png")
+    with pytest.raises(DataError, match=r"images/1 has none; there are masks such as masks/1_mask\.png"):
+        load(config(tmp_path))
+
+
+def test_other_files_are_left_out_and_counted(tmp_path: Path):
+    pairs(tmp_path, ["1", "2", "3"])
+    for name in ("notes.txt", "a.gif", ".DS_Store", "._1.png"):
+        (tmp_path / "images" / name).write_bytes(b"x")
+    assert load(config(tmp_path)).warnings == ["files that are no images were left out: 1 .gif, 1 .txt"]
+
+
+# --- faults of files
+
+
+def fault(tmp_path: Path, **settings) -> str:
+    with pytest.raises(DataError) as caught:
+        load(config(tmp_path, **settings))
+    return str(caught.value)
+
+
+def test_jpeg_masks_have_a_message_of_their_own(tmp_path: Path):
+    for name in "123":
+        picture(tmp_path / "images" / f"{name}.png")
+        picture(tmp_path / "masks" / f"{name}.jpg")
+    message = fault(tmp_path)
+    assert "masks/1.jpg: is a JPEG" in message and "2 more faults" in message
+
+
+def test_two_masks_of_one_image_are_refused(tmp_path: Path):
+    pairs(tmp_path, ["1", "2", "3"])
+    mask(tmp_path / "masks" / "1.tif")
+    assert "second mask" in fault(tmp_path)
+
+
+@pytest.mark.parametrize("other", ["1.jpg", "deep/A.png"])
+def test_two_images_of_one_name_are_refused(tmp_path: Path, other: str):
+    pairs(tmp_path, ["1", "2", "3", "deep/a"])
+    picture(tmp_path / "images" / other)
+    mask((tmp_path / "masks" / other).with_suffix(".png"))
+    assert "shares its name" in fault(tmp_path)
+
+
+def test_unicode_forms_match_between_image_and_mask_and_clash_between_images(tmp_path: Path):
+    composed, decomposed = unicodedata.normalize("NFC", "é"), unicodedata.normalize("NFD", "é")
+    pairs(tmp_path, ["1", "2"])
+    picture(tmp_path / "images" / f"{decomposed}.png")
+    mask(tmp_path / "masks" / f"{composed}.png")
+    data = load(config(tmp_path))
+    assert f"images/{composed}" in everyone(data)
+    picture(tmp_path / "images" / f"{composed}.png")
+    assert "shares its name" in fault(tmp_path)
+
+
+def test_strange_names_work_or_are_refused(tmp_path: Path):
+    long = "n" * 251
+    pairs(tmp_path, ["-rf", " ", "a.b", long, "日本"])
+    assert {"images/-rf", "images/ ", "images/a.b", f"images/{long}", "images/日本"} == set(everyone(load(config(tmp_path))))
+    for name in (b"new\nline.png", b"not-utf8-\xff.png"):
+        path = os.path.join(os.fsencode(tmp_path / "images"), name)
+        (tmp_path / "images" / "1.png").write_bytes(b"")
+        os.rename(tmp_path / "images" / "1.png", path)
+        message = fault(tmp_path)
+        assert "not printable" in message and message.isprintable()
+        os.remove(path)
+
+
+@pytest.mark.parametrize("entry", ["../x.png", "/etc/passwd", "images/../../x.png", "images/nul\0.png", "images/\x1b[1m.png"])
+def test_lists_cannot_leave_the_root(tmp_path: Path, entry: str):
+    pairs(tmp_path / "root", ["1", "2", "3"])
+    picture(tmp_path / "x.png")
+    (tmp_path / "root" / "train.txt").write_text(f"{entry}\nimages/1.png\nimages/2.png\nimages/3.png\n")
+    message = fault(tmp_path / "root", splits={"train": "train.txt"})
+    assert "train.txt:1" in message and "no path below data.root" in message and message.isprintable()
+
+
+def test_entries_that_do_not_exist_or_come_twice_are_named(tmp_path: Path):
+    pairs(tmp_path, ["1", "2", "3", "4"])
+    (tmp_path / "train.txt").write_text("images/1.png\nimages/2.png\nimages/3.png\nimages/1.png\nimages/none.png\nREADME\n")
+    (tmp_path / "README").touch()
+    (tmp_path / "val.txt").write_text("images/2.png\n")
+    data = load(config(tmp_path, splits={"train": "train.txt", "val": "val.txt", "test_fraction": 0.5}), strict=False)
+    assert [str(one).split(";")[0] for one in data.faults] == [
+        "train.txt:5: names 'images/none.png', which does not exist",
+        "train.txt:6: names 'README', which has no suffix of an image",
+        "images/2.png: is named by data.splits.train and data.splits.val",
+        "images/1.png: is named by data.splits.train twice",
+    ]
+
+
+def test_links_that_leave_the_root_are_refused_and_others_followed(tmp_path: Path):
+    root = tmp_path / "root"
+    pairs(root, ["1", "2"])
+    picture(root / "store" / "3.png")
+    mask(root / "masks" / "3.png")
+    (root / "images" / "3.png").symlink_to(root / "store" / "3.png")
+    (root / "images" / "loop").symlink_to(root / "images")
+    (root / "images" / "self.png").symlink_to(root / "images" / "self.png")
+    mask(root / "masks" / "self.png")
+    (tmp_path / "link").symlink_to(root)  # the root itself may be a link
+    assert len(everyone(load(config(tmp_path / "link")))) == 4
+    picture(tmp_path / "outside" / "4.png")
+    (root / "images" / "4.png").symlink_to(tmp_path / "outside" / "4.png")
+    assert "images/4.png: is a link that leaves data.root" in fault(root)
+    (root / "images" / "4.png").unlink()
+    (root / "images" / "more").symlink_to(tmp_path / "outside")
+    assert "images/more: is a link that leaves data.root" in fault(root)
+    assert "leads out of data.root" in fault(root, unlabelled="images/more")
+
+
+def test_faults_are_all_collected_when_asked(tmp_path: Path):
+    pairs(tmp_path, ["1", "2", "3", "4"])
+    mask(tmp_path / "masks" / "1.bmp")
+    picture(tmp_path / "images" / "2.bmp")
+    (tmp_path / "images" / "out.png").symlink_to("/etc/passwd")
+    data = load(config(tmp_path), strict=False)
+    assert {one.file for one in data.faults} == {"masks/1.png", "images/2.png", "images/out.png"}
+    assert len(everyone(data)) == 4
