@@ -209,15 +209,15 @@ def _about_scores(report: dict, top: Headline) -> Iterable[str]:
 def _about_fairness(top: Headline, generations: Sequence[Generation]) -> Iterable[str]:
     if not top.best or top.gain is None:
         return
-    ratios = {}
-    for name, keys in {"parameters": ("model", "params"), "steps": ("steps",)}.items():
-        mine, teachers = number(generations[top.best].row, *keys), number(generations[0].row, *keys)
-        if mine and teachers and mine != teachers:
-            ratios[name] = f"{mine / teachers:.2g} times the teacher's {name}"
-    if ratios:
+    until = [g.row for g in generations[: top.best + 1]]
+    sizes = [number(row, "model", "params") or 0 for row in until]
+    steps = [number(row, "steps") or 0 for row in until]
+    ratios = [(sizes[-1], sizes[0], "the teacher's parameters"), (sum(steps), steps[0], "the teacher's steps behind it")]
+    said = [f"{mine / teachers:.2g} times {what}" for mine, teachers, what in ratios if teachers and mine != teachers]
+    if said:
         yield (
-            f"Generation {top.best} has {' and '.join(ratios.values())}, so the gain is not that of the pseudo-labels alone. "
-            "recipe=supervised with its model and steps is the number to compare with."
+            f"Generation {top.best} has {' and '.join(said)}, so the gain is not that of the unlabelled images alone. "
+            "recipe=supervised with its model and as many steps in all is the number to compare with."
         )
     yield "One run is one seed: a gain smaller than the spread between seeds says nothing."
 

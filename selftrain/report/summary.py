@@ -13,8 +13,9 @@ def print_table(report: dict, page: Path, export: Path) -> None:
     for row in report["generations"]:
         model = row["model"]
         mark = "yes" if row["promoted"] else "no"
+        online = f" ({row['online']})" if row.get("online") else ""
         table.add_row(
-            f"{row['generation']} {'teacher' if row['teacher'] is None else 'student'}",
+            f"{row['generation']} {'teacher' if row['teacher'] is None else 'student'}{online}",
             f"{model['arch']} {model['encoder']}",
             f"{model['params'] / 1e6:.1f} M",
             str(row["steps"]),
