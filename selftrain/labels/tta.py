@@ -113,7 +113,8 @@ def _probabilities(model: nn.Module, images: Tensor, *, multiple: int, window: i
     padded = _pad(images, multiple)
 
     def forward(part: Tensor) -> Tensor:
-        return model(part).float().softmax(dim=1)  # fp32: a bf16 softmax blurs 0.9 to 1.0, where thresholds live
+        # fp32: a bf16 softmax blurs 0.9 to 1.0, where thresholds live; contiguous: half the time of channels_last
+        return model(part).contiguous().softmax(dim=1, dtype=torch.float32)
 
     sides = padded.shape[2:]
     if not window or max(sides) <= window:

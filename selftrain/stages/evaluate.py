@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import nn
-from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from selftrain.data.batches import IGNORE, Readable
 from selftrain.stages.guard import drift
@@ -19,26 +18,29 @@ class Scores:
     """Counts over a set of images, from which every figure is computed."""
 
     def __init__(self, classes: int, device: torch.device):
-        self.confusion = torch.zeros(classes, classes, dtype=torch.float64, device=device)  # rows are truth
-        self.bins = torch.zeros(3, BINS, dtype=torch.float64, device=device)  # pixels, sum of confidence, correct
+        # Pixels by truth (ignored ones in a row of their own), label and bin of confidence; and sums of confidence by bin.
+        self.pixels = torch.zeros(classes + 1, classes, BINS, dtype=torch.float64, device=device)
+        self.confidence = torch.zeros(BINS, dtype=torch.float64, device=device)
 
     def add(self, probs: torch.Tensor, target: torch.Tensor) -> None:
-        """probs (N, C, H, W), target (N, H, W) with 255 ignored."""
+        """probs (N, C, H, W), target (N, H, W) uint8 with 255 ignored."""
+        classes = probs.shape[1]
         confidence, label = probs.max(dim=1)  # (N, H, W)
-        self.confusion += multiclass_confusion_matrix(label, target, len(self.confusion), ignore_index=IGNORE)
-        known = target != IGNORE
-        confidence, correct = confidence[known], (label == target)[known]
-        where = (confidence * BINS).long().clamp_max(BINS - 1)
-        for row, values in enumerate((torch.ones_like(confidence), confidence, correct)):
-            self.bins[row] += torch.bincount(where, weights=values.double(), minlength=BINS)
+        where = (confidence * BINS).int().clamp_max_(BINS - 1)
+        truth = target.int().clamp_max_(classes)
+        place = ((truth * classes + label.int()) * BINS + where).flatten()
+        self.pixels += torch.bincount(place, minlength=self.pixels.numel()).view_as(self.pixels)
+        counting = (confidence * (target != IGNORE)).double().flatten()
+        self.confidence += torch.bincount(where.flatten(), weights=counting, minlength=BINS)
 
     def reduce(self, accelerator: Accelerator) -> None:
-        self.confusion, self.bins = (accelerator.reduce(counts, "sum") for counts in (self.confusion, self.bins))
+        self.pixels, self.confidence = (accelerator.reduce(counts, "sum") for counts in (self.pixels, self.confidence))
 
     def report(self, classes: Sequence[str]) -> dict:
         """{"miou", "per_class": {name: IoU or None where the class is absent}, "pixel_accuracy", "drift", "ece"}"""
-        confusion = self.confusion.cpu().numpy()
-        return {**iou_report(confusion, classes), "ece": expected_calibration_error(self.bins.cpu().numpy())}
+        pixels = self.pixels[:-1].cpu().numpy()
+        bins = np.stack([pixels.sum(axis=(0, 1)), self.confidence.cpu().numpy(), np.einsum("ccb->b", pixels)])
+        return {**iou_report(pixels.sum(axis=2), classes), "ece": expected_calibration_error(bins)}
 
 
 def iou_report(confusion: np.ndarray, classes: Sequence[str]) -> dict:
@@ -74,6 +76,6 @@ def evaluate(
     for group in inference.neighbours([samples[i] for i in inference.mine(len(samples))], batch):
         masks = np.stack([inference.cache.mask(sample) for sample, _ in group])
         probs = inference.probabilities(network, np.stack([image for _, image in group]))
-        scores.add(probs, torch.from_numpy(masks).to(probs.device).long())
+        scores.add(probs, torch.from_numpy(masks).to(probs.device))
     scores.reduce(inference.accelerator)
     return scores.report(classes)
