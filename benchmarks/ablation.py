@@ -31,22 +31,11 @@ def noise(**changes: object) -> Callable[[dict], dict]:
 
 
 VARIANTS = {
-    "without TTA": Variant(
-        (
-            "labels.tta.hflip=false",
-            "labels.tta.scales=[1.0]",
-        ),
-        labels=False,
-    ),
+    "without TTA": Variant(("labels.tta.hflip=false", "labels.tta.scales=[1.0]"), labels=False),
     "with CRF": Variant(("labels.crf.enabled=true",), labels=False),
-    "hard labels": Variant(("loss.distillation=0",)),
-    "one threshold (0.8)": Variant(("select.threshold=global",)),
-    "every pixel": Variant(
-        (
-            "select.threshold=global",
-            "select.confidence=0",
-        )
-    ),
+    "a student of hard labels": Variant(("loss.distillation=0",)),
+    "one threshold for the student (0.8)": Variant(("select.threshold=global",)),
+    "every pixel for the student": Variant(("select.threshold=global", "select.confidence=0")),
     "student without CutMix": Variant(student=noise(cutmix=0.0, paste=0.0)),
     "without boxes from labelled images": Variant(student=noise(paste=0.0)),
     "student without RandAugment": Variant(student=noise(rand_n=0)),

@@ -41,7 +41,7 @@ def test_gains_are_paired_by_seed_and_the_gap_is_that_of_the_same_seeds(tmp_path
 def test_an_ablation_is_the_change_against_the_whole(tmp_path):
     finish(tmp_path, Cell("camvid", 8, "noisy_student", 0), 0.5, last=0.4)
     finish(tmp_path, Cell("camvid", 8, ablation.name_of("with CRF"), 0), 0.45)
-    rows = ablation.rows(Study(tmp_path, seeds=3), ["camvid-8"], ["with CRF", "hard labels"])
+    rows = ablation.rows(Study(tmp_path, seeds=3), ["camvid-8"], ["with CRF", "without TTA"])
     assert rows[2:] == [
         "| whole | 0.5000 (1) |",
         "| without promotion (the student, whatever val says) | -0.1000 (1) |",
