@@ -29,6 +29,7 @@ class Learning:
             "labelled_batch": self.cfg.of_generation(number, "labelled_batch"),
             "pseudo_batch": self.cfg.train.unlabelled_batch if labels or method else 0,
             "augmentation": self.augmentation(number),
+            "styles": self.data.unlabelled,
             "cache": self.inference.cache,
             "keys": keys,
         }
@@ -74,6 +75,7 @@ class Learning:
             pseudo=weak | {"jitter": 0.0, "colour": noise.colour} if generation.online else strong,
             cutmix=noise.cutmix,
             paste=noise.paste,
+            style=noise.style,
         )
 
     def _sum(self, values: torch.Tensor) -> torch.Tensor:

@@ -62,6 +62,7 @@ RANGES = {  # name: least, most
     "noise.rand_m": (0, MAX_MAGNITUDE),
     "noise.cutmix": (0, 1),
     "noise.paste": (0, 1),
+    "noise.style": (0, 1),
     "noise.colour": (0, 1),
     "noise.cutout": (0, 1),
     "loss.threshold": (0, 1),
@@ -143,9 +144,9 @@ def check_data(data: sources.DataSet, cfg: Config) -> None:
         raise DataError("no labelled image to train the teacher on; see data.images and data.masks")
     if not data.val:
         raise DataError("no val image to choose by; set data.splits.val or data.splits.val_fraction")
-    online = [row.online for row in cfg.generations if row.online]
-    if online and not data.unlabelled:
-        raise DataError(f"{online[0]} learns from unlabelled images, and there is none; see data.unlabelled and data.splits")
+    needing = [row.online for row in cfg.generations if row.online] + ["noise.style"] * (cfg.generations[0].noise.style > 0)
+    if needing and not data.unlabelled:
+        raise DataError(f"{needing[0]} learns from unlabelled images, and there is none; see data.unlabelled and data.splits")
 
 
 def check_space(run: RunDir, sizes: list[int], data: sources.DataSet, *, snapshots: int = 0) -> None:

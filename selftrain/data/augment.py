@@ -102,6 +102,15 @@ def colour_noise(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return image
 
 
+def in_colours_of(image: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """`image` with the mean and standard deviation of each Lab channel of `other` (Reinhard et al. 2001); (H, W, 3) uint8."""
+    here, there = cv2.cvtColor(image, cv2.COLOR_RGB2LAB), cv2.cvtColor(other, cv2.COLOR_RGB2LAB)
+    (mean, spread), (wanted_mean, wanted_spread) = cv2.meanStdDev(here), cv2.meanStdDev(there)
+    moved = (np.arange(256)[None] - mean) / np.maximum(spread, 1) * wanted_spread + wanted_mean  # (3, 256)
+    table = np.clip(moved.round(), 0, 255).astype(np.uint8).T[None]  # (1, 256, 3)
+    return cv2.cvtColor(cv2.LUT(here, table), cv2.COLOR_LAB2RGB)
+
+
 def _cut_out(seen: View, rng: np.random.Generator) -> View:
     """A box of random pixels, of which nothing is known (DeVries & Taylor 2017; sizes as in ST++)."""
     height, width = seen.index.shape

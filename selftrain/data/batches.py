@@ -97,12 +97,13 @@ class Batch:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What `augment.view` is told, for labelled and for pseudo-labelled images; `cutmix` and `paste` are probabilities."""
+    """What `augment.view` is told, for labelled and for pseudo-labelled images; the others are probabilities."""
 
     labelled: dict
     pseudo: dict
     cutmix: float = 0.0
     paste: float = 0.0  # that a box of CutMix comes from a labelled image
+    style: float = 0.0  # that a labelled image has the colours of another one
 
 
 class Cache:
@@ -140,12 +141,13 @@ class StepDataset(Dataset):
         labelled_batch: int,
         pseudo_batch: int,
         augmentation: Augmentation,
+        styles: Sequence[Readable] = (),
         cache: Cache,
         keys: tuple[Key, ...],
     ):
         self.labelled, self.pseudo = labelled, pseudo
         self.labelled_batch, self.pseudo_batch = labelled_batch, pseudo_batch
-        self.augmentation, self.cache, self.keys = augmentation, cache, keys
+        self.augmentation, self.styles, self.cache, self.keys = augmentation, styles, cache, keys
         self.unmixed: tuple[int, dict[int, Example]] = (
             -1,
             {},
@@ -182,9 +184,17 @@ class StepDataset(Dataset):
     def _labelled(self, step: int, slot: int) -> Example:
         i = batch_ids(len(self.labelled), self.labelled_batch, step, *self.keys, "labelled")[slot]
         image, mask = self.cache.image(self.labelled[i]), self.cache.mask(self.labelled[i])
+        if self.augmentation.style:
+            image = self._styled(image, generator(*self.keys, step, slot, "style"))
         seen = augment.view(image, generator(*self.keys, step, slot), **self.augmentation.labelled)
         hard = seen.take(mask, IGNORE)
         return Example(seen.image, hard, np.empty((*hard.shape, 0), np.float32), np.empty(0, np.float32))
+
+    def _styled(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """`image`, in the colours of one of `styles` as often as the augmentation says."""
+        if rng.uniform() >= self.augmentation.style:
+            return image
+        return augment.in_colours_of(image, self.cache.image(self.styles[int(rng.integers(len(self.styles)))]))
 
     def _unmixed(self, step: int, slot: int) -> Example:
         if self.unmixed[0] != step:

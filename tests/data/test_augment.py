@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 
@@ -76,3 +77,12 @@ def test_the_generator_decides_everything():
     first, again, other = (view(image, np.random.default_rng(seed), **settings) for seed in (5, 5, 6))
     assert np.array_equal(first.image, again.image) and np.array_equal(first.index, again.index)
     assert not np.array_equal(first.image, other.image)
+
+
+def test_an_image_in_the_colours_of_another_one_has_its_mean_and_spread():
+    rng = np.random.default_rng(0)
+    image, other = rng.integers(60, 140, (40, 60, 3), dtype=np.uint8), rng.integers(90, 200, (20, 30, 3), dtype=np.uint8)
+    lab = [cv2.cvtColor(one, cv2.COLOR_RGB2LAB).reshape(-1, 3) for one in (augment.in_colours_of(image, other), other)]
+    assert np.allclose(lab[0].mean(axis=0), lab[1].mean(axis=0), atol=2)
+    assert np.allclose(lab[0].std(axis=0), lab[1].std(axis=0), rtol=0.1)
+    assert np.abs(augment.in_colours_of(image, image).astype(int) - image).max() <= 8  # what Lab of 8 bits loses

@@ -32,12 +32,19 @@ class Labels:
         return hard, soft, (hard != IGNORE).astype(np.float32)
 
 
-def dataset(cutmix=0.0, seed=0, paste=0.0):
+def dataset(cutmix=0.0, seed=0, paste=0.0, style=0.0):
     strong = {"crop": (32, 32), "scale": (0.8, 1.2), "flip": True, "rand_n": 1, "rand_m": 10}
-    augmentation = Augmentation({"crop": (32, 32)}, strong, cutmix, paste)
+    augmentation = Augmentation({"crop": (32, 32)}, strong, cutmix, paste, style)
     labelled = [Picture(f"l{i}", i) for i in range(6)]
     return StepDataset(
-        labelled, Labels(), labelled_batch=4, pseudo_batch=4, augmentation=augmentation, cache=Cache(10), keys=(seed, "gen1")
+        labelled,
+        Labels(),
+        labelled_batch=4,
+        pseudo_batch=4,
+        augmentation=augmentation,
+        styles=Labels.samples,
+        cache=Cache(10),
+        keys=(seed, "gen1"),
     )
 
 
@@ -120,3 +127,10 @@ def test_the_cache_keeps_to_its_budget():
     first, second = Picture("a", 1), Picture("b", 2)
     assert cache.image(first) is cache.image(first)  # 4800 bytes
     assert cache.image(second) is not cache.image(second)
+
+
+@pytest.mark.parametrize(("style", "least", "most"), [(0.0, 0, 5), (1.0, 99, 105)])
+def test_labelled_images_take_the_colours_of_unlabelled_ones_and_keep_their_masks(style, least, most):
+    plain, styled = (next(loader(dataset(style=one), first=0, steps=1, rank=0, world=1, workers=0)) for one in (0.0, style))
+    assert least <= styled.images[:4].min() and styled.images[:4].max() <= most
+    assert torch.equal(styled.hard, plain.hard) and torch.equal(styled.images[4:], plain.images[4:])

@@ -95,10 +95,11 @@ def test_small_splits(zygote, out, shapes):
     assert (out / "export" / "model.safetensors").exists()
 
 
-@pytest.mark.promise("splits: no unlabelled image for an online generation: exit 3")
-def test_an_online_generation_without_unlabelled_images(zygote, out):
-    ended = zygote.go(out, "data.shapes.unlabelled=0", "generations.0.online=fixmatch")
-    assert ended.code == 3 and "fixmatch learns from unlabelled images" in ended.last and "Traceback" not in ended.err, ended.err
+@pytest.mark.promise("splits: no unlabelled image for what cannot do without: exit 3")
+@pytest.mark.parametrize("need", ["online=fixmatch", "noise.style=0.5"])
+def test_a_first_generation_that_needs_unlabelled_images(zygote, out, need):
+    ended = zygote.go(out, "data.shapes.unlabelled=0", f"generations.0.{need}")
+    assert ended.code == 3 and "learns from unlabelled images" in ended.last and "Traceback" not in ended.err, ended.err
 
 
 @pytest.mark.promise("splits: no labelled or no val image: refused (of drawn data, whose sizes are settings, with exit 2)")
