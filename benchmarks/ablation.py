@@ -36,6 +36,9 @@ VARIANTS = {
     "a student of hard labels": Variant(("loss.distillation=0",)),
     "one threshold for the student (0.8)": Variant(("select.threshold=global",)),
     "every pixel for the student": Variant(("select.threshold=global", "select.confidence=0")),
+    "without the colours of unlabelled images": Variant(
+        ("generations.0.noise.style=0", "generations.1.noise.style=0"), teacher=False
+    ),
     "student without CutMix": Variant(student=noise(cutmix=0.0, paste=0.0)),
     "without boxes from labelled images": Variant(student=noise(paste=0.0)),
     "student without RandAugment": Variant(student=noise(rand_n=0)),

@@ -179,8 +179,8 @@ def test_a_moved_directory_and_a_clock_that_was_put_back(zygote, reference, tmp_
 
 @pytest.mark.promise("the same command after the end: nothing is written; one more generation: as a longer run from the start")
 def test_one_more_generation_is_a_longer_run(zygote, reference, tmp_path):
-    noise = "labelled: true, rand_n: 1, rand_m: 5, style: 0.5, colour: 0.5, cutmix: 0.5, paste: 0.5, dropout: 0.1, drop_path: 0.05"  # as smoke's
-    longer = f"generations=[{{}}, {{noise: {{{noise}}}}}, {{steps: 3}}]"
+    noise = "labelled: true, rand_n: 1, rand_m: 5, style: 0.5, colour: 0.5, cutmix: 0.5, paste: 0.5"  # as smoke's
+    longer = f"generations=[{{}}, {{noise: {{{noise}, dropout: 0.1, drop_path: 0.05}}}}, {{steps: 3}}]"
     out, fresh = reference.copy(tmp_path / "run"), tmp_path / "fresh"
     for where in (out, fresh):
         ended = zygote.go(where, longer)
