@@ -42,6 +42,11 @@ TEACHER_OF = {"st": "pseudo_label", "dars": "pseudo_label"}  # trained by the sa
 RECIPES = ("supervised", *GENERATIONS, "mean_teacher", "fixmatch", "unimatch_v2", "cps", "noisy_student")
 
 
+RECIPE_FILES = Path(__file__).resolve().parent.parent / "recipes" / "recipe"
+BUDGETS = " and ".join(column.split("-")[1] for column in MAIN)
+EXPECTED = f"# Test mIoU, CamVid at 90x120, {STEPS:,} steps in all, {BUDGETS} masks (docs/results.md):"
+
+
 class Cell(NamedTuple):
     data: str
     labels: int
@@ -81,8 +86,7 @@ def flagship(steps: int) -> tuple[list[str], list[dict]]:
 
     The teacher has three quarters of the steps: its student begins where it ends.
     """
-    recipe = Path(__file__).resolve().parent.parent / "recipes" / "recipe" / "noisy_student.yaml"
-    teacher, student, *_ = yaml.safe_load(recipe.read_text())["generations"]
+    teacher, student, *_ = yaml.safe_load((RECIPE_FILES / "noisy_student.yaml").read_text())["generations"]
     for generation in (teacher, student):
         generation.pop("encoder", None)
     # The last one is tested too, so that the same runs tell what promotion is worth.
@@ -202,6 +206,13 @@ class Study:
         figure.savefig(path, metadata={"Date": None})
 
 
+def expect(recipe: Path, said: str) -> None:
+    """Put the expected numbers into the header of a recipe, in place of those that were there."""
+    lines = [line for line in recipe.read_text().splitlines() if not line.startswith(EXPECTED)]
+    end = next(place for place, line in enumerate(lines) if not line.startswith("#"))
+    recipe.write_text("\n".join([*lines[:end], f"{EXPECTED} {said}", *lines[end:]]) + "\n")
+
+
 def spread(values: list[float]) -> str:
     """mean ± sample standard deviation (number of runs)."""
     if len(values) < 2:
@@ -218,7 +229,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--recipes", nargs="+", default=list(RECIPES), choices=RECIPES)
     parser.add_argument("--columns", nargs="+", default=list(COLUMNS), choices=COLUMNS)
-    parser.add_argument("--pages", action="store_true", help="write README's table, docs/results.md and its plot, too")
+    parser.add_argument(
+        "--pages", action="store_true", help="write README's table, docs/results.md, its plot and the recipes' headers, too"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, one thread each")
     arguments = parser.parse_args()
     roots = {data: root for data in DATA if (root := getattr(arguments, data))}  # none: only show what is finished
@@ -244,6 +257,10 @@ def main() -> None:
         if all(len(study.scores(*parts(column), recipe)) == arguments.seeds for column in MAIN for recipe in both):
             put(docs.parent / "README.md", "table of the study", "\n".join(study.table(both, MAIN)))
         study.plot(arguments.recipes, columns, docs / "results.svg")
+        for recipe in arguments.recipes:
+            found = [list(study.scores(*parts(column), recipe).values()) for column in MAIN]
+            if all(found):
+                expect(RECIPE_FILES / f"{recipe}.yaml", " and ".join(map(spread, found)))
 
 
 if __name__ == "__main__":

@@ -49,6 +49,14 @@ def test_an_ablation_is_the_change_against_the_whole(tmp_path):
     ]
 
 
+def test_a_recipe_says_what_was_measured_last(tmp_path):
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("# @package _global_\n# Mine.\nrecipe: mine\n")
+    for said in ("0.1 (1)", "0.2 ± 0.1 (2)"):
+        accuracy.expect(recipe, said)
+    assert recipe.read_text() == f"# @package _global_\n# Mine.\n{accuracy.EXPECTED} 0.2 ± 0.1 (2)\nrecipe: mine\n"
+
+
 @pytest.mark.parametrize("recipe", accuracy.RECIPES)
 @pytest.mark.parametrize("data", accuracy.DATA)
 def test_every_cell_is_a_possible_run_of_as_many_steps(recipe, data):
