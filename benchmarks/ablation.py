@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from accuracy import DATA, STEPS, Cell, Study, flagship, parts, run, shown, spread, take_over
+from sides import put
 
 
 class Variant(NamedTuple):
@@ -94,6 +95,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--columns", nargs="+", default=["camvid-8"])
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS)
+    parser.add_argument("--pages", action="store_true", help="write the table into docs/results.md, too")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, one thread each")
     arguments = parser.parse_args()
     roots = {data: root for data in DATA if (root := getattr(arguments, data))}
@@ -110,6 +112,8 @@ def main() -> None:
     table = rows(Study(arguments.out, arguments.seeds), arguments.columns, arguments.variants)
     print("\n".join(table))
     (arguments.out / "ablation.md").write_text("\n".join(table) + "\n")
+    if arguments.pages:
+        put(Path(__file__).resolve().parent.parent / "docs" / "results.md", "table of the ablation", "\n".join(table))
 
 
 if __name__ == "__main__":

@@ -181,7 +181,7 @@ class SelectConfig:
 
 @dataclass
 class ExportConfig:
-    generation: str = "best"  # best (by val) | last (a small student meant for deployment)
+    generation: str = "best"  # best (the last that leads) | last (a small student meant for deployment)
     onnx: bool = True
 
 

@@ -86,14 +86,17 @@ class Method:
                 labels = self.labels(leader, number)
                 if labels is None:
                     break  # no pseudo-label to learn from: the leader is the result
-            report = self.generation(number, labels, incumbent=reports[leader] if leader is not None else None)
+            report = self.generation(number, labels, reports[leader] if leader is not None else None, best=_best(reports))
             reports.append(report)
             leader = number if report["promoted"] else leader
         assert leader is not None
         self.finish(leader, reports)
 
-    def generation(self, number: int, labels: select.SelectedLabels | None, *, incumbent: dict | None) -> dict:
-        """Train and measure one generation; returns its report.json, which marks it as done."""
+    def generation(self, number: int, labels: select.SelectedLabels | None, incumbent: dict | None, *, best: dict | None) -> dict:
+        """Train and measure one generation; returns its report.json, which marks it as done.
+
+        It leads from here on unless it is worse than `best`, the best that led so far.
+        """
         gen, stage, steps = self.run.generation(number), f"gen{number}", self.cfg.of_generation(number, "steps")
         if gen.report.exists():
             return files.read_json(gen.report, "generation", "val", "promoted", "model", "teacher")
@@ -113,7 +116,7 @@ class Method:
             "teacher": teacher,
             "online": self.cfg.generations[number].online,
             "val": val,
-            "promoted": leading is None or _miou(val) > _miou(leading),
+            "promoted": best is None or not evaluate.is_worse(val, best["val"]),
             "exact": trained.exact,
             "empty_batches": trained.empty,
             "skipped_steps": trained.skipped,
@@ -327,6 +330,11 @@ class Method:
 def _warn(stage: str, alarms: list[str]) -> None:
     for alarm in alarms:
         say(f"{stage}: warning: {alarm}")
+
+
+def _best(reports: list[dict]) -> dict | None:
+    """Of the generations that led, the one with the highest mIoU on val."""
+    return max((report for report in reports if report["promoted"]), key=lambda report: _miou(report["val"]), default=None)
 
 
 def _miou(scores: dict) -> float:

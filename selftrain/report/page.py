@@ -179,13 +179,14 @@ def _about_promotion(top: Headline, generations: Sequence[Generation]) -> Iterab
     if len(generations) == 1:
         yield "Only the teacher was trained: there is no student to compare it with."
     if top.best == 0 and len(generations) > 1:
-        yield "No student beat the teacher on val: the teacher is the result of this run."
-    incumbent: Generation | None = None
+        yield "Every student is worse than the teacher on val: the teacher is the result of this run."
+    incumbent: Generation | None = None  # the best that led so far
     for g in generations:
         if g.promoted is False and incumbent is not None:
             scores = "" if difference(g.miou, incumbent.miou) is None else f" ({g.miou:.4f} against {incumbent.miou:.4f})"
-            yield f"Generation {g.number} did not beat generation {incumbent.number} on val{scores} and was not promoted."
-        incumbent = g if g.promoted or incumbent is None else incumbent
+            yield f"Generation {g.number} is worse than generation {incumbent.number} on val{scores} and was not promoted."
+        if incumbent is None or (g.promoted and (g.miou or 0) > (incumbent.miou or 0)):
+            incumbent = g
 
 
 def _alarms(generations: Sequence[Generation]) -> Iterable[str]:

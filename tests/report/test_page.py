@@ -136,12 +136,12 @@ def remarks_of(report: dict) -> str:
 
 
 def test_a_student_that_was_not_promoted_is_said_to_be() -> None:
-    assert "Generation 2 did not beat generation 1 on val (0.4400 against 0.4500)" in remarks_of(three())
+    assert "Generation 2 is worse than generation 1 on val (0.4400 against 0.4500)" in remarks_of(three())
 
 
 def test_a_run_without_a_better_student_says_that_the_teacher_is_the_result() -> None:
     report = a_report([0.41, 0.40], [True, False], best=0)
-    assert "No student beat the teacher on val" in remarks_of(report)
+    assert "Every student is worse than the teacher on val" in remarks_of(report)
     text = words(render(report))
     assert "gain over the teacher none" in text
     assert "Change" not in text
