@@ -1,6 +1,6 @@
 """What each part of noisy_student is worth: the study's cell without it, one line each.
 
-    python benchmarks/ablation.py --camvid ROOT --out runs/accuracy [--columns camvid-8] [--variants TTA CutMix]
+    python benchmarks/ablation.py --camvid ROOT --out runs/accuracy [--columns camvid-8] [--variants "without TTA"]
 
 Settings are those of `noisy_student` in benchmarks/accuracy.py, whose finished cells (same --out) are what is compared with.
 Where a part acts on the student only, the cell's teacher is taken over: the same settings would train the same bits again.
@@ -50,7 +50,9 @@ VARIANTS = {
     "without average (EMA)": Variant(("train.ema=0",), teacher=False),
     "without fresh batch-norm statistics": Variant(("train.statistics=0",), teacher=False),
     "one threshold in the online phase": Variant(("loss.adaptive=false",), teacher=False),
-    "a teacher that knows labels only": Variant(("generations.0.online=''", "loss.smoothing=0.1"), teacher=False),
+    "a teacher that knows labels only": Variant(
+        ("generations.0.online=''", "generations.0.noise.style=0", "loss.adaptive=false", "loss.smoothing=0.1"), teacher=False
+    ),
 }
 
 

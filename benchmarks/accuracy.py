@@ -234,6 +234,9 @@ def main() -> None:
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, one thread each")
     arguments = parser.parse_args()
+    if arguments.pages and arguments.steps != STEPS:
+        parser.error(f"--pages is for the study of {STEPS} steps")
+    arguments.recipes = list(dict.fromkeys(["supervised", *arguments.recipes]))  # it is what all are compared with
     roots = {data: root for data in DATA if (root := getattr(arguments, data))}  # none: only show what is finished
     todo = [cell for cell in cells(arguments.recipes, arguments.columns, arguments.seeds) if cell.data in roots]
     with ThreadPoolExecutor(arguments.jobs) as pool:

@@ -96,7 +96,7 @@ class TrainConfig:
     unlabelled_batch: int = 8  # unlabelled images that a student's or an online step has on top of the labelled ones
     crop: list[int] = field(default_factory=lambda: [128, 128])  # [height, width] of what the network sees
     scale: list[float] = field(default_factory=lambda: [0.75, 1.5])  # random zoom of every training image
-    jitter: float = 0.3  # brightness, contrast and saturation change of every training image
+    jitter: float = 0.3  # brightness, contrast and saturation change of every training image, save those labelled online
     flip: bool = True
     optimizer: str = "adamw"  # any name that timm knows
     lr: float = 1e-3
@@ -105,7 +105,7 @@ class TrainConfig:
     warmup: int = 50  # steps of linear warm-up
     clip: float = 1.0  # gradient norm; 0: off
     ema: float = 0.99  # decay of the averaged weights, which are what is evaluated and teaches
-    statistics: int = 0  # batches of weakly augmented images to measure batch-norm statistics over at the end; 0: training's
+    statistics: int = 0  # batches (of eval_batch, labelled or not) to measure batch norm's statistics over at the end; 0: none
     precision: str = "auto"  # auto (bf16 where the machine computes in it) | none | bf16 | fp16
     workers: int = 0  # processes that load and augment; 0: the training process itself
     threads: int = 0  # of each process on a CPU; 0: its share of the cores
@@ -233,7 +233,8 @@ def differences(old: dict, new: dict) -> list[str]:
 
     What `old` does not have is from before that setting was there: it had what is the default now.
     """
-    before, after = _defaults(flat(old)) | flat(old), flat(new)
+    after = flat(new)
+    before = {name: value for name, value in _defaults(flat(old)).items() if name in after} | flat(old)
     names = [name for name in before | after if name not in HARMLESS]
     return [
         f"{name}: {before.get(name, 'absent')} -> {after.get(name, 'absent')}"

@@ -1,5 +1,6 @@
 """The method, told in order: train, measure, promote, label, select, train the next one; test once, export, report."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -56,6 +57,7 @@ class Method:
         """Check everything that can be checked before work begins; write down, or compare with, what the run is made of."""
         preflight.check(cfg)
         accelerator = preflight.accelerator_of(cfg)
+        preflight.check_processes(cfg, accelerator.num_processes)
         run = RunDir(Path(cfg.out))
         data = sources.load(cfg.data)
         preflight.check_data(data, cfg)
@@ -68,7 +70,8 @@ class Method:
             preflight.settle(run, cfg, data)
             twice = [1 + (generation.online == "cps") for generation in cfg.generations]  # it trains two
             sizes = [times * parameters(network) for times, network in zip(twice, built, strict=True)]
-            preflight.check_space(run, sizes, data, snapshots=(SNAPSHOTS - 1) * (cfg.select.reliability == "agreement"))
+            sound = sources.without(data, files.read_json(run.data, "set_aside")["set_aside"])
+            preflight.check_space(run, sizes, sound, snapshots=(SNAPSHOTS - 1) * (cfg.select.reliability == "agreement"))
         accelerator.wait_for_everyone()
         data = sources.without(data, files.read_json(run.data, "set_aside")["set_aside"])
         metrics = Metrics(run.metrics if accelerator.is_main_process else None)
@@ -139,7 +142,7 @@ class Method:
         network = self.networks.begin(number, teacher)
         if self.cfg.generations[number].online == "cps":
             rekey(self.cfg.seed, stage, "init of the second")
-            network = Pair(network, self.networks.begin(number, teacher))
+            network = Pair(network, self.networks.begin(number, None))  # two that begin alike would stay alike
         keys = (self.cfg.seed, stage)
         dataset = self.learning.dataset(number, labels, keys)
         steps, rank, world = (
@@ -163,10 +166,15 @@ class Method:
             keep=self._snapshots(number, steps),
             stop=self.stop,
         )
-        network = trained.network.first if isinstance(trained.network, Pair) else trained.network
-        if cfg.statistics:
-            statistics.measure(network, self.learning.met_in_use((*keys, "statistics")), self.inference)
-        return replace(trained, network=network)
+        return replace(trained, network=self._kept(number, trained.network))
+
+    def _kept(self, number: int, network: nn.Module) -> nn.Module:
+        """What is kept of a trained network: the first of two, its batch-norm statistics measured anew if that is asked for."""
+        network = network.first if isinstance(network, Pair) else network
+        if self.cfg.train.statistics:
+            seen = self.learning.met_in_use((self.cfg.seed, f"gen{number}", "statistics"))
+            statistics.measure(network, seen, self.inference)
+        return network
 
     def evaluate(self, network: nn.Module, samples: list[sources.Sample]) -> dict:
         """Scores of a network over samples with masks, by the run's classes and pixel scale."""
@@ -186,7 +194,7 @@ class Method:
 
     def _keep_snapshot(self, number: int, part: int, network: nn.Module) -> None:
         if self.accelerator.is_main_process:
-            self.networks.keep_snapshot(number, part, network)
+            self.networks.keep_snapshot(number, part, self._kept(number, copy.deepcopy(network)))
 
     def labels(self, leader: int, student: int) -> select.SelectedLabels | None:
         """What the leader says of the unlabelled images and what of it `student` may learn; None without any such image."""
@@ -263,7 +271,8 @@ class Method:
 
     def _write_page(self, report: dict, networks: dict[int, nn.Module], leader: int) -> None:
         said = pictures.predictions(networks, self.data.val, self.inference)
-        taught = {row["teacher"]: row["generation"] for row in report["generations"] if row["teacher"] is not None}
+        read = [row for row in report["generations"] if row["teacher"] is not None and not row["online"]]
+        taught = {row["teacher"]: row["generation"] for row in read}
         learnt = [
             row
             for leader, student in taught.items()

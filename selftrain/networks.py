@@ -1,6 +1,5 @@
 """The networks of a run's generations: built, begun, kept, loaded."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +63,7 @@ class Networks:
         """Write the network of a generation whose training has ended."""
         model = self.run.generation(number).model
         if model.exists():
-            shutil.rmtree(model)  # written before a kill, without the report that makes it count
+            files.remove_directory(model)  # written before a kill, without the report that makes it count
         weights = {WEIGHTS: pack(network.state_dict())}
         files.commit_directory(model, weights, model=self.describe(number, network), classes=self.classes)
 

@@ -107,6 +107,11 @@ def check(cfg: Config) -> None:
             row.online and (row.noise.paste or ((row.noise.rand_n or row.noise.cutout) and not row.noise.labelled))
             for row in cfg.generations
         ),
+        "generations: mean_teacher mixes nothing: its noise.cutmix must be 0": any(
+            row.online == "mean_teacher" and row.noise.cutmix for row in cfg.generations
+        ),
+        "loss.adaptive is of fixmatch and unimatch_v2, and no generation is one of these": cfg.loss.adaptive
+        and not any(row.online in ("fixmatch", "unimatch_v2") for row in cfg.generations),
         "loss.temperature must be above 0": cfg.loss.temperature <= 0,
         "labels.window must be a multiple of 32 (0: no windows)": cfg.labels.window % 32 != 0,
     }
@@ -147,6 +152,16 @@ def check_data(data: sources.DataSet, cfg: Config) -> None:
     needing = [row.online for row in cfg.generations if row.online] + ["noise.style"] * (cfg.generations[0].noise.style > 0)
     if needing and not data.unlabelled:
         raise DataError(f"{needing[0]} learns from unlabelled images, and there is none; see data.unlabelled and data.splits")
+
+
+def check_processes(cfg: Config, processes: int) -> None:
+    """Raises ConfigError for a batch that has not an image for each process."""
+    online = [cfg.train.unlabelled_batch] * (len(cfg.generations) > 1 or any(row.online for row in cfg.generations))
+    least = min([cfg.of_generation(number, "labelled_batch") for number in range(len(cfg.generations))] + online)
+    if least < processes:
+        raise ConfigError(
+            f"a batch of {least} cannot be shared by {processes} processes; raise train.labelled_batch and train.unlabelled_batch"
+        )
 
 
 def check_space(run: RunDir, sizes: list[int], data: sources.DataSet, *, snapshots: int = 0) -> None:

@@ -101,6 +101,7 @@ class RunDir:
                 write_bytes(self.config, yaml.safe_dump(config, sort_keys=False).encode())
             elif changed and not self.generation(1).path.exists() and all(_chooses(row) for row in changed):
                 # Labels are stored unfiltered, so until a student has begun another choice costs nothing.
+                self.report.unlink(missing_ok=True)
                 self.generation(0).selection.unlink(missing_ok=True)
                 write_bytes(self.config, yaml.safe_dump(config, sort_keys=False).encode())
             elif changed:

@@ -4,18 +4,21 @@ import json
 import re
 import shutil
 import sys
+from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from safetensors.torch import load_file
 
 from runs import ROOT, SMOKE, run_command
 from selftrain.config import Config, GenerationConfig, LossConfig, differences, flat
 from selftrain.errors import ConfigError
 from selftrain.learning import Learning
-from selftrain.preflight import check
+from selftrain.preflight import check, check_processes
 from selftrain.run import compose
 
 RECIPES = sorted(path.stem for path in (ROOT / "recipes" / "recipe").glob("*.yaml"))
@@ -37,7 +40,9 @@ def test_the_names_that_the_issue_promises_are_there():
 def test_students_grow_in_size_and_noise():
     students = compose(["recipe=noisy_student"]).generations[1:]
     noise = [(g.noise.rand_m, g.noise.cutmix, g.noise.dropout, g.noise.drop_path) for g in students]
-    assert len(noise) >= 2 and noise == sorted(noise) and noise[0] != noise[-1]
+    assert len(noise) >= 2 and noise[0] != noise[-1]
+    assert all(list(kind) == sorted(kind) for kind in zip(*noise, strict=True))
+    assert [g.encoder for g in students] == ["tu-resnet10t", "tu-resnet18d"]
 
 
 def test_plain_overrides_reach_everything_generations_too():
@@ -143,6 +148,19 @@ def test_noise_reaches_labelled_images_where_that_is_asked():
     )
     assert plain.labelled == {name: plain.pseudo[name] for name in ("crop", "scale", "flip", "jitter")}
     assert noised.labelled == noised.pseudo == plain.pseudo and plain.pseudo["colour"] == 0.5
+    assert (plain.cutmix, plain.paste, plain.style) == (0.5, 0.5, 0.5)  # smoke's
+
+
+def test_statistics_are_measured_anew_over_unlabelled_images_too(run, tmp_path):
+    weights = []
+    for name, settings in {"none": ["train.statistics=0"], "some": [], "others": ["data.shapes.unlabelled=8"]}.items():
+        code, _, err = run(*SMOKE, "generations=[{}]", *settings, f"out={tmp_path / name}")
+        assert code == 0, err
+        weights.append(load_file(tmp_path / name / "gen0" / "model" / "model.safetensors"))
+    running = {name for name in weights[0] if "running" in name}
+    learnt = {name for name in weights[0] if name.endswith(("weight", "bias"))}
+    for same in ({name for name in one if torch.equal(one[name], other[name])} for one, other in combinations(weights, 2)):
+        assert learnt <= same and not running & same
 
 
 def test_another_choice_of_pseudo_labels_is_taken_until_a_student_has_begun(run, tmp_path):
@@ -151,11 +169,14 @@ def test_another_choice_of_pseudo_labels_is_taken_until_a_student_has_begun(run,
     refused = ["select.threshold=global", "select.confidence=1.0"]
     assert run(*small, *refused)[0] == 8
     labels = (out / "gen0" / "labels" / "index.json").stat().st_mtime_ns
+    code, _, err = run(*small, *refused, "select.on_empty=labelled_only")  # the teacher is the result
+    assert code == 0 and (out / "report.json").exists() and not (out / "gen1").exists(), err
     code, _, err = run(*small, "select.reliability=agreement")
     assert code == 2 and "select.reliability" in err  # the teacher's past would have been needed
     code, _, err = run(*small)
     assert code == 0, err
     assert (out / "gen0" / "labels" / "index.json").stat().st_mtime_ns == labels
+    assert (out / "gen1" / "report.json").exists()
     code, _, err = run(*small, "select.keep=0.3")
     assert code == 2 and "select.keep" in err
 
@@ -204,16 +225,41 @@ SMALL = {
 }  # fmt: skip
 
 
+def test_an_unreadable_unlabelled_image_is_left_out_from_the_first_look_on(run, tmp_path):
+    for place, split in enumerate(("train", "val")):
+        for name, pixels in (("images", (32, 32, 3)), ("masks", (32, 32))):
+            (tmp_path / name / split).mkdir(parents=True)
+            for i in range(4):
+                value = 200 + 10 * place + i if name == "images" else i % 2
+                Image.fromarray(np.full(pixels, value, np.uint8)).save(tmp_path / name / split / f"{i}.png")
+    (tmp_path / "unlabelled").mkdir()
+    for i in range(120):
+        Image.fromarray(np.full((32, 32, 3), i, np.uint8)).save(tmp_path / "unlabelled" / f"{i:03}.png")
+    first = tmp_path / "unlabelled" / "000.png"
+    first.write_bytes(first.read_bytes()[:60])
+    splits = ["data.splits.train=train", "data.splits.val=val", "data.splits.test_fraction=0"]
+    settings = ["recipe=smoke", "data=folder", f"data.root={tmp_path}", "data.classes=[a,b]", *splits, "generations=[{}]"]
+    code, said, err = run(*settings, "export.onnx=false", f"out={tmp_path / 'run'}")
+    assert code == 0 and "000" in said and "left out" in said, err
+
+
+def test_a_pair_of_networks_may_be_asked_how_far_it_agrees_with_its_past(run, tmp_path):
+    settings = ["generations=[{online: cps},{image_share: 0.5}]", "select.reliability=agreement", "labels.crf.enabled=false"]
+    code, _, err = run(*SMOKE, *settings, f"out={tmp_path / 'run'}")
+    assert code == 0 and (tmp_path / "run" / "gen0" / "reliability.json").exists(), err
+
+
+def test_a_batch_has_an_image_for_each_process():
+    config = compose(["recipe=smoke", "train.unlabelled_batch=2"])
+    check_processes(config, 2)
+    with pytest.raises(ConfigError, match="a batch of 2 cannot be shared by 3 processes"):
+        check_processes(config, 3)
+
+
 def test_without_unlabelled_images_the_teacher_is_exported(run, tmp_path):
     code, said, err = run(*SMOKE, "data.shapes.unlabelled=0", f"out={tmp_path / 'run'}")
     assert code == 0, err
     assert "no unlabelled images" in said and (tmp_path / "run" / "export" / "model.safetensors").is_file()
-
-
-def test_labels_only_goes_on_where_no_pseudo_label_is_accepted(run, tmp_path):
-    settings = ["select.threshold=global", "select.confidence=1.0", "select.on_empty=labelled_only"]
-    code, _, err = run(*SMOKE, *settings, f"out={tmp_path / 'run'}")
-    assert code == 0, err
 
 
 def test_the_incumbent_goes_on_teaching_and_a_small_last_student_can_be_what_is_exported(run, tmp_path):

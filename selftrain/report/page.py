@@ -107,7 +107,7 @@ class Generation:
 
     @property
     def role(self) -> str:
-        return "teacher" if pick(self.row, "teacher") is None else "student"
+        return "student" if self.number else "teacher"
 
     @property
     def sources(self) -> str:

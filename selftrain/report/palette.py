@@ -55,11 +55,6 @@ def palette(classes: int) -> np.ndarray:
     return colours
 
 
-def colourise(mask: np.ndarray) -> np.ndarray:
-    """Class ids (H, W) uint8 -> RGB (H, W, 3) uint8."""
-    return palette(MAX_CLASSES)[mask]
-
-
 def palette_png(mask: np.ndarray) -> bytes:
     """PNG whose pixels are the class ids of `mask` (H, W) uint8 and whose palette shows them in colour."""
     picture = Image.fromarray(mask).convert("L")

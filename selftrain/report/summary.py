@@ -15,7 +15,7 @@ def print_table(report: dict, page: Path, export: Path) -> None:
         mark = "yes" if row["promoted"] else "no"
         online = f" ({row['online']})" if row.get("online") else ""
         table.add_row(
-            f"{row['generation']} {'teacher' if row['teacher'] is None else 'student'}{online}",
+            f"{row['generation']} {'student' if row['generation'] else 'teacher'}{online}",
             f"{model['arch']} {model['encoder']}",
             f"{model['params'] / 1e6:.1f} M",
             str(row["steps"]),

@@ -35,13 +35,12 @@ class Online:
     strong = 1  # noisy views that the method wants
 
     def __call__(self, model: nn.Module, averaged: nn.Module, batch: Batch) -> StepResult:
-        assert batch.views is not None
-        known = batch.hard.long()
-        counts = self.reduce(torch.stack([(known != IGNORE).sum().float(), batch.views.inside.sum().float()]))
+        views, known = _of(batch), batch.hard.long()
+        counts = self.reduce(torch.stack([(known != IGNORE).sum().float(), views.inside.sum().float()]))
         shares = self.ranks / counts.clamp_min(1.0)
         labelled, losses, accepted = self.learn(model, averaged, batch, known)
         supervised, pseudo = shares[0] * labelled, shares[1] * losses
-        weight = self.loss.unlabelled_weight * self._ramp(batch.views.step)
+        weight = self.loss.unlabelled_weight * self._ramp(views.step)
         total = (supervised + weight * pseudo) / (1 + self.loss.unlabelled_weight)  # at weight 1 the mean of both
         share = self.reduce(accepted) / counts[1].clamp_min(1.0)
         return StepResult(total, {"labelled_loss": supervised, "pseudo_loss": pseudo, "accepted": share})

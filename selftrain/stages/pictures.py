@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from torch import nn
 
-from selftrain.data.batches import IGNORE, Readable
+from selftrain.data.batches import Readable
 from selftrain.report.page import Row
 from selftrain.stages.inference import Inference
 from selftrain.stages.select import SelectedLabels
@@ -36,7 +36,7 @@ def pseudo_labels(labels: SelectedLabels) -> list[Row]:
         sureness = np.repeat(label.confidence[..., None], 3, axis=-1)  # (H, W, 3) grey
         cells = [("image", image), ("pseudo-label", label.hard), ("confidence", sureness), ("accepted", hard)]
         if truth is not None:
-            cells.append(("truth", np.where(truth == IGNORE, np.uint8(IGNORE), truth)))
+            cells.append(("truth", truth))
         rows.append(Row(f"{sample.id}, labelled by generation {labels.generation}", cells))
     return rows
 

@@ -46,14 +46,15 @@ class SelfTraining:
         known, guessed = hard[: batch.labelled], hard[batch.labelled :]
         weight = batch.weight * (guessed != IGNORE)
         # Divide by what counts in the global batch: the mean over ranks of unequal means would be another loss.
-        sums = ((known != IGNORE).sum().float(), weight.sum(), (weight > 0).sum().float())
+        seen = torch.tensor(float(weight.numel()), device=weight.device)
+        sums = ((known != IGNORE).sum().float(), weight.sum(), (weight > 0).sum().float(), seen)
         counts = self.reduce(torch.stack(sums))
         shares = self.ranks / counts.clamp_min(1.0)
         supervised = shares[0] * cross_entropy_sum(logits[: batch.labelled], known, smoothing=self.loss.smoothing)
         if not len(guessed):
             return StepResult(supervised, {"labelled_loss": supervised})
         pseudo = shares[1] * self._pseudo(logits[batch.labelled :], guessed, batch.soft, weight)
-        logs = {"labelled_loss": supervised, "pseudo_loss": pseudo, "accepted": counts[2] / (self.ranks * weight.numel())}
+        logs = {"labelled_loss": supervised, "pseudo_loss": pseudo, "accepted": counts[2] / counts[3]}
         return StepResult(supervised + self.loss.unlabelled_weight * pseudo, logs)
 
     def _pseudo(self, logits: torch.Tensor, hard: torch.Tensor, soft: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from selftrain.report.palette import KEPT_FREE, colourise, palette, save_palette_png
+from selftrain.report.palette import KEPT_FREE, MAX_CLASSES, palette, save_palette_png
 
 
 def test_every_class_has_a_colour_of_its_own() -> None:
@@ -37,5 +37,5 @@ def test_palette_png_keeps_ids_and_shows_colours(tmp_path: Path) -> None:
     with Image.open(tmp_path / "deep" / "a.png") as picture:
         assert picture.mode == "P"
         assert (np.asarray(picture) == mask).all()
-        assert (np.asarray(picture.convert("RGB")) == colourise(mask)).all()
+        assert (np.asarray(picture.convert("RGB")) == palette(MAX_CLASSES)[mask]).all()
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["a.png"]

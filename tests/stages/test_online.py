@@ -1,4 +1,5 @@
 import contextlib
+import dataclasses
 import math
 
 import pytest
@@ -73,6 +74,34 @@ def test_an_adaptive_threshold_falls_with_the_mean_confidence_of_a_class():
     assert torch.allclose(fixed, torch.tensor([0.95, 0.95, 0.95]))
     floors = step("fixmatch", threshold=0.95, adaptive=True).thresholds(confidence, hard, classes=3)
     assert torch.allclose(floors, torch.tensor([0.95, 0.95 * 0.6 / 0.85, 0.0]))
+
+
+class HalfSure(Says):
+    """Half as sure of white pixels as of black ones."""
+
+    def forward(self, images):
+        logits = super().forward(images)
+        return torch.where(images[:, :1] < 128, logits, logits / 2)
+
+
+@pytest.mark.parametrize(("adaptive", "share"), [(False, 0.5), (True, 1.0)])
+def test_an_adaptive_threshold_lets_a_class_in_that_is_less_sure(adaptive, share):
+    """Confidences 0.99 and 0.91 (half of the logit); 0.95 times 0.91 / 0.99 is 0.87. Padding counts for nothing."""
+    result = step("fixmatch", threshold=0.95, adaptive=adaptive)(Says(0.6), HalfSure(0.99).eval(), batch(padding=1))
+    assert result.logs["accepted"].item() == share
+
+
+def test_two_ranks_of_an_online_method_average_to_the_loss_of_the_global_batch():
+    """A rank without padding and one with: 32 and 24 pixels of unlabelled images, 16 labelled ones each."""
+    parts, counts = [batch(), batch(padding=1)], torch.tensor([32.0, 56.0])
+    found = [
+        dataclasses.replace(step("fixmatch"), ranks=2, reduce=lambda mine: counts if mine.dim() else mine)(
+            Says(0.6), Says(0.99).eval(), part
+        )
+        for part in parts
+    ]
+    labelled, unlabelled = -math.log(0.6), -math.log(0.6)  # every pixel counts, and costs the same
+    assert math.isclose(sum(one.loss.item() for one in found) / 2, (labelled + unlabelled) / 2, rel_tol=1e-5)
 
 
 def test_padding_counts_for_nothing():

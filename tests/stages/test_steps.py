@@ -58,7 +58,7 @@ def test_without_accepted_pixels_the_pseudo_loss_is_nought_finite_and_counted():
 def test_two_ranks_average_to_the_loss_of_the_global_batch():
     """Ranks with unequal counts: 1 and 3 accepted pixels."""
     parts = [batch(1), batch(3)]
-    counts = torch.tensor([8.0, 4.0, 4.0])  # of both ranks together
+    counts = torch.tensor([8.0, 4.0, 4.0, 8.0])  # of both ranks together
     shares = [
         SelfTraining(LossConfig(smoothing=0.0), MEAN, STD, ranks=2, reduce=lambda _: counts)(Constant(0.6), None, part)
         for part in parts
