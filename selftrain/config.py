@@ -41,7 +41,7 @@ class DataConfig:
     size: list[int] = field(default_factory=list)  # [height, width] that images are brought to when read; empty: as they are
     mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])
     std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225])
-    cache_mb: int = 1024  # memory for decoded images
+    cache_mb: int = 1024  # memory for decoded images, of each process and each of its workers
     splits: SplitConfig = field(default_factory=SplitConfig)
     shapes: dict[str, int] = field(
         default_factory=lambda: {"labelled": 24, "unlabelled": 200, "val": 40, "test": 60}

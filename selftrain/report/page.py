@@ -192,7 +192,7 @@ def _about_promotion(top: Headline, generations: Sequence[Generation]) -> Iterab
 def _alarms(generations: Sequence[Generation]) -> Iterable[str]:
     for g in generations:
         for alarm in [*(pick(g.row, "alarms") or []), *(pick(g.row, "labels", "alarms") or [])]:
-            yield f"Generation {g.number}: {alarm}."
+            yield f"Generation {g.number}: {alarm}{'' if alarm.endswith('?') else '.'}"
 
 
 def _about_scores(report: dict, top: Headline) -> Iterable[str]:

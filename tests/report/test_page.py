@@ -201,7 +201,7 @@ def test_one_generation_has_nothing_to_compare() -> None:
 
 def test_pseudo_labels_show_thresholds_kept_shares_and_every_stage() -> None:
     text = words(render(three()))
-    assert "180 of 200 images and 60.0% of their pixels are kept (threshold: quantile)" in text
+    assert "180 of 200 images are kept; the thresholds (quantile) accept 60.0% of all pixels." in text
     assert "road 0.750 60.0% 0.310 0.320 0.330 0.510" in text
     assert "car 0.750 – – – – –" in text
 
