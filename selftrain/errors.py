@@ -103,7 +103,7 @@ def _told(error: BaseException) -> tuple[str, int]:
         return str(storage_error(error)), StorageError.exit_code
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's; torch is not imported here
         return OUT_OF_MEMORY, ResourceError.exit_code
-    lost = _lost_process(str(error))
+    lost = _lost_process(error)
     if lost:
         return lost, ResourceError.exit_code
     return f"{type(error).__name__}: {error} (this is a fault of selftrain: please report it)", OUR_FAULT
@@ -124,10 +124,16 @@ def _own_words(message: str) -> str:
     return last.partition(": ")[2] if "Original Traceback" in message else message
 
 
-def _lost_process(message: str) -> str:
-    """What happened, if the error is torch's word for a process that is no more: a loader worker or another rank."""
+def _lost_process(error: BaseException) -> str:
+    """What happened, if the error is torch's word for a process that is no more: a loader worker or another rank.
+
+    Of a worker it may say so, or the pipe to it breaks first; ranks speak through gloo and NCCL, which raise RuntimeError.
+    """
+    message = str(error)
     first = message.strip().splitlines()[0] if message.strip() else ""
-    if "DataLoader worker" in message:
+    if isinstance(error, ConnectionError):
+        first = f"a DataLoader worker is gone ({first})"
+    if "DataLoader worker" in message or isinstance(error, ConnectionError):
         return f"{first}; if memory ran out, lower train.workers or data.cache_mb, then run the same command"
     if any(sign in message for sign in ("Connection closed by peer", "Connection reset by peer", "gloo", "NCCL")):
         return f"another process of this run is lost ({first}); its own message says why; the same command resumes"

@@ -40,3 +40,16 @@ def test_success_is_0_a_forced_end_130_and_memory_7():
 def test_our_own_faults_show_their_traceback(capsys):
     assert exit_code_of(raising(RuntimeError("oops"))) == 1
     assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "who"),
+    [
+        (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), "a DataLoader worker is gone"),  # its pipe
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), "DataLoader worker (pid 7)"),
+        (RuntimeError("[gloo/transport/tcp/pair.cc:7] Connection reset by peer"), "another process of this run is lost"),
+    ],
+)
+def test_a_process_that_is_no_more_is_named(error, who, capsys):
+    assert exit_code_of(raising(error)) == 7
+    assert who in capsys.readouterr().err
