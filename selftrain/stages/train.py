@@ -103,19 +103,19 @@ def train(
 ) -> Trained:
     """Train `network` for `steps` optimizer steps, from the newest checkpoint under `directory` if there is one.
 
-    `batches(first)` yields this rank's part of the global batches, of `images` each, from step `first` on. `evaluate` is
-    asked of the averaged weights every `cfg.eval_every` steps; `keep` tells who is given them after how many steps. A step
-    whose gradients are not finite is skipped; PATIENCE of them in a row lead back to the last checkpoint, once, at half the
-    learning rate. Raises LearningError where that does not help, StoppedError after saving for a signal.
+    `batches(first)` yields this rank's part of the global batches, of `images` each, from step `first` on. `evaluate` is asked
+    of the averaged weights every `cfg.eval_every` steps; `keep` tells who is given them when. Steps whose gradients are not finite
+    are skipped; PATIENCE in a row lead back to the last checkpoint, once, at half the rate. Raises LearningError
+    where that does not help, StoppedError after saving for a signal.
     """
     learner, saved = Learner(network, cfg, accelerator), _newest(directory, accelerator)
     first = learner.resume(saved)
-    metrics.rewind(stage, first)
     if saved is None:
         _save(learner, 0, directory, accelerator, metrics)  # a place to go back to; and a full disk shows before the work
 
     def advance(first: int) -> None:
         """Steps `first` to the last."""
+        metrics.rewind(stage, first)
         for t, batch in enumerate(batches(first) if first < steps else (), start=first):
             rekey(*keys, t, accelerator.process_index)
             values = learner.step(t, lr_at(t, steps, cfg), step, batch.to(accelerator.device))
@@ -141,7 +141,6 @@ def train(
                 break
             except Diverged:
                 first = learner.go_back(_newest(directory, accelerator), stage)
-                metrics.rewind(stage, first)
     accelerator.free_memory()
     distance = learner.ema.distance(learner.network)
     return Trained(learner.averaged(), learner.seconds, learner.exact, learner.empty, learner.skipped, distance)
