@@ -103,10 +103,10 @@ def train(
 ) -> Trained:
     """Train `network` for `steps` optimizer steps, from the newest checkpoint under `directory` if there is one.
 
-    `batches(first)` yields this rank's part of the global batches, of `images` each, from step `first` on. `evaluate` is asked
-    of the averaged weights every `cfg.eval_every` steps; `keep` tells who is given them when. Steps whose gradients are not finite
-    are skipped; PATIENCE in a row lead back to the last checkpoint, once, at half the rate. Raises LearningError
-    where that does not help, StoppedError after saving for a signal.
+    `batches(first)` yields this rank's part of the global batches, of `images` each, from step `first` on. `evaluate` is
+    asked of the averaged weights every `cfg.eval_every` steps; `keep` tells who is given them after how many steps. A step
+    whose gradients are not finite is skipped; PATIENCE of them in a row lead back to the last checkpoint, once, at half the
+    rate. Raises LearningError where that does not help, StoppedError after saving for a signal.
     """
     learner, saved = Learner(network, cfg, accelerator), _newest(directory, accelerator)
     first = learner.resume(saved)
