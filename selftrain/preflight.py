@@ -110,7 +110,7 @@ def check(cfg: Config) -> None:
         "generations: mean_teacher mixes nothing: its noise.cutmix must be 0": any(
             row.online == "mean_teacher" and row.noise.cutmix for row in cfg.generations
         ),
-        "loss.adaptive is of fixmatch and unimatch_v2, and no generation is one of these": cfg.loss.adaptive
+        "loss.adaptive is of fixmatch and unimatch_v2, and no generation is one of these; set it to false": cfg.loss.adaptive
         and not any(row.online in ("fixmatch", "unimatch_v2") for row in cfg.generations),
         "loss.temperature must be above 0": cfg.loss.temperature <= 0,
         "labels.window must be a multiple of 32 (0: no windows)": cfg.labels.window % 32 != 0,

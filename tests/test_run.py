@@ -126,7 +126,7 @@ def test_mistakes_end_with_their_exit_code_and_one_last_line(run, tmp_path, sett
     "setting",
     ["select.keep=60", "train.ema=2", "train.lr=-1", "labels.shard=0", "labels.window=100", "labels.tta.scales=[]",
      "generations.1.noise.dropout=3", "generations.0.steps=0", "data.std=[0,0,0]", "loss.temperature=0", "seed=-1",
-     "generations.0.init=teacher", "select.reliability=hope"],
+     "generations.0.init=teacher", "select.reliability=hope", "loss.adaptive=true"],
 )  # fmt: skip
 def test_impossible_values_are_refused_before_any_work(setting):
     with pytest.raises(ConfigError, match=setting.split("=")[0].removeprefix("labels.").replace(".", "[. ]")):
