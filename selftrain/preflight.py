@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 
 from selftrain import checkpoint, files, memory
-from selftrain.config import Config, flat
+from selftrain.config import Config, GenerationConfig, flat
 from selftrain.data import sources, verify
 from selftrain.data.augment import MAX_MAGNITUDE
 from selftrain.errors import ConfigError, DataError, StorageError
@@ -23,6 +23,7 @@ from selftrain.stages.train import SCHEDULES
 
 PRECISIONS = ("auto", "none", "bf16", "fp16")
 INITS = ("random", "teacher")
+PSEUDO_NOISE = ("rand_n", "colour", "cutout", "cutmix", "paste")  # what `noise` gives to unlabelled images only, unless `labelled`
 INFINITE = float("inf")
 CHECKPOINT = 4  # copies of the weights in a checkpoint: themselves, their average, two moments
 LABEL_BYTES = 2  # of a label store, per pixel; 1.7 were measured on noisy drawings
@@ -126,8 +127,17 @@ def settle(run: RunDir, cfg: Config, data: sources.DataSet) -> None:
     """Write down what the run is made of, or compare. Before a first step every file is read; unreadable ones are set aside."""
     for warning in data.warnings:
         say(f"data: {warning}")
+    idle = _idle_noise(cfg.generations[0])
+    if idle:
+        say(f"generations.0: {', '.join(idle)} of its noise have no image to act on: it learns from labelled images only")
     aside = files.read_json(run.data, "set_aside")["set_aside"] if run.data.exists() else _unreadable(data, cfg)
     run.settle(asdict(cfg), {**sources.manifest(sources.without(data, aside)), "set_aside": aside})
+
+
+def _idle_noise(first: GenerationConfig) -> list[str]:
+    """Names of the noise that a first generation asks for and cannot have: there is no pseudo-label yet."""
+    names = () if first.online else ("cutmix", "paste") if first.noise.labelled else PSEUDO_NOISE
+    return [name for name in names if getattr(first.noise, name)]
 
 
 def _unreadable(data: sources.DataSet, cfg: Config) -> list[str]:

@@ -35,7 +35,8 @@ class SelectedLabels:
     @property
     def accepted(self) -> bool:
         """Whether there is any pixel to learn from."""
-        return bool(len(self.samples)) and any(share for share in self._kept())
+        labels = map(self.store.read, self.chosen)  # the first one answers, nearly always
+        return any((label.confidence >= self.floors[label.hard]).any() for label in labels)
 
     def target(self, i: int, index: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Hard labels (h, w) uint8, soft labels (h, w, C) float32 and weights (h, w) float32 of sample `i` at flat indices."""

@@ -90,6 +90,14 @@ def test_nothing_accepted_is_said(tmp_path):
     refuse_empty(SelectConfig(on_empty="labelled_only"), "selection.json")
 
 
+def test_pixels_of_images_left_out_are_not_accepted(tmp_path):
+    sure = {"threshold": "global", "confidence": 0.92, "image_share": 0.5}
+    above = chosen(tmp_path / "all", [0.6, 0.95], **sure)
+    assert above.accepted and [sample.id for sample in above.samples] == ["1"]
+    below = select(above.store, above.everything, above.classes, above.rule, generation=0, reliability=np.array([1.0, 0.0]))
+    assert [sample.id for sample in below.samples] == ["0"] and not below.accepted
+
+
 def test_an_unknown_rule_is_named(tmp_path):
     with pytest.raises(ConfigError, match="quantile"):
         chosen(tmp_path, [0.7], threshold="otsu")
