@@ -6,7 +6,7 @@ cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
 
 python=${PYTHON:-python3.11}
 ready=.venv/.ready # written last; says for which checkout, at which place, the environment is complete
-wanted=$(pwd && sha256sum pyproject.toml constraints.txt scripts/setup_env.sh scripts/*torchvision*.py)
+wanted=$(pwd && sha256sum pyproject.toml constraints.txt hatch_build.py selftrain/labels/*.cpp scripts/setup_env.sh scripts/*torchvision*.py)
 
 if [[ -f $ready && $(<"$ready") == "$wanted" ]]; then
     exit 0
@@ -18,7 +18,7 @@ die() {
 }
 "$python" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null ||
     die "'$python' is not a Python 3.11 or 3.12 with venv; install one (python3.11 and python3.11-venv) or set PYTHON"
-command -v g++ >/dev/null || die "g++ is needed to build pydensecrf2; install a C++ compiler"
+command -v g++ >/dev/null || die "g++ is needed to build the dense CRF; install a C++ compiler"
 
 # An environment knows its own path: one that was moved or copied here, or left half made, is built anew.
 if [[ $(.venv/bin/pip --version 2>/dev/null) != "pip "*" from $PWD/.venv/"* ]]; then

@@ -144,13 +144,14 @@ class CRFConfig:
     """Dense CRF (Kraehenbuehl & Koltun 2011); standard deviations in pixels and grey levels."""
 
     enabled: bool = True
+    backend: str = "lattice"  # lattice (our own) | pydensecrf (the reference, slower)
     iterations: int = 5
     gaussian_sxy: float = 1.0
     gaussian_compat: float = 1.0
     bilateral_sxy: float = 20.0
     bilateral_srgb: float = 8.0
     bilateral_compat: float = 2.0  # gentle: strong ones erase thin and rare classes (docs/lab-notes.md)
-    workers: int = 0  # processes; 0: one per core
+    workers: int = 0  # threads; 0: one per core
 
 
 @dataclass

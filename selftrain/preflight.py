@@ -14,6 +14,7 @@ from selftrain.data import sources, verify
 from selftrain.data.augment import MAX_MAGNITUDE
 from selftrain.errors import ConfigError, DataError, StorageError
 from selftrain.labels import tta
+from selftrain.labels.crf import BACKENDS
 from selftrain.labels.thresholds import THRESHOLDS
 from selftrain.log import say
 from selftrain.models.weights import check_weights
@@ -23,7 +24,7 @@ from selftrain.stages.train import SCHEDULES
 
 PRECISIONS = ("auto", "none", "bf16", "fp16")
 INITS = ("random", "teacher")
-PSEUDO_NOISE = ("rand_n", "colour", "cutout", "cutmix", "paste")  # what `noise` gives to unlabelled images only, unless `labelled`
+PSEUDO_NOISE = ("rand_n", "colour", "cutout", "cutmix", "paste")  # of unlabelled images, unless noise.labelled
 INFINITE = float("inf")
 CHECKPOINT = 4  # copies of the weights in a checkpoint: themselves, their average, two moments
 LABEL_BYTES = 2  # of a label store, per pixel; 1.7 were measured on noisy drawings
@@ -96,6 +97,7 @@ def check(cfg: Config) -> None:
         "select.reliability=agreement looks at each third of the steps: a generation needs 3 or more": cfg.select.reliability
         == "agreement"
         and min([train.steps, *(row.steps for row in cfg.generations if row.steps is not None)]) < 3,
+        f"labels.crf.backend={cfg.labels.crf.backend!r} is none of {', '.join(BACKENDS)}": cfg.labels.crf.backend not in BACKENDS,
         f"select.on_empty={cfg.select.on_empty!r} is none of fail, labelled_only": cfg.select.on_empty
         not in ("fail", "labelled_only"),
         f"export.generation={cfg.export.generation!r} is none of best, last": cfg.export.generation not in ("best", "last"),

@@ -1,4 +1,4 @@
-"""From averaged probabilities to a stored label: what worker processes do. No torch here, so that they start quickly."""
+"""From averaged probabilities to a stored label."""
 
 from dataclasses import dataclass
 

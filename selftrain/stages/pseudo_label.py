@@ -1,12 +1,13 @@
 """A teacher labels the unlabelled images: views averaged, refined by a CRF, stored unfiltered, shard by shard, index last."""
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from torch import nn
@@ -15,10 +16,12 @@ from selftrain.config import LabelConfig
 from selftrain.data.batches import Readable
 from selftrain.errors import IntegrityError
 from selftrain.labels import store, tta
-from selftrain.labels.crf import CRFPool
 from selftrain.labels.refine import Refined, refine
 from selftrain.log import progress, say
 from selftrain.stages.inference import Inference
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class Labeller:
                 waiting.append((number, self._infer(shards[number], pool, check)))
                 while len(waiting) > 1 or (waiting and place == len(mine)):  # one shard is refined while the next is inferred
                     ready, futures = waiting.popleft()
-                    self._write(directory, ready, [pool.result(future) for future in futures], _ids(shards[ready]), facts)
+                    self._write(directory, ready, [future.result() for future in futures], _ids(shards[ready]), facts)
                     done += len(futures)
                     show(done)
         self.inference.accelerator.wait_for_everyone()
@@ -75,11 +78,11 @@ class Labeller:
             store.finish(directory, ids=_ids(samples), shard=size, **facts)
         self.inference.accelerator.wait_for_everyone()
 
-    def _pool(self) -> CRFPool:
+    def _pool(self) -> "Refiners":
         cores = len(os.sched_getaffinity(0)) // self.inference.accelerator.num_processes
-        return CRFPool(self.cfg.crf.workers or max(cores, 1))
+        return Refiners(self.cfg.crf.workers or max(cores, 1))
 
-    def _infer(self, samples: Sequence[Readable], pool: CRFPool, check: Callable[[], None]) -> list[Future[Refined]]:
+    def _infer(self, samples: Sequence[Readable], pool: "Refiners", check: Callable[[], None]) -> list[Future[Refined]]:
         """Average the views of a shard's images and hand each on to be refined."""
         cfg, views = self.cfg, tta.views(**asdict(self.cfg.tta))
         settings = {name: value for name, value in asdict(cfg.crf).items() if name not in ("enabled", "workers")}
@@ -109,6 +112,23 @@ class Labeller:
             histogram=np.sum([one.histogram for one in refined], axis=0),
             confusion=np.sum(confusions, axis=0) if confusions else None,
         )
+
+
+class Refiners(ThreadPoolExecutor):
+    """Threads with at most four calls each at a time: `submit` waits for room. Left by an exception, what waits is dropped."""
+
+    def __init__(self, threads: int) -> None:
+        super().__init__(threads, thread_name_prefix="refiner")
+        self._room = threading.Semaphore(4 * threads)
+
+    def submit(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        self._room.acquire()
+        future = super().submit(function, *args, **kwargs)
+        future.add_done_callback(lambda _: self._room.release())
+        return future
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.shutdown(cancel_futures=kind is not None)
 
 
 def _forget_damaged(directory: Path) -> None:

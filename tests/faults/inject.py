@@ -6,6 +6,7 @@ file applies the one in SELFTRAIN_FAULT to real commands; the zygote applies it 
 
 import builtins
 import errno
+import itertools
 import json
 import os
 import signal
@@ -164,17 +165,18 @@ def offline() -> None:
         raise OSError(ctypes.get_errno(), "no network namespace may be made here")
 
 
-def kill_label_worker() -> None:
-    """The first worker that refines labels is killed at its first call."""
+def crf_without_memory() -> None:
+    """The CRF finds no memory at its third image."""
     from selftrain.labels import crf
 
-    genuine = crf.Worker.call
+    genuine, calls = crf._compiled(), itertools.count(1)
 
-    def call(worker, *args):
-        worker.kill()
-        return genuine(worker, *args)
+    class Starved:
+        @staticmethod
+        def mean_field(*args):
+            return next(calls) == 3 or genuine.mean_field(*args)
 
-    crf.Worker.call = call
+    crf._compiled = lambda: Starved
 
 
 def no_training() -> None:
@@ -234,7 +236,7 @@ def limit_files(size: int) -> None:
 
 
 KINDS = (
-    trace, kill, kill_once, fail, fail_open, not_a_number, at_step, kill_worker, starve_worker, kill_label_worker, one_class,
+    trace, kill, kill_once, fail, fail_open, not_a_number, at_step, kill_worker, starve_worker, crf_without_memory, one_class,
     no_training, offline, slow_steps, clock, blind_to_space, limit_files,
 )  # fmt: skip
 FAULTS = {function.__name__: function for function in KINDS}

@@ -78,10 +78,10 @@ def test_a_loader_without_memory(zygote, reference, out, small_memory):
     finished_alike(zygote, out, reference)
 
 
-@pytest.mark.promise("a label worker killed: exit 7 naming it, no hang, then the same bits")
-def test_a_label_worker_that_dies(zygote, reference, out):
-    ended = zygote.go(out, fault={"do": "kill_label_worker"}, timeout=60)
-    assert ended.code == 7 and "label worker" in ended.last and "Traceback" not in ended.err, ended.err
+@pytest.mark.promise("a CRF out of memory: exit 7 with the way out, no hang, then the same bits")
+def test_a_crf_without_memory(zygote, reference, out):
+    ended = zygote.go(out, fault={"do": "crf_without_memory"}, timeout=60)
+    assert ended.code == 7 and "labels.crf.workers" in ended.last and "Traceback" not in ended.err, ended.err
     finished_alike(zygote, out, reference)
 
 
