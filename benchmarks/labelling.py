@@ -34,7 +34,7 @@ from selftrain.stages.pseudo_label import Labeller
 
 SCALES = [0.75, 1.0, 1.25]
 LABELS = LabelConfig(tta=TTAConfig(hflip=True, vflip=True, scales=SCALES), shard=4, batch=4)
-CRF = {name: value for name, value in asdict(LABELS.crf).items() if name not in ("enabled", "workers")}
+CRF = {name: value for name, value in asdict(LABELS.crf).items() if name not in ("enabled", "backend", "workers")}
 
 
 def main() -> None:

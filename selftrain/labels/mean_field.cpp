@@ -174,6 +174,10 @@ class Lattice {
         int32_t vertex;
         float weight;  // barycentric
     };
+    struct Slot {
+        int32_t vertex = 0;  // 0: free
+        uint32_t tag = 0;  // of its key
+    };
     struct Simplex {
         std::array<int32_t, CORNERS> origin, rank;  // its corner of remainder 0; the order of the coordinates around a point
         INLINE bool operator==(const Simplex& other) const { return origin == other.origin && rank == other.rank; }
@@ -182,7 +186,7 @@ class Lattice {
     std::vector<Corner> corners;  // (pixels, CORNERS)
     std::vector<std::array<int32_t, 2>> beside;  // (CORNERS, vertices): the neighbours along each axis
     std::vector<Key> keys;  // (vertices)
-    std::vector<int32_t> slots;  // hash table of vertices; 0: free
+    std::vector<Slot> slots;  // hash table of vertices
 
     // The simplex around a position, and the weights of its corners there.
     static INLINE Simplex enclose(const float* position, Corner* corner) {
@@ -225,38 +229,41 @@ class Lattice {
         Key key;
         for (int i = 0; i < DIMENSIONS; i++)
             key[i] = simplex.origin[i] + corner - (simplex.rank[i] > DIMENSIONS - corner ? CORNERS : 0);
-        int32_t& slot = find(key);
-        if (slot) return slot;
-        const int32_t made = slot = vertices++;
+        Slot& slot = find(key);
+        if (slot.vertex) return slot.vertex;
+        const int32_t made = slot.vertex = vertices++;
         keys.push_back(key);
         if (keys.size() * 2 > slots.size()) grow();
         return made;
     }
 
-    INLINE int32_t& find(const Key& key) {
+    // The slot of the vertex at `key`, or the free one that it would have.
+    INLINE Slot& find(const Key& key) {
         uint64_t hash = 0;
         for (const int32_t coordinate : key) hash = (hash + uint32_t(coordinate)) * 0x9E3779B97F4A7C15u;
-        for (size_t slot = hash >> 20;; slot++) {
-            int32_t& found = slots[slot & (slots.size() - 1)];
-            if (!found || keys[found] == key) return found;
+        const uint32_t tag = hash >> 32;
+        for (size_t i = tag;; i++) {
+            Slot& slot = slots[i & (slots.size() - 1)];
+            if (!slot.vertex) slot.tag = tag;
+            if (!slot.vertex || (slot.tag == tag && keys[slot.vertex] == key)) return slot;
         }
     }
 
     INLINE void grow() {
-        slots.assign(slots.size() * 2, 0);
-        for (int32_t vertex = 1; vertex < vertices; vertex++) find(keys[vertex]) = vertex;
+        slots.assign(slots.size() * 2, Slot{});
+        for (int32_t vertex = 1; vertex < vertices; vertex++) find(keys[vertex]).vertex = vertex;
     }
 
     INLINE void connect() {
         beside.resize(size_t(CORNERS) * vertices);
         for (int axis = 0; axis < CORNERS; axis++)
-            for (int32_t vertex = 1; vertex < vertices; vertex++)
-                for (int side = 0; side < 2; side++) {
-                    Key key = keys[vertex];
-                    const int32_t step = side ? 1 : -1;
-                    for (int i = 0; i < DIMENSIONS; i++) key[i] += i == axis ? -DIMENSIONS * step : step;
-                    beside[size_t(axis) * vertices + vertex][side] = find(key);
-                }
+            for (int32_t vertex = 1; vertex < vertices; vertex++) {
+                Key key = keys[vertex];
+                for (int i = 0; i < DIMENSIONS; i++) key[i] += i == axis ? -DIMENSIONS : 1;
+                const int32_t after = find(key).vertex;
+                beside[size_t(axis) * vertices + vertex][1] = after;
+                if (after) beside[size_t(axis) * vertices + after][0] = vertex;
+            }
     }
 };
 
