@@ -10,6 +10,7 @@ from pydensecrf.densecrf import DenseCRF2D
 
 from selftrain.errors import ConfigError, ResourceError
 
+DEVIATIONS = (0.01, 1e6)  # pixels or grey levels; coordinates of finer lattices would overflow
 FLOOR = 1e-5  # no probability is less, or one bad pixel could outweigh any neighbourhood
 
 Planes = NDArray[np.float32]
@@ -35,11 +36,13 @@ def refine(
 
     `backend`: `lattice` (mean_field.cpp) or `pydensecrf`, the reference, which takes two to three times as long and gives
     the same labels but for one in a thousand (docs/performance.md).
-    Raises ConfigError for a standard deviation that is not positive, ResourceError where memory does not suffice.
+    Raises ConfigError for a standard deviation that no lattice can have, ResourceError where memory does not suffice.
     """
     for deviation in (gaussian_sxy, bilateral_sxy, bilateral_srgb):
-        if not 0 < deviation < np.inf:
-            raise ConfigError(f"a standard deviation of the CRF must be positive, not {deviation}")
+        if not DEVIATIONS[0] <= deviation <= DEVIATIONS[1]:
+            raise ConfigError(
+                f"a standard deviation of the CRF must lie between {DEVIATIONS[0]} and {DEVIATIONS[1]:.0f}, not {deviation}"
+            )
     unary = np.log(np.maximum(np.ascontiguousarray(probs, np.float32), FLOOR))
     kernels = (gaussian_sxy, gaussian_compat, bilateral_sxy, bilateral_srgb, bilateral_compat)
     return BACKENDS[backend](np.require(image, np.uint8, ["C", "W"]), unary, iterations, *kernels)
