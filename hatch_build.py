@@ -1,6 +1,7 @@
 """Compiles the one part of selftrain that is not Python, when it is installed or packed."""
 
 import os
+import shlex
 import subprocess
 import sysconfig
 from pathlib import Path
@@ -16,8 +17,8 @@ class Compiler(BuildHookInterface):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         library = Path(self.root, LIBRARY)
         made = library.with_suffix(f".{os.getpid()}.so")
-        compiler = os.environ.get("CXX", "g++")
-        subprocess.run([compiler, *FLAGS.split(), "-o", made, Path(self.root, SOURCE)], check=True)
+        compiler = shlex.split(os.environ.get("CXX") or "g++")
+        subprocess.run([*compiler, *FLAGS.split(), "-o", made, Path(self.root, SOURCE)], check=True)
         os.replace(made, library)  # processes that have the old one open keep it
         build_data["artifacts"].append(LIBRARY)
         build_data["pure_python"] = False

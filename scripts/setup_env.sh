@@ -8,7 +8,7 @@ python=${PYTHON:-python3.11}
 ready=.venv/.ready # written last; says for which checkout, at which place, the environment is complete
 wanted=$(pwd && sha256sum pyproject.toml constraints.txt hatch_build.py selftrain/labels/*.cpp scripts/setup_env.sh scripts/*torchvision*.py)
 
-if [[ -f $ready && $(<"$ready") == "$wanted" ]]; then
+if [[ -f $ready && $(<"$ready") == "$wanted" && -f selftrain/labels/_mean_field.so ]]; then
     exit 0
 fi
 

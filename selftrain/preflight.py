@@ -13,8 +13,7 @@ from selftrain.config import Config, GenerationConfig, flat
 from selftrain.data import sources, verify
 from selftrain.data.augment import MAX_MAGNITUDE
 from selftrain.errors import ConfigError, DataError, StorageError
-from selftrain.labels import tta
-from selftrain.labels.crf import BACKENDS
+from selftrain.labels import crf, tta
 from selftrain.labels.thresholds import THRESHOLDS
 from selftrain.log import say
 from selftrain.models.weights import check_weights
@@ -54,6 +53,9 @@ RANGES = {  # name: least, most
     "labels.window": (0, INFINITE),
     "labels.crf.iterations": (0, INFINITE),
     "labels.crf.workers": (0, INFINITE),
+    "labels.crf.gaussian_sxy": crf.DEVIATIONS,
+    "labels.crf.bilateral_sxy": crf.DEVIATIONS,
+    "labels.crf.bilateral_srgb": crf.DEVIATIONS,
     "select.confidence": (0, 1),
     "select.keep": (0, 1),
     "select.image_share": (0, 1),
@@ -97,7 +99,8 @@ def check(cfg: Config) -> None:
         "select.reliability=agreement looks at each third of the steps: a generation needs 3 or more": cfg.select.reliability
         == "agreement"
         and min([train.steps, *(row.steps for row in cfg.generations if row.steps is not None)]) < 3,
-        f"labels.crf.backend={cfg.labels.crf.backend!r} is none of {', '.join(BACKENDS)}": cfg.labels.crf.backend not in BACKENDS,
+        f"labels.crf.backend={cfg.labels.crf.backend!r} is none of {', '.join(crf.BACKENDS)}": cfg.labels.crf.backend
+        not in crf.BACKENDS,
         f"select.on_empty={cfg.select.on_empty!r} is none of fail, labelled_only": cfg.select.on_empty
         not in ("fail", "labelled_only"),
         f"export.generation={cfg.export.generation!r} is none of best, last": cfg.export.generation not in ("best", "last"),
@@ -122,6 +125,8 @@ def check(cfg: Config) -> None:
         if found:
             raise ConfigError(problem)
     tta.views(**asdict(cfg.labels.tta))
+    if cfg.labels.crf.enabled and cfg.labels.crf.backend == "lattice":
+        crf.compiled()
     check_weights(cfg.model.weights)
 
 

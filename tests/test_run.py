@@ -113,7 +113,7 @@ def test_settings_that_an_older_version_did_not_have_were_at_their_defaults():
         (["data=camvid"], 2, "data.root"),
         (["data=camvid", "data.root=/nowhere"], 3, "/nowhere"),
         (["data.shapes.labelled=0"], 2, "labelled"),
-        (["labels.crf.bilateral_sxy=0"], 2, "CRF"),
+        (["labels.crf.bilateral_sxy=0"], 2, "bilateral_sxy"),
         (["select.threshold=global", "select.confidence=1.0", "labels.crf.enabled=false"], 8, "on_empty"),
     ],
 )
@@ -126,7 +126,8 @@ def test_mistakes_end_with_their_exit_code_and_one_last_line(run, tmp_path, sett
     "setting",
     ["select.keep=60", "train.ema=2", "train.lr=-1", "labels.shard=0", "labels.window=100", "labels.tta.scales=[]",
      "generations.1.noise.dropout=3", "generations.0.steps=0", "data.std=[0,0,0]", "loss.temperature=0", "seed=-1",
-     "generations.0.init=teacher", "select.reliability=hope", "loss.adaptive=true"],
+     "generations.0.init=teacher", "select.reliability=hope", "loss.adaptive=true",
+     "labels.crf.bilateral_srgb=0", "labels.crf.backend=gpu"],
 )  # fmt: skip
 def test_impossible_values_are_refused_before_any_work(setting):
     with pytest.raises(ConfigError, match=setting.split("=")[0].removeprefix("labels.").replace(".", "[. ]")):

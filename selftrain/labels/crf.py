@@ -10,7 +10,7 @@ from pydensecrf.densecrf import DenseCRF2D
 
 from selftrain.errors import ConfigError, ResourceError
 
-DEVIATIONS = (0.01, 1e6)  # pixels or grey levels; coordinates of finer lattices would overflow
+DEVIATIONS = (0.01, 1e4)  # pixels or grey levels; coordinates of finer lattices would overflow
 FLOOR = 1e-5  # no probability is less, or one bad pixel could outweigh any neighbourhood
 
 Planes = NDArray[np.float32]
@@ -36,13 +36,16 @@ def refine(
 
     `backend`: `lattice` (mean_field.cpp) or `pydensecrf`, the reference, which takes two to three times as long and gives
     the same labels but for one in a thousand (docs/performance.md).
-    Raises ConfigError for a standard deviation that no lattice can have, ResourceError where memory does not suffice.
+    Raises ValueError for shapes that do not belong together, ConfigError for a standard deviation that no lattice can have,
+    ResourceError where memory does not suffice.
     """
     for deviation in (gaussian_sxy, bilateral_sxy, bilateral_srgb):
         if not DEVIATIONS[0] <= deviation <= DEVIATIONS[1]:
             raise ConfigError(
                 f"a standard deviation of the CRF must lie between {DEVIATIONS[0]} and {DEVIATIONS[1]:.0f}, not {deviation}"
             )
+    if probs.ndim != 3 or not probs.size or image.shape != (*probs.shape[1:], 3):
+        raise ValueError(f"an image of shape {image.shape} does not belong to probabilities of shape {probs.shape}")
     unary = np.log(np.maximum(np.ascontiguousarray(probs, np.float32), FLOOR))
     kernels = (gaussian_sxy, gaussian_compat, bilateral_sxy, bilateral_srgb, bilateral_compat)
     return BACKENDS[backend](np.require(image, np.uint8, ["C", "W"]), unary, iterations, *kernels)
@@ -50,14 +53,14 @@ def refine(
 
 def _lattice(image: NDArray[np.uint8], unary: Planes, iterations: int, *kernels: float) -> Planes:
     marginals = np.empty_like(unary)
-    if _compiled().mean_field(unary, image, marginals, *unary.shape, iterations, *kernels):
+    if compiled().mean_field(unary, image, marginals, *unary.shape, iterations, *kernels):
         raise ResourceError(f"no memory for the CRF of an image of {image.shape[1]}x{image.shape[0]}; lower labels.crf.workers")
     return marginals
 
 
 @cache
-def _compiled() -> ctypes.CDLL:
-    """mean_field.cpp as it was compiled when selftrain was installed."""
+def compiled() -> ctypes.CDLL:
+    """mean_field.cpp as it was compiled when selftrain was installed. Raises ConfigError where that cannot be loaded."""
     try:
         library = ctypes.CDLL(str(Path(__file__).with_name("_mean_field.so")))
     except OSError as error:

@@ -115,11 +115,11 @@ class Labeller:
 
 
 class Refiners(ThreadPoolExecutor):
-    """Threads with at most four calls each at a time: `submit` waits for room. Left by an exception, what waits is dropped."""
+    """Threads with at most two calls each at a time: `submit` waits for room. Left by an exception, what waits is dropped."""
 
     def __init__(self, threads: int) -> None:
         super().__init__(threads, thread_name_prefix="refiner")
-        self._room = threading.Semaphore(4 * threads)
+        self._room = threading.Semaphore(2 * threads)
 
     def submit(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         self._room.acquire()

@@ -133,11 +133,13 @@ def killed_at(zygote: Zygote, out: Path, commits: list[list[str]], *overrides, w
     return kills
 
 
-def killed_at_random(zygote: Zygote, out: Path, reference: Reference, seed: int, times: int = 5) -> int:
-    """Kill the run into `out` after a random time, `times` in a row; returns the kills."""
-    rng, kills = random.Random(seed), 0
-    for _ in range(times):
-        started = zygote.start(*SETTINGS, f"out={out}")
-        ended = started.wait(timeout=rng.uniform(0.05, 0.6) * reference.seconds)
-        kills += ended.code is None
-    return kills
+def killed_at_random(zygote: Zygote, out: Path, reference: Reference, seed: int, times: int = 5) -> None:
+    """Kill the run into `out` after random times, `times` in a row. One that ends before begins anew, to be killed earlier."""
+    rng, kills, longest = random.Random(seed), 0, 0.6 * reference.seconds
+    while kills < times:
+        ended = zygote.start(*SETTINGS, f"out={out}").wait(timeout=rng.uniform(0.1, 1) * longest)
+        kills += 1
+        if ended.code is not None:
+            assert ended.code == 0, ended.err
+            shutil.rmtree(out)
+            kills, longest = 0, longest / 2

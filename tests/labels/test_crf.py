@@ -109,6 +109,12 @@ def test_tiny_images_are_refined(size: tuple[int, int]) -> None:
     assert refined.shape == (3, *size) and np.isfinite(refined).all()
 
 
+@pytest.mark.parametrize("size", [(24, 40), (23, 40, 3), (24, 40, 4), (2, 2, 3)])
+def test_an_image_of_another_shape_is_refused(size: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="does not belong"):
+        refine(np.zeros(size, np.uint8), scene()[1], **SETTINGS)
+
+
 @pytest.mark.parametrize("name", ["gaussian_sxy", "bilateral_sxy", "bilateral_srgb"])
 @pytest.mark.parametrize("value", [0.0, -1.0, 1e-9, float("nan"), float("inf")])
 def test_a_deviation_that_would_crash_is_refused(name: str, value: float) -> None:
