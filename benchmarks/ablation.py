@@ -37,6 +37,7 @@ VARIANTS = {
     "a student of hard labels": Variant(("loss.distillation=0",)),
     "one threshold for the student (0.8)": Variant(("select.threshold=global",)),
     "every pixel for the student": Variant(("select.threshold=global", "select.confidence=0")),
+    "with weights that balance the classes (0.5)": Variant(("select.balance=0.5",)),
     "without the colours of unlabelled images": Variant(
         ("generations.0.noise.style=0", "generations.1.noise.style=0"), teacher=False
     ),
