@@ -1,5 +1,6 @@
 """What is checked and written down before a run begins to work."""
 
+import math
 import os
 import re
 import shutil
@@ -39,6 +40,7 @@ RANGES = {  # name: least, most
     "train.workers": (0, INFINITE),
     "train.threads": (0, INFINITE),
     "train.warmup": (0, INFINITE),
+    "data.cache_mb": (0, INFINITE),
     "train.jitter": (0, 1),
     "train.lr": (0, INFINITE),
     "train.weight_decay": (0, INFINITE),
@@ -80,8 +82,9 @@ def check(cfg: Config) -> None:
     """Settings that no run can have. Raises ConfigError that names them."""
     for name, value in flat(cfg).items():
         least, most = RANGES.get(re.sub(r"^generations\.\d+\.", "", name), (-INFINITE, INFINITE))
-        if isinstance(value, int | float) and not least <= value <= most:
-            raise ConfigError(f"{name}={value} must lie between {least} and {most}")
+        if isinstance(value, int | float) and not (math.isfinite(value) and least <= value <= most):
+            bounds = f"lie between {least} and {most}" if most < INFINITE else f"be at least {least}"
+            raise ConfigError(f"{name}={value} must {bounds if least > -INFINITE else 'be a finite number'}")
     train = cfg.train
     problems = {
         "generations is empty": not cfg.generations,

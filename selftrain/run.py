@@ -91,7 +91,7 @@ def to_config(composed: DictConfig) -> Config:
     for name, value in flat(raw).items():
         if "${" in str(value):
             raise ConfigError(f"{name}={value!r} is refused: settings are plain values")
-    config = OmegaConf.to_object(composed)
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), raw))  # refuses what `+name=` has added
     assert isinstance(config, Config)
     return config
 

@@ -60,6 +60,7 @@ def test_paths_may_hold_blanks_quotes_and_any_letter():
     ("override", "said"),
     [
         ("train.stepz=1", "stepz"),
+        ("+train.stepz=1", "train.stepz"),
         ("train.steps=many", "train.steps"),
         ("recipe=unknown", "noisy_student"),
         ("data=unknown", "camvid"),
@@ -106,6 +107,7 @@ def test_settings_that_an_older_version_did_not_have_were_at_their_defaults():
     [
         (["train.crop=[33,32]"], 2, "train.crop"),
         (["train.schedule=step"], 2, "cosine, poly"),
+        (["train.steps=0"], 2, "train.steps=0 must be at least 1"),
         (["select.confidence=80"], 2, "select.confidence=80.0 must lie between 0 and 1"),
         (["train.optimizer=nonsense"], 2, "train.optimizer"),
         (["model.encoder=nonsense"], 2, "nonsense"),
@@ -127,7 +129,7 @@ def test_mistakes_end_with_their_exit_code_and_one_last_line(run, tmp_path, sett
     ["select.keep=60", "train.ema=2", "train.lr=-1", "labels.shard=0", "labels.window=100", "labels.tta.scales=[]",
      "generations.1.noise.dropout=3", "generations.0.steps=0", "data.std=[0,0,0]", "loss.temperature=0", "seed=-1",
      "generations.0.init=teacher", "select.reliability=hope", "loss.adaptive=true",
-     "labels.crf.bilateral_srgb=0", "labels.crf.backend=gpu"],
+     "labels.crf.bilateral_srgb=0", "labels.crf.backend=gpu", "train.lr=inf", "select.balance=nan"],
 )  # fmt: skip
 def test_impossible_values_are_refused_before_any_work(setting):
     with pytest.raises(ConfigError, match=setting.split("=")[0].removeprefix("labels.").replace(".", "[. ]")):
