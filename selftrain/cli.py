@@ -53,9 +53,14 @@ def status(arguments: argparse.Namespace) -> None:
 
 def predict(arguments: argparse.Namespace) -> None:
     """Label images with an exported model."""
+    from selftrain.rundir import RunDir
     from selftrain.stages.predict import predict
 
-    written = predict(arguments.export, arguments.images, arguments.output, tta_flip=arguments.flip)
+    run = RunDir(arguments.export)
+    is_run = run.config.is_file()
+    if is_run and not run.report.is_file():
+        raise ConfigError(f"{run.path} is not finished, so it has no export yet (selftrain status {run.path})")
+    written = predict(run.export if is_run else arguments.export, arguments.images, arguments.output, tta_flip=arguments.flip)
     say(f"{written} masks in {arguments.output}")
 
 
@@ -106,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     child.add_argument("run_directory", type=Path)
 
     child = _command(commands, predict)
-    child.add_argument("export", type=Path, help="the export/ of a run")
+    child.add_argument("export", type=Path, help="the export/ of a run, or the run")
     child.add_argument("images", type=Path, help="a folder of images, or one image")
     child.add_argument("-o", "--output", type=Path, required=True, help="folder for the masks")
     child.add_argument("--flip", action="store_true", help="average each image with its mirror image")

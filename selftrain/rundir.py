@@ -95,8 +95,8 @@ class RunDir:
         """
         if self.config.exists():
             before = read_yaml(self.config)
-            changed = differences(before, config)
-            if changed and _only_longer(before, config):
+            changed, begun = differences(before, config), _without_new_generations(before, config)
+            if changed and not begun:
                 self.report.unlink(missing_ok=True)  # first: it says that the run is finished
                 write_bytes(self.config, yaml.safe_dump(config, sort_keys=False).encode())
             elif changed and not self.generation(1).path.exists() and all(_chooses(row) for row in changed):
@@ -105,7 +105,7 @@ class RunDir:
                 self.generation(0).selection.unlink(missing_ok=True)
                 write_bytes(self.config, yaml.safe_dump(config, sort_keys=False).encode())
             elif changed:
-                rows = "; ".join(changed)
+                rows = "; ".join(begun)
                 raise ConfigError(f"{self.path} was started with other settings ({rows}); set them back or choose another out=")
         else:
             write_bytes(self.config, yaml.safe_dump(config, sort_keys=False).encode())
@@ -138,10 +138,10 @@ def _chooses(row: str) -> bool:
     return row.startswith("select.") and not row.startswith("select.reliability")
 
 
-def _only_longer(before: dict, config: dict) -> bool:
-    """Whether `config` asks for what `before` did and more generations after those."""
-    done = len(before.get("generations", []))
-    return done > 0 and not differences(before, {**config, "generations": config["generations"][:done]})
+def _without_new_generations(before: dict, config: dict) -> list[str]:
+    """The differences but for generations that `config` has after those of `before`."""
+    known = len(before["generations"])
+    return differences(before, {**config, "generations": config["generations"][:known]})
 
 
 def manifest_differences(old: Mapping, new: Mapping) -> str:

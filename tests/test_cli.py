@@ -43,18 +43,25 @@ def test_a_directory_that_is_no_run_is_a_mistake(tmp_path):
         assert code == 2 and str(tmp_path) in err and "Traceback" not in err
 
 
-def test_predict_labels_images_of_any_size(finished, tmp_path):
+@pytest.mark.parametrize("given", ["", "export"])
+def test_predict_labels_images_of_any_size(finished, tmp_path, given):
     images, masks = tmp_path / "images", tmp_path / "masks"
     (images / "below").mkdir(parents=True)
     pixels = np.random.default_rng(0).integers(0, 256, (50, 41, 3), np.uint8)
     Image.fromarray(pixels).save(images / "a.png")
     Image.fromarray(pixels[:20]).save(images / "below" / "b.jpg")
-    code, said, err = selftrain("predict", finished / "export", images, "-o", masks)
+    code, said, err = selftrain("predict", finished / given, images, "-o", masks)
     assert code == 0 and "2 masks" in said, err
     first, second = Image.open(masks / "a.png"), Image.open(masks / "below" / "b.png")
     classes = json.loads((finished / "export" / "card.json").read_text())["classes"]
     assert first.mode == "P" and first.size == (41, 50) and second.size == (41, 20)
     assert np.asarray(first).max() < len(classes)
+
+
+def test_a_run_that_is_not_finished_has_no_network_to_predict_with(tmp_path):
+    (tmp_path / "config.yaml").write_text("generations: []\n")
+    code, _, err = selftrain("predict", tmp_path, tmp_path, "-o", tmp_path / "masks")
+    assert code == 2 and "not finished" in err.splitlines()[-1]
 
 
 def test_export_writes_any_generation_once_more(finished, tmp_path):
