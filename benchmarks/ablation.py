@@ -2,20 +2,24 @@
 
     python benchmarks/ablation.py --camvid ROOT --out runs/accuracy [--columns camvid-8] [--variants "without TTA"]
 
-Settings are those of `noisy_student` in benchmarks/accuracy.py, whose finished cells (same --out) are what is compared with.
-Where a part acts on the student only, the cell's teacher is taken over: the same settings would train the same bits again.
-Resumable. Prints delta ± standard deviation over the seeds and writes OUT/ablation.md.
+Settings are those of `noisy_student` in benchmarks/accuracy.py, whose cells are what is compared with: those under the same
+--out, or those of docs/results.json. Where a part acts on the student only, the teacher of a cell under --out is taken over: the
+same settings would train the same bits again. Resumable. Prints delta ± standard deviation over the seeds and writes
+OUT/ablation.md; --pages keeps the changes in docs/ablation.json, and what stands there is not run again.
 """
 
 import argparse
+import json
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from accuracy import DATA, STEPS, Cell, Study, flagship, parts, run, shown, spread, take_over
+from accuracy import DATA, DOCS, RECORD, STEPS, Cell, Study, flagship, note, parts, run, shown, spread, take_over
 from sides import put
+
+CHANGES = DOCS / "ablation.json"  # of test mIoU, against a whole that was trained on the same machine
 
 
 class Variant(NamedTuple):
@@ -71,21 +75,37 @@ def train(roots: dict[str, Path], out: Path, steps: int, variant: str, cell: Cel
     run(roots, where, cell, [*overrides, f"generations={shown([teacher, chosen.student(student)])}", *chosen.overrides])
 
 
-def rows(study: Study, columns: list[str], variants: list[str]) -> list[str]:
+def change(study: Study, cell: Cell, variant: str) -> float | None:
+    """Of the test mIoU of `cell`, by a variant's finished run; None without one."""
+    mine, whole = (study.result(one.name) for one in (cell._replace(recipe=name_of(variant)), cell))
+    return mine.test - whole.test if mine and whole else None
+
+
+def changes(study: Study, columns: list[str], known: dict[str, float]) -> dict[str, float]:
+    """What is `known` and what is finished of all variants, by the name of its cell."""
+    found = dict(known)
+    for variant in VARIANTS:
+        for data, labels in map(parts, columns):
+            for seed in range(study.seeds):
+                cell = Cell(data, labels, "noisy_student", seed)
+                if (one := change(study, cell, variant)) is not None:
+                    found[cell._replace(recipe=name_of(variant)).name] = round(one, 6)
+    return found
+
+
+def rows(study: Study, columns: list[str], variants: list[str], found: dict[str, float]) -> list[str]:
     """Markdown: variant and, for each column, the change of test mIoU against the whole, seed by seed."""
     table = [f"| noisy_student | {' | '.join(columns)} |", "| --- " * (1 + len(columns)) + "|"]
     pairs = list(map(parts, columns))
-    scores = [study.scores(data, labels, "noisy_student") for data, labels in pairs]
-    table.append(f"| whole | {' | '.join(spread(list(found.values())) for found in scores)} |")
-    unchosen = [study.without_promotion(data, labels) for data, labels in pairs]
+    scores = [study.scores(*pair, "noisy_student").values() for pair in pairs]
+    table.append(f"| whole | {' | '.join(spread(list(values)) for values in scores)} |")
+    unchosen = [study.without_promotion(*pair) for pair in pairs]
     table.append(f"| without promotion (the student, whatever val says) | {' | '.join(map(spread, unchosen))} |")
     for variant in variants:
-        changes = []
-        for (data, labels), whole in zip(pairs, scores, strict=True):
-            found = study.scores(data, labels, name_of(variant))
-            changes.append([found[seed] - whole[seed] for seed in found if seed in whole])
-        if any(changes):
-            table.append(f"| {variant} | {' | '.join(map(spread, changes))} |")
+        names = [[Cell(*pair, name_of(variant), seed).name for seed in range(study.seeds)] for pair in pairs]
+        of_columns = [[found[name] for name in column if name in found] for column in names]
+        if any(of_columns):
+            table.append(f"| {variant} | {' | '.join(map(spread, of_columns))} |")
     return table
 
 
@@ -98,25 +118,31 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--columns", nargs="+", default=["camvid-8"])
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS)
-    parser.add_argument("--pages", action="store_true", help="write the table into docs/results.md, too")
+    parser.add_argument("--pages", action="store_true", help="write docs/ablation.json and the table of docs/results.md, too")
+    parser.add_argument("--again", action="store_true", help="run what stands in docs/ablation.json, too")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, one thread each")
     arguments = parser.parse_args()
     roots = {data: root for data in DATA if (root := getattr(arguments, data))}
-    pairs = list(map(parts, arguments.columns))
+    known = json.loads(CHANGES.read_text()) if arguments.steps == STEPS and CHANGES.is_file() else {}
     todo = [
-        (variant, Cell(data, labels, "noisy_student", seed))
+        (variant, cell)
         for seed in range(arguments.seeds)
         for variant in arguments.variants
-        for data, labels in pairs
-        if data in roots
+        for data, labels in map(parts, arguments.columns)
+        if (cell := Cell(data, labels, "noisy_student", seed)).data in roots
+        and (arguments.again or cell._replace(recipe=name_of(variant)).name not in known)
     ]
     with ThreadPoolExecutor(arguments.jobs) as pool:
         list(pool.map(lambda one: train(roots, arguments.out, arguments.steps, *one), todo))
-    table = rows(Study(arguments.out, arguments.seeds), arguments.columns, arguments.variants)
+    study = Study(arguments.out, arguments.seeds, RECORD if arguments.steps == STEPS else None)
+    found = changes(study, arguments.columns, known)
+    table = rows(study, arguments.columns, arguments.variants, found)
     print("\n".join(table))
+    arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "ablation.md").write_text("\n".join(table) + "\n")
     if arguments.pages:
-        put(Path(__file__).resolve().parent.parent / "docs" / "results.md", "table of the ablation", "\n".join(table))
+        note(CHANGES, dict(sorted(found.items())))
+        put(DOCS / "results.md", "table of the ablation", "\n".join(table))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,10 @@ A column is a data set with a number of masks. `supervised` trains for STEPS. Re
 among them. Every step sees 16 labelled images, and 8 others on top where a recipe uses such (unimatch_v2 each twice).
 Every cell is a run of `python -m selftrain.run`, so a study that was stopped goes on where it was. Masks are spread over the
 video sequences; val chooses the generation, test is read once, at the end of each run. Prints what is finished as a table and
-writes it to OUT/accuracy.json, OUT/table.md and, as a plot, OUT/accuracy.svg.
+writes it to OUT/table.md and, as a plot, OUT/accuracy.svg.
+
+Hours of it need not be the hours of one machine: --pages keeps the result of each finished cell in docs/results.json, and a
+cell that stands there is not run again, unless --again asks for it. A run under OUT goes before what is recorded.
 """
 
 import argparse
@@ -21,7 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import yaml
-from sides import put
+from sides import cpu, put
 
 STEPS = 2000
 # The network is the same everywhere, so a gain is not one of a larger student. Recipes keep their smoothing and statistics.
@@ -42,7 +45,10 @@ TEACHER_OF = {"st": "pseudo_label", "dars": "pseudo_label"}  # trained by the sa
 RECIPES = ("supervised", *GENERATIONS, "mean_teacher", "fixmatch", "unimatch_v2", "cps", "noisy_student")
 
 
-RECIPE_FILES = Path(__file__).resolve().parent.parent / "recipes" / "recipe"
+HERE = Path(__file__).resolve().parent
+RECIPE_FILES = HERE.parent / "recipes" / "recipe"
+DOCS = HERE.parent / "docs"
+RECORD = DOCS / "results.json"
 BUDGETS = " and ".join(column.split("-")[1] for column in MAIN)
 EXPECTED = f"# Test mIoU, CamVid at 90x120, {STEPS:,} steps in all, {BUDGETS} masks (docs/results.md):"
 
@@ -117,6 +123,7 @@ def run(roots: dict[str, Path], where: Path, cell: Cell, overrides: list[str]) -
 
 
 def train(roots: dict[str, Path], out: Path, steps: int, cell: Cell) -> None:
+    """The run of a cell; where others have trained the same teacher, from there on."""
     if cell.recipe in TEACHER_OF:
         take_over(out / cell._replace(recipe=TEACHER_OF[cell.recipe]).name, out / cell.name, labels=False)
     run(roots, out / cell.name, cell, settings(cell.recipe, steps))
@@ -135,25 +142,50 @@ def take_over(whole: Path, where: Path, *, labels: bool) -> None:
     temporary.rename(where)
 
 
+class Result(NamedTuple):
+    """Test mIoU of a finished cell, that of its last generation (whatever val said), its wall time where it is known."""
+
+    test: float
+    last: float
+    minutes: float | None = None
+    cpu: str | None = None
+
+
 class Study:
-    """What is finished under a directory."""
+    """What is finished, under a directory or in a record of earlier runs."""
 
-    def __init__(self, out: Path, seeds: int):
-        self.out, self.seeds = out, seeds
+    def __init__(self, out: Path, seeds: int, record: Path | None = None):
+        self.out, self.seeds, self.path = out, seeds, record
+        known = json.loads(record.read_text()) if record and record.is_file() else {}
+        self.recorded = {name: Result(**result) for name, result in known.items()}
 
-    def reports(self, data: str, labels: int, recipe: str) -> dict[int, dict]:
-        """report.json of the finished runs by seed."""
-        paths = {seed: self.out / Cell(data, labels, recipe, seed).name / "report.json" for seed in range(self.seeds)}
-        return {seed: json.loads(path.read_text()) for seed, path in paths.items() if path.is_file()}
+    def result(self, name: str) -> Result | None:
+        """Of the cell `name`, by its run or else by the record."""
+        path = self.out / name / "report.json"
+        if not path.is_file():
+            return self.recorded.get(name)
+        report = json.loads(path.read_text())
+        tests = (report[which]["miou"] for which in ("test", "exported_test"))
+        return Result(*tests, round(report["seconds"] / 60, 2), cpu())
+
+    def keep(self) -> None:
+        """Put what is finished of the whole study into the record."""
+        assert self.path
+        names = sorted(cell.name for cell in cells(list(RECIPES), list(COLUMNS), self.seeds))
+        note(self.path, {name: result._asdict() for name in names if (result := self.result(name))})
+
+    def results(self, data: str, labels: int, recipe: str) -> dict[int, Result]:
+        """What is finished of a recipe, by seed."""
+        found = {seed: self.result(Cell(data, labels, recipe, seed).name) for seed in range(self.seeds)}
+        return {seed: result for seed, result in found.items() if result}
 
     def scores(self, data: str, labels: int, recipe: str) -> dict[int, float]:
         """Test mIoU by seed."""
-        return {seed: report["test"]["miou"] for seed, report in self.reports(data, labels, recipe).items()}
+        return {seed: result.test for seed, result in self.results(data, labels, recipe).items()}
 
     def without_promotion(self, data: str, labels: int) -> list[float]:
         """Test mIoU of noisy_student's last generation less that of the best one by val, by seed."""
-        reports = self.reports(data, labels, "noisy_student").values()
-        return [report["exported_test"]["miou"] - report["test"]["miou"] for report in reports]
+        return [result.last - result.test for result in self.results(data, labels, "noisy_student").values()]
 
     def row(self, data: str, labels: int, recipe: str) -> str:
         """Budget, recipe, its score, gain over supervised seed by seed, share of the gap to all masks closed, time."""
@@ -162,7 +194,7 @@ class Study:
             self.scores(data, labels, "supervised"),
             self.scores(data, ALL, "supervised"),
         )
-        minutes = [report["seconds"] / 60 for report in self.reports(data, labels, recipe).values()]
+        minutes = [result.minutes for result in self.results(data, labels, recipe).values() if result.minutes]
         gains = [found[seed] - alone[seed] for seed in found if seed in alone]
         gaps = [full[seed] - alone[seed] for seed in found if seed in alone and seed in full and labels != ALL]
         closed = f"{sum(gains) / sum(gaps):.0%}" if gaps and len(gaps) == len(gains) else "–"
@@ -206,6 +238,12 @@ class Study:
         figure.savefig(path, metadata={"Date": None})
 
 
+def note(path: Path, facts: dict[str, object]) -> None:
+    """JSON with a line a fact: what was added shows in a difference."""
+    lines = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in facts.items()]
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+
 def expect(recipe: Path, said: str) -> None:
     """Put the expected numbers into the header of a recipe, in place of those that were there."""
     lines = [line for line in recipe.read_text().splitlines() if not line.startswith(EXPECTED)]
@@ -232,16 +270,18 @@ def main() -> None:
     parser.add_argument(
         "--pages", action="store_true", help="write README's table, docs/results.md, its plot and the recipes' headers, too"
     )
+    parser.add_argument("--again", action="store_true", help="run what stands in docs/results.json, too")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, one thread each")
     arguments = parser.parse_args()
     if arguments.pages and arguments.steps != STEPS:
         parser.error(f"--pages is for the study of {STEPS} steps")
     arguments.recipes = list(dict.fromkeys(["supervised", *arguments.recipes]))  # it is what all are compared with
     roots = {data: root for data in DATA if (root := getattr(arguments, data))}  # none: only show what is finished
-    todo = [cell for cell in cells(arguments.recipes, arguments.columns, arguments.seeds) if cell.data in roots]
+    study = Study(arguments.out, arguments.seeds, RECORD if arguments.steps == STEPS else None)
+    wanted = cells(arguments.recipes, arguments.columns, arguments.seeds)
+    todo = [cell for cell in wanted if cell.data in roots and (arguments.again or not study.result(cell.name))]
     with ThreadPoolExecutor(arguments.jobs) as pool:
         list(pool.map(lambda cell: train(roots, arguments.out, arguments.steps, cell), todo))
-    study = Study(arguments.out, arguments.seeds)
     columns = [
         column for column in arguments.columns if any(study.scores(*parts(column), recipe) for recipe in arguments.recipes)
     ]
@@ -249,21 +289,23 @@ def main() -> None:
     print("test mIoU, mean ± standard deviation (runs)\n" + "\n".join(rows))
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "table.md").write_text("\n".join(rows) + "\n")
-    names = [cell.name for cell in cells(arguments.recipes, arguments.columns, arguments.seeds)]
-    found = {name: json.loads(path.read_text()) for name in names if (path := arguments.out / name / "report.json").is_file()}
-    (arguments.out / "accuracy.json").write_text(json.dumps({"rows": rows, "reports": found}, indent=1))
     study.plot(arguments.recipes, columns, arguments.out / "accuracy.svg")
     if arguments.pages:
-        docs = Path(__file__).resolve().parent.parent / "docs"
-        put(docs / "results.md", "table of the study", "\n".join(rows))
-        both = ["supervised", "noisy_student"]
-        if all(len(study.scores(*parts(column), recipe)) == arguments.seeds for column in MAIN for recipe in both):
-            put(docs.parent / "README.md", "table of the study", "\n".join(study.table(both, MAIN)))
-        study.plot(arguments.recipes, columns, docs / "results.svg")
-        for recipe in arguments.recipes:
-            found = [list(study.scores(*parts(column), recipe).values()) for column in MAIN]
-            if all(found):
-                expect(RECIPE_FILES / f"{recipe}.yaml", " and ".join(map(spread, found)))
+        write_pages(study, arguments.recipes, columns)
+
+
+def write_pages(study: Study, recipes: list[str], columns: list[str]) -> None:
+    """The record, docs/results.md with its plot, README's table once its columns are complete, the recipes' headers."""
+    study.keep()
+    put(DOCS / "results.md", "table of the study", "\n".join(study.table(recipes, columns)))
+    study.plot(recipes, columns, DOCS / "results.svg")
+    both = ["supervised", "noisy_student"]
+    if all(len(study.scores(*parts(column), recipe)) == study.seeds for column in MAIN for recipe in both):
+        put(DOCS.parent / "README.md", "table of the study", "\n".join(study.table(both, MAIN)))
+    for recipe in recipes:
+        found = [list(study.scores(*parts(column), recipe).values()) for column in MAIN]
+        if all(found):
+            expect(RECIPE_FILES / f"{recipe}.yaml", " and ".join(map(spread, found)))
 
 
 if __name__ == "__main__":

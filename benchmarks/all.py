@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from sides import Row, put, table
+from sides import Row, cpu, put, table
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "performance.md"
@@ -45,15 +45,6 @@ def write(out: Path) -> None:
     rows = [Row(**row) for path in files if path.exists() for row in json.loads(path.read_text())]
     machine = f"{len(os.sched_getaffinity(0))} cores of {cpu()}, {time.strftime('%Y-%m-%d')}"
     put(PAGE, "table of make bench", f"{machine}\n\n{table(rows)}")
-
-
-def cpu() -> str:
-    """Its name and what matters of its instructions."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    facts = {line.partition(":")[0].strip(): line.partition(":")[2].strip() for line in lines}
-    flags = facts.get("flags", "").split()
-    wide = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in flags]
-    return f"{facts.get('model name', 'an unknown CPU')} ({' '.join(wide)})"
 
 
 if __name__ == "__main__":

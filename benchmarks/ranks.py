@@ -20,7 +20,7 @@ from sides import Row, below, faster, finish, parser
 KNOWN, GUESSED = 8, 16
 SETTINGS = [
     "recipe=pseudo_label", f"train.labelled_batch={KNOWN}", f"train.unlabelled_batch={GUESSED}", "train.eval_every=0",
-    "data.size=[256,256]", "data.shapes.unlabelled=64", "export.onnx=false",
+    "data.size=[256,256]", "data.shapes.unlabelled=64", "export.onnx=false", "select.confidence=0",
 ]  # fmt: skip
 SIZES = {
     "training": (24, ["train.crop=[192,256]"]),

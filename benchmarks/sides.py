@@ -106,3 +106,12 @@ def put(page: Path, mark: str, text: str) -> None:
     before, found, rest = page.read_text().partition(begin)
     assert found, f"{page} has no {begin!r}"
     page.write_text(f"{before}{begin}{text}\n{end}{rest.partition(end)[2]}")
+
+
+def cpu() -> str:
+    """Its name and what matters of its instructions."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    facts = {line.partition(":")[0].strip(): line.partition(":")[2].strip() for line in lines}
+    flags = facts.get("flags", "").split()
+    wide = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in flags]
+    return f"{facts.get('model name', 'an unknown CPU')} ({' '.join(wide)})"

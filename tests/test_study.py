@@ -38,14 +38,27 @@ def test_gains_are_paired_by_seed_and_the_gap_is_that_of_the_same_seeds(tmp_path
     assert "<svg" in (tmp_path / "plot.svg").read_text()
 
 
+def test_what_another_machine_has_finished_is_known_and_goes_behind_a_run_of_ones_own(tmp_path):
+    here, there, record = Cell("camvid", 8, "cps", 0), Cell("camvid", 8, "cps", 1), tmp_path / "results.json"
+    accuracy.note(record, {here.name: {"test": 0.1, "last": 0.1}, there.name: {"test": 0.3, "last": 0.2, "minutes": 4.0}})
+    finish(tmp_path, here, 0.2)
+    Study(tmp_path, seeds=3, record=record).keep()
+    study = Study(tmp_path / "elsewhere", seeds=3, record=record)
+    assert study.scores("camvid", 8, "cps") == {0: 0.2, 1: 0.3}
+    assert [result.minutes for result in study.results("camvid", 8, "cps").values()] == [2.0, 4.0]
+    assert len(record.read_text().splitlines()) == 4  # a line each
+
+
 def test_an_ablation_is_the_change_against_the_whole(tmp_path):
     finish(tmp_path, Cell("camvid", 8, "noisy_student", 0), 0.5, last=0.4)
     finish(tmp_path, Cell("camvid", 8, ablation.name_of("with CRF"), 0), 0.45)
-    rows = ablation.rows(Study(tmp_path, seeds=3), ["camvid-8"], ["with CRF", "without TTA"])
+    study, known = Study(tmp_path, seeds=3), {Cell("camvid", 8, ablation.name_of("with CRF"), 1).name: 0.01}
+    found = ablation.changes(study, ["camvid-8"], known)
+    rows = ablation.rows(study, ["camvid-8"], ["with CRF", "without TTA"], found)
     assert rows[2:] == [
         "| whole | 0.5000 (1) |",
         "| without promotion (the student, whatever val says) | -0.1000 (1) |",
-        "| with CRF | -0.0500 (1) |",
+        "| with CRF | -0.0200 ± 0.0424 (2) |",
     ]
 
 
