@@ -26,8 +26,21 @@ namespace {
 constexpr int DIMENSIONS = 5;  // of an appearance: x, y, red, green, blue
 constexpr int CORNERS = DIMENSIONS + 1;  // of a simplex of the lattice
 constexpr int ALIGNMENT = 64;
-constexpr float LEAST = -87;  // e to less than that is no normal float
+constexpr float LEAST = -87, MOST = 88;  // e to less or more than that is no normal float
 constexpr float NEVER = -1e30f;
+constexpr float LITTLE = 1e-30f, MUCH = 1e37f;  // sums of exponentials between these are exact
+constexpr int MOST_PACKS = 32;  // of a pixel: 8 floats each, for 256 classes
+
+// How many packs a pixel has, up to `most`; where that is one, the compiler knows it.
+template <int most>
+class Packs {
+   public:
+    explicit INLINE Packs(int count) : count(count) {}
+    INLINE operator int() const { return most == 1 ? 1 : count; }
+
+   private:
+    int count;
+};
 
 struct Size {
     int classes, height, width;
@@ -63,10 +76,14 @@ class Buffer {
     char* start;
 };
 
+// The floats of a buffer from a pack on.
+template <class Floats>
+INLINE float* floats(Buffer<Floats>& buffer, size_t pack) { return reinterpret_cast<float*>(&buffer[pack]); }
+
 template <int N>
 INLINE typename Of<N>::Floats exponential(typename Of<N>::Floats x) {  // as in Cephes' expf; exact to 1e-7
     typedef typename Of<N>::Floats Floats;
-    const Floats clipped = x < LEAST ? LEAST + Floats{} : x;
+    const Floats least = x < LEAST ? LEAST + Floats{} : x, clipped = least > MOST ? MOST + Floats{} : least;
     const Floats whole = (clipped * 1.44269504f + 12582912.0f) - 12582912.0f;  // powers of two, to the nearest
     const Floats rest = (clipped - whole * 0.693359375f) + whole * 2.12194440e-4f;
     Floats sum = 1.9875691500e-4f * rest + 1.3981999507e-3f;
@@ -93,60 +110,67 @@ INLINE float reduced(typename Of<N>::Floats pack, Combine combine) {
     }
 }
 
-// Energies of a pixel to probabilities, in place; `there` is 1 for the classes of the last pack and 0 for what is past them.
-template <int N>
-INLINE void softmax(typename Of<N>::Floats* pixel, int packs, typename Of<N>::Floats there) {
-    typedef typename Of<N>::Floats Floats;
+// Energies of a pixel to probabilities; `there` is 1 for the classes of the last pack and 0 for what is past them.
+template <int N, class Floats = typename Of<N>::Floats>
+INLINE void softmax(const Floats* energy, Floats* probs, int packs, Floats there) {
     const auto larger = [](auto a, auto b) __attribute__((always_inline)) { return a > b ? a : b; };
     const auto added = [](auto a, auto b) __attribute__((always_inline)) { return a + b; };
-    Floats most = pixel[0], sum{};
-    for (int i = 1; i < packs; i++) most = larger(most, pixel[i]);
-    const float top = reduced<N>(most, larger);
-    for (int i = 0; i < packs; i++) {
-        pixel[i] = exponential<N>(pixel[i] - top);
-        if (i == packs - 1) pixel[i] *= there;
-        sum += pixel[i];
+    const auto from = [&](float top) __attribute__((always_inline)) {
+        Floats sum{};
+        for (int i = 0; i < packs; i++) {
+            probs[i] = exponential<N>(energy[i] - top);
+            if (i == packs - 1) probs[i] *= there;
+            sum += probs[i];
+        }
+        return reduced<N>(sum, added);
+    };
+    float all = from(0);
+    if (!(all > LITTLE && all < MUCH)) {  // hardly ever: energies are logarithms of probabilities and a few compats
+        Floats most = energy[0];
+        for (int i = 1; i < packs; i++) most = larger(most, energy[i]);
+        all = from(reduced<N>(most, larger));
     }
-    const float all = reduced<N>(sum, added);
-    for (int i = 0; i < packs; i++) pixel[i] *= 1 / all;
+    for (int i = 0; i < packs; i++) probs[i] *= 1 / all;
 }
+
+// Neighbours of a row in one simplex of the lattice, as they often are: the pixels before `end`.
+struct Run {
+    size_t end;
+    std::array<int32_t, CORNERS> vertices;
+};
 
 // The permutohedral lattice around the appearances of an image's pixels.
 class Lattice {
    public:
     int32_t vertices = 1;  // vertex 0 stands for those that no pixel touches: its values stay 0
+    std::vector<Run> runs;
+    std::vector<std::array<float, CORNERS>> weights;  // (pixels): barycentric
 
-    INLINE Lattice(const uint8_t* image, Size size, float sxy, float srgb)
-        : corners(size.pixels() * CORNERS), keys(1), slots(1 << 16) {
+    INLINE Lattice(const uint8_t* image, Size size, float sxy, float srgb) : weights(size.pixels()), keys(1), slots(1 << 16) {
         float scale[DIMENSIONS];  // so that the lattice's own blur has the variance that is asked for
         for (int i = 0; i < DIMENSIONS; i++)
             scale[i] = std::sqrt(2.0f / 3.0f) * CORNERS / std::sqrt(float((i + 1) * (i + 2))) / (i < 2 ? sxy : srgb);
-        Corner* corner = corners.data();
         Simplex before{};
+        size_t pixel = 0;
         for (int y = 0; y < size.height; y++)
-            for (int x = 0; x < size.width; x++, image += 3, corner += CORNERS) {
+            for (int x = 0; x < size.width; x++, pixel++, image += 3) {
                 const int appearance[DIMENSIONS] = {x, y, image[0], image[1], image[2]};
                 float position[DIMENSIONS];
                 for (int i = 0; i < DIMENSIONS; i++) position[i] = appearance[i] * scale[i];
-                const Simplex simplex = enclose(position, corner);
-                const bool same = corner != corners.data() && simplex == before;  // as it often is for a pixel's neighbour
-                for (int i = 0; i < CORNERS; i++) corner[i].vertex = same ? (corner - CORNERS)[i].vertex : vertex(simplex, i);
+                const Simplex simplex = enclose(position, weights[pixel].data());
+                if (!x || !(simplex == before)) {
+                    runs.emplace_back();
+                    for (int i = 0; i < CORNERS; i++) runs.back().vertices[i] = vertex(simplex, i);
+                }
+                runs.back().end = pixel + 1;
                 before = simplex;
             }
         connect();
     }
 
-    // values (vertices, packs): each pixel's packs, times its `factor`, spread over its corners and blurred along the axes.
+    // values (vertices, packs) blurred along the axes.
     template <class Floats>
-    INLINE void gather(const Buffer<Floats>& pixels, const Buffer<float>& factor, int packs, Buffer<Floats>& values,
-                       Buffer<Floats>& spare) const {
-        values.clear();
-        for (size_t i = 0; i < corners.size(); i++) {
-            const size_t pixel = i / CORNERS;
-            const float weight = corners[i].weight * factor[pixel];
-            for (int pack = 0; pack < packs; pack++)
-                values[size_t(corners[i].vertex) * packs + pack] += weight * pixels[pixel * packs + pack];
-        }
+    INLINE void blur(Buffer<Floats>& values, Buffer<Floats>& spare, int packs) const {
         for (int axis = 0; axis < CORNERS; axis++) {
             for (int32_t vertex = 1; vertex < vertices; vertex++) {
                 const auto [before, after] = beside[size_t(axis) * vertices + vertex];
@@ -159,21 +183,8 @@ class Lattice {
         }
     }
 
-    // A pack of what `values` are at a pixel.
-    template <class Floats>
-    INLINE Floats at(size_t pixel, const Buffer<Floats>& values, int packs, int pack) const {
-        Floats sum{};
-        for (const Corner* corner = &corners[pixel * CORNERS]; corner != &corners[pixel * CORNERS] + CORNERS; corner++)
-            sum += corner->weight * values[size_t(corner->vertex) * packs + pack];
-        return sum;
-    }
-
    private:
     typedef std::array<int32_t, DIMENSIONS> Key;  // of a vertex: its coordinates; the last one follows from the others
-    struct Corner {
-        int32_t vertex;
-        float weight;  // barycentric
-    };
     struct Slot {
         int32_t vertex = 0;  // 0: free
         uint32_t tag = 0;  // of its key
@@ -183,13 +194,12 @@ class Lattice {
         INLINE bool operator==(const Simplex& other) const { return origin == other.origin && rank == other.rank; }
     };
 
-    std::vector<Corner> corners;  // (pixels, CORNERS)
     std::vector<std::array<int32_t, 2>> beside;  // (CORNERS, vertices): the neighbours along each axis
     std::vector<Key> keys;  // (vertices)
     std::vector<Slot> slots;  // hash table of vertices
 
     // The simplex around a position, and the weights of its corners there.
-    static INLINE Simplex enclose(const float* position, Corner* corner) {
+    static INLINE Simplex enclose(const float* position, float* weight) {
         float elevated[CORNERS], sum = 0;
         for (int i = DIMENSIONS; i > 0; i--) {
             elevated[i] = sum - i * position[i - 1];
@@ -221,7 +231,7 @@ class Lattice {
             weights[CORNERS - simplex.rank[i]] -= rest;
         }
         weights[0] += weights[CORNERS];
-        for (int i = 0; i < CORNERS; i++) corner[i].weight = weights[i];
+        for (int i = 0; i < CORNERS; i++) weight[i] = weights[i];
         return simplex;
     }
 
@@ -267,37 +277,78 @@ class Lattice {
     }
 };
 
-// The appearance kernel: what it makes of all pixels' probabilities is gathered once, and then read pixel by pixel.
-template <int N>
+// The appearance kernel. In a pass over the pixels, run by run, each reads what was gathered in the pass before, and what it has
+// become is gathered for the next.
+template <int N, int PACKS>
 class Appearance {
     typedef typename Of<N>::Floats Floats;
 
    public:
-    INLINE Appearance(const uint8_t* image, Size size, int packs, float sxy, float srgb)
-        : lattice(image, size, sxy, srgb), packs(packs), norm(size.pixels()), values(size_t(lattice.vertices) * packs),
-          spare(size_t(lattice.vertices) * packs) {
-        Buffer<float> ones(size.pixels()), sums(lattice.vertices), others(lattice.vertices);
-        for (size_t pixel = 0; pixel < size.pixels(); pixel++) ones[pixel] = 1;
-        lattice.gather(ones, ones, 1, sums, others);
-        for (size_t pixel = 0; pixel < size.pixels(); pixel++) norm[pixel] = 1 / std::sqrt(lattice.at(pixel, sums, 1, 0));
+    // What the vertices of a run hold and are given, near at hand while the run lasts.
+    struct Here {
+        Floats held[CORNERS * PACKS], given[CORNERS * PACKS];
+    };
+
+    INLINE Appearance(const uint8_t* image, Size size, Packs<PACKS> packs, float sxy, float srgb)
+        : lattice(image, size, sxy, srgb), packs(packs), values(size_t(lattice.vertices) * packs),
+          gathered(size_t(lattice.vertices) * packs), spare(size_t(lattice.vertices) * packs) {
+        Buffer<float> sums(lattice.vertices), others(lattice.vertices);
+        size_t pixel = 0;
+        for (const Run& run : lattice.runs)
+            for (; pixel < run.end; pixel++)
+                for (int i = 0; i < CORNERS; i++) sums[run.vertices[i]] += lattice.weights[pixel][i];
+        lattice.blur(sums, others, 1);
+        pixel = 0;
+        for (const Run& run : lattice.runs)  // the normalisation becomes part of the weights
+            for (; pixel < run.end; pixel++) {
+                float sum = 0;
+                for (int i = 0; i < CORNERS; i++) sum += lattice.weights[pixel][i] * sums[run.vertices[i]];
+                for (int i = 0; i < CORNERS; i++) lattice.weights[pixel][i] *= 1 / std::sqrt(sum);
+            }
     }
-    INLINE void gather(const Buffer<Floats>& probs) { lattice.gather(probs, norm, packs, values, spare); }
-    INLINE Floats at(size_t pixel, int pack) const { return norm[pixel] * lattice.at(pixel, values, packs, pack); }
+
+    INLINE const Run* runs() const { return lattice.runs.data(); }
+    INLINE void enter(const Run& run, Here& here) const {
+        for (int i = 0; i < CORNERS; i++)
+            for (int pack = 0; pack < packs; pack++) {
+                here.held[i * packs + pack] = values[size_t(run.vertices[i]) * packs + pack];
+                here.given[i * packs + pack] = Floats{};
+            }
+    }
+    INLINE Floats at(size_t pixel, int pack, const Here& here) const {
+        Floats sum{};
+        for (int i = 0; i < CORNERS; i++) sum += lattice.weights[pixel][i] * here.held[i * packs + pack];
+        return sum;
+    }
+    INLINE void give(size_t pixel, const Floats* probs, Here& here) const {
+        for (int i = 0; i < CORNERS; i++)
+            for (int pack = 0; pack < packs; pack++) here.given[i * packs + pack] += lattice.weights[pixel][i] * probs[pack];
+    }
+    INLINE void leave(const Run& run, const Here& here) {
+        for (int i = 0; i < CORNERS; i++)
+            for (int pack = 0; pack < packs; pack++)
+                gathered[size_t(run.vertices[i]) * packs + pack] += here.given[i * packs + pack];
+    }
+    // The pass is over.
+    INLINE void turn() {
+        lattice.blur(gathered, spare, packs);
+        values.swap(gathered);
+        gathered.clear();
+    }
 
    private:
     Lattice lattice;
-    int packs;
-    Buffer<float> norm;
-    Buffer<Floats> values, spare;
+    Packs<PACKS> packs;
+    Buffer<Floats> values, gathered, spare;
 };
 
 // The smoothness kernel: separable, and so is its normalisation.
-template <int N>
+template <int N, int PACKS>
 class Smoothness {
     typedef typename Of<N>::Floats Floats;
 
    public:
-    INLINE Smoothness(Size size, int packs, float deviation)
+    INLINE Smoothness(Size size, Packs<PACKS> packs, float deviation)
         : size(size), packs(packs), reach(std::min<float>(std::ceil(4 * deviation), std::max(size.height, size.width))),
           down(weights(size.height, deviation)), across(weights(size.width, deviation)), row(size_t(size.width) * packs) {}
 
@@ -318,7 +369,8 @@ class Smoothness {
 
    private:
     Size size;
-    int packs, reach;
+    Packs<PACKS> packs;
+    int reach;
     std::vector<float> down, across;  // (side, 2 * reach + 1)
     Buffer<Floats> row;
 
@@ -337,47 +389,55 @@ class Smoothness {
     }
 };
 
-template <int N>
+template <int N, int PACKS>
 INLINE void infer(const float* unary, const uint8_t* image, float* marginals, Size size, const Settings& settings) {
     typedef typename Of<N>::Floats Floats;
-    const int packs = (size.classes + N - 1) / N;
-    const size_t pixels = size.pixels();
+    const Packs<PACKS> packs((size.classes + N - 1) / N);
+    const size_t pixels = size.pixels(), width = size.width;
     Buffer<Floats> energy(pixels * packs), probs(pixels * packs), next(pixels * packs);
-    Floats there;
+    Floats there, sums[PACKS];
+    typename Appearance<N, PACKS>::Here here{};
     for (int i = 0; i < N; i++) there[i] = (packs - 1) * N + i < size.classes;
-    for (size_t pixel = 0; pixel < pixels; pixel++) {
-        float* mine = reinterpret_cast<float*>(&energy[pixel * packs]);
-        for (int c = 0; c < size.classes; c++) mine[c] = unary[c * pixels + pixel];
-        for (int c = size.classes; c < packs * N; c++) mine[c] = NEVER;
-        for (int pack = 0; pack < packs; pack++) probs[pixel * packs + pack] = energy[pixel * packs + pack];
-        softmax<N>(&probs[pixel * packs], packs, there);
-    }
-    std::unique_ptr<Appearance<N>> appearance;
-    std::unique_ptr<Smoothness<N>> smoothness;
+    for (int y = 0; y < size.height; y++)  // class by class: a row stays in the cache
+        for (int c = 0; c < packs * N; c++) {
+            float* mine = floats(energy, y * width * packs) + c;
+            const float* theirs = unary + c * pixels + y * width;
+            for (size_t x = 0; x < width; x++) mine[x * packs * N] = c < size.classes ? theirs[x] : NEVER;
+        }
+    std::unique_ptr<Appearance<N, PACKS>> appearance;
+    std::unique_ptr<Smoothness<N, PACKS>> smoothness;
     if (settings.iterations && settings.bilateral_compat)
-        appearance.reset(new Appearance<N>(image, size, packs, settings.bilateral_sxy, settings.bilateral_srgb));
-    if (settings.iterations && settings.gaussian_compat) smoothness.reset(new Smoothness<N>(size, packs, settings.gaussian_sxy));
-    for (int iteration = 0; iteration < settings.iterations; iteration++) {
-        if (appearance) appearance->gather(probs);
+        appearance.reset(new Appearance<N, PACKS>(image, size, packs, settings.bilateral_sxy, settings.bilateral_srgb));
+    if (settings.iterations && settings.gaussian_compat)
+        smoothness.reset(new Smoothness<N, PACKS>(size, packs, settings.gaussian_sxy));
+    for (int iteration = 0; iteration <= settings.iterations; iteration++) {  // the first pass only takes the unaries
+        const Run* run = appearance ? appearance->runs() : nullptr;
+        size_t pixel = 0;
         for (int y = 0; y < size.height; y++) {
-            if (smoothness) smoothness->gather(probs, y);
-            for (int x = 0; x < size.width; x++) {
-                const size_t pixel = size_t(y) * size.width + x;
-                for (int pack = 0; pack < packs; pack++) {
-                    Floats sum = energy[pixel * packs + pack];
-                    if (smoothness) sum += settings.gaussian_compat * smoothness->at(x, pack);
-                    if (appearance) sum += settings.bilateral_compat * appearance->at(pixel, pack);
-                    next[pixel * packs + pack] = sum;
+            const size_t row = pixel;
+            if (smoothness && iteration) smoothness->gather(probs, y);
+            while (pixel < row + width) {
+                if (run) appearance->enter(*run, here);
+                for (const size_t end = run ? run->end : row + width; pixel < end; pixel++) {
+                    for (int pack = 0; pack < packs; pack++) {
+                        Floats sum = energy[pixel * packs + pack];
+                        if (smoothness && iteration) sum += settings.gaussian_compat * smoothness->at(pixel - row, pack);
+                        if (run) sum += settings.bilateral_compat * appearance->at(pixel, pack, here);
+                        sums[pack] = sum;
+                    }
+                    softmax<N>(sums, &next[pixel * packs], packs, there);
+                    if (run) appearance->give(pixel, &next[pixel * packs], here);
                 }
-                softmax<N>(&next[pixel * packs], packs, there);
+                if (run) appearance->leave(*run++, here);
             }
         }
+        if (appearance && iteration < settings.iterations) appearance->turn();
         probs.swap(next);
     }
-    for (size_t pixel = 0; pixel < pixels; pixel++) {
-        const float* mine = reinterpret_cast<const float*>(&probs[pixel * packs]);
-        for (int c = 0; c < size.classes; c++) marginals[c * pixels + pixel] = mine[c];
-    }
+    for (int y = 0; y < size.height; y++)
+        for (int c = 0; c < size.classes; c++)
+            for (size_t x = 0; x < width; x++)
+                marginals[c * pixels + y * width + x] = floats(probs, y * width * packs)[x * packs * N + c];
 }
 
 }  // namespace
@@ -391,11 +451,13 @@ extern "C" FOR_EACH_CPU int mean_field(const float* unary, const uint8_t* image,
     const Settings settings = {iterations, gaussian_sxy, gaussian_compat, bilateral_sxy, bilateral_srgb, bilateral_compat};
     try {
         if (classes <= 4)
-            infer<4>(unary, image, marginals, size, settings);
-        else if ((classes + 7) / 8 % 2)  // packs of 16 would be half empty
-            infer<8>(unary, image, marginals, size, settings);
+            infer<4, 1>(unary, image, marginals, size, settings);
+        else if (classes <= 8)
+            infer<8, 1>(unary, image, marginals, size, settings);
+        else if (classes <= 16)
+            infer<16, 1>(unary, image, marginals, size, settings);
         else
-            infer<16>(unary, image, marginals, size, settings);
+            infer<8, MOST_PACKS>(unary, image, marginals, size, settings);
         return 0;
     } catch (const std::bad_alloc&) {
         return 1;

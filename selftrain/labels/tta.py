@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from selftrain.errors import ConfigError
 
 OVERLAP = 0.25  # of neighbouring windows
+MULTIPLE = 32  # of the sides that every network of smp takes
 
 
 class Zoom(ttach.Scale):
@@ -56,7 +57,7 @@ def predict(
     images: Tensor,
     *,
     transforms: ttach.Compose | None = None,
-    multiple: int = 32,
+    multiple: int = MULTIPLE,
     window: int = 0,
     batch: int = 1,
 ) -> Tensor:
@@ -110,7 +111,7 @@ def _groups(transforms: ttach.Compose, images: Tensor, *, most: int) -> Iterator
 
 def _probabilities(model: nn.Module, images: Tensor, *, multiple: int, window: int, batch: int) -> Tensor:
     height, width = images.shape[2:]
-    padded = _pad(images, multiple)
+    padded = pad(images, multiple)
 
     def forward(part: Tensor) -> Tensor:
         # fp32: a bf16 softmax blurs 0.9 to 1.0, where thresholds live; contiguous: half the time of channels_last
@@ -127,8 +128,8 @@ def _probabilities(model: nn.Module, images: Tensor, *, multiple: int, window: i
     return probs[:, :, :height, :width]
 
 
-def _pad(images: Tensor, multiple: int) -> Tensor:
-    """Bottom and right to a multiple, by reflection; by repeating the edge where the image is too small for that."""
+def pad(images: Tensor, multiple: int = MULTIPLE) -> Tensor:
+    """Images (N, C, H, W) grown at the bottom and right to a multiple: by reflection, or by the edge where they are too small."""
     height, width = images.shape[2:]
     down, right = -height % multiple, -width % multiple
     if down:

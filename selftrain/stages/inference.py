@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from selftrain.config import DataConfig
 from selftrain.data.batches import Cache, Readable
 from selftrain.labels import tta
+from selftrain.models.frozen import frozen
 from selftrain.stages.steps import normalised
 
 Sample = TypeVar("Sample", bound=Readable)
@@ -39,6 +40,14 @@ class Inference:
     def pixels(self, images: np.ndarray | Tensor) -> Tensor:
         """(N, H, W, 3) uint8 -> (N, 3, H, W) float on the device, normalised."""
         return normalised(torch.as_tensor(images).to(self.accelerator.device), self.mean, self.std)
+
+    def quickest(self, network: nn.Module, image: np.ndarray) -> nn.Module:
+        """A trained network in the form in which many images like `image` (H, W, 3) uint8 are labelled most quickly."""
+        if self.accelerator.device.type != "cpu":
+            return network
+        side = self.window or max(image.shape)
+        seen = tta.pad(self.pixels(image[None, :side, :side]))
+        return frozen(network, seen, torch.bfloat16 if self.accelerator.mixed_precision == "bf16" else torch.float32)
 
     def probabilities(self, network: nn.Module, images: np.ndarray, views: ttach.Compose | None = None) -> Tensor:
         """(N, C, H, W) float32 of images (N, H, W, 3) uint8: the mean over the views; None: the plain image."""

@@ -63,11 +63,12 @@ class Labeller:
         missing = [n for n in shards if not store.shard_is_sound(store.shard_path(directory, n), ids=_ids(shards[n]), **facts)]
         self.inference.accelerator.wait_for_everyone()  # all ranks have seen the same shards before anybody writes
         mine = [missing[i] for i in self.inference.mine(len(missing))]
+        network = self.inference.quickest(self.network, self.inference.cache.image(samples[0]))
         images, done = sum(len(shards[n]) for n in mine), 0
         with self._pool() as pool, progress(f"{stage} labels", images, show=self.inference.accelerator.is_main_process) as show:
             waiting: deque[tuple[int, list[Future[Refined]]]] = deque()
             for place, number in enumerate(mine, start=1):
-                waiting.append((number, self._infer(shards[number], pool, check)))
+                waiting.append((number, self._infer(network, shards[number], pool, check)))
                 while len(waiting) > 1 or (waiting and place == len(mine)):  # one shard is refined while the next is inferred
                     ready, futures = waiting.popleft()
                     self._write(directory, ready, [future.result() for future in futures], _ids(shards[ready]), facts)
@@ -82,7 +83,9 @@ class Labeller:
         cores = len(os.sched_getaffinity(0)) // self.inference.accelerator.num_processes
         return Refiners(self.cfg.crf.workers or max(cores, 1))
 
-    def _infer(self, samples: Sequence[Readable], pool: "Refiners", check: Callable[[], None]) -> list[Future[Refined]]:
+    def _infer(
+        self, network: nn.Module, samples: Sequence[Readable], pool: "Refiners", check: Callable[[], None]
+    ) -> list[Future[Refined]]:
         """Average the views of a shard's images and hand each on to be refined."""
         cfg, views = self.cfg, tta.views(**asdict(self.cfg.tta))
         settings = {name: value for name, value in asdict(cfg.crf).items() if name not in ("enabled", "workers")}
@@ -91,8 +94,8 @@ class Labeller:
             check()
             masks = [sample.read_mask() for sample, _ in batch]
             images = np.stack([image for _, image in batch])
-            probs = self.inference.probabilities(self.network, images, views).cpu().numpy()
-            raw = self.inference.labels(self.network, images) if any(mask is not None for mask in masks) else None
+            probs = self.inference.probabilities(network, images, views).cpu().numpy()
+            raw = self.inference.labels(network, images) if any(mask is not None for mask in masks) else None
             for i, mask in enumerate(masks):
                 job: dict[str, Any] = {"mask": mask, "raw": None if mask is None or raw is None else raw[i]}
                 job |= {"soft_classes": cfg.soft_classes, "settings": settings if cfg.crf.enabled else None}

@@ -41,15 +41,16 @@ class SelfTraining:
     reduce: Reduce
 
     def __call__(self, model: nn.Module, averaged: nn.Module, batch: Batch) -> StepResult:
-        logits = model(normalised(batch.images, self.mean, self.std)).float()  # (N, C, h, w); softmax in fp32
         hard = batch.hard.long()
         known, guessed = hard[: batch.labelled], hard[batch.labelled :]
         weight = batch.weight * (guessed != IGNORE)
-        # Divide by what counts in the global batch: the mean over ranks of unequal means would be another loss.
+        # Divide by what counts in the global batch: the mean over ranks of unequal means would be another loss. Asked before
+        # the network is: ranks wait for each other where they start anyway.
         seen = torch.tensor(float(weight.numel()), device=weight.device)
         sums = ((known != IGNORE).sum().float(), weight.sum(), (weight > 0).sum().float(), seen)
         counts = self.reduce(torch.stack(sums))
         shares = self.ranks / counts.clamp_min(1.0)
+        logits = model(normalised(batch.images, self.mean, self.std)).float()  # (N, C, h, w); softmax in fp32
         supervised = shares[0] * cross_entropy_sum(logits[: batch.labelled], known, smoothing=self.loss.smoothing)
         if not len(guessed):
             return StepResult(supervised, {"labelled_loss": supervised})

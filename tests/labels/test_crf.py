@@ -76,6 +76,15 @@ def test_the_appearance_kernel_is_that_of_pydensecrf(classes: int) -> None:
     assert difference.mean() < 1e-5 and difference.max() < 0.02
 
 
+@pytest.mark.parametrize("classes", [5, 19])
+def test_energies_too_large_for_an_exponential_are_no_trouble(classes: int) -> None:
+    image, probs = noisy(classes)
+    settings = SETTINGS | {"gaussian_compat": 300.0}
+    ours, theirs = (refine(image, probs, backend=backend, **settings) for backend in ("lattice", "pydensecrf"))
+    np.testing.assert_allclose(ours.sum(axis=0), 1, atol=1e-5)
+    assert (ours.argmax(axis=0) == theirs.argmax(axis=0)).mean() >= 0.98
+
+
 @pytest.mark.parametrize("deviation", [0.5, 3.0, 8.0])
 def test_the_smoothness_kernel_is_exact(deviation: float) -> None:
     """One step of mean field against the sum over all pairs of pixels."""

@@ -1,0 +1,112 @@
+"""A copy of a network that only infers: batch norm and ReLU are part of the convolutions before them.
+
+On CPUs whose matrix units make convolutions cheap, the passes over memory between them are two thirds of the time.
+"""
+
+import copy
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+# oneDNN's convolution with ReLU is there for torch.compile, under a name that is not a public one.
+POSSIBLE = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+TOLERANCE = 1e-3  # of the largest logit; fp32 rounds to 1e-6 of it, a wrong graph to its own size
+
+
+def frozen(network: nn.Module, images: Tensor, dtype: torch.dtype) -> nn.Module:
+    """`network`, in eval mode, for a CPU whose convolutions compute in `dtype`; itself where that is not possible.
+
+    What follows what is seen while the network looks at `images` (N, 3, H, W). Where the copy does not say the same of
+    them, as where an output is used a second time, nothing is changed.
+    """
+    if not POSSIBLE:
+        return network
+    with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
+        order, expected = _order(network, images)
+        faithful = _joined(network, order, torch.float32)(images)
+    if float((faithful - expected).abs().max()) > TOLERANCE * float(expected.abs().max()):
+        return network
+    return _joined(network, order, dtype)
+
+
+class JoinedConvolution(nn.Module):
+    """A convolution (with the batch norm that followed), and ReLU where `relu` says so, in one pass."""
+
+    def __init__(self, convolution: nn.Conv2d, *, relu: bool, dtype: torch.dtype):
+        super().__init__()
+        weight = convolution.weight.detach().to(dtype, memory_format=torch.channels_last)
+        bias = convolution.bias.detach().to(dtype) if convolution.bias is not None else None
+        self.weight: Tensor
+        self.register_buffer("weight", weight)
+        self.register_buffer("bias", bias)
+        self.geometry = (convolution.padding, convolution.stride, convolution.dilation, convolution.groups)
+        self.then = "relu" if relu else "none"
+
+    def forward(self, images: Tensor) -> Tensor:
+        images = images.to(self.weight.dtype)
+        return torch.ops.mkldnn._convolution_pointwise(images, self.weight, self.bias, *self.geometry, self.then, [], "")
+
+
+@dataclass
+class _Order:
+    """Which module takes the output of which, untouched, and how often each is called, by their names."""
+
+    after: dict[str, str] = field(default_factory=dict)
+    calls: Counter = field(default_factory=Counter)
+    _made: dict[tuple[int, int], str] = field(default_factory=dict)  # by a tensor's id and its version: both change with it
+    _kept: list[Tensor] = field(default_factory=list)  # alive, so that an id stays one tensor's
+
+    def takes(self, name: str, module: nn.Module, inputs: tuple) -> None:
+        """Before `module` works, as it may do so in place."""
+        self.calls[name] += 1
+        maker = self._made.get((id(inputs[0]), inputs[0]._version))
+        if maker:
+            self.after[maker] = name
+
+    def gives(self, name: str, module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        self._made[id(output), output._version] = name
+        self._kept.append(output)
+
+
+def _order(network: nn.Module, images: Tensor) -> tuple[_Order, Tensor]:
+    """With what the network says of the images."""
+    order, handles = _Order(), []
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.ReLU):
+            handles.append(module.register_forward_pre_hook(partial(order.takes, name)))
+            handles.append(module.register_forward_hook(partial(order.gives, name)))
+    logits = network(images)
+    for handle in handles:
+        handle.remove()
+    return order, logits
+
+
+def _joined(network: nn.Module, order: _Order, dtype: torch.dtype) -> nn.Module:
+    network = copy.deepcopy(network)
+    modules = dict(network.named_modules())
+
+    def follower(name: str, kind: type[nn.Module]) -> str | None:
+        other = order.after.get(name)
+        return other if other and type(modules[other]) is kind and order.calls[other] == 1 else None
+
+    for name, module in modules.items():
+        if type(module) is not nn.Conv2d or order.calls[name] != 1 or not _plain(module):
+            continue
+        norm = follower(name, nn.BatchNorm2d)
+        joined = module
+        if norm:
+            joined = fuse_conv_bn_eval(module, modules[norm])
+            network.set_submodule(norm, nn.Identity())
+        relu = follower(norm or name, nn.ReLU)
+        if relu:
+            network.set_submodule(relu, nn.Identity())
+        network.set_submodule(name, JoinedConvolution(joined, relu=bool(relu), dtype=dtype))
+    return network
+
+
+def _plain(convolution: nn.Conv2d) -> bool:
+    return convolution.padding_mode == "zeros" and not isinstance(convolution.padding, str)
