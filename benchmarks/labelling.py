@@ -2,7 +2,7 @@
 
     python benchmarks/labelling.py [--camvid ROOT] [--out labelling.json]
 
-480x360, 11 classes, 12 views (three scales, both flips), U-Net with ResNet-18 trained for a minute, CRF of the defaults. How
+480x360, 11 classes, 12 views (three scales, both flips), U-Net with ResNet-18 trained for a little, CRF of the defaults. How
 long a CRF takes and how small labels become depends on the pictures: drawn ones, or CamVid's test images. The reference is
 benchmarks/reference/labelling.py.
 """
@@ -33,7 +33,7 @@ from selftrain.stages.inference import Inference
 from selftrain.stages.pseudo_label import Labeller
 
 SCALES = [0.75, 1.0, 1.25]
-LABELS = LabelConfig(tta=TTAConfig(hflip=True, vflip=True, scales=SCALES), shard=4, batch=4)
+LABELS = LabelConfig(tta=TTAConfig(hflip=True, vflip=True, scales=SCALES), shard=8)
 CRF = {name: value for name, value in asdict(LABELS.crf).items() if name not in ("enabled", "backend", "workers")}
 
 
@@ -69,8 +69,8 @@ def network() -> torch.nn.Module:
     return build("unet", "tu-resnet18", classes=pictures.CLASSES)
 
 
-def trained(samples: list, steps: int = 60) -> torch.nn.Module:
-    """A teacher whose labels look like labels: a minute of plain training on crops."""
+def trained(samples: list, steps: int = 200) -> torch.nn.Module:
+    """A teacher whose labels look like labels: some plain training on crops."""
     model = to_layout(network()).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
     rng = np.random.default_rng(0)
@@ -94,7 +94,7 @@ def trained(samples: list, steps: int = 60) -> torch.nn.Module:
 def labeller(teacher: torch.nn.Module, *, crf_enabled: bool = True) -> Labeller:
     cfg = Config()
     cfg.data.cache_mb = 0
-    labels = LabelConfig(tta=LABELS.tta, shard=LABELS.shard, batch=LABELS.batch)
+    labels = LabelConfig(tta=LABELS.tta, shard=LABELS.shard)
     labels.crf.enabled = crf_enabled
     return Labeller(teacher, pictures.CLASSES, labels, Inference.of(cfg.data, labels.window, accelerator_of(cfg)))
 
@@ -114,7 +114,7 @@ class Unmasked:
 
 
 def labelling_rows(samples: list, teacher: torch.nn.Module, folder: Path, rounds: int) -> list[Row]:
-    few = [Unmasked(sample.id, sample.image) for sample in samples[:8]]
+    few = [Unmasked(sample.id, sample.image) for sample in samples]
     wrapped = plain.wrap(teacher, SCALES)
     ours_in_layout = to_layout(build_copy(teacher)).eval()
     number = count()

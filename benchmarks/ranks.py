@@ -3,7 +3,8 @@
     python benchmarks/ranks.py [--out ranks.json]
 
 The student's step has the size of the one in benchmarks/training.py, and then a quarter of the pixels and a smaller network,
-where the exchange of gradients weighs most.
+where the exchange of gradients weighs most. Two students that differ in their number of steps tell what a step takes: what a
+stage takes once, as its first and last checkpoint, is the same for both.
 """
 
 import json
@@ -18,6 +19,7 @@ from pathlib import Path
 from sides import Row, below, faster, finish, parser
 
 KNOWN, GUESSED = 8, 16
+FEW = 4  # steps of the teacher and of the first student
 SETTINGS = [
     "recipe=pseudo_label", f"train.labelled_batch={KNOWN}", f"train.unlabelled_batch={GUESSED}", "train.eval_every=0",
     "data.size=[256,256]", "data.shapes.unlabelled=64", "export.onnx=false", "select.confidence=0",
@@ -40,24 +42,28 @@ def main() -> None:
 
 
 def compare(folder: Path, what: str, steps: int, settings: list[str]) -> list[Row]:
-    """The same student from the same teacher, who labels again."""
+    """The same students from the same teacher, who labels again."""
     alone, together = folder / "alone", folder / "together"
-    settings = [*settings, f"generations=[{{steps: 4}}, {{steps: {steps}}}]"]
+    settings = [*settings, f"generations=[{{steps: {FEW}}}, {{steps: {FEW}}}, {{steps: {FEW + steps}}}]"]
     run([sys.executable], settings, alone)
     shutil.copytree(alone, together)
-    for name in ("gen0/labels", "gen1"):
-        shutil.rmtree(together / name)
+    for path in [together / "gen0/labels", *together.glob("gen[12]")]:
+        shutil.rmtree(path)
     (together / "report.json").unlink()
     ranks = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", free_port()]
     run(ranks, settings, together)
-    seconds = (json.loads((out / "gen1/report.json").read_text())["seconds"] for out in (alone, together))
-    one, two = (steps * (KNOWN + GUESSED) / each for each in seconds)
+    one, two = (steps * (KNOWN + GUESSED) / (seconds(out, 2) - seconds(out, 1)) for out in (alone, together))
     labels = [path.name for path in (alone / "gen0/labels").iterdir()]
     other = sum((alone / "gen0/labels" / name).read_bytes() != (together / "gen0/labels" / name).read_bytes() for name in labels)
     return [
         faster(f"2 ranks of 1 thread against 1 rank of 2: {what}", two, one, "images/s", 0.9),
         below(f"{what}, 2 ranks against 1: files of labels that differ", other, f"of {len(labels)}", 0),
     ]
+
+
+def seconds(run: Path, generation: int) -> float:
+    """What the training of a generation took."""
+    return json.loads((run / f"gen{generation}/report.json").read_text())["seconds"]
 
 
 def run(launcher: list[str], settings: list[str], out: Path) -> None:

@@ -34,7 +34,7 @@ def refine(
     (positions / `bilateral_sxy`, colours / `bilateral_srgb`), each weighted by its compat. The marginals are near 0 or 1
     wherever neighbours agree: good as labels, over-confident as probabilities.
 
-    `backend`: `lattice` (mean_field.cpp) or `pydensecrf`, the reference, which takes two to three times as long and gives
+    `backend`: `lattice` (mean_field.cpp) or `pydensecrf`, the reference, which takes two to four times as long and gives
     the same labels but for one in a thousand (docs/performance.md).
     Raises ValueError for shapes that do not belong together, ConfigError for a standard deviation that no lattice can have,
     ResourceError where memory does not suffice.
@@ -46,7 +46,8 @@ def refine(
             )
     if probs.ndim != 3 or not probs.size or image.shape != (*probs.shape[1:], 3):
         raise ValueError(f"an image of shape {image.shape} does not belong to probabilities of shape {probs.shape}")
-    unary = np.log(np.maximum(np.ascontiguousarray(probs, np.float32), FLOOR))
+    unary = np.maximum(np.ascontiguousarray(probs, np.float32), FLOOR)
+    np.log(unary, out=unary)
     kernels = (gaussian_sxy, gaussian_compat, bilateral_sxy, bilateral_srgb, bilateral_compat)
     return BACKENDS[backend](np.require(image, np.uint8, ["C", "W"]), unary, iterations, *kernels)
 

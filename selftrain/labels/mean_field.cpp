@@ -58,11 +58,16 @@ struct Of {
     typedef int32_t Ints __attribute__((vector_size(4 * N)));
 };
 
-// `size` packs of zeros, aligned for every CPU.
+enum Begin { ZEROS, AS_IT_IS };
+
+// `size` packs, aligned for every CPU.
 template <class T>
 class Buffer {
    public:
-    explicit INLINE Buffer(size_t size) : size(size), start(new (std::align_val_t(ALIGNMENT)) char[size * sizeof(T)]) { clear(); }
+    explicit INLINE Buffer(size_t size, Begin begin = ZEROS)
+        : size(size), start(new (std::align_val_t(ALIGNMENT)) char[size * sizeof(T)]) {
+        if (begin == ZEROS) clear();
+    }
     INLINE ~Buffer() { operator delete[](start, std::align_val_t(ALIGNMENT)); }
     Buffer(const Buffer&) = delete;
     Buffer& operator=(const Buffer&) = delete;
@@ -152,6 +157,7 @@ class Lattice {
             scale[i] = std::sqrt(2.0f / 3.0f) * CORNERS / std::sqrt(float((i + 1) * (i + 2))) / (i < 2 ? sxy : srgb);
         Simplex before{};
         size_t pixel = 0;
+        runs.reserve(size.pixels());
         for (int y = 0; y < size.height; y++)
             for (int x = 0; x < size.width; x++, pixel++, image += 3) {
                 const int appearance[DIMENSIONS] = {x, y, image[0], image[1], image[2]};
@@ -394,7 +400,7 @@ INLINE void infer(const float* unary, const uint8_t* image, float* marginals, Si
     typedef typename Of<N>::Floats Floats;
     const Packs<PACKS> packs((size.classes + N - 1) / N);
     const size_t pixels = size.pixels(), width = size.width;
-    Buffer<Floats> energy(pixels * packs), probs(pixels * packs), next(pixels * packs);
+    Buffer<Floats> energy(pixels * packs, AS_IT_IS), probs(pixels * packs, AS_IT_IS), next(pixels * packs, AS_IT_IS);
     Floats there, sums[PACKS];
     typename Appearance<N, PACKS>::Here here{};
     for (int i = 0; i < N; i++) there[i] = (packs - 1) * N + i < size.classes;

@@ -112,30 +112,31 @@ def _groups(transforms: ttach.Compose, images: Tensor, *, most: int) -> Iterator
 def _probabilities(model: nn.Module, images: Tensor, *, multiple: int, window: int, batch: int) -> Tensor:
     height, width = images.shape[2:]
     padded = pad(images, multiple)
-
-    def forward(part: Tensor) -> Tensor:
-        # fp32: a bf16 softmax blurs 0.9 to 1.0, where thresholds live; contiguous: half the time of channels_last
-        return model(part).contiguous().softmax(dim=1, dtype=torch.float32)
-
     sides = padded.shape[2:]
     if not window or max(sides) <= window:
-        return forward(padded)[:, :, :height, :width]
+        return _softmax(model(padded)[:, :, :height, :width])
     from monai.inferers.utils import sliding_window_inference  # two seconds of import, for large images only
 
     roi = [min(window, side) for side in sides]
-    probs = sliding_window_inference(padded, roi, batch, forward, overlap=OVERLAP, mode="gaussian")
+    probs = sliding_window_inference(padded, roi, batch, lambda part: _softmax(model(part)), overlap=OVERLAP, mode="gaussian")
     assert isinstance(probs, Tensor)
     return probs[:, :, :height, :width]
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    # fp32: a bf16 softmax blurs 0.9 to 1.0, where thresholds live; class by class in memory: half the time of channels_last
+    return logits.to(torch.float32, memory_format=torch.contiguous_format).softmax(dim=1)
 
 
 def pad(images: Tensor, multiple: int = MULTIPLE) -> Tensor:
     """Images (N, C, H, W) grown at the bottom and right to a multiple: by reflection, or by the edge where they are too small."""
     height, width = images.shape[2:]
     down, right = -height % multiple, -width % multiple
-    if down:
-        images = F.pad(images, (0, 0, 0, down), mode="reflect" if down < height else "replicate")
-    if right:
-        images = F.pad(images, (0, right, 0, 0), mode="reflect" if right < width else "replicate")
+    if down < height and right < width:
+        return F.pad(images, (0, right, 0, down), mode="reflect") if down or right else images
+    for border, side in (((0, 0, 0, down), height), ((0, right, 0, 0), width)):
+        if any(border):
+            images = F.pad(images, border, mode="reflect" if max(border) < side else "replicate")
     return images
 
 

@@ -4,7 +4,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -100,6 +100,8 @@ class Labeller:
                 job: dict[str, Any] = {"mask": mask, "raw": None if mask is None or raw is None else raw[i]}
                 job |= {"soft_classes": cfg.soft_classes, "settings": settings if cfg.crf.enabled else None}
                 refining.append(pool.submit(refine, images[i], probs[i], **job))
+            if self.inference.accelerator.device.type == "cpu":
+                wait(refining)  # on the same cores the threads of both would wait for each other
         return refining
 
     def _write(self, directory: Path, number: int, refined: list[Refined], ids: list[str], facts: dict) -> None:
