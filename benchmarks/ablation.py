@@ -19,7 +19,7 @@ from typing import NamedTuple
 from accuracy import DATA, DOCS, RECORD, STEPS, Cell, Study, flagship, note, parts, run, shown, spread, take_over
 from sides import put
 
-CHANGES = DOCS / "ablation.json"  # of test mIoU, against a whole that was trained on the same machine
+CHANGES = DOCS / "ablation.json"  # of test mIoU; against a whole under the same --out where there is one
 
 
 class Variant(NamedTuple):
