@@ -18,18 +18,19 @@ from sides import Row, cpu, put, table
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "performance.md"
 NAMES = ["training", "labelling", "evaluation", "durability", "verify", "memory", "scale", "start", "ranks"]
+ON_CAMVID = ("labelling", "evaluation")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", default=NAMES, help=f"some of {', '.join(NAMES)}")
-    parser.add_argument("--camvid", type=Path, help="data.root of CamVid, to label its images instead of drawn ones")
+    parser.add_argument("--camvid", type=Path, help="data.root of CamVid: its images instead of drawn ones")
     parser.add_argument("--out", type=Path, default=HERE.parent / "runs" / "bench")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     began, failed = time.monotonic(), []
     for name in arguments.names:
-        extra = ["--camvid", str(arguments.camvid)] if name == "labelling" and arguments.camvid else []
+        extra = ["--camvid", str(arguments.camvid)] if name in ON_CAMVID and arguments.camvid else []
         print(f"\n{name}", flush=True)
         command = [sys.executable, HERE / f"{name}.py", "--out", arguments.out / f"{name}.json", *extra]
         failed += [name] if subprocess.run(command).returncode else []

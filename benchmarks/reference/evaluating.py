@@ -9,9 +9,9 @@ from reference.labelling import MEAN, STD, Padded
 
 
 @torch.no_grad()
-def miou(model, pairs, classes):
+def miou(model, pairs, classes, ignore=255):
     padded = Padded(model).eval()
-    metric = MulticlassJaccardIndex(classes, ignore_index=255)
+    metric = MulticlassJaccardIndex(classes, ignore_index=ignore)
     for image_path, mask_path in pairs:
         image = cv2.cvtColor(cv2.imread(str(image_path)), cv2.COLOR_BGR2RGB)
         mask = cv2.imread(str(mask_path), cv2.IMREAD_GRAYSCALE)

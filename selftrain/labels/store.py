@@ -128,17 +128,19 @@ def _most_probable(probs: NDArray[np.float32], k: int) -> tuple[Bytes, Bytes]:
     Rounding the mass beyond, not the probabilities, keeps their sum at 1 and each of them within 1/255.
     A class whose byte comes out as 0 is named 0.
     """
-    top = np.zeros((k, *probs.shape[1:]), np.uint32)
+    top = [np.zeros(probs.shape[1:], np.uint32) for _ in range(k)]
     for name, plane in enumerate(probs):
         key = (plane * np.float32(ONE)).astype(np.uint32) << 8 | np.uint32(255 - name)
-        for place in top:  # insertion: the larger stays, the smaller moves on
-            larger = np.maximum(place, key)
-            np.minimum(place, key, out=key)
-            place[...] = larger
-    mass = np.minimum(np.cumsum(top >> 8, axis=0, dtype=np.uint32), ONE)
-    rest = ((255 * (ONE - mass) + ONE // 2) >> ONE_BITS).astype(np.uint8)
-    before = np.concatenate([np.full_like(rest[:1], 255), rest[:-1]])
-    return ~top.astype(np.uint8) * (before > rest), rest
+        for place in range(k):  # insertion: the larger stays, the smaller moves on
+            top[place], key = np.maximum(top[place], key), np.minimum(top[place], key)
+    classes, rest = (np.empty((k, *probs.shape[1:]), np.uint8) for _ in range(2))
+    left, before = np.uint32(ONE), np.uint8(255)
+    for place, key in enumerate(top):
+        left = left - np.minimum(key >> 8, left)
+        rest[place] = (255 * left + ONE // 2) >> ONE_BITS
+        classes[place] = ~key.astype(np.uint8) * (before > rest[place])
+        before = rest[place]
+    return classes, rest
 
 
 def _differences(planes: Bytes) -> Bytes:

@@ -22,16 +22,20 @@ MULTIPLE = 32  # of the sides that every network of smp takes
 class Zoom(ttach.Scale):
     """Exactly the scales asked for, bilinear, sizes rounded.
 
-    The way back is left to `predict`, which knows the size of the images and resizes the maps of one scale together.
+    The views of one scale share its image. The way back is left to `predict`, which knows the size of the images and resizes
+    the maps of one scale together.
     """
 
     def __init__(self, scales: Sequence[float]) -> None:
         super().__init__(list(scales), interpolation="bilinear", align_corners=False)
         self.params = list(scales)
+        self._last: tuple[Tensor, float, Tensor] | None = None  # image, scale, what came of them
 
     def apply_aug_image(self, image: Tensor, scale: float = 1.0, **_: Any) -> Tensor:
-        height, width = (max(1, round(side * scale)) for side in image.shape[2:])
-        return _resize(image, (height, width))
+        if self._last is None or self._last[0] is not image or self._last[1] != scale:
+            height, width = (max(1, round(side * scale)) for side in image.shape[2:])
+            self._last = image, scale, _resize(image, (height, width))
+        return self._last[2]
 
     def apply_deaug_mask(self, mask: Tensor, scale: float = 1.0, **_: Any) -> Tensor:
         return mask

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-# oneDNN's convolution with ReLU is there for torch.compile, under a name that is not a public one.
+# oneDNN's convolution with ReLU is there for torch.compile, under names that are not public.
 POSSIBLE = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
 TOLERANCE = 1e-3  # of the largest logit; fp32 rounds to 1e-6 of it, a wrong graph to its own size
 
@@ -40,10 +40,10 @@ class JoinedConvolution(nn.Module):
         super().__init__()
         weight = convolution.weight.detach().to(dtype, memory_format=torch.channels_last)
         bias = convolution.bias.detach().to(dtype) if convolution.bias is not None else None
-        self.weight: Tensor
-        self.register_buffer("weight", weight)
-        self.register_buffer("bias", bias)
         self.geometry = (convolution.padding, convolution.stride, convolution.dilation, convolution.groups)
+        self.weight: Tensor  # in the order in which oneDNN reads it
+        self.register_buffer("weight", torch.ops.mkldnn._reorder_convolution_weight(weight, *self.geometry))
+        self.register_buffer("bias", bias)
         self.then = "relu" if relu else "none"
 
     def forward(self, images: Tensor) -> Tensor:
