@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import limits
 from sides import Row, cpu, put, table
 
 HERE = Path(__file__).resolve().parent
@@ -46,6 +47,7 @@ def write(out: Path) -> None:
     rows = [Row(**row) for path in files if path.exists() for row in json.loads(path.read_text())]
     machine = f"{len(os.sched_getaffinity(0))} cores of {cpu()}, {time.strftime('%Y-%m-%d')}"
     put(PAGE, "table of make bench", f"{machine}\n\n{table(rows)}")
+    put(PAGE, "table of limits", limits.page(out))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,88 @@
+"""What this machine could do at best, for the rows whose bound is a plain count: multiplications, or starting Python.
+
+    python benchmarks/limits.py [--bench runs/bench]
+
+A network is never quicker than its multiplications at the speed of a large product of matrices; every pass over memory comes
+on top. Rows that benchmarks/all.py has left under --bench are set against their bound.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import labelling
+import torch
+from sides import Row
+from torch.utils.flop_counter import FlopCounterMode
+
+from selftrain.labels import tta
+
+SIZE = 4096  # of the product of matrices
+VIEWS = [(round(360 * scale), round(480 * scale)) for scale in labelling.SCALES for _ in range(4)]  # plain and both flips
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--bench", type=Path, default=Path("runs/bench"))
+    print(page(arguments.parse_args().bench))
+
+
+def page(bench: Path) -> str:
+    """Markdown: the machine's speeds, and a line for each row that has a bound."""
+    half, full = products(torch.bfloat16), products(torch.float32)
+    view, crop = operations((360, 480)), operations((192, 256))
+    labelled = sum(map(operations, VIEWS))
+    bounds = [
+        ("student step", half / (3 * crop), "images/s", f"{3 * crop / 1e9:.1f} GFLOP an image, forward and backward"),
+        ("pseudo-labelling (", half / labelled, "images/s", f"{labelled / 1e9:.0f} GFLOP an image of 12 views"),
+        ("evaluation, bf16", half / view, "images/s", f"{view / 1e9:.1f} GFLOP an image"),
+        ("evaluation, fp32 |", full / view, "images/s", f"{view / 1e9:.1f} GFLOP an image"),
+        ("selftrain --help", 1 / starting(), "starts/s", "`python -c pass`"),
+    ]
+    rows = [Row(**row) for path in sorted(bench.glob("*.json")) for row in json.loads(path.read_text())]
+    lines = [f"bf16 products {half / 1e9:,.0f} GFLOP/s, fp32 {full / 1e9:,.0f} GFLOP/s.", ""]
+    lines += ["| what | bound | ours | share of it | made of |", "| --- | --- | --- | --- | --- |"]
+    for name, bound, unit, why in bounds:
+        ours = next((row.ours for row in rows if f"{row.what} |".startswith(name)), None)
+        if ours and unit == "starts/s":
+            ours = 1 / ours
+        reached = f"{ours:.4g} {unit} | {ours / bound:.0%}" if ours else "– | –"
+        lines.append(f"| {name.strip(' (|')} | {bound:.4g} {unit} | {reached} | {why} |")
+    return "\n".join(lines)
+
+
+def quickest(function: Callable[[], object], rounds: int = 5) -> float:
+    """Seconds."""
+    function()
+    times = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def products(dtype: torch.dtype) -> float:
+    """Operations a second in a product of square matrices."""
+    one = torch.randn(SIZE, SIZE).to(dtype)
+    return 2 * SIZE**3 / quickest(lambda: one @ one)
+
+
+def operations(size: tuple[int, int]) -> float:
+    """Of the benchmark's network looking at one image of (H, W), padded as labelling does."""
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        labelling.network().eval()(tta.pad(torch.zeros(1, 3, *size)))
+    return counter.get_total_flops()
+
+
+def starting() -> float:
+    """Seconds of a Python that does nothing."""
+    return quickest(lambda: subprocess.run([sys.executable, "-c", "pass"], check=True))
+
+
+if __name__ == "__main__":
+    main()
