@@ -270,16 +270,17 @@ def main() -> None:
     parser.add_argument(
         "--pages", action="store_true", help="write README's table, docs/results.md, its plot and the recipes' headers, too"
     )
-    parser.add_argument("--again", action="store_true", help="run what stands in docs/results.json, too")
+    parser.add_argument("--again", action="store_true", help="run these recipes even where docs/results.json has them")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, one thread each")
     arguments = parser.parse_args()
     if arguments.pages and arguments.steps != STEPS:
         parser.error(f"--pages is for the study of {STEPS} steps")
+    again = arguments.recipes if arguments.again else []
     arguments.recipes = list(dict.fromkeys(["supervised", *arguments.recipes]))  # it is what all are compared with
     roots = {data: root for data in DATA if (root := getattr(arguments, data))}  # none: only show what is finished
     study = Study(arguments.out, arguments.seeds, RECORD if arguments.steps == STEPS else None)
     wanted = cells(arguments.recipes, arguments.columns, arguments.seeds)
-    todo = [cell for cell in wanted if cell.data in roots and (arguments.again or not study.result(cell.name))]
+    todo = [cell for cell in wanted if cell.data in roots and (cell.recipe in again or not study.result(cell.name))]
     with ThreadPoolExecutor(arguments.jobs) as pool:
         list(pool.map(lambda cell: train(roots, arguments.out, arguments.steps, cell), todo))
     columns = [
