@@ -127,13 +127,14 @@ def _own_words(message: str) -> str:
 def _lost_process(error: BaseException) -> str:
     """What happened, if the error is torch's word for a process that is no more: a loader worker or another rank.
 
-    Of a worker it may say so, or the pipe to it breaks first; ranks speak through gloo and NCCL, which raise RuntimeError.
+    A worker may be named, or the pipe to it breaks or ends first; ranks speak through gloo and NCCL, which raise RuntimeError.
     """
     message = str(error)
     first = message.strip().splitlines()[0] if message.strip() else ""
-    if isinstance(error, ConnectionError):
-        first = f"a DataLoader worker is gone ({first})"
-    if "DataLoader worker" in message or isinstance(error, ConnectionError):
+    broken = isinstance(error, ConnectionError | EOFError)
+    if broken:
+        first = f"a DataLoader worker is gone ({first or type(error).__name__})"
+    if "DataLoader worker" in message or broken:
         return f"{first}; if memory ran out, lower train.workers or data.cache_mb, then run the same command"
     if any(sign in message for sign in ("Connection closed by peer", "Connection reset by peer", "gloo", "NCCL")):
         return f"another process of this run is lost ({first}); its own message says why; the same command resumes"

@@ -46,6 +46,7 @@ def test_our_own_faults_show_their_traceback(capsys):
     ("error", "who"),
     [
         (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), "a DataLoader worker is gone"),  # its pipe
+        (EOFError(), "a DataLoader worker is gone (EOFError)"),  # killed while it handed a batch over
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), "DataLoader worker (pid 7)"),
         (RuntimeError("[gloo/transport/tcp/pair.cc:7] Connection reset by peer"), "another process of this run is lost"),
     ],
