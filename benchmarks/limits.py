@@ -44,7 +44,8 @@ def page(bench: Path) -> str:
         ("selftrain --help", 1 / starting(), "starts/s", "`python -c pass`"),
     ]
     rows = [Row(**row) for path in sorted(bench.glob("*.json")) for row in json.loads(path.read_text())]
-    lines = [f"bf16 products {half / 1e9:,.0f} GFLOP/s, fp32 {full / 1e9:,.0f} GFLOP/s.", ""]
+    speeds = f"bf16 products {half / 1e9:,.0f} GFLOP/s, fp32 {full / 1e9:,.0f} GFLOP/s"
+    lines = [f"{speeds}, a copy {copying() / 1e9:.1f} GB/s of a core.", ""]
     lines += ["| what | bound | ours | share of it | made of |", "| --- | --- | --- | --- | --- |"]
     for name, bound, unit, why in bounds:
         ours = next((row.ours for row in rows if f"{row.what} |".startswith(name)), None)
@@ -70,6 +71,16 @@ def products(dtype: torch.dtype) -> float:
     """Operations a second in a product of square matrices."""
     one = torch.randn(SIZE, SIZE).to(dtype)
     return 2 * SIZE**3 / quickest(lambda: one @ one)
+
+
+def copying() -> float:
+    """Bytes a second that one core reads and writes."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    one, other = torch.zeros(2**26, dtype=torch.uint8), torch.ones(2**26, dtype=torch.uint8)
+    seconds = quickest(lambda: one.copy_(other))
+    torch.set_num_threads(threads)
+    return 2 * one.numel() / seconds
 
 
 def operations(size: tuple[int, int]) -> float:
