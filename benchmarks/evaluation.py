@@ -27,7 +27,6 @@ from selftrain.stages.evaluate import evaluate
 from selftrain.stages.inference import Inference
 
 SOME = 24
-CAMVID_VOID = 11
 
 
 def main() -> None:
@@ -36,7 +35,8 @@ def main() -> None:
     arguments = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if arguments.camvid:
-            samples, void = sources.load(compose(["data=camvid", f"data.root={arguments.camvid}"]).data).test, CAMVID_VOID
+            data = compose(["data=camvid", f"data.root={arguments.camvid}"]).data
+            samples, void = sources.load(data).test, data.ignore[0]
         else:
             samples, void = pictures.draw(Path(folder) / "drawn", SOME), IGNORE
         rows = compare(samples, void, arguments.rounds)

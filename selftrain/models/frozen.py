@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 # oneDNN's convolution with ReLU is there for torch.compile, under names that are not public.
-POSSIBLE = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+NEEDED = ("_convolution_pointwise", "_reorder_convolution_weight")
+POSSIBLE = torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in NEEDED)
 TOLERANCE = 1e-3  # of the largest logit; fp32 rounds to 1e-6 of it, a wrong graph to its own size
 
 

@@ -92,6 +92,19 @@ def test_no_view_is_taken_twice(vflip: bool, rotate90: bool, expected: int) -> N
     assert len(transforms) == len(seen) == expected
 
 
+def test_a_scale_resizes_its_image_once_and_the_next_image_anew(model: Pointwise, monkeypatch: pytest.MonkeyPatch) -> None:
+    resized, resize = [], torch.nn.functional.interpolate
+    monkeypatch.setattr(
+        "selftrain.labels.tta.F.interpolate", lambda *args, **kw: resized.append(kw["size"]) or resize(*args, **kw)
+    )
+    transforms = views(hflip=True, vflip=True, rotate90=False, scales=[0.5, 1.0])
+    first, second = noise(2, 1, 3, 64, 64)
+    predict(model, first, transforms=transforms)
+    assert resized == [(32, 32), (64, 64)]  # the image, and the sum of four maps on its way back
+    fresh = views(hflip=True, vflip=True, rotate90=False, scales=[0.5, 1.0])
+    torch.testing.assert_close(predict(model, second, transforms=transforms), predict(model, second, transforms=fresh))
+
+
 def test_views_of_one_size_share_a_pass_up_to_the_batch(model: Pointwise) -> None:
     images = noise(2, 3, 32, 64)
     transforms = views(hflip=True, vflip=True, rotate90=False, scales=[1.0])
