@@ -70,9 +70,8 @@ def train(roots: dict[str, Path], out: Path, steps: int, variant: str, cell: Cel
     chosen = VARIANTS[variant]
     if chosen.teacher:
         take_over(whole, where, labels=chosen.labels)
-    overrides, generations = flagship(steps)
-    teacher, student = generations
-    run(roots, where, cell, [*overrides, f"generations={shown([teacher, chosen.student(student)])}", *chosen.overrides])
+    teacher, student = flagship(steps)
+    run(roots, where, cell, [f"generations={shown([teacher, chosen.student(student)])}", *chosen.overrides])
 
 
 def change(study: Study, cell: Cell, variant: str) -> float | None:
@@ -99,7 +98,7 @@ def rows(study: Study, columns: list[str], variants: list[str], found: dict[str,
     pairs = list(map(parts, columns))
     scores = [study.scores(*pair, "noisy_student").values() for pair in pairs]
     table.append(f"| whole | {' | '.join(spread(list(values)) for values in scores)} |")
-    unchosen = [study.without_promotion(*pair) for pair in pairs]
+    unchosen = [study.without_promotion(*pair, "noisy_student") for pair in pairs]
     table.append(f"| without promotion (the student, whatever val says) | {' | '.join(map(spread, unchosen))} |")
     for variant in variants:
         names = [[Cell(*pair, name_of(variant), seed).name for seed in range(study.seeds)] for pair in pairs]

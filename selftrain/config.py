@@ -79,6 +79,7 @@ class LossConfig:
     """Labelled: cross-entropy with label smoothing. Pseudo-labelled: KL to the teacher's soft labels, and/or hard CE."""
 
     smoothing: float = 0.1
+    balance: float = 0.0  # labelled pixels of a class weigh (its share of the labelled pixels)^-balance, mean 1
     unlabelled_weight: float = 1.0
     distillation: float = 1.0  # share of KL in the pseudo-label loss; the rest is cross-entropy on hard pseudo-labels
     temperature: float = 1.0  # of the KL; its gradient is scaled by T^2 (Hinton et al. 2015)
@@ -104,8 +105,8 @@ class TrainConfig:
     schedule: str = "cosine"  # cosine | poly
     warmup: int = 50  # steps of linear warm-up
     clip: float = 1.0  # gradient norm; 0: off
-    ema: float = 0.99  # decay of the averaged weights, which are what is evaluated and teaches
-    statistics: int = 0  # batches (of eval_batch, labelled or not) to measure batch norm's statistics over at the end; 0: none
+    ema: float = 0.995  # decay of the averaged weights, which are what is evaluated and teaches
+    statistics: int = 24  # batches (of eval_batch) without noise to measure batch norm's statistics over at the end; 0: none
     precision: str = "auto"  # auto (bf16 where the machine computes in it) | none | bf16 | fp16
     workers: int = 0  # processes that load and augment; 0: the training process itself
     threads: int = 0  # of each process on a CPU; 0: its share of the cores
@@ -158,6 +159,7 @@ class CRFConfig:
 class LabelConfig:
     """What the teacher says of the unlabelled images, stored unfiltered."""
 
+    teacher: str = "leader"  # who that is: leader (the last generation that leads) | last (the one before, whatever val says)
     tta: TTAConfig = field(default_factory=TTAConfig)
     crf: CRFConfig = field(default_factory=CRFConfig)
     soft_classes: int = 3  # most probable classes kept per pixel; the rest of the mass is spread over the others
@@ -170,9 +172,9 @@ class LabelConfig:
 class SelectConfig:
     """Which pixels and images the next student learns from. Acts when labels are read."""
 
-    threshold: str = "quantile"  # global | quantile (per class) | adaptive (per class, FreeMatch)
+    threshold: str = "quantile"  # global | per class: quantile (CBST), distribution (as the masks, DARS), adaptive (FreeMatch)
     confidence: float = 0.8  # the floor of `global`; the ceiling of a class's threshold in `quantile`
-    keep: float = 0.6  # least share of each predicted class's pixels that `quantile` keeps
+    keep: float = 0.6  # least share of each predicted class's pixels that `quantile` keeps; of all pixels: `distribution`
     balance: float = 0.0  # pixels of a class weigh (its share)^-balance, mean 1
     image_share: float = 1.0  # most reliable share of the images
     reliability: str = "confidence"  # of an image: confidence (mean of its pixels) | agreement (with the teacher's past, ST++)

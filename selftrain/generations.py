@@ -81,36 +81,38 @@ class Method:
 
     def work(self) -> None:
         """Train, measure, promote, label, select, train the next one; then test, export and report."""
-        leader: int | None = None
         reports: list[dict] = []
         for number in range(len(self.cfg.generations)):
-            labels = None
-            if leader is not None and not self.cfg.generations[number].online:
-                labels = self.labels(leader, number)
+            labels, teacher = None, self._teacher(reports)
+            if teacher is not None and not self.cfg.generations[number].online:
+                labels = self.labels(teacher, number)
                 if labels is None:
                     break  # no pseudo-label to learn from: the leader is the result
-            report = self.generation(number, labels, reports[leader] if leader is not None else None, best=_best(reports))
-            reports.append(report)
-            leader = number if report["promoted"] else leader
-        assert leader is not None
-        self.finish(leader, reports)
+            reports.append(self.generation(number, labels, teacher, reports))
+        self.finish(_leader(reports), reports)
 
-    def generation(self, number: int, labels: select.SelectedLabels | None, incumbent: dict | None, *, best: dict | None) -> dict:
+    def _teacher(self, reports: list[dict]) -> int | None:
+        """Who teaches the generation after those of `reports`."""
+        if not reports:
+            return None
+        return _leader(reports) if self.cfg.labels.teacher == "leader" else len(reports) - 1
+
+    def generation(self, number: int, labels: select.SelectedLabels | None, teacher: int | None, reports: list[dict]) -> dict:
         """Train and measure one generation; returns its report.json, which marks it as done.
 
-        It leads from here on unless it is worse than `best`, the best that led so far.
+        It leads from here on unless it is worse than the best of `reports`, those before it, that led.
         """
         gen, stage, steps = self.run.generation(number), f"gen{number}", self.cfg.of_generation(number, "steps")
         if gen.report.exists():
             return files.read_json(gen.report, "generation", "val", "promoted", "model", "teacher")
-        teacher = incumbent["generation"] if incumbent and (labels or self.networks.begins_as_teacher(number)) else None
+        teacher = teacher if labels or self.networks.begins_as_teacher(number) else None
         trained = self.train(number, labels, teacher)
         if self.accelerator.is_main_process:
             self.networks.keep(number, trained.network)
         val = self.evaluate(trained.network, self.data.val)
         self.metrics.rewind(f"{stage}/val", -1)
         self.metrics.write(f"{stage}/val", steps, {"miou": val["miou"] or 0.0, "ece": val["ece"]})
-        leading = incumbent["val"] if incumbent else None
+        leading = reports[_leader(reports)]["val"] if reports else None
         alarms = [*guard.of_scores(val, leading), *guard.of_average(trained.average_distance)]
         report = {
             "generation": number,
@@ -119,7 +121,7 @@ class Method:
             "teacher": teacher,
             "online": self.cfg.generations[number].online,
             "val": val,
-            "promoted": best is None or not evaluate.is_worse(val, best["val"]),
+            "promoted": not reports or not evaluate.is_worse(val, _best(reports)["val"]),
             "exact": trained.exact,
             "empty_batches": trained.empty,
             "skipped_steps": trained.skipped,
@@ -172,19 +174,13 @@ class Method:
         """What is kept of a trained network: the first of two, its batch-norm statistics measured anew if that is asked for."""
         network = network.first if isinstance(network, Pair) else network
         if self.cfg.train.statistics:
-            seen = self.learning.met_in_use((self.cfg.seed, f"gen{number}", "statistics"))
+            seen = self.learning.unnoised(number, (self.cfg.seed, f"gen{number}", "statistics"))
             statistics.measure(network, seen, self.inference)
         return network
 
     def evaluate(self, network: nn.Module, samples: list[sources.Sample]) -> dict:
         """Scores of a network over samples with masks, by the run's classes and pixel scale."""
         return evaluate.evaluate(network, samples, self.data.classes, self.inference, batch=self.cfg.train.eval_batch)
-
-    def _class_pixels(self) -> np.ndarray:
-        """Pixels of each class in the masks of the labelled images, (C,)."""
-        classes = len(self.data.classes)
-        masks = (self.inference.cache.mask(sample) for sample in self.data.labelled)
-        return np.sum([np.bincount(mask[mask != batches.IGNORE], minlength=classes) for mask in masks], axis=0)
 
     def _snapshots(self, number: int, steps: int) -> dict[int, Callable[[nn.Module], None]]:
         """What is kept of a generation on its way, where its agreement with itself is going to be asked for."""
@@ -196,25 +192,25 @@ class Method:
         if self.accelerator.is_main_process:
             self.networks.keep_snapshot(number, part, self._kept(number, copy.deepcopy(network)))
 
-    def labels(self, leader: int, student: int) -> select.SelectedLabels | None:
-        """What the leader says of the unlabelled images and what of it `student` may learn; None without any such image."""
+    def labels(self, teacher: int, student: int) -> select.SelectedLabels | None:
+        """What `teacher` says of the unlabelled images and what of it `student` may learn; None without any such image."""
         if not self.data.unlabelled:
             say("no unlabelled images: the teacher is the result")
             return None
-        gen = self.run.generation(leader)
-        network, teacher = self.networks.load(leader)
+        gen = self.run.generation(teacher)
+        network, digest = self.networks.load(teacher)
         labeller = pseudo_label.Labeller(network, len(self.data.classes), self.cfg.labels, self.inference)
-        where = f"gen{leader}"
+        where = f"gen{teacher}"
         store = labeller.label(
             self.data.unlabelled,
             gen.labels,
             stage=where,
-            teacher=teacher,
+            teacher=digest,
             check=lambda: self.stop.check(f"{where} labels"),
         )
-        selected = self._selected(leader, student, store)
+        selected = self._selected(teacher, student, store)
         if self.accelerator.is_main_process:
-            alarms = guard.of_labels(store.histogram().sum(axis=1), self._class_pixels(), self.data.classes)
+            alarms = guard.of_labels(store.histogram().sum(axis=1), self.learning.class_pixels(), self.data.classes)
             files.keep_json(gen.selection, {**selected.report(), "alarms": alarms})
             _warn(where, alarms)
         self.accelerator.wait_for_everyone()
@@ -275,36 +271,44 @@ class Method:
         taught = {row["teacher"]: row["generation"] for row in read}
         learnt = [
             row
-            for leader, student in taught.items()
-            if self.run.generation(leader).selection.exists()
-            for row in pictures.pseudo_labels(self._selected(leader, student))
+            for teacher, student in taught.items()
+            if self.run.generation(teacher).selection.exists()
+            for row in pictures.pseudo_labels(self._selected(teacher, student))
         ]
         page.write(
             self.run.page, report, classes=self.data.classes, metrics=self.metrics.rows(), predictions=said, pseudo_labels=learnt
         )
 
-    def _selected(self, leader: int, student: int, store: LabelStore | None = None) -> select.SelectedLabels:
-        """The leader's labels by the rule of a student."""
-        store = store or LabelStore(self.run.generation(leader).labels)
+    def _selected(self, teacher: int, student: int, store: LabelStore | None = None) -> select.SelectedLabels:
+        """A teacher's labels by the rule of a student."""
+        store = store or LabelStore(self.run.generation(teacher).labels)
         share = self.cfg.generations[student].image_share
         rule = self.cfg.select if share is None else replace(self.cfg.select, image_share=share)
         ranked = rule.reliability == "agreement" and (rule.image_share < 1 or rule.weight_images)
-        ranks = self._reliability(leader, store) if ranked else None
-        return select.select(store, self.data.unlabelled, self.data.classes, rule, generation=leader, reliability=ranks)
+        ranks = self._reliability(teacher, store) if ranked else None
+        return select.select(
+            store,
+            self.data.unlabelled,
+            self.data.classes,
+            rule,
+            generation=teacher,
+            known=self.learning.class_pixels(),
+            reliability=ranks,
+        )
 
-    def _reliability(self, leader: int, store: LabelStore) -> np.ndarray:
-        """Each unlabelled image's agreement between the leader and its past (N,), measured once and kept."""
-        kept, labelled = self.run.generation(leader).reliability, {"teacher": store.index.teacher, "ids": store.index.ids_sha256}
+    def _reliability(self, teacher: int, store: LabelStore) -> np.ndarray:
+        """Each unlabelled image's agreement between a teacher and its past (N,), measured once and kept."""
+        kept, labelled = self.run.generation(teacher).reliability, {"teacher": store.index.teacher, "ids": store.index.ids_sha256}
         if not (kept.exists() and labelled.items() <= files.read_json(kept, "reliability").items()):
             found = reliability.agreement(
-                self.networks.snapshots(leader),
-                self.networks.load(leader)[0],
+                self.networks.snapshots(teacher),
+                self.networks.load(teacher)[0],
                 self.data.unlabelled,
                 self.inference,
                 classes=len(self.data.classes),
                 batch=self.cfg.labels.batch,
-                stage=f"gen{leader}",
-                check=lambda: self.stop.check(f"gen{leader} reliability"),
+                stage=f"gen{teacher}",
+                check=lambda: self.stop.check(f"gen{teacher} reliability"),
             )
             if self.accelerator.is_main_process:
                 files.write_json(kept, {**labelled, "reliability": [round(float(value), 6) for value in found]})
@@ -341,9 +345,14 @@ def _warn(stage: str, alarms: list[str]) -> None:
         say(f"{stage}: warning: {alarm}")
 
 
-def _best(reports: list[dict]) -> dict | None:
+def _leader(reports: list[dict]) -> int:
+    """The last generation that leads."""
+    return max(number for number, report in enumerate(reports) if report["promoted"])
+
+
+def _best(reports: list[dict]) -> dict:
     """Of the generations that led, the one with the highest mIoU on val."""
-    return max((report for report in reports if report["promoted"]), key=lambda report: _miou(report["val"]), default=None)
+    return max((report for report in reports if report["promoted"]), key=lambda report: _miou(report["val"]))
 
 
 def _miou(scores: dict) -> float:

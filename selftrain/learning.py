@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from selftrain.config import Config, TrainConfig
 from selftrain.data import batches, sources
+from selftrain.labels.thresholds import balanced
 from selftrain.rng import Key
 from selftrain.stages import online
 from selftrain.stages.inference import Inference
@@ -47,6 +49,7 @@ class Learning:
             "std": self.inference.std,
             "ranks": accelerator.num_processes,
             "reduce": self._sum,
+            "weights": self._weights(),
         }
         if not method:
             return SelfTraining(**common)
@@ -57,10 +60,10 @@ class Learning:
             steps=self.cfg.of_generation(number, "steps"),
         )
 
-    def met_in_use(self, keys: tuple[Key, ...]) -> Iterator[torch.Tensor]:
-        """Crops of labelled and unlabelled images, weakly augmented: `train.statistics` batches (N, h, w, 3) uint8."""
-        train = self.cfg.train
-        images = [*self.data.labelled, *self.data.unlabelled]
+    def unnoised(self, number: int, keys: tuple[Key, ...]) -> Iterator[torch.Tensor]:
+        """Crops of what generation `number` learnt from, weakly augmented: `train.statistics` batches (N, h, w, 3) uint8."""
+        train, from_labels_only = self.cfg.train, number == 0 and not self.cfg.generations[0].online
+        images = self.data.labelled if from_labels_only else [*self.data.labelled, *self.data.unlabelled]
         return batches.crops(
             images, _weak(train), batch=train.eval_batch, count=train.statistics, cache=self.inference.cache, keys=keys
         )
@@ -77,6 +80,19 @@ class Learning:
             paste=noise.paste,
             style=noise.style,
         )
+
+    def class_pixels(self) -> np.ndarray:
+        """Pixels of each class in the masks of the labelled images, (C,)."""
+        classes = len(self.data.classes)
+        masks = (self.inference.cache.mask(sample) for sample in self.data.labelled)
+        return np.sum([np.bincount(mask[mask != batches.IGNORE], minlength=classes) for mask in masks], axis=0)
+
+    def _weights(self) -> torch.Tensor | None:
+        """What labelled pixels of each class weigh, (C,); None where all weigh the same."""
+        if not self.cfg.loss.balance:
+            return None
+        weights = balanced(self.class_pixels(), self.cfg.loss.balance)
+        return torch.tensor(weights, dtype=torch.float32, device=self.inference.accelerator.device)
 
     def _sum(self, values: torch.Tensor) -> torch.Tensor:
         accelerator = self.inference.accelerator

@@ -47,6 +47,7 @@ RANGES = {  # name: least, most
     "train.clip": (0, INFINITE),
     "train.ema": (0, 1),
     "loss.smoothing": (0, 1),
+    "loss.balance": (0, 1),
     "loss.distillation": (0, 1),
     "loss.unlabelled_weight": (0, INFINITE),
     "labels.soft_classes": (1, 255),
@@ -106,6 +107,7 @@ def check(cfg: Config) -> None:
         not in crf.BACKENDS,
         f"select.on_empty={cfg.select.on_empty!r} is none of fail, labelled_only": cfg.select.on_empty
         not in ("fail", "labelled_only"),
+        f"labels.teacher={cfg.labels.teacher!r} is none of leader, last": cfg.labels.teacher not in ("leader", "last"),
         f"export.generation={cfg.export.generation!r} is none of best, last": cfg.export.generation not in ("best", "last"),
         "generations: init must be random or teacher": any(row.init not in INITS for row in cfg.generations),
         "generations.0.init=teacher: it has no teacher": any(row.init == "teacher" for row in cfg.generations[:1]),

@@ -172,7 +172,7 @@ class StepDataset(Dataset):
         return first + (slot - first + 1) % self.pseudo_batch
 
     def donor(self, slot: int) -> int:
-        """The labelled slot whose box `slot` may get instead (Bai et al. 2023, bidirectional copy-paste)."""
+        """The labelled slot whose box `slot` may get instead (after Bai et al. 2023, whose boxes go both ways)."""
         return (slot - self.labelled_batch) % self.labelled_batch
 
     def _as_pseudo(self, example: Example, classes: int) -> Example:

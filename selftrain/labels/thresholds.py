@@ -1,8 +1,9 @@
 """Which pseudo-labels are good enough: rules over what a label store counts, so that nothing is read or labelled again.
 
-A rule gets the store's histogram (C, 256), pixels by hard label and confidence in steps of 1/255, and gives thresholds
-(C,) in 0..1. A pixel of class c is accepted if confidence / 255 >= thresholds[c]. A class without pixels gets the
-threshold that does not depend on classes.
+A rule gets the store's histogram (C, 256), pixels by hard label and confidence in steps of 1/255, and what `select` sets,
+with the pixels (C,) of each class in the masks of the labelled images as `known`. It gives thresholds (C,) in 0..1: a pixel
+of class c is accepted if confidence / 255 >= thresholds[c]. A class without pixels gets the threshold that does not depend
+on classes.
 """
 
 from collections.abc import Callable
@@ -17,24 +18,39 @@ Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
-def fixed(histogram: Counts, *, confidence: float, **_: float) -> Floats:
+def fixed(histogram: Counts, *, confidence: float, **_: object) -> Floats:
     """`confidence` for every class (FixMatch, Sohn et al. 2020). One number for all starves the rare classes."""
     return np.full(len(histogram), _share("confidence", confidence))
 
 
-def quantile(histogram: Counts, *, keep: float, confidence: float, **_: float) -> Floats:
+def quantile(histogram: Counts, *, keep: float, confidence: float, **_: object) -> Floats:
     """The highest threshold that leaves each class at least `keep` of its pixels, but none above `confidence`.
 
-    Class-balanced self-training (Zou et al. 2018, CBST; He et al. 2021, DARS). Pixels that tie with the last one kept are
-    kept too.
+    Class-balanced self-training (Zou et al. 2018, CBST). Pixels that tie with the last one kept are kept too.
     """
+    pixels = histogram.sum(axis=1)  # (C,)
+    highest = _highest(histogram, _share("keep", keep) * pixels)
+    return np.where(pixels > 0, np.minimum(highest, _share("confidence", confidence)), confidence)
+
+
+def distribution(histogram: Counts, *, keep: float, known: Counts, **_: object) -> Floats:
+    """The highest thresholds that leave `keep` of all pixels, shared out among the classes as the masks' pixels are.
+
+    DARS (He et al. 2021), whose random choice among pixels that tie with the last one kept is left out: all of them are
+    kept. So are all pixels of a class that is given to fewer than its share.
+    """
+    shares = known / max(known.sum(), 1)  # (C,)
+    wanted = _share("keep", keep) * histogram.sum() * shares
+    return _highest(histogram, np.minimum(wanted, histogram.sum(axis=1)))
+
+
+def _highest(histogram: Counts, wanted: Floats) -> Floats:
+    """The highest threshold (C,) that at least `wanted` (C,) pixels of each class reach."""
     above = histogram[:, ::-1].cumsum(axis=1)[:, ::-1]  # (C, 256) pixels at least so confident
-    enough = above >= _share("keep", keep) * above[:, :1] * (1 - 1e-12)
-    highest = np.where(enough, STEPS, 0).max(axis=1) / 255  # (C,)
-    return np.where(above[:, 0] > 0, np.minimum(highest, _share("confidence", confidence)), confidence)
+    return np.where(above >= wanted[:, None] * (1 - 1e-12), STEPS, 0).max(axis=1) / 255
 
 
-def adaptive(histogram: Counts, **_: float) -> Floats:
+def adaptive(histogram: Counts, **_: object) -> Floats:
     """Mean confidence, lowered for classes that the teacher is less sure of (Wang et al. 2023, FreeMatch).
 
     tau_c = tau * m_c / max m, with the mean confidence tau of all pixels and m_c of those labelled c. FreeMatch follows
@@ -48,7 +64,12 @@ def adaptive(histogram: Counts, **_: float) -> Floats:
     return np.where(pixels > 0, mean / max(mean.max(), 1e-12), 1) * tau
 
 
-THRESHOLDS: dict[str, Callable[..., Floats]] = {"global": fixed, "quantile": quantile, "adaptive": adaptive}
+THRESHOLDS: dict[str, Callable[..., Floats]] = {
+    "global": fixed,
+    "quantile": quantile,
+    "distribution": distribution,
+    "adaptive": adaptive,
+}
 
 
 def floors(thresholds: Floats) -> NDArray[np.int64]:
@@ -68,11 +89,12 @@ def kept(histogram: Counts, thresholds: Floats) -> Floats:
 
 
 def class_weights(histogram: Counts, thresholds: Floats, balance: float) -> Floats:
-    """Pixel weights (C,), a class's share of the accepted pixels ^ -balance, with mean 1 over these pixels.
+    """Pixel weights (C,) by shares of the accepted pixels. 0: all alike; 1: all classes together weigh the same."""
+    return balanced(accepted(histogram, thresholds), balance)
 
-    0: all alike; 1: all classes together weigh the same. A class without accepted pixels gets 1.
-    """
-    pixels = accepted(histogram, thresholds)
+
+def balanced(pixels: Counts, balance: float) -> Floats:
+    """Weights (C,) of classes by their shares of `pixels` (C,) ^ -balance, mean 1 over these; 1 for a class without any."""
     present = pixels > 0
     share = np.where(present, pixels / max(pixels.sum(), 1), 1)
     weights = share**-balance

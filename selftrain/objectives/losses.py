@@ -6,12 +6,14 @@ from torch.nn import functional as F
 IGNORE = 255
 
 
-def cross_entropy_sum(logits: torch.Tensor, target: torch.Tensor, *, smoothing: float = 0.0) -> torch.Tensor:
+def cross_entropy_sum(
+    logits: torch.Tensor, target: torch.Tensor, *, smoothing: float = 0.0, weights: torch.Tensor | None = None
+) -> torch.Tensor:
     """Sum of -log p over pixels, with label smoothing (Szegedy et al. 2016).
 
-    logits (N, C, H, W), target (N, H, W) int64 with 255 ignored. 0 where every pixel is ignored.
+    logits (N, C, H, W), target (N, H, W) int64 with 255 ignored, weights (C,) of the classes. 0 where every pixel is ignored.
     """
-    return F.cross_entropy(logits, target, ignore_index=IGNORE, label_smoothing=smoothing, reduction="sum")
+    return F.cross_entropy(logits, target, weights, ignore_index=IGNORE, label_smoothing=smoothing, reduction="sum")
 
 
 def weighted_cross_entropy_sum(logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

@@ -31,6 +31,7 @@ class Online:
     autocast: Callable[[], AbstractContextManager]
     unwrap: Callable[[nn.Module], nn.Module]
     steps: int  # of the stage; the ramp-up is a share of them
+    weights: Tensor | None = None  # (C,), of labelled pixels by class
 
     strong = 1  # noisy views that the method wants
 
@@ -60,7 +61,7 @@ class Online:
             return network(self.pixels(images)).float().softmax(dim=1)
 
     def supervised(self, logits: Tensor, known: Tensor) -> Tensor:
-        return cross_entropy_sum(logits, known, smoothing=self.loss.smoothing)
+        return cross_entropy_sum(logits, known, smoothing=self.loss.smoothing, weights=self.weights)
 
     def _ramp(self, step: int) -> float:
         """The sigmoid ramp-up exp(-5 (1 - t)^2) of Laine & Aila 2017, over the first `ramp_up` of the steps."""
@@ -104,8 +105,8 @@ class FixMatch(Online):
     def thresholds(self, confidence: Tensor, hard: Tensor, *, classes: int) -> Tensor:
         """Of each class (C,): `loss.threshold`, or with `loss.adaptive` as much lower as its mean confidence in this batch is.
 
-        `confidence` and `hard` (P,) are of the pixels inside of images. FreeMatch (Wang et al. 2023, eq. 7 and 8) follows the
-        means of samples by moving averages; a batch has many pixels.
+        `confidence` and `hard` (P,) are of the pixels inside of images. After FreeMatch (Wang et al. 2023, eq. 8), which takes
+        the mean probability of c over all samples, by moving averages, and lets the surest class's threshold move, too.
         """
         if not self.loss.adaptive:
             return torch.full((classes,), self.loss.threshold, device=hard.device)

@@ -97,16 +97,18 @@ def select(
     rule: SelectConfig,
     *,
     generation: int,
+    known: np.ndarray,
     reliability: np.ndarray | None = None,
 ) -> SelectedLabels:
     """Thresholds per class, class weights and image weights of `rule`, from the store's statistics alone.
 
-    `reliability` (N,): what images are ranked and weighed by; None: their mean confidence.
+    `known` (C,): pixels of each class in the labelled images' masks. `reliability` (N,): what images are ranked and weighed
+    by; None: their mean confidence.
     """
     if rule.threshold not in thresholds.THRESHOLDS:
         raise ConfigError(f"select.threshold={rule.threshold!r} is none of {', '.join(thresholds.THRESHOLDS)}")
     histogram = store.histogram()
-    floors = thresholds.THRESHOLDS[rule.threshold](histogram, keep=rule.keep, confidence=rule.confidence)
+    floors = thresholds.THRESHOLDS[rule.threshold](histogram, keep=rule.keep, confidence=rule.confidence, known=known)
     return SelectedLabels(
         store,
         samples,

@@ -1,4 +1,4 @@
-"""Batch-norm statistics of a finished network, measured over images as they are met in use."""
+"""Batch-norm statistics of a finished network, measured over the images that it has learnt from, without their noise."""
 
 from collections.abc import Iterable
 

@@ -39,6 +39,7 @@ class SelfTraining:
     std: torch.Tensor
     ranks: int
     reduce: Reduce
+    weights: torch.Tensor | None = None  # (C,), of labelled pixels by class
 
     def __call__(self, model: nn.Module, averaged: nn.Module, batch: Batch) -> StepResult:
         hard = batch.hard.long()
@@ -51,7 +52,9 @@ class SelfTraining:
         counts = self.reduce(torch.stack(sums))
         shares = self.ranks / counts.clamp_min(1.0)
         logits = model(normalised(batch.images, self.mean, self.std)).float()  # (N, C, h, w); softmax in fp32
-        supervised = shares[0] * cross_entropy_sum(logits[: batch.labelled], known, smoothing=self.loss.smoothing)
+        supervised = shares[0] * cross_entropy_sum(
+            logits[: batch.labelled], known, smoothing=self.loss.smoothing, weights=self.weights
+        )
         if not len(guessed):
             return StepResult(supervised, {"labelled_loss": supervised})
         pseudo = shares[1] * self._pseudo(logits[batch.labelled :], guessed, batch.soft, weight)

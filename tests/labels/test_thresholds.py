@@ -10,6 +10,7 @@ from selftrain.labels.thresholds import (
     accepted,
     adaptive,
     class_weights,
+    distribution,
     fixed,
     floors,
     image_weights,
@@ -59,6 +60,19 @@ def test_quantile_does_not_cut_what_ties() -> None:
     assert kept(counts, quantile(counts, keep=0.2, confidence=1.0)).tolist() == [1.0, 0.999]
 
 
+def test_distribution_keeps_a_share_of_all_pixels_shared_out_as_the_masks_are() -> None:
+    counts = histogram({200: 40, 220: 10, 240: 10}, {100: 10, 150: 20, 250: 10})  # 60 and 40 of 100 pixels
+    found = distribution(counts, keep=0.4, known=np.array([1000, 3000]))  # 10 and 30 of them
+    assert (found * 255).round().tolist() == [240, 150]
+    assert accepted(counts, found).tolist() == [10, 30]
+
+
+def test_distribution_keeps_all_of_a_class_that_is_given_to_fewer_pixels_than_its_share() -> None:
+    counts = histogram({10: 5, 200: 5}, {240: 50, 250: 40})
+    found = distribution(counts, keep=0.5, known=np.array([1, 1]))
+    assert accepted(counts, found).tolist() == [10, 40]  # not 25: those of one confidence are not told apart
+
+
 def test_quantile_of_everything_keeps_everything() -> None:
     counts = histogram({0: 3, 255: 7}, {17: 1})
     assert kept(counts, quantile(counts, keep=1.0, confidence=1.0)).tolist() == [1.0, 1.0]
@@ -84,7 +98,7 @@ def test_adaptive_keeps_rare_classes_that_one_threshold_would_starve() -> None:
 
 @pytest.mark.parametrize("name", THRESHOLDS)
 def test_every_rule_takes_the_same_settings_and_an_empty_store(name: str) -> None:
-    found = THRESHOLDS[name](np.zeros((3, 256), np.int64), keep=0.6, confidence=0.8)
+    found = THRESHOLDS[name](np.zeros((3, 256), np.int64), keep=0.6, confidence=0.8, known=np.zeros(3, np.int64))
     assert found.shape == (3,) and np.isfinite(found).all()
 
 
@@ -97,7 +111,7 @@ def test_every_rule_takes_the_same_settings_and_an_empty_store(name: str) -> Non
 def test_rules_stay_in_bounds(rows: list[list[int]], keep: float, confidence: float) -> None:
     counts = np.array(rows, np.int64)
     for rule in THRESHOLDS.values():
-        found = rule(counts, keep=keep, confidence=confidence)
+        found = rule(counts, keep=keep, confidence=confidence, known=np.arange(len(counts)))
         assert ((found >= 0) & (found <= 1)).all()
     shares = kept(counts, quantile(counts, keep=keep, confidence=confidence))
     assert (shares[~np.isnan(shares)] >= keep - 1e-9).all()

@@ -47,7 +47,7 @@ def labelled(tmp_path, sureness):
 
 def chosen(tmp_path, sureness, **rule):
     found, samples = labelled(tmp_path, sureness)
-    return select(found, samples, CLASSES, SelectConfig(**rule), generation=0)
+    return select(found, samples, CLASSES, SelectConfig(**rule), generation=0, known=np.array([3, 1]))
 
 
 INDEX = np.arange(8).reshape(2, 4)
@@ -94,7 +94,9 @@ def test_pixels_of_images_left_out_are_not_accepted(tmp_path):
     sure = {"threshold": "global", "confidence": 0.92, "image_share": 0.5}
     above = chosen(tmp_path / "all", [0.6, 0.95], **sure)
     assert above.accepted and [sample.id for sample in above.samples] == ["1"]
-    below = select(above.store, above.everything, above.classes, above.rule, generation=0, reliability=np.array([1.0, 0.0]))
+    below = select(
+        above.store, above.everything, above.classes, above.rule, generation=0, known=np.ones(2), reliability=np.array([1.0, 0.0])
+    )
     assert [sample.id for sample in below.samples] == ["0"] and not below.accepted
 
 
