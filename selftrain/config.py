@@ -79,7 +79,7 @@ class LossConfig:
     """Labelled: cross-entropy with label smoothing. Pseudo-labelled: KL to the teacher's soft labels, and/or hard CE."""
 
     smoothing: float = 0.1
-    balance: float = 0.0  # labelled pixels of a class weigh (its share of the labelled pixels)^-balance, mean 1
+    balance: float = 0.5  # labelled pixels of a class weigh (its share of the labelled pixels)^-balance, mean 1
     unlabelled_weight: float = 1.0
     distillation: float = 1.0  # share of KL in the pseudo-label loss; the rest is cross-entropy on hard pseudo-labels
     temperature: float = 1.0  # of the KL; its gradient is scaled by T^2 (Hinton et al. 2015)
@@ -210,6 +210,9 @@ class Config:
         return getattr(self.train, name) if own is None else own
 
 
+# What runs had that began before these settings were there, where that is not the default of today.
+EARLIER = {"loss.balance": 0.0}
+
 # Settings that change how a run is done, never what comes out of it: a resume may change them.
 HARMLESS = {
     "out", "data.root", "data.cache_mb", "train.workers", "train.checkpoint_every", "labels.crf.workers",
@@ -234,7 +237,7 @@ def flat(config: Config | dict, prefix: str = "") -> dict[str, object]:
 def differences(old: dict, new: dict) -> list[str]:
     """Settings that change results and differ, as "name: old -> new".
 
-    What `old` does not have is from before that setting was there: it had what is the default now.
+    What `old` does not have is from before that setting was there: it had what is the default now, or what EARLIER says.
     """
     after = flat(new)
     before = {name: value for name, value in _defaults(flat(old)).items() if name in after} | flat(old)
@@ -252,4 +255,4 @@ def _defaults(rows: dict) -> dict[str, object]:
     del whole["generations"]
     numbers = {name.split(".")[1] for name in rows if name.startswith("generations.")}
     own = flat(asdict(GenerationConfig()))
-    return flat(whole) | {f"generations.{number}.{name}": value for number in numbers for name, value in own.items()}
+    return flat(whole) | EARLIER | {f"generations.{number}.{name}": value for number in numbers for name, value in own.items()}

@@ -101,6 +101,10 @@ def test_settings_that_an_older_version_did_not_have_were_at_their_defaults():
         del old[name]
     assert differences(old, flat(Config())) == []
     new = Config(loss=LossConfig(adaptive=True), generations=[GenerationConfig(), GenerationConfig()])
+    del old["loss.balance"]  # nothing weighed by its class in those days
+    assert differences(old, flat(Config())) == ["loss.balance: 0.0 -> 0.5"]
+    assert differences(old, flat(Config(loss=LossConfig(balance=0.0)))) == []
+    old["loss.balance"] = 0.5
     rows = differences(old, flat(new))
     assert rows[0] == "loss.adaptive: False -> True" and "generations.1.online: absent -> " in rows
 

@@ -67,6 +67,14 @@ def test_fixmatch_learns_what_the_average_is_sure_of(threshold, share):
     assert len(model.seen) == 1 and len(model.seen[0]) == 3  # one pass
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_labelled_pixels_weigh_by_their_class(method):
+    plain = step(method)
+    weighing = dataclasses.replace(plain, weights=torch.tensor([3.0, 1.0]))
+    logits, known = torch.zeros(1, 2, 4, 4), torch.zeros(1, 4, 4, dtype=torch.long)
+    assert math.isclose(weighing.supervised(logits, known).item(), 3 * plain.supervised(logits, known).item(), rel_tol=1e-6)
+
+
 def test_an_adaptive_threshold_falls_with_the_mean_confidence_of_a_class():
     """Class 0 at 0.9 and 0.8, class 1 at 0.6 (mean confidences 0.85 and 0.6): 0.85 and 0.6 of the largest mean."""
     confidence, hard = torch.tensor([0.9, 0.8, 0.6, 0.6]), torch.tensor([0, 0, 1, 1])

@@ -1,9 +1,11 @@
 import math
 
+import numpy as np
 import torch
 
 from selftrain.config import LossConfig
 from selftrain.data.batches import Batch
+from selftrain.labels.thresholds import balanced
 from selftrain.stages.steps import SelfTraining, normalised
 
 MEAN, STD = torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1)
@@ -41,6 +43,15 @@ def test_the_loss_is_the_mean_over_labelled_plus_the_mean_over_accepted_pixels()
     for accepted in (1, 4):
         result = loss_of(batch(accepted), unlabelled_weight=0.5)
         assert math.isclose(result.loss.item(), -math.log(0.6) + 0.5 * divergence, rel_tol=1e-4)
+
+
+def test_labelled_pixels_weigh_by_their_class():
+    """Two classes with 3 and 1 pixels: at balance 1 both weigh the same, over a mean of 1."""
+    known = batch(0)
+    known.hard[0] = torch.tensor([[0, 0], [0, 1]])
+    weights = torch.tensor(balanced(np.array([3, 1]), 1.0), dtype=torch.float32)
+    step = SelfTraining(LossConfig(smoothing=0.0), MEAN, STD, ranks=1, reduce=lambda counts: counts, weights=weights)
+    assert math.isclose(step(Constant(0.6), None, known).loss.item(), -(math.log(0.6) + math.log(0.4)) / 2, rel_tol=1e-5)
 
 
 def test_hard_labels_are_the_alternative_to_soft_ones():
