@@ -189,6 +189,21 @@ def test_statistics_are_measured_anew_over_what_a_generation_has_learnt_from(run
             assert torch.equal(*drawn) != differ
 
 
+@pytest.mark.parametrize("online", ["''", "fixmatch"])
+def test_the_masks_say_what_pixels_of_a_class_weigh(online):
+    config = compose([*SMOKE, f"generations=[{{online: {online}}}]"])
+    accelerator = SimpleNamespace(num_processes=1, device="cpu", autocast=None, unwrap_model=None)
+    learning = Learning(
+        config, sources.load(config.data), SimpleNamespace(cache=Cache(64), mean=0, std=1, accelerator=accelerator)
+    )
+    pixels, weights = learning.class_pixels(), learning.step(0).weights.numpy()
+    assert pixels.sum() == sum(sample.read_mask().size for sample in learning.data.labelled)  # smoke has no void
+    np.testing.assert_allclose(weights**-2 / (weights**-2).sum(), pixels / pixels.sum(), rtol=1e-4)  # share^-0.5
+    np.testing.assert_allclose((weights * pixels).sum(), pixels.sum(), rtol=1e-4)
+    config.loss.balance = 0.0
+    assert learning.step(0).weights is None
+
+
 def test_another_choice_of_pseudo_labels_is_taken_until_a_student_has_begun(run, tmp_path):
     out = tmp_path / "run"
     small = [*SMOKE, f"out={out}", "labels.crf.enabled=false"]

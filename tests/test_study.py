@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -35,6 +36,8 @@ def test_gains_are_paired_by_seed_and_the_gap_is_that_of_the_same_seeds(tmp_path
         "| camvid | 8 | supervised | 0.3000 ± 0.1414 (2) |  |  |  | 2.0 |",
         "| camvid | 8 | fixmatch | 0.3500 ± 0.0707 (2) | 0.0500 ± 0.0707 (2) | 17% |  | 2.0 |",
     ]
+    finish(tmp_path, Cell("camvid", 8, "st", 0), 0.2, last=0.1)
+    assert study.row("camvid", 8, "st") == "| camvid | 8 | st | 0.2000 (1) | 0.0000 (1) | 0% | -0.1000 (1) | 2.0 |"
     study.plot(["supervised", "fixmatch"], ["camvid-8"], tmp_path / "plot.svg")
     assert "<svg" in (tmp_path / "plot.svg").read_text()
 
@@ -48,6 +51,17 @@ def test_what_another_machine_has_finished_is_known_and_goes_behind_a_run_of_one
     assert study.scores("camvid", 8, "cps") == {0: 0.2, 1: 0.3}
     assert [result.minutes for result in study.results("camvid", 8, "cps").values()] == [2.0, 4.0]
     assert len(record.read_text().splitlines()) == 4  # a line each
+
+
+def test_each_seed_has_masks_of_its_own(tmp_path, monkeypatch):
+    commands = []
+    monkeypatch.setattr(
+        accuracy.subprocess, "run", lambda command, **_: commands.append(command) or SimpleNamespace(returncode=0)
+    )
+    for seed in (0, 2):
+        accuracy.run({"camvid": tmp_path}, tmp_path / str(seed), Cell("camvid", 8, "fixmatch", seed), ["train.steps=9"])
+    configs = [compose(command[3:]) for command in commands]
+    assert [(config.seed, config.data.splits.seed) for config in configs] == [(0, 0), (2, 2)]
 
 
 def test_an_ablation_is_the_change_against_the_whole(tmp_path):

@@ -61,6 +61,13 @@ def test_pixels_below_the_threshold_are_ignored_and_weigh_nothing(tmp_path):
     assert labels.target(1, INDEX)[0].tolist() == [[0, 0, 1, 1]] * 2
 
 
+def test_pseudo_labels_may_be_distributed_as_the_masks_are(tmp_path):
+    """Half of the 16 pixels, three quarters of which are of class 0 (known: 3 to 1): 6 and 2, and what ties with them."""
+    found = chosen(tmp_path, [0.6, 0.95], threshold="distribution", keep=0.5)
+    other = select(found.store, found.everything, found.classes, found.rule, generation=0, known=np.array([1, 15]))
+    assert found.thresholds.tolist() != other.thresholds.tolist()
+
+
 def test_what_lies_outside_of_the_image_is_ignored(tmp_path):
     hard, _, weight = chosen(tmp_path, [0.95], threshold="global", confidence=0.5).target(0, np.array([[-1, 3]]))
     assert hard.tolist() == [[IGNORE, 1]] and weight.tolist() == [[0, 1]]
