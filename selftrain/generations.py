@@ -210,7 +210,7 @@ class Method:
         )
         selected = self._selected(teacher, student, store)
         if self.accelerator.is_main_process:
-            alarms = guard.of_labels(store.histogram().sum(axis=1), self.learning.class_pixels(), self.data.classes)
+            alarms = guard.of_labels(store.histogram().sum(axis=1), self.learning.class_pixels, self.data.classes)
             files.keep_json(gen.selection, {**selected.report(), "alarms": alarms})
             _warn(where, alarms)
         self.accelerator.wait_for_everyone()
@@ -292,7 +292,7 @@ class Method:
             self.data.classes,
             rule,
             generation=teacher,
-            known=self.learning.class_pixels(),
+            known=self.learning.class_pixels,
             reliability=ranks,
         )
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -81,8 +82,9 @@ class Learning:
             style=noise.style,
         )
 
+    @cached_property
     def class_pixels(self) -> np.ndarray:
-        """Pixels of each class in the masks of the labelled images, (C,)."""
+        """Pixels of each class in the masks of the labelled images, (C,); read once."""
         classes = len(self.data.classes)
         masks = (self.inference.cache.mask(sample) for sample in self.data.labelled)
         return np.sum([np.bincount(mask[mask != batches.IGNORE], minlength=classes) for mask in masks], axis=0)
@@ -91,7 +93,7 @@ class Learning:
         """What labelled pixels of each class weigh, (C,); None where all weigh the same."""
         if not self.cfg.loss.balance:
             return None
-        weights = balanced(self.class_pixels(), self.cfg.loss.balance)
+        weights = balanced(self.class_pixels, self.cfg.loss.balance)
         return torch.tensor(weights, dtype=torch.float32, device=self.inference.accelerator.device)
 
     def _sum(self, values: torch.Tensor) -> torch.Tensor:

@@ -196,7 +196,7 @@ def test_the_masks_say_what_pixels_of_a_class_weigh(online):
     learning = Learning(
         config, sources.load(config.data), SimpleNamespace(cache=Cache(64), mean=0, std=1, accelerator=accelerator)
     )
-    pixels, weights = learning.class_pixels(), learning.step(0).weights.numpy()
+    pixels, weights = learning.class_pixels, learning.step(0).weights.numpy()
     assert pixels.sum() == sum(sample.read_mask().size for sample in learning.data.labelled)  # smoke has no void
     np.testing.assert_allclose(weights**-2 / (weights**-2).sum(), pixels / pixels.sum(), rtol=1e-4)  # share^-0.5
     np.testing.assert_allclose((weights * pixels).sum(), pixels.sum(), rtol=1e-4)

@@ -2,8 +2,7 @@
 
 A rule gets the store's histogram (C, 256), pixels by hard label and confidence in steps of 1/255, and what `select` sets,
 with the pixels (C,) of each class in the masks of the labelled images as `known`. It gives thresholds (C,) in 0..1: a pixel
-of class c is accepted if confidence / 255 >= thresholds[c]. A class without pixels gets the threshold that does not depend
-on classes.
+of class c is accepted if confidence / 255 >= thresholds[c]. A class without pixels gets one that does not depend on classes.
 """
 
 from collections.abc import Callable
@@ -37,7 +36,7 @@ def distribution(histogram: Counts, *, keep: float, known: Counts, **_: object) 
     """The highest thresholds that leave `keep` of all pixels, shared out among the classes as the masks' pixels are.
 
     DARS (He et al. 2021), whose random choice among pixels that tie with the last one kept is left out: all of them are
-    kept. So are all pixels of a class that is given to fewer than its share.
+    kept. So are all pixels of a class that is given to fewer than its share; of one that no mask has, the surest ones.
     """
     shares = known / max(known.sum(), 1)  # (C,)
     wanted = _share("keep", keep) * histogram.sum() * shares
