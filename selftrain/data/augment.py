@@ -103,12 +103,23 @@ def colour_noise(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def in_colours_of(image: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """`image` with the mean and standard deviation of each Lab channel of `other` (Reinhard et al. 2001); (H, W, 3) uint8."""
+    """`image` with the mean and standard deviation of each Lab channel of `other` (Reinhard et al. 2001); (H, W, 3) uint8.
+
+    As it is where they are of two kinds: stained tissue in the colours of fluorescence shows dark nuclei on black ground.
+    """
     here, there = cv2.cvtColor(image, cv2.COLOR_RGB2LAB), cv2.cvtColor(other, cv2.COLOR_RGB2LAB)
     (mean, spread), (wanted_mean, wanted_spread) = cv2.meanStdDev(here), cv2.meanStdDev(there)
+    if not _of_a_kind(mean[0], spread[0], wanted_mean[0], wanted_spread[0]):
+        return image
     moved = (np.arange(256)[None] - mean) / np.maximum(spread, 1) * wanted_spread + wanted_mean  # (3, 256)
     table = np.clip(moved.round(), 0, 255).astype(np.uint8).T[None]  # (1, 256, 3)
     return cv2.cvtColor(cv2.LUT(here, table), cv2.COLOR_LAB2RGB)
+
+
+def _of_a_kind(mean: float, spread: float, other_mean: float, other_spread: float) -> bool:
+    """Whether two lightnesses (mean and standard deviation, of 255) are those of like images in other light."""
+    wide, narrow = max(spread, other_spread), min(spread, other_spread)
+    return abs(mean - other_mean) < 2.5 * wide + 1 and wide + 1 < 2 * (narrow + 1)
 
 
 def _cut_out(seen: View, rng: np.random.Generator) -> View:

@@ -11,9 +11,12 @@ from selftrain.data.batches import IGNORE, Augmentation, Cache, StepDataset, loa
 class Picture:
     id: str
     value: int
+    contrast: int = 0  # between its columns
 
     def read_image(self):
-        return np.full((40, 40, 3), self.value, np.uint8)
+        image = np.full((40, 40, 3), self.value, np.uint8)
+        image[:, ::2] += np.uint8(self.contrast)
+        return image
 
     def read_mask(self):
         return np.full((40, 40), self.value % 3, np.uint8)
@@ -32,17 +35,17 @@ class Labels:
         return hard, soft, (hard != IGNORE).astype(np.float32)
 
 
-def dataset(cutmix=0.0, seed=0, paste=0.0, style=0.0):
+def dataset(cutmix=0.0, seed=0, paste=0.0, style=0.0, contrast=0, styles=Labels.samples):
     strong = {"crop": (32, 32), "scale": (0.8, 1.2), "flip": True, "rand_n": 1, "rand_m": 10}
     augmentation = Augmentation({"crop": (32, 32)}, strong, cutmix, paste, style)
-    labelled = [Picture(f"l{i}", i) for i in range(6)]
+    labelled = [Picture(f"l{i}", i, contrast) for i in range(6)]
     return StepDataset(
         labelled,
         Labels(),
         labelled_batch=4,
         pseudo_batch=4,
         augmentation=augmentation,
-        styles=Labels.samples,
+        styles=styles,
         cache=Cache(10),
         keys=(seed, "gen1"),
     )
@@ -129,8 +132,19 @@ def test_the_cache_keeps_to_its_budget():
     assert cache.image(second) is not cache.image(second)
 
 
-@pytest.mark.parametrize(("style", "least", "most"), [(0.0, 0, 5), (1.0, 99, 105)])
-def test_labelled_images_take_the_colours_of_unlabelled_ones_and_keep_their_masks(style, least, most):
-    plain, styled = (next(loader(dataset(style=one), first=0, steps=1, rank=0, world=1, workers=0)) for one in (0.0, style))
+@pytest.mark.parametrize(
+    ("style", "other", "least", "most"),
+    [
+        (0.0, Picture("u", 50, 50), 0, 45),
+        (1.0, Picture("u", 50, 50), 45, 105),
+        (1.0, Picture("too bright", 160, 50), 0, 45),
+        (1.0, Picture("too flat", 20, 8), 0, 45),
+    ],
+)
+def test_labelled_images_take_the_colours_of_unlabelled_ones_of_their_kind_and_keep_their_masks(style, other, least, most):
+    plain, styled = (
+        next(loader(dataset(style=one, contrast=40, styles=[other]), first=0, steps=1, rank=0, world=1, workers=0))
+        for one in (0.0, style)
+    )
     assert least <= styled.images[:4].min() and styled.images[:4].max() <= most
     assert torch.equal(styled.hard, plain.hard) and torch.equal(styled.images[4:], plain.images[4:])
