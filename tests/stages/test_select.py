@@ -62,7 +62,7 @@ def test_pixels_below_the_threshold_are_ignored_and_weigh_nothing(tmp_path):
 
 
 def test_pseudo_labels_may_be_distributed_as_the_masks_are(tmp_path):
-    """Half of the 16 pixels, three quarters of which are of class 0 (known: 3 to 1): 6 and 2, and what ties with them."""
+    """Other masks, other thresholds; which ones: tests/labels/test_thresholds.py."""
     found = chosen(tmp_path, [0.6, 0.95], threshold="distribution", keep=0.5)
     other = select(found.store, found.everything, found.classes, found.rule, generation=0, known=np.array([1, 15]))
     assert found.thresholds.tolist() != other.thresholds.tolist()
