@@ -65,7 +65,7 @@ class NoiseConfig:
     rand_n: int = 0  # RandAugment: operations per image (Cubuk et al. 2020)
     rand_m: float = 0.0  # RandAugment: magnitude, 0 to 30
     cutmix: float = 0.0  # probability that an unlabelled image gets a box of another one
-    paste: float = 0.0  # probability that such a box is of a labelled image, with its mask (Bai et al. 2023, BCP); not online
+    paste: float = 0.0  # probability that such a box is of a labelled image, with its mask (Bai et al. 2023, BCP)
     style: float = 0.0  # probability of a labelled image in the colours of an unlabelled one of its kind (Reinhard et al. 2001)
     colour: float = 0.0  # probability of colour noise: jitter, greyscale, blur (Yang et al. 2022, ST++)
     cutout: float = 0.0  # probability of a box of noise in the image, without label

@@ -114,9 +114,8 @@ def check(cfg: Config) -> None:
         f"generations: online must be one of {', '.join(METHODS)}, or empty": any(
             row.online and row.online not in METHODS for row in cfg.generations
         ),
-        "generations: online methods paste nothing, and only labelled images get their rand_n and cutout; see noise": any(
-            row.online and (row.noise.paste or ((row.noise.rand_n or row.noise.cutout) and not row.noise.labelled))
-            for row in cfg.generations
+        "generations: of online methods, only labelled images get rand_n and cutout; see noise.labelled": any(
+            row.online and (row.noise.rand_n or row.noise.cutout) and not row.noise.labelled for row in cfg.generations
         ),
         "generations: mean_teacher mixes nothing: its noise.cutmix must be 0": any(
             row.online == "mean_teacher" and row.noise.cutmix for row in cfg.generations

@@ -61,7 +61,8 @@ class Seen:
     step: int
     images: np.ndarray  # (V, h, w, 3) uint8
     inside: np.ndarray  # (h, w) bool: of the image, not of its padding
-    boxes: np.ndarray  # (V - 1, 4) int64: top, bottom, left, right of what CutMix takes from the next image; maybe nothing
+    boxes: np.ndarray  # (V - 1, 4) int64: top, bottom, left, right of what CutMix takes from another image; maybe nothing
+    pasted: np.ndarray  # (V - 1,) bool: that image is a labelled one, instead of the next unlabelled one
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,11 @@ class Views:
     images: torch.Tensor  # (V, M, h, w, 3) uint8
     inside: torch.Tensor  # (M, h, w) bool
     boxes: torch.Tensor  # (V - 1, M, 4) int64
+    pasted: torch.Tensor  # (V - 1, M) bool
 
     def to(self, device: torch.device) -> "Views":
         there = partial(torch.Tensor.to, device=device, non_blocking=True)
-        return Views(self.step, there(self.images), there(self.inside), there(self.boxes))
+        return Views(self.step, *map(there, (self.images, self.inside, self.boxes, self.pasted)))
 
 
 @dataclass(frozen=True)
@@ -242,7 +244,8 @@ class OnlineDataset(StepDataset):
         rng = generator(*self.keys, step, slot)
         images, index = augment.views(image, rng, strong=self.strong, **self.augmentation.pseudo)
         boxes = [self._box(rng, index.shape) for _ in range(self.strong)]
-        return Seen(step, images, index != augment.OUTSIDE, np.array(boxes, np.int64))
+        pasted = rng.uniform(size=self.strong) < self.augmentation.paste
+        return Seen(step, images, index != augment.OUTSIDE, np.array(boxes, np.int64), pasted)
 
     def _box(self, rng: np.random.Generator, size: tuple[int, ...]) -> tuple[int, int, int, int]:
         if rng.uniform() >= self.augmentation.cutmix:
@@ -284,9 +287,11 @@ def collate(mixed: list[Example | Seen]) -> Batch:
 
 
 def _collate_views(seen: list[Seen]) -> Views:
-    from_numpy = torch.from_numpy
-    images, boxes = (np.stack([getattr(one, name) for one in seen], axis=1) for name in ("images", "boxes"))
-    return Views(seen[0].step, from_numpy(images), from_numpy(np.stack([one.inside for one in seen])), from_numpy(boxes))
+    inside = torch.from_numpy(np.stack([one.inside for one in seen]))
+    images, boxes, pasted = (
+        torch.from_numpy(np.stack([getattr(one, name) for one in seen], axis=1)) for name in ("images", "boxes", "pasted")
+    )
+    return Views(seen[0].step, images, inside, boxes, pasted)
 
 
 def loader(dataset: StepDataset, *, first: int, steps: int, rank: int, world: int, workers: int) -> Iterator[Batch]:

@@ -93,13 +93,13 @@ class FixMatch(Online):
         confidence, hard = probabilities.max(dim=1)  # (M, h, w)
         floors = self.thresholds(confidence[views.inside], hard[views.inside], classes=probabilities.shape[1])
         target = torch.where(views.inside & (confidence >= floors[hard]), hard, IGNORE)
-        area = boxes_of(views)  # (S, M, h, w)
-        seen, target = mixed(views.images[1:], area), mixed(target.expand(area.shape), area)
+        accepted = (target != IGNORE).sum().float()
+        seen = mixed(views.images[1:], batch.images, views)
+        target = mixed(target.expand(seen.shape[:-1]), known, views)  # (S, M, h, w)
         images = torch.cat([self.pixels(batch.images), self.pixels(seen)])
         with self.noise(self.unwrap(model), batch.labelled, len(target[0])):
             logits = model(images).float()
         losses = F.cross_entropy(logits[batch.labelled :], target.flatten(0, 1), ignore_index=IGNORE, reduction="sum")
-        accepted = (target != IGNORE).sum().float() / len(target)
         return self.supervised(logits[: batch.labelled], known), losses / len(target), accepted
 
     def thresholds(self, confidence: Tensor, hard: Tensor, *, classes: int) -> Tensor:
@@ -157,10 +157,9 @@ class CPS(Online):
             [self.probabilities(network, views.images[0]).argmax(dim=1) for network in (pair.second, pair.first)]
         )
         pair.train()
-        area = boxes_of(views)
         labels = torch.where(views.inside, labels, IGNORE)  # (2, M, h, w): what each network has to learn
-        target = torch.cat([mixed(one[None], area) for one in labels])
-        images = torch.cat([self.pixels(batch.images), self.pixels(mixed(views.images[1:], area))])
+        target = torch.cat([mixed(one[None], known, views) for one in labels])
+        images = torch.cat([self.pixels(batch.images), self.pixels(mixed(views.images[1:], batch.images, views))])
         logits = model(images).float()  # (2, N, C, h, w)
         supervised = self.supervised(logits[:, : batch.labelled].flatten(0, 1), known.repeat(2, 1, 1))
         losses = F.cross_entropy(
@@ -173,7 +172,7 @@ METHODS: dict[str, type[Online]] = {"mean_teacher": MeanTeacher, "fixmatch": Fix
 
 
 def boxes_of(views: Views) -> Tensor:
-    """Where CutMix takes pixels from the next image: (V - 1, M, h, w) bool."""
+    """Where CutMix takes pixels from another image: (V - 1, M, h, w) bool."""
     height, width = views.inside.shape[1:]
     top, bottom, left, right = views.boxes[..., None, None].unbind(dim=2)  # (V - 1, M, 1, 1) each
     rows = torch.arange(height, device=top.device)[:, None]
@@ -181,10 +180,14 @@ def boxes_of(views: Views) -> Tensor:
     return (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
 
 
-def mixed(planes: Tensor, area: Tensor) -> Tensor:
-    """planes (S, M, h, w) or (S, M, h, w, 3) with `area` (S, M, h, w) of each image taken from the next one."""
-    area = area.reshape(area.shape + (1,) * (planes.dim() - area.dim()))
-    return torch.where(area, planes.roll(-1, dims=1), planes)
+def mixed(planes: Tensor, labelled: Tensor, views: Views) -> Tensor:
+    """`planes` (S, M, h, w) or (S, M, h, w, 3), each with its box from the next one or, where `pasted`, from a labelled one.
+
+    `labelled`: (L, h, w) or (L, h, w, 3). Such boxes, with their masks, are one of the two ways of BCP (Bai et al. 2023).
+    """
+    area, pasted = (flags.reshape(flags.shape + (1,) * (planes.dim() - flags.dim())) for flags in (boxes_of(views), views.pasted))
+    turn = torch.arange(views.pasted.numel(), device=planes.device).reshape(views.pasted.shape) % len(labelled)
+    return torch.where(area, torch.where(pasted, labelled[turn], planes.roll(-1, dims=1)), planes)
 
 
 def _complementary(feature: Tensor, labelled: int, dropped: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from torch import nn
 
 from selftrain.config import LossConfig
 from selftrain.data.batches import Batch, Views
+from selftrain.data.images import IGNORE
 from selftrain.models.build import build
 from selftrain.models.pair import Pair
 from selftrain.stages.online import METHODS, boxes_of, mixed
@@ -29,13 +30,13 @@ class Says(nn.Module):
         return torch.stack([side, -side], dim=1)
 
 
-def batch(boxes=(0, 0, 0, 0), strong=1, padding=0):
+def batch(boxes=(0, 0, 0, 0), strong=1, padding=0, pasted=(False, False)):
     """A labelled image of class 0, and two unlabelled ones, black and white."""
     images = torch.zeros(1 + strong, 2, 4, 4, 3, dtype=torch.uint8)
     images[:, 1] = 255
     inside = torch.ones(2, 4, 4, dtype=torch.bool)
     inside[:, :padding] = False
-    views = Views(0, images, inside, torch.tensor(boxes).expand(strong, 2, 4))
+    views = Views(0, images, inside, torch.tensor(boxes).expand(strong, 2, 4), torch.tensor(pasted).expand(strong, 2))
     return Batch(1, images[0, :1], torch.zeros(1, 4, 4, dtype=torch.uint8), torch.empty(0, 4, 4, 0), torch.empty(0, 4, 4), views)
 
 
@@ -48,12 +49,31 @@ def step(method, **loss):
 
 
 def test_boxes_take_pixels_of_the_next_image():
-    views = batch(boxes=(1, 3, 0, 2)).views
+    known, views = batch().images, batch(boxes=(1, 3, 0, 2)).views
     area = boxes_of(views)
     assert area.shape == (1, 2, 4, 4) and area.sum() == 8 and area[0, 0, 1:3, :2].all()
-    seen = mixed(views.images[1:], area)
+    seen = mixed(views.images[1:], known, views)
     assert (seen[0, 0, 1:3, :2] == 255).all() and (seen[0, 0, 0] == 0).all() and (seen[0, 1, 1:3, :2] == 0).all()
     assert not boxes_of(batch().views).any()
+
+
+def test_pasted_boxes_are_of_labelled_images_another_for_each_view():
+    views = batch(boxes=(1, 3, 0, 2), strong=2, pasted=(True, False)).views
+    labelled = torch.arange(10, 14, dtype=torch.uint8)[:, None, None, None].expand(4, 4, 4, 3)
+    seen = mixed(views.images[1:], labelled, views)
+    box = seen[:, :, 1:3, :2]
+    assert (box[0, 0] == 10).all() and (box[1, 0] == 12).all() and (box[:, 1] == 0).all()
+    assert (seen[:, 0, 0] == 0).all() and (seen[:, 1, 0] == 255).all()
+
+
+def test_a_pasted_box_is_learnt_by_its_mask_however_unsure_the_average_is():
+    there = batch(boxes=(0, 2, 0, 4), pasted=(True, True))  # half of each image, of class 0
+    result = step("fixmatch", threshold=0.95)(Says(0.6), Says(0.9).eval(), there)
+    assert result.logs["accepted"].item() == 0  # of the average's own labels
+    assert math.isclose(result.logs["pseudo_loss"].item(), -0.5 * math.log(0.6), abs_tol=1e-6)
+    there.hard[:] = IGNORE
+    result = step("fixmatch", threshold=0.95)(Says(0.6), Says(0.9).eval(), there)
+    assert result.logs["pseudo_loss"].item() == 0
 
 
 @pytest.mark.parametrize(("threshold", "share"), [(0.85, 1.0), (0.95, 0.0)])
@@ -140,7 +160,13 @@ def test_unimatch_drops_complementary_channels_and_leaves_labelled_images_alone(
     network.encoder.register_forward_hook(lambda module, inputs, output: plain.append([one.clone() for one in output]))
     many = batch(strong=2)
     images = torch.rand(3, 16, 32, 32, 3).mul(255).byte()
-    views = Views(0, images, torch.ones(16, 32, 32, dtype=torch.bool), torch.zeros(2, 16, 4, dtype=torch.int64))
+    views = Views(
+        0,
+        images,
+        torch.ones(16, 32, 32, dtype=torch.bool),
+        torch.zeros(2, 16, 4, dtype=torch.int64),
+        torch.zeros(2, 16, dtype=torch.bool),
+    )
     hard = torch.zeros(1, 32, 32, dtype=torch.uint8)
     many = Batch(1, images[0, :1], hard, torch.empty(0, 32, 32, 0), torch.empty(0, 32, 32), views)
     step("unimatch_v2")(network, build("unet", "tu-resnet10t", classes=2, decoder_channels=[16, 16, 8, 8]).eval(), many)
