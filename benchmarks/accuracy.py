@@ -301,9 +301,9 @@ def write_pages(study: Study, recipes: list[str], columns: list[str]) -> None:
     study.keep()
     put(DOCS / "results.md", "table of the study", "\n".join(study.table(recipes, columns)))
     study.plot(recipes, columns, DOCS / "results.svg")
-    compared = ["supervised", RIVAL, "noisy_student"]
-    if all(len(study.scores(*parts(column), recipe)) == study.seeds for column in MAIN for recipe in compared):
-        put(DOCS.parent / "README.md", "table of the study", "\n".join(study.table(compared, MAIN)))
+    both = ["supervised", "noisy_student"]
+    if all(len(study.scores(*parts(column), recipe)) == study.seeds for column in MAIN for recipe in both):
+        put(DOCS.parent / "README.md", "table of the study", "\n".join(study.table(["supervised", RIVAL, "noisy_student"], MAIN)))
     for recipe in recipes:
         found = [list(study.scores(*parts(column), recipe).values()) for column in MAIN]
         if all(found):
