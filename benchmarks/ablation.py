@@ -41,7 +41,7 @@ VARIANTS = {
     "a student of hard labels": Variant(("loss.distillation=0",)),
     "one threshold for the student (0.8)": Variant(("select.threshold=global",)),
     "every pixel for the student": Variant(("select.threshold=global", "select.confidence=0")),
-    "with pseudo-labels that weigh by their class, too (0.5)": Variant(("select.balance=0.5",)),
+    "without weights of the classes for the student's pseudo-labels": Variant(("select.balance=0",)),
     "without the colours of unlabelled images": Variant(
         ("generations.0.noise.style=0", "generations.1.noise.style=0"), teacher=False
     ),
@@ -53,7 +53,7 @@ VARIANTS = {
     "a larger student (tu-resnet18d)": Variant(student=lambda student: {**student, "encoder": "tu-resnet18d"}),
     "a student from random weights": Variant(student=lambda student: {**student, "init": "random"}),
     "teacher without boxes from labelled images": Variant(("generations.0.noise.paste=0",), teacher=False),
-    "without weights of the classes": Variant(("loss.balance=0",), teacher=False),
+    "without weights of the classes for labelled pixels": Variant(("loss.balance=0",), teacher=False),
     "without average (EMA)": Variant(("train.ema=0",), teacher=False),
     "without fresh batch-norm statistics": Variant(("train.statistics=0",), teacher=False),
     "one threshold in the online phase": Variant(("loss.adaptive=false",), teacher=False),
