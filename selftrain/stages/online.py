@@ -87,7 +87,7 @@ class FixMatch(Online):
     """Sohn et al. 2020, with the averaged network as the teacher: weak views label strong ones, where they are sure."""
 
     def learn(self, model: nn.Module, averaged: nn.Module, batch: Batch, known: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """As `Online.learn`; the pixels count of which the average is sure."""
+        """As `Online.learn`; the pixels count of which the average is sure, before CutMix."""
         views = _of(batch)
         probabilities = self.probabilities(averaged, views.images[0])
         confidence, hard = probabilities.max(dim=1)  # (M, h, w)

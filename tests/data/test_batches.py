@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from selftrain.data.batches import IGNORE, Augmentation, Cache, StepDataset, loader
+from selftrain.data.batches import IGNORE, Augmentation, Cache, OnlineDataset, StepDataset, loader
 
 
 @dataclass
@@ -97,6 +97,18 @@ def test_pasted_boxes_bring_their_mask_and_are_sure():
             assert (batch.weight[own - 4][known] == 1).all() and (batch.soft[own - 4][known].max(dim=-1).values == 1).all()
             pasted += int(box.sum())
     assert pasted > 1000
+
+
+@pytest.mark.parametrize("paste", [0.0, 0.5, 1.0])
+def test_online_boxes_are_pasted_as_often_as_asked(paste):
+    augmentation = Augmentation({"crop": (32, 32)}, {"crop": (32, 32)}, cutmix=1.0, paste=paste)
+    online = OnlineDataset(
+        [Picture("l0", 0)], Labels.samples, strong=2, labelled_batch=2, pseudo_batch=4, augmentation=augmentation,
+        cache=Cache(10), keys=(0, "gen0"),
+    )  # fmt: skip
+    batches = list(loader(online, first=0, steps=20, rank=0, world=1, workers=0))
+    pasted = torch.cat([batch.views.pasted for batch in batches])
+    assert pasted.shape == (40, 4) and abs(pasted.float().mean() - paste) < 0.15
 
 
 def test_seeds_and_steps_differ():
