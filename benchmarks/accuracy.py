@@ -108,7 +108,7 @@ def shown(value: object) -> str:
 
 
 def run(roots: dict[str, Path], where: Path, cell: Cell, overrides: list[str]) -> None:
-    """The run of a cell under `where`, or what of it is missing."""
+    """The run of a cell under `where`, or what of it is missing; once it is done, without checkpoints: 350 MB of its 420."""
     if (where / "report.json").is_file():
         return
     where.mkdir(parents=True, exist_ok=True)
@@ -118,6 +118,9 @@ def run(roots: dict[str, Path], where: Path, cell: Cell, overrides: list[str]) -
         code = subprocess.run(
             [sys.executable, "-m", "selftrain.run", *arguments], stdout=log, stderr=subprocess.STDOUT
         ).returncode
+    if code == 0:
+        for checkpoints in where.glob("gen*/checkpoints"):
+            shutil.rmtree(checkpoints)
     print(f"{where.name}: {'done' if code == 0 else f'exit {code}, see its log.txt'}", flush=True)
 
 
