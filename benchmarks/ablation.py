@@ -23,42 +23,55 @@ CHANGES = DOCS / "ablation.json"  # of test mIoU; against a whole under the same
 
 
 class Variant(NamedTuple):
-    """Overrides, a change of the student's settings, and whether the flagship's teacher and its labels stay as they are."""
+    """Overrides, a change of the generations, and whether those before the last student and their labels stay as they are."""
 
     overrides: tuple[str, ...] = ()
-    student: Callable[[dict], dict] = lambda student: student
+    generations: Callable[[list[dict]], list[dict]] = lambda generations: generations
     teacher: bool = True
     labels: bool = True
 
 
-def noise(**changes: object) -> Callable[[dict], dict]:
-    return lambda student: {**student, "noise": {**student["noise"], **changes}}
+def last(**changes: object) -> Callable[[list[dict]], list[dict]]:
+    """Other settings of the last student."""
+    return lambda generations: [*generations[:-1], {**generations[-1], **changes}]
+
+
+def noise(**changes: object) -> Callable[[list[dict]], list[dict]]:
+    """Another noise of the last student."""
+    return lambda generations: last(noise={**generations[-1]["noise"], **changes})(generations)
+
+
+def at_once(generations: list[dict]) -> list[dict]:
+    """The online generation from random weights, with the steps of the one before it, too."""
+    first, online, student = generations
+    return [{**online, "init": "random", "steps": first["steps"] + online["steps"]}, student]
 
 
 VARIANTS = {
     "without TTA": Variant(("labels.tta.hflip=false", "labels.tta.scales=[1.0]"), labels=False),
     "with CRF": Variant(("labels.crf.enabled=true",), labels=False),
-    "a student of hard labels": Variant(("loss.distillation=0",)),
-    "one threshold for the student (0.8)": Variant(("select.threshold=global",)),
-    "every pixel for the student": Variant(("select.threshold=global", "select.confidence=0")),
-    "without weights of the classes for the student's pseudo-labels": Variant(("select.balance=0",)),
+    "hard labels": Variant(("loss.distillation=0",)),
+    "one threshold for the last student (0.8)": Variant(("select.threshold=global",)),
+    "every pixel for the last student": Variant(("select.threshold=global", "select.confidence=0")),
+    "without weights of the classes for stored pseudo-labels": Variant(("select.balance=0",)),
     "without the colours of unlabelled images": Variant(
-        ("generations.0.noise.style=0", "generations.1.noise.style=0"), teacher=False
+        tuple(f"generations.{number}.noise.style=0" for number in range(3)), teacher=False
     ),
-    "student without CutMix": Variant(student=noise(cutmix=0.0, paste=0.0)),
-    "student without boxes from labelled images": Variant(student=noise(paste=0.0)),
-    "student without RandAugment": Variant(student=noise(rand_n=0)),
-    "with dropout and stochastic depth (0.1)": Variant(student=noise(dropout=0.1, drop_path=0.1)),
+    "last student without CutMix": Variant(generations=noise(cutmix=0.0, paste=0.0)),
+    "last student without boxes from labelled images": Variant(generations=noise(paste=0.0)),
+    "last student without RandAugment": Variant(generations=noise(rand_n=0)),
+    "with dropout and stochastic depth (0.1)": Variant(generations=noise(dropout=0.1, drop_path=0.1)),
     "with label smoothing (0.1, threshold 0.8)": Variant(("loss.smoothing=0.1", "loss.threshold=0.8"), teacher=False),
-    "a larger student (tu-resnet18d)": Variant(student=lambda student: {**student, "encoder": "tu-resnet18d"}),
-    "a student from random weights": Variant(student=lambda student: {**student, "init": "random"}),
-    "teacher without boxes from labelled images": Variant(("generations.0.noise.paste=0",), teacher=False),
+    "a larger last student (tu-resnet18d)": Variant(generations=last(encoder="tu-resnet18d")),
+    "a last student from random weights": Variant(generations=last(init="random")),
+    "online student without boxes from labelled images": Variant(("generations.1.noise.paste=0",), teacher=False),
     "without weights of the classes for labelled pixels": Variant(("loss.balance=0",), teacher=False),
     "without average (EMA)": Variant(("train.ema=0",), teacher=False),
     "without fresh batch-norm statistics": Variant(("train.statistics=0",), teacher=False),
-    "one threshold in the online phase": Variant(("loss.adaptive=false",), teacher=False),
-    "a teacher that knows labels only": Variant(
-        ("generations.0.online=''", "generations.0.noise.style=0", "loss.adaptive=false", "loss.smoothing=0.1"), teacher=False
+    "one threshold online": Variant(("loss.adaptive=false",), teacher=False),
+    "without a first generation of labels only": Variant(generations=at_once, teacher=False),
+    "a first student of stored labels, too": Variant(
+        ("generations.1.online=''", "generations.1.noise.colour=0", "loss.adaptive=false"), teacher=False
     ),
 }
 
@@ -71,9 +84,8 @@ def train(roots: dict[str, Path], out: Path, steps: int, variant: str, cell: Cel
     where, whole = out / cell._replace(recipe=name_of(variant)).name, out / cell.name
     chosen = VARIANTS[variant]
     if chosen.teacher:
-        take_over(whole, where, labels=chosen.labels)
-    teacher, student = flagship(steps)
-    run(roots, where, cell, [f"generations={shown([teacher, chosen.student(student)])}", *chosen.overrides])
+        take_over(whole, where, labels=chosen.labels, generations=2)
+    run(roots, where, cell, [f"generations={shown(chosen.generations(flagship(steps)))}", *chosen.overrides])
 
 
 def change(study: Study, cell: Cell, variant: str) -> float | None:

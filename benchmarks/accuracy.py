@@ -88,14 +88,12 @@ def settings(recipe: str, steps: int) -> list[str]:
 
 
 def flagship(steps: int) -> list[dict]:
-    """noisy_student with the first of its students only, no larger than its teacher.
-
-    The teacher has three quarters of the steps: its student begins where it ends.
-    """
-    teacher, student, *_ = yaml.safe_load((RECIPE_FILES / "noisy_student.yaml").read_text())["generations"]
-    for generation in (teacher, student):
+    """noisy_student without its last and larger student: labels only for a quarter of the steps, half online, stored labels."""
+    generations = yaml.safe_load((RECIPE_FILES / "noisy_student.yaml").read_text())["generations"][:-1]
+    shares = (steps // 4, steps - 2 * (steps // 4), steps // 4)
+    for generation in generations:
         generation.pop("encoder", None)
-    return [{**teacher, "steps": steps - steps // 4}, {**student, "steps": steps // 4}]
+    return [{**generation, "steps": share} for generation, share in zip(generations, shares, strict=True)]
 
 
 def shown(value: object) -> str:
@@ -131,14 +129,16 @@ def train(roots: dict[str, Path], out: Path, steps: int, cell: Cell) -> None:
     run(roots, out / cell.name, cell, settings(cell.recipe, steps))
 
 
-def take_over(whole: Path, where: Path, *, labels: bool) -> None:
-    """A run that has come as far as its first generation, which is that of `whole`; nothing if that is not finished."""
+def take_over(whole: Path, where: Path, *, labels: bool, generations: int = 1) -> None:
+    """A run that has come as far as `generations` of `whole`, with their `labels` or not; nothing if that is not finished."""
     if where.exists() or not (whole / "report.json").is_file():
         return
     temporary = where.with_name(f".{where.name}")
     shutil.rmtree(temporary, ignore_errors=True)
     left = () if labels else ("labels",)
-    shutil.copytree(whole / "gen0", temporary / "gen0", ignore=shutil.ignore_patterns("selection.json", *left))
+    for number in range(generations):
+        gen = f"gen{number}"
+        shutil.copytree(whole / gen, temporary / gen, ignore=shutil.ignore_patterns("selection.json", *left))
     shutil.copy(whole / "data.json", temporary)
     shutil.copy(whole / "metrics.jsonl", temporary)
     temporary.rename(where)

@@ -110,13 +110,13 @@ def test_every_variant_is_a_possible_run_that_differs_from_the_whole(variant):
     generations = accuracy.flagship(1000)
     whole = ["recipe=noisy_student", *accuracy.DATA["camvid"], *accuracy.SETTINGS, "data.root=/nowhere"]
     chosen = ablation.VARIANTS[variant]
-    changed = [generations[0], chosen.student(generations[1])]
+    changed = chosen.generations(generations)
     one = compose([*whole, f"generations={accuracy.shown(generations)}"])
     other = compose([*whole, f"generations={accuracy.shown(changed)}", *chosen.overrides])
     check(other)
     assert one != other
-    online = [(c.generations[0], c.train, replace(c.loss, distillation=0.0)) for c in (one, other)]
-    assert chosen.teacher == (online[0] == online[1])
+    before = [(c.generations[:-1], c.train, replace(c.loss, distillation=0.0)) for c in (one, other)]
+    assert chosen.teacher == (before[0] == before[1])
     assert chosen.labels == (one.labels == other.labels)
 
 
