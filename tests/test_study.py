@@ -140,3 +140,15 @@ def test_a_teacher_is_taken_over_without_the_student_and_without_labels_that_wou
         accuracy.take_over(whole, where, labels=labels)
         assert {path.name for path in (where / "gen0").iterdir()} == expected
         assert {path.name for path in where.iterdir()} == {"gen0", "data.json", "metrics.jsonl"}
+    accuracy.take_over(whole, tmp_path / "two", labels=True, generations=2)
+    assert {path.name for path in (tmp_path / "two").iterdir()} == {"gen0", "gen1", "data.json", "metrics.jsonl"}
+
+
+def test_a_finished_cell_keeps_no_checkpoints_and_a_stopped_one_all(tmp_path, monkeypatch):
+    for code, kept in ((0, False), (75, True)):
+        monkeypatch.setattr(accuracy.subprocess, "run", lambda command, code=code, **_: SimpleNamespace(returncode=code))
+        where = tmp_path / str(code)
+        (where / "gen0" / "checkpoints" / "step-000009").mkdir(parents=True)
+        (where / "gen0" / "model").mkdir()
+        accuracy.run({"camvid": tmp_path}, where, Cell("camvid", 8, "fixmatch", 0), [])
+        assert (where / "gen0" / "model").exists() and (where / "gen0" / "checkpoints").exists() == kept
