@@ -12,7 +12,7 @@ from safetensors.torch import load, save
 
 from selftrain.errors import IntegrityError, LearningError
 from selftrain.files import commit_directory, read_directory, remove_directory
-from selftrain.rundir import CORRUPT
+from selftrain.rundir import CORRUPT, steps_in
 
 KEEP = 2
 Tensors = dict[str, torch.Tensor]
@@ -42,7 +42,7 @@ def write(directory: Path, checkpoint: Checkpoint) -> None:
 
 def prune(directory: Path) -> None:
     """Forget all but the newest KEEP. Asked for at a resume too: a kill may have come between writing and forgetting."""
-    for old in _steps(directory)[:-KEEP]:
+    for old in steps_in(directory)[:-KEEP]:
         remove_directory(old)
 
 
@@ -52,7 +52,7 @@ def newest(directory: Path) -> Checkpoint | None:
     Unsound ones are set aside as *.corrupt. Raises IntegrityError with the reasons if there are only such.
     """
     reasons = []
-    for path in reversed(_steps(directory)):
+    for path in reversed(steps_in(directory)):
         try:
             return _read(path)
         except IntegrityError as error:
@@ -105,10 +105,6 @@ def _read(path: Path) -> Checkpoint:
     except (KeyError, ValueError):
         raise IntegrityError(f"{path} has no state.json") from None
     return Checkpoint({name.removesuffix(".safetensors"): unpack(data, path / name) for name, data in files.items()}, state)
-
-
-def _steps(directory: Path) -> list[Path]:
-    return sorted(path for path in directory.glob("step-*") if path.name.removeprefix("step-").isdigit())
 
 
 def _free_name(path: Path) -> Path:

@@ -31,7 +31,7 @@ def verify(arguments: argparse.Namespace) -> None:
 def status(arguments: argparse.Namespace) -> None:
     """Say how far a run is; reads only."""
     from selftrain.files import read_json, read_yaml
-    from selftrain.rundir import RunDir
+    from selftrain.rundir import RunDir, steps_in
 
     run = RunDir(arguments.run_directory)
     if not run.config.is_file():
@@ -46,8 +46,8 @@ def status(arguments: argparse.Namespace) -> None:
             for alarm in report.get("alarms", []):
                 say(f"      warning: {alarm}")
         else:
-            steps = sorted(path.name for path in gen.checkpoints.glob("step-*"))
-            say(f"gen{number}  {'at ' + steps[-1] if steps else 'not begun'}")
+            steps = steps_in(gen.checkpoints)
+            say(f"gen{number}  {'at ' + steps[-1].name if steps else 'not begun'}")
     say("finished" if run.report.is_file() else "not finished: the command that began it goes on")
 
 

@@ -1,6 +1,8 @@
 """What can go wrong, and the exit code of each (docs/design.md, "Exit codes")."""
 
 import errno
+import os
+import select
 import shutil
 import signal
 import sys
@@ -99,6 +101,9 @@ def _told(error: BaseException) -> tuple[str, int]:
         return _own_words(str(error)), error.exit_code
     if isinstance(error, KeyboardInterrupt):
         return "interrupted; the same command resumes", FORCED
+    if isinstance(error, BrokenPipeError) and _nobody_reads():
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at its end
+        return "nobody reads the standard output any more; give it a reader or a file", StorageError.exit_code
     if isinstance(error, OSError) and error.errno in STORAGE_ERRNOS:
         return str(storage_error(error)), StorageError.exit_code
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's; torch is not imported here
@@ -107,6 +112,16 @@ def _told(error: BaseException) -> tuple[str, int]:
     if lost:
         return lost, ResourceError.exit_code
     return f"{type(error).__name__}: {error} (this is a fault of selftrain: please report it)", OUR_FAULT
+
+
+def _nobody_reads() -> bool:
+    """Whether the standard output is a pipe whose reader is gone."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+        return any(event & select.POLLERR for _, event in poll.poll(0))
+    except (OSError, ValueError):  # no file behind it, or closed
+        return False
 
 
 def _end_workers() -> None:

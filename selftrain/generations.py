@@ -71,7 +71,7 @@ class Method:
             twice = [1 + (generation.online == "cps") for generation in cfg.generations]  # it trains two
             sizes = [times * parameters(network) for times, network in zip(twice, built, strict=True)]
             sound = sources.without(data, files.read_json(run.data, "set_aside")["set_aside"])
-            preflight.check_space(run, sizes, sound, snapshots=(SNAPSHOTS - 1) * (cfg.select.reliability == "agreement"))
+            preflight.check_space(run, cfg, sizes, sound, snapshots=(SNAPSHOTS - 1) * (cfg.select.reliability == "agreement"))
         accelerator.wait_for_everyone()
         data = sources.without(data, files.read_json(run.data, "set_aside")["set_aside"])
         metrics = Metrics(run.metrics if accelerator.is_main_process else None)
@@ -215,7 +215,8 @@ class Method:
             _warn(where, alarms)
         self.accelerator.wait_for_everyone()
         if not selected.accepted:
-            select.refuse_empty(self.cfg.select, gen.selection)
+            settled = self.run.has_student([row.online for row in self.cfg.generations])
+            select.refuse_empty(self.cfg.select, gen.selection, settled=settled)
             return None
         return selected
 

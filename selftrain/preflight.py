@@ -14,7 +14,7 @@ from selftrain.config import Config, GenerationConfig, flat
 from selftrain.data import sources, verify
 from selftrain.data.augment import MAX_MAGNITUDE
 from selftrain.errors import ConfigError, DataError, StorageError
-from selftrain.labels import crf, tta
+from selftrain.labels import crf, store, tta
 from selftrain.labels.thresholds import THRESHOLDS
 from selftrain.log import say
 from selftrain.models.weights import check_weights
@@ -26,8 +26,8 @@ PRECISIONS = ("auto", "none", "bf16", "fp16")
 INITS = ("random", "teacher")
 PSEUDO_NOISE = ("rand_n", "colour", "cutout", "cutmix", "paste")  # of unlabelled images, unless noise.labelled
 INFINITE = float("inf")
+WARNINGS = 10  # about files, that a run says
 CHECKPOINT = 4  # copies of the weights in a checkpoint: themselves, their average, two moments
-LABEL_BYTES = 2  # of a label store, per pixel; 1.7 were measured on noisy drawings
 RANGES = {  # name: least, most
     "seed": (0, INFINITE),
     "train.steps": (1, INFINITE),
@@ -159,8 +159,11 @@ def _unreadable(data: sources.DataSet, cfg: Config) -> list[str]:
     if report.faults:
         more = f" (and {len(report.faults) - 1} more: selftrain verify lists all)" if len(report.faults) > 1 else ""
         raise DataError(f"{report.faults[0]}{more}")
-    for sample in report.set_aside:
-        say(f"data: {sample.id} cannot be read and is left out")
+    found = report.warnings[len(data.warnings) :]
+    for warning in found[:WARNINGS]:
+        say(f"data: {warning}")
+    if found[WARNINGS:]:
+        say(f"data: {len(found) - WARNINGS} more warnings: selftrain verify lists all")
     return [sample.id for sample in report.set_aside]
 
 
@@ -185,7 +188,7 @@ def check_processes(cfg: Config, processes: int) -> None:
         )
 
 
-def check_space(run: RunDir, sizes: list[int], data: sources.DataSet, *, snapshots: int = 0) -> None:
+def check_space(run: RunDir, cfg: Config, sizes: list[int], data: sources.DataSet, *, snapshots: int = 0) -> None:
     """Raises StorageError, with the estimate, where the disk has no room for generations of `sizes` parameters each.
 
     `snapshots`: copies of the weights that each generation keeps of its past.
@@ -195,7 +198,9 @@ def check_space(run: RunDir, sizes: list[int], data: sources.DataSet, *, snapsho
         return
     kept = sum(size * 4 * (checkpoint.KEEP * CHECKPOINT + 1 + snapshots) for size in sizes)
     passing = max(sizes) * 4 * (CHECKPOINT + 3)  # a checkpoint under way, or two forms of the export and its predecessor
-    labels = (len(sizes) - 1) * len(data.unlabelled) * _pixels(data.unlabelled) * LABEL_BYTES
+    stores = sum(not generation.online for generation in cfg.generations[1:])
+    bytes_each = store.most_bytes(min(cfg.labels.soft_classes, len(data.classes))) * _pixels(data.unlabelled)
+    labels = stores * len(data.unlabelled) * bytes_each
     needed = kept + passing + labels + 2**24
     there = sum(path.stat().st_size for path in run.path.rglob("*") if path.is_file())
     free = shutil.disk_usage(run.path).free

@@ -21,12 +21,13 @@ USAGE = """\
   SETTING=VALUE        any setting of selftrain/config.py, e.g. train.steps=2000 generations.1.encoder=tu-resnet50"""
 
 
-TEXTS = ("out", "data.root", "data.images", "data.masks", "data.unlabelled", "data.splits.group", "model.weights")
+PLACES = ("data.root", "data.images", "data.masks", "data.unlabelled", "data.splits.train", "data.splits.val", "data.splits.test")
+TEXTS = ("out", *PLACES, "data.splits.group", "model.weights")
 
 
 def main() -> None:
     """Compose the settings of the command line and run them, or print them."""
-    arguments = _parser().parse_args()
+    arguments = _parser().parse_intermixed_args()
     config = compose(arguments.overrides, arguments.config_dir)
     if arguments.show:
         print(OmegaConf.to_yaml(OmegaConf.structured(config)), end="")
@@ -66,7 +67,7 @@ def compose(overrides: list[str], config_dir: str | None = None) -> Config:
     if config_dir:
         _refuse_code_in_files(Path(config_dir))
     ConfigStore.instance().store(name="schema", node=Config)
-    extra = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
+    extra = [f"hydra.searchpath=[{_in_quotes(f'file://{Path(config_dir).resolve()}')}]"] if config_dir else []
     try:
         with initialize_config_dir(str(recipes()), version_base="1.3"):
             composed = hydra_compose("config", overrides=[*map(_quoted, overrides), *extra])
@@ -76,12 +77,18 @@ def compose(overrides: list[str], config_dir: str | None = None) -> Config:
 
 
 def _quoted(override: str) -> str:
-    """A path or pattern may hold any character; Hydra's grammar takes most in quotes only."""
+    """A path, pattern or name of a class may hold any character; Hydra's grammar takes most in quotes only."""
     name, _, value = override.partition("=")
+    if name == "data.classes" and value[:1] == "[" and value[-1:] == "]" and not set(value) & set("'\""):
+        return f"{name}=[{','.join(_in_quotes(one.strip()) for one in value[1:-1].split(',') if one.strip())}]"
     if name not in TEXTS or value in ("", "null") or value[0] in "'\"":
         return override
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"{name}='{escaped}'"
+    return f"{name}={_in_quotes(value)}"
+
+
+def _in_quotes(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 def to_config(composed: DictConfig) -> Config:

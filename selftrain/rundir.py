@@ -3,14 +3,14 @@
 import fcntl
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
 from selftrain.config import differences
-from selftrain.errors import ConfigError, DataError, LockedError
+from selftrain.errors import ConfigError, DataError, IntegrityError, LockedError
 from selftrain.files import TEMPORARY, read_json, read_yaml, write_bytes, write_json
 
 WEIGHTS = "model.safetensors"
@@ -93,28 +93,40 @@ class RunDir:
 
         Raises ConfigError or DataError with the differences: a run goes on only with what it began with.
         """
-        if self.config.exists():
-            before = read_yaml(self.config)
-            changed, begun = differences(before, config), _without_new_generations(before, config)
-            if changed and not begun:
-                self.report.unlink(missing_ok=True)  # first: it says that the run is finished
-                write_bytes(self.config, yaml.safe_dump(config, sort_keys=False).encode())
-            elif changed and not self.generation(1).path.exists() and all(_chooses(row) for row in changed):
-                # Labels are stored unfiltered, so until a student has begun another choice costs nothing.
-                self.report.unlink(missing_ok=True)
-                self.generation(0).selection.unlink(missing_ok=True)
-                write_bytes(self.config, yaml.safe_dump(config, sort_keys=False).encode())
-            elif changed:
-                rows = "; ".join(begun)
-                raise ConfigError(f"{self.path} was started with other settings ({rows}); set them back or choose another out=")
-        else:
-            write_bytes(self.config, yaml.safe_dump(config, sort_keys=False).encode())
+        changed = self._changed(config)
         if self.data.exists():
             other = manifest_differences(read_json(self.data), manifest)
             if other:
                 raise DataError(f"the data of {self.path} changed ({other}); restore it or choose another out=")
-        else:
+        if changed:  # from here on nothing is refused
+            self.report.unlink(missing_ok=True)  # first: it says that the run is finished
+        if any(_chooses(row) for row in changed):
+            for number in range(len(config["generations"])):
+                self.generation(number).selection.unlink(missing_ok=True)
+        if changed or not self.config.exists():
+            write_bytes(self.config, yaml.safe_dump(config, sort_keys=False).encode())
+        if not self.data.exists():
             write_json(self.data, manifest)
+
+    def _changed(self, config: dict) -> list[str]:
+        """What is new in `config`, all of it such that the run can go on. Raises ConfigError for anything else."""
+        if not self.config.exists():
+            return []
+        before = read_yaml(self.config, "generations")
+        if not _are_mappings(before["generations"]):
+            raise IntegrityError(f"{self.config} is damaged (it holds other things than selftrain writes)")
+        begun = _without_new_generations(before, config)
+        # Labels are stored unfiltered, so until a student of them has begun another choice costs nothing.
+        if begun and (
+            self.has_student([row.get("online", "") for row in before["generations"]]) or not all(map(_chooses, begun))
+        ):
+            rows = "; ".join(begun)
+            raise ConfigError(f"{self.path} was started with other settings ({rows}); set them back or choose another out=")
+        return differences(before, config)
+
+    def has_student(self, online: Sequence[str]) -> bool:
+        """Whether a generation that learns from stored labels has begun; `online`: each one's method, empty for none."""
+        return any(self.generation(number).path.exists() for number, method in enumerate(online) if number and not method)
 
     def sweep(self) -> None:
         """Remove what a killed process had begun to write or to remove. Only the holder of the lock may."""
@@ -131,6 +143,12 @@ class RunDir:
             os.close(handle)
             raise LockedError(f"another run is writing {self.path}; wait for it or choose another out=") from None
         return handle
+
+
+def steps_in(directory: Path) -> list[Path]:
+    """The checkpoints under a directory, the oldest first."""
+    found = (path for path in directory.glob("step-*") if path.name.removeprefix("step-").isdigit())
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
 
 
 def _chooses(row: str) -> bool:
@@ -151,10 +169,10 @@ def manifest_differences(old: Mapping, new: Mapping) -> str:
         before, after = old.get(split), new.get(split)
         if before == after:
             continue
-        if not (_are_samples(before) and _are_samples(after)):
+        if not (_are_mappings(before) and _are_mappings(after)):
             rows.append(f"{split}: {before} -> {after}")
             continue
-        known, found = ({entry["id"]: entry for entry in entries or []} for entries in (before, after))
+        known, found = ({entry.get("id"): entry for entry in entries or []} for entries in (before, after))
         parts = {
             "missing": [name for name in known if name not in found],
             "new": [name for name in found if name not in known],
@@ -165,5 +183,5 @@ def manifest_differences(old: Mapping, new: Mapping) -> str:
     return "; ".join(rows)
 
 
-def _are_samples(entries: object) -> bool:
+def _are_mappings(entries: object) -> bool:
     return isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)

@@ -18,6 +18,12 @@ def test_the_newest_two_are_kept_and_the_newest_is_read(tmp_path):
     assert found.state["step"] == 9 and torch.equal(found.tensors["model"]["w"], torch.full((2,), 9.0))
 
 
+def test_the_millionth_step_is_later_than_the_one_before(tmp_path):
+    for step in (999_998, 999_999, 1_000_000):
+        save(tmp_path, step)
+    assert checkpoint.newest(tmp_path).state["step"] == 1_000_000
+
+
 def test_nothing_saved_is_no_checkpoint(tmp_path):
     assert checkpoint.newest(tmp_path) is None
 

@@ -1,4 +1,6 @@
 import errno
+import subprocess
+import sys
 
 import pytest
 
@@ -35,6 +37,16 @@ def test_success_is_0_a_forced_end_130_and_memory_7():
     assert exit_code_of(lambda: None) == 0
     assert exit_code_of(raising(KeyboardInterrupt())) == 130
     assert exit_code_of(raising(MemoryError())) == 7
+
+
+def test_an_output_that_nobody_reads_is_said_in_one_line():
+    script = "from selftrain.errors import exit_code_of as e; import sys; sys.exit(e(lambda: print('x' * 100_000, flush=True)))"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == (
+            "selftrain: error: nobody reads the standard output any more; give it a reader or a file\n"
+        )
+        assert process.wait() == 5
 
 
 def test_our_own_faults_show_their_traceback(capsys):

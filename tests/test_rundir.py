@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from selftrain.errors import ConfigError, DataError, LockedError
+from selftrain.errors import ConfigError, DataError, IntegrityError, LockedError
 from selftrain.rundir import RunDir
 
 
@@ -42,6 +42,46 @@ def test_changed_data_is_refused_with_the_difference(tmp_path):
         run.settle(config, {**before, "val": [{"id": "a", "image": "9"}, {"id": "c", "image": "2"}]})
     with pytest.raises(DataError, match="classes"):
         run.settle(config, {**before, "classes": ["y"]})
+
+
+def test_a_refused_command_leaves_a_finished_run_finished(tmp_path):
+    run = RunDir(tmp_path)
+    config, data = {"generations": [{"steps": 5, "online": ""}]}, {"val": [{"id": "a"}]}
+    run.settle(config, data)
+    run.report.write_text("{}")
+    before = run.config.read_bytes()
+    with pytest.raises(DataError, match=r"val: 1 new, e\.g\. b"):
+        run.settle({"generations": [*config["generations"], {"steps": 9, "online": ""}]}, {"val": [{"id": "a"}, {"id": "b"}]})
+    assert run.report.exists() and run.config.read_bytes() == before
+    run.settle(config, data)
+
+
+def test_another_choice_is_taken_until_a_student_of_stored_labels_has_begun(tmp_path):
+    run = RunDir(tmp_path)
+    rows = [{"online": ""}, {"online": "unimatch_v2"}, {"online": ""}, {"online": ""}]
+    run.settle({"select": {"keep": 0.5}, "generations": rows}, {})
+    run.generation(1).path.mkdir()
+    run.generation(1).selection.write_text("{}")
+    run.settle({"select": {"keep": 0.6}, "generations": rows}, {})
+    assert not run.generation(1).selection.exists()
+    run.generation(2).path.mkdir()
+    with pytest.raises(ConfigError, match=r"select\.keep: 0\.6 -> 0\.7"):
+        run.settle({"select": {"keep": 0.7}, "generations": rows}, {})
+
+
+@pytest.mark.parametrize("text", ["project: mine", "", "generations: 3", "generations: [3]"])
+def test_settings_of_something_else_are_damaged(tmp_path, text):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(IntegrityError, match=r"config\.yaml is damaged"):
+        RunDir(tmp_path).settle({"generations": [{"steps": 5}]}, {})
+    assert (tmp_path / "config.yaml").read_text() == text
+
+
+def test_a_manifest_without_ids_is_other_data(tmp_path):
+    run, config = RunDir(tmp_path), {"generations": [{"steps": 5}]}
+    run.settle(config, {"val": [{"file": "a"}]})
+    with pytest.raises(DataError, match="val: 1 missing"):
+        run.settle(config, {"val": [{"id": "a"}]})
 
 
 def test_a_second_process_is_locked_out_and_a_dead_one_blocks_nobody(tmp_path):

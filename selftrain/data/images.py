@@ -10,7 +10,7 @@ An image is (H, W, 3) uint8 RGB:
 
 A mask is (H, W) uint8 class ids with 255 for ignored. It is read by value (grey of 1 to 16 bits as the numbers that
 the file holds, palette index) or, where `MaskCode.colours` is given, by RGB colour. A JPEG is no mask: its compression
-invents values.
+invents values. Of a TIFF whose white is zero (photometric 0), too, the numbers of the file are the ids.
 
 Only regular files are opened, and a picture beyond MAX_PIXELS is refused by its header, before it is decoded.
 """
@@ -38,6 +38,7 @@ Result = TypeVar("Result")
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # JPEG includes MPO
 MAX_PIXELS = 89_478_485  # PIL's own limit: 256 MiB of RGB. 12000 x 12000 zeros fit in a file of 17 kB
 MULTIPLIED = {"L;2": 85, "L;4": 17}  # PIL brings 2- and 4-bit grey to 0..255: right for images, wrong for ids
+PHOTOMETRIC = 262  # TIFF's tag of what grey values mean
 SHOWN = 12  # unknown mask values that a message lists
 
 # What PIL warns of is refused here, with the file's name.
@@ -133,15 +134,17 @@ def open_regular(path: Path) -> BufferedReader:
 
 
 def _decode(path: Path) -> Image.Image:
-    """The whole picture, upright; its `info` tells by how much PIL multiplied the grey values."""
+    """The whole picture, upright; its `info` tells the raw mode and whether PIL inverted the grey values."""
 
     def whole(picture: Image.Image) -> Image.Image:
         """Decoded and turned upright."""
         tiles = getattr(picture, "tile", [])
         raw_mode = tiles[0].args if tiles else ""
+        white_is_zero = picture.format == "TIFF" and picture.tag_v2.get(PHOTOMETRIC) == 0  # type: ignore[attr-defined]
         picture.load()
         ImageOps.exif_transpose(picture, in_place=True)
-        picture.info["multiplied"] = MULTIPLIED.get(str(raw_mode[0] if isinstance(raw_mode, tuple) else raw_mode), 1)
+        picture.info["raw_mode"] = str(raw_mode[0] if isinstance(raw_mode, tuple) else raw_mode)
+        picture.info["inverted"] = white_is_zero and picture.mode in ("1", "L")
         return picture
 
     return _with_picture(path, whole)
@@ -230,16 +233,19 @@ def _values(path: Path, picture: Image.Image) -> np.ndarray:
     """Grey values or palette indices (H, W), uint8 or uint16."""
     pixels = np.asarray(picture)
     if picture.mode in ("1", "L", "P"):
-        return pixels.astype(np.uint8) // np.uint8(picture.info["multiplied"])
-    if picture.mode in ("LA", "PA"):
+        pixels = ~pixels if picture.info["inverted"] else pixels
+        return pixels.astype(np.uint8) // np.uint8(MULTIPLIED.get(picture.info["raw_mode"].rstrip("I"), 1))
+    if picture.mode == "PA" or (picture.mode == "LA" and ";16" not in picture.info["raw_mode"]):
         return pixels[..., 0]
     if picture.mode.startswith("I;16"):
         return pixels.astype(np.uint16)
     if picture.mode == "I" and pixels.min() >= 0 and pixels.max() <= 0xFFFF:
         return pixels.astype(np.uint16)
-    if picture.mode not in ("RGB", "RGBA"):
+    if picture.mode not in ("LA", "RGB", "RGBA"):
         what = f"has pixels of mode {picture.mode}, which is no kind of mask"
         raise DataError(Fault(str(path), what, "save it as 8- or 16-bit grey, palette or RGB"))
+    if ";16" in picture.info["raw_mode"]:  # PIL gives the high bytes: 0 for every id below 256
+        raise DataError(Fault(str(path), "has 16 bits in each of several channels", "save it as 8- or 16-bit grey"))
     if (pixels[..., :1] == pixels[..., 1:3]).all():
         return pixels[..., 0]  # grey, stored as RGB
     colours, counts = np.unique(_packed(pixels), return_counts=True)

@@ -51,25 +51,38 @@ class Tree:
         """Files below a folder that have one of the suffixes, ordered by name; hidden ones are left out."""
         key = folder, frozenset(without)
         if key not in self._walked:
-            self._walked[key] = sorted(self._walk(folder, without, set()), key=lambda path: (self.name(path), path.name))
+            self._walked[key] = sorted(self._walk(folder, without), key=lambda path: (self.name(path), path.name))
         found = self._walked[key]
         self.left_out.update(path for path in found if path.suffix.lower() not in suffixes)
         return [path for path in found if path.suffix.lower() in suffixes]
 
-    def _walk(self, folder: Path, without: Collection[Path], seen: set[str]) -> list[Path]:
-        real = os.path.realpath(folder)
-        if real in seen or folder in without:  # seen: a link that leads back
-            return []
-        seen.add(real)
-        found = []
-        for entry in os.scandir(folder):
-            path = folder / entry.name
-            if entry.name.startswith(".") or not self._sound(path, is_link=entry.is_symlink()):
+    def _walk(self, folder: Path, without: Collection[Path]) -> list[Path]:
+        """Files below a folder, each by the name of the folder itself rather than by that of a link to it."""
+        found, folders, links, seen = list[Path](), [folder], list[Path](), set[str]()
+        while folders or links:
+            here = folders.pop() if folders else links.pop(links.index(min(links)))
+            real = os.path.realpath(here)
+            if real in seen or here in without:
                 continue
-            # of links, only pathlib's is_dir bears those that lead to themselves
-            is_folder = path.is_dir() if entry.is_symlink() else entry.is_dir()
-            found += self._walk(path, without, seen) if is_folder else [path]
+            seen.add(real)
+            for entry in self._entries(here):
+                path, is_link = here / entry.name, entry.is_symlink()
+                if entry.name.startswith(".") or not self._sound(path, is_link=is_link):
+                    continue
+                # of links, only pathlib's is_dir bears those that lead to themselves
+                is_folder = path.is_dir() if is_link else entry.is_dir()
+                (found if not is_folder else links if is_link else folders).append(path)
         return found
+
+    def _entries(self, folder: Path) -> list[os.DirEntry[str]]:
+        """What a folder holds; nothing, and a fault noted, where it cannot be read."""
+        try:
+            with os.scandir(folder) as entries:
+                return list(entries)
+        except OSError as error:
+            where = str(folder) if folder == self.root else self.relative(folder)
+            self.note(Fault(where, f"cannot be read ({error.strerror})", "restore it or its permissions"))
+            return []
 
     def _holds(self, path: Path) -> bool:
         return Path(os.path.realpath(path)).is_relative_to(self.root)
@@ -77,7 +90,7 @@ class Tree:
     def _sound(self, path: Path, *, is_link: bool) -> bool:
         """False, and a fault noted, for a name that cannot be shown or stored, and for a link that leaves the root."""
         relative = self.relative(path)
-        if not relative.isprintable():  # control characters, and bytes that are not UTF-8
+        if not _printable(relative):
             self.note(Fault(ascii(relative), "has a name that is not printable UTF-8", "rename it"))
             return False
         if is_link and not self._holds(path):
@@ -109,7 +122,7 @@ class Tree:
 
     def _entry(self, text: str, where: str) -> Path | None:
         """The file that a list names, or None and a fault noted."""
-        if not text.isprintable() or _leaves(text):
+        if not _printable(text) or _leaves(text):
             remedy = "write paths relative to data.root, without '..'"
             self.note(Fault(where, f"names {text!r}, which is no path below data.root", remedy))
             return None
@@ -130,6 +143,11 @@ def _below(path: Path, folder: Path) -> str:
     text, prefix = str(path), str(folder).rstrip("/") + "/"
     assert text.startswith(prefix), (path, folder)
     return text[len(prefix) :]
+
+
+def _printable(name: str) -> bool:
+    """False for control characters, line ends and bytes that are not UTF-8. Spaces and joiners of any script are ordinary."""
+    return not any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in name)
 
 
 def _leaves(relative: str) -> bool:

@@ -26,7 +26,7 @@ from selftrain.data.sources import SPLITS, DataSet, Sample
 from selftrain.errors import DataError
 from selftrain.log import progress
 
-VERSION = 1  # of what `_look` finds
+VERSION = 2  # of what `_look` finds
 SET_ASIDE = 0.01  # share of the unlabelled images that may be unreadable
 
 
@@ -84,8 +84,8 @@ def verify(data: DataSet, cfg: DataConfig, *, workers: int) -> Report:
     root = Path(cfg.root).expanduser().resolve()  # of drawn data: never named in a fault
     report = Report(data.classes, list(data.faults), list(data.warnings), seen=seen)
     _report_unreadable(report, root, count=len(data.unlabelled))
-    _report_doubles(report)
     _report_classes(report)
+    _report_doubles(report)
     return report
 
 
@@ -93,14 +93,14 @@ class Known:
     """Findings about sound files by the hash of their bytes. Where the cache cannot be kept, nothing is known."""
 
     def __init__(self) -> None:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "selftrain"
         self.lock, self.new = threading.Lock(), dict[str, str]()
         self.base: sqlite3.Connection | None = None
         try:
+            folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "selftrain"
             folder.mkdir(parents=True, exist_ok=True)
             self.base = sqlite3.connect(folder / "verified.sqlite", timeout=5, check_same_thread=False, isolation_level=None)
             self.base.execute("CREATE TABLE IF NOT EXISTS seen (hash TEXT PRIMARY KEY, found TEXT) WITHOUT ROWID")
-        except (OSError, sqlite3.Error):
+        except (OSError, RuntimeError, sqlite3.Error):  # RuntimeError: a user without a home
             pass
 
     def get(self, key: str) -> dict | None:

@@ -99,6 +99,11 @@ def encode(probs: NDArray[np.float32], hard: Bytes, confidence: Bytes, k: int) -
     return b"".join([header, *streams])
 
 
+def most_bytes(k: int) -> int:
+    """Of a record with `k` classes, per pixel: enough for noise that is blurred a little, and labels of pictures are smoother."""
+    return 1 + k
+
+
 def decode(record: bytes) -> Label:
     """The label that `encode` was given. Raises IntegrityError for anything else."""
     try:

@@ -163,10 +163,9 @@ def _find(images: Path) -> tuple[Path, list[Path], list[Fault]]:
     if not images.is_dir():
         raise DataError(f"{images} is no folder and no file; give a folder of images, or one image")
     tree = Tree(images.resolve())
-    try:
-        files = tree.walk(tree.root, IMAGE_SUFFIXES)
-    except OSError as error:
-        raise DataError(f"{error.filename} cannot be read: {error.strerror}") from None
+    files = tree.walk(tree.root, IMAGE_SUFFIXES)
+    if not files and tree.faults:
+        raise DataError(tree.faults[0])
     if not files:
         raise DataError(f"{images} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
     return tree.root, files, tree.faults

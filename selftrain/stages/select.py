@@ -123,10 +123,14 @@ def select(
     )
 
 
-def refuse_empty(rule: SelectConfig, where: object) -> None:
-    """Without a single accepted pixel: raises LearningError, unless the rule says to end with the leader so far."""
+def refuse_empty(rule: SelectConfig, where: object, *, settled: bool) -> None:
+    """Without a single accepted pixel: raises LearningError, unless the rule says to end with the leader so far.
+
+    `settled`: an earlier student has learnt by this rule, so the run can't go on by another one.
+    """
     if rule.on_empty == "fail":
+        how = "begin another out= with" if settled else "the same command goes on with"
         raise LearningError(
-            f"no pseudo-label is accepted (see {where}); lower select.confidence, raise select.keep, "
-            "or take what leads so far as the result by select.on_empty=labelled_only"
+            f"no pseudo-label is accepted (see {where}); {how} a lower select.confidence, a higher select.keep, "
+            "or select.on_empty=labelled_only, which takes what leads so far as the result"
         )

@@ -252,6 +252,34 @@ def test_2_and_4_bit_grey_masks_keep_their_numbers(tmp_path: Path, bits: int, bo
     assert read_image(tmp_path / "a.png")[0, :2, 0].tolist() == [0, 85 if bits == 2 else 17]
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("photometric", [0, 1])  # white is zero, black is zero
+def test_tiffs_of_either_photometric_keep_their_numbers(tmp_path: Path, bits: int, photometric: int):
+    ids = np.array([[0, 1, 1, 0, 0, 0, 1, 1]] if bits == 1 else [[0, 1, 2, 3, 0, 0, 2, 1]], np.uint8)
+    most = 2**bits - 1
+    unpacked = (ids[..., None] >> np.arange(bits - 1, -1, -1)) & 1  # (1, 8, bits)
+    body = np.packbits(unpacked.reshape(-1).astype(np.uint8)).tobytes()
+    tags = {256: 8, 257: 1, 258: bits, 259: 1, 262: photometric, 273: 8, 277: 1, 278: 1, 279: len(body)}
+    padded = body + b"\0" * (len(body) % 2)
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    directory = struct.pack("<H", len(tags)) + entries + bytes(4)
+    (tmp_path / "a.tif").write_bytes(b"II*\0" + struct.pack("<I", 8 + len(padded)) + padded + directory)
+    assert read_mask(tmp_path / "a.tif", MaskCode((0, 1, 2, 3))).tolist() == ids.tolist()
+    shown = ids[0] * (255 // most)
+    assert read_image(tmp_path / "a.tif")[0, :, 0].tolist() == (255 - shown if photometric == 0 else shown).tolist()
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_16_bits_in_several_channels_are_no_mask(tmp_path: Path, channels: int):
+    colour = {2: 4, 3: 2, 4: 6}[channels]
+    rows = b"".join(b"\0" + row.tobytes() for row in np.repeat(IDS[..., None], channels, axis=2).astype(">u2"))
+    header = struct.pack(">IIBBBBB", 3, 2, 16, colour, 0, 0, 0)
+    chunks = (png_chunk(b"IHDR", header), png_chunk(b"IDAT", zlib.compress(rows)), png_chunk(b"IEND", b""))
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    fault = fault_of(read_mask, tmp_path / "a.png", THREE)
+    assert "16 bits" in fault.what and "grey" in fault.remedy
+
+
 def test_colour_masks_are_read_by_colour(tmp_path: Path):
     code = MaskCode((), (), ((0, 0, 0), (128, 0, 0)), ((255, 255, 255),))
     pixels = np.array([[[128, 0, 0], [0, 0, 0], [255, 255, 255]]], np.uint8)

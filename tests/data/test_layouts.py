@@ -188,8 +188,9 @@ def test_unicode_forms_match_between_image_and_mask_and_clash_between_images(tmp
 
 def test_strange_names_work_or_are_refused(tmp_path: Path):
     long = "n" * 251
-    pairs(tmp_path, ["-rf", " ", "a.b", long, "日本"])
-    assert {"images/-rf", "images/ ", "images/a.b", f"images/{long}", "images/日本"} == set(everyone(load(config(tmp_path))))
+    names = ["-rf", " ", "a.b", long, "日本", "10.00\u202fAM", "写真\u30001", "\U0001f469\u200d\U0001f52c"]
+    pairs(tmp_path, names)
+    assert {f"images/{name}" for name in names} == set(everyone(load(config(tmp_path))))
     for name in (b"new\nline.png", b"not-utf8-\xff.png"):
         path = os.path.join(os.fsencode(tmp_path / "images"), name)
         (tmp_path / "images" / "1.png").write_bytes(b"")
@@ -240,6 +241,29 @@ def test_links_that_leave_the_root_are_refused_and_others_followed(tmp_path: Pat
     (root / "images" / "more").symlink_to(tmp_path / "outside")
     assert "images/more: is a link that leaves data.root" in fault(root)
     assert "leads out of data.root" in fault(root, unlabelled="images/more")
+
+
+@pytest.mark.parametrize("name", ["alias", "zebra"])
+@pytest.mark.parametrize("where", ["images", "images/a"])
+def test_a_link_does_not_hide_the_folder_that_it_leads_to(tmp_path: Path, name: str, where: str):
+    pairs(tmp_path, ["run/1", "run/2", "run/3"])
+    (tmp_path / where).mkdir(exist_ok=True)
+    (tmp_path / where / name).symlink_to(tmp_path / "images" / "run")
+    assert {"images/run/1", "images/run/2", "images/run/3"} == set(everyone(load(config(tmp_path))))
+
+
+def test_a_folder_that_cannot_be_read_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pairs(tmp_path, ["1", "2", "3"])
+    (tmp_path / "images" / "shut").mkdir()
+    scandir = os.scandir
+
+    def refused(path: Path):
+        if Path(path).name == "shut":  # permissions bind no root
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    assert "images/shut: cannot be read (Permission denied)" in fault(tmp_path)
 
 
 def test_faults_are_all_collected_when_asked(tmp_path: Path):

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -21,6 +22,7 @@ from selftrain.labels.store import (
     encode,
     finish,
     ids_digest,
+    most_bytes,
     shard_is_sound,
     shard_path,
     write_shard,
@@ -103,6 +105,15 @@ def test_hard_and_confidence_need_not_follow_the_distribution() -> None:
     label = decode(encode(probs, hard, confidence, 3))
     assert (label.hard == hard).all() and (label.confidence == confidence).all()
     assert (label.classes[0] == probs.argmax(axis=0)).all()
+
+
+@pytest.mark.parametrize("classes", [2, 11, 21])
+def test_labels_full_of_blurred_noise_take_no_more_than_is_reckoned_with(classes: int) -> None:
+    noise = np.random.default_rng(0).normal(size=(96, 96, classes)).astype(np.float32)
+    noise = np.dstack([cv2.GaussianBlur(plane, (0, 0), 4) for plane in np.moveaxis(noise, 2, 0)])
+    probs = softmax(np.moveaxis(3 * noise / noise.std(), 2, 0).astype(np.float64))
+    for k in {1, min(3, classes), classes}:
+        assert len(encode(probs, *first(probs), k)) <= most_bytes(k) * 96 * 96
 
 
 def test_planes_that_say_nothing_new_cost_nothing() -> None:

@@ -24,6 +24,18 @@ def test_smoothing_spreads_the_target():
     assert math.isclose(cross_entropy_sum(logits, target, smoothing=0.1).item(), expected, rel_tol=1e-5)
 
 
+def test_a_smoothed_pixel_weighs_by_its_own_class():
+    weights = torch.tensor([0.5, 3.0])
+    for own in (0, 1):
+        target, best = torch.tensor([[[own, 255]]]), logits_of([0.95, 0.05], [0.5, 0.5])
+        best = (best if own == 0 else best.flip(1)).requires_grad_()
+        loss = cross_entropy_sum(best, target, smoothing=0.1, weights=weights)
+        expected = -weights[own] * (0.95 * math.log(0.95) + 0.05 * math.log(0.05))
+        assert math.isclose(loss.item(), expected, rel_tol=1e-5)
+        loss.backward()
+        assert best.grad.abs().max() < 1e-6  # the smoothed target is where the loss is least, for both
+
+
 def test_weights_weigh_and_ignored_pixels_do_not_count():
     logits = logits_of([0.5, 0.5], [0.25, 0.75], [0.5, 0.5])
     target, weight = torch.tensor([[[0, 1, 255]]]), torch.tensor([[[2.0, 0.5, 9.0]]])

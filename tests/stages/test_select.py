@@ -92,9 +92,11 @@ def test_the_report_measures_every_stage_and_the_choice(tmp_path):
 def test_nothing_accepted_is_said(tmp_path):
     labels = chosen(tmp_path, [0.7], threshold="global", confidence=1.0)
     assert not labels.accepted
-    with pytest.raises(LearningError, match="on_empty"):
-        refuse_empty(labels.rule, "selection.json")
-    refuse_empty(SelectConfig(on_empty="labelled_only"), "selection.json")
+    with pytest.raises(LearningError, match=r"same command.*on_empty"):
+        refuse_empty(labels.rule, "selection.json", settled=False)
+    with pytest.raises(LearningError, match="another out="):
+        refuse_empty(labels.rule, "selection.json", settled=True)
+    refuse_empty(SelectConfig(on_empty="labelled_only"), "selection.json", settled=False)
 
 
 def test_pixels_of_images_left_out_are_not_accepted(tmp_path):
