@@ -12,7 +12,7 @@ from selftrain.config import Config
 from selftrain.errors import IntegrityError
 from selftrain.log import say
 from selftrain.models.build import build, parameters, to_layout
-from selftrain.models.weights import fitting
+from selftrain.models.weights import grown
 from selftrain.rundir import WEIGHTS, RunDir
 
 SNAPSHOTS = 3  # a stage is looked at after each third of its steps, the last of which is its end (Yang et al. 2022, ST++)
@@ -47,16 +47,19 @@ class Networks:
     def begin(self, number: int, teacher: int | None) -> nn.Module:
         """The network of a generation before its first step; with `init: teacher`, those of its teacher's weights that fit.
 
-        In a deeper encoder of the same family that is all of them, and its further blocks begin as the identity (timm sets
-        the last scale of a residual branch to 0), so the student begins as its teacher (Chen et al. 2016, Net2Net).
+        In a deeper encoder of the same family that is all of them, those of a narrower stem too, and its further blocks begin
+        as the identity (timm sets the last scale of a residual branch to 0), so the student begins as its teacher (Chen et
+        al. 2016, Net2Net).
         """
         network = self.build(number, weights=self.cfg.model.weights)
         if teacher is None or not self.begins_as_teacher(number):
             return network
-        own, found = network.state_dict(), fitting(network, self.load(teacher)[0].state_dict())
+        theirs, own = self.load(teacher)[0].state_dict(), network.state_dict()
+        found = grown(network, theirs)
         network.load_state_dict(found, strict=False)
-        if len(found) < len(own):
-            say(f"gen{number}: {len(found)} of its {len(own)} tensors are its teacher's (gen{teacher})")
+        unused = f"; {len(theirs) - len(found)} of its teacher's fit nowhere" if len(found) < len(theirs) else ""
+        if len(found) < len(own) or unused:
+            say(f"gen{number}: {len(found)} of its {len(own)} tensors are its teacher's (gen{teacher}){unused}")
         return network
 
     def keep(self, number: int, network: nn.Module) -> None:

@@ -92,6 +92,24 @@ def fitting(network: nn.Module, found: Tensors) -> Tensors:
     return tensors
 
 
+def grown(network: nn.Module, teacher: Tensors) -> Tensors:
+    """Tensors of a teacher that fit, narrower ones in a corner: as `network` they do what they did (Net2Net, Chen et al. 2016).
+
+    Channels that only the network has keep their weights; those of the teacher do not listen to them.
+    """
+    own, tensors = network.state_dict(), fitting(network, teacher)
+    for name, tensor in teacher.items():
+        mine = own.get(name)
+        if name in tensors or mine is None or mine.dim() != tensor.dim() or mine.shape[2:] != tensor.shape[2:]:
+            continue
+        if all(theirs <= ours for theirs, ours in zip(tensor.shape, mine.shape, strict=True)):
+            whole = mine.clone()
+            whole[: len(tensor)] = 0
+            whole[tuple(map(slice, tensor.shape))] = tensor
+            tensors[name] = whole
+    return tensors
+
+
 def _hub_reachable() -> bool:
     if os.environ.get("https_proxy") or os.environ.get("HTTPS_PROXY"):
         return True  # a proxy decides; the hub's own client will say

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from selftrain.errors import ConfigError, IntegrityError
 from selftrain.models.build import build, parameters
-from selftrain.models.weights import import_weights, load_weights
+from selftrain.models.weights import grown, import_weights, load_weights
 
 TINY = {"classes": 3, "decoder_channels": [32, 16, 16, 8]}
 
@@ -23,6 +23,25 @@ def test_logits_have_the_images_size():
 def test_students_grow():
     small, large = (build("unet", encoder, **TINY) for encoder in ("tu-resnet10t", "tu-resnet18"))
     assert parameters(small) < parameters(large)
+
+
+@pytest.mark.parametrize(("teacher", "student"), [("tu-resnet10t", "tu-resnet18d"), ("tu-resnet18", "tu-resnet34")])
+def test_a_deeper_student_says_what_its_teacher_says(teacher, student):
+    """The first pair is that of recipe=noisy_student: its stems differ in width."""
+    small, large = (build("unet", encoder, **TINY) for encoder in (teacher, student))
+    images = torch.randn(4, 3, 64, 64)
+    small.train()(images)  # statistics of batch norm that are not the first ones
+    found = grown(large, small.state_dict())
+    assert len(found) == len(small.state_dict())
+    large.load_state_dict(found, strict=False)
+    small.eval(), large.eval()
+    assert torch.allclose(small(images), large(images), atol=1e-4)
+
+
+def test_what_is_narrower_or_of_another_kernel_is_not_taken():
+    wide, narrow = (torch.nn.Conv2d(inputs, 4, size) for inputs, size in ((3, 3), (2, 3)))
+    assert set(grown(narrow, wide.state_dict())) == {"bias"}
+    assert set(grown(torch.nn.Conv2d(3, 4, 5), wide.state_dict())) == {"bias"}
 
 
 def test_dropout_acts_in_training_only_and_names_no_parameter():
