@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from accuracy import DATA, DOCS, RECORD, STEPS, Cell, Study, flagship, note, parts, run, shown, spread, take_over
+from accuracy import DATA, DOCS, MAIN, RECORD, SEEDS, STEPS, Cell, Study, flagship, note, parts, run, shown, spread, take_over
 from sides import put
 
 CHANGES = DOCS / "ablation.json"  # of test mIoU; against a whole under the same --out where there is one
@@ -128,13 +128,15 @@ def main() -> None:
         parser.add_argument(f"--{data}", type=Path)
     parser.add_argument("--out", type=Path, default=Path("runs/accuracy"))
     parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--columns", nargs="+", default=["camvid-8"])
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS)
     parser.add_argument("--pages", action="store_true", help="write docs/ablation.json and the table of docs/results.md, too")
     parser.add_argument("--again", action="store_true", help="run what stands in docs/ablation.json, too")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, one thread each")
     arguments = parser.parse_args()
+    if arguments.pages and (arguments.steps, arguments.seeds) != (STEPS, SEEDS):
+        parser.error(f"--pages is for the study of {STEPS} steps and {SEEDS} seeds")
     roots = {data: root for data in DATA if (root := getattr(arguments, data))}
     known = json.loads(CHANGES.read_text()) if arguments.steps == STEPS and CHANGES.is_file() else {}
     todo = [
@@ -154,8 +156,9 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "ablation.md").write_text("\n".join(table) + "\n")
     if arguments.pages:
+        found = changes(study, MAIN, found)
         note(CHANGES, dict(sorted(found.items())))
-        put(DOCS / "results.md", "table of the ablation", "\n".join(table))
+        put(DOCS / "results.md", "table of the ablation", "\n".join(rows(study, MAIN, list(VARIANTS), found)))
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ import yaml
 from sides import cpu, put
 
 STEPS = 2000
+SEEDS = 3
 # The network is the same everywhere, so a gain is not one of a larger student. Recipes keep their smoothing and average.
 SETTINGS = [
     "model.encoder=tu-resnet10t", "model.decoder_channels=[64,48,32,16,16]", "train.eval_every=0",
@@ -174,7 +175,8 @@ class Study:
         """Put what is finished of the whole study into the record."""
         assert self.path
         names = sorted(cell.name for cell in cells(list(RECIPES), list(COLUMNS), self.seeds))
-        note(self.path, {name: result._asdict() for name in names if (result := self.result(name))})
+        found = self.recorded | {name: result for name in names if (result := self.result(name))}
+        note(self.path, {name: result._asdict() for name, result in sorted(found.items())})
 
     def results(self, data: str, labels: int, recipe: str) -> dict[int, Result]:
         """What is finished of a recipe, by seed."""
@@ -188,6 +190,10 @@ class Study:
     def without_promotion(self, data: str, labels: int, recipe: str) -> list[float]:
         """Test mIoU of a recipe's last generation less that of the one that val chose, seed by seed."""
         return [result.last - result.test for result in self.results(data, labels, recipe).values()]
+
+    def begun(self, recipes: list[str], columns: list[str]) -> list[str]:
+        """Those columns of which anything is finished."""
+        return [column for column in columns if any(self.scores(*parts(column), recipe) for recipe in recipes)]
 
     def row(self, data: str, labels: int, recipe: str) -> str:
         """Budget, recipe, score, gain over supervised seed by seed, share of the gap closed, the last student instead, time."""
@@ -268,7 +274,7 @@ def main() -> None:
     parser.add_argument("--nuclei", type=Path, help="images/ and masks/")
     parser.add_argument("--out", type=Path, default=Path("runs/accuracy"))
     parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--recipes", nargs="+", default=list(RECIPES), choices=RECIPES)
     parser.add_argument("--columns", nargs="+", default=list(COLUMNS), choices=COLUMNS)
     parser.add_argument(
@@ -277,8 +283,8 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="run these recipes even where docs/results.json has them")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, one thread each")
     arguments = parser.parse_args()
-    if arguments.pages and arguments.steps != STEPS:
-        parser.error(f"--pages is for the study of {STEPS} steps")
+    if arguments.pages and (arguments.steps, arguments.seeds) != (STEPS, SEEDS):
+        parser.error(f"--pages is for the study of {STEPS} steps and {SEEDS} seeds")
     again = arguments.recipes if arguments.again else []
     arguments.recipes = list(dict.fromkeys(["supervised", *arguments.recipes]))  # it is what all are compared with
     roots = {data: root for data in DATA if (root := getattr(arguments, data))}  # none: only show what is finished
@@ -287,21 +293,21 @@ def main() -> None:
     todo = [cell for cell in wanted if cell.data in roots and (cell.recipe in again or not study.result(cell.name))]
     with ThreadPoolExecutor(arguments.jobs) as pool:
         list(pool.map(lambda cell: train(roots, arguments.out, arguments.steps, cell), todo))
-    columns = [
-        column for column in arguments.columns if any(study.scores(*parts(column), recipe) for recipe in arguments.recipes)
-    ]
+    columns = study.begun(arguments.recipes, arguments.columns)
     rows = study.table(arguments.recipes, columns)
     print("test mIoU, mean ± standard deviation (runs)\n" + "\n".join(rows))
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "table.md").write_text("\n".join(rows) + "\n")
     study.plot(arguments.recipes, columns, arguments.out / "accuracy.svg")
     if arguments.pages:
-        write_pages(study, arguments.recipes, columns)
+        write_pages(study)
 
 
-def write_pages(study: Study, recipes: list[str], columns: list[str]) -> None:
-    """The record, docs/results.md with its plot, README's table once its columns are complete, the recipes' headers."""
+def write_pages(study: Study) -> None:
+    """All that is finished: the record, docs/results.md with its plot, README's table once it is complete, recipes' headers."""
     study.keep()
+    recipes = list(RECIPES)
+    columns = study.begun(recipes, list(COLUMNS))
     put(DOCS / "results.md", "table of the study", "\n".join(study.table(recipes, columns)))
     study.plot(recipes, columns, DOCS / "results.svg")
     both = ["supervised", "noisy_student"]

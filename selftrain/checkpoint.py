@@ -14,6 +14,7 @@ from selftrain.errors import IntegrityError, LearningError
 from selftrain.files import commit_directory, read_directory, remove_directory
 from selftrain.rundir import CORRUPT, steps_in
 
+GROUP = "group"
 KEEP = 2
 Tensors = dict[str, torch.Tensor]
 
@@ -79,23 +80,42 @@ def unpack(content: bytes, where: Path) -> Tensors:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:
-    """The optimizer's state as {"<parameter index>.<name>": tensor}."""
-    state = optimizer.state_dict()["state"]
-    return {f"{index}.{name}": value for index, entry in state.items() for name, value in entry.items() if torch.is_tensor(value)}
+    """The optimizer's tensors: those of its state as "<parameter>.<name>", those of its groups as "group<number>.<name>"."""
+    return {name: value for name, value in _entries(optimizer).items() if torch.is_tensor(value)}
 
 
-def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
-    """Put back what `optimizer_tensors` took. Learning rates are a function of the step and are not stored."""
+def optimizer_numbers(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """What else they hold, by the same names: counters, and settings. Tuples and types, of groups, are settings for good."""
+    return {
+        name: value
+        for name, value in _entries(optimizer).items()
+        if not torch.is_tensor(value) and not (name.startswith(GROUP) and isinstance(value, tuple | torch.dtype))
+    }
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors, numbers: dict[str, Any]) -> None:
+    """Put back what `optimizer_tensors` and `optimizer_numbers` took. Learning rates follow from the step and are not stored."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     content = optimizer.state_dict()
     content["state"] = {}
-    for key, tensor in tensors.items():
+    for key, value in (numbers | tensors).items():
         index, name = key.split(".", 1)
-        if tensor.shape == parameters[int(index)].shape:
+        if index.startswith(GROUP):
+            content["param_groups"][int(index.removeprefix(GROUP))][name] = value
+            continue
+        if torch.is_tensor(value) and value.shape == parameters[int(index)].shape:
             # In the parameter's own strides: fused kernels pair elements by their place in memory.
-            tensor = torch.empty_like(parameters[int(index)]).copy_(tensor)
-        content["state"].setdefault(int(index), {})[name] = tensor
+            value = torch.empty_like(parameters[int(index)]).copy_(value)
+        content["state"].setdefault(int(index), {})[name] = value
     optimizer.load_state_dict(content)
+
+
+def _entries(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    content = optimizer.state_dict()
+    state = {f"{index}.{name}": value for index, entry in content["state"].items() for name, value in entry.items()}
+    groups = ((f"{GROUP}{number}", group) for number, group in enumerate(content["param_groups"]))
+    own = {f"{where}.{name}": value for where, group in groups for name, value in group.items() if name not in ("params", "lr")}
+    return state | own
 
 
 def _read(path: Path) -> Checkpoint:

@@ -64,6 +64,7 @@ class Method:
         # Unknown names, impossible noise and unreachable weights show here, before any work.
         networks = Networks(cfg, run, data.classes, accelerator.device)
         built = [networks.build(number, weights=cfg.model.weights) for number in range(len(cfg.generations))]
+        preflight.check_single_images(cfg, built, accelerator.num_processes)
         if accelerator.is_main_process:
             run.lock()
             run.sweep()

@@ -65,9 +65,8 @@ class Learning:
         """Crops of what generation `number` learnt from, weakly augmented: `train.statistics` batches (N, h, w, 3) uint8."""
         train, from_labels_only = self.cfg.train, number == 0 and not self.cfg.generations[0].online
         images = self.data.labelled if from_labels_only else [*self.data.labelled, *self.data.unlabelled]
-        return batches.crops(
-            images, _weak(train), batch=train.eval_batch, count=train.statistics, cache=self.inference.cache, keys=keys
-        )
+        batch = max(train.eval_batch, 2)  # batch norm after a pooling over the whole image has no statistics of one
+        return batches.crops(images, _weak(train), batch=batch, count=train.statistics, cache=self.inference.cache, keys=keys)
 
     def augmentation(self, number: int) -> batches.Augmentation:
         """How generation `number` sees its images."""

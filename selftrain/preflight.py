@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from torch import nn
 
 from selftrain import checkpoint, files, memory
 from selftrain.config import Config, GenerationConfig, flat
@@ -186,6 +187,21 @@ def check_processes(cfg: Config, processes: int) -> None:
         raise ConfigError(
             f"a batch of {least} cannot be shared by {processes} processes; raise train.labelled_batch and train.unlabelled_batch"
         )
+
+
+def check_single_images(cfg: Config, networks: list[nn.Module], processes: int) -> None:
+    """Raises ConfigError where a process may get one image a step and the network needs two (batch norm over one value)."""
+    for number, (network, generation) in enumerate(zip(networks, cfg.generations, strict=True)):
+        unlabelled = cfg.train.unlabelled_batch if number or generation.online else 0
+        if (cfg.of_generation(number, "labelled_batch") + unlabelled) // processes > 1:
+            continue
+        try:
+            with torch.no_grad():
+                network.train()(torch.zeros(1, 3, *cfg.train.crop))
+        except ValueError as error:
+            raise ConfigError(
+                f"generation {number} cannot learn from one image a step and process ({error}); raise train.labelled_batch"
+            ) from None
 
 
 def check_space(run: RunDir, cfg: Config, sizes: list[int], data: sources.DataSet, *, snapshots: int = 0) -> None:

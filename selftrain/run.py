@@ -87,7 +87,8 @@ def _quoted(override: str) -> str:
 
 
 def _in_quotes(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    """As Hydra reads it back: a backslash stands for itself but before a quote and at the end."""
+    escaped = re.sub(r"(\\*)('|\Z)", lambda match: match[1] * 2 + ("\\'" if match[2] else ""), text)
     return f"'{escaped}'"
 
 

@@ -57,6 +57,8 @@ def test_plain_overrides_reach_everything_generations_too():
 def test_paths_may_hold_blanks_quotes_and_any_letter():
     assert compose(["out=/a b/ü'n (1)"]).out == "/a b/ü'n (1)"
     assert compose(["data.splits.group=^([^_]+)_"]).data.splits.group == "^([^_]+)_"
+    assert compose([r"data.splits.group=^(\d+)_[\w.]\\"]).data.splits.group == r"^(\d+)_[\w.]\\"
+    assert compose([r"out=a\'b\\'c\\"]).out == r"a\'b\\'c\\"
     assert compose(["data.splits.train=few (1).txt"]).data.splits.train == "few (1).txt"
 
 
@@ -278,6 +280,15 @@ SMALL = {
     "train.unlabelled_batch": 2, "train.warmup": 1, "train.threads": 1, "export.onnx": "false",
     "select.threshold": "quantile",
 }  # fmt: skip
+
+
+def test_a_batch_of_one_image_is_refused_where_it_has_no_statistics(run, tmp_path):
+    alone = [*SMOKE, f"out={tmp_path / 'run'}", "train.labelled_batch=1", "train.crop=[64,64]", "train.eval_batch=1"]
+    alone += ["generations=[{steps: 1}]", "model.arch=deeplabv3plus", "model.decoder_channels=[]"]
+    code, _, err = run(*alone)  # it pools over the whole image
+    assert code == 2 and "one image a step" in err
+    code, _, err = run(*alone, "train.labelled_batch=2")
+    assert code == 0, err
 
 
 def test_an_unreadable_unlabelled_image_is_left_out_from_the_first_look_on(run, tmp_path):

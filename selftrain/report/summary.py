@@ -8,7 +8,7 @@ from rich.table import Table
 
 def print_table(report: dict, page: Path, export: Path) -> None:
     """Generations with their models and val mIoU, the test scores, and the paths of report and export."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     table = Table("generation", "model", "parameters", "steps", "val mIoU", "promoted")
     for row in report["generations"]:
         model = row["model"]

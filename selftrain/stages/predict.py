@@ -131,7 +131,7 @@ class Labeller:
             picture = _read(file)
             if isinstance(picture, np.ndarray):
                 new = tuple(self.card["input"]["size"] or picture.shape[:2])
-                if group and (new != size or len(group) == self.batch or self._exceeds(new)):
+                if group and (new != size or len(group) >= self.batch or self._exceeds(new)):
                     yield group
                     group = []
                 size = new

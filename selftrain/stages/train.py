@@ -1,5 +1,6 @@
 """The one training loop: teachers, students and baselines differ in their batches, their network and their step function."""
 
+import json
 import math
 import signal
 import time
@@ -211,8 +212,10 @@ class Learner:
         scaler = self.accelerator.scaler
         if scaler and scaler.get_scale() > 1:
             self.prepared.step()  # changes no weight, but lowers the scale of fp16: that may be all that is wrong
-        else:
-            self.streak += 1
+            return
+        if scaler:
+            scaler.update(1.0)  # a scale below 1 would only lose digits; without a word it would refuse the next step
+        self.streak += 1
 
     def go_back(self, saved: Checkpoint | None, stage: str) -> int:
         """Take up a checkpoint at half the learning rate; returns its steps. Raises LearningError the second time."""
@@ -243,6 +246,7 @@ class Learner:
         scaler = self.accelerator.scaler
         state = {
             "step": step,
+            "optimizer": checkpoint.optimizer_numbers(self.optimizer),
             "ranks": self.accelerator.num_processes,
             "exact": self.exact,
             "empty": self.empty,
@@ -260,7 +264,7 @@ class Learner:
             return 0
         self.network.load_state_dict(saved.tensors["model"])
         self.ema.module.load_state_dict(saved.tensors["ema"])
-        checkpoint.load_optimizer(self.optimizer, saved.tensors["optimizer"])
+        checkpoint.load_optimizer(self.optimizer, saved.tensors["optimizer"], saved.state.get("optimizer", {}))
         if self.accelerator.scaler and saved.state["scaler"]:
             self.accelerator.scaler.load_state_dict(saved.state["scaler"])
         self.exact = saved.state["exact"] and saved.state["ranks"] == self.accelerator.num_processes
@@ -272,9 +276,25 @@ class Learner:
 def _optimizer(network: nn.Module, cfg: TrainConfig) -> torch.optim.Optimizer:
     try:
         extra: dict[str, Any] = {"fused": True} if cfg.optimizer in FUSED else {}
+        _try(cfg)
         return create_optimizer_v2(network, opt=cfg.optimizer, lr=cfg.lr, weight_decay=cfg.weight_decay, **extra)
     except (AssertionError, ValueError, KeyError) as error:
         raise ConfigError(f"train.optimizer={cfg.optimizer!r}: timm knows no such optimizer ({error})") from None
+
+
+def _try(cfg: TrainConfig) -> None:
+    """Raises ConfigError for an optimizer that wants more than gradients, or whose state no checkpoint can hold."""
+    with torch.random.fork_rng(devices=[]):
+        weight = nn.Parameter(torch.ones(2, 2))
+        optimizer = create_optimizer_v2([weight], opt=cfg.optimizer, lr=cfg.lr, weight_decay=cfg.weight_decay)
+        weight.square().sum().backward()
+        try:
+            optimizer.step()
+            json.dumps(checkpoint.optimizer_numbers(optimizer))
+        except (RuntimeError, TypeError) as error:
+            raise ConfigError(
+                f"train.optimizer={cfg.optimizer!r} does not work here ({' '.join(str(error).split())}); adamw and sgd do"
+            ) from None
 
 
 def _newest(directory: Path, accelerator: Accelerator) -> Checkpoint | None:

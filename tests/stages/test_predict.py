@@ -121,6 +121,20 @@ def test_images_of_one_input_size_share_a_batch_whatever_their_own(tmp_path: Pat
     assert [one.shape for one in found] == [(50, 60), (100, 64)]
 
 
+@pytest.mark.parametrize("broken", [0, 7, 8, 15])
+def test_what_cannot_be_read_makes_no_batch_larger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: int) -> None:
+    seen = []
+    monkeypatch.setattr(
+        Labeller, "_probabilities", lambda self, pixels: seen.append(len(pixels)) or torch.zeros(len(pixels), 4, 32, 32)
+    )
+    for number in range(20):
+        save(tmp_path / "images" / f"{number:02}.png", 32, 32)
+    (tmp_path / "images" / f"{broken:02}.png").write_bytes(b"broken")
+    labeller = Labeller.load(exported(tmp_path / "export"))
+    assert len(list(labeller.label_all(sorted((tmp_path / "images").iterdir())))) == 20
+    assert sum(seen) == 19 and max(seen) <= labeller.batch
+
+
 def test_a_large_image_is_put_together_from_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a network that looks at single pixels, tiles cannot be told from the whole."""
     seen = []

@@ -1,5 +1,6 @@
 import math
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,14 +12,14 @@ from selftrain.data.batches import Batch
 from selftrain.errors import ConfigError, LearningError, StoppedError
 from selftrain.log import Metrics
 from selftrain.stages.steps import StepResult
-from selftrain.stages.train import Learner, Stop, lr_at, train
+from selftrain.stages.train import PATIENCE, Diverged, Learner, Stop, lr_at, train
 
 CFG = TrainConfig(lr=0.1, warmup=0, ema=0.5, checkpoint_every=2, eval_every=2, optimizer="sgd", weight_decay=0.0, clip=0.0)
 
 
-def batches(first):
+def batches(first, steps=6):
     """Batches whose only pixel is the number of the step."""
-    for step in range(first, 6):
+    for step in range(first, steps):
         pixel = torch.full((1, 1, 1, 3), step, dtype=torch.uint8)
         yield Batch(1, pixel, pixel[..., 0], torch.empty(0, 1, 1, 0), torch.empty(0, 1, 1))
 
@@ -32,7 +33,8 @@ def pull(model, averaged, batch):
 def go(directory, *, step=pull, cfg=CFG, metrics=None, stop=None, steps=6, seen=None, keep=None):
     torch.manual_seed(0)
     return train(
-        torch.nn.Conv2d(1, 1, 1, bias=False), batches, step, cfg=cfg, steps=steps, images=1, stage="gen0", keys=(0, "gen0"),
+        torch.nn.Conv2d(1, 1, 1, bias=False), lambda first: batches(first, steps), step, cfg=cfg,
+        steps=steps, images=1, stage="gen0", keys=(0, "gen0"),
         directory=directory / "checkpoints", accelerator=Accelerator(cpu=True), metrics=metrics or Metrics(None),
         evaluate=lambda network: (seen.append(network.weight.item()) if seen is not None else None) or {"val_miou": 0.5},
         keep=keep or {}, stop=stop or Stop(),
@@ -76,6 +78,27 @@ def test_an_interrupted_stage_goes_on_with_the_same_bits_and_the_same_rows(tmp_p
     assert torch.equal(whole.network.weight, resumed.network.weight)
     assert (tmp_path / "a.jsonl").read_text() == (tmp_path / "b.jsonl").read_text()
     assert whole.exact and resumed.exact
+
+
+@pytest.mark.parametrize("name", ["lamb", "adan", "adabelief", "adafactor", "madgrad", "nadamw", "lookahead_adamw"])
+def test_any_optimizer_goes_on_with_the_same_bits(tmp_path, name):
+    """Some keep counters that are no tensors, of parameters or of their groups."""
+    stop, cfg = Stop(), replace(CFG, optimizer=name, weight_decay=0.01, checkpoint_every=100)
+
+    def stopping(model, averaged, batch):
+        stop.signal = signal.SIGTERM if batch.images.max() == 7 else None
+        return pull(model, averaged, batch)
+
+    whole = go(tmp_path / "a", cfg=cfg, steps=14)
+    with pytest.raises(StoppedError):
+        go(tmp_path / "b", step=stopping, stop=stop, cfg=cfg, steps=14)
+    assert torch.equal(whole.network.weight, go(tmp_path / "b", cfg=cfg, steps=14).network.weight)
+
+
+@pytest.mark.parametrize("name", ["adahessian", "kron"])
+def test_an_optimizer_that_cannot_be_resumed_or_wants_more_than_gradients_is_refused(tmp_path, name):
+    with pytest.raises(ConfigError, match=rf"train\.optimizer='{name}' does not work here"):
+        go(tmp_path, cfg=replace(CFG, optimizer=name))
 
 
 def test_a_finished_stage_is_not_trained_again(tmp_path):
@@ -128,6 +151,21 @@ def test_a_stage_that_stays_without_finite_gradients_ends_the_run_and_saves_noth
     with pytest.raises(LearningError, match=r"train\.lr"):
         go(tmp_path, step=spoilt(None))
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000000"]
+
+
+def test_scaled_gradients_that_stay_without_end_lead_to_the_same_end(tmp_path):
+    """fp16: the scale falls to 1 first; from then on steps are counted."""
+    accelerator = Accelerator(cpu=True)
+    accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    learner = Learner(torch.nn.Conv2d(1, 1, 1, bias=False), CFG, accelerator)
+    for _ in range(2):
+        learner.step(0, 0.1, spoilt(None), next(batches(0)))
+    assert accelerator.scaler.get_scale() == 1 and learner.streak == 0
+    for _ in range(PATIENCE - 1):
+        learner.step(0, 0.1, spoilt(None), next(batches(0)))
+    assert accelerator.scaler.get_scale() == 1 and learner.streak == PATIENCE - 1
+    with pytest.raises(Diverged):
+        learner.step(0, 0.1, spoilt(None), next(batches(0)))
 
 
 def test_steps_without_an_accepted_pixel_are_counted_across_a_resume(tmp_path):
