@@ -78,7 +78,7 @@ class NoiseConfig:
 class LossConfig:
     """Labelled: cross-entropy with label smoothing. Pseudo-labelled: KL to the teacher's soft labels, and/or hard CE."""
 
-    smoothing: float = 0.1
+    smoothing: float = 0.1  # with `balance`, the smoothed part leans towards classes that weigh more
     balance: float = 0.5  # labelled pixels of a class weigh (its share of the labelled pixels)^-balance, mean 1
     unlabelled_weight: float = 1.0
     distillation: float = 1.0  # share of KL in the pseudo-label loss; the rest is cross-entropy on hard pseudo-labels

@@ -11,14 +11,12 @@ def cross_entropy_sum(
 ) -> torch.Tensor:
     """Sum of -log p over pixels, with label smoothing (Szegedy et al. 2016).
 
-    logits (N, C, H, W), target (N, H, W) int64 with 255 ignored. A pixel weighs by its own class, weights (C,), the smoothed
-    part of its target, too: torch's `weight` would draw every pixel towards the classes that weigh most. 0 where every pixel
-    is ignored.
+    logits (N, C, H, W), target (N, H, W) int64 with 255 ignored, weights (C,) of the classes. 0 where every pixel is ignored.
+    With both, as torch has it, the smoothed part of the target weighs by the classes that it goes to: a pixel of a frequent class
+    leans towards the rare ones. With few masks val prefers that to smoothing alike (docs/lab-notes.md, 2026-11-29); confidences
+    of frequent classes are lower for it.
     """
-    if weights is None or smoothing == 0:
-        return F.cross_entropy(logits, target, weights, ignore_index=IGNORE, label_smoothing=smoothing, reduction="sum")
-    losses = F.cross_entropy(logits, target, ignore_index=IGNORE, label_smoothing=smoothing, reduction="none")  # (N, H, W)
-    return (losses * weights[target.clamp_max(len(weights) - 1)]).sum()
+    return F.cross_entropy(logits, target, weights, ignore_index=IGNORE, label_smoothing=smoothing, reduction="sum")
 
 
 def weighted_cross_entropy_sum(logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
