@@ -151,6 +151,7 @@ def _lost_process(error: BaseException) -> str:
         first = f"a DataLoader worker is gone ({first or type(error).__name__})"
     if "DataLoader worker" in message or broken:
         return f"{first}; if memory ran out, lower train.workers or data.cache_mb, then run the same command"
-    if any(sign in message for sign in ("Connection closed by peer", "Connection reset by peer", "gloo", "NCCL")):
+    signs = ("Connection closed by peer", "Connection reset by peer", "gloo", "NCCL")
+    if type(error).__name__.startswith("Dist") or any(sign in message for sign in signs):  # torch's DistNetworkError and others
         return f"another process of this run is lost ({first}); its own message says why; the same command resumes"
     return ""

@@ -3,6 +3,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from selftrain import errors
 from selftrain.errors import exit_code_of
@@ -60,6 +61,7 @@ def test_our_own_faults_show_their_traceback(capsys):
         (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), "a DataLoader worker is gone"),  # its pipe
         (EOFError(), "a DataLoader worker is gone (EOFError)"),  # killed while it handed a batch over
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), "DataLoader worker (pid 7)"),
+        (torch.distributed.DistNetworkError("Broken pipe"), "another process of this run is lost (Broken pipe)"),
         (RuntimeError("[gloo/transport/tcp/pair.cc:7] Connection reset by peer"), "another process of this run is lost"),
     ],
 )
