@@ -276,19 +276,19 @@ class Learner:
 def _optimizer(network: nn.Module, cfg: TrainConfig) -> torch.optim.Optimizer:
     try:
         extra: dict[str, Any] = {"fused": True} if cfg.optimizer in FUSED else {}
-        _try(cfg)
+        _try(cfg, next(network.parameters()).device)
         return create_optimizer_v2(network, opt=cfg.optimizer, lr=cfg.lr, weight_decay=cfg.weight_decay, **extra)
     except (AssertionError, ValueError, KeyError) as error:
         raise ConfigError(f"train.optimizer={cfg.optimizer!r}: timm knows no such optimizer ({error})") from None
 
 
-def _try(cfg: TrainConfig) -> None:
+def _try(cfg: TrainConfig, device: torch.device) -> None:
     """Raises ConfigError for an optimizer that wants more than gradients, or whose state no checkpoint can hold."""
     with torch.random.fork_rng(devices=[]):
-        weight = nn.Parameter(torch.ones(2, 2))
-        optimizer = create_optimizer_v2([weight], opt=cfg.optimizer, lr=cfg.lr, weight_decay=cfg.weight_decay)
-        weight.square().sum().backward()
+        weight = nn.Parameter(torch.ones(2, 2, device=device))  # some optimizers are for GPUs only
         try:
+            optimizer = create_optimizer_v2([weight], opt=cfg.optimizer, lr=cfg.lr, weight_decay=cfg.weight_decay)
+            weight.square().sum().backward()
             optimizer.step()
             json.dumps(checkpoint.optimizer_numbers(optimizer))
         except (RuntimeError, TypeError) as error:
