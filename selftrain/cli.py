@@ -12,7 +12,7 @@ from selftrain.log import say
 
 def main() -> None:
     """Entry point of the console script; exits with the codes of docs/design.md."""
-    arguments = _parser().parse_args()
+    arguments = _arguments(_parser())
     sys.exit(exit_code_of(lambda: arguments.run(arguments)))
 
 
@@ -93,6 +93,16 @@ def report(arguments: argparse.Namespace) -> None:
     if not run.report.is_file():
         raise ConfigError(f"{run.path} has no {run.report.name}: it is not finished (selftrain status {run.path})")
     print_table(read_json(run.report, "generations"), run.page, run.export)
+
+
+def _arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Of the command line. argparse knows no settings behind an option of a command; they are settings all the same."""
+    arguments, rest = parser.parse_known_args()
+    if rest and ("overrides" not in arguments or any(text.startswith("-") for text in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        arguments.overrides += rest
+    return arguments
 
 
 def _parser() -> argparse.ArgumentParser:

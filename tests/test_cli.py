@@ -43,6 +43,12 @@ def test_a_directory_that_is_no_run_is_a_mistake(tmp_path):
         assert code == 2 and str(tmp_path) in err and "Traceback" not in err
 
 
+@pytest.mark.parametrize("given", [("status", "a", "b"), ("verify", "data=shapes", "--wrokers", "1")])
+def test_arguments_that_no_command_knows_are_refused(given):
+    code, said, err = selftrain(*given)
+    assert code == 2 and not said and f"unrecognized arguments: {' '.join(given[2:])}" in err
+
+
 @pytest.mark.parametrize("given", ["", "export"])
 def test_predict_labels_images_of_any_size(finished, tmp_path, given):
     images, masks = tmp_path / "images", tmp_path / "masks"
@@ -85,7 +91,7 @@ def test_verify_lists_every_fault_and_exits_3(tmp_path):
     assert code == 0, err
     (tmp_path / "images" / "1.png").write_bytes(b"<html>")
     Image.fromarray(np.full((8, 8), 7, np.uint8)).save(tmp_path / "masks" / "2.png")
-    code, said, err = selftrain("verify", *settings)
+    code, said, err = selftrain("verify", settings[0], "--workers", 1, *settings[1:])
     assert code == 3 and "1.png" in said + err and "2.png" in said + err and "Traceback" not in err
     assert Path(tmp_path / "images" / "1.png").read_bytes() == b"<html>"
 
