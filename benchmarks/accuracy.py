@@ -43,7 +43,6 @@ MAIN = ["camvid-8", "camvid-23"]
 RIVAL = "unimatch_v2"  # beside `noisy_student` in README
 COLUMNS = ("camvid-8", "camvid-23", "camvid-46", "nuclei-4", "nuclei-16")
 GENERATIONS = {"pseudo_label": 2, "st": 2, "st_plus_plus": 3, "dars": 2}
-TEACHER_OF = {"dars": "pseudo_label"}  # trained by the same settings: the same bits, taken over
 RECIPES = ("supervised", *GENERATIONS, "mean_teacher", "fixmatch", "unimatch_v2", "cps", "noisy_student")
 
 
@@ -92,8 +91,6 @@ def flagship(steps: int) -> list[dict]:
     """noisy_student without its last and larger student: labels only for a quarter of the steps, half online, stored labels."""
     generations = yaml.safe_load((RECIPE_FILES / "noisy_student.yaml").read_text())["generations"][:-1]
     shares = (steps // 4, steps - 2 * (steps // 4), steps // 4)
-    for generation in generations:
-        generation.pop("encoder", None)
     return [{**generation, "steps": share} for generation, share in zip(generations, shares, strict=True)]
 
 
@@ -121,13 +118,6 @@ def run(roots: dict[str, Path], where: Path, cell: Cell, overrides: list[str]) -
         for checkpoints in where.glob("gen*/checkpoints"):
             shutil.rmtree(checkpoints)
     print(f"{where.name}: {'done' if code == 0 else f'exit {code}, see its log.txt'}", flush=True)
-
-
-def train(roots: dict[str, Path], out: Path, steps: int, cell: Cell) -> None:
-    """The run of a cell; where others have trained the same teacher, from there on."""
-    if cell.recipe in TEACHER_OF:
-        take_over(out / cell._replace(recipe=TEACHER_OF[cell.recipe]).name, out / cell.name, labels=False)
-    run(roots, out / cell.name, cell, settings(cell.recipe, steps))
 
 
 def take_over(whole: Path, where: Path, *, labels: bool, generations: int = 1) -> None:
@@ -213,7 +203,7 @@ class Study:
 
     def table(self, recipes: list[str], columns: list[str]) -> list[str]:
         """Markdown: what is finished, one block a column, with full supervision first."""
-        heads = ("data", "masks", "recipe", "test mIoU", "gain, seed by seed", "gap closed", "last student", "minutes")
+        heads = ("data", "masks", "recipe", "test mIoU", "gain, seed by seed", "gap closed", "last student", "training minutes")
         rows = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
         pairs = list(map(parts, columns))
         for data in dict.fromkeys(data for data, _ in pairs):
@@ -280,19 +270,19 @@ def main() -> None:
     parser.add_argument(
         "--pages", action="store_true", help="write README's table, docs/results.md, its plot and the recipes' headers, too"
     )
-    parser.add_argument("--again", action="store_true", help="run these recipes even where docs/results.json has them")
+    parser.add_argument("--again", action="store_true", help="run these and supervised whatever docs/results.json has")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, one thread each")
     arguments = parser.parse_args()
     if arguments.pages and (arguments.steps, arguments.seeds) != (STEPS, SEEDS):
         parser.error(f"--pages is for the study of {STEPS} steps and {SEEDS} seeds")
-    again = arguments.recipes if arguments.again else []
     arguments.recipes = list(dict.fromkeys(["supervised", *arguments.recipes]))  # it is what all are compared with
+    again = arguments.recipes if arguments.again else []
     roots = {data: root for data in DATA if (root := getattr(arguments, data))}  # none: only show what is finished
     study = Study(arguments.out, arguments.seeds, RECORD if arguments.steps == STEPS else None)
     wanted = cells(arguments.recipes, arguments.columns, arguments.seeds)
     todo = [cell for cell in wanted if cell.data in roots and (cell.recipe in again or not study.result(cell.name))]
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        list(pool.map(lambda cell: train(roots, arguments.out, arguments.steps, cell), todo))
+        list(pool.map(lambda cell: run(roots, arguments.out / cell.name, cell, settings(cell.recipe, arguments.steps)), todo))
     columns = study.begun(arguments.recipes, arguments.columns)
     rows = study.table(arguments.recipes, columns)
     print("test mIoU, mean ± standard deviation (runs)\n" + "\n".join(rows))

@@ -69,6 +69,7 @@ class Method:
             run.lock()
             run.sweep()
             preflight.settle(run, cfg, data)
+            preflight.say_where_students_shrink(built)
             twice = [1 + (generation.online == "cps") for generation in cfg.generations]  # it trains two
             sizes = [times * parameters(network) for times, network in zip(twice, built, strict=True)]
             sound = sources.without(data, files.read_json(run.data, "set_aside")["set_aside"])

@@ -1,5 +1,6 @@
 """What is checked and written down before a run begins to work."""
 
+import itertools
 import math
 import os
 import re
@@ -18,6 +19,7 @@ from selftrain.errors import ConfigError, DataError, StorageError
 from selftrain.labels import crf, store, tta
 from selftrain.labels.thresholds import THRESHOLDS
 from selftrain.log import say
+from selftrain.models.build import parameters
 from selftrain.models.weights import check_weights
 from selftrain.rundir import RunDir
 from selftrain.stages.online import METHODS
@@ -27,6 +29,7 @@ PRECISIONS = ("auto", "none", "bf16", "fp16")
 INITS = ("random", "teacher")
 PSEUDO_NOISE = ("rand_n", "colour", "cutout", "cutmix", "paste")  # of unlabelled images, unless noise.labelled
 INFINITE = float("inf")
+FEW = 8  # val images: a score of fewer says little of which generation is better
 WARNINGS = 10  # about files, that a run says
 CHECKPOINT = 4  # copies of the weights in a checkpoint: themselves, their average, two moments
 RANGES = {  # name: least, most
@@ -139,6 +142,8 @@ def settle(run: RunDir, cfg: Config, data: sources.DataSet) -> None:
     """Write down what the run is made of, or compare. Before a first step every file is read; unreadable ones are set aside."""
     for warning in data.warnings:
         say(f"data: {warning}")
+    if len(data.val) < FEW:
+        say(f"data: val has {len(data.val)} images, hardly enough to tell generations apart (data.splits.val_fraction)")
     idle = _idle_noise(cfg.generations[0])
     if idle:
         say(f"generations.0: {', '.join(idle)} of its noise have no image to act on: it learns from labelled images only")
@@ -202,6 +207,17 @@ def check_single_images(cfg: Config, networks: list[nn.Module], processes: int) 
             raise ConfigError(
                 f"generation {number} cannot learn from one image a step and process ({error}); raise train.labelled_batch"
             ) from None
+
+
+def say_where_students_shrink(networks: list[nn.Module]) -> None:
+    """A student may be smaller than its teacher, one for a small device say; more often `model.encoder` outgrew a later one."""
+    for number, (before, network) in enumerate(itertools.pairwise(networks), start=1):
+        small, large = parameters(network), parameters(before)
+        if small < large:
+            say(
+                f"generations.{number}: its network is smaller than the one before ({small / 1e6:.1f} M and {large / 1e6:.1f} M "
+                f"parameters); generations.{number}.encoder= gives it another"
+            )
 
 
 def check_space(run: RunDir, cfg: Config, sizes: list[int], data: sources.DataSet, *, snapshots: int = 0) -> None:

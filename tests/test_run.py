@@ -41,11 +41,12 @@ def test_the_names_that_the_issue_promises_are_there():
 
 
 def test_students_grow_in_size_and_noise():
-    students = compose(["recipe=noisy_student"]).generations[2:]  # of stored labels
+    config = compose(["recipe=noisy_student"])
+    students = config.generations[2:]  # of stored labels
     noise = [(g.noise.rand_m, g.noise.cutmix, g.noise.dropout, g.noise.drop_path) for g in students]
     assert len(noise) >= 2 and noise[0] != noise[-1]
     assert all(list(kind) == sorted(kind) for kind in zip(*noise, strict=True))
-    assert [g.encoder for g in students] == ["tu-resnet10t", "tu-resnet18d"]
+    assert config.model.encoder == "tu-resnet10t" and [g.encoder for g in students] == [None, "tu-resnet18d"]
 
 
 def test_plain_overrides_reach_everything_generations_too():
@@ -342,8 +343,8 @@ def test_the_incumbent_goes_on_teaching_and_a_small_last_student_can_be_what_is_
     """A student of one step with a rate of nearly nought cannot beat its teacher; the next one learns from generation 0."""
     students = "{steps: 1}, {steps: 1, encoder: tu-mobilenetv3_small_050}"
     settings = [f"generations=[{{steps: 30}}, {students}]", "export.generation=last", f"out={tmp_path / 'run'}"]
-    code, _, err = run(*SMOKE, *settings)
-    assert code == 0, err
+    code, said, err = run(*SMOKE, *settings)
+    assert code == 0 and "generations.2: its network is smaller than the one before" in said, err
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     teacher, student, last = report["generations"]
     assert [g["promoted"] for g in (teacher, student, last)] == [True, False, False]

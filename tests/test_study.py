@@ -95,16 +95,6 @@ def test_every_cell_is_a_possible_run_of_as_many_steps(recipe, data):
     assert sum(own) == 1800 and {generation.encoder for generation in config.generations} == {None}
 
 
-@pytest.mark.parametrize(("recipe", "other"), accuracy.TEACHER_OF.items())
-def test_recipes_that_share_a_teacher_train_it_alike(recipe, other):
-    mine, theirs = (
-        compose([f"recipe={name}", *accuracy.SETTINGS, *accuracy.settings(name, 1000), "data=camvid", "data.root=/nowhere"])
-        for name in (recipe, other)
-    )
-    assert mine.train == theirs.train and mine.model == theirs.model and mine.loss == theirs.loss
-    assert mine.generations[0] == theirs.generations[0]
-
-
 @pytest.mark.parametrize("variant", ablation.VARIANTS)
 def test_every_variant_is_a_possible_run_that_differs_from_the_whole(variant):
     generations = accuracy.flagship(1000)

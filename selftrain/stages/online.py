@@ -1,6 +1,7 @@
 """Step functions that label unlabelled images while they learn from them. No label is stored; the loop is that of all others.
 
-Weak views have the crop's geometry only. What is mixed by CutMix comes from the next unlabelled image of the same rank.
+Weak views have the crop's geometry only. CutMix's boxes come from the next unlabelled image of the same rank, or by `paste` from
+a labelled one.
 """
 
 import math
