@@ -268,7 +268,7 @@ def test_an_offline_teacher_is_what_supervised_trains(run, tmp_path):
     """What makes `supervised` the fair number to beat: the same bits where the settings are the same."""
     small = [f"{name}={value}" for name, value in SMALL.items()] + ["model.encoder=tu-resnet10t", "data.shapes.unlabelled=0"]
     weights = []
-    for recipe in ("supervised", "pseudo_label"):
+    for recipe in ("supervised", "dars"):
         code, _, err = run(*small, f"recipe={recipe}", f"out={tmp_path / recipe}")
         assert code == 0, err
         weights.append((tmp_path / recipe / "gen0" / "model" / "model.safetensors").read_bytes())
