@@ -11,12 +11,13 @@ OUT/ablation.md; --pages keeps the changes in docs/ablation.json, and what stand
 import argparse
 import json
 import os
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from accuracy import DATA, DOCS, MAIN, RECORD, SEEDS, STEPS, Cell, Study, flagship, note, parts, run, shown, spread, take_over
+from accuracy import DATA, DOCS, MAIN, RECORD, SEEDS, STEPS, Cell, Study, flagship, note, parts, run, shown, spread
 from sides import put
 
 CHANGES = DOCS / "ablation.json"  # of test mIoU; against a whole under the same --out where there is one
@@ -80,11 +81,25 @@ def name_of(variant: str) -> str:
     return "ablation_" + "".join(letter if letter.isalnum() else "_" for letter in variant)
 
 
+def take_over(whole: Path, where: Path, *, labels: bool) -> None:
+    """A run that has come as far as the last student's teacher, with its `labels` or not; nothing if `whole` is not finished."""
+    if where.exists() or not (whole / "report.json").is_file():
+        return
+    temporary = where.with_name(f".{where.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    left = () if labels else ("labels",)
+    for gen in ("gen0", "gen1"):
+        shutil.copytree(whole / gen, temporary / gen, ignore=shutil.ignore_patterns("selection.json", *left))
+    shutil.copy(whole / "data.json", temporary)
+    shutil.copy(whole / "metrics.jsonl", temporary)
+    temporary.rename(where)
+
+
 def train(roots: dict[str, Path], out: Path, steps: int, variant: str, cell: Cell) -> None:
     where, whole = out / cell._replace(recipe=name_of(variant)).name, out / cell.name
     chosen = VARIANTS[variant]
     if chosen.teacher:
-        take_over(whole, where, labels=chosen.labels, generations=2)
+        take_over(whole, where, labels=chosen.labels)
     run(roots, where, cell, [f"generations={shown(chosen.generations(flagship(steps)))}", *chosen.overrides])
 
 

@@ -120,21 +120,6 @@ def run(roots: dict[str, Path], where: Path, cell: Cell, overrides: list[str]) -
     print(f"{where.name}: {'done' if code == 0 else f'exit {code}, see its log.txt'}", flush=True)
 
 
-def take_over(whole: Path, where: Path, *, labels: bool, generations: int = 1) -> None:
-    """A run that has come as far as `generations` of `whole`, with their `labels` or not; nothing if that is not finished."""
-    if where.exists() or not (whole / "report.json").is_file():
-        return
-    temporary = where.with_name(f".{where.name}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    left = () if labels else ("labels",)
-    for number in range(generations):
-        gen = f"gen{number}"
-        shutil.copytree(whole / gen, temporary / gen, ignore=shutil.ignore_patterns("selection.json", *left))
-    shutil.copy(whole / "data.json", temporary)
-    shutil.copy(whole / "metrics.jsonl", temporary)
-    temporary.rename(where)
-
-
 class Result(NamedTuple):
     """Test mIoU of a finished cell, that of its last generation (whatever val said), its wall time where it is known."""
 

@@ -112,26 +112,17 @@ def test_every_variant_is_a_possible_run_that_differs_from_the_whole(variant):
 
 def test_a_teacher_is_taken_over_without_the_student_and_without_labels_that_would_differ(tmp_path):
     whole = tmp_path / "whole"
-    accuracy.take_over(whole, tmp_path / "too early", labels=True)
+    ablation.take_over(whole, tmp_path / "too early", labels=True)
     assert not (tmp_path / "too early").exists()
-    for name in (
-        "report.json",
-        "gen0/model/weights",
-        "gen0/labels/index.json",
-        "gen0/selection.json",
-        "gen1/report.json",
-        "data.json",
-        "metrics.jsonl",
-    ):
+    of_generations = (f"gen1/{name}" for name in ("model/weights", "labels/index.json", "selection.json"))
+    for name in ("report.json", "gen0/report.json", *of_generations, "gen2/report.json", "data.json", "metrics.jsonl"):
         (whole / name).parent.mkdir(parents=True, exist_ok=True)
         (whole / name).write_text(name)
     for labels, expected in ((True, {"labels", "model"}), (False, {"model"})):
         where = tmp_path / f"variant-{labels}"
-        accuracy.take_over(whole, where, labels=labels)
-        assert {path.name for path in (where / "gen0").iterdir()} == expected
-        assert {path.name for path in where.iterdir()} == {"gen0", "data.json", "metrics.jsonl"}
-    accuracy.take_over(whole, tmp_path / "two", labels=True, generations=2)
-    assert {path.name for path in (tmp_path / "two").iterdir()} == {"gen0", "gen1", "data.json", "metrics.jsonl"}
+        ablation.take_over(whole, where, labels=labels)
+        assert {path.name for path in (where / "gen1").iterdir()} == expected
+        assert {path.name for path in where.iterdir()} == {"gen0", "gen1", "data.json", "metrics.jsonl"}
 
 
 def test_a_finished_cell_keeps_no_checkpoints_and_a_stopped_one_all(tmp_path, monkeypatch):
