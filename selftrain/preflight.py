@@ -143,7 +143,7 @@ def settle(run: RunDir, cfg: Config, data: sources.DataSet) -> None:
     for warning in data.warnings:
         say(f"data: {warning}")
     if len(data.val) < FEW:
-        say(f"data: val has {len(data.val)} images, hardly enough to tell generations apart (data.splits.val_fraction)")
+        say(f"data: few images in val ({len(data.val)}), hardly enough to tell generations apart (data.splits.val_fraction)")
     idle = _idle_noise(cfg.generations[0])
     if idle:
         say(f"generations.0: {', '.join(idle)} of its noise have no image to act on: it learns from labelled images only")

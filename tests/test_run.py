@@ -345,6 +345,7 @@ def test_the_incumbent_goes_on_teaching_and_a_small_last_student_can_be_what_is_
     settings = [f"generations=[{{steps: 30}}, {students}]", "export.generation=last", f"out={tmp_path / 'run'}"]
     code, said, err = run(*SMOKE, *settings)
     assert code == 0 and "generations.2: its network is smaller than the one before" in said, err
+    assert "few images in val (4)" in said
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     teacher, student, last = report["generations"]
     assert [g["promoted"] for g in (teacher, student, last)] == [True, False, False]
