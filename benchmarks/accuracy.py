@@ -180,7 +180,7 @@ class Study:
         minutes = [result.minutes for result in self.results(data, labels, recipe).values() if result.minutes]
         gains = [found[seed] - alone[seed] for seed in found if seed in alone]
         gaps = [full[seed] - alone[seed] for seed in found if seed in alone and seed in full and labels != ALL]
-        closed = f"{sum(gains) / sum(gaps):.0%}" if gaps and len(gaps) == len(gains) else "–"
+        closed = f"{sum(gains) / sum(gaps):.0%}" if sum(gaps) and len(gaps) == len(gains) else "–"
         gain = f"{spread(gains)} | {closed}" if recipe != "supervised" else " | "
         time = f"{statistics.mean(minutes):.1f}" if minutes else "–"
         last = spread(self.without_promotion(data, labels, recipe)) if recipe in (*GENERATIONS, "noisy_student") else ""

@@ -133,3 +133,21 @@ def test_a_finished_cell_keeps_no_checkpoints_and_a_stopped_one_all(tmp_path, mo
         (where / "gen0" / "model").mkdir()
         accuracy.run({"camvid": tmp_path}, where, Cell("camvid", 8, "fixmatch", 0), [])
         assert (where / "gen0" / "model").exists() and (where / "gen0" / "checkpoints").exists() == kept
+
+
+def test_what_is_recorded_is_not_run_again_unless_asked_for_and_then_with_what_it_is_compared_with(tmp_path, monkeypatch):
+    known = accuracy.cells(["supervised", "fixmatch"], ["camvid-8"], 1)
+    accuracy.note(tmp_path / "results.json", {cell.name: {"test": 0.3, "last": 0.3} for cell in known})
+    monkeypatch.setattr(accuracy, "RECORD", tmp_path / "results.json")
+    ran = []
+    monkeypatch.setattr(accuracy, "run", lambda roots, where, cell, overrides: ran.append(cell))
+    command = ["accuracy.py", "--camvid", str(tmp_path), "--out", str(tmp_path / "out"), "--columns", "camvid-8", "--seeds", "1"]
+    for recipes, more, expected in (
+        (["fixmatch"], [], []),
+        (["fixmatch", "cps"], [], [Cell("camvid", 8, "cps", 0)]),
+        (["fixmatch"], ["--again"], known),
+    ):
+        ran.clear()
+        monkeypatch.setattr(sys, "argv", [*command, "--recipes", *recipes, *more])
+        accuracy.main()
+        assert sorted(ran) == sorted(expected)
