@@ -37,7 +37,7 @@ def test_gains_are_paired_by_seed_and_the_gap_is_that_of_the_same_seeds(tmp_path
         "| camvid | 8 | fixmatch | 0.3500 ± 0.0707 (2) | 0.0500 ± 0.0707 (2) | 17% |  | 2.0 |",
     ]
     finish(tmp_path, Cell("camvid", 8, "st", 0), 0.2, last=0.1)
-    assert study.row("camvid", 8, "st") == "| camvid | 8 | st | 0.2000 (1) | 0.0000 (1) | 0% | -0.1000 (1) | 2.0 |"
+    assert study.row("camvid", 8, "st") == "| camvid | 8 | st | 0.2000 (1) | 0.0000 (1) | 0% | 0.1000 (1) | 2.0 |"
     study.plot(["supervised", "fixmatch"], ["camvid-8"], tmp_path / "plot.svg")
     assert "<svg" in (tmp_path / "plot.svg").read_text()
 
@@ -83,6 +83,11 @@ def test_a_recipe_says_what_was_measured_last(tmp_path):
     for said in ("0.1 (1)", "0.2 ± 0.1 (2)"):
         accuracy.expect(recipe, said)
     assert recipe.read_text() == f"# @package _global_\n# Mine.\n{accuracy.EXPECTED} 0.2 ± 0.1 (2)\nrecipe: mine\n"
+
+
+def test_an_expected_number_says_when_val_chose_a_teacher():
+    assert accuracy.expected([[0.1], [0.2]], [[0.1], [0.2]]) == "0.1000 (1) and 0.2000 (1)"
+    assert accuracy.expected([[0.1], [0.2]], [[0.1], [0.3]]).endswith("last generation: 0.1000 (1) and 0.3000 (1)")
 
 
 @pytest.mark.parametrize("recipe", accuracy.RECIPES)

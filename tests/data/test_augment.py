@@ -40,7 +40,47 @@ def test_outside_of_the_image_is_grey_and_ignored():
     outside = seen.index == OUTSIDE
     assert outside.sum() == 32 * 32 - 100
     assert (seen.take(np.zeros((10, 10), np.uint8), 255) == 255).sum() == outside.sum()
-    assert (seen.image[np.pad(~outside, 1)[1:-1, 1:-1] == 0][:5] >= 0).all() and (seen.image[31, 31] == 128).all()
+    assert (seen.image[outside] == 128).all() and (seen.image[~outside][:, 2] == 7).all()
+
+
+def test_colour_noise_has_the_probabilities_of_its_papers(monkeypatch):
+    """Jitter of a black image shows nothing, so the parts are counted as they are called."""
+    called = dict.fromkeys(("jitter", "grey", "blur"), 0)
+
+    def counted(name):
+        def part(image, *_):
+            called[name] += 1
+            return image
+
+        return part
+
+    monkeypatch.setattr(augment, "_jitter", counted("jitter"))
+    monkeypatch.setattr(augment.pixel, "adjust_saturation_torchvision", counted("grey"))
+    monkeypatch.setattr(augment.cv2, "GaussianBlur", counted("blur"))
+    rng = np.random.default_rng(0)
+    for _ in range(2000):
+        augment.colour_noise(np.zeros((4, 4, 3), np.uint8), rng)
+    assert np.allclose([count / 2000 for count in called.values()], (0.8, 0.2, 0.5), atol=0.04)
+
+
+def test_noise_of_a_view_comes_as_often_as_asked_for():
+    rng, image = np.random.default_rng(0), gradient()
+    seen = [view(image, rng, crop=(40, 60), colour=0.7, cutout=0.3) for _ in range(600)]
+    assert abs(np.mean([(one.index == OUTSIDE).any() for one in seen]) - 0.3) < 0.06
+    unknown = np.stack([one.index == OUTSIDE for one in seen])
+    changed = [(one.image[~none] != image[~none]).any() for one, none in zip(seen, unknown, strict=True)]
+    # of noise by the three parts at 0.8, 0.2 and 0.5 a share of 0.08 is none, that of a weak blur next to none
+    assert abs(np.mean(changed) - 0.7 * 0.92) < 0.08
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_cutout_is_a_box_of_random_pixels_without_label(seed):
+    image = gradient()
+    seen = view(image, np.random.default_rng(seed), crop=(40, 60), cutout=1.0)
+    rows, columns = np.nonzero(seen.index == OUTSIDE)
+    tall, wide = np.ptp(rows) + 1, np.ptp(columns) + 1
+    assert len(rows) == tall * wide and 0.015 < tall * wide / 2400 < 0.42
+    assert seen.image[rows, columns].std() > 50 and np.array_equal(seen.image[seen.index >= 0], image[seen.index >= 0])
 
 
 def test_colour_operations_leave_the_geometry_alone(monkeypatch):

@@ -121,13 +121,15 @@ def test_an_adaptive_threshold_lets_a_class_in_that_is_less_sure(adaptive, share
 def test_two_ranks_of_an_online_method_average_to_the_loss_of_the_global_batch():
     """A rank without padding and one with: 32 and 24 pixels of unlabelled images, 16 labelled ones each."""
     parts, counts = [batch(), batch(padding=1)], torch.tensor([32.0, 56.0])
+    sure = (0.6, 0.8)  # the ranks' pixels cost differently
     found = [
         dataclasses.replace(step("fixmatch"), ranks=2, reduce=lambda mine: counts if mine.dim() else mine)(
-            Says(0.6), Says(0.99).eval(), part
+            Says(p), Says(0.99).eval(), part
         )
-        for part in parts
+        for p, part in zip(sure, parts, strict=True)
     ]
-    labelled, unlabelled = -math.log(0.6), -math.log(0.6)  # every pixel counts, and costs the same
+    labelled = -(math.log(0.6) + math.log(0.8)) / 2
+    unlabelled = -(32 * math.log(0.6) + 24 * math.log(0.8)) / 56
     assert math.isclose(sum(one.loss.item() for one in found) / 2, (labelled + unlabelled) / 2, rel_tol=1e-5)
 
 

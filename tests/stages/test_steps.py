@@ -67,19 +67,17 @@ def test_without_accepted_pixels_the_pseudo_loss_is_nought_finite_and_counted():
 
 
 def test_two_ranks_average_to_the_loss_of_the_global_batch():
-    """Ranks with unequal counts: 1 and 3 accepted pixels."""
-    parts = [batch(1), batch(3)]
-    counts = torch.tensor([8.0, 4.0, 4.0, 8.0])  # of both ranks together
+    """Ranks with unequal counts, whose pixels cost differently: 1 and 3 accepted ones, 2 and 4 with a mask."""
+    parts, sure = [batch(1), batch(3)], (0.6, 0.9)
+    parts[0].hard[0, 0] = 255
+    counts = torch.tensor([6.0, 4.0, 4.0, 8.0])  # of both ranks together
     shares = [
-        SelfTraining(LossConfig(smoothing=0.0), MEAN, STD, ranks=2, reduce=lambda _: counts)(Constant(0.6), None, part)
-        for part in parts
+        SelfTraining(LossConfig(smoothing=0.0), MEAN, STD, ranks=2, reduce=lambda _: counts)(Constant(p), None, part)
+        for p, part in zip(sure, parts, strict=True)
     ]
-    labelled_first = {
-        name: torch.cat([getattr(part, name)[i : i + 1] for i in (0, 1) for part in parts]) for name in ("images", "hard")
-    }
-    pseudo = {name: torch.cat([getattr(part, name) for part in parts]) for name in ("soft", "weight")}
-    both = Batch(2, **labelled_first, **pseudo)
-    assert math.isclose(sum(share.loss.item() for share in shares) / 2, loss_of(both).loss.item(), rel_tol=1e-5)
+    known = -(2 * math.log(0.6) + 4 * math.log(0.9)) / 6
+    first, second = (0.25 * math.log(0.25 / p) + 0.75 * math.log(0.75 / (1 - p)) for p in sure)
+    assert math.isclose(sum(share.loss.item() for share in shares) / 2, known + (1 * first + 3 * second) / 4, rel_tol=1e-4)
 
 
 def test_pixels_are_scaled_and_channels_last():
