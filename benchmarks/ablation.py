@@ -127,7 +127,8 @@ def rows(study: Study, columns: list[str], variants: list[str], found: dict[str,
     pairs = list(map(parts, columns))
     scores = [study.scores(*pair, "noisy_student").values() for pair in pairs]
     table.append(f"| whole | {' | '.join(spread(list(values)) for values in scores)} |")
-    unchosen = [study.without_promotion(*pair, "noisy_student") for pair in pairs]
+    last = [study.last(*pair, "noisy_student") for pair in pairs]
+    unchosen = [[one - other for one, other in zip(*both, strict=True)] for both in zip(last, scores, strict=True)]
     table.append(f"| without promotion (the student, whatever val says) | {' | '.join(map(spread, unchosen))} |")
     for variant in variants:
         names = [[Cell(*pair, name_of(variant), seed).name for seed in range(study.seeds)] for pair in pairs]

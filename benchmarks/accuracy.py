@@ -166,10 +166,6 @@ class Study:
         """Test mIoU of a recipe's last generation, whatever val says, by seed."""
         return [result.last for result in self.results(data, labels, recipe).values()]
 
-    def without_promotion(self, data: str, labels: int, recipe: str) -> list[float]:
-        """Test mIoU of a recipe's last generation less that of the one that val chose, seed by seed."""
-        return [result.last - result.test for result in self.results(data, labels, recipe).values()]
-
     def begun(self, recipes: list[str], columns: list[str]) -> list[str]:
         """Those columns of which anything is finished."""
         return [column for column in columns if any(self.scores(*parts(column), recipe) for recipe in recipes)]
@@ -192,17 +188,8 @@ class Study:
 
     def table(self, recipes: list[str], columns: list[str]) -> list[str]:
         """Markdown: what is finished, one block a column, with full supervision first."""
-        heads = (
-            "data",
-            "masks",
-            "recipe",
-            "test mIoU",
-            "gain, seed by seed",
-            "gap closed",
-            "last generation",
-            "training minutes",
-        )
-        rows = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
+        heads = "| data | masks | recipe | test mIoU | gain, seed by seed | gap closed | last generation | training minutes |"
+        rows = [heads, "| --- " * (heads.count("|") - 1) + "|"]
         pairs = list(map(parts, columns))
         for data in dict.fromkeys(data for data, _ in pairs):
             rows.append(self.row(data, ALL, "supervised"))
