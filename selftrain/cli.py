@@ -19,11 +19,12 @@ def main() -> None:
 def verify(arguments: argparse.Namespace) -> None:
     """Check every image and mask of a data set and list all faults."""
     from selftrain.data import sources, verify
+    from selftrain.data.findings import print_report
     from selftrain.run import compose
 
     cfg = compose(arguments.overrides, arguments.config_dir).data
     report = verify.verify(sources.load(cfg, strict=False), cfg, workers=arguments.workers)
-    verify.print_report(report)
+    print_report(report)
     if report.faults:
         raise DataError(f"{len(report.faults)} faults in data={cfg.name}; they are listed above")
 

@@ -8,8 +8,9 @@ from PIL import Image
 
 from selftrain.config import DataConfig, SplitConfig
 from selftrain.data import verify as verification
+from selftrain.data.findings import Report, print_report
 from selftrain.data.sources import load, without
-from selftrain.data.verify import Report, print_report, verify
+from selftrain.data.verify import verify
 
 pytestmark = pytest.mark.promise(
     "every fault of the data in one pass; unreadable unlabelled images set aside; the same picture in two splits found"
