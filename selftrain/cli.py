@@ -1,17 +1,18 @@
 """The `selftrain` command: verify data, look at runs, use exports. Training starts with selftrain.run."""
 
 import argparse
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from selftrain import process
 from selftrain.errors import ConfigError, DataError, exit_code_of
 from selftrain.log import say
 
 
 def main() -> None:
     """Entry point of the console script; exits with the codes of docs/design.md."""
+    process.prepare()
     arguments = _arguments(_parser())
     sys.exit(exit_code_of(lambda: arguments.run(arguments)))
 
@@ -113,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     child = _command(commands, verify)
     child.add_argument("overrides", nargs="+", metavar="NAME=VALUE", help="data=NAME data.root=DIR …")
     child.add_argument("--config-dir", help="a folder with your own data/*.yaml")
-    child.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that read (all cores)")
+    child.add_argument("--workers", type=int, default=process.cores(), help="threads that read (all cores)")
 
     child = _command(commands, status)
     child.add_argument("run_directory", type=Path)

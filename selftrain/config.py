@@ -213,9 +213,10 @@ class Config:
 # What runs had that began before these settings were there, where that is not the default of today.
 EARLIER = {"loss.balance": 0.0}
 
-# Settings that change how a run is done, never what comes out of it: a resume may change them.
+# Settings that a resume may change: they decide how a run works, not what it does. Another number of threads rounds
+# otherwise; conditions.json records that.
 HARMLESS = {
-    "out", "data.root", "data.cache_mb", "train.workers", "train.checkpoint_every", "labels.crf.workers",
+    "out", "data.root", "data.cache_mb", "train.workers", "train.threads", "train.checkpoint_every", "labels.crf.workers",
     "export.onnx",
 }  # fmt: skip
 

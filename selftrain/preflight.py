@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import nn
 
-from selftrain import checkpoint, files, memory
+from selftrain import checkpoint, conditions, files, process
 from selftrain.config import Config, GenerationConfig, flat
 from selftrain.data import sources, verify
 from selftrain.data.augment import MAX_MAGNITUDE
@@ -161,7 +161,7 @@ def _unreadable(data: sources.DataSet, cfg: Config) -> list[str]:
     """Ids of the unlabelled images to go on without. Raises DataError for any other fault of a file."""
     if cfg.data.source == "shapes":
         return []
-    report = verify.verify(data, cfg.data, workers=len(os.sched_getaffinity(0)))
+    report = verify.verify(data, cfg.data, workers=process.cores())
     if report.faults:
         more = f" (and {len(report.faults) - 1} more: selftrain verify lists all)" if len(report.faults) > 1 else ""
         raise DataError(f"{report.faults[0]}{more}")
@@ -249,11 +249,26 @@ def _pixels(samples: list[sources.Sample]) -> int:
     return max((image.shape[0] * image.shape[1] for image in (sample.read_image() for sample in looked_at)), default=0)
 
 
+def team_of(cfg: Config, run: RunDir) -> process.Team:
+    """The threads of this process: as many as the run began with, unless cores or settings changed (process.threads)."""
+    known = conditions.recorded(run)
+    same_ranks = known.get("ranks") == int(os.environ.get("WORLD_SIZE", 1))
+    return process.Team.of(process.threads(cfg.train.threads, recorded=known.get("threads") if same_ranks else None))
+
+
+def settle_conditions(run: RunDir, accelerator: Accelerator) -> list[str]:
+    """Write down ranks and threads; returns, and prints, how they changed since the run began."""
+    if run.report.exists():
+        return []
+    changes = conditions.settle(run, {"ranks": accelerator.num_processes, "threads": torch.get_num_threads()})
+    if changes:
+        say(f"resumed under other conditions ({'; '.join(changes)}): generations from here on are marked as not exact")
+    return changes
+
+
 def accelerator_of(cfg: Config) -> Accelerator:
     """Devices, processes and precision of the run. Raises ConfigError for a precision that this machine does not have."""
-    # Launchers set OMP_NUM_THREADS=1 and leave cores idle.
-    memory.keep_freed()
-    torch.set_num_threads(cfg.train.threads or max(len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)), 1))
+    process.keep_freed()
     try:
         return Accelerator(
             mixed_precision=_precision(cfg.train.precision),

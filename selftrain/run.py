@@ -9,6 +9,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from selftrain import process
 from selftrain.config import Config, flat
 from selftrain.errors import ConfigError, ResourceError, exit_code_of
 from selftrain.files import plain_yaml
@@ -27,6 +28,7 @@ TEXTS = ("out", *PLACES, "data.splits.group", "model.weights")
 
 def main() -> None:
     """Compose the settings of the command line and run them, or print them."""
+    process.prepare()
     arguments = _parser().parse_intermixed_args()
     config = compose(arguments.overrides, arguments.config_dir)
     if arguments.show:
