@@ -20,7 +20,6 @@ Only regular files are opened, and a picture beyond MAX_PIXELS is refused by its
 """
 
 import os
-import re
 import stat
 import sys
 import warnings
@@ -50,8 +49,12 @@ MULTIPLIED = {"L;2": 85, "L;4": 17}  # PIL brings 2- and 4-bit grey to 0..255: r
 PHOTOMETRIC = 262  # TIFF's tag of what grey values mean
 PLANAR = 284  # TIFF's tag of whether bands are stored one after the other (2)
 SHOWN = 12  # unknown mask values that a message lists
-IN_CHANNELS = re.compile(r"(RGB|RGBA|RGBX);16([BLN])")  # raw modes of which Pillow can be made to give the low bytes
-OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
+# PIL keeps the high bytes of 16-bit channels. Told that the bytes stand in the other order, it keeps the low ones; of
+# grey with alpha, read as four channels of 8 bits, the second holds them.
+GREY_ALPHA = "LA;16B"
+SWAPPED = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
+OTHER_BYTES = {f"{name};16{a}": f"{name};16{b}" for name in ("RGB", "RGBA", "RGBX") for a, b in SWAPPED.items()}
+OTHER_BYTES[GREY_ALPHA] = "RGBA"
 
 # What PIL warns of is refused here, with the file's name.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -109,14 +112,14 @@ def read_image(path: Path, levels: Levels | None = None) -> np.ndarray:
     return _table_of_levels(levels)[_deep(path, picture)]
 
 
-def read_stored(path: Path) -> np.ndarray:
-    """The image (H, W, 3) with the samples of its file: uint16 of 16-bit grey, RGB or RGBA, else uint8.
+def read_stored(path: Path, *, scaled: bool = False) -> np.ndarray:
+    """The image (H, W, 3) with the samples of its file: uint16 of 16-bit grey and RGB, else uint8.
 
-    Raises DataError(Fault) as read_image does.
+    Raises DataError(Fault) as read_image does; with `scaled`, also for what it refuses where it is given levels.
     """
     picture = _decode(path)
-    whole = picture.mode.startswith("I;16") or IN_CHANNELS.fullmatch(picture.info["raw_mode"])
-    return _deep(path, picture) if whole else _rgb(path, picture)
+    whole = scaled or picture.mode.startswith("I;16") or picture.info["raw_mode"] in OTHER_BYTES
+    return _deep(path, picture) if whole and _is_deep(picture) else _rgb(path, picture)
 
 
 def read_mask(path: Path, code: MaskCode, *, image: Path | None = None) -> np.ndarray:
@@ -170,11 +173,12 @@ def _deep(path: Path, picture: Image.Image) -> np.ndarray:
     """All bits of the samples, (H, W, 3) uint16. PIL has no 16-bit RGB: the low bytes are decoded apart."""
     if picture.mode.startswith("I;16"):
         return np.repeat(np.asarray(picture).astype(np.uint16)[..., None], 3, axis=2)
-    if not IN_CHANNELS.fullmatch(picture.info["raw_mode"]):
+    if picture.info["raw_mode"] not in OTHER_BYTES:
         what = f"has 16 bits in each channel of {picture.info['raw_mode'].split(';')[0]}, which data.range cannot scale"
         raise DataError(Fault(str(path), what, "save it as 16-bit RGB or grey"))
-    high, low = (np.asarray(one)[..., :3].astype(np.uint16) for one in (picture, _decode(path, low=True)))
-    return high << 8 | low
+    high, low = (np.asarray(one).astype(np.uint16) for one in (picture, _decode(path, low=True)))
+    lows = [1, 1, 1] if picture.info["raw_mode"] == GREY_ALPHA else [0, 1, 2]
+    return high[..., :3] << 8 | low[..., lows]
 
 
 @lru_cache(maxsize=8)
@@ -246,10 +250,11 @@ def _decode(path: Path, *, low: bool = False) -> Image.Image:
 
 
 def _of_low_bytes(tile: Any) -> Any:
-    """A tile of 16-bit channels with its bytes in the other order: PIL, which keeps the high ones, then keeps the low."""
-    raw_mode, *more = (tile.args,) if isinstance(tile.args, str) else tile.args
-    other = IN_CHANNELS.sub(lambda match: f"{match[1]};16{OTHER_BYTE[match[2]]}", raw_mode)
-    return tile._replace(args=other if isinstance(tile.args, str) else (other, *more))
+    """A tile of 16-bit channels that PIL decodes to the low bytes of the samples."""
+    if isinstance(tile.args, str):
+        return tile._replace(args=OTHER_BYTES[tile.args])
+    raw_mode, *more = tile.args
+    return tile._replace(args=(OTHER_BYTES[raw_mode], *more))
 
 
 def _orientation(picture: Image.Image) -> int:
