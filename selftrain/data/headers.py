@@ -40,8 +40,8 @@ CONVERTIBLE = ("AVIF", "HEIC", "JPEG 2000", "JPEG XL", "DICOM", "NIfTI", "FITS",
 LFS = b"version https://git-lfs"
 LONGEST = 352  # bytes that MARKS look at
 LATE = (b"eXIf", b"iTXt", b"zTXt", b"tEXt")  # chunks of a PNG that may turn it
-BITS, PHOTOMETRIC, BANDS, FORMAT = 258, 262, 277, 339  # tags of a TIFF
-NUMBERS = {2: "signed ", 3: "floating-point ", 5: "complex ", 6: "complex "}  # by TIFF's SampleFormat
+BITS, COMPRESSION, PHOTOMETRIC, BANDS, FORMAT = 258, 259, 262, 277, 339  # tags of a TIFF
+NUMBERS = {2: "signed integers", 3: "floating-point numbers", 5: "complex integers", 6: "complex numbers"}  # by FORMAT
 
 
 def kind_of(file: BufferedReader) -> str:
@@ -62,20 +62,28 @@ def kind_of(file: BufferedReader) -> str:
 def tiff_layout(file: BufferedReader) -> str:
     """What the pixels of a TIFF are, such as "5 bands of 16 bits"; "" where its tags cannot be read."""
     try:
-        file.seek(0)
-        head = file.read(8)
-        head += file.read(8) if head[2:4] in (b"+\0", b"\0+") else b""
-        tags = TiffImagePlugin.ImageFileDirectory_v2(head)
-        file.seek(tags.next)
-        tags.load(file)
-        bits, number = tags.get(BITS, (1,)), tags.get(FORMAT, (1,))
-        bands = tags.get(BANDS, 1)
-        sizes = " and ".join(str(one) for one in sorted(set(bits)))
-        kind = NUMBERS.get(number[0], "")
+        return _layout(_tags(file))
     except Exception:  # Pillow raises what it likes on broken tags
         return ""
+
+
+def _tags(file: BufferedReader) -> TiffImagePlugin.ImageFileDirectory_v2:
+    file.seek(0)
+    head = file.read(8)
+    head += file.read(8) if head[2:4] in (b"+\0", b"\0+") else b""
+    tags = TiffImagePlugin.ImageFileDirectory_v2(head)
+    file.seek(tags.next)
+    tags.load(file)
+    return tags
+
+
+def _layout(tags: TiffImagePlugin.ImageFileDirectory_v2) -> str:
+    bands, packed, number = tags.get(BANDS, 1), tags.get(COMPRESSION, 1), tags.get(FORMAT, (1,))[0]
+    bits = " and ".join(str(one) for one in sorted(set(tags.get(BITS, (1,)))))
+    samples = f"{bits}-bit {NUMBERS[number]}" if number in NUMBERS else f"{bits} bits"
     marked = " marked as grey" if bands > 1 and tags.get(PHOTOMETRIC) in (0, 1) else ""
-    return f"{bands} band{'s' if bands != 1 else ''} of {sizes} {kind}bits{marked}"
+    unknown = f" in compression {packed}" if packed not in TiffImagePlugin.COMPRESSION_INFO else ""
+    return f"{bands} band{'s' if bands != 1 else ''} of {samples}{marked}{unknown}"
 
 
 def has_late_metadata(file: BufferedReader) -> bool:

@@ -237,9 +237,10 @@ def _decode(path: Path, *, low: bool = False) -> Image.Image:
         tiles = getattr(picture, "tile", [])
         raw_mode = tiles[0].args if tiles else ""
         white_is_zero = picture.format == "TIFF" and picture.tag_v2.get(PHOTOMETRIC) == 0  # type: ignore[attr-defined]
-        before, maximum = _orientation(picture), _pnm_maximum(picture)
+        turns_itself, maximum = picture.format == "TIFF", _pnm_maximum(picture)
+        before = _orientation(picture) if turns_itself else 1
         picture.load()
-        picture.info["orientation"] = before if picture.format == "TIFF" else _orientation(picture)
+        picture.info["orientation"] = before if turns_itself else _orientation(picture)
         ImageOps.exif_transpose(picture, in_place=True)
         picture.info["raw_mode"] = str(raw_mode[0] if isinstance(raw_mode, tuple) else raw_mode)
         picture.info["inverted"] = white_is_zero and picture.mode in ("1", "L")
@@ -346,7 +347,8 @@ def _with_picture(path: Path, use: Callable[[Image.Image], Result]) -> Result:
         except UnidentifiedImageError as error:
             raise DataError(_unidentified(path)) from error
         except Exception as error:  # decoders raise what they like on broken bytes
-            raise DataError(_undecodable(path, error)) from error
+            what = f"cannot be decoded ({' '.join(str(error).split()) or type(error).__name__})"
+            raise DataError(Fault(str(path), what, "it is damaged or incomplete: replace or remove it")) from error
 
 
 def _unidentified(path: Path) -> Fault:
@@ -362,18 +364,6 @@ def _unidentified(path: Path) -> Fault:
     what = f"is no {', '.join(READ)} or PNM picture{f' but {kind}' if kind else ''}, whatever its name says"
     remedy = "fetch the file itself (git lfs pull)" if kind == "Git LFS pointer" else "replace or remove it"
     return Fault(str(path), what, "save it as PNG, or remove it" if kind in headers.CONVERTIBLE else remedy)
-
-
-def _undecodable(path: Path, error: Exception) -> Fault:
-    """The fault of a picture whose decoder gives up."""
-    if isinstance(error, KeyError):  # PIL looks TIFF's number up
-        with open_regular(path) as file:
-            layout = headers.tiff_layout(file) if headers.kind_of(file) == "TIFF" else ""
-        if layout:
-            what = f"is a TIFF of {layout} with a compression ({error}) that cannot be read"
-            return Fault(str(path), what, "save it uncompressed or with LZW")
-    what = f"cannot be decoded ({' '.join(str(error).split()) or type(error).__name__})"
-    return Fault(str(path), what, "it is damaged or incomplete: replace or remove it")
 
 
 def _refuse_by_header(path: Path, picture: Image.Image) -> None:
@@ -413,14 +403,15 @@ def _ids_by_value(path: Path, picture: Image.Image, code: MaskCode) -> MaskFile:
         values, counts = np.unique(raw[~known[raw]], return_counts=True)
         listed = _listed([str(value) for value in values.tolist()], counts)
         remedy = (
-            "declare them in data.values (one for each class; empty: 0, 1, 2, ...) or in data.ignore, or mend the "
-            f"mask (declared: {_brief(code.values)}; ignored: {_brief(code.ignore)})"
+            "declare them in data.values (one for each class; empty: 0, 1, 2, ...) or in data.ignore (all at once: "
+            f"data.ignore=rest), or mend the mask (declared: {_brief(code.values)}; ignored: {_brief(code.ignore)})"
         )
         raise DataError(Fault(str(path), f"has mask values that are not declared: {listed}", remedy))
     palette = _palette(picture)
-    used = np.flatnonzero(np.bincount(raw.ravel(), minlength=256)) if palette else np.array([], int)
-    plain = all(palette[3 * index : 3 * index + 3] == bytes([index] * 3) for index in used.tolist())
-    return MaskFile(table[raw], rest) if plain else MaskFile(table[raw], rest, palette, tuple(used.tolist()))
+    used = tuple(np.flatnonzero(np.bincount(raw.ravel())).tolist()) if palette else ()
+    if _is_grey(palette) and all(palette[3 * index] == index for index in used):
+        return MaskFile(table[raw], rest)
+    return MaskFile(table[raw], rest, palette, used)
 
 
 def _palette(picture: Image.Image) -> bytes:
@@ -428,8 +419,11 @@ def _palette(picture: Image.Image) -> bytes:
     if picture.mode not in ("P", "PA"):
         return b""
     palette = bytes(picture.getpalette("RGB") or b"")
-    grey = palette[0::3] == palette[1::3] == palette[2::3]
-    return b"" if grey and picture.format == "GIF" else palette.ljust(768, b"\0")
+    return b"" if picture.format == "GIF" and _is_grey(palette) else palette.ljust(768, b"\0")
+
+
+def _is_grey(palette: bytes) -> bool:
+    return palette[0::3] == palette[1::3] == palette[2::3]
 
 
 def _values(path: Path, picture: Image.Image) -> np.ndarray:
