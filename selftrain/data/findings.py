@@ -45,7 +45,7 @@ class Look:
 
     @property
     def is_ramp(self) -> bool:
-        """Whether the palette begins black and grows lighter without colour, as programs write that choose no colours."""
+        """Whether the palette begins black and grows lighter without colour: a default that nobody chose."""
         greys = self.palette[::3]
         end = next((place for place in range(1, len(greys)) if greys[place] <= greys[place - 1]), len(greys))
         padded = len(set(greys[end:])) <= 1 and max(self.used) < end
@@ -82,7 +82,7 @@ class Report:
 
 
 def findings(data: DataSet, looks: list[Look], root: Path, *, levels: Sequence[Any] = ranges.DTYPE) -> Report:
-    """Judges the `looks` at every file of `data`. Files in faults are named from `root`; `levels` is data.range."""
+    """Judges the `looks` at every file of `data`. Faults name files from `root`; `levels` is data.range."""
     report = Report(data.classes, list(data.faults), list(data.warnings), seen=looks)
     _report_unreadable(report, root, count=len(data.unlabelled))
     _report_classes(report)
@@ -149,12 +149,13 @@ def _report_palettes(report: Report, root: Path) -> None:
     first, second, difference = found
     names = [_from_root(Fault(str(one.sample.mask), "", ""), root).file for one in (first, second)]
     what = f"has another palette than {names[0]} ({difference}), and masks are read by palette index"
-    remedy = f"read them by colour, in the order of data.classes and without data.values: {_colours_found(report.seen)}"
+    how = "read them by colour, in the order of data.classes and without data.values"
+    remedy = f"{how}: {_colours_found(report.seen)}"
     report.faults.append(Fault(names[1], what, remedy))
 
 
 def _palettes_that_differ(looks: list[Look]) -> tuple[Look, Look, str] | None:
-    """Two looks and how their palettes differ in what is used: in the colour of an index, or the index of a colour."""
+    """Two looks whose used palette entries differ, and how: in the colour of an index, or the index of a colour."""
     by_index: dict[int, Look] = {}
     by_colour: dict[Colour, dict[int, Look]] = {}
     for one in looks:
@@ -172,7 +173,7 @@ def _palettes_that_differ(looks: list[Look]) -> tuple[Look, Look, str] | None:
 
 
 def _colours_found(looks: list[Look]) -> str:
-    """Settings that read the masks by colour; colours in the order of the indices at which most files have them."""
+    """Settings that read the masks by colour, ordered by the index that each colour has in most files."""
     files = Counter((one.colour(index), index) for one in looks if one.palette for index in one.used)
     places = {colour: index for (colour, index), _ in reversed(files.most_common())}
     ordered = sorted(places, key=lambda colour: places[colour])
@@ -189,7 +190,7 @@ def _listed(colours: list[Colour]) -> str:
 
 
 def _report_levels(report: Report, setting: Sequence[Any]) -> None:
-    """Warnings about 16-bit images whose range is not that of data.range, and a fault where data.range has no image."""
+    """Warnings where data.range does not suit the 16-bit images; a fault where there are no such images."""
     seen = [one for one in report.seen if one.size is not None]
     largest = [one.largest for one in seen if one.largest is not None]
     if list(setting) == ranges.DTYPE:
@@ -209,14 +210,14 @@ def _report_levels(report: Report, setting: Sequence[Any]) -> None:
 
 
 def _report_dark(report: Report, largest: list[int]) -> None:
-    """A warning where most 16-bit images, of which `largest` has the largest values, use less than half of their range."""
+    """A warning where most 16-bit images use less than half of their range. `largest`: the largest value of each."""
     dark = [value for value in largest if value < LEVELS // 2]
     if len(dark) <= len(largest) / 2:
         return
     most = max(dark)
     report.warnings.append(
         f"{len(dark)} of {_counted(len(largest), '16-bit image')} use less than half of the {LEVELS:,} levels: the "
-        f"largest value is {most}, {(most + 1) / LEVELS:.1%} of the range, so {(most >> 8) + 1} of 256 levels are left; "
+        f"largest value is {most}, {(most + 1) / LEVELS:.1%} of the range, which leaves {(most >> 8) + 1} of 256 levels; "
         f"set data.range=percentile or data.range=[0,{(1 << most.bit_length()) - 1}]"
     )
 

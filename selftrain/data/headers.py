@@ -1,4 +1,4 @@
-"""What a file is by its own first bytes, without decoding pixels: for faults that name it, and for what Pillow hides."""
+"""What a file is by its header, without decoding pixels: for faults that name it, and for what Pillow hides."""
 
 import struct
 from io import BufferedReader
@@ -36,12 +36,14 @@ MARKS = (
     (0, b"\x1f\x8b", "gzip"),
     (0, b"BM", "BMP"),
 )
-CONVERTIBLE = ("AVIF", "HEIC", "JPEG 2000", "JPEG XL", "DICOM", "NIfTI", "FITS", "OpenEXR", "HDF5", "NumPy", "Photoshop")
+CONVERTIBLE = (
+    "AVIF", "HEIC", "JPEG 2000", "JPEG XL", "DICOM", "NIfTI", "FITS", "OpenEXR", "HDF5", "NumPy", "Photoshop",
+)  # fmt: skip
 LFS = b"version https://git-lfs"
 LONGEST = 352  # bytes that MARKS look at
 LATE = (b"eXIf", b"iTXt", b"zTXt", b"tEXt")  # chunks of a PNG that may turn it
 BITS, COMPRESSION, PHOTOMETRIC, BANDS, FORMAT = 258, 259, 262, 277, 339  # tags of a TIFF
-NUMBERS = {2: "signed integers", 3: "floating-point numbers", 5: "complex integers", 6: "complex numbers"}  # by FORMAT
+NUMBERS = {2: "signed integers", 3: "floating-point numbers", 5: "complex integers", 6: "complex numbers"}
 
 
 def kind_of(file: BufferedReader) -> str:

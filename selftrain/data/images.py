@@ -164,7 +164,7 @@ def _rgb(path: Path, picture: Image.Image) -> np.ndarray:
 
 
 def _is_deep(picture: Image.Image) -> bool:
-    """Whether the file has 16 bits a sample (12 in some TIFFs). A BMP of 16 bits a pixel has raw mode BGR;16."""
+    """Whether the file has 16 bits a sample (12 in some TIFFs). Raw mode BGR;16 is a BMP of 16 bits a pixel."""
     raw_mode = picture.info["raw_mode"]
     return picture.mode.startswith("I;16") or (";16" in raw_mode and not raw_mode.startswith("BGR"))
 
@@ -374,11 +374,11 @@ def _refuse_by_header(path: Path, picture: Image.Image) -> None:
         raise DataError(Fault(str(path), f"holds {frames} frames", "save the frames that are wanted as separate files"))
     # PIL takes the bytes of such samples for samples
     tiles = getattr(picture, "tile", [])
-    if picture.format == "TIFF" and picture.tag_v2.get(PLANAR) == 2 and tiles[0].codec_name == "raw":  # type: ignore[attr-defined]
-        bits = picture.tag_v2.get(headers.BITS, (8,))  # type: ignore[attr-defined]
-        if max(bits) > 8:
-            what = f"is a TIFF of {max(bits)}-bit bands stored one after the other, which cannot be read"
-            raise DataError(Fault(str(path), what, "save it pixel by pixel (planar configuration 1), or compressed"))
+    tags: Any = getattr(picture, "tag_v2", {})
+    bits = max(tags.get(headers.BITS, (8,)))
+    if picture.format == "TIFF" and tags.get(PLANAR) == 2 and bits > 8 and tiles[0].codec_name == "raw":
+        what = f"is a TIFF of {bits}-bit bands stored one after the other, which cannot be read"
+        raise DataError(Fault(str(path), what, "save it pixel by pixel (planar configuration 1), or compressed"))
 
 
 def _too_large(path: Path, size: str) -> Fault:

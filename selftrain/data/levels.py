@@ -59,5 +59,6 @@ def measure(pictures: Iterable[np.ndarray]) -> Levels:
     below = np.cumsum(counts) / counts.sum()
     low, high = (int(np.searchsorted(below, share)) for share in (LOWEST, HIGHEST))
     if low == high:
-        raise DataError(f"data.range=percentile: almost all 16-bit samples are {low}; give data.range=[lowest,highest]")
+        what = f"almost all 16-bit samples are {low}"
+        raise DataError(f"data.range=percentile: {what}; give data.range=[lowest,highest]")
     return low, high

@@ -117,7 +117,8 @@ def _key(sample: Sample, classes: int) -> str:
     """A hash of the bytes of a sample's files and of how they are read; "" for what is no readable file."""
     if sample.image is None:
         return ""
-    digest = hashlib.sha256(repr((VERSION, classes, sample.code, sample.mask is None, sample.levels is None)).encode())
+    read = (VERSION, classes, sample.code, sample.mask is None, sample.levels is None)
+    digest = hashlib.sha256(repr(read).encode())
     try:
         for path in filter(None, (sample.image, sample.mask)):
             with images.open_regular(path) as file:

@@ -70,7 +70,7 @@ def save_palette_png(path: Path, mask: np.ndarray) -> None:
 
 
 def save_plain_png(path: Path, pixels: np.ndarray) -> None:
-    """Write grey (H, W), uint8 or uint16, or RGB (H, W, 3) uint8 as PNG without palette, whole or not at all."""
+    """Write grey (H, W) uint8 or uint16, or RGB (H, W, 3) uint8, as PNG without palette, whole or not at all."""
     content = io.BytesIO()
     Image.fromarray(pixels).save(content, format="PNG")
     write_bytes(path, content.getvalue())

@@ -1,4 +1,4 @@
-"""Label a folder of images with an exported model: PNGs of class ids or mask values, and classes.json that names them."""
+"""Label images with an exported model: PNGs of class ids or mask values, and classes.json that names them."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -123,7 +123,7 @@ class Labeller:
 
     @property
     def levels(self) -> Levels | None:
-        """The values of 16-bit images that the network saw as 0 and 255; exports of before have high bytes."""
+        """The values of 16-bit images that the network saw as 0 and 255; None (older exports): high bytes."""
         found = self.card["input"].get("range")
         return (found[0], found[1]) if found else None
 
@@ -173,7 +173,8 @@ def writer(card: dict[str, Any], form: str) -> Callable[[Path, np.ndarray], None
         return save_plain_png if form == "grey" else save_palette_png
     if "masks" not in card:
         made = card.get("selftrain", "an earlier version")
-        raise ConfigError(f"--values: the export, by selftrain {made}, does not tell the values of the masks; use --grey")
+        what = f"the export, by selftrain {made}, does not tell the values of the masks"
+        raise ConfigError(f"--values: {what}; use --grey")
     table = _table(card["masks"])
     return lambda path, labels: save_plain_png(path, table[labels])
 
@@ -230,7 +231,8 @@ def _check_out(out: Path, images: Path, classes: dict[str, Any]) -> None:
     there = {"form": "palette", **read_json(target / CLASSES)}  # exports of before knew one form only
     if any(there.get(name) != classes[name] for name in ("ignore_index", "classes")):
         raise ConfigError(f"-o {out} holds labels of other classes; choose a new folder")
-    if there["form"] != classes["form"] or (classes["form"] == "values" and there.get("masks") != classes["masks"]):
+    coded = classes["form"] == "values"
+    if there["form"] != classes["form"] or (coded and there.get("masks") != classes["masks"]):
         raise ConfigError(f"-o {out} holds labels of another form ({there['form']}); choose a new folder")
 
 
