@@ -62,7 +62,8 @@ def predict(arguments: argparse.Namespace) -> None:
     is_run = run.config.is_file()
     if is_run and not run.report.is_file():
         raise ConfigError(f"{run.path} is not finished, so it has no export yet (selftrain status {run.path})")
-    written = predict(run.export if is_run else arguments.export, arguments.images, arguments.output, tta_flip=arguments.flip)
+    directory = run.export if is_run else arguments.export
+    written = predict(directory, arguments.images, arguments.output, tta_flip=arguments.flip, form=arguments.form)
     say(f"{written} masks in {arguments.output}")
 
 
@@ -127,6 +128,12 @@ def _parser() -> argparse.ArgumentParser:
     child.add_argument("images", type=Path, help="a folder of images, or one image")
     child.add_argument("-o", "--output", type=Path, required=True, help="folder for the masks")
     child.add_argument("--flip", action="store_true", help="average each image with its mirror image")
+    forms = child.add_mutually_exclusive_group()
+    forms.set_defaults(form="palette")
+    text = "grey PNGs of class ids (default: palette PNGs of class ids)"
+    forms.add_argument("--grey", dest="form", action="store_const", const="grey", help=text)
+    text = "PNGs with the values, or colours, of the masks that were learnt from"
+    forms.add_argument("--values", dest="form", action="store_const", const="values", help=text)
 
     child = _command(commands, import_weights)
     child.add_argument("source", type=Path, help="a file that torch.save wrote")

@@ -80,7 +80,8 @@ class Method:
             preflight.check_space(run, cfg, sizes, sound, snapshots=(SNAPSHOTS - 1) * (cfg.select.reliability == "agreement"))
             changes = preflight.settle_conditions(run, accelerator)
         accelerator.wait_for_everyone()
-        data = sources.without(data, files.read_json(run.data, "set_aside")["set_aside"])
+        begun = files.read_json(run.data, "set_aside")
+        data = sources.with_levels(sources.without(data, begun["set_aside"]), begun.get("range"))
         metrics = Metrics(run.metrics if accelerator.is_main_process else None)
         inference = Inference.of(cfg.data, cfg.labels.window, accelerator)
         learning = Learning(cfg, data, inference)
@@ -347,8 +348,11 @@ class Method:
                 "size": cfg.data.size or None,
                 "multiple": 32,
                 "window": cfg.labels.window,
-                "rule": "RGB, scaled to 0..1, minus mean, divided by std; brought to `size` where it is set; padded to multiples",
+                "range": self.data.labelled[0].levels,
+                "rule": "RGB, scaled to 0..1, minus mean, divided by std; brought to `size` where it is set; padded to "
+                "multiples; of 16-bit images, `range` becomes 0..255, or without one the high byte counts",
             },
+            "masks": sources.mask_coding(cfg.data, self.data.classes),
             "model": model,
             "generation": report["exported"],
             "seed": cfg.seed,

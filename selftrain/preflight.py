@@ -147,8 +147,13 @@ def settle(run: RunDir, cfg: Config, data: sources.DataSet) -> None:
     idle = _idle_noise(cfg.generations[0])
     if idle:
         say(f"generations.0: {', '.join(idle)} of its noise have no image to act on: it learns from labelled images only")
-    aside = files.read_json(run.data, "set_aside")["set_aside"] if run.data.exists() else _unreadable(data, cfg)
-    run.settle(asdict(cfg), {**sources.manifest(sources.without(data, aside)), "set_aside": aside})
+    begun = files.read_json(run.data, "set_aside") if run.data.exists() else {}
+    aside = begun["set_aside"] if begun else _unreadable(data, cfg)
+    sound = sources.without(data, aside)
+    # A resume never measures again; a changed data.range is refused by `settle`.
+    levels = begun.get("range") if begun else sources.levels_of(sound, cfg.data.range)
+    scale = {"range": list(levels)} if levels else {}
+    run.settle(asdict(cfg), {**sources.manifest(sound), "set_aside": aside, **scale})
 
 
 def _idle_noise(first: GenerationConfig) -> list[str]:

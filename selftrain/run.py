@@ -23,6 +23,7 @@ USAGE = """\
 
 
 PLACES = ("data.root", "data.images", "data.masks", "data.unlabelled", "data.splits.train", "data.splits.val", "data.splits.test")
+ONE_WORD = ("data.range", "data.ignore")  # lists that may be given as a word or a number
 TEXTS = ("out", *PLACES, "data.splits.group", "model.weights")
 
 
@@ -83,6 +84,8 @@ def _quoted(override: str) -> str:
     name, _, value = override.partition("=")
     if name == "data.classes" and value[:1] == "[" and value[-1:] == "]" and not set(value) & set("'\""):
         return f"{name}=[{','.join(_in_quotes(one.strip()) for one in value[1:-1].split(',') if one.strip())}]"
+    if name in ONE_WORD and value and value[0] not in "[{":
+        return f"{name}=[{value}]"
     if name not in TEXTS or value in ("", "null") or value[0] in "'\"":
         return override
     return f"{name}={_in_quotes(value)}"
