@@ -24,7 +24,7 @@ def verify(arguments: argparse.Namespace) -> None:
     from selftrain.run import compose
 
     cfg = compose(arguments.overrides, arguments.config_dir).data
-    report = verify.verify(sources.load(cfg, strict=False), cfg, workers=arguments.workers)
+    _, report = verify.divide(sources.load(cfg, strict=False), cfg, workers=arguments.workers)
     print_report(report)
     if report.faults:
         raise DataError(f"{len(report.faults)} faults in data={cfg.name}; they are listed above")

@@ -46,6 +46,7 @@ class DataConfig:
     range: list[Any] = field(default_factory=lambda: ["dtype"])
     mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])
     std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225])
+    duplicates: str = "group"  # equal pictures: group (kept in one made split) | fault | drop (not trained on if in val or test)
     cache_mb: int = 1024  # memory for decoded images, of each process and each of its workers
     splits: SplitConfig = field(default_factory=SplitConfig)
     shapes: dict[str, int] = field(

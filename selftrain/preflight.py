@@ -30,6 +30,7 @@ INITS = ("random", "teacher")
 PSEUDO_NOISE = ("rand_n", "colour", "cutout", "cutmix", "paste")  # of unlabelled images, unless noise.labelled
 INFINITE = float("inf")
 FEW = 8  # val images: a score of fewer says little of which generation is better
+COPIES = "copies"  # in data.json, where there are any
 WARNINGS = 10  # about files, that a run says
 CHECKPOINT = 4  # copies of the weights in a checkpoint: themselves, their average, two moments
 RANGES = {  # name: least, most
@@ -138,8 +139,14 @@ def check(cfg: Config) -> None:
     check_weights(cfg.model.weights)
 
 
-def settle(run: RunDir, cfg: Config, data: sources.DataSet) -> None:
-    """Write down what the run is made of, or compare. Before a first step every file is read; unreadable ones are set aside."""
+def settle(run: RunDir, cfg: Config, data: sources.DataSet) -> sources.DataSet:
+    """Write down what the run is made of, or compare. Returns the data set to work with.
+
+    Before a first step every file is read: unreadable unlabelled images are set aside, and made splits are divided so that
+    no two hold the same picture.
+    """
+    begun = files.read_json(run.data, "set_aside") if run.data.exists() else {}
+    data, aside, copies = (data, begun["set_aside"], begun.get(COPIES)) if begun else _looked_at(data, cfg)
     for warning in data.warnings:
         say(f"data: {warning}")
     if len(data.val) < FEW:
@@ -147,13 +154,12 @@ def settle(run: RunDir, cfg: Config, data: sources.DataSet) -> None:
     idle = _idle_noise(cfg.generations[0])
     if idle:
         say(f"generations.0: {', '.join(idle)} of its noise have no image to act on: it learns from labelled images only")
-    begun = files.read_json(run.data, "set_aside") if run.data.exists() else {}
-    aside = begun["set_aside"] if begun else _unreadable(data, cfg)
     sound = sources.without(data, aside)
     # A resume never measures again; a changed data.range is refused by `settle`.
     levels = begun.get("range") if begun else sources.levels_of(sound, cfg.data.range)
-    scale = {"range": list(levels)} if levels else {}
-    run.settle(asdict(cfg), {**sources.manifest(sound), "set_aside": aside, **scale})
+    found = {name: value for name, value in (("range", levels and list(levels)), (COPIES, copies)) if value}
+    run.settle(asdict(cfg), {**sources.manifest(sound), "set_aside": aside, **found})
+    return sources.with_levels(sound, levels)
 
 
 def _idle_noise(first: GenerationConfig) -> list[str]:
@@ -162,11 +168,18 @@ def _idle_noise(first: GenerationConfig) -> list[str]:
     return [name for name in names if getattr(first.noise, name)]
 
 
-def _unreadable(data: sources.DataSet, cfg: Config) -> list[str]:
-    """Ids of the unlabelled images to go on without. Raises DataError for any other fault of a file."""
+def recorded_data(run: RunDir, cfg: Config) -> sources.DataSet:
+    """The data set, divided as `run` began with it: copies of pictures are known once every file was read."""
+    begun = files.read_json(run.data, "set_aside") if run.data.exists() else {}
+    data = sources.load(cfg.data, copies=begun.get(COPIES, ()))
+    return sources.with_levels(sources.without(data, begun.get("set_aside", ())), begun.get("range"))
+
+
+def _looked_at(data: sources.DataSet, cfg: Config) -> tuple[sources.DataSet, list[str], list[list[str]]]:
+    """The data set, ids of the unlabelled images to go on without, and copies. Raises DataError for any other fault of a file."""
     if cfg.data.source == "shapes":
-        return []
-    report = verify.verify(data, cfg.data, workers=process.cores())
+        return data, [], []
+    data, report = verify.divide(data, cfg.data, workers=process.cores())
     if report.faults:
         more = f" (and {len(report.faults) - 1} more: selftrain verify lists all)" if len(report.faults) > 1 else ""
         raise DataError(f"{report.faults[0]}{more}")
@@ -175,7 +188,8 @@ def _unreadable(data: sources.DataSet, cfg: Config) -> list[str]:
         say(f"data: {warning}")
     if found[WARNINGS:]:
         say(f"data: {len(found) - WARNINGS} more warnings: selftrain verify lists all")
-    return [sample.id for sample in report.set_aside]
+    copies = report.copies if cfg.data.duplicates != "fault" else []
+    return data, [sample.id for sample in report.set_aside], copies
 
 
 def check_data(data: sources.DataSet, cfg: Config) -> None:
