@@ -6,12 +6,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from selftrain import __version__
 from selftrain.errors import ConfigError, DataError, exit_code_of
-from selftrain.log import say
+from selftrain.log import print_any_letter, say
 
 
 def main() -> None:
     """Entry point of the console script; exits with the codes of docs/design.md."""
+    print_any_letter()
     arguments = _arguments(_parser())
     sys.exit(exit_code_of(lambda: arguments.run(arguments)))
 
@@ -20,7 +22,7 @@ def verify(arguments: argparse.Namespace) -> None:
     """Check every image and mask of a data set and list all faults."""
     from selftrain.data import sources, verify
     from selftrain.data.findings import print_report
-    from selftrain.run import compose
+    from selftrain.settings import compose
 
     cfg = compose(arguments.overrides, arguments.config_dir).data
     report = verify.verify(sources.load(cfg, strict=False), cfg, workers=arguments.workers)
@@ -108,10 +110,11 @@ def _arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="selftrain", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"selftrain {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
 
     child = _command(commands, verify)
-    child.add_argument("overrides", nargs="+", metavar="NAME=VALUE", help="data=NAME data.root=DIR …")
+    child.add_argument("overrides", nargs="+", metavar="NAME=VALUE", help="data=NAME data.root=DIR 'data.classes=[A,B]' …")
     child.add_argument("--config-dir", help="a folder with your own data/*.yaml")
     child.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that read (all cores)")
 

@@ -68,7 +68,7 @@ class Method:
         if accelerator.is_main_process:
             run.lock()
             run.sweep()
-            preflight.settle(run, cfg, data)
+            preflight.settle(run, cfg, data, preflight.precision_of(accelerator))
             preflight.say_where_students_shrink(built)
             twice = [1 + (generation.online == "cps") for generation in cfg.generations]  # it trains two
             sizes = [times * parameters(network) for times, network in zip(twice, built, strict=True)]
@@ -124,6 +124,7 @@ class Method:
             "online": self.cfg.generations[number].online,
             "val": val,
             "promoted": not reports or not evaluate.is_worse(val, _best(reports)["val"]),
+            "precision": preflight.precision_of(self.accelerator),
             "exact": trained.exact,
             "empty_batches": trained.empty,
             "skipped_steps": trained.skipped,

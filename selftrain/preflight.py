@@ -6,12 +6,13 @@ import os
 import re
 import shutil
 from dataclasses import asdict
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import nn
 
-from selftrain import checkpoint, files, memory
+from selftrain import checkpoint, files, launcher, memory
 from selftrain.config import Config, GenerationConfig, flat
 from selftrain.data import sources, verify
 from selftrain.data.augment import MAX_MAGNITUDE
@@ -138,8 +139,11 @@ def check(cfg: Config) -> None:
     check_weights(cfg.model.weights)
 
 
-def settle(run: RunDir, cfg: Config, data: sources.DataSet) -> None:
-    """Write down what the run is made of, or compare. Before a first step every file is read; unreadable ones are set aside."""
+def settle(run: RunDir, cfg: Config, data: sources.DataSet, precision: str) -> None:
+    """Write down what the run is made of and computes in, or compare.
+
+    Before a first step every file is read; unreadable ones are set aside.
+    """
     for warning in data.warnings:
         say(f"data: {warning}")
     if len(data.val) < FEW:
@@ -148,7 +152,12 @@ def settle(run: RunDir, cfg: Config, data: sources.DataSet) -> None:
     if idle:
         say(f"generations.0: {', '.join(idle)} of its noise have no image to act on: it learns from labelled images only")
     aside = files.read_json(run.data, "set_aside")["set_aside"] if run.data.exists() else _unreadable(data, cfg)
-    run.settle(asdict(cfg), {**sources.manifest(sources.without(data, aside)), "set_aside": aside})
+    settings = asdict(cfg)
+    if run.precision():  # compared already; the word that the run began with stays
+        settings["train"]["precision"] = files.read_yaml(run.config, "train")["train"].get("precision", "auto")
+    elif not run.config.exists():
+        files.write_json(run.launch, {"precision": precision})
+    run.settle(settings, {**sources.manifest(sources.without(data, aside)), "set_aside": aside})
 
 
 def _idle_noise(first: GenerationConfig) -> list[str]:
@@ -250,27 +259,67 @@ def _pixels(samples: list[sources.Sample]) -> int:
 
 
 def accelerator_of(cfg: Config) -> Accelerator:
-    """Devices, processes and precision of the run. Raises ConfigError for a precision that this machine does not have."""
+    """Devices, processes and precision of the run.
+
+    Raises ConfigError for a precision that this machine or the run does not have, ResourceError for missing processes.
+    """
     # Launchers set OMP_NUM_THREADS=1 and leave cores idle.
     memory.keep_freed()
     torch.set_num_threads(cfg.train.threads or max(len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)), 1))
+    run = RunDir(Path(cfg.out))
+    asked, asker = _asked_precision(cfg, run)
+    wanted = _precision(asked, asker, run)
     try:
-        return Accelerator(
-            mixed_precision=_precision(cfg.train.precision),
+        accelerator = Accelerator(
+            mixed_precision={"none": "no"}.get(wanted, wanted),
             log_with="tensorboard",
             project_dir=cfg.out,
             kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],  # one copy of the gradients less
         )
     except (ValueError, ImportError) as error:
-        raise ConfigError(f"train.precision={cfg.train.precision} is not possible on this machine: {error}") from None
+        raise ConfigError(f"{asker}: {wanted} is not possible on this machine: {error}") from None
+    launcher.check_processes(accelerator.num_processes)
+    if wanted == "fp16" and accelerator.device.type == "cpu" and not _is_older(run):
+        subject = f"{run.path} began in" if run.precision() else f"{asker}:"
+        raise ConfigError(f"{subject} fp16, which needs a GPU, and this is a CPU; a run on one has train.precision=bf16 or none")
+    return accelerator
 
 
-def _precision(wanted: str) -> str:
-    """accelerate's name of a precision; `auto` is what was launched with, or bf16 where the machine computes in it."""
-    if wanted != "auto":
-        return {"none": "no"}.get(wanted, wanted)
-    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    if launched != "no":
-        return launched
+def precision_of(accelerator: Accelerator) -> str:
+    """What is computed in: none (fp32), bf16 or fp16."""
+    return accelerator.mixed_precision if accelerator.native_amp else "none"
+
+
+def _asked_precision(cfg: Config, run: RunDir) -> tuple[str, str]:
+    """A precision that somebody asked for, and who: train.precision before the launcher. `auto`: nobody."""
+    if cfg.train.precision != "auto":
+        return cfg.train.precision, f"train.precision={cfg.train.precision}"
+    told = launcher.precision()
+    if told is None or (told.value == "no" and _is_older(run)):
+        return "auto", "train.precision=auto"
+    asked, asker = {"no": "none"}.get(told.value, told.value), f"{told.place}={told.value}"
+    if asked not in PRECISIONS:
+        raise ConfigError(f"{asker}: not a precision of selftrain; train.precision is one of {', '.join(PRECISIONS)}")
+    return asked, asker
+
+
+def _precision(asked: str, asker: str, run: RunDir) -> str:
+    """none, bf16 or fp16: what the run began with, else what is asked for, else bf16 where the machine computes in it."""
+    began = run.precision()
     native = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
-    return "bf16" if native else "no"
+    if began and asked not in ("auto", began):
+        raise ConfigError(
+            f"{run.path} began with train.precision={began}, and {asker} asks for {asked}; "
+            f"set train.precision={began} or choose another out="
+        )
+    if began == "bf16" and asked == "auto" and not native:
+        raise ConfigError(
+            f"{run.path} began in bf16, which this machine does not compute in by itself; "
+            "train.precision=bf16 goes on in it, more slowly, or choose another out="
+        )
+    return began or ({True: "bf16", False: "none"}[native] if asked == "auto" else asked)
+
+
+def _is_older(run: RunDir) -> bool:
+    """Whether a run began when its precision was not kept: it goes on as it did, with `no` of a launcher as no word."""
+    return run.config.exists() and run.precision() is None
