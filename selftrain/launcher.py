@@ -60,7 +60,7 @@ def _processes_of_accelerate() -> Told | None:
     if command.num_processes:
         return Told(str(command.num_processes), "accelerate launch --num_processes")
     file, settings = _config(command)
-    return Told(str(getattr(settings, "num_processes", "")), f"num_processes of {file}")
+    return Told(str(getattr(settings, "num_processes", "")), f"num_processes of {file}; --num_processes 1 overrides it")
 
 
 def _command() -> Namespace | None:

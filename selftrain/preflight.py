@@ -280,8 +280,8 @@ def accelerator_of(cfg: Config) -> Accelerator:
         raise ConfigError(f"{asker}: {wanted} is not possible on this machine: {error}") from None
     launcher.check_processes(accelerator.num_processes)
     if wanted == "fp16" and accelerator.device.type == "cpu" and not _is_older(run):
-        subject = f"{run.path} began in" if run.precision() else f"{asker}:"
-        raise ConfigError(f"{subject} fp16, which needs a GPU, and this is a CPU; a run on one has train.precision=bf16 or none")
+        asker = f"{run.path} began in fp16" if run.precision() else asker
+        raise ConfigError(f"{asker}: fp16 needs a GPU, and this is a CPU; for a run on one set train.precision=bf16 or none")
     return accelerator
 
 
@@ -309,7 +309,7 @@ def _precision(asked: str, asker: str, run: RunDir) -> str:
     native = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
     if began and asked not in ("auto", began):
         raise ConfigError(
-            f"{run.path} began with train.precision={began}, and {asker} asks for {asked}; "
+            f"{run.path} began in {began}, and {asker} asks for another precision; "
             f"set train.precision={began} or choose another out="
         )
     if began == "bf16" and asked == "auto" and not native:

@@ -46,7 +46,7 @@ def compose(overrides: list[str], config_dir: str | None = None) -> Config:
     folders = [recipes(), *_own_folder(config_dir)]
     pairs = [_pair(text) for text in overrides]
     chosen = {group: _chosen(group, [value for name, value in pairs if name == group], folders) for group in GROUPS}
-    given = [(name, _read(name, text)) for name, text in pairs if name not in GROUPS]
+    given = [(name, read(name, text)) for name, text in pairs if name not in GROUPS]
     for group, name in chosen.items():
         _check_file(folders[-1] / group / f"{name}.yaml", group)
     tree = _merged(asdict(Config()), _composed({group: name for group, name in chosen.items() if name}, folders))
@@ -161,7 +161,7 @@ def _check_file(path: Path, group: str) -> None:
         _checked(lambda: fit(Config, tree if where == "_global_" else {group: tree}), f"{path}: ")
 
 
-def _read(name: str, text: str) -> Any:
+def read(name: str, text: str) -> Any:
     """A value of the command line in the type of its setting. Raises ConfigError that names it."""
     try:
         kind = _kind_of(name)
@@ -174,10 +174,10 @@ def _read(name: str, text: str) -> Any:
         raise ConfigError(_unknown(error.name)) from None
 
 
-def _checked(read: Callable[[], Any], where: str) -> Any:
-    """What `read` returns, its errors as ConfigError about a file."""
+def _checked(reading: Callable[[], Any], where: str) -> Any:
+    """What `reading` returns, its errors as ConfigError about a file."""
     try:
-        return read()
+        return reading()
     except UnfitError as error:
         raise ConfigError(where + _unfit(error, error.value)) from None
     except UnknownError as error:
@@ -205,7 +205,7 @@ def _unknown(name: str) -> str:
 
 def _unfit(error: UnfitError, shown: object) -> str:
     """What a setting takes, with an example to paste."""
-    given = f"{error.name}={_flow(shown) if not isinstance(shown, str) else shown}"
+    given = f"{error.name}={flow(shown) if not isinstance(shown, str) else shown}"
     if (element_of(error.kind) or error.kind) is str and _is_lost(error.value):
         return f"{given}: YAML reads on, off, yes, no, null and 1.0 as other things than text; put them into quotes, e.g. 'off'"
     if error.kind is str and error.value == "null":
@@ -240,7 +240,7 @@ def _example(name: str, kind: Kind) -> str:
     default: Any = asdict(Config())
     for part in name.split("."):
         default = asdict(GenerationConfig()) if isinstance(default, list) else default.get(part)
-    shown = EXAMPLES.get(name) or (_flow(default) if default not in (None, "", []) else "")
+    shown = EXAMPLES.get(name) or (flow(default) if default not in (None, "", []) else "")
     text = f"{name}={shown or SAMPLES.get(split_optional(kind)[0], '[4]')}"
     return f"'{text}'" if set(text) & set("[]{}") else text
 
@@ -270,9 +270,9 @@ def _check_generation(tree: dict[str, Any], name: str, value: Any) -> None:
     if section != "generations" or not rest or int(number) < len(rows):
         return
     further = _set({}, own.split("."), value) if own else value
-    entries = _flow([*map(_changes, rows), further])
+    entries = flow([*map(_changes, rows), further])
     raise ConfigError(
-        f"{name}={_flow(value)}: recipe={tree['recipe']} has {len(rows)} generations, counted from 0; "
+        f"{name}={flow(value)}: recipe={tree['recipe']} has {len(rows)} generations, counted from 0; "
         f"to add one, give all entries: 'generations={entries}'"
     )
 
@@ -307,12 +307,12 @@ def _finished(config: Config) -> Config:
     return config
 
 
-def _flow(value: object) -> str:
+def flow(value: object) -> str:
     """As it is written on the command line."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{name}: {_flow(entry)}" for name, entry in value.items()) + "}"
+        return "{" + ", ".join(f"{name}: {flow(entry)}" for name, entry in value.items()) + "}"
     if isinstance(value, list):
-        return "[" + (", " if value and isinstance(value[0], dict) else ",").join(map(_flow, value)) + "]"
+        return "[" + (", " if value and isinstance(value[0], dict) else ",").join(map(flow, value)) + "]"
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     text = str(value)
@@ -344,4 +344,6 @@ def _refuse_code_in_files(folder: Path) -> None:
         words = [*(f"{name}." for name in names), *map(str, names.values()), *re.findall(r"^#\s*@package.*", text, re.MULTILINE)]
         for word in words:
             if "_target_" in word or "${" in word or re.search(r"\bhydra\b", word):
-                raise ConfigError(f"{path}: {word!r} is refused: settings are plain values; no _target_, ${{…}} or hydra")
+                raise ConfigError(
+                    f"{path}: {word!r} is refused: settings are plain values, without _target_, ${{…}} and the like"
+                )

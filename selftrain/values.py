@@ -69,8 +69,10 @@ def parse(text: str, kind: Kind, *, inside: bool = False) -> object:
 
     The brackets of a list may be left out, unless it is `inside` another one.
     """
-    kind = split_optional(kind)[0]
+    kind, optional = split_optional(kind)
     element = element_of(kind)
+    if optional and text == "null":
+        return text
     if kind is Any and text[:1] == "[":
         element = Any
     if element is not None:
