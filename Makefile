@@ -3,7 +3,7 @@ PROCESSES ?= 1
 PY := .venv/bin/python
 
 # Not `accelerate launch`: untold of a precision it warns, and told `no` it means fp32 even where bf16 is quicker.
-LAUNCH := OMP_NUM_THREADS=$$(( $$(nproc) / $(PROCESSES) )) $(if $(filter 1,$(PROCESSES)),$(PY),.venv/bin/torchrun --nproc_per_node $(PROCESSES))
+LAUNCH := $(if $(filter 1,$(PROCESSES)),$(PY),.venv/bin/torchrun --nproc_per_node $(PROCESSES))
 
 .PHONY: help env demo test faults faults-bite bench check format wheel clean
 

@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import nn
 
-from selftrain import checkpoint, files, launcher, memory
+from selftrain import checkpoint, conditions, files, launcher, process
 from selftrain.config import Config, GenerationConfig, flat
 from selftrain.data import sources, verify
 from selftrain.data.augment import MAX_MAGNITUDE
@@ -139,8 +139,8 @@ def check(cfg: Config) -> None:
     check_weights(cfg.model.weights)
 
 
-def settle(run: RunDir, cfg: Config, data: sources.DataSet, precision: str) -> None:
-    """Write down what the run is made of and computes in, or compare.
+def settle(run: RunDir, cfg: Config, data: sources.DataSet) -> None:
+    """Write down what the run is made of, or compare.
 
     Before a first step every file is read; unreadable ones are set aside.
     """
@@ -151,13 +151,20 @@ def settle(run: RunDir, cfg: Config, data: sources.DataSet, precision: str) -> N
     idle = _idle_noise(cfg.generations[0])
     if idle:
         say(f"generations.0: {', '.join(idle)} of its noise have no image to act on: it learns from labelled images only")
-    aside = files.read_json(run.data, "set_aside")["set_aside"] if run.data.exists() else _unreadable(data, cfg)
-    settings = asdict(cfg)
-    if run.precision():  # compared already; the word that the run began with stays
+    begun = files.read_json(run.data, "set_aside") if run.data.exists() else {}
+    aside = begun["set_aside"] if begun else _unreadable(data, cfg)
+    sound = sources.without(data, aside)
+    # A resume never measures again; a changed data.range is refused by `settle`.
+    levels = begun.get("range") if begun else sources.levels_of(sound, cfg.data.range)
+    scale = {"range": list(levels)} if levels else {}
+    run.settle(_as_begun(asdict(cfg), run), {**sources.manifest(sound), "set_aside": aside, **scale})
+
+
+def _as_begun(settings: dict, run: RunDir) -> dict:
+    """`settings` with the word for its precision that the run began with: the precision itself is compared already."""
+    if _precision_of_run(run):
         settings["train"]["precision"] = files.read_yaml(run.config, "train")["train"].get("precision", "auto")
-    elif not run.config.exists():
-        files.write_json(run.launch, {"precision": precision})
-    run.settle(settings, {**sources.manifest(sources.without(data, aside)), "set_aside": aside})
+    return settings
 
 
 def _idle_noise(first: GenerationConfig) -> list[str]:
@@ -170,7 +177,7 @@ def _unreadable(data: sources.DataSet, cfg: Config) -> list[str]:
     """Ids of the unlabelled images to go on without. Raises DataError for any other fault of a file."""
     if cfg.data.source == "shapes":
         return []
-    report = verify.verify(data, cfg.data, workers=len(os.sched_getaffinity(0)))
+    report = verify.verify(data, cfg.data, workers=process.cores())
     if report.faults:
         more = f" (and {len(report.faults) - 1} more: selftrain verify lists all)" if len(report.faults) > 1 else ""
         raise DataError(f"{report.faults[0]}{more}")
@@ -258,14 +265,31 @@ def _pixels(samples: list[sources.Sample]) -> int:
     return max((image.shape[0] * image.shape[1] for image in (sample.read_image() for sample in looked_at)), default=0)
 
 
+def team_of(cfg: Config, run: RunDir) -> process.Team:
+    """The threads of this process: as many as the run began with, unless cores or settings changed (process.threads)."""
+    known = conditions.recorded(run)
+    same_ranks = known.get("ranks") == int(os.environ.get("WORLD_SIZE", 1))
+    return process.Team.of(process.threads(cfg.train.threads, recorded=known.get("threads") if same_ranks else None))
+
+
+def settle_conditions(run: RunDir, accelerator: Accelerator) -> list[str]:
+    """Write down ranks, threads and precision; returns, and prints, how they changed since the run began."""
+    if run.report.exists():
+        return []
+    now: dict[str, object] = {"ranks": accelerator.num_processes, "threads": torch.get_num_threads()}
+    kept = {} if _is_older(run) else {"precision": precision_of(accelerator)}
+    changes = conditions.settle(run, now | kept)
+    if changes:
+        say(f"resumed under other conditions ({'; '.join(changes)}): generations from here on are marked as not exact")
+    return changes
+
+
 def accelerator_of(cfg: Config) -> Accelerator:
     """Devices, processes and precision of the run.
 
     Raises ConfigError for a precision that this machine or the run does not have, ResourceError for missing processes.
     """
-    # Launchers set OMP_NUM_THREADS=1 and leave cores idle.
-    memory.keep_freed()
-    torch.set_num_threads(cfg.train.threads or max(len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)), 1))
+    process.keep_freed()
     run = RunDir(Path(cfg.out))
     asked, asker = _asked_precision(cfg, run)
     wanted = _precision(asked, asker, run)
@@ -280,7 +304,7 @@ def accelerator_of(cfg: Config) -> Accelerator:
         raise ConfigError(f"{asker}: {wanted} is not possible on this machine: {error}") from None
     launcher.check_processes(accelerator.num_processes)
     if wanted == "fp16" and accelerator.device.type == "cpu" and not _is_older(run):
-        asker = f"{run.path} began in fp16" if run.precision() else asker
+        asker = f"{run.path} began in fp16" if _precision_of_run(run) else asker
         raise ConfigError(f"{asker}: fp16 needs a GPU, and this is a CPU; for a run on one set train.precision=bf16 or none")
     return accelerator
 
@@ -305,7 +329,7 @@ def _asked_precision(cfg: Config, run: RunDir) -> tuple[str, str]:
 
 def _precision(asked: str, asker: str, run: RunDir) -> str:
     """none, bf16 or fp16: what the run began with, else what is asked for, else bf16 where the machine computes in it."""
-    began = run.precision()
+    began = _precision_of_run(run)
     native = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
     if began and asked not in ("auto", began):
         raise ConfigError(
@@ -320,6 +344,11 @@ def _precision(asked: str, asker: str, run: RunDir) -> str:
     return began or ({True: "bf16", False: "none"}[native] if asked == "auto" else asked)
 
 
+def _precision_of_run(run: RunDir) -> str | None:
+    """none, bf16 or fp16 of a run that has begun; None before, and where it was not kept."""
+    return conditions.recorded(run).get("precision") if run.config.exists() else None
+
+
 def _is_older(run: RunDir) -> bool:
     """Whether a run began when its precision was not kept: it goes on as it did, with `no` of a launcher as no word."""
-    return run.config.exists() and run.precision() is None
+    return _precision_of_run(run) is None and any(run.path.glob("gen*/checkpoints"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from selftrain import __version__
+from selftrain import __version__, process
 from selftrain.config import Config, differences
 from selftrain.errors import ConfigError, exit_code_of
 from selftrain.files import read_yaml
@@ -26,6 +26,7 @@ USAGE = """\
 
 def main() -> None:
     """Compose the settings of the command line and run them, or print them."""
+    process.prepare()
     print_any_letter()
     arguments = _parser().parse_intermixed_args()
     config = compose(arguments.overrides, arguments.config_dir)

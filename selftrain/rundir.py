@@ -62,12 +62,12 @@ class RunDir:
         return self.path / "config.yaml"
 
     @property
-    def launch(self) -> Path:
-        return self.path / "launch.json"
-
-    @property
     def data(self) -> Path:
         return self.path / "data.json"
+
+    @property
+    def conditions(self) -> Path:
+        return self.path / "conditions.json"
 
     @property
     def metrics(self) -> Path:
@@ -91,11 +91,6 @@ class RunDir:
 
     def generation(self, number: int) -> Generation:
         return Generation(self.path / f"gen{number}")
-
-    def precision(self) -> str | None:
-        """What the run computes in: none, bf16 or fp16; None for one that has not begun, or began before this was kept."""
-        begun = self.config.exists() and self.launch.exists()
-        return str(read_json(self.launch, "precision")["precision"]) if begun else None
 
     def settle(self, config: dict, manifest: dict) -> None:
         """Write config and data manifest, or compare them with those the run was started with.

@@ -105,7 +105,14 @@ def test_as_many_processes_as_were_asked_for_are_taken_on_several_machines_too(m
 
 
 def kept(out):
-    return json.loads((out / "launch.json").read_text())["precision"]
+    return json.loads((out / "conditions.json").read_text())["now"].get("precision")
+
+
+def keep(out, **changed):
+    """Change what is written down; None removes it."""
+    written = json.loads((out / "conditions.json").read_text())
+    now = {name: value for name, value in (written["now"] | changed).items() if value is not None}
+    (out / "conditions.json").write_text(json.dumps({**written, "now": now}))
 
 
 def weights(out):
@@ -162,7 +169,7 @@ def test_a_resume_in_another_precision_is_refused(zygote, runs, tmp_path, began,
 @pytest.mark.parametrize("began", ["bf16", "none"])
 def test_auto_goes_on_in_what_a_run_began_with_and_its_name_is_no_change(zygote, runs, tmp_path, began):
     out = undone(shutil.copytree(runs / "auto", tmp_path / "run"))
-    (out / "launch.json").write_text(json.dumps({"precision": began}))  # as if it had begun on a machine of that kind
+    keep(out, precision=began)  # as if it had begun on a machine of that kind
     if began == "bf16" and not NATIVE:
         pytest.skip("this machine does not compute in bf16 by itself")
     ended = zygote.run(*TINY, f"out={out}")
@@ -183,10 +190,10 @@ def test_a_run_in_bf16_is_not_taken_up_unasked_by_a_machine_without(runs, tmp_pa
 def test_a_run_from_before_this_was_kept_goes_on_as_it_did(zygote, runs, tmp_path):
     """The `no` of a launcher was no word in those days."""
     out = undone(shutil.copytree(runs / "auto", tmp_path / "run"))
-    (out / "launch.json").unlink()
+    keep(out, precision=None)
     ended = zygote.run(*TINY, f"out={out}", ACCELERATE_MIXED_PRECISION="no")
     assert ended.code == 0 and weights(out) == weights(runs / "auto"), ended.err
-    assert not (out / "launch.json").exists()
+    assert kept(out) is None
 
 
 @on_a_cpu
@@ -198,10 +205,26 @@ def test_fp16_on_a_cpu_is_refused(zygote, tmp_path, place):
     asker = "train.precision=fp16" if place == "setting" else "ACCELERATE_MIXED_PRECISION=fp16"
     assert ended.code == 2 and f"{asker}: fp16 needs a GPU" in ended.last and "train.precision=bf16" in ended.last, ended.err
     assert not (tmp_path / "run").exists()
-    begun = tmp_path / "older"
-    begun.mkdir()
-    (begun / "config.yaml").touch()  # one that began before: it computed in fp32, and goes on
-    assert preflight._is_older(preflight.RunDir(begun))
+
+
+@on_a_cpu
+def test_a_run_that_asked_for_fp16_on_a_cpu_in_earlier_days_goes_on_in_fp32(zygote, runs, tmp_path):
+    out = undone(shutil.copytree(runs / "none", tmp_path / "run"))
+    keep(out, precision=None)
+    config = yaml.safe_load((out / "config.yaml").read_text())
+    config["train"]["precision"] = "fp16"
+    (out / "config.yaml").write_text(yaml.safe_dump(config))
+    ended = zygote.run(*TINY, "train.precision=fp16", f"out={out}")
+    assert ended.code == 0 and weights(out) == weights(runs / "none"), ended.err
+    assert json.loads((out / "gen0" / "report.json").read_text())["precision"] == "none"
+
+
+def test_a_start_that_came_to_no_step_settles_no_precision(zygote, runs, tmp_path):
+    out = tmp_path / "run"
+    out.mkdir()
+    shutil.copy(runs / "auto" / "config.yaml", out)
+    ended = zygote.run(*TINY, f"out={out}", ACCELERATE_MIXED_PRECISION="no")
+    assert ended.code == 0 and kept(out) == "none" and weights(out) == weights(runs / "none"), ended.err
 
 
 def test_a_precision_that_selftrain_does_not_have_is_refused(zygote, tmp_path):

@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
-from runs import ROOT, SMOKE, run_command
+from runs import ROOT, SMALL, SMOKE, bits, known_fingerprints, run_command
 from selftrain.config import Config, GenerationConfig, LossConfig, differences, flat
 from selftrain.data import sources
 from selftrain.data.batches import Cache
@@ -50,6 +50,17 @@ def test_plain_overrides_reach_everything_generations_too():
     config = compose(["recipe=noisy_student", "train.steps=7", "generations.1.steps=9", "generations.1.noise.rand_m=3"])
     assert config.train.steps == 7 and config.generations[1].steps == 9 and config.generations[1].noise.rand_m == 3
     assert config.generations[0].steps is None
+
+
+def test_a_range_and_what_is_ignored_may_be_given_with_and_without_brackets():
+    def data(text):
+        return compose([text]).data
+
+    assert data("data.range=percentile").range == data("data.range=[percentile]").range == ["percentile"]
+    assert data("data.range=[0,4095]").range == data("data.range=0,4095").range == [0, 4095]
+    assert data("data.ignore=rest").ignore == ["rest"] and data("data.ignore=[255,rest]").ignore == [255, "rest"]
+    assert data("data.values=[0,[1,2]]").values == [0, [1, 2]]
+    assert compose([]).data.range == ["dtype"]
 
 
 def test_options_may_stand_anywhere(run):
@@ -211,31 +222,25 @@ def test_what_was_printed_before_is_printed_where_letters_are_lacking(zygote, tm
 
 @pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if recipe != "smoke"])
 def test_every_recipe_runs_at_smoke_size(run, tmp_path, recipe):
-    small = [*(f"{name}={value}" for name, value in SMALL.items()), f"recipe={recipe}", f"out={tmp_path / 'run'}"]
-    code, said, err = run(*small)
+    """And computes what it did before: a change of the code that changes results has to say so (scripts/fingerprints.py)."""
+    code, said, err = run(*SMALL, f"recipe={recipe}", f"out={tmp_path / 'run'}")
     assert code == 0, err
     assert "test mIoU" in said and (tmp_path / "run" / "export" / "card.json").is_file()
     generations = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["generations"]
     assert len(list((tmp_path / "run").glob("gen*/report.json"))) == len(generations)
+    known = known_fingerprints()
+    assert bits(tmp_path / "run") == known.get(recipe, bits(tmp_path / "run"))
 
 
 def test_an_offline_teacher_is_what_supervised_trains(run, tmp_path):
     """What makes `supervised` the fair number to beat: the same bits where the settings are the same."""
-    small = [f"{name}={value}" for name, value in SMALL.items()] + ["model.encoder=tu-resnet10t", "data.shapes.unlabelled=0"]
+    small = [*SMALL, "model.encoder=tu-resnet10t", "data.shapes.unlabelled=0"]
     weights = []
     for recipe in ("supervised", "dars"):
         code, _, err = run(*small, f"recipe={recipe}", f"out={tmp_path / recipe}")
         assert code == 0, err
         weights.append((tmp_path / recipe / "gen0" / "model" / "model.safetensors").read_bytes())
     assert weights[0] == weights[1]
-
-
-SMALL = {
-    "data.size": "[32,32]", "data.shapes.labelled": 4, "data.shapes.unlabelled": 8, "data.shapes.val": 2,
-    "data.shapes.test": 2, "train.steps": 3, "train.crop": "[32,32]", "train.labelled_batch": 2,
-    "train.unlabelled_batch": 2, "train.warmup": 1, "train.threads": 1, "export.onnx": "false",
-    "select.threshold": "quantile",
-}  # fmt: skip
 
 
 def test_a_batch_of_one_image_is_refused_where_it_has_no_statistics(run, tmp_path):
@@ -263,6 +268,33 @@ def test_an_unreadable_unlabelled_image_is_left_out_from_the_first_look_on(run, 
     settings = ["recipe=smoke", "data=folder", f"data.root={tmp_path}", "data.classes=[a,b]", *splits, "generations=[{}]"]
     code, said, err = run(*settings, "export.onnx=false", f"out={tmp_path / 'run'}")
     assert code == 0 and "set aside: unlabelled/000.png: cannot be decoded" in said, err
+
+
+def test_a_measured_range_is_kept_for_resumes_and_exports_and_reaches_training(run, tmp_path):
+    for i in range(8):
+        pixels = np.random.default_rng(i).integers(900, 1200, (64, 64)).astype(np.uint16)
+        pixels[:32] += 2000
+        for folder, content in (("images", pixels), ("masks", np.repeat([1, 0], 32)[:, None].repeat(64, 1).astype(np.uint8))):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            Image.fromarray(content).save(tmp_path / folder / f"{i}.png")
+    settings = ["data=folder", f"data.root={tmp_path}", "data.classes=[low,high]", "data.unlabelled=", "recipe=supervised"]
+    settings += ["train.steps=2", "train.statistics=1", "train.crop=[64,64]", "export.onnx=false", "train.labelled_batch=2"]
+    measured, out = [*settings, "data.range=percentile"], tmp_path / "measured"
+    assert run(*measured, f"out={out}")[0] == 0
+    low, high = json.loads((out / "data.json").read_text())["range"]
+    assert 890 <= low <= 910 and 3190 <= high <= 3200
+    card = json.loads((out / "export" / "card.json").read_text())
+    assert card["input"]["range"] == [low, high] and card["masks"] == {"values": [0, 1]}
+    assert run(*settings, f"data.range=[{low},{high}]", f"out={tmp_path / 'given'}")[0] == 0
+    assert run(*settings, f"out={tmp_path / 'high_bytes'}")[0] == 0
+    weights = [(tmp_path / name / "gen0/model/model.safetensors").read_bytes() for name in ("measured", "given", "high_bytes")]
+    assert weights[0] == weights[1] != weights[2]
+    assert "range" not in json.loads((tmp_path / "high_bytes" / "data.json").read_text())
+    code, _, err = run(*settings, "data.range=[0,4095]", f"out={out}")
+    assert code == 2 and "data.range: ['percentile'] -> [0, 4095]" in err
+    (out / "report.json").unlink()
+    assert run(*measured, f"out={out}")[0] == 0
+    assert json.loads((out / "data.json").read_text())["range"] == [low, high]
 
 
 def test_a_pair_of_networks_may_be_asked_how_far_it_agrees_with_its_past(run, tmp_path):
