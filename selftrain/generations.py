@@ -138,6 +138,7 @@ class Method:
             "online": self.cfg.generations[number].online,
             "val": val,
             "promoted": not reports or not evaluate.is_worse(val, _best(reports)["val"]),
+            "precision": preflight.precision_of(self.accelerator),
             "exact": not self.changes,
             "changed_conditions": self.changes,
             "empty_batches": trained.empty,
