@@ -1,18 +1,26 @@
-"""Files under one root folder, walked or read from lists; nothing outside of the root is opened."""
+"""Files under one root folder; nothing outside of the root is opened."""
 
 import os
-import re
 import unicodedata
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from selftrain.data.images import IMAGE_SUFFIXES, Fault, open_regular
+from selftrain.data.faults import some
+from selftrain.data.images import IMAGE_SUFFIXES, Fault
 from selftrain.errors import ConfigError, DataError
 
-# "a b.jpg c.png" in a list without tabs: the image ends at the first image suffix that white space follows.
-SUFFIXES = "|".join(re.escape(suffix) for suffix in sorted(IMAGE_SUFFIXES))
-TWO_COLUMNS = re.compile(rf"(.+?(?:{SUFFIXES}))\s+(\S.*)", re.IGNORECASE)
+# Files and folders that file managers, servers and archives add; what begins with a dot is also left out.
+SYSTEM = {
+    "@eadir", "__macosx", "$recycle.bin", "system volume information", "lost+found", "thumbs.db", "desktop.ini",
+    "thumbs", "thumbnails", "_thumbs", "_thumbnails",
+}  # fmt: skip
+# Why a file is left out, as the subject of a sentence
+OTHER_SUFFIX = "files that are no images"
+MASKS = "masks of images beside them"
+OF_SYSTEM = "hidden files, thumbnails and files of the system"
+REASONS = (OTHER_SUFFIX, MASKS, OF_SYSTEM)
 
 
 @dataclass
@@ -21,7 +29,7 @@ class Tree:
 
     root: Path
     faults: list[Fault] = field(default_factory=list)
-    left_out: set[Path] = field(default_factory=set)  # files with other suffixes than a walk asked for
+    left_out: dict[Path, str] = field(default_factory=dict)  # what walks passed over, and why
     _noted: set[Fault] = field(default_factory=set)
     _walked: dict[tuple[Path, frozenset[Path]], list[Path]] = field(default_factory=dict)
 
@@ -33,7 +41,7 @@ class Tree:
 
     def folder(self, relative: str, setting: str) -> Path:
         """The folder that a setting names below the root; it may not exist. Raises where it lies outside."""
-        if _leaves(relative):
+        if leaves(relative):
             raise ConfigError(f"{setting}={relative!r} must be a path below data.root, without '..'")
         folder = Path(os.path.normpath(self.root / relative))
         if not self._holds(folder):
@@ -54,7 +62,7 @@ class Tree:
         if key not in self._walked:
             self._walked[key] = sorted(self._walk(folder, without), key=lambda path: (self.name(path), path.name))
         found = self._walked[key]
-        self.left_out.update(path for path in found if path.suffix.lower() not in suffixes)
+        self.left_out.update((path, OTHER_SUFFIX) for path in found if path.suffix.lower() not in suffixes)
         return [path for path in found if path.suffix.lower() in suffixes]
 
     def _walk(self, folder: Path, without: Collection[Path]) -> list[Path]:
@@ -68,12 +76,20 @@ class Tree:
             seen.add(real)
             for entry in self._entries(here):
                 path, is_link = here / entry.name, entry.is_symlink()
-                if entry.name.startswith(".") or not self._sound(path, is_link=is_link):
+                if _is_of_system(entry.name):
+                    self._leave_out(path, is_folder=entry.is_dir(follow_symlinks=False))
+                    continue
+                if not self.sound(path, is_link=is_link):
                     continue
                 # of links, only pathlib's is_dir bears those that lead to themselves
                 is_folder = path.is_dir() if is_link else entry.is_dir()
                 (found if not is_folder else links if is_link else folders).append(path)
         return found
+
+    def _leave_out(self, path: Path, *, is_folder: bool) -> None:
+        """Remembers a file of the system, unless it is hidden and no image (.DS_Store): nobody misses these."""
+        if is_folder or not path.name.startswith(".") or path.suffix.lower() in IMAGE_SUFFIXES:
+            self.left_out[path] = OF_SYSTEM
 
     def _entries(self, folder: Path) -> list[os.DirEntry[str]]:
         """What a folder holds; nothing, and a fault noted, where it cannot be read."""
@@ -88,10 +104,10 @@ class Tree:
     def _holds(self, path: Path) -> bool:
         return Path(os.path.realpath(path)).is_relative_to(self.root)
 
-    def _sound(self, path: Path, *, is_link: bool) -> bool:
+    def sound(self, path: Path, *, is_link: bool) -> bool:
         """False, and a fault noted, for a name that cannot be shown or stored, and for a link that leaves the root."""
         relative = self.relative(path)
-        if not _printable(relative):
+        if not printable(relative):
             self.note(Fault(ascii(relative), "has a name that is not printable UTF-8", "rename it"))
             return False
         if is_link and not self._holds(path):
@@ -100,43 +116,30 @@ class Tree:
             return False
         return True
 
-    def read_list(self, file: Path) -> list[tuple[Path, Path | None]]:
-        """Image and, where a second column names it, mask of each line; paths from the root.
+    def passed_over(self) -> dict[str, str]:
+        """What was left out: the reason, and files or their number."""
+        of = {reason: sorted(path for path in self.left_out if self.left_out[path] == reason) for reason in REASONS}
+        named = {reason: some([self.relative(path) for path in paths]) for reason, paths in of.items()}
+        return {reason: _kinds(of[reason]) if reason == OTHER_SUFFIX else named[reason] for reason in REASONS if of[reason]}
 
-        Columns are separated by a tab, or by white space after the image's suffix. Empty lines and #-lines are skipped.
-        """
-        with open_regular(file) as stream:
-            raw = stream.read()
-        try:
-            lines = raw.decode("utf-8-sig").splitlines()
-        except UnicodeDecodeError as error:
-            raise DataError(Fault(str(file), "is not UTF-8 text", "save the list as UTF-8")) from error
-        rows = []
-        for number, line in enumerate(lines, start=1):
-            if not line.strip() or line.lstrip().startswith("#"):
-                continue
-            paths = [self._entry(column, f"{file.name}:{number}") for column in _columns(line)]
-            image, mask = [*paths, None][:2]
-            if image is not None and None not in paths:
-                rows.append((image, mask))
-        return rows
+    def unread(self, folder: Path, suffixes: Collection[str], noun: str) -> str:
+        """ "masks/ holds 8 .xyz, which are not read; masks may be .bmp, .png"; empty where the folder holds no such files."""
+        paths = [path for path, reason in self.left_out.items() if reason == OTHER_SUFFIX and path.is_relative_to(folder)]
+        if not paths:
+            return ""
+        known = ", ".join(sorted(suffixes))
+        return f"{self.relative(folder)}/ holds {_kinds(paths)}, which are not read; {noun} may be {known}"
 
-    def _entry(self, text: str, where: str) -> Path | None:
-        """The file that a list names, or None and a fault noted."""
-        if not _printable(text) or _leaves(text):
-            remedy = "write paths relative to data.root, without '..'"
-            self.note(Fault(where, f"names {text!r}, which is no path below data.root", remedy))
-            return None
-        path = Path(os.path.normpath(self.root / text))
-        if not os.path.lexists(path):
-            remedy = "mend the list; its paths are relative to data.root"
-            self.note(Fault(where, f"names {text!r}, which does not exist", remedy))
-            return None
-        if path.suffix.lower() not in IMAGE_SUFFIXES:
-            remedy = f"known are {', '.join(sorted(IMAGE_SUFFIXES))}"
-            self.note(Fault(where, f"names {text!r}, which has no suffix of an image", remedy))
-            return None
-        return path if self._sound(path, is_link=True) else None
+
+def _kinds(paths: Sequence[Path]) -> str:
+    """ "1 .gif, 2 .txt"."""
+    suffixes = Counter(path.suffix.lower() for path in paths)
+    return ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in sorted(suffixes.items()))
+
+
+def _is_of_system(name: str) -> bool:
+    """Whether programs made the file or folder for themselves, not a person."""
+    return name.startswith(".") or name.casefold() in SYSTEM
 
 
 def _below(path: Path, folder: Path) -> str:
@@ -146,17 +149,10 @@ def _below(path: Path, folder: Path) -> str:
     return text[len(prefix) :]
 
 
-def _printable(name: str) -> bool:
+def printable(name: str) -> bool:
     """False for control characters, line ends and bytes that are not UTF-8. Spaces and joiners of any script are ordinary."""
     return not any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in name)
 
 
-def _leaves(relative: str) -> bool:
+def leaves(relative: str) -> bool:
     return "\0" in relative or relative.startswith("/") or ".." in PurePosixPath(relative).parts
-
-
-def _columns(line: str) -> list[str]:
-    if "\t" in line:
-        return [column.strip() for column in line.split("\t", 1) if column.strip()]
-    match = TWO_COLUMNS.fullmatch(line.strip())
-    return list(match.groups()) if match else [line.strip()]

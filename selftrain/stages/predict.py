@@ -12,8 +12,9 @@ import torch.nn.functional as F
 import ttach
 from torch import Tensor, nn
 
+from selftrain.data.beside import masks_among
 from selftrain.data.images import IMAGE_SUFFIXES, Fault, Levels, read_image, resize_image
-from selftrain.data.listing import Tree
+from selftrain.data.listing import MASKS, Tree
 from selftrain.errors import STORAGE_ERRNOS, ConfigError, DataError
 from selftrain.files import read_json, write_json
 from selftrain.labels import tta
@@ -204,10 +205,10 @@ def _find(images: Path) -> tuple[Path, list[Path], list[Fault]]:
         raise DataError(f"{images} is no folder and no file; give a folder of images, or one image")
     tree = Tree(images.resolve())
     files = tree.walk(tree.root, IMAGE_SUFFIXES)
-    if tree.left_out:
-        suffixes = Counter(path.suffix.lower() for path in tree.left_out)
-        kinds = [f"{count} {suffix or 'without suffix'}" for suffix, count in sorted(suffixes.items())]
-        say(f"passed over, as files that are no images: {', '.join(kinds)}")
+    tree.left_out.update(dict.fromkeys(masks_among(files, files), MASKS))
+    files = [file for file in files if file not in tree.left_out]
+    for reason, which in tree.passed_over().items():
+        say(f"passed over, as {reason}: {which}")
     if not files and tree.faults:
         raise DataError(tree.faults[0])
     if not files:
