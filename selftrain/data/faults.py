@@ -52,7 +52,8 @@ def grouped(faults: Sequence[Fault]) -> list[Group]:
     """The faults by cause, in the order in which the causes first appear."""
     groups: dict[str, list[Fault]] = {}
     for fault in faults:
-        groups.setdefault(fault.cause or PARTICULAR.sub("", fault.what), []).append(fault)
+        kind = fault.cause or " ".join(PARTICULAR.sub("", fault.what).split())
+        groups.setdefault(kind, []).append(fault)
     return [Group(members) for members in groups.values()]
 
 

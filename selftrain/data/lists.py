@@ -151,7 +151,7 @@ def _lines(file: Path) -> list[str]:
 
 def _unquoted(text: str) -> str:
     text = text.strip()
-    return text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
+    return text[1:-1] if text.count('"') == 2 and text[0] == text[-1] == '"' else text
 
 
 def _by_suffix(line: str) -> list[str]:

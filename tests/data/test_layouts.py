@@ -2,8 +2,10 @@ import os
 import unicodedata
 from pathlib import Path
 
+import numpy as np
 import pytest
 from drawn_folders import NAMED, config, everyone, ids, mask, pairs, picture
+from PIL import Image
 
 from selftrain.data.sources import SPLITS, load
 from selftrain.errors import ConfigError, DataError
@@ -141,7 +143,109 @@ def test_other_files_are_left_out_and_counted(tmp_path: Path):
     pairs(tmp_path, ["1", "2", "3"])
     for name in ("notes.txt", "a.mp4", ".DS_Store", "._1.png"):
         (tmp_path / "images" / name).write_bytes(b"x")
-    assert load(config(tmp_path)).warnings == ["files that are no images were left out: 1 .mp4, 1 .txt"]
+    assert load(config(tmp_path)).warnings == [
+        "files that are no images were left out: 1 .mp4, 1 .txt",
+        "hidden files, thumbnails and files of the system were left out: images/._1.png",
+    ]
+
+
+@pytest.mark.parametrize(
+    "folder", [".thumbnails", "@eaDir", "__MACOSX", "Thumbs", "$RECYCLE.BIN", "System Volume Information", ".ipynb_checkpoints"]
+)
+def test_folders_of_the_system_hold_no_images_and_a_line_says_so(tmp_path: Path, folder: str):
+    pairs(tmp_path, ["1", "2", "3"])
+    picture(tmp_path / "images" / folder / "1.png", 9)
+    picture(tmp_path / "unlabelled" / "u.png", 8)
+    picture(tmp_path / "unlabelled" / "deep" / folder / "u.png", 9)
+    (tmp_path / "unlabelled" / "Thumbs.db").write_bytes(b"x")
+    data = load(config(tmp_path, unlabelled="unlabelled"))
+    assert len(everyone(data)) == 4
+    (line,) = data.warnings
+    assert line.endswith(f"left out: images/{folder}, unlabelled/Thumbs.db, unlabelled/deep/{folder}")
+
+
+def test_a_folder_of_thumbnails_that_is_asked_for_is_read(tmp_path: Path):
+    pairs(tmp_path, ["1", "2", "3"])
+    (tmp_path / "images").rename(tmp_path / "thumbs")
+    assert len(everyone(load(config(tmp_path, images="thumbs")))) == 3
+
+
+@pytest.mark.parametrize(("folder", "settings"), [("masks", {}), ("images", {}), ("images/val", {"splits": {"val": "val"}})])
+def test_suffixes_that_are_not_read_are_named(tmp_path: Path, folder: str, settings: dict):
+    pairs(tmp_path, ["1", "2", "3"])
+    (tmp_path / folder).mkdir(exist_ok=True)
+    for file in list((tmp_path / folder).iterdir()):
+        file.rename(file.with_suffix(".xyz"))
+    (tmp_path / folder / "4.xyz").touch()
+    picture(tmp_path / "images" / "5.png") if folder == "images/val" else None
+    count = 1 if folder == "images/val" else 4
+    kind = folder.split("/")[0]
+    assert f"{folder}/ holds {count} .xyz, which are not read; {kind} may be .bmp, " in fault(tmp_path, **settings)
+
+
+def test_a_mask_of_another_suffix_is_named_as_what_is_missing(tmp_path: Path):
+    pairs(tmp_path, ["1", "2", "3", "4"])
+    picture(tmp_path / "unlabelled" / "u.png", 9)
+    (tmp_path / "masks" / "3.png").rename(tmp_path / "masks" / "3.xyz")
+    message = fault(tmp_path, unlabelled="unlabelled")
+    assert message == "images/3.png: has no mask; masks/3.xyz is there, but .xyz is not read: save it as .png"
+
+
+# --- masks among the images
+
+
+def noise(path: Path, seed: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (20, 20, 3), dtype=np.uint8)).save(path)
+    return path
+
+
+@pytest.mark.parametrize("mark", ["_mask", "-labels", ".gt", "_SEG", " mask", "_L", ".png"])
+@pytest.mark.parametrize("image", ["u0.png", "deep/u0.png"])
+def test_masks_beside_unlabelled_images_are_faults(tmp_path: Path, mark: str, image: str):
+    pairs(tmp_path, ["1", "2", "3"])
+    where = noise(tmp_path / "unlabelled" / image).parent
+    mask(where / f"u0{mark}.png", 1, size=(20, 20))
+    data = load(config(tmp_path, unlabelled="unlabelled"), strict=False)
+    (one,) = data.faults
+    assert one.file == f"unlabelled/{image}".replace("u0.png", f"u0{mark}.png")
+    assert f"looks like the mask of unlabelled/{image}" in one.what and "list file" in one.remedy
+    assert ids(data)["unlabelled"] == [f"unlabelled/{image[:-4]}"]
+
+
+def test_masks_of_the_same_name_are_told_from_their_images(tmp_path: Path):
+    """Not "rename one of them": the other file is a mask, wherever it stands in the order of names."""
+    pairs(tmp_path, ["1", "2", "3"])
+    noise(tmp_path / "unlabelled" / "a.bmp", 1)
+    mask(tmp_path / "unlabelled" / "a.png", 1, size=(20, 20))
+    noise(tmp_path / "unlabelled" / "b.png", 2)
+    mask(tmp_path / "unlabelled" / "b.bmp", 1, size=(20, 20))
+    data = load(config(tmp_path, unlabelled="unlabelled"), strict=False)
+    assert [one.file for one in data.faults] == ["unlabelled/a.png", "unlabelled/b.bmp"]
+    assert ids(data)["unlabelled"] == ["unlabelled/a", "unlabelled/b"]
+
+
+def test_images_with_such_names_stay_images(tmp_path: Path):
+    pairs(tmp_path, ["1", "2", "3", "3_mask"])  # it has a mask of its own
+    for seed, name in enumerate(("u", "u_label", "lonely_mask")):  # a photo of a label; no image to belong to
+        noise(tmp_path / "unlabelled" / f"{name}.png", seed)
+    (tmp_path / "all.txt").write_text("unlabelled/v.png\nunlabelled/v_mask.png\n")  # lists mean what they say
+    noise(tmp_path / "unlabelled" / "v.png", 7)
+    picture(tmp_path / "unlabelled" / "v_mask.png", 77)
+    assert load(config(tmp_path, unlabelled="all.txt")).faults == []
+    (tmp_path / "unlabelled" / "v_mask.png").unlink()
+    assert len(everyone(load(config(tmp_path, unlabelled="unlabelled")))) == 8
+
+
+def test_pairs_in_one_folder_are_explained_rather_than_missing_masks(tmp_path: Path):
+    for i in range(4):
+        noise(tmp_path / "images" / f"{i}.jpg", i)
+        mask(tmp_path / "images" / f"{i}_mask.png", i % 2, size=(20, 20))
+    message = fault(tmp_path)
+    assert message.startswith("4 masks lie among the images (images/0_mask.png, images/1_mask.png, images/2_mask.png and 1")
+    (tmp_path / "train.txt").write_text("".join(f"{i}.jpg,{i}_mask.png\n" for i in range(4)))
+    data = load(config(tmp_path, splits={"train": "train.txt"}, masks="images"))
+    assert len(everyone(data)) == 4 and data.labelled[0].mask == tmp_path / f"{data.labelled[0].id}_mask.png"
 
 
 # --- faults of files

@@ -184,6 +184,21 @@ def test_files_that_are_no_images_are_counted(model: Path, tmp_path: Path, capsy
     assert "passed over, as files that are no images: 1 without suffix, 1 .npy, 2 .txt\n" in capsys.readouterr().out
 
 
+def test_masks_beside_images_and_thumbnails_are_passed_over(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(tmp_path / "images" / "a.png")
+    for seed, name in enumerate(("b.png", "b_mask.png")):  # both pictures, whatever their names say
+        save(tmp_path / "images" / name, seed=seed)
+    Image.fromarray(noise(40, 56)[..., 0] // 128 * 255).save(tmp_path / "images" / "a_mask.png")
+    save(tmp_path / "images" / "thumbs" / "a.png")
+    assert predict(model, tmp_path / "images", tmp_path / "out") == 3
+    assert sorted(path.name for path in (tmp_path / "out").glob("**/*.png")) == ["a.png", "b.png", "b_mask.png"]
+    said = capsys.readouterr().out
+    assert "passed over, as masks of images beside them: a_mask.png\n" in said
+    assert "passed over, as hidden files, thumbnails and files of the system: thumbs\n" in said
+
+
 def test_the_same_command_again_writes_the_same_bytes(model: Path, tmp_path: Path) -> None:
     save(tmp_path / "images" / "a.png")
     predict(model, tmp_path / "images", tmp_path / "out")
