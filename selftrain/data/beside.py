@@ -9,9 +9,8 @@ import numpy as np
 from selftrain.data.images import read_image
 from selftrain.errors import DataError
 
-MARK = re.compile(
-    r"(.+)[ ._-](?:masks?|gt|ground_?truth|labels?|label_?ids?|seg|segmentation|anno|annotations?|l)", re.IGNORECASE
-)
+MARKS = ("masks?", "gt", "ground_?truth", "labels?", "label_?ids?", "seg", "segmentation", "anno", "annotations?", "l")
+MARK = re.compile(rf"(.+)[ ._-](?:{'|'.join(MARKS)})", re.IGNORECASE)
 SIDE = 256  # pixels of each side that are looked at
 FEW, SHARE = 16, 0.9  # as many colours make up this share of a mask's pixels
 

@@ -127,7 +127,8 @@ def _nothing_to_train_on(cfg: DataConfig, tree: Tree) -> str:
     if cfg.splits.train and (tree.root / cfg.splits.train).is_file():
         return f"data.splits.train={cfg.splits.train} names no image that is left for train; it needs one a line"
     folder = tree.folder(posixpath.join(cfg.images, cfg.splits.train), "data.images")
-    known = tree.unread(folder, IMAGE_SUFFIXES, "images") or f"known suffixes: {', '.join(sorted(IMAGE_SUFFIXES))}"
+    suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
+    known = tree.unread(folder, IMAGE_SUFFIXES, "images") or f"known suffixes: {suffixes}"
     return f"no image below {folder} is left for train; {known}"
 
 

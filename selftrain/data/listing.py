@@ -118,13 +118,18 @@ class Tree:
 
     def passed_over(self) -> dict[str, str]:
         """What was left out: the reason, and files or their number."""
-        of = {reason: sorted(path for path in self.left_out if self.left_out[path] == reason) for reason in REASONS}
-        named = {reason: some([self.relative(path) for path in paths]) for reason, paths in of.items()}
-        return {reason: _kinds(of[reason]) if reason == OTHER_SUFFIX else named[reason] for reason in REASONS if of[reason]}
+        passed = {}
+        for reason in REASONS:
+            paths = sorted(path for path, why in self.left_out.items() if why == reason)
+            if paths:
+                names = some([self.relative(path) for path in paths])
+                passed[reason] = _kinds(paths) if reason == OTHER_SUFFIX else names
+        return passed
 
     def unread(self, folder: Path, suffixes: Collection[str], noun: str) -> str:
-        """ "masks/ holds 8 .xyz, which are not read; masks may be .bmp, .png"; empty where the folder holds no such files."""
-        paths = [path for path, reason in self.left_out.items() if reason == OTHER_SUFFIX and path.is_relative_to(folder)]
+        """ "masks/ holds 8 .xyz, which are not read; masks may be .bmp, .png"; empty if there are no such files."""
+        unread = [path for path, reason in self.left_out.items() if reason == OTHER_SUFFIX]
+        paths = [path for path in unread if path.is_relative_to(folder)]
         if not paths:
             return ""
         known = ", ".join(sorted(suffixes))
