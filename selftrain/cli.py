@@ -78,13 +78,13 @@ def export(arguments: argparse.Namespace) -> None:
 def import_weights(arguments: argparse.Namespace) -> None:
     """Turn another program's .pth file into safetensors that model.weights= takes; runs no code of that file."""
     from selftrain.models.build import build
-    from selftrain.models.weights import import_weights
+    from selftrain.models.foreign import import_weights
 
-    network = build(arguments.arch, arguments.encoder, classes=arguments.classes)
-    count, missing = import_weights(arguments.source, arguments.output, network)
-    say(f"{count} tensors in {arguments.output}; {len(missing)} of this network are not in the file")
-    for name in missing:
-        say(f"  not in the file: {name}")
+    arch, encoder = arguments.arch, arguments.encoder
+    network = build(arch, encoder, classes=arguments.classes)
+    imported = import_weights(arguments.source, arguments.output, network, arch=arch, encoder=encoder)
+    for line in [f"{arguments.output} is written", *imported.lines()]:
+        say(line)
 
 
 def report(arguments: argparse.Namespace) -> None:

@@ -120,12 +120,18 @@ def test_verify_lists_every_fault_and_exits_3(tmp_path):
 
 
 def test_foreign_weights_become_safetensors_that_a_run_takes(finished, tmp_path):
-    state = {f"module.{name}": value for name, value in load_file(finished / "export" / "model.safetensors").items()}
-    torch.save({"state_dict": state}, tmp_path / "theirs.pth")
-    code, said, err = selftrain(
-        "import-weights", tmp_path / "theirs.pth", "-o", tmp_path / "ours.safetensors", "--encoder", "tu-resnet10t"
-    )
-    assert code == 0 and "tensors in" in said and "not in the file" in said, err
+    """The run's decoder has four depths: its encoder ends one stage before that of the import."""
+    state = load_file(finished / "export" / "model.safetensors")
+    theirs = {f"module.{name}": value for name, value in state.items() if name.startswith("encoder.")}
+    torch.save({"state_dict": theirs}, tmp_path / "theirs.pth")
+    ours = tmp_path / "ours.safetensors"
+    code, said, err = selftrain("import-weights", tmp_path / "theirs.pth", "-o", ours, "--encoder", "tu-resnet10t")
+    assert code == 0, err
+    written, counted, missing, partial = said.splitlines()
+    assert str(ours) in written and counted == "55 of 70 encoder tensors from theirs.pth"
+    assert missing == "not in the file: 15 of encoder, 50 of decoder, 2 of segmentation_head; num_batches_tracked are not needed"
+    assert "model.partial_weights=true" in partial
+    assert set(load_file(ours)) == {name for name in state if name.startswith("encoder.")}
     code, _, err = selftrain(
         "import-weights", tmp_path / "none.pth", "-o", tmp_path / "x.safetensors", "--encoder", "tu-resnet10t"
     )
