@@ -47,15 +47,40 @@ class Layout:
     faults: list[Fault] = field(default_factory=list)
 
 
+class Refused(DataError):
+    """Faults of files that leave nothing to work with; the message shows the first of `faults`."""
+
+    def __init__(self, faults: list[Fault | str]):
+        more = len(faults) - 1
+        rest = f" (and {more} more fault{'s' if more > 1 else ''}: selftrain verify lists all)" if more else ""
+        super().__init__(f"{faults[0]}{rest}")
+        self.faults = faults
+
+
 def find(cfg: DataConfig) -> Layout:
-    """Lists the files. Raises where the settings name nothing; faults of single files are noted."""
+    """Lists the files. Faults of single files are noted.
+
+    Raises ConfigError or DataError where the settings name nothing; Refused, with all faults, where some are noted.
+    """
     tree = Tree(root_of(cfg))
+    try:
+        return _layout(cfg, tree)
+    except Refused:
+        raise
+    except DataError as error:
+        if tree.faults:
+            raise Refused([*tree.faults, error.args[0]]) from error
+        raise
+
+
+def _layout(cfg: DataConfig, tree: Tree) -> Layout:
     named = _without_shared_ids(_named(cfg, tree), tree)
     matcher = _Matcher(cfg, tree)
     named = {split: matcher.match(found) for split, found in named.items()}
     orphans = matcher.orphans(named)
     bare = [found for found in named["train"] if found.mask is None]
     if bare and len(bare) == len(named["train"]):
+        refuse(tree.faults)
         raise DataError(_nothing_matches(cfg, bare[0], orphans))
     layout = Layout(
         train=[found for found in named["train"] if found.mask],
@@ -76,10 +101,9 @@ def find(cfg: DataConfig) -> Layout:
 
 
 def refuse(faults: list[Fault]) -> None:
-    """Raises DataError for the first of the faults, if there are any."""
+    """Raises Refused, which shows the first of the faults, if there are any."""
     if faults:
-        more = f" (and {len(faults) - 1} more faults: selftrain verify lists all)" if len(faults) > 1 else ""
-        raise DataError(f"{faults[0]}{more}")
+        raise Refused(list(faults))
 
 
 def root_of(cfg: DataConfig) -> Path:
@@ -114,9 +138,18 @@ def _named(cfg: DataConfig, tree: Tree) -> dict[str, list[Found]]:
         elif text:
             named[split] = _from_folder(cfg, tree, setting, posixpath.join(base, text), owner)
     if not named["train"]:
-        suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise DataError(f"no image below {tree.root / cfg.images} is left for train; known suffixes: {suffixes}")
+        refuse(tree.faults)
+        raise DataError(_nothing_left(cfg, tree))
     return named
+
+
+def _nothing_left(cfg: DataConfig, tree: Tree) -> str:
+    """The message of a training split without an image."""
+    if cfg.splits.train and (tree.root / cfg.splits.train).is_file():
+        return f"data.splits.train={cfg.splits.train} names no image; list one a line, relative to data.root"
+    folder = tree.folder(posixpath.join(cfg.images, cfg.splits.train or "."), "data.images")
+    suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
+    return f"no image below {folder} is left for train; known suffixes: {suffixes}"
 
 
 def _from_folder(cfg: DataConfig, tree: Tree, setting: str, text: str, owner: dict[Path, str]) -> list[Found]:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from drawn_folders import NAMED, config, everyone, ids, mask, pairs, picture
 
+from selftrain.data.folders import Refused
 from selftrain.data.sources import SPLITS, load
 from selftrain.errors import ConfigError, DataError
 
@@ -274,3 +275,48 @@ def test_faults_are_all_collected_when_asked(tmp_path: Path):
     data = load(config(tmp_path), strict=False)
     assert {one.file for one in data.faults} == {"masks/1.png", "images/2.png", "images/out.png"}
     assert len(everyone(data)) == 4
+
+
+# --- no fault hides another
+
+
+@pytest.mark.parametrize(("unlabelled", "more"), [("", "1 more fault:"), ("nowhere", "2 more faults:")])
+def test_a_list_whose_lines_are_all_refused_shows_the_first_line(tmp_path: Path, unlabelled: str, more: str):
+    pairs(tmp_path, ["1", "2"])
+    (tmp_path / "few.txt").write_text("pics/1.png\npics/2.png\n")
+    message = fault(tmp_path, splits={"train": "few.txt"}, unlabelled=unlabelled)
+    assert "few.txt:1: names 'pics/1.png', which does not exist" in message and more in message
+
+
+def test_links_that_leave_the_root_are_named_where_nothing_else_is_there(tmp_path: Path):
+    pairs(tmp_path / "store", ["1", "2", "3"])
+    for kind in ("images", "masks"):
+        (tmp_path / "root" / kind).mkdir(parents=True)
+        for name in "123":
+            (tmp_path / "root" / kind / f"{name}.png").symlink_to(tmp_path / "store" / kind / f"{name}.png")
+    message = fault(tmp_path / "root")
+    assert "images/" in message and "is a link that leaves data.root" in message and "2 more faults" in message
+
+
+def test_a_folder_that_is_missing_does_not_hide_the_faults_of_a_list(tmp_path: Path):
+    pairs(tmp_path, ["1", "2"])
+    (tmp_path / "few.txt").write_text("images/1.png\nimages/3.png\n")
+    with pytest.raises(Refused, match=r"few\.txt:2: names 'images/3\.png'.*1 more fault:") as caught:
+        load(config(tmp_path, splits={"train": "few.txt"}, unlabelled="nowhere"), strict=False)
+    assert len(caught.value.faults) == 2 and "there is no folder" in str(caught.value.faults[1])
+
+
+def test_images_without_any_mask_do_not_hide_the_faults_noted(tmp_path: Path):
+    picture(tmp_path / "images" / "1.png")
+    mask(tmp_path / "outside" / "1.png")
+    (tmp_path / "root").mkdir()
+    (tmp_path / "images").rename(tmp_path / "root" / "images")
+    (tmp_path / "root" / "masks").mkdir()
+    (tmp_path / "root" / "masks" / "1.png").symlink_to(tmp_path / "outside" / "1.png")
+    assert "masks/1.png: is a link that leaves data.root" in fault(tmp_path / "root")
+
+
+def test_an_empty_list_is_named(tmp_path: Path):
+    pairs(tmp_path, ["1", "2"])
+    (tmp_path / "few.txt").write_text("# none yet\n")
+    assert "data.splits.train=few.txt names no image" in fault(tmp_path, splits={"train": "few.txt"})
