@@ -94,7 +94,9 @@ def _layout(cfg: DataConfig, tree: Tree) -> Layout:
             tree.note(matcher.missing(item))
     else:
         layout.unlabelled = layout.unlabelled + bare
-    if not layout.train:
+    # with fewer, no split can be made, and that would hide why they are few
+    made = (layout.val is None) + (layout.test is None and cfg.splits.test_fraction > 0)
+    if len(layout.train) <= made:
         refuse(tree.faults)
     layout.warnings += _remarks(cfg, tree, orphans, bare)
     return layout
@@ -169,9 +171,9 @@ def _from_folder(cfg: DataConfig, tree: Tree, setting: str, text: str, owner: di
 
 def _from_list(cfg: DataConfig, tree: Tree, setting: str, file: Path, owner: dict[Path, str]) -> list[Found]:
     """The images that a list names; one that is named before is noted and left out."""
-    images = tree.folder(cfg.images, "data.images")
+    images, masks = tree.folder(cfg.images, "data.images"), tree.folder(cfg.masks, "data.masks")
     found = []
-    for path, mask in tree.read_list(file):
+    for path, mask in tree.read_list(file, images=images, masks=masks):
         if path in owner:
             also = "twice" if owner[path] == setting else f"and {owner[path]}"
             tree.note(Fault(tree.relative(path), f"is named by {setting} {also}", "name it once"))
