@@ -3,10 +3,12 @@
 import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from selftrain.data import strays
 from selftrain.data.images import IMAGE_SUFFIXES, Fault, open_regular
 from selftrain.errors import ConfigError, DataError
 
@@ -25,6 +27,7 @@ class Tree:
     root: Path
     faults: list[Fault] = field(default_factory=list)
     left_out: set[Path] = field(default_factory=set)  # files with other suffixes than a walk asked for
+    folders_left_out: set[Path] = field(default_factory=set)  # of a system, and of thumbnails
     _noted: set[Fault] = field(default_factory=set)
     _walked: dict[tuple[Path, frozenset[Path]], list[Path]] = field(default_factory=dict)
     _ends: dict[Place, dict[str, list[Path]]] = field(default_factory=dict)  # for lists of bare names
@@ -54,7 +57,10 @@ class Tree:
         return unicodedata.normalize("NFC", os.path.splitext(_below(path, below or self.root))[0])
 
     def walk(self, folder: Path, suffixes: Collection[str], *, without: Collection[Path] = ()) -> list[Path]:
-        """Files below a folder that have one of the suffixes, ordered by name; hidden ones are left out."""
+        """Files below a folder that have one of the suffixes, ordered by name.
+
+        Hidden ones, folders of a system and thumbnails are left out.
+        """
         key = folder, frozenset(without)
         if key not in self._walked:
             self._walked[key] = sorted(self._walk(folder, without), key=lambda path: (self.name(path), path.name))
@@ -65,6 +71,7 @@ class Tree:
     def _walk(self, folder: Path, without: Collection[Path]) -> list[Path]:
         """Files below a folder, each by the name of the folder itself rather than by that of a link to it."""
         found, folders, links, seen = list[Path](), [folder], list[Path](), set[str]()
+        thumbs = list[Path]()
         while folders or links:
             here = folders.pop() if folders else links.pop(links.index(min(links)))
             real = os.path.realpath(here)
@@ -73,12 +80,35 @@ class Tree:
             seen.add(real)
             for entry in self._entries(here):
                 path, is_link = here / entry.name, entry.is_symlink()
-                if entry.name.startswith(".") or not self._sound(path, is_link=is_link):
+                if self._is_left_out(entry) or not self._sound(path, is_link=is_link):
                     continue
                 # of links, only pathlib's is_dir bears those that lead to themselves
                 is_folder = path.is_dir() if is_link else entry.is_dir()
                 (found if not is_folder else links if is_link else folders).append(path)
-        return found
+                if is_folder and entry.name.lower() in strays.THUMBNAILS:
+                    thumbs.append(path)
+        return self._without_thumbnails(found, thumbs)
+
+    def _is_left_out(self, entry: os.DirEntry[str]) -> bool:
+        """Whether an entry is hidden, or a folder that a system made."""
+        if strays.is_system_folder(entry.name) and entry.is_dir(follow_symlinks=False):
+            self.folders_left_out.add(Path(entry.path))
+            return True
+        return entry.name.startswith(".")
+
+    def _without_thumbnails(self, found: list[Path], folders: list[Path]) -> list[Path]:
+        small = {folder: strays.thumbnails(folder, found) for folder in folders}
+        self.folders_left_out.update(folder for folder, files in small.items() if files)
+        gone = set[Path]().union(*small.values())
+        return [path for path in found if path not in gone] if gone else found
+
+    def remark_on_folders(self) -> str:
+        """One sentence on the folders that were left out; "" where there are none."""
+        if not self.folders_left_out:
+            return ""
+        names = sorted(self.relative(path) for path in self.folders_left_out)
+        some = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        return f"folders of thumbnails or of a system were left out: {some}"
 
     def _entries(self, folder: Path) -> list[os.DirEntry[str]]:
         """What a folder holds; nothing, and a fault noted, where it cannot be read."""
@@ -228,6 +258,17 @@ class Tree:
                 for form in (end, end + path.suffix):
                     ends.setdefault(form, []).append(path)
         return ends
+
+
+def counted(paths: Collection[Path]) -> str:
+    """How many files there are of each suffix: 1 .mp4, 2 .txt."""
+    suffixes = Counter(path.suffix.lower() for path in paths)
+    return ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in sorted(suffixes.items()))
+
+
+def unread(where: str, paths: Collection[Path], noun: str, suffixes: Collection[str]) -> str:
+    """A sentence on files whose suffixes are not among those that are read."""
+    return f"{where} holds {counted(paths)}, which are not read; {noun} may be {', '.join(sorted(suffixes))}"
 
 
 def _unquoted(column: str) -> str:
