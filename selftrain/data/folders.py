@@ -168,9 +168,9 @@ def _from_folder(
         )
     if folder == masks:
         raise ConfigError(f"{setting} and data.masks name the same folder: use list files with two columns")
-    listed = {item.mask for found in named.values() for item in found}
-    paths = [path for path in tree.walk(folder, IMAGE_SUFFIXES, without=[masks]) if path not in owner]
-    paths = _without_masks(cfg, tree, [path for path in paths if path not in listed])
+    taken = owner.keys() | {item.mask for found in named.values() for item in found}
+    paths = [path for path in tree.walk(folder, IMAGE_SUFFIXES, without=[masks]) if path not in taken]
+    paths = _without_masks(cfg, tree, paths)
     owner.update(dict.fromkeys(paths, setting))
     return [Found(path, None, tree.name(path), tree.name(path, below=folder)) for path in paths]
 

@@ -3,7 +3,6 @@
 Names decide, and a look at a few of the files confirms it.
 """
 
-import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -59,23 +58,25 @@ def _is_small(path: Path) -> bool:
 
 def masks_beside(paths: Sequence[Path]) -> dict[Path, Path]:
     """The masks among images, with the image of each: x_mask.png beside x.jpg, or x.png beside x.jpg."""
-    by_name = defaultdict[str, list[Path]](list)
-    for path in paths:
-        by_name[os.path.splitext(str(path))[0]].append(path)
-    found = _called_masks(by_name)
-    if len(by_name) < len(paths):
+    names = [str(path).rpartition(".")[0] for path in paths]
+    found = _called_masks(paths, names)
+    if len(set(names)) < len(paths):
+        by_name = defaultdict[str, list[Path]](list)
+        for path, name in zip(paths, names, strict=True):
+            by_name[name].append(path)
         found |= _of_two_suffixes(files for files in by_name.values() if len(files) == 2)
     return dict(sorted(found.items()))
 
 
-def _called_masks(by_name: dict[str, list[Path]]) -> dict[Path, Path]:
+def _called_masks(paths: Sequence[Path], names: Sequence[str]) -> dict[Path, Path]:
     """Masks called like their image, with an end such as _mask."""
+    images = dict(zip(reversed(names), reversed(paths), strict=True))
     kinds = defaultdict[str, list[tuple[Path, Path]]](list)
-    for name, files in by_name.items():
+    for path, name in zip(paths, names, strict=True):
         match = MASK_END.search(name, max(0, len(name) - LONGEST_END))
-        images = by_name.get(name[: match.start()]) if match else None
-        if match and images:
-            kinds[match.group().lower()] += [(path, images[0]) for path in files]
+        image = images.get(name[: match.start()]) if match else None
+        if match and image:
+            kinds[match.group().lower()].append((path, image))
     agreed = [pairs for pairs in kinds.values() if _all(pairs, lambda mask, _: mask.flat)]
     return {mask: image for pairs in agreed for mask, image in pairs}
 
