@@ -20,12 +20,18 @@ def main() -> None:
 
 def verify(arguments: argparse.Namespace) -> None:
     """Check every image and mask of a data set and list all faults."""
-    from selftrain.data import sources, verify
+    from selftrain.data import folders, sources, verify
     from selftrain.data.findings import print_report
     from selftrain.settings import compose
 
     cfg = compose(arguments.overrides, arguments.config_dir).data
-    _, report = verify.divide(sources.load(cfg, strict=False), cfg, workers=arguments.workers)
+    try:
+        data = sources.load(cfg, strict=False)
+    except folders.Refused as error:  # no image is left to look at
+        for fault in error.faults:
+            print(f"fault: {fault}")
+        raise DataError(f"{len(error.faults)} faults in data={cfg.name}; they are listed above") from error
+    _, report = verify.divide(data, cfg, workers=arguments.workers)
     print_report(report)
     if report.faults:
         raise DataError(f"{len(report.faults)} faults in data={cfg.name}; they are listed above")

@@ -119,6 +119,16 @@ def test_verify_lists_every_fault_and_exits_3(tmp_path):
     assert Path(tmp_path / "images" / "1.png").read_bytes() == b"<html>"
 
 
+def test_verify_lists_every_fault_where_no_image_is_left(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "few.txt").write_text("images/1.png\nimages/2.png\nimages/3.png\n")
+    settings = ["data=folder", f"data.root={tmp_path}", "data.classes=[a,b]", "data.unlabelled=''"]
+    code, said, err = selftrain("verify", *settings, "data.splits.train=few.txt")
+    assert code == 3 and "3 faults" in err
+    faults = [line for line in said.splitlines() if line.startswith("fault: ")]
+    assert [line.split(": names")[0] for line in faults] == [f"fault: few.txt:{number}" for number in (1, 2, 3)]
+
+
 def test_foreign_weights_become_safetensors_that_a_run_takes(finished, tmp_path):
     """The run's decoder has four depths: its encoder ends one stage before that of the import."""
     state = load_file(finished / "export" / "model.safetensors")

@@ -305,7 +305,11 @@ def _files(cfg: DataConfig, copies: Copies) -> DataSet:
     def samples(found: Sequence[Found]) -> list[Sample]:
         return [Sample(item.id, item.path, item.mask, size=_size(cfg), code=code, levels=fixed) for item in found]
 
-    train, made_val, made_test = _hold_out(cfg, layout, copies)
+    try:
+        train, made_val, made_test = _hold_out(cfg, layout, copies)
+    except DataError:
+        folders.refuse(layout.faults)
+        raise
     labelled, spared = _spend_labels(cfg, samples(train), [item.name for item in train], len(cfg.classes))
     unlabelled = samples(layout.unlabelled) + spared
     val = samples(made_val if layout.val is None else layout.val)
