@@ -28,7 +28,7 @@ def main() -> None:
 def verify(arguments: argparse.Namespace) -> None:
     """Check every image and mask of a data set and list all faults."""
     from selftrain.data import sources, verify
-    from selftrain.data.faults import FaultsError, counted
+    from selftrain.data.faults import Refused, counted
     from selftrain.data.findings import print_faults, print_report
     from selftrain.settings import compose
 
@@ -37,7 +37,7 @@ def verify(arguments: argparse.Namespace) -> None:
         _, report = verify.divide(sources.load(cfg, strict=False), cfg, workers=arguments.workers)
         print_report(report)
         faults = report.faults
-    except FaultsError as error:
+    except Refused as error:
         faults = error.faults
         print_faults(faults)
     if faults:
@@ -112,13 +112,13 @@ def export(arguments: argparse.Namespace) -> None:
 def import_weights(arguments: argparse.Namespace) -> None:
     """Turn another program's .pth file into safetensors that model.weights= takes; runs no code of that file."""
     from selftrain.models.build import build
-    from selftrain.models.weights import import_weights
+    from selftrain.models.foreign import import_weights
 
-    network = build(arguments.arch, arguments.encoder, classes=arguments.classes)
-    count, missing = import_weights(arguments.source, arguments.output, network)
-    say(f"{count} tensors in {arguments.output}; {len(missing)} of this network are not in the file")
-    for name in missing:
-        say(f"  not in the file: {name}")
+    arch, encoder = arguments.arch, arguments.encoder
+    network = build(arch, encoder, classes=arguments.classes)
+    imported = import_weights(arguments.source, arguments.output, network, arch=arch, encoder=encoder)
+    for line in [f"{arguments.output} is written", *imported.lines()]:
+        say(line)
 
 
 def report(arguments: argparse.Namespace) -> None:

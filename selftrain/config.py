@@ -61,6 +61,7 @@ class ModelConfig:
     arch: str = "unet"
     encoder: str = "tu-resnet18"
     weights: str | None = None
+    partial_weights: bool = False  # take weights of which not all of the encoder fits; false: they are an error
     decoder_channels: list[int] = field(default_factory=list)  # U-Net family: widths from deep to shallow; empty: smp's
 
 
@@ -225,7 +226,7 @@ EARLIER = {"loss.balance": 0.0}
 # otherwise; conditions.json records that.
 HARMLESS = {
     "out", "data.root", "data.cache_mb", "train.workers", "train.threads", "train.checkpoint_every", "labels.crf.workers",
-    "export.onnx",
+    "export.onnx", "model.partial_weights",
 }  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from selftrain.learning import Learning
 from selftrain.log import Metrics, say
 from selftrain.models.build import parameters
 from selftrain.models.pair import Pair
-from selftrain.networks import SNAPSHOTS, Networks
+from selftrain.networks import SNAPSHOTS, Begun, Networks
 from selftrain.report import page, summary
 from selftrain.rng import rekey
 from selftrain.rundir import RunDir
@@ -66,14 +66,16 @@ class Method:
         preflight.check_data(data, cfg)
         # Unknown names, impossible noise and unreachable weights show here, before any work.
         networks = Networks(cfg, run, data.classes, accelerator.device)
-        built = [networks.build(number, weights=cfg.model.weights) for number in range(len(cfg.generations))]
+        built = [networks.initial(number)[0] for number in range(len(cfg.generations))]
         preflight.check_single_images(cfg, built, accelerator.num_processes)
+        preflight.check_image_sizes(cfg, built)
         changes: list[str] = []
         if accelerator.is_main_process:
             run.lock()
             run.sweep()
             data = preflight.settle(run, cfg, data)
             preflight.say_where_students_shrink(built)
+            preflight.say_other_pixel_scales(cfg)
             twice = [1 + (generation.online == "cps") for generation in cfg.generations]  # it trains two
             sizes = [times * parameters(network) for times, network in zip(twice, built, strict=True)]
             snapshots = (SNAPSHOTS - 1) * (cfg.select.reliability == "agreement")
@@ -122,7 +124,8 @@ class Method:
         if gen.report.exists():
             return files.read_json(gen.report, "generation", "val", "promoted", "model", "teacher")
         teacher = teacher if labels or self.networks.begins_as_teacher(number) else None
-        trained = self.train(number, labels, teacher)
+        begun = self.begin(number, teacher)
+        trained = self.train(number, labels, begun.network)
         if self.accelerator.is_main_process:
             self.networks.keep(number, trained.network)
         val = self.evaluate(trained.network, self.data.val)
@@ -134,6 +137,7 @@ class Method:
             "generation": number,
             "model": self.networks.describe(number, trained.network),
             "steps": steps,
+            "weights": [asdict(taken) for taken in begun.weights],
             "teacher": teacher,
             "online": self.cfg.generations[number].online,
             "val": val,
@@ -154,15 +158,24 @@ class Method:
         self.accelerator.wait_for_everyone()
         return report
 
-    def train(self, number: int, labels: select.SelectedLabels | None, teacher: int | None) -> train.Trained:
-        """Train generation `number` on the labelled images and on `labels`, or on what it labels online."""
-        cfg, stage = self.cfg.train, f"gen{number}"
-        self._track()
+    def begin(self, number: int, teacher: int | None) -> Begun:
+        """The network of generation `number` before its first step, and where its weights come from."""
+        stage = f"gen{number}"
         rekey(self.cfg.seed, stage, "init")
-        network = self.networks.begin(number, teacher)
+        begun = self.networks.begin(number, teacher)
+        if self.accelerator.is_main_process:
+            for line in begun.lines:
+                say(line)
         if self.cfg.generations[number].online == "cps":
             rekey(self.cfg.seed, stage, "init of the second")
-            network = Pair(network, self.networks.begin(number, None))  # two that begin alike would stay alike
+            second = self.networks.begin(number, None).network  # two that begin alike would stay alike
+            begun = replace(begun, network=Pair(begun.network, second))
+        return begun
+
+    def train(self, number: int, labels: select.SelectedLabels | None, network: nn.Module) -> train.Trained:
+        """Train the network of generation `number` on the labelled images and on `labels`, or on what it labels online."""
+        cfg, stage = self.cfg.train, f"gen{number}"
+        self._track()
         keys = (self.cfg.seed, stage)
         dataset = self.learning.dataset(number, labels, keys)
         steps, rank, world = (

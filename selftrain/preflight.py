@@ -21,7 +21,8 @@ from selftrain.errors import ConfigError, DataError, StorageError
 from selftrain.labels import crf, store, tta
 from selftrain.labels.thresholds import THRESHOLDS
 from selftrain.log import say
-from selftrain.models.build import parameters
+from selftrain.models.build import leaves_parameters_unused, parameters, refused_size
+from selftrain.models.encoders import pretrained
 from selftrain.models.weights import check_weights
 from selftrain.rundir import RunDir
 from selftrain.stages.online import METHODS
@@ -138,7 +139,7 @@ def check(cfg: Config) -> None:
     tta.views(**asdict(cfg.labels.tta))
     if cfg.labels.crf.enabled and cfg.labels.crf.backend == "lattice":
         crf.compiled()
-    check_weights(cfg.model.weights)
+    check_weights(cfg.model.weights, arch=cfg.model.arch, encoder=cfg.model.encoder)
 
 
 def settle(run: RunDir, cfg: Config, data: sources.DataSet) -> sources.DataSet:
@@ -235,6 +236,30 @@ def check_single_images(cfg: Config, networks: list[nn.Module], processes: int) 
             ) from None
 
 
+def check_image_sizes(cfg: Config, networks: list[nn.Module]) -> None:
+    """Raises ConfigError for a vision transformer that does not take the crops and images of this run."""
+    height, width = cfg.train.crop
+    whole = [-side // 32 * -32 for side in cfg.data.size] or [height + 32, width + 64]  # padded, or of any size
+    for number, network in enumerate(networks):
+        for size in ((height, width), whole):
+            refused = refused_size(network, *size)
+            if refused:
+                raise ConfigError(
+                    f"generation {number}: its encoder takes no images of {size[0]}x{size[1]} ({refused}); choose a vision "
+                    "transformer of any size, such as tu-vit_small_patch16_224, or make train.crop and data.size the encoder's"
+                )
+
+
+def say_other_pixel_scales(cfg: Config) -> None:
+    """Pretrained weights expect the pixels that they were trained with."""
+    encoders = [row.encoder or cfg.model.encoder for row in cfg.generations] if cfg.model.weights else []
+    for encoder in dict.fromkeys(encoders):
+        known = pretrained(encoder)
+        if known and not known.fits(cfg.data.mean, cfg.data.std):
+            mean, std = (",".join(map(str, row)) for row in (known.mean, known.std))
+            say(f"warning: {encoder} was pretrained with another pixel scale; set data.mean=[{mean}] data.std=[{std}]")
+
+
 def say_where_students_shrink(networks: list[nn.Module]) -> None:
     """A student may be smaller than its teacher, one for a small device say; more often `model.encoder` outgrew a later one."""
     for number, (before, network) in enumerate(itertools.pairwise(networks), start=1):
@@ -303,12 +328,22 @@ def accelerator_of(cfg: Config) -> Accelerator:
     run = RunDir(Path(cfg.out))
     asked, asker = _asked_precision(cfg, run)
     wanted = _precision(asked, asker, run)
+    unused = any(
+        leaves_parameters_unused(
+            row.arch or cfg.model.arch,
+            row.encoder or cfg.model.encoder,
+            cfg.model.decoder_channels if row.decoder_channels is None else row.decoder_channels,
+        )
+        for row in cfg.generations
+    )
+    # One copy of the gradients less; and ranks do not wait for gradients that never come.
+    ddp = DistributedDataParallelKwargs(gradient_as_bucket_view=True, find_unused_parameters=unused)
     try:
         accelerator = Accelerator(
             mixed_precision={"none": "no"}.get(wanted, wanted),
             log_with="tensorboard",
             project_dir=cfg.out,
-            kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],  # one copy of the gradients less
+            kwargs_handlers=[ddp],
         )
     except (ValueError, ImportError) as error:
         raise ConfigError(f"{asker}: {wanted} is not possible on this machine: {error}") from None

@@ -152,12 +152,14 @@ def test_verify_writes_no_list_near_the_data(tmp_path, monkeypatch):
     assert not list(tmp_path.rglob("*.txt")) and Image.open(tmp_path / "images" / "0.png").size == (8, 8)
 
 
-def test_verify_lists_what_left_nothing_to_read(tmp_path):
-    settings = undeclared(tmp_path)
-    (tmp_path / "few.txt").write_text("a.png\nb.png\n")
+def test_verify_lists_every_fault_where_no_image_is_left(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "few.txt").write_text("images/1.png\nimages/2.png\nimages/3.png\n")
+    settings = ["data=folder", f"data.root={tmp_path}", "data.classes=[a,b]", "data.unlabelled=''"]
     code, said, err = selftrain("verify", *settings, "data.splits.train=few.txt")
-    assert code == 3 and "fault: few.txt:1: names 'a.png', which does not exist" in said and "few.txt:2" in said
-    assert "data.splits.train=few.txt names no image" in said and "3 faults" in err
+    assert code == 3 and "3 faults" in err
+    faults = [line for line in said.splitlines() if line.startswith("fault: ")]
+    assert [line.split(": names")[0] for line in faults] == [f"fault: few.txt:{number}" for number in (1, 2, 3)]
 
 
 def test_a_run_refuses_with_the_first_group(run, tmp_path):
@@ -168,12 +170,18 @@ def test_a_run_refuses_with_the_first_group(run, tmp_path):
 
 
 def test_foreign_weights_become_safetensors_that_a_run_takes(finished, tmp_path):
-    state = {f"module.{name}": value for name, value in load_file(finished / "export" / "model.safetensors").items()}
-    torch.save({"state_dict": state}, tmp_path / "theirs.pth")
-    code, said, err = selftrain(
-        "import-weights", tmp_path / "theirs.pth", "-o", tmp_path / "ours.safetensors", "--encoder", "tu-resnet10t"
-    )
-    assert code == 0 and "tensors in" in said and "not in the file" in said, err
+    """The run's decoder has four depths: its encoder ends one stage before that of the import."""
+    state = load_file(finished / "export" / "model.safetensors")
+    theirs = {f"module.{name}": value for name, value in state.items() if name.startswith("encoder.")}
+    torch.save({"state_dict": theirs}, tmp_path / "theirs.pth")
+    ours = tmp_path / "ours.safetensors"
+    code, said, err = selftrain("import-weights", tmp_path / "theirs.pth", "-o", ours, "--encoder", "tu-resnet10t")
+    assert code == 0, err
+    written, counted, missing, partial = said.splitlines()
+    assert str(ours) in written and counted == "55 of 70 encoder tensors from theirs.pth"
+    assert missing == "not in the file: 15 of encoder, 50 of decoder, 2 of segmentation_head; num_batches_tracked are not needed"
+    assert "model.partial_weights=true" in partial
+    assert set(load_file(ours)) == {name for name in state if name.startswith("encoder.")}
     code, _, err = selftrain(
         "import-weights", tmp_path / "none.pth", "-o", tmp_path / "x.safetensors", "--encoder", "tu-resnet10t"
     )

@@ -2,7 +2,7 @@
 
 * images/ masks/ unlabelled/: a mask has its image's path, suffix aside: images/a/1.jpg, masks/a/1.png;
 * images/<split>/ masks/<split>/ with data.splits.train=<split> and so on;
-* list files: one image a line, optionally its mask in a second column (data/lists.py).
+* list files: one image a line, optionally its mask in a second column.
 
 A split that a folder names holds the images of it that no split before it names, in the order test, val, train,
 unlabelled. Without data.splits.train, train is what is left below data.images. A list means exactly what it says.
@@ -16,14 +16,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from selftrain.config import DataConfig
-from selftrain.data.beside import masks_among
-from selftrain.data.faults import counted, none_hidden, refuse
+from selftrain.data.faults import none_hidden, refuse
 from selftrain.data.images import IMAGE_SUFFIXES, MASK_SUFFIXES, Fault, jpeg_mask
-from selftrain.data.listing import Tree
-from selftrain.data.lists import ListReader
+from selftrain.data.listing import Tree, counted, unread
+from selftrain.data.strays import JPEG_SUFFIXES, masks_beside
 from selftrain.errors import ConfigError, DataError
 
-JPEG_SUFFIXES = {".jpg", ".jpeg"}
 SPLIT_FOLDERS = {"val": "val", "valid": "val", "validation": "val", "test": "test"}  # names that ask to be declared
 
 
@@ -35,7 +33,6 @@ class Found:
     mask: Path | None
     id: str
     name: str
-    listed: bool = False  # named by a list
 
 
 @dataclass
@@ -51,21 +48,24 @@ class Layout:
 
 
 def find(cfg: DataConfig) -> Layout:
-    """Lists the files. Raises where the settings name nothing; faults of single files are noted."""
+    """Lists the files. Faults of single files are noted.
+
+    Raises ConfigError or DataError where the settings name nothing; Refused, with all faults, where some are noted.
+    """
     tree = Tree(root_of(cfg))
     with none_hidden(tree.faults, "data.root"):
-        return _find(cfg, tree)
+        return _layout(cfg, tree)
 
 
-def _find(cfg: DataConfig, tree: Tree) -> Layout:
-    named = _named(cfg, tree)
+def _layout(cfg: DataConfig, tree: Tree) -> Layout:
+    named = _without_shared_ids(_named(cfg, tree), tree)
     matcher = _Matcher(cfg, tree)
-    named = _without_shared_ids(_without_masks(named, matcher), tree)
     named = {split: matcher.match(found) for split, found in named.items()}
     orphans = matcher.orphans(named)
     bare = [found for found in named["train"] if found.mask is None]
     if bare and len(bare) == len(named["train"]):
-        raise DataError(_nothing_matches(cfg, tree, bare[0], orphans))
+        refuse(tree.faults)
+        raise DataError(_nothing_matches(cfg, bare[0], orphans, matcher.unread()))
     layout = Layout(
         train=[found for found in named["train"] if found.mask],
         unlabelled=named.get("unlabelled", []),
@@ -78,11 +78,11 @@ def _find(cfg: DataConfig, tree: Tree) -> Layout:
             tree.note(matcher.missing(item))
     else:
         layout.unlabelled = layout.unlabelled + bare
-    if not layout.train or layout.val == []:
+    # with fewer, no split can be made, and that would hide why they are few
+    made = (layout.val is None) + (layout.test is None and cfg.splits.test_fraction > 0)
+    if len(layout.train) <= made:
         refuse(tree.faults)
-    if layout.val == []:
-        raise DataError(_nothing_in_val(cfg, tree))
-    layout.warnings += _remarks(cfg, tree, orphans, bare)
+    layout.warnings += _remarks(cfg, matcher, orphans, bare)
     return layout
 
 
@@ -112,28 +112,33 @@ def _named(cfg: DataConfig, tree: Tree) -> dict[str, list[Found]]:
         _refuse_undeclared(cfg, tree.folder(cfg.images, "data.images"))
     named: dict[str, list[Found]] = {}
     owner: dict[Path, str] = {}  # the setting that took an image
-    reader = ListReader(tree, tree.folder(cfg.images, "data.images"), tree.folder(cfg.masks, "data.masks"))
     for split, setting, text, base in settings:
         if text and (tree.root / text).is_file():
-            named[split] = _from_list(tree, setting, reader, tree.root / text, owner)
+            named[split] = _from_list(cfg, tree, setting, tree.root / text, owner)
         elif text:
-            named[split] = _from_folder(cfg, tree, setting, posixpath.join(base, text), owner)
+            named[split] = _from_folder(cfg, tree, setting, posixpath.join(base, text), owner, named)
     if not named["train"]:
-        raise DataError(_nothing_to_train_on(cfg, tree))
+        refuse(tree.faults)
+        raise DataError(_nothing_left(cfg, tree))
     return named
 
 
-def _nothing_to_train_on(cfg: DataConfig, tree: Tree) -> str:
+def _nothing_left(cfg: DataConfig, tree: Tree) -> str:
+    """The message of a training split without an image."""
     if cfg.splits.train and (tree.root / cfg.splits.train).is_file():
-        return f"data.splits.train={cfg.splits.train} names no image that is left for train; it needs one a line"
-    folder = tree.folder(posixpath.join(cfg.images, cfg.splits.train), "data.images")
-    suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
-    known = tree.unread(folder, IMAGE_SUFFIXES, "images") or f"known suffixes: {suffixes}"
-    return f"no image below {folder} is left for train; {known}"
+        return f"data.splits.train={cfg.splits.train} names no image; list one a line, relative to data.root"
+    folder = tree.folder(posixpath.join(cfg.images, cfg.splits.train or "."), "data.images")
+    what = f"no image below {folder} is left for train"
+    left_out = [path for path in tree.left_out if path.is_relative_to(folder)]
+    if left_out:
+        return f"{what}: {unread('it', left_out, 'images', IMAGE_SUFFIXES)}"
+    return f"{what}; known suffixes: {', '.join(sorted(IMAGE_SUFFIXES))}"
 
 
-def _from_folder(cfg: DataConfig, tree: Tree, setting: str, text: str, owner: dict[Path, str]) -> list[Found]:
-    """The images below a folder that no setting took before."""
+def _from_folder(
+    cfg: DataConfig, tree: Tree, setting: str, text: str, owner: dict[Path, str], named: dict[str, list[Found]]
+) -> list[Found]:
+    """The images below a folder that no setting took before; masks that lie among them are noted and left out."""
     folder, masks = tree.folder(text, setting), tree.folder(cfg.masks, "data.masks")
     if not folder.is_dir():
         raise DataError(
@@ -142,22 +147,35 @@ def _from_folder(cfg: DataConfig, tree: Tree, setting: str, text: str, owner: di
         )
     if folder == masks:
         raise ConfigError(f"{setting} and data.masks name the same folder: use list files with two columns")
-    paths = [path for path in tree.walk(folder, IMAGE_SUFFIXES, without=[masks]) if path not in owner]
+    taken = owner.keys() | {item.mask for found in named.values() for item in found}
+    paths = [path for path in tree.walk(folder, IMAGE_SUFFIXES, without=[masks]) if path not in taken]
+    paths = _without_masks(cfg, tree, paths)
     owner.update(dict.fromkeys(paths, setting))
     return [Found(path, None, tree.name(path), tree.name(path, below=folder)) for path in paths]
 
 
-def _from_list(tree: Tree, setting: str, reader: ListReader, file: Path, owner: dict[Path, str]) -> list[Found]:
+def _without_masks(cfg: DataConfig, tree: Tree, paths: list[Path]) -> list[Path]:
+    """The images without the masks that lie among them, which are noted."""
+    beside = masks_beside(paths)
+    remedy = f"move the masks to {cfg.masks}/ (data.masks), or name images and masks in a list file with two columns"
+    for mask, image in beside.items():
+        what = f"lies among the images and looks like the mask of {tree.relative(image)}"
+        tree.note(Fault(tree.relative(mask), what, remedy))
+    return [path for path in paths if path not in beside]
+
+
+def _from_list(cfg: DataConfig, tree: Tree, setting: str, file: Path, owner: dict[Path, str]) -> list[Found]:
     """The images that a list names; one that is named before is noted and left out."""
+    images, masks = tree.folder(cfg.images, "data.images"), tree.folder(cfg.masks, "data.masks")
     found = []
-    for path, mask in reader.read(file):
+    for path, mask in tree.read_list(file, images=images, masks=masks):
         if path in owner:
             also = "twice" if owner[path] == setting else f"and {owner[path]}"
             tree.note(Fault(tree.relative(path), f"is named by {setting} {also}", "name it once"))
             continue
         owner[path] = setting
-        name = tree.name(path, below=reader.images if path.is_relative_to(reader.images) else None)
-        found.append(Found(path, mask, tree.name(path), name, listed=True))
+        name = tree.name(path, below=images if path.is_relative_to(images) else None)
+        found.append(Found(path, mask, tree.name(path), name))
     return sorted(found, key=lambda item: item.id)
 
 
@@ -172,21 +190,6 @@ def _refuse_undeclared(cfg: DataConfig, images: Path) -> None:
             f"{images} holds folders called {', '.join(undeclared)} that no setting names: add "
             f"data.splits.train={train} {overrides}, or data.splits.train=. to take all images as one pool"
         )
-
-
-def _without_masks(named: dict[str, list[Found]], matcher: "_Matcher") -> dict[str, list[Found]]:
-    """Leaves out, and notes, files of folders that are masks of the images beside them."""
-    tree = matcher.tree
-    files = [item.path for found in named.values() for item in found if not item.listed]
-    beside = masks_among([path for path in files if not matcher.mask_of(path)], files)
-    remedy = (
-        "keep masks in a folder of their own (data.masks), under their images' names, or name image and mask in a "
-        "list file, separated by a tab"
-    )
-    for mask, image in beside.items():
-        what = f"looks like the mask of {tree.relative(image)}: it has few colours"
-        tree.note(Fault(tree.relative(mask), what, remedy, cause="masks lie among the images"))
-    return {split: [item for item in found if item.path not in beside] for split, found in named.items()}
 
 
 def _without_shared_ids(named: dict[str, list[Found]], tree: Tree) -> dict[str, list[Found]]:
@@ -219,7 +222,6 @@ class _Matcher:
         self.bases = [base for base in (images, other) if base and base.is_dir()]
         self.by_name = self._index() if self.masks.is_dir() else {}
         self.all_images = tree.walk(images, IMAGE_SUFFIXES, without=[self.masks]) if images.is_dir() else []
-        self._unread_by_name: dict[str, Path] | None = None
         self.claimed = {tree.name(path, below=images) for path in self.all_images}
 
     def _index(self) -> dict[str, Path]:
@@ -235,9 +237,13 @@ class _Matcher:
                 self.tree.note(Fault(self.tree.relative(pair[1]), what, "remove or rename one of them"))
         return by_name
 
+    def unread(self) -> list[Path]:
+        """Files below data.masks whose suffixes are not read."""
+        return [path for path in self.tree.left_out if path.is_relative_to(self.masks)]
+
     def match(self, found: list[Found]) -> list[Found]:
         """The images with their masks; those with a JPEG for a mask are left out and noted."""
-        matched = [replace(item, mask=item.mask or self.mask_of(item.path)) for item in found]
+        matched = [replace(item, mask=item.mask or self.by_name.get(self.key(item.path) or "")) for item in found]
         sound = []
         for item in matched:
             if item.mask is None or item.mask.suffix.lower() not in JPEG_SUFFIXES:
@@ -246,11 +252,7 @@ class _Matcher:
                 self.tree.note(replace(jpeg_mask(item.mask), file=self.tree.relative(item.mask)))
         return sound
 
-    def mask_of(self, image: Path) -> Path | None:
-        """The mask that belongs to an image by its name."""
-        return self.by_name.get(self._key(image) or "")
-
-    def _key(self, path: Path) -> str | None:
+    def key(self, path: Path) -> str | None:
         """The name that the image's mask has below data.masks."""
         for place, base in enumerate(self.bases):
             if str(path).startswith(f"{base}/"):
@@ -261,20 +263,10 @@ class _Matcher:
 
     def missing(self, found: Found) -> Fault:
         """The fault of an image without a mask."""
-        key = self._key(found.path)
+        key = self.key(found.path)
         file = f"{self.tree.relative(self.masks / key)}.png" if key else "in the second column of the list"
         remedy = f"it was expected at {file}; or move the image to data.unlabelled"
-        other = self._unread().get(key or "")
-        if other:
-            remedy = f"{self.tree.relative(other)} is there, but {other.suffix} is not read: save it as .png"
         return Fault(self.tree.relative(found.path), "has no mask", remedy)
-
-    def _unread(self) -> dict[str, Path]:
-        """Files below data.masks whose suffix is not read, by their name."""
-        if self._unread_by_name is None:
-            paths = [path for path in self.tree.left_out if path.is_relative_to(self.masks)]
-            self._unread_by_name = {self.tree.name(path, below=self.masks): path for path in paths}
-        return self._unread_by_name
 
     def orphans(self, named: dict[str, list[Found]]) -> list[str]:
         """Masks below data.masks that belong to no image, relative to the root."""
@@ -294,30 +286,33 @@ def _masked(found: list[Found], matcher: _Matcher) -> list[Found]:
     return [item for item in found if item.mask is not None]
 
 
-def _nothing_in_val(cfg: DataConfig, tree: Tree) -> str:
-    what = f"data.splits.val={cfg.splits.val!r} holds no image with a mask, but val chooses the model"
-    if (tree.root / cfg.splits.val).is_file():
-        return what
-    folder = tree.folder(posixpath.join(cfg.images, cfg.splits.val), "data.splits.val")
-    unread = tree.unread(folder, IMAGE_SUFFIXES, "images")
-    return f"{what}; {unread}" if unread else what
-
-
-def _nothing_matches(cfg: DataConfig, tree: Tree, image: Found, orphans: list[str]) -> str:
-    unread = tree.unread(tree.folder(cfg.masks, "data.masks"), MASK_SUFFIXES, "masks")
-    found = unread or f"no mask was found below {cfg.masks}/"
-    found = f"there are masks such as {orphans[0]}" if orphans else found
+def _nothing_matches(cfg: DataConfig, image: Found, orphans: list[str], unread_masks: list[Path]) -> str:
+    if unread_masks and not orphans:
+        what = unread(f"{cfg.masks}/", unread_masks, "masks", MASK_SUFFIXES)
+        return f"no training image has a mask, for instance {image.id} has none: {what}"
+    found = f"there are masks such as {orphans[0]}" if orphans else f"no mask was found below {cfg.masks}/"
     return (
         f"no training image has a mask, for instance {image.id} has none; {found}. Below data.masks, a mask has its "
         "image's path and name, suffix aside; where names differ, use list files with the mask in a second column"
     )
 
 
-def _remarks(cfg: DataConfig, tree: Tree, orphans: list[str], bare: Sequence[Found]) -> list[str]:
+def _remarks(cfg: DataConfig, matcher: _Matcher, orphans: list[str], bare: Sequence[Found]) -> list[str]:
     """What the user should know of how the files were taken."""
-    remarks = []
+    remarks, tree = list[str](), matcher.tree
+    without_mask = {matcher.key(found.path) for found in bare}
+    unread_masks = [path for path in matcher.unread() if tree.name(path, below=matcher.masks) in without_mask]
+    if unread_masks:
+        remarks.append(unread(f"{cfg.masks}/", unread_masks, "masks", MASK_SUFFIXES))
     if bare and not (cfg.unlabelled or orphans):
-        remarks.append(f"{counted(len(bare), 'image')} below {cfg.images}/ without a mask: taken as unlabelled")
+        remarks.append(f"{_count(bare, 'image')} below {cfg.images}/ without a mask: taken as unlabelled")
     if orphans:
-        remarks.append(f"{counted(len(orphans), 'mask')} without an image, for instance {orphans[0]}: not used")
-    return remarks + [f"{reason} were left out: {which}" for reason, which in tree.passed_over().items()]
+        remarks.append(f"{_count(orphans, 'mask')} without an image, for instance {orphans[0]}: not used")
+    if tree.left_out:
+        remarks.append(f"files that are no images were left out: {counted(tree.left_out)}")
+    remarks += filter(None, [tree.remark_on_folders()])
+    return remarks
+
+
+def _count(things: Sequence[object], noun: str) -> str:
+    return f"{len(things)} {noun}{'s' if len(things) != 1 else ''}"

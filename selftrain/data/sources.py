@@ -315,6 +315,8 @@ def _divided(cfg: DataConfig, layout: Layout, code: MaskCode, fixed: Levels | No
     labelled, spared = _spend_labels(cfg, samples(train), [item.name for item in train], len(cfg.classes))
     unlabelled = samples(layout.unlabelled) + spared
     val = samples(made_val if layout.val is None else layout.val)
+    if not val:
+        raise DataError(f"data.splits.val={cfg.splits.val!r} holds no image with a mask, but val chooses the model")
     test = samples(made_test if layout.test is None else layout.test)
     unlabelled.sort(key=lambda sample: sample.id)
     return DataSet(list(cfg.classes), labelled, unlabelled, val, test, layout.warnings, layout.faults)
