@@ -4,10 +4,17 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from selftrain import __version__, process
 from selftrain.errors import ConfigError, DataError, exit_code_of
 from selftrain.log import print_any_letter, say
+
+if TYPE_CHECKING:
+    from selftrain.data.images import Fault
+
+
+FAULTS = "selftrain-faults.txt"
 
 
 def main() -> None:
@@ -20,21 +27,43 @@ def main() -> None:
 
 def verify(arguments: argparse.Namespace) -> None:
     """Check every image and mask of a data set and list all faults."""
-    from selftrain.data import folders, sources, verify
-    from selftrain.data.findings import print_report
+    from selftrain.data import sources, verify
+    from selftrain.data.faults import FaultsError
+    from selftrain.data.findings import print_faults, print_report
     from selftrain.settings import compose
 
     cfg = compose(arguments.overrides, arguments.config_dir).data
     try:
-        data = sources.load(cfg, strict=False)
-    except folders.Refused as error:  # no image is left to look at
-        for fault in error.faults:
-            print(f"fault: {fault}")
-        raise DataError(f"{len(error.faults)} faults in data={cfg.name}; they are listed above") from error
-    _, report = verify.divide(data, cfg, workers=arguments.workers)
-    print_report(report)
-    if report.faults:
-        raise DataError(f"{len(report.faults)} faults in data={cfg.name}; they are listed above")
+        _, report = verify.divide(sources.load(cfg, strict=False), cfg, workers=arguments.workers)
+        print_report(report)
+        faults = report.faults
+    except FaultsError as error:
+        faults = error.faults
+        print_faults(faults)
+    if faults:
+        place = _list_faults(faults, arguments.faults, Path(cfg.root).expanduser())
+        count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
+        raise DataError(f"{count} in data={cfg.name}; {'they are' if len(faults) > 1 else 'it is'} listed {place}")
+
+
+def _list_faults(faults: "list[Fault]", file: Path | None, root: Path) -> str:
+    """Writes every fault to a file where that is asked for, or the groups printed leave files out; returns where they are."""
+    from selftrain.data.faults import grouped, write_list
+
+    if file is None and not any(group.hides_files for group in grouped(faults)):
+        return "above"
+    target = (file or Path(FAULTS)).absolute()
+    if target.resolve().is_relative_to(root.resolve()):
+        if file:
+            raise ConfigError(f"--faults {file} lies below data.root, where nothing is written; choose another place")
+        return "above in part; --faults FILE writes all of them"
+    try:
+        write_list(faults, target)
+    except OSError as error:
+        if file:
+            raise
+        return f"above in part; --faults FILE writes all of them ({target}: {error.strerror})"
+    return f"in {target}"
 
 
 def status(arguments: argparse.Namespace) -> None:
@@ -123,6 +152,8 @@ def _parser() -> argparse.ArgumentParser:
     child = _command(commands, verify)
     child.add_argument("overrides", nargs="+", metavar="NAME=VALUE", help="data=NAME data.root=DIR 'data.classes=[A,B]' …")
     child.add_argument("--config-dir", help="a folder with your own data/*.yaml")
+    text = f"write every fault there (default: {FAULTS}, if the groups printed leave some out)"
+    child.add_argument("--faults", type=Path, metavar="FILE", help=text)
     child.add_argument("--workers", type=int, default=process.cores(), help="threads that read (all cores)")
 
     child = _command(commands, status)

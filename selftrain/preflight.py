@@ -16,6 +16,7 @@ from selftrain import checkpoint, conditions, files, launcher, process
 from selftrain.config import Config, GenerationConfig, flat
 from selftrain.data import sources, verify
 from selftrain.data.augment import MAX_MAGNITUDE
+from selftrain.data.faults import refuse
 from selftrain.errors import ConfigError, DataError, StorageError
 from selftrain.labels import crf, store, tta
 from selftrain.labels.thresholds import THRESHOLDS
@@ -189,9 +190,7 @@ def _looked_at(data: sources.DataSet, cfg: Config) -> tuple[sources.DataSet, lis
     if cfg.data.source == "shapes":
         return data, [], []
     data, report = verify.divide(data, cfg.data, workers=process.cores())
-    if report.faults:
-        more = f" (and {len(report.faults) - 1} more: selftrain verify lists all)" if len(report.faults) > 1 else ""
-        raise DataError(f"{report.faults[0]}{more}")
+    refuse(report.faults)
     found = report.warnings[len(data.warnings) :]
     for warning in found[:WARNINGS]:
         say(f"data: {warning}")

@@ -119,14 +119,52 @@ def test_verify_lists_every_fault_and_exits_3(tmp_path):
     assert Path(tmp_path / "images" / "1.png").read_bytes() == b"<html>"
 
 
-def test_verify_lists_every_fault_where_no_image_is_left(tmp_path):
-    (tmp_path / "images").mkdir()
-    (tmp_path / "few.txt").write_text("images/1.png\nimages/2.png\nimages/3.png\n")
-    settings = ["data=folder", f"data.root={tmp_path}", "data.classes=[a,b]", "data.unlabelled=''"]
+def undeclared(folder: Path) -> list[str]:
+    """Settings of a data set of six images whose masks hold 0 and 9."""
+    for i in range(6):
+        for name, pixels in (("images", np.full((8, 8, 3), 40 * i)), ("masks", np.full((8, 8), 9) * np.eye(8))):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{i}.png")
+    return ["data=folder", f"data.root={folder}", "data.classes=[a,b]", "data.unlabelled=''"]
+
+
+def test_faults_that_verify_does_not_print_are_in_a_file(tmp_path, monkeypatch):
+    settings, work = undeclared(tmp_path / "data"), tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    code, said, err = selftrain("verify", *settings)
+    assert code == 3 and said.count("fault: ") == 1 and "fault: 6 masks hold values that are not declared: 9 (" in said
+    assert "data.values=[0,9]" in said and f"listed in {work / 'selftrain-faults.txt'}" in err
+    assert len((work / "selftrain-faults.txt").read_text().splitlines()) == 6
+    code, _, err = selftrain("verify", *settings, "--faults", tmp_path / "all.txt")
+    assert code == 3 and (tmp_path / "all.txt").read_text() == (work / "selftrain-faults.txt").read_text()
+    code, _, err = selftrain("verify", *settings, "data.values=[0,9]")
+    assert code == 0, err
+
+
+def test_verify_writes_no_list_near_the_data(tmp_path, monkeypatch):
+    settings = undeclared(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    code, _, err = selftrain("verify", *settings)
+    assert code == 3 and "--faults FILE writes all of them" in err
+    code, _, err = selftrain("verify", *settings, "--faults", "images/0.png")
+    assert code == 2 and "below data.root" in err
+    assert not list(tmp_path.rglob("*.txt")) and Image.open(tmp_path / "images" / "0.png").size == (8, 8)
+
+
+def test_verify_lists_what_left_nothing_to_read(tmp_path):
+    settings = undeclared(tmp_path)
+    (tmp_path / "few.txt").write_text("a.png\nb.png\n")
     code, said, err = selftrain("verify", *settings, "data.splits.train=few.txt")
-    assert code == 3 and "3 faults" in err
-    faults = [line for line in said.splitlines() if line.startswith("fault: ")]
-    assert [line.split(": names")[0] for line in faults] == [f"fault: few.txt:{number}" for number in (1, 2, 3)]
+    assert code == 3 and "fault: few.txt:1: names 'a.png', which does not exist" in said and "few.txt:2" in said
+    assert "2 faults" in err
+
+
+def test_a_run_refuses_with_the_first_group(run, tmp_path):
+    settings = undeclared(tmp_path / "data")
+    code, _, err = run("recipe=smoke", *settings, f"out={tmp_path / 'run'}")
+    assert code == 3 and "error: 6 masks hold values that are not declared: 9 (" in err
+    assert err.rstrip().endswith("selftrain verify lists all")
 
 
 def test_foreign_weights_become_safetensors_that_a_run_takes(finished, tmp_path):

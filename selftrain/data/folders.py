@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from selftrain.config import DataConfig
+from selftrain.data.faults import none_hidden, refuse
 from selftrain.data.images import IMAGE_SUFFIXES, MASK_SUFFIXES, Fault, jpeg_mask
 from selftrain.data.listing import Tree, counted, unread
 from selftrain.data.strays import JPEG_SUFFIXES, masks_beside
@@ -46,30 +47,14 @@ class Layout:
     faults: list[Fault] = field(default_factory=list)
 
 
-class Refused(DataError):
-    """Faults of files that leave nothing to work with; the message shows the first of `faults`."""
-
-    def __init__(self, faults: list[Fault | str]):
-        more = len(faults) - 1
-        rest = f" (and {more} more fault{'s' if more > 1 else ''}: selftrain verify lists all)" if more else ""
-        super().__init__(f"{faults[0]}{rest}")
-        self.faults = faults
-
-
 def find(cfg: DataConfig) -> Layout:
     """Lists the files. Faults of single files are noted.
 
-    Raises ConfigError or DataError where the settings name nothing; Refused, with all faults, where some are noted.
+    Raises ConfigError or DataError where the settings name nothing; FaultsError, with all faults, where some are noted.
     """
     tree = Tree(root_of(cfg))
-    try:
+    with none_hidden(tree.faults, "data"):
         return _layout(cfg, tree)
-    except Refused:
-        raise
-    except DataError as error:
-        if tree.faults:
-            raise Refused([*tree.faults, error.args[0]]) from error
-        raise
 
 
 def _layout(cfg: DataConfig, tree: Tree) -> Layout:
@@ -99,12 +84,6 @@ def _layout(cfg: DataConfig, tree: Tree) -> Layout:
         refuse(tree.faults)
     layout.warnings += _remarks(cfg, matcher, orphans, bare)
     return layout
-
-
-def refuse(faults: list[Fault]) -> None:
-    """Raises Refused, which shows the first of the faults, if there are any."""
-    if faults:
-        raise Refused(list(faults))
 
 
 def root_of(cfg: DataConfig) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from selftrain.config import DataConfig
-from selftrain.data import folders, images, levels, shapes
+from selftrain.data import faults, folders, images, levels, shapes
 from selftrain.data.folders import Found, Layout
 from selftrain.data.images import Fault, Levels, MaskCode, MaskFile
 from selftrain.data.splits import budget, choose_labelled, group_names, hold_out, joined
@@ -117,7 +117,7 @@ def load(cfg: DataConfig, *, strict: bool = True, copies: Copies = ()) -> DataSe
     copies = () if cfg.duplicates == "fault" else copies
     data = _without_copies(_listed(cfg, copies, strict=strict), cfg, copies)
     if strict:
-        folders.refuse(data.faults)
+        faults.refuse(data.faults)
     return data
 
 
@@ -301,20 +301,21 @@ def _files(cfg: DataConfig, copies: Copies) -> DataSet:
     folders.root_of(cfg)  # what is forgotten most comes first
     code, fixed = _mask_code(cfg), levels.fixed(cfg.range)
     layout = folders.find(cfg)
+    with faults.none_hidden(layout.faults, "data.splits"):
+        return _divided(cfg, layout, code, fixed, copies)
+
+
+def _divided(cfg: DataConfig, layout: Layout, code: MaskCode, fixed: Levels | None, copies: Copies) -> DataSet:
+    """The samples of a layout by split."""
 
     def samples(found: Sequence[Found]) -> list[Sample]:
         return [Sample(item.id, item.path, item.mask, size=_size(cfg), code=code, levels=fixed) for item in found]
 
-    try:
-        train, made_val, made_test = _hold_out(cfg, layout, copies)
-    except DataError:
-        folders.refuse(layout.faults)
-        raise
+    train, made_val, made_test = _hold_out(cfg, layout, copies)
     labelled, spared = _spend_labels(cfg, samples(train), [item.name for item in train], len(cfg.classes))
     unlabelled = samples(layout.unlabelled) + spared
     val = samples(made_val if layout.val is None else layout.val)
     if not val:
-        folders.refuse(layout.faults)
         raise DataError(f"data.splits.val={cfg.splits.val!r} holds no image with a mask, but val chooses the model")
     test = samples(made_test if layout.test is None else layout.test)
     unlabelled.sort(key=lambda sample: sample.id)
@@ -352,10 +353,13 @@ def _mask_code(cfg: DataConfig) -> MaskCode:
     if cfg.colours or cfg.ignore_colours:
         return _colour_code(cfg)
     values = cfg.values or list(range(count))
+    declared = [one for value in values for one in (value if isinstance(value, list) else [value])]
     if len(values) != count:
         raise ConfigError(f"data.values has {len(values)} entries for {count} classes: give one for each, in order")
-    ignore = [value for value in cfg.ignore if value != REST]
-    both = [one for value in values for one in (value if isinstance(value, list) else [value])] + ignore
+    # The default, which nobody set, does not contradict what somebody declared.
+    yields = cfg.ignore == DataConfig().ignore
+    ignore = [value for value in cfg.ignore if value != REST and not (yields and value in declared)]
+    both = declared + ignore
     if not all(type(value) is int and 0 <= value <= 0xFFFF for value in both) or len(set(both)) != len(both):
         raise ConfigError(
             f"data.values={values} and data.ignore={cfg.ignore} must be different numbers from 0 to 65535; "
