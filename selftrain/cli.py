@@ -115,7 +115,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
 
     child = _command(commands, verify)
-    child.add_argument("overrides", nargs="+", metavar="NAME=VALUE", help="data=NAME data.root=DIR 'data.classes=[A,B]' …")
+    settings = "data=NAME data.root=DIR 'data.classes=[A,B]' …"
+    child.add_argument("overrides", nargs="+", metavar="NAME=VALUE", help=settings)
     child.add_argument("--config-dir", help="a folder with your own data/*.yaml")
     child.add_argument("--workers", type=int, default=process.cores(), help="threads that read (all cores)")
 
