@@ -150,7 +150,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
 
     child = _command(commands, verify)
-    child.add_argument("overrides", nargs="+", metavar="NAME=VALUE", help="data=NAME data.root=DIR 'data.classes=[A,B]' …")
+    settings = "data=NAME data.root=DIR 'data.classes=[A,B]' …"
+    child.add_argument("overrides", nargs="+", metavar="NAME=VALUE", help=settings)
     child.add_argument("--config-dir", help="a folder with your own data/*.yaml")
     text = f"write every fault there (default: {FAULTS}, if the groups printed leave some out)"
     child.add_argument("--faults", type=Path, metavar="FILE", help=text)

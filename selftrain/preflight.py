@@ -166,7 +166,7 @@ def settle(run: RunDir, cfg: Config, data: sources.DataSet) -> sources.DataSet:
 
 
 def _as_begun(settings: dict, run: RunDir) -> dict:
-    """`settings` with the word for its precision that the run began with: the precision itself is compared already."""
+    """`settings` with the run's own train.precision: the precision itself has been compared already."""
     if _precision_of_run(run):
         settings["train"]["precision"] = files.read_yaml(run.config, "train")["train"].get("precision", "auto")
     return settings
@@ -322,7 +322,8 @@ def settle_conditions(run: RunDir, accelerator: Accelerator) -> list[str]:
 def accelerator_of(cfg: Config) -> Accelerator:
     """Devices, processes and precision of the run.
 
-    Raises ConfigError for a precision that this machine or the run does not have, ResourceError for missing processes.
+    Raises ConfigError for a precision that this machine or the run does not have, ResourceError if processes
+    are missing.
     """
     process.keep_freed()
     run = RunDir(Path(cfg.out))
@@ -350,7 +351,7 @@ def accelerator_of(cfg: Config) -> Accelerator:
     launcher.check_processes(accelerator.num_processes)
     if wanted == "fp16" and accelerator.device.type == "cpu" and not _is_older(run):
         asker = f"{run.path} began in fp16" if _precision_of_run(run) else asker
-        raise ConfigError(f"{asker}: fp16 needs a GPU, and this is a CPU; for a run on one set train.precision=bf16 or none")
+        raise ConfigError(f"{asker}: fp16 needs a GPU; on a CPU set train.precision=bf16 or none")
     return accelerator
 
 
@@ -368,12 +369,12 @@ def _asked_precision(cfg: Config, run: RunDir) -> tuple[str, str]:
         return "auto", "train.precision=auto"
     asked, asker = {"no": "none"}.get(told.value, told.value), f"{told.place}={told.value}"
     if asked not in PRECISIONS:
-        raise ConfigError(f"{asker}: not a precision of selftrain; train.precision is one of {', '.join(PRECISIONS)}")
+        raise ConfigError(f"{asker}: not a precision of selftrain; train.precision={'|'.join(PRECISIONS)}")
     return asked, asker
 
 
 def _precision(asked: str, asker: str, run: RunDir) -> str:
-    """none, bf16 or fp16: what the run began with, else what is asked for, else bf16 where the machine computes in it."""
+    """none, bf16 or fp16: the run's own precision, else the one asked for, else bf16 if the machine has it."""
     began = _precision_of_run(run)
     native = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
     if began and asked not in ("auto", began):
@@ -395,5 +396,5 @@ def _precision_of_run(run: RunDir) -> str | None:
 
 
 def _is_older(run: RunDir) -> bool:
-    """Whether a run began when its precision was not kept: it goes on as it did, with `no` of a launcher as no word."""
+    """Whether a run began before its precision was kept. It goes on as before: a launcher's `no` has no effect."""
     return _precision_of_run(run) is None and any(run.path.glob("gen*/checkpoints"))
