@@ -84,6 +84,7 @@ def exit_code_of(main: Callable[[], None]) -> int:
     A user's mistake gives one line; a traceback is printed for our own faults only.
     """
     try:
+        _check_system()
         main()
         return 0
     except (Exception, KeyboardInterrupt) as error:
@@ -93,6 +94,12 @@ def exit_code_of(main: Callable[[], None]) -> int:
             traceback.print_exception(error)
         print(f"selftrain: error: {message}", file=sys.stderr, flush=True)
         return code
+
+
+def _check_system() -> None:
+    """Raises ConfigError on macOS and Windows, which lack what a run asks of its system."""
+    if not hasattr(os, "sched_getaffinity"):
+        raise ConfigError("selftrain runs on Linux only; take a Linux machine, a container or WSL")
 
 
 def _told(error: BaseException) -> tuple[str, int]:

@@ -257,7 +257,7 @@ class Method:
 
     def show(self) -> dict:
         """Print the run's table and where its results lie; returns report.json."""
-        report = files.read_json(self.run.report)
+        report = files.read_json(self.run.report, *summary.SHOWN)
         if self.accelerator.is_main_process:
             summary.print_table(report, self.run.page, self.run.export)
         return report

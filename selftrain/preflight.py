@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from dataclasses import asdict
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -258,7 +259,7 @@ def accelerator_of(cfg: Config) -> Accelerator:
         return Accelerator(
             mixed_precision=_precision(cfg.train.precision),
             log_with="tensorboard",
-            project_dir=cfg.out,
+            project_dir=str(RunDir(Path(cfg.out)).path),
             kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],  # one copy of the gradients less
         )
     except (ValueError, ImportError) as error:

@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from selftrain.config import Config, flat
 from selftrain.errors import ConfigError, ResourceError, exit_code_of
 from selftrain.files import plain_yaml
+from selftrain.rundir import RunDir
 
 USAGE = """\
   recipe=NAME          noisy_student (the default) | supervised | any other of recipes/recipe
@@ -40,7 +41,10 @@ def main() -> None:
 def launch(config: Config) -> None:
     """Run `config` on the processes and devices that `accelerate launch` or torchrun started."""
     _check_world()
-    from selftrain import generations
+    run = RunDir(Path(config.out))
+    run.refuse_files_of_others()
+    run.refuse_locked()
+    from selftrain import generations  # seconds of imports: what is refused above is refused at once
 
     generations.run(config)
 
