@@ -18,7 +18,7 @@ from sides import Row, cpu, put, table
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "performance.md"
-NAMES = ["training", "labelling", "evaluation", "durability", "verify", "memory", "scale", "start", "ranks"]
+NAMES = ["training", "labelling", "evaluation", "durability", "verify", "memory", "scale", "start", "ranks", "busy"]
 ON_CAMVID = ("labelling", "evaluation")
 
 

@@ -1,17 +1,18 @@
 """The `selftrain` command: verify data, look at runs, use exports. Training starts with selftrain.run."""
 
 import argparse
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from selftrain import process
 from selftrain.errors import ConfigError, DataError, exit_code_of
 from selftrain.log import say
 
 
 def main() -> None:
     """Entry point of the console script; exits with the codes of docs/design.md."""
+    process.prepare()
     arguments = _arguments(_parser())
     sys.exit(exit_code_of(lambda: arguments.run(arguments)))
 
@@ -61,7 +62,8 @@ def predict(arguments: argparse.Namespace) -> None:
     is_run = run.config.is_file()
     if is_run and not run.report.is_file():
         raise ConfigError(f"{run.path} is not finished, so it has no export yet (selftrain status {run.path})")
-    written = predict(run.export if is_run else arguments.export, arguments.images, arguments.output, tta_flip=arguments.flip)
+    directory = run.export if is_run else arguments.export
+    written = predict(directory, arguments.images, arguments.output, tta_flip=arguments.flip, form=arguments.form)
     say(f"{written} masks in {arguments.output}")
 
 
@@ -121,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     child = _command(commands, verify)
     child.add_argument("overrides", nargs="+", metavar="NAME=VALUE", help="data=NAME data.root=DIR …")
     child.add_argument("--config-dir", help="a folder with your own data/*.yaml")
-    child.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that read (all cores)")
+    child.add_argument("--workers", type=int, default=process.cores(), help="threads that read (all cores)")
 
     child = _command(commands, status)
     child.add_argument("run_directory", type=_path)
@@ -134,6 +136,12 @@ def _parser() -> argparse.ArgumentParser:
     child.add_argument("images", type=_path, help="a folder of images, or one image")
     child.add_argument("-o", "--output", type=_path, required=True, help="folder for the masks")
     child.add_argument("--flip", action="store_true", help="average each image with its mirror image")
+    forms = child.add_mutually_exclusive_group()
+    forms.set_defaults(form="palette")
+    text = "grey PNGs of class ids (default: palette PNGs of class ids)"
+    forms.add_argument("--grey", dest="form", action="store_const", const="grey", help=text)
+    text = "PNGs with the values, or colours, of the masks that were learnt from"
+    forms.add_argument("--values", dest="form", action="store_const", const="values", help=text)
 
     child = _command(commands, import_weights)
     child.add_argument("source", type=_path, help="a file that torch.save wrote")

@@ -1,6 +1,7 @@
 """Every setting of a run: name, type, default and meaning. YAML under recipes/ holds differences only."""
 
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 
 @dataclass
@@ -34,11 +35,15 @@ class DataConfig:
     masks: str = "masks"
     unlabelled: str = ""  # folder or list file of images without masks, relative to root
     classes: list[str] = field(default_factory=list)
-    values: list[int] = field(default_factory=list)  # grey or palette value of each class; empty: 0, 1, 2, ...
+    # grey or palette value of each class, or a list of several, [0, [1, 2]]; empty: 0, 1, 2, ...
+    values: list[Any] = field(default_factory=list)
     colours: list[list[int]] = field(default_factory=list)  # or the RGB colour of each class
-    ignore: list[int] = field(default_factory=lambda: [255])  # mask values that count for nothing
+    # mask values that count for nothing; [rest]: all that are not declared
+    ignore: list[Any] = field(default_factory=lambda: [255])
     ignore_colours: list[list[int]] = field(default_factory=list)
     size: list[int] = field(default_factory=list)  # [height, width] that images are brought to when read; empty: as they are
+    # values of 16-bit images that become 0 and 255: [dtype] (0, 65535) | [percentile] (measured) | [lowest, highest]
+    range: list[Any] = field(default_factory=lambda: ["dtype"])
     mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])
     std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225])
     cache_mb: int = 1024  # memory for decoded images, of each process and each of its workers
@@ -213,9 +218,10 @@ class Config:
 # What runs had that began before these settings were there, where that is not the default of today.
 EARLIER = {"loss.balance": 0.0}
 
-# Settings that change how a run is done, never what comes out of it: a resume may change them.
+# Settings that a resume may change: they decide how a run works, not what it does. Another number of threads rounds
+# otherwise; conditions.json records that.
 HARMLESS = {
-    "out", "data.root", "data.cache_mb", "train.workers", "train.checkpoint_every", "labels.crf.workers",
+    "out", "data.root", "data.cache_mb", "train.workers", "train.threads", "train.checkpoint_every", "labels.crf.workers",
     "export.onnx",
 }  # fmt: skip
 

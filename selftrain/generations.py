@@ -10,7 +10,7 @@ import numpy as np
 from accelerate import Accelerator
 from torch import nn
 
-from selftrain import files, preflight, watchdog
+from selftrain import files, preflight, process, watchdog
 from selftrain.config import Config
 from selftrain.data import batches, sources
 from selftrain.labels.store import LabelStore
@@ -51,20 +51,24 @@ class Method:
     inference: Inference
     stop: train.Stop
     metrics: Metrics
+    team: process.Team
+    changes: list[str]  # of the conditions since the run began
 
     @classmethod
     def open(cls, cfg: Config) -> "Method":
         """Check everything that can be checked before work begins; write down, or compare with, what the run is made of."""
         preflight.check(cfg)
+        run = RunDir(Path(cfg.out))
+        team = preflight.team_of(cfg, run)
         accelerator = preflight.accelerator_of(cfg)
         preflight.check_processes(cfg, accelerator.num_processes)
-        run = RunDir(Path(cfg.out))
         data = sources.load(cfg.data)
         preflight.check_data(data, cfg)
         # Unknown names, impossible noise and unreachable weights show here, before any work.
         networks = Networks(cfg, run, data.classes, accelerator.device)
         built = [networks.build(number, weights=cfg.model.weights) for number in range(len(cfg.generations))]
         preflight.check_single_images(cfg, built, accelerator.num_processes)
+        changes: list[str] = []
         if accelerator.is_main_process:
             run.lock()
             run.sweep()
@@ -74,15 +78,24 @@ class Method:
             sizes = [times * parameters(network) for times, network in zip(twice, built, strict=True)]
             sound = sources.without(data, files.read_json(run.data, "set_aside")["set_aside"])
             preflight.check_space(run, cfg, sizes, sound, snapshots=(SNAPSHOTS - 1) * (cfg.select.reliability == "agreement"))
+            changes = preflight.settle_conditions(run, accelerator)
         accelerator.wait_for_everyone()
-        data = sources.without(data, files.read_json(run.data, "set_aside")["set_aside"])
+        begun = files.read_json(run.data, "set_aside")
+        data = sources.with_levels(sources.without(data, begun["set_aside"]), begun.get("range"))
         metrics = Metrics(run.metrics if accelerator.is_main_process else None)
         inference = Inference.of(cfg.data, cfg.labels.window, accelerator)
         learning = Learning(cfg, data, inference)
-        return cls(cfg, run, data, accelerator, networks, learning, inference, train.Stop().listen(), metrics)
+        stop = train.Stop().listen()
+        return cls(cfg, run, data, accelerator, networks, learning, inference, stop, metrics, team, changes)
 
     def work(self) -> None:
         """Train, measure, promote, label, select, train the next one; then test, export and report."""
+        with self.team.pinned():
+            reports = self._generations()
+        self.finish(_leader(reports), reports)
+
+    def _generations(self) -> list[dict]:
+        """The report of each generation, those that were trained before included."""
         reports: list[dict] = []
         for number in range(len(self.cfg.generations)):
             labels, teacher = None, self._teacher(reports)
@@ -91,7 +104,7 @@ class Method:
                 if labels is None:
                     break  # no pseudo-label to learn from: the leader is the result
             reports.append(self.generation(number, labels, teacher, reports))
-        self.finish(_leader(reports), reports)
+        return reports
 
     def _teacher(self, reports: list[dict]) -> int | None:
         """Who teaches the generation after those of `reports`."""
@@ -124,7 +137,8 @@ class Method:
             "online": self.cfg.generations[number].online,
             "val": val,
             "promoted": not reports or not evaluate.is_worse(val, _best(reports)["val"]),
-            "exact": trained.exact,
+            "exact": not self.changes,
+            "changed_conditions": self.changes,
             "empty_batches": trained.empty,
             "skipped_steps": trained.skipped,
             "alarms": alarms,
@@ -334,8 +348,11 @@ class Method:
                 "size": cfg.data.size or None,
                 "multiple": 32,
                 "window": cfg.labels.window,
-                "rule": "RGB, scaled to 0..1, minus mean, divided by std; brought to `size` where it is set; padded to multiples",
+                "range": self.data.labelled[0].levels,
+                "rule": "RGB, scaled to 0..1, minus mean, divided by std; brought to `size` where it is set; padded to "
+                "multiples; of 16-bit images, `range` becomes 0..255, or without one the high byte counts",
             },
+            "masks": sources.mask_coding(cfg.data, self.data.classes),
             "model": model,
             "generation": report["exported"],
             "seed": cfg.seed,

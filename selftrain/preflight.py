@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import nn
 
-from selftrain import checkpoint, files, memory
+from selftrain import checkpoint, conditions, files, process
 from selftrain.config import Config, GenerationConfig, flat
 from selftrain.data import sources, verify
 from selftrain.data.augment import MAX_MAGNITUDE
@@ -148,8 +148,13 @@ def settle(run: RunDir, cfg: Config, data: sources.DataSet) -> None:
     idle = _idle_noise(cfg.generations[0])
     if idle:
         say(f"generations.0: {', '.join(idle)} of its noise have no image to act on: it learns from labelled images only")
-    aside = files.read_json(run.data, "set_aside")["set_aside"] if run.data.exists() else _unreadable(data, cfg)
-    run.settle(asdict(cfg), {**sources.manifest(sources.without(data, aside)), "set_aside": aside})
+    begun = files.read_json(run.data, "set_aside") if run.data.exists() else {}
+    aside = begun["set_aside"] if begun else _unreadable(data, cfg)
+    sound = sources.without(data, aside)
+    # A resume never measures again; a changed data.range is refused by `settle`.
+    levels = begun.get("range") if begun else sources.levels_of(sound, cfg.data.range)
+    scale = {"range": list(levels)} if levels else {}
+    run.settle(asdict(cfg), {**sources.manifest(sound), "set_aside": aside, **scale})
 
 
 def _idle_noise(first: GenerationConfig) -> list[str]:
@@ -162,7 +167,7 @@ def _unreadable(data: sources.DataSet, cfg: Config) -> list[str]:
     """Ids of the unlabelled images to go on without. Raises DataError for any other fault of a file."""
     if cfg.data.source == "shapes":
         return []
-    report = verify.verify(data, cfg.data, workers=len(os.sched_getaffinity(0)))
+    report = verify.verify(data, cfg.data, workers=process.cores())
     if report.faults:
         more = f" (and {len(report.faults) - 1} more: selftrain verify lists all)" if len(report.faults) > 1 else ""
         raise DataError(f"{report.faults[0]}{more}")
@@ -250,11 +255,26 @@ def _pixels(samples: list[sources.Sample]) -> int:
     return max((image.shape[0] * image.shape[1] for image in (sample.read_image() for sample in looked_at)), default=0)
 
 
+def team_of(cfg: Config, run: RunDir) -> process.Team:
+    """The threads of this process: as many as the run began with, unless cores or settings changed (process.threads)."""
+    known = conditions.recorded(run)
+    same_ranks = known.get("ranks") == int(os.environ.get("WORLD_SIZE", 1))
+    return process.Team.of(process.threads(cfg.train.threads, recorded=known.get("threads") if same_ranks else None))
+
+
+def settle_conditions(run: RunDir, accelerator: Accelerator) -> list[str]:
+    """Write down ranks and threads; returns, and prints, how they changed since the run began."""
+    if run.report.exists():
+        return []
+    changes = conditions.settle(run, {"ranks": accelerator.num_processes, "threads": torch.get_num_threads()})
+    if changes:
+        say(f"resumed under other conditions ({'; '.join(changes)}): generations from here on are marked as not exact")
+    return changes
+
+
 def accelerator_of(cfg: Config) -> Accelerator:
     """Devices, processes and precision of the run. Raises ConfigError for a precision that this machine does not have."""
-    # Launchers set OMP_NUM_THREADS=1 and leave cores idle.
-    memory.keep_freed()
-    torch.set_num_threads(cfg.train.threads or max(len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)), 1))
+    process.keep_freed()
     try:
         return Accelerator(
             mixed_precision=_precision(cfg.train.precision),

@@ -9,6 +9,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from selftrain import process
 from selftrain.config import Config, flat
 from selftrain.errors import ConfigError, ResourceError, exit_code_of
 from selftrain.files import plain_yaml
@@ -23,11 +24,13 @@ USAGE = """\
 
 
 PLACES = ("data.root", "data.images", "data.masks", "data.unlabelled", "data.splits.train", "data.splits.val", "data.splits.test")
+ONE_WORD = ("data.range", "data.ignore")  # lists that may be given as a word or a number
 TEXTS = ("out", *PLACES, "data.splits.group", "model.weights")
 
 
 def main() -> None:
     """Compose the settings of the command line and run them, or print them."""
+    process.prepare()
     arguments = _parser().parse_intermixed_args()
     config = compose(arguments.overrides, arguments.config_dir)
     if arguments.show:
@@ -85,6 +88,8 @@ def _quoted(override: str) -> str:
     name, _, value = override.partition("=")
     if name == "data.classes" and value[:1] == "[" and value[-1:] == "]" and not set(value) & set("'\""):
         return f"{name}=[{','.join(_in_quotes(one.strip()) for one in value[1:-1].split(',') if one.strip())}]"
+    if name in ONE_WORD and value and value[0] not in "[{":
+        return f"{name}=[{value}]"
     if name not in TEXTS or value in ("", "null") or value[0] in "'\"":
         return override
     return f"{name}={_in_quotes(value)}"

@@ -78,6 +78,10 @@ class RunDir:
         return self.path / "data.json"
 
     @property
+    def conditions(self) -> Path:
+        return self.path / "conditions.json"
+
+    @property
     def metrics(self) -> Path:
         return self.path / "metrics.jsonl"
 

@@ -69,6 +69,17 @@ def test_classes_may_have_any_name():
     assert compose(["data.classes=[]"]).data.classes == []
 
 
+def test_a_range_and_what_is_ignored_may_be_given_with_and_without_brackets():
+    def data(text):
+        return compose([text]).data
+
+    assert data("data.range=percentile").range == data("data.range=[percentile]").range == ["percentile"]
+    assert data("data.range=[0,4095]").range == data("data.range=0,4095").range == [0, 4095]
+    assert data("data.ignore=rest").ignore == ["rest"] and data("data.ignore=[255,rest]").ignore == [255, "rest"]
+    assert data("data.values=[0,[1,2]]").values == [0, [1, 2]]
+    assert compose([]).data.range == ["dtype"]
+
+
 def test_options_may_stand_anywhere(run):
     code, said, err = run("recipe=supervised", "--show", "train.steps=7")
     assert code == 0 and "steps: 7" in said, err
@@ -308,6 +319,33 @@ def test_an_unreadable_unlabelled_image_is_left_out_from_the_first_look_on(run, 
     settings = ["recipe=smoke", "data=folder", f"data.root={tmp_path}", "data.classes=[a,b]", *splits, "generations=[{}]"]
     code, said, err = run(*settings, "export.onnx=false", f"out={tmp_path / 'run'}")
     assert code == 0 and "set aside: unlabelled/000.png: cannot be decoded" in said, err
+
+
+def test_a_measured_range_is_kept_for_resumes_and_exports_and_reaches_training(run, tmp_path):
+    for i in range(8):
+        pixels = np.random.default_rng(i).integers(900, 1200, (64, 64)).astype(np.uint16)
+        pixels[:32] += 2000
+        for folder, content in (("images", pixels), ("masks", np.repeat([1, 0], 32)[:, None].repeat(64, 1).astype(np.uint8))):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            Image.fromarray(content).save(tmp_path / folder / f"{i}.png")
+    settings = ["data=folder", f"data.root={tmp_path}", "data.classes=[low,high]", "data.unlabelled=", "recipe=supervised"]
+    settings += ["train.steps=2", "train.statistics=1", "train.crop=[64,64]", "export.onnx=false", "train.labelled_batch=2"]
+    measured, out = [*settings, "data.range=percentile"], tmp_path / "measured"
+    assert run(*measured, f"out={out}")[0] == 0
+    low, high = json.loads((out / "data.json").read_text())["range"]
+    assert 890 <= low <= 910 and 3190 <= high <= 3200
+    card = json.loads((out / "export" / "card.json").read_text())
+    assert card["input"]["range"] == [low, high] and card["masks"] == {"values": [0, 1]}
+    assert run(*settings, f"data.range=[{low},{high}]", f"out={tmp_path / 'given'}")[0] == 0
+    assert run(*settings, f"out={tmp_path / 'high_bytes'}")[0] == 0
+    weights = [(tmp_path / name / "gen0/model/model.safetensors").read_bytes() for name in ("measured", "given", "high_bytes")]
+    assert weights[0] == weights[1] != weights[2]
+    assert "range" not in json.loads((tmp_path / "high_bytes" / "data.json").read_text())
+    code, _, err = run(*settings, "data.range=[0,4095]", f"out={out}")
+    assert code == 2 and "data.range: ['percentile'] -> [0, 4095]" in err
+    (out / "report.json").unlink()
+    assert run(*measured, f"out={out}")[0] == 0
+    assert json.loads((out / "data.json").read_text())["range"] == [low, high]
 
 
 def test_a_pair_of_networks_may_be_asked_how_far_it_agrees_with_its_past(run, tmp_path):

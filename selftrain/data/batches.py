@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from selftrain import process
 from selftrain.data import augment
 from selftrain.data.mixing import box, cutmix
 from selftrain.rng import Key, batch_ids, generator
@@ -313,3 +314,4 @@ def _ignore_signals(worker: int) -> None:
     """Ctrl-C and a scheduler's SIGTERM to the group are for the main process, which ends the workers after saving."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    process.unpin()

@@ -1,23 +1,31 @@
 """What the look at every file of a data set amounts to: faults, warnings and a table."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from selftrain.data import levels as ranges
 from selftrain.data.images import Fault
 from selftrain.data.sources import SPLITS, DataSet, Sample
 
 SET_ASIDE = 0.01  # share of the unlabelled images that may be unreadable
+LEVELS = 1 << 16  # of 16-bit samples
+COLOURS = 64  # that a message lists
+Colour = tuple[int, ...]  # red, green, blue
 
 
 @dataclass(frozen=True)
 class Look:
-    """What one look at a sample's files found. `counts` (C + 1,): pixels of each class and, last, ignored ones."""
+    """What one look at a sample's files found. `counts` (C + 1,): pixels of each class and, last, ignored ones.
+
+    `palette` has RGB of each index, where indices were read as ids; `used` are those that the mask uses.
+    """
 
     sample: Sample
     split: str
@@ -26,6 +34,22 @@ class Look:
     counts: np.ndarray | None = None
     image_fault: Fault | None = None
     mask_fault: Fault | None = None
+    largest: int | None = None  # value in a 16-bit image; None: the image has 8 bits
+    rest: int = 0  # pixels that data.ignore=[rest] ignores
+    palette: bytes = b""
+    used: tuple[int, ...] = ()
+
+    def colour(self, index: int) -> Colour:
+        """Of an index of the palette."""
+        return tuple(self.palette[3 * index : 3 * index + 3])
+
+    @property
+    def is_ramp(self) -> bool:
+        """Whether the palette begins black and grows lighter without colour: a default that nobody chose."""
+        greys = self.palette[::3]
+        end = next((place for place in range(1, len(greys)) if greys[place] <= greys[place - 1]), len(greys))
+        padded = len(set(greys[end:])) <= 1 and max(self.used) < end
+        return greys == self.palette[1::3] == self.palette[2::3] and greys[0] == 0 and padded
 
 
 @dataclass
@@ -57,12 +81,15 @@ class Report:
         ]
 
 
-def findings(data: DataSet, looks: list[Look], root: Path) -> Report:
-    """Judges the `looks` at every file of `data`. Files in faults are named from `root`."""
+def findings(data: DataSet, looks: list[Look], root: Path, *, levels: Sequence[Any] = ranges.DTYPE) -> Report:
+    """Judges the `looks` at every file of `data`. Faults name files from `root`; `levels` is data.range."""
     report = Report(data.classes, list(data.faults), list(data.warnings), seen=looks)
     _report_unreadable(report, root, count=len(data.unlabelled))
     _report_classes(report)
     _report_doubles(report)
+    _report_palettes(report, root)
+    _report_levels(report, levels)
+    _report_rest(report)
     return report
 
 
@@ -112,6 +139,101 @@ def _report_classes(report: Report) -> None:
     for one in report.seen:
         if one.counts is not None and not one.counts[:-1].any():
             report.warnings.append(f"{one.sample.id}: every pixel of its mask is ignored")
+
+
+def _report_palettes(report: Report, root: Path) -> None:
+    """A fault where two masks that are read by palette index number their colours differently."""
+    found = _palettes_that_differ([one for one in report.seen if one.palette])
+    if found is None:
+        return
+    first, second, difference = found
+    names = [_from_root(Fault(str(one.sample.mask), "", ""), root).file for one in (first, second)]
+    what = f"has another palette than {names[0]} ({difference}), and masks are read by palette index"
+    how = "read them by colour, in the order of data.classes and without data.values"
+    remedy = f"{how}: {_colours_found(report.seen)}"
+    report.faults.append(Fault(names[1], what, remedy))
+
+
+def _palettes_that_differ(looks: list[Look]) -> tuple[Look, Look, str] | None:
+    """Two looks whose used palette entries differ, and how: in the colour of an index, or the index of a colour."""
+    by_index: dict[int, Look] = {}
+    by_colour: dict[Colour, dict[int, Look]] = {}
+    for one in looks:
+        for index in one.used:
+            colour = one.colour(index)
+            other = one if one.is_ramp else by_index.setdefault(index, one)
+            if other.colour(index) != colour:
+                return other, one, f"index {index} is {list(other.colour(index))} there and {list(colour)} here"
+            for place, other in by_colour.setdefault(colour, {}).items():
+                # a palette may hold a colour twice: then both hold it at both places
+                if other.colour(index) != colour or one.colour(place) != colour:
+                    return other, one, f"{list(colour)} is index {place} there and {index} here"
+            by_colour[colour].setdefault(index, one)
+    return None
+
+
+def _colours_found(looks: list[Look]) -> str:
+    """Settings that read the masks by colour, ordered by the index that each colour has in most files."""
+    files = Counter((one.colour(index), index) for one in looks if one.palette for index in one.used)
+    places = {colour: index for (colour, index), _ in reversed(files.most_common())}
+    ordered = sorted(places, key=lambda colour: places[colour])
+    code = next((one.sample.code for one in looks if one.palette), None)
+    void = [colour for colour in ordered if code and places[colour] in code.ignore]
+    shown = [colour for colour in ordered if colour not in void]
+    rest = f" and {len(shown) - COLOURS} more" if len(shown) > COLOURS else ""
+    settings = f"data.colours={_listed(shown[:COLOURS])}{rest}"
+    return f"{settings} data.ignore_colours={_listed(void)}" if void else settings
+
+
+def _listed(colours: list[Colour]) -> str:
+    return f"[{','.join(f'[{red},{green},{blue}]' for red, green, blue in colours)}]"
+
+
+def _report_levels(report: Report, setting: Sequence[Any]) -> None:
+    """Warnings where data.range does not suit the 16-bit images; a fault where there are no such images."""
+    seen = [one for one in report.seen if one.size is not None]
+    largest = [one.largest for one in seen if one.largest is not None]
+    if list(setting) == ranges.DTYPE:
+        _report_dark(report, largest)
+        if 0 < len(largest) < len(seen):
+            counts = f"{_counted(len(largest), 'image')} of 16 bits and {len(seen) - len(largest)} of 8 bits"
+            report.warnings.append(f"{counts} in one data set: bring them to one depth if their brightness differs")
+        return
+    if seen and not largest:
+        what = "is for 16-bit images, but the data set has none"
+        report.faults.append(Fault(f"data.range={ranges.shown(setting)}", what, "remove the setting"))
+    fixed = ranges.fixed(setting)
+    above = [value for value in largest if fixed and value > fixed[1]]
+    if fixed and above:
+        counts = f"{_counted(len(above), '16-bit image')} of {len(largest)} with values above {fixed[1]}"
+        report.warnings.append(f"data.range={ranges.shown(setting)} clips {counts}, up to {max(above)}")
+
+
+def _report_dark(report: Report, largest: list[int]) -> None:
+    """A warning where most 16-bit images use less than half of their range. `largest`: the largest value of each."""
+    dark = [value for value in largest if value < LEVELS // 2]
+    if len(dark) <= len(largest) / 2:
+        return
+    most = max(dark)
+    report.warnings.append(
+        f"{len(dark)} of {_counted(len(largest), '16-bit image')} use less than half of the {LEVELS:,} levels: the "
+        f"largest value is {most}, {(most + 1) / LEVELS:.1%} of the range, which leaves {(most >> 8) + 1} of 256 levels; "
+        f"set data.range=percentile or data.range=[0,{(1 << most.bit_length()) - 1}]"
+    )
+
+
+def _report_rest(report: Report) -> None:
+    """A warning of how much data.ignore=[rest] ignores."""
+    rest = sum(one.rest for one in report.seen)
+    if rest:
+        pixels = sum(int(one.counts.sum()) for one in report.seen if one.counts is not None)
+        files = sum(one.rest > 0 for one in report.seen)
+        where = f"{rest / pixels:.2%} of the pixels of all masks, in {_counted(files, 'mask')}"
+        report.warnings.append(f"data.ignore=[rest] ignores {where}: values that no setting declares")
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' if count != 1 else ''}"
 
 
 def _shares(pixels: np.ndarray) -> list[str]:

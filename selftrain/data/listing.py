@@ -11,7 +11,8 @@ from selftrain.data.images import IMAGE_SUFFIXES, Fault, open_regular
 from selftrain.errors import ConfigError, DataError
 
 # "a b.jpg c.png" in a list without tabs: the image ends at the first image suffix that white space follows.
-TWO_COLUMNS = re.compile(r"(.+?\.(?:png|jpe?g|bmp|tiff?|webp))\s+(\S.*)", re.IGNORECASE)
+SUFFIXES = "|".join(re.escape(suffix) for suffix in sorted(IMAGE_SUFFIXES))
+TWO_COLUMNS = re.compile(rf"(.+?(?:{SUFFIXES}))\s+(\S.*)", re.IGNORECASE)
 
 
 @dataclass

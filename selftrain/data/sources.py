@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from selftrain.config import DataConfig
-from selftrain.data import folders, images, shapes
+from selftrain.data import folders, images, levels, shapes
 from selftrain.data.folders import Found, Layout
-from selftrain.data.images import Fault, MaskCode
+from selftrain.data.images import Fault, Levels, MaskCode, MaskFile
 from selftrain.data.splits import budget, choose_labelled, group_names, hold_out
 from selftrain.errors import ConfigError, DataError
 
@@ -20,7 +20,8 @@ SPLITS = ("labelled", "unlabelled", "val", "test")
 MAX_CLASSES = 254
 HASHERS = 4  # threads
 # Settings that say nothing of drawn data
-OF_FILES = ("root", "images", "masks", "unlabelled", "values", "colours", "ignore", "ignore_colours")
+OF_FILES = ("root", "images", "masks", "unlabelled", "values", "colours", "ignore", "ignore_colours", "range")
+REST = "rest"  # of data.ignore: every value that is not declared
 OF_FILE_SPLITS = ("train", "val", "test", "val_fraction", "test_fraction", "group")
 
 
@@ -38,6 +39,7 @@ class Sample:
     size: tuple[int, int] | None = None  # (height, width) that reading brings both to
     code: MaskCode | None = None
     drawn: tuple[int, str, int] | None = None  # arguments of shapes.draw
+    levels: Levels | None = None  # the values of 16-bit images that become 0 and 255; None: 0 and 65,535
 
     @property
     def has_mask(self) -> bool:
@@ -49,8 +51,14 @@ class Sample:
             image = shapes.draw(*self.drawn)[0]
         else:
             assert self.image is not None
-            image = images.read_image(self.image)
+            image = images.read_image(self.image, self.levels)
         return images.resize_image(image, self.size) if self.size else image
+
+    def read_stored(self) -> np.ndarray:
+        """(H, W, 3) at the size and with the samples of the file, uint8 or uint16. Raises DataError."""
+        if self.image is None:
+            return self.read_image()
+        return images.read_stored(self.image, scaled=self.levels is not None)
 
     def read_mask(self) -> np.ndarray | None:
         """Class ids (H, W) uint8, 255 ignored; None if there is no mask.
@@ -64,6 +72,15 @@ class Sample:
         else:
             return None
         return images.resize_mask(mask, self.size) if self.size else mask
+
+    def read_mask_file(self, *, alone: bool = False) -> MaskFile | None:
+        """The mask at the size of its file, with what it tells beyond the ids; None if there is no mask.
+
+        Raises DataError as read_mask does; `alone`: without a look at the image.
+        """
+        if self.mask is not None and self.code is not None:
+            return images.read_mask_file(self.mask, self.code, image=None if alone else self.image)
+        return MaskFile(shapes.draw(*self.drawn)[1]) if self.drawn is not None else None
 
 
 @dataclass(frozen=True)
@@ -105,6 +122,34 @@ def load(cfg: DataConfig, *, strict: bool = True) -> DataSet:
 def without(data: DataSet, ids: Collection[str]) -> DataSet:
     """The data set without some unlabelled samples, such as those that verify set aside."""
     return replace(data, unlabelled=[sample for sample in data.unlabelled if sample.id not in ids])
+
+
+def with_levels(data: DataSet, range_: Sequence[int] | None) -> DataSet:
+    """The data set with 16-bit images read by one range (data.json has it); None: as it is."""
+    if range_ is None:
+        return data
+    low, high = range_
+    changed = {split: [replace(one, levels=(low, high)) for one in getattr(data, split)] for split in SPLITS}
+    return replace(data, **changed)
+
+
+def levels_of(data: DataSet, setting: Sequence[Any]) -> Levels | None:
+    """What data.range comes to for this data set: two numbers, or None for dtype.
+
+    Raises ConfigError for a wrong setting, DataError where it is to be measured and cannot be.
+    """
+    if list(setting) != levels.PERCENTILE:
+        return levels.fixed(setting)
+    measured = levels.some([*data.labelled, *data.unlabelled])
+    with ThreadPoolExecutor(HASHERS) as pool:
+        return levels.measure(pool.map(Sample.read_stored, measured))
+
+
+def mask_coding(cfg: DataConfig, classes: Sequence[str]) -> dict[str, list]:
+    """How the masks that were learnt from write the classes: their values, or their colours, in order."""
+    if cfg.colours:
+        return {"colours": cfg.colours}
+    return {"values": cfg.values or list(range(len(classes)))}
 
 
 def manifest(data: DataSet) -> dict[str, Any]:
@@ -207,11 +252,11 @@ def class_shares(sample: Sample, classes: int) -> np.ndarray:
 def _files(cfg: DataConfig) -> DataSet:
     """Image and mask files under data.root (data/folders.py)."""
     folders.root_of(cfg)  # what is forgotten most comes first
-    code = _mask_code(cfg)
+    code, fixed = _mask_code(cfg), levels.fixed(cfg.range)
     layout = folders.find(cfg)
 
     def samples(found: Sequence[Found]) -> list[Sample]:
-        return [Sample(item.id, item.path, item.mask, size=_size(cfg), code=code) for item in found]
+        return [Sample(item.id, item.path, item.mask, size=_size(cfg), code=code, levels=fixed) for item in found]
 
     train, made_val, made_test = _hold_out(cfg, layout)
     labelled, spared = _spend_labels(cfg, samples(train), [item.name for item in train], len(cfg.classes))
@@ -257,13 +302,18 @@ def _mask_code(cfg: DataConfig) -> MaskCode:
     values = cfg.values or list(range(count))
     if len(values) != count:
         raise ConfigError(f"data.values has {len(values)} entries for {count} classes: give one for each, in order")
-    both = [*values, *cfg.ignore]
-    if not all(0 <= value <= 0xFFFF for value in both) or len(set(both)) != len(both):
+    ignore = [value for value in cfg.ignore if value != REST]
+    both = [one for value in values for one in (value if isinstance(value, list) else [value])] + ignore
+    if not all(type(value) is int and 0 <= value <= 0xFFFF for value in both) or len(set(both)) != len(both):
         raise ConfigError(
             f"data.values={values} and data.ignore={cfg.ignore} must be different numbers from 0 to 65535; "
-            "where a class has the value 255, set data.ignore=[]"
+            "where a class has the value 255, set data.ignore=[]; where it has several values, list them, such as "
+            "data.values=[0,[1,2]]; data.ignore=rest ignores all others"
         )
-    return MaskCode(tuple(values), tuple(cfg.ignore))
+    if [] in values:
+        raise ConfigError(f"data.values={values} leaves a class without a value; give each at least one")
+    coded = tuple(tuple(value) if isinstance(value, list) else value for value in values)
+    return MaskCode(coded, tuple(ignore), rest=REST in cfg.ignore)
 
 
 def _colour_code(cfg: DataConfig) -> MaskCode:
@@ -279,7 +329,7 @@ def _colour_code(cfg: DataConfig) -> MaskCode:
         raise ConfigError("data.colours and data.ignore_colours must be different colours")
     colours = [(red, green, blue) for red, green, blue in both]
     count = len(cfg.colours)
-    return MaskCode((), (), tuple(colours[:count]), tuple(colours[count:]))
+    return MaskCode((), (), tuple(colours[:count]), tuple(colours[count:]), rest=REST in cfg.ignore)
 
 
 SOURCES: dict[str, Callable[[DataConfig], DataSet]] = {"shapes": _drawn, "folder": _files}

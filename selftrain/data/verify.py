@@ -18,16 +18,19 @@ import numpy as np
 from selftrain.config import DataConfig
 from selftrain.data import images
 from selftrain.data.findings import Look, Report, findings
-from selftrain.data.sources import SPLITS, DataSet, Sample
+from selftrain.data.levels import DTYPE
+from selftrain.data.sources import SPLITS, DataSet, Sample, with_levels
 from selftrain.errors import DataError
 from selftrain.log import progress
 
-VERSION = 2  # of what `_look` finds
+VERSION = 3  # of what `_look` finds
 
 
 def verify(data: DataSet, cfg: DataConfig, *, workers: int) -> Report:
     """Reads every image and mask, with `workers` threads. `data` comes from load(cfg, strict=False)."""
-    jobs = [(sample, split) for split in SPLITS for sample in getattr(data, split)]
+    # Which levels does not matter here: what could not be scaled by them is a fault.
+    scaled = data if cfg.range == DTYPE else with_levels(data, (0, 0xFFFF))
+    jobs = [(sample, split) for split in SPLITS for sample in getattr(scaled, split)]
     known, seen = Known(), []
     with ThreadPoolExecutor(max(1, workers)) as pool, progress("verify", len(jobs)) as show:
         for one in pool.map(lambda job: _look_once(*job, classes=len(data.classes), known=known), jobs):
@@ -35,7 +38,7 @@ def verify(data: DataSet, cfg: DataConfig, *, workers: int) -> Report:
             show(len(seen))
     known.save()
     root = Path(cfg.root).expanduser().resolve()  # of drawn data: never named in a fault
-    return findings(data, seen, root)
+    return findings(data, seen, root, levels=cfg.range)
 
 
 class Known:
@@ -81,20 +84,41 @@ def _look_once(sample: Sample, split: str, *, classes: int, known: Known) -> Loo
     key = _key(sample, classes)
     found = known.get(key) if key else None
     if found:
-        counts = np.array(found["counts"], np.int64) if found["counts"] is not None else None
-        return Look(sample, split, tuple(found["size"]), bytes.fromhex(found["digest"]), counts)
+        return _remembered(Look(sample, split), found)
     seen = _look(sample, split, classes=classes)
     if key and seen.image_fault is None and seen.mask_fault is None:
-        counts = seen.counts.tolist() if seen.counts is not None else None
-        known.put(key, {"size": seen.size, "digest": seen.digest.hex(), "counts": counts})
+        known.put(key, _to_remember(seen))
     return seen
+
+
+def _to_remember(seen: Look) -> dict:
+    """What a sound look found, as JSON."""
+    counts = seen.counts.tolist() if seen.counts is not None else None
+    palette = {"palette": seen.palette.hex(), "used": seen.used} if seen.palette else {}
+    plain = {"size": seen.size, "largest": seen.largest, "rest": seen.rest}
+    return {**plain, "digest": seen.digest.hex(), "counts": counts, **palette}
+
+
+def _remembered(empty: Look, found: dict) -> Look:
+    """The look that _to_remember was given."""
+    return replace(
+        empty,
+        size=tuple(found["size"]),
+        digest=bytes.fromhex(found["digest"]),
+        counts=np.array(found["counts"], np.int64) if found["counts"] is not None else None,
+        largest=found["largest"],
+        rest=found["rest"],
+        palette=bytes.fromhex(found.get("palette", "")),
+        used=tuple(found.get("used", ())),
+    )
 
 
 def _key(sample: Sample, classes: int) -> str:
     """A hash of the bytes of a sample's files and of how they are read; "" for what is no readable file."""
     if sample.image is None:
         return ""
-    digest = hashlib.sha256(repr((VERSION, classes, sample.code, sample.mask is None)).encode())
+    read = (VERSION, classes, sample.code, sample.mask is None, sample.levels is None)
+    digest = hashlib.sha256(repr(read).encode())
     try:
         for path in filter(None, (sample.image, sample.mask)):
             with images.open_regular(path) as file:
@@ -109,22 +133,20 @@ def _look(sample: Sample, split: str, *, classes: int) -> Look:
     seen = Look(sample, split)
     whole = replace(sample, size=None)
     try:
-        image = whole.read_image()
+        image = whole.read_stored()
         digest = hashlib.sha256(f"{image.shape}".encode())
         digest.update(np.ascontiguousarray(image).data)
         seen = replace(seen, size=image.shape[:2], digest=digest.digest())
+        if image.dtype == np.uint16:
+            seen = replace(seen, largest=int(image.max()))
     except DataError as error:
         seen = replace(seen, image_fault=error.args[0])
     try:
-        mask = whole.read_mask() if seen.image_fault is None else _mask_alone(sample)
+        mask = whole.read_mask_file(alone=seen.image_fault is not None)
     except DataError as error:
         return replace(seen, mask_fault=error.args[0])
     if mask is None:
         return seen
-    counts = np.bincount(mask.ravel(), minlength=images.IGNORE + 1)
-    return replace(seen, counts=np.append(counts[:classes], counts[images.IGNORE]))
-
-
-def _mask_alone(sample: Sample) -> np.ndarray | None:
-    """The mask of a sample whose image cannot be read."""
-    return images.read_mask(sample.mask, sample.code) if sample.mask and sample.code else None
+    counts = np.bincount(mask.ids.ravel(), minlength=images.IGNORE + 1)
+    counts = np.append(counts[:classes], counts[images.IGNORE])
+    return replace(seen, counts=counts, rest=mask.rest, palette=mask.palette, used=mask.used)

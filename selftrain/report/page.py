@@ -227,8 +227,9 @@ def _about_exactness(generations: Sequence[Generation]) -> Iterable[str]:
     for g in generations:
         if g.exact is False:
             yield (
-                f"Generation {g.number} is not exact: it was resumed under other conditions (such as another number of "
-                "processes), so the same command may give other bits."
+                f"Generation {g.number} is not exact: the run was resumed under other conditions "
+                f"({'; '.join(pick(g.row, 'changed_conditions') or ['another number of processes'])}), so the same command "
+                "may give other bits."
             )
 
 

@@ -69,6 +69,13 @@ def save_palette_png(path: Path, mask: np.ndarray) -> None:
     write_bytes(path, palette_png(mask))
 
 
+def save_plain_png(path: Path, pixels: np.ndarray) -> None:
+    """Write grey (H, W) uint8 or uint16, or RGB (H, W, 3) uint8, as PNG without palette, whole or not at all."""
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, format="PNG")
+    write_bytes(path, content.getvalue())
+
+
 @lru_cache(maxsize=1)
 def _colours() -> np.ndarray:
     """(MAX_CLASSES, 3) uint8: the named colours, then always the one farthest from all before, whoever looks at it."""

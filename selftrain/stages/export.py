@@ -89,6 +89,7 @@ def load_export(directory: Path) -> tuple[nn.Module, dict[str, Any]]:
     """The network of an export, on the CPU and in eval mode, and its card.
 
         network, card = load_export(Path("runs/demo/export"))
+        rgb = read_image(path, card["input"].get("range"))  # of selftrain.data.images: (H, W, 3) uint8
         logits = network((rgb / 255 - mean) / std)  # (N, 3, H, W) -> (N, len(card["classes"]), H, W)
 
     Raises ConfigError for a path that is no directory or an export of a later version, IntegrityError for one that is

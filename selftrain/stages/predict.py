@@ -1,7 +1,7 @@
-"""Label a folder of images with an exported model: palette PNGs of class ids, and classes.json that names them."""
+"""Label images with an exported model: PNGs of class ids or mask values, and classes.json that names them."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -12,13 +12,13 @@ import torch.nn.functional as F
 import ttach
 from torch import Tensor, nn
 
-from selftrain.data.images import IMAGE_SUFFIXES, Fault, read_image, resize_image
+from selftrain.data.images import IMAGE_SUFFIXES, Fault, Levels, read_image, resize_image
 from selftrain.data.listing import Tree
 from selftrain.errors import STORAGE_ERRNOS, ConfigError, DataError
 from selftrain.files import read_json, write_json
 from selftrain.labels import tta
 from selftrain.log import progress, say
-from selftrain.report.palette import palette, save_palette_png
+from selftrain.report.palette import palette, save_palette_png, save_plain_png
 from selftrain.stages.export import load_export
 from selftrain.stages.steps import normalised
 
@@ -26,23 +26,33 @@ CLASSES = "classes.json"
 TILE = 4  # windows; what is larger is labelled tile by tile, or the probabilities of all pixels would not fit in memory
 
 
-def predict(directory: Path, images: Path, out: Path, *, tta_flip: bool = False, batch: int = 8) -> int:
+NOTES = {  # by form: what the PNGs hold
+    "palette": "The PNGs hold class ids as palette indices. Read them with PIL: OpenCV's imread gives the colours "
+    "instead of the ids; for it, write other PNGs by selftrain predict --grey or --values.",
+    "grey": "The PNGs hold class ids as grey values.",
+    "values": "The PNGs hold what the training masks hold, as in `masks`; of several values of a class, the first.",
+}
+
+
+def predict(directory: Path, images: Path, out: Path, *, tta_flip: bool = False, batch: int = 8, form: str = "palette") -> int:
     """Label every image below `images`, a folder or one file, with the export in `directory`; returns how many.
 
     Of images/a/b.jpg the labels are out/a/b.png, at its size; where two images would share that name (b.jpg and b.png)
-    each keeps its suffix: out/a/b.jpg.png. `out` must be new, empty, or hold such labels of the same classes.
+    each keeps its suffix: out/a/b.jpg.png. `out` must be new, empty, or hold such labels of the same classes and form.
+    `form`: palette or grey (both hold class ids), or values (what the masks that were learnt from hold).
     What cannot be read is listed, and the rest is labelled. Raises ConfigError for unsuitable paths, IntegrityError for a
     damaged export, and, at the end, DataError if an image could not be labelled or there was none.
     """
     labeller = Labeller.load(directory, tta_flip=tta_flip, batch=batch)
+    save, described = writer(labeller.card, form), classes_json(labeller.card, form)
     root, files, passed_over = _find(images)
-    _check_out(out, images, classes_json(labeller.card))
-    write_json(out / CLASSES, classes_json(labeller.card))
+    _check_out(out, images, described)
+    write_json(out / CLASSES, described)
     names = output_names([file.relative_to(root) for file in files])
     faults = list(passed_over)
     with progress("predict", len(files)) as show:
         for done, (file, result) in enumerate(labeller.label_all(files), start=1):
-            fault = result if isinstance(result, Fault) else _save(out / names[file.relative_to(root)], result)
+            fault = result if isinstance(result, Fault) else _save(save, out / names[file.relative_to(root)], result)
             if fault:
                 faults.append(fault)
             show(done)
@@ -112,6 +122,12 @@ class Labeller:
         return tta.predict(self.network, images, transforms=self.views, multiple=multiple, window=self.window, batch=self.batch)
 
     @property
+    def levels(self) -> Levels | None:
+        """The values of 16-bit images that the network saw as 0 and 255; None (older exports): high bytes."""
+        found = self.card["input"].get("range")
+        return (found[0], found[1]) if found else None
+
+    @property
     def window(self) -> int:
         """Side in pixels; 0: no limit."""
         return self.card["input"]["window"]
@@ -128,7 +144,7 @@ class Labeller:
         group: list[tuple[Path, np.ndarray | Fault]] = []
         size: tuple[int, ...] | None = None
         for file in files:
-            picture = _read(file)
+            picture = _read(file, self.levels)
             if isinstance(picture, np.ndarray):
                 new = tuple(self.card["input"]["size"] or picture.shape[:2])
                 if group and (new != size or len(group) >= self.batch or self._exceeds(new)):
@@ -140,11 +156,35 @@ class Labeller:
             yield group
 
 
-def classes_json(card: dict[str, Any]) -> dict[str, Any]:
-    """{"ignore_index": 255, "classes": [{"id", "name", "colour": [r, g, b]}, ...]}"""
+def classes_json(card: dict[str, Any], form: str = "palette") -> dict[str, Any]:
+    """{"note", "form", "ignore_index": 255, "classes": [{"id", "name", "colour": [r, g, b]}, ...], "masks"}
+
+    `masks`: {"values": [...]} or {"colours": [...]} of each class in the training masks, where the card tells.
+    """
     colours = palette(len(card["classes"])).tolist()
     rows = [{"id": c, "name": name, "colour": colours[c]} for c, name in enumerate(card["classes"])]
-    return {"ignore_index": card["ignore_index"], "classes": rows}
+    coding = {"masks": card["masks"]} if "masks" in card else {}
+    return {"note": NOTES[form], "form": form, "ignore_index": card["ignore_index"], "classes": rows, **coding}
+
+
+def writer(card: dict[str, Any], form: str) -> Callable[[Path, np.ndarray], None]:
+    """What writes class ids (H, W) uint8 to a PNG of a form. Raises ConfigError for values that the card lacks."""
+    if form != "values":
+        return save_plain_png if form == "grey" else save_palette_png
+    if "masks" not in card:
+        made = card.get("selftrain", "an earlier version")
+        what = f"the export, by selftrain {made}, does not tell the values of the masks"
+        raise ConfigError(f"--values: {what}; use --grey")
+    table = _table(card["masks"])
+    return lambda path, labels: save_plain_png(path, table[labels])
+
+
+def _table(coding: dict[str, list]) -> np.ndarray:
+    """What each class is in the training masks: (C,) uint8 or uint16 values, or (C, 3) uint8 colours."""
+    if "colours" in coding:
+        return np.array(coding["colours"], np.uint8)
+    values = [value[0] if isinstance(value, list) else value for value in coding["values"]]
+    return np.array(values, np.uint8 if max(values) <= 255 else np.uint16)
 
 
 def output_names(files: Sequence[PurePath]) -> dict[PurePath, PurePath]:
@@ -164,6 +204,10 @@ def _find(images: Path) -> tuple[Path, list[Path], list[Fault]]:
         raise DataError(f"{images} is no folder and no file; give a folder of images, or one image")
     tree = Tree(images.resolve())
     files = tree.walk(tree.root, IMAGE_SUFFIXES)
+    if tree.left_out:
+        suffixes = Counter(path.suffix.lower() for path in tree.left_out)
+        kinds = [f"{count} {suffix or 'without suffix'}" for suffix, count in sorted(suffixes.items())]
+        say(f"passed over, as files that are no images: {', '.join(kinds)}")
     if not files and tree.faults:
         raise DataError(tree.faults[0])
     if not files:
@@ -184,22 +228,26 @@ def _check_out(out: Path, images: Path, classes: dict[str, Any]) -> None:
         return
     if not (target / CLASSES).is_file():
         raise ConfigError(f"-o {out} is not empty and was not written by selftrain predict; choose a new folder")
-    if read_json(target / CLASSES) != classes:
+    there = {"form": "palette", **read_json(target / CLASSES)}  # exports of before knew one form only
+    if any(there.get(name) != classes[name] for name in ("ignore_index", "classes")):
         raise ConfigError(f"-o {out} holds labels of other classes; choose a new folder")
+    coded = classes["form"] == "values"
+    if there["form"] != classes["form"] or (coded and there.get("masks") != classes["masks"]):
+        raise ConfigError(f"-o {out} holds labels of another form ({there['form']}); choose a new folder")
 
 
-def _read(file: Path) -> np.ndarray | Fault:
+def _read(file: Path, levels: Levels | None) -> np.ndarray | Fault:
     try:
-        return read_image(file)
+        return read_image(file, levels)
     except DataError as error:
         fault = error.args[0]
         assert isinstance(fault, Fault)
         return fault
 
 
-def _save(path: Path, labels: np.ndarray) -> Fault | None:
+def _save(save: Callable[[Path, np.ndarray], None], path: Path, labels: np.ndarray) -> Fault | None:
     try:
-        save_palette_png(path, labels)
+        save(path, labels)
     except OSError as error:
         if error.errno in STORAGE_ERRNOS:
             raise

@@ -1,6 +1,5 @@
 """A teacher labels the unlabelled images: views averaged, refined by a CRF, stored unfiltered, shard by shard, index last."""
 
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 from torch import nn
 
+from selftrain import process
 from selftrain.config import LabelConfig
 from selftrain.data.batches import Readable
 from selftrain.errors import IntegrityError
@@ -80,7 +80,7 @@ class Labeller:
         self.inference.accelerator.wait_for_everyone()
 
     def _pool(self) -> "Refiners":
-        cores = len(os.sched_getaffinity(0)) // self.inference.accelerator.num_processes
+        cores = process.cores() // self.inference.accelerator.num_processes
         return Refiners(self.cfg.crf.workers or max(cores, 1))
 
     def _infer(
@@ -123,7 +123,7 @@ class Refiners(ThreadPoolExecutor):
     """Threads with at most two calls each at a time: `submit` waits for room. Left by an exception, what waits is dropped."""
 
     def __init__(self, threads: int) -> None:
-        super().__init__(threads, thread_name_prefix="refiner")
+        super().__init__(threads, thread_name_prefix="refiner", initializer=process.unpin)
         self._room = threading.Semaphore(2 * threads)
 
     def submit(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:

@@ -71,7 +71,7 @@ class Diverged(Exception):
 
 @dataclass(frozen=True)
 class Trained:
-    """`network` carries the averaged (EMA) weights. `exact`: the bits do not depend on interruptions of this run.
+    """`network` carries the averaged (EMA) weights.
 
     `empty` counts the steps in which no pseudo-labelled pixel was accepted, `skipped` those whose gradients were not finite.
     `average_distance` is how far the averaged parameters are from the last ones, as a share of these.
@@ -79,7 +79,6 @@ class Trained:
 
     network: nn.Module
     seconds: float
-    exact: bool
     empty: int
     skipped: int
     average_distance: float
@@ -144,7 +143,7 @@ def train(
                 first = learner.go_back(_newest(directory, accelerator), stage)
     accelerator.free_memory()
     distance = learner.ema.distance(learner.network)
-    return Trained(learner.averaged(), learner.seconds, learner.exact, learner.empty, learner.skipped, distance)
+    return Trained(learner.averaged(), learner.seconds, learner.empty, learner.skipped, distance)
 
 
 def lr_at(step: int, steps: int, cfg: TrainConfig) -> float:
@@ -166,7 +165,7 @@ class Learner:
         self.accelerator, self.clip = accelerator, cfg.clip or math.inf
         self.buffers = list(self.network.buffers())
         self.began = time.monotonic()  # less what earlier processes took
-        self.loss, self.exact, self.empty = math.nan, True, 0
+        self.loss, self.empty = math.nan, 0
         self.skipped, self.streak, self.lr_scale = 0, 0, 1.0
 
     @property
@@ -247,8 +246,6 @@ class Learner:
         state = {
             "step": step,
             "optimizer": checkpoint.optimizer_numbers(self.optimizer),
-            "ranks": self.accelerator.num_processes,
-            "exact": self.exact,
             "empty": self.empty,
             "skipped": self.skipped,
             "streak": self.streak,
@@ -267,7 +264,6 @@ class Learner:
         checkpoint.load_optimizer(self.optimizer, saved.tensors["optimizer"], saved.state.get("optimizer", {}))
         if self.accelerator.scaler and saved.state["scaler"]:
             self.accelerator.scaler.load_state_dict(saved.state["scaler"])
-        self.exact = saved.state["exact"] and saved.state["ranks"] == self.accelerator.num_processes
         self.began, self.empty = time.monotonic() - saved.state["seconds"], saved.state["empty"]
         self.skipped, self.streak, self.lr_scale = (saved.state[name] for name in ("skipped", "streak", "lr_scale"))
         return saved.state["step"]

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 from drawn_folders import NAMED, config, ids, mask, pairs, picture
 from omegaconf import OmegaConf
+from PIL import Image
 
 from selftrain.config import DataConfig, SplitConfig
 from selftrain.data import shapes, sources
-from selftrain.data.sources import SPLITS, load, manifest, without
+from selftrain.data.sources import SPLITS, levels_of, load, manifest, with_levels, without
 from selftrain.errors import ConfigError, DataError
 
 pytestmark = pytest.mark.promise(
@@ -32,6 +33,11 @@ RECIPES = Path(__file__).parents[2] / "recipes" / "data"
         ({"values": [0, 255]}, r"data\.ignore=\[\]"),
         ({"values": [3, 3]}, "different numbers"),
         ({"values": [0, 70000]}, "65535"),
+        ({"values": [0, [1, 0]]}, "different numbers"),
+        ({"values": [0, [1, "road"]]}, r"data\.values=\[0,\[1,2\]\]"),
+        ({"values": [0, []]}, "without a value"),
+        ({"ignore": ["others"]}, r"data\.ignore=rest"),
+        ({"range": ["12 bits"]}, r"data\.range=\[0,4095\]"),
         ({"colours": [[0, 0, 0]]}, "1 entries for 2"),
         ({"colours": [[0, 0, 0], [0, 0, 256]]}, "0 to 255"),
         ({"colours": [[0, 0, 0], [0, 0, 0]]}, "different colours"),
@@ -115,6 +121,33 @@ def test_a_mask_of_another_size_is_refused_though_it_would_be_resized(by_folders
         sample.read_mask()
 
 
+def test_several_values_of_a_class_and_the_ignored_rest_reach_the_masks(by_folders: Path):
+    file = by_folders / "masks" / "train" / "a_1.png"
+    Image.fromarray(np.array([[0, 1, 2, 7, 9, 0]] * 4, np.uint8)).save(file)
+    sample = load(config(by_folders, splits=NAMED, values=[0, [1, 2]], ignore=["rest"])).labelled[0]
+    assert sample.read_mask()[0].tolist() == [0, 1, 1, 255, 255, 0]
+
+
+def test_16_bit_images_are_read_by_the_range_of_the_settings(by_folders: Path):
+    file = by_folders / "images" / "train" / "a_1.png"
+    Image.fromarray(np.full((4, 6), 2000, np.uint16)).save(file)
+    for settings, value in (({}, 2000 >> 8), ({"range": [0, 4000]}, 128), ({"range": ["percentile"]}, 2000 >> 8)):
+        data = load(config(by_folders, splits=NAMED, **settings))
+        assert (data.labelled[0].read_image() == value).all()
+    data = with_levels(data, [1000, 3000])  # as it was measured
+    assert (data.labelled[0].read_image() == 128).all() and (data.labelled[1].read_image() == 1).all()
+    assert with_levels(data, None) == data
+
+
+def test_the_range_is_measured_over_labelled_and_unlabelled_images(by_folders: Path):
+    for name, value in (("images/train/a_1", 500), ("unlabelled/u", 2500), ("images/val/c_1", 60_000)):
+        (by_folders / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(np.full((4, 6), value, np.uint16)).save(by_folders / f"{name}.png")
+    data = load(config(by_folders, splits=NAMED, unlabelled="unlabelled"))
+    assert levels_of(data, ["percentile"]) == (500, 2500)
+    assert levels_of(data, ["dtype"]) is None and levels_of(data, [3, 9]) == (3, 9)
+
+
 def test_samples_travel_to_workers(by_folders: Path):
     sample = load(config(by_folders, splits=NAMED)).labelled[0]
     assert pickle.loads(pickle.dumps(sample)) == sample
@@ -144,6 +177,7 @@ def test_a_label_budget_holds_for_drawn_data_too():
         {"root": "/data"},
         {"classes": ["a", "b"]},
         {"values": [1, 2]},
+        {"range": ["percentile"]},
         {"shapes": {"labelled": 1, "val": 1}},
         {"shapes": {"labelled": 0, "unlabelled": 1, "val": 1, "test": 1}},
         {"shapes": {"labelled": 1, "unlabelled": -1, "val": 1, "test": 1}},

@@ -1,6 +1,7 @@
 """Several ranks (gloo) of which one dies, stops or fails; no network."""
 
 import json
+import os
 import shutil
 import signal
 import socket
@@ -116,6 +117,32 @@ def test_one_rank_then_two_then_one(zygote, reference, tmp_path):
     finished_by_two(zygote, again)
     for path in (out / "gen0" / "labels").iterdir():
         assert path.read_bytes() == (again / "gen0" / "labels" / path.name).read_bytes()
+
+
+@pytest.mark.promise("another number of threads: the run goes on, and what follows is marked as not exact")
+def test_another_number_of_threads_goes_on_and_is_marked(zygote, tmp_path):
+    out = tmp_path / "run"
+    stop = {"do": "at_step", "n": 7, "rank": "0", "number": int(signal.SIGTERM)}
+    assert zygote.go(out, fault=stop).code == 75
+    ended = zygote.go(out, "train.threads=2")
+    assert ended.code == 0, ended.err
+    assert "threads: 1 -> 2" in ended.out
+    report = json.loads((out / "gen0" / "report.json").read_text())
+    assert report["exact"] is False and report["changed_conditions"] == ["threads: 1 -> 2"]
+    assert "threads: 1 -&gt; 2" in (out / "report.html").read_text()
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+@pytest.mark.promise("another number of threads: the run goes on, and what follows is marked as not exact")
+def test_a_resume_takes_the_number_of_threads_that_the_run_began_with(zygote, tmp_path):
+    out = tmp_path / "run"
+    stop = {"do": "at_step", "n": 7, "rank": "0", "number": int(signal.SIGTERM)}
+    assert zygote.go(out, "train.threads=2", fault=stop).code == 75
+    free = {"OMP_NUM_THREADS": "", "LOCAL_WORLD_SIZE": "1"}
+    ended = zygote.go(out, "train.threads=0", **free)
+    assert ended.code == 0, ended.err
+    assert json.loads((out / "conditions.json").read_text()) == {"now": {"ranks": 1, "threads": 2}, "changes": []}
+    assert json.loads((out / "gen1" / "report.json").read_text())["exact"] is True
 
 
 def samples(path):

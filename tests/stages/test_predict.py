@@ -1,6 +1,8 @@
 import json
+from collections.abc import Callable
 from pathlib import Path, PurePath
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from PIL import Image
 
 from selftrain.data.images import read_image, resize_image
 from selftrain.errors import ConfigError, DataError, IntegrityError
+from selftrain.files import commit_directory, read_directory
 from selftrain.labels import tta
 from selftrain.models.build import build
 from selftrain.report.palette import palette
@@ -94,6 +97,91 @@ def test_classes_json_names_ids_and_colours(model: Path, tmp_path: Path) -> None
     colours = np.array([row["colour"] for row in listed["classes"]])
     assert (shown == colours[labels(tmp_path / "out" / "a.png")]).all()
     assert (colours == palette(4)[:4]).all()
+
+
+def with_card(model: Path, directory: Path, change: Callable[[dict], None]) -> Path:
+    """The export with another card."""
+    files = read_directory(model)
+    card = json.loads(files["card.json"])
+    change(card)
+    commit_directory(directory, files | {"card.json": json.dumps(card).encode()})
+    return directory
+
+
+def plain(path: Path) -> np.ndarray:
+    """As OpenCV reads it."""
+    return cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+
+
+@pytest.mark.parametrize(
+    ("coding", "kind", "table"),
+    [
+        ({"values": [0, 85, 170, 255]}, np.uint8, [0, 85, 170, 255]),
+        ({"values": [7, [300, 2], 1, 0]}, np.uint16, [7, 300, 1, 0]),  # of several values, the first
+        ({"colours": [[0, 0, 0], [255, 0, 0], [0, 9, 0], [1, 2, 3]]}, np.uint8, [[0] * 3, [0, 0, 255], [0, 9, 0], [3, 2, 1]]),
+    ],
+)
+def test_values_are_those_of_the_training_masks(model: Path, tmp_path: Path, coding: dict, kind: type, table: list) -> None:
+    coded = with_card(model, tmp_path / "export", lambda card: card.update(masks=coding))
+    save(tmp_path / "images" / "a.png")
+    predict(coded, tmp_path / "images", tmp_path / "ids")
+    predict(coded, tmp_path / "images", tmp_path / "values", form="values")
+    ids, found = labels(tmp_path / "ids" / "a.png"), plain(tmp_path / "values" / "a.png")
+    assert found.dtype == kind and len(np.unique(ids)) > 1
+    assert np.array_equal(found, np.array(table)[ids])  # OpenCV's order is blue, green, red
+    for out in ("ids", "values"):
+        assert json.loads((tmp_path / out / "classes.json").read_bytes())["masks"] == coding
+
+
+def test_grey_holds_ids_for_readers_that_ignore_palettes(model: Path, tmp_path: Path) -> None:
+    save(tmp_path / "images" / "a.png")
+    predict(model, tmp_path / "images", tmp_path / "ids")
+    predict(model, tmp_path / "images", tmp_path / "grey", form="grey")
+    assert np.array_equal(plain(tmp_path / "grey" / "a.png"), labels(tmp_path / "ids" / "a.png"))
+    notes = [json.loads((tmp_path / out / "classes.json").read_bytes())["note"] for out in ("ids", "grey")]
+    assert "palette indices" in notes[0] and "OpenCV" in notes[0] and "grey values" in notes[1]
+    assert all("\n" not in note for note in notes)
+
+
+def test_an_export_that_does_not_know_the_values_says_so(model: Path, tmp_path: Path) -> None:
+    save(tmp_path / "images" / "a.png")
+    with pytest.raises(ConfigError, match=r"--values: .* use --grey"):
+        predict(model, tmp_path / "images", tmp_path / "out", form="values")
+    assert not (tmp_path / "out").exists()
+
+
+def test_labels_of_an_earlier_version_are_added_to_and_those_of_another_form_are_not(model: Path, tmp_path: Path) -> None:
+    save(tmp_path / "images" / "a.png")
+    predict(model, tmp_path / "images", tmp_path / "out")
+    written = json.loads((tmp_path / "out" / "classes.json").read_bytes())
+    before = {name: written[name] for name in ("ignore_index", "classes")}
+    (tmp_path / "out" / "classes.json").write_text(json.dumps(before))
+    assert predict(model, tmp_path / "images", tmp_path / "out") == 1
+    assert json.loads((tmp_path / "out" / "classes.json").read_bytes()) == written
+    with pytest.raises(ConfigError, match=r"another form \(palette\)"):
+        predict(model, tmp_path / "images", tmp_path / "out", form="grey")
+
+
+def test_16_bit_images_are_scaled_as_in_training(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    dark = noise(40, 56)[..., 0].astype(np.uint16) * 10 + 100
+    Image.fromarray(dark).save(tmp_path / "images" / "dark.png")
+    scaled = with_card(model, tmp_path / "export", lambda card: card["input"].update(range=[100, 2650]))
+    predict(scaled, tmp_path / "images", tmp_path / "out")
+    Image.fromarray(noise(40, 56)[..., 0]).save(tmp_path / "bright.png")
+    predict(model, tmp_path / "bright.png", tmp_path / "expected")
+    assert np.array_equal(labels(tmp_path / "out" / "dark.png"), labels(tmp_path / "expected" / "bright.png"))
+    predict(model, tmp_path / "images", tmp_path / "high_bytes")
+    assert not np.array_equal(labels(tmp_path / "out" / "dark.png"), labels(tmp_path / "high_bytes" / "dark.png"))
+
+
+def test_files_that_are_no_images_are_counted(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save(tmp_path / "images" / "a.png")
+    for name in ("notes.txt", "more.TXT", "deep/scan.npy", "README"):
+        (tmp_path / "images" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "images" / name).write_bytes(b"x")
+    predict(model, tmp_path / "images", tmp_path / "out")
+    assert "passed over, as files that are no images: 1 without suffix, 1 .npy, 2 .txt\n" in capsys.readouterr().out
 
 
 def test_the_same_command_again_writes_the_same_bytes(model: Path, tmp_path: Path) -> None:

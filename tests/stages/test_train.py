@@ -77,7 +77,6 @@ def test_an_interrupted_stage_goes_on_with_the_same_bits_and_the_same_rows(tmp_p
     resumed = go(tmp_path / "b", metrics=broken)
     assert torch.equal(whole.network.weight, resumed.network.weight)
     assert (tmp_path / "a.jsonl").read_text() == (tmp_path / "b.jsonl").read_text()
-    assert whole.exact and resumed.exact
 
 
 @pytest.mark.parametrize("name", ["lamb", "adan", "adabelief", "adafactor", "madgrad", "nadamw", "lookahead_adamw"])

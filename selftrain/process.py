@@ -1,0 +1,141 @@
+"""The process: which cores it may use, how its threads wait and where they run, what it does with freed memory."""
+
+import ctypes
+import math
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # names of mallopt(3)
+CORES = frozenset(os.sched_getaffinity(0))  # of the process as it was started; `pinned` narrows those of single threads
+TASKS = Path("/proc/self/task")
+GROUPS, CGROUP = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+# libgomp spins 300,000 rounds at a barrier before it sleeps. Beside other work, threads then burn the time that the one
+# they wait for needs. Sleeping at once costs a small network a quarter of its speed (benchmarks/busy.py).
+SPIN = "10000"
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+LAUNCHED = ("TORCHELASTIC_RUN_ID", "LOCAL_WORLD_SIZE", "ACCELERATE_MIXED_PRECISION", "ACCELERATE_DYNAMO_BACKEND")
+
+
+def prepare() -> None:
+    """Say how OpenMP's threads wait. libgomp reads it once, as torch is imported. A user's own choice stays."""
+    if not any(name in os.environ for name in WAITING):
+        os.environ["GOMP_SPINCOUNT"] = SPIN
+
+
+def threads(wanted: int, *, recorded: int | None = None) -> int:
+    """How many threads compute together in this process.
+
+    `wanted` (train.threads) comes first, then the user's OMP_NUM_THREADS, then the number that the run has recorded, but
+    at most this process's share of the cores: threads that share a core are many times slower. Launchers set
+    OMP_NUM_THREADS=1, so under a launcher 1 counts as unset.
+    """
+    theirs = os.environ.get("OMP_NUM_THREADS", "")
+    if theirs == "1" and any(name in os.environ for name in LAUNCHED):
+        theirs = ""
+    own = int(theirs) if theirs.isdigit() else 0
+    share = max(cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)), 1)
+    return wanted or own or min(recorded or share, share)
+
+
+def cores() -> int:
+    """Cores that this process may use: its CPU affinity when it started, and a container's CPU quota."""
+    return max(int(min(len(CORES), _quota())), 1)
+
+
+def _quota() -> float:
+    """CPUs that the control groups allow, v2 or v1; infinite where none limits them."""
+    try:
+        lines = GROUPS.read_text().splitlines()
+    except OSError:
+        return math.inf
+    quotas = [math.inf]
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            quotas += map(_limit, _upwards(CGROUP, path, "cpu.max"))
+        elif "cpu" in controllers.split(","):
+            for file in _upwards(CGROUP / "cpu", path, "cpu.cfs_quota_us"):
+                quotas.append(_limit(file, file.with_name("cpu.cfs_period_us")))
+    return min(quotas)
+
+
+def _upwards(root: Path, path: str, name: str) -> list[Path]:
+    """The file of a control group and of each one above it. In a container `path` may be the host's: the root counts."""
+    group = root / path.strip("/")
+    return [place / name for place in (group, *group.parents) if place.is_relative_to(root)]
+
+
+def _limit(*files: Path) -> float:
+    """Quota by period, from one file that holds both or from two; infinite where there is no limit."""
+    try:
+        quota, period = " ".join(file.read_text().strip() for file in files).split()
+        return int(quota) / int(period) if int(quota) > 0 else math.inf
+    except (OSError, ValueError):  # no such file, or "max"
+        return math.inf
+
+
+@dataclass(frozen=True)
+class Team:
+    """The threads that compute together: the main one, and `workers` (thread ids of OpenMP)."""
+
+    workers: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, count: int) -> "Team":
+        """Set torch to `count` threads and start them."""
+        import torch
+
+        torch.set_num_threads(count)  # starts a thread of another pool
+        before = _threads_of_this_process()
+        torch.zeros(1 << 20)  # the first parallel region starts the team
+        started = sorted(_threads_of_this_process() - before)
+        return cls(tuple(started) if len(started) == count - 1 else ())
+
+    @contextmanager
+    def pinned(self) -> Iterator[None]:
+        """Keep each thread on a core of its own while the block runs, where the team takes all cores of the process.
+
+        Beside other work, the scheduler may put two of them on one core, and the kernels of oneDNN spin while they wait
+        for each other: training beside one busy process then keeps 0.2 of its speed instead of 0.45.
+        """
+        places = sorted(CORES)
+        if not self.workers or len(self.workers) + 1 != len(places):
+            yield
+            return
+        team = (threading.get_native_id(), *self.workers)
+        _place(team, [{core} for core in places])
+        try:
+            yield
+        finally:
+            _place(team, [set(CORES)] * len(team))
+
+
+def unpin() -> None:
+    """Let this thread or process run on every core: what a pinned thread starts is pinned, too."""
+    with suppress(OSError):
+        os.sched_setaffinity(0, CORES)
+
+
+def _place(team: tuple[int, ...], places: list[set[int]]) -> None:
+    for thread, cores in zip(team, places, strict=True):
+        with suppress(OSError):  # a thread that has ended, or cores that were taken away since
+            os.sched_setaffinity(thread, cores)
+
+
+def _threads_of_this_process() -> set[int]:
+    try:
+        return {int(entry.name) for entry in TASKS.iterdir()}
+    except OSError:
+        return set()
+
+
+def keep_freed() -> None:
+    """Have glibc keep large blocks. Returned to the system and requested anew in each step, they cost a CPU a quarter of it."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt:
+        mallopt(MMAP_THRESHOLD, 1 << 30)
+        mallopt(TRIM_THRESHOLD, 2**31 - 1)
