@@ -1,7 +1,6 @@
 """The files of a run: their names, what it was started with, and who may write (docs/design.md, "Files of a run")."""
 
 import errno
-import fcntl
 import os
 import shutil
 import struct
@@ -201,6 +200,8 @@ class RunDir:
 
         An answer before the slow imports: `lock` decides. Not for the holder itself, who would lose its lock.
         """
+        import fcntl
+
         with suppress(OSError), open(self.lock_file, "rb") as file:
             asked = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
             if struct.unpack(FLOCK, fcntl.fcntl(file, fcntl.F_GETLK, asked))[0] != fcntl.F_UNLCK:
@@ -221,6 +222,8 @@ class RunDir:
             os.close(handle)  # a start that was refused has removed this file meanwhile
 
     def _take(self, handle: int) -> None:
+        import fcntl  # not of Windows, where errors.py has the first word
+
         try:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not flock: forked loader workers would hold that one too
         except (BlockingIOError, PermissionError):
