@@ -15,7 +15,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
-from runs import ROOT, SMOKE, run_command
+from runs import ROOT, SMALL, SMOKE, bits, known_fingerprints, run_command
 from selftrain.config import Config, GenerationConfig, LossConfig, differences, flat
 from selftrain.data import sources
 from selftrain.data.batches import Cache
@@ -267,31 +267,25 @@ def test_no_out_is_a_mistake(run):
 
 @pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if recipe != "smoke"])
 def test_every_recipe_runs_at_smoke_size(run, tmp_path, recipe):
-    small = [*(f"{name}={value}" for name, value in SMALL.items()), f"recipe={recipe}", f"out={tmp_path / 'run'}"]
-    code, said, err = run(*small)
+    """And computes what it did before: a change of the code that changes results has to say so (scripts/fingerprints.py)."""
+    code, said, err = run(*SMALL, f"recipe={recipe}", f"out={tmp_path / 'run'}")
     assert code == 0, err
     assert "test mIoU" in said and (tmp_path / "run" / "export" / "card.json").is_file()
     generations = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["generations"]
     assert len(list((tmp_path / "run").glob("gen*/report.json"))) == len(generations)
+    known = known_fingerprints()
+    assert bits(tmp_path / "run") == known.get(recipe, bits(tmp_path / "run"))
 
 
 def test_an_offline_teacher_is_what_supervised_trains(run, tmp_path):
     """What makes `supervised` the fair number to beat: the same bits where the settings are the same."""
-    small = [f"{name}={value}" for name, value in SMALL.items()] + ["model.encoder=tu-resnet10t", "data.shapes.unlabelled=0"]
+    small = [*SMALL, "model.encoder=tu-resnet10t", "data.shapes.unlabelled=0"]
     weights = []
     for recipe in ("supervised", "dars"):
         code, _, err = run(*small, f"recipe={recipe}", f"out={tmp_path / recipe}")
         assert code == 0, err
         weights.append((tmp_path / recipe / "gen0" / "model" / "model.safetensors").read_bytes())
     assert weights[0] == weights[1]
-
-
-SMALL = {
-    "data.size": "[32,32]", "data.shapes.labelled": 4, "data.shapes.unlabelled": 8, "data.shapes.val": 2,
-    "data.shapes.test": 2, "train.steps": 3, "train.crop": "[32,32]", "train.labelled_batch": 2,
-    "train.unlabelled_batch": 2, "train.warmup": 1, "train.threads": 1, "export.onnx": "false",
-    "select.threshold": "quantile",
-}  # fmt: skip
 
 
 def test_a_batch_of_one_image_is_refused_where_it_has_no_statistics(run, tmp_path):
