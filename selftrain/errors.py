@@ -29,10 +29,10 @@ SHARED_MEMORY_SIGNS = ("shared memory", "/dev/shm", "</torch_")
 PROCESSES_SIGNS = ("can't start new thread", "Resource temporarily unavailable")
 OUT_OF_MEMORY = "out of memory; lower data.cache_mb or train.workers and run the same command again"
 OPEN_FILES = "too many open files; raise the limit (ulimit -n 4096) or set train.workers=0, then run the same command"
-SHARED_MEMORY = (
-    "the loader processes (train.workers) find no shared memory: see `df /dev/shm`; give the container more "
-    "(docker run --shm-size=2g), or set train.workers=0, then run the same command"
+MORE_SHARED_MEMORY = (
+    "give the container more (docker run --shm-size=2g; `df /dev/shm` shows it) or set train.workers=0, then run the same command"
 )
+SHARED_MEMORY = f"the loader processes (train.workers) find no shared memory; {MORE_SHARED_MEMORY}"
 PROCESSES = "the system refuses another process or thread (ulimit -u); raise the limit or lower train.workers and train.threads"
 
 

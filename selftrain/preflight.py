@@ -5,7 +5,7 @@ import math
 import os
 import re
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -13,9 +13,10 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import nn
 
 from selftrain import checkpoint, conditions, files, process
-from selftrain.config import Config, GenerationConfig, flat
-from selftrain.data import sources, verify
+from selftrain.config import ROUNDING, Config, GenerationConfig, flat
+from selftrain.data import loading, sources, verify
 from selftrain.data.augment import MAX_MAGNITUDE
+from selftrain.data.findings import Look, Report
 from selftrain.errors import ConfigError, DataError, StorageError
 from selftrain.labels import crf, store, tta
 from selftrain.labels.thresholds import THRESHOLDS
@@ -139,8 +140,17 @@ def check(cfg: Config) -> None:
     check_weights(cfg.model.weights)
 
 
-def settle(run: RunDir, cfg: Config, data: sources.DataSet) -> None:
-    """Write down what the run is made of, or compare. Before a first step every file is read; unreadable ones are set aside."""
+@dataclass(frozen=True)
+class Examined:
+    """What is known of a run's data before its first step."""
+
+    set_aside: list[str]  # ids of unlabelled images that cannot be read
+    levels: tuple[int, int] | None  # of 16-bit images
+    looks: list[Look]  # at every file; empty for drawn images, and on a resume
+
+
+def examine(run: RunDir, cfg: Config, data: sources.DataSet) -> Examined:
+    """Read every file before a first step; later only what the run wrote down of them. Prints warnings, raises DataError."""
     for warning in data.warnings:
         say(f"data: {warning}")
     if len(data.val) < FEW:
@@ -148,13 +158,22 @@ def settle(run: RunDir, cfg: Config, data: sources.DataSet) -> None:
     idle = _idle_noise(cfg.generations[0])
     if idle:
         say(f"generations.0: {', '.join(idle)} of its noise have no image to act on: it learns from labelled images only")
-    begun = files.read_json(run.data, "set_aside") if run.data.exists() else {}
-    aside = begun["set_aside"] if begun else _unreadable(data, cfg)
-    sound = sources.without(data, aside)
-    # A resume never measures again; a changed data.range is refused by `settle`.
-    levels = begun.get("range") if begun else sources.levels_of(sound, cfg.data.range)
-    scale = {"range": list(levels)} if levels else {}
-    run.settle(asdict(cfg), {**sources.manifest(sound), "set_aside": aside, **scale})
+    if run.data.exists():  # a resume never measures again; a changed data.range is refused by `settle`
+        begun = files.read_json(run.data, "set_aside")
+        return Examined(begun["set_aside"], begun.get("range"), [])
+    if cfg.data.source == "shapes":
+        return Examined([], None, [])
+    report = _sound(data, cfg)
+    aside = [sample.id for sample in report.set_aside]
+    levels = sources.levels_of(sources.without(data, aside), cfg.data.range)
+    return Examined(aside, levels, report.seen)
+
+
+def settle(run: RunDir, cfg: Config, data: sources.DataSet, known: Examined) -> None:
+    """Write down what the run is made of, or compare: from here on it has begun."""
+    scale = {"range": list(known.levels)} if known.levels else {}
+    made_of = sources.manifest(sources.without(data, known.set_aside))
+    run.settle(asdict(cfg), {**made_of, "set_aside": known.set_aside, **scale})
 
 
 def _idle_noise(first: GenerationConfig) -> list[str]:
@@ -163,10 +182,8 @@ def _idle_noise(first: GenerationConfig) -> list[str]:
     return [name for name in names if getattr(first.noise, name)]
 
 
-def _unreadable(data: sources.DataSet, cfg: Config) -> list[str]:
-    """Ids of the unlabelled images to go on without. Raises DataError for any other fault of a file."""
-    if cfg.data.source == "shapes":
-        return []
+def _sound(data: sources.DataSet, cfg: Config) -> Report:
+    """The look at every file. Raises DataError for any fault but unlabelled images that may be set aside."""
     report = verify.verify(data, cfg.data, workers=process.cores())
     if report.faults:
         more = f" (and {len(report.faults) - 1} more: selftrain verify lists all)" if len(report.faults) > 1 else ""
@@ -176,7 +193,7 @@ def _unreadable(data: sources.DataSet, cfg: Config) -> list[str]:
         say(f"data: {warning}")
     if found[WARNINGS:]:
         say(f"data: {len(found) - WARNINGS} more warnings: selftrain verify lists all")
-    return [sample.id for sample in report.set_aside]
+    return report
 
 
 def check_data(data: sources.DataSet, cfg: Config) -> None:
@@ -200,19 +217,22 @@ def check_processes(cfg: Config, processes: int) -> None:
         )
 
 
-def check_single_images(cfg: Config, networks: list[nn.Module], processes: int) -> None:
-    """Raises ConfigError where a process may get one image a step and the network needs two (batch norm over one value)."""
-    for number, (network, generation) in enumerate(zip(networks, cfg.generations, strict=True)):
-        unlabelled = cfg.train.unlabelled_batch if number or generation.online else 0
-        if (cfg.of_generation(number, "labelled_batch") + unlabelled) // processes > 1:
-            continue
-        try:
-            with torch.no_grad():
-                network.train()(torch.zeros(1, 3, *cfg.train.crop))
-        except ValueError as error:
-            raise ConfigError(
-                f"generation {number} cannot learn from one image a step and process ({error}); raise train.labelled_batch"
-            ) from None
+def check_shared_memory(cfg: Config, classes: int, processes: int) -> None:
+    """Raises ResourceError where the batches of the loader processes do not fit into shared memory."""
+    needed = [
+        loading.most_shared(_images_of_a_step(cfg, number, classes, processes), cfg.train.crop, cfg.train.workers)
+        for number in range(len(cfg.generations))
+    ]
+    if cfg.train.workers:
+        loading.check_shared(max(needed) * int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+
+
+def _images_of_a_step(cfg: Config, number: int, classes: int, processes: int) -> list[tuple[int, int]]:
+    """How many labelled and unlabelled images a process has in a step, at most, and their bytes per pixel."""
+    method = cfg.generations[number].online
+    counts = cfg.of_generation(number, "labelled_batch"), cfg.train.unlabelled_batch if number or method else 0
+    each = loading.bytes_per_pixel(classes, strong=METHODS[method].strong if method else 0)
+    return [(-(-count // processes), of_one) for count, of_one in zip(counts, each, strict=True)]
 
 
 def say_where_students_shrink(networks: list[nn.Module]) -> None:
@@ -232,7 +252,7 @@ def check_space(run: RunDir, cfg: Config, sizes: list[int], data: sources.DataSe
     `snapshots`: copies of the weights that each generation keeps of its past.
     An upper bound: what each stage keeps, and the largest thing that is written before an older one goes.
     """
-    if run.report.exists():
+    if run.report.exists() and run.generations_begun() == len(cfg.generations):
         return
     kept = sum(size * 4 * (checkpoint.KEEP * CHECKPOINT + 1 + snapshots) for size in sizes)
     passing = max(sizes) * 4 * (CHECKPOINT + 3)  # a checkpoint under way, or two forms of the export and its predecessor
@@ -262,11 +282,13 @@ def team_of(cfg: Config, run: RunDir) -> process.Team:
     return process.Team.of(process.threads(cfg.train.threads, recorded=known.get("threads") if same_ranks else None))
 
 
-def settle_conditions(run: RunDir, accelerator: Accelerator) -> list[str]:
-    """Write down ranks and threads; returns, and prints, how they changed since the run began."""
+def settle_conditions(run: RunDir, cfg: Config, accelerator: Accelerator) -> list[str]:
+    """Write down ranks, threads and batch sizes; returns, and prints, how they changed since the run began."""
     if run.report.exists():
         return []
-    changes = conditions.settle(run, {"ranks": accelerator.num_processes, "threads": torch.get_num_threads()})
+    batches = {name: value for name, value in flat(cfg).items() if name in ROUNDING}
+    now = {"ranks": accelerator.num_processes, "threads": torch.get_num_threads(), **batches}
+    changes = conditions.settle(run, now)
     if changes:
         say(f"resumed under other conditions ({'; '.join(changes)}): generations from here on are marked as not exact")
     return changes

@@ -139,6 +139,10 @@ class RunDir:
             raise ConfigError(f"{self.path} was started with other settings ({rows}); set them back or choose another out=")
         return differences(before, config)
 
+    def generations_begun(self) -> int:
+        """How many generations the run was started with; 0 for a run that has not begun."""
+        return len(read_yaml(self.config, "generations")["generations"]) if self.config.exists() else 0
+
     def has_student(self, online: Sequence[str]) -> bool:
         """Whether a generation that learns from stored labels has begun; `online`: each one's method, empty for none."""
         return any(self.generation(number).path.exists() for number, method in enumerate(online) if number and not method)

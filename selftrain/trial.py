@@ -1,7 +1,7 @@
 """Every network of a run, tried before the first step on the sizes that it is going to meet.
 
-Some encoders take one size only and some decoders none below a least one. Without a trial that shows in the first look at val,
-after hours of training.
+Some encoders take one size only, and some decoders fail below a least size. Without a trial, training would end at the
+first look at val.
 """
 
 from collections import Counter
@@ -24,7 +24,6 @@ from selftrain.rng import untouched
 
 Size = tuple[int, int]  # height, width
 Sizes = Mapping[str, Counter[Size]]  # of the images in each split
-EXTREMES = (min, max)
 CROP = "train.crop"
 
 
@@ -83,12 +82,8 @@ def images_of_a_step(cfg: Config, number: int, processes: int) -> int:
 
 
 def places(sizes: Sizes, cfg: Config) -> list[Place]:
-    """The sizes at which networks look at val, test and unlabelled images: per kind the most frequent, lowest, narrowest, largest."""
-    labelling = any(not generation.online for generation in cfg.generations[1:])
-    scales = cfg.labels.tta.scales if labelling else []
-    turns = (False, True) if cfg.labels.tta.rotate90 else (False,)
-    views = Counter({_scaled(size, scale, turn): count for size, count in sizes["unlabelled"].items() for scale in scales for turn in turns})
-    kinds = {"val and test images": sizes["val"] + sizes["test"], "unlabelled images": views}
+    """The sizes at which networks look at val, test and unlabelled images; a few of each kind."""
+    kinds = {"val and test images": sizes["val"] + sizes["test"], "unlabelled images": _views(sizes["unlabelled"], cfg)}
     found: dict[Size, str] = {}
     for kind, counts in kinds.items():
         seen: Counter[Size] = Counter()
@@ -99,9 +94,18 @@ def places(sizes: Sizes, cfg: Config) -> list[Place]:
     return [Place(size, where) for size, where in found.items()]
 
 
-def _scaled(size: Size, scale: float, turned: bool) -> Size:
-    height, width = (max(1, round(side * scale)) for side in size)
-    return (width, height) if turned else (height, width)
+def _views(sizes: Counter[Size], cfg: Config) -> Counter[Size]:
+    """The sizes of the views by which unlabelled images are labelled; empty where nothing is stored."""
+    if all(generation.online for generation in cfg.generations[1:]):
+        return Counter()
+    views: Counter[Size] = Counter()
+    for size, count in sizes.items():
+        for scale in cfg.labels.tta.scales:
+            height, width = (max(1, round(side * scale)) for side in size)
+            views[height, width] += count
+            if cfg.labels.tta.rotate90:
+                views[width, height] += count
+    return views
 
 
 def _window(size: Size, window: int) -> Size:
@@ -111,10 +115,12 @@ def _window(size: Size, window: int) -> Size:
 
 
 def _few(sizes: Counter[Size]) -> list[Size]:
+    """The most frequent size, the lowest, the narrowest and the largest."""
     if not sizes:
         return []
-    chosen = [sizes.most_common(1)[0][0], min(sizes), min(sizes, key=lambda size: size[::-1])]
-    return list(dict.fromkeys([*chosen, max(sizes, key=lambda size: size[0] * size[1])]))
+    lowest, narrowest = min(sizes), min(sizes, key=lambda size: size[::-1])
+    chosen = [sizes.most_common(1)[0][0], lowest, narrowest, max(sizes, key=lambda size: size[0] * size[1])]
+    return list(dict.fromkeys(chosen))
 
 
 def _try(network: nn.Module, place: Place, images: int, name: str, accelerator: Accelerator) -> None:
@@ -133,30 +139,32 @@ def _try(network: nn.Module, place: Place, images: int, name: str, accelerator: 
 
 
 def _explained(error: Exception, place: Place, images: int, name: str) -> ConfigError | ResourceError:
-    size, said = "x".join(map(str, place.size)), (str(error).strip().splitlines() or [type(error).__name__])[0]
+    size, trained = "x".join(map(str, place.size)), place.where == CROP
+    said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
     if is_out_of_memory(error):
-        return ResourceError(f"{name}: no memory for images of {size} ({place.where}); lower {_setting(place)}")
-    if place.where == CROP and images == 1 and "more than 1 value per channel" in said:
-        return ConfigError(f"{name}: cannot learn from one image a step and process ({said}); raise train.labelled_batch")
-    return ConfigError(f"{name}: does not take images of {size} ({place.where}): {said}; {_way_out(place, name)}")
-
-
-def _setting(place: Place) -> str:
-    return CROP if place.where == CROP else "data.size or labels.window"
+        lower = CROP if trained else "data.size or labels.window"
+        return ResourceError(f"{name}: no memory for images of {size} ({place.where}); lower {lower}")
+    if trained and images == 1 and "more than 1 value per channel" in said:
+        why = f"cannot learn from one image a step and process ({said})"
+        return ConfigError(f"{name}: {why}; raise train.labelled_batch")
+    return ConfigError(f"{name}: cannot take images of {size} ({place.where}): {said}; {_way_out(place, name)}")
 
 
 def _way_out(place: Place, name: str) -> str:
-    fixed = only_size(name.rpartition("encoder=")[2])
-    if fixed is None:
-        return f"set a larger {CROP}, or another arch or encoder" if place.where == CROP else "set data.size=[height,width] larger"
-    size = f"[{fixed[0]},{fixed[1]}]"
-    if place.where == CROP:
-        return f"this encoder takes {fixed[0]}x{fixed[1]}: set {CROP}={size}"
-    windows = f", or labels.window={fixed[0]}" if fixed[0] % MULTIPLE == 0 and min(place.size) >= fixed[0] == fixed[1] else ""
-    return f"this encoder takes {fixed[0]}x{fixed[1]}: set data.size={size}{windows}"
+    only, trained = only_size(name.rpartition("encoder=")[2]), place.where == CROP
+    if only is None:
+        return f"set another {CROP}, arch or encoder" if trained else "set another data.size, arch or encoder"
+    height, width = only
+    size = f"[{height},{width}]"
+    if trained:
+        return f"this encoder is made for {height}x{width}: set {CROP}={size}"
+    fits = height == width and height % MULTIPLE == 0 and min(place.size) >= height
+    return f"this encoder is made for {height}x{width}: set data.size={size}{f' or labels.window={height}' if fits else ''}"
 
 
 def only_size(encoder: str) -> Size | None:
-    """The one size (height, width) that a timm encoder takes; None for those that take many, or are not timm's."""
-    known = timm.get_pretrained_cfg(encoder.removeprefix("tu-"), allow_unregistered=True) if encoder.startswith("tu-") else None
-    return tuple(known.input_size[1:]) if known and known.fixed_input_size else None  # type: ignore[return-value]
+    """The one size that a timm encoder takes; None for those that take many, or are not timm's."""
+    if not encoder.startswith("tu-"):
+        return None
+    known = timm.get_pretrained_cfg(encoder.removeprefix("tu-"))
+    return (known.input_size[1], known.input_size[2]) if known and known.fixed_input_size else None

@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader
 from selftrain import process
 from selftrain.data.batches import Batch, Example, Seen, StepDataset, collate, places
 from selftrain.errors import (
+    MORE_SHARED_MEMORY,
     OPEN_FILES,
     OUT_OF_MEMORY,
     SHARED_MEMORY,
@@ -75,7 +76,7 @@ def loader(
 
 
 def most_shared(images: Sequence[tuple[int, int]], crop: Sequence[int], workers: int) -> int:
-    """Bytes of shared memory of batches with (count, bytes per pixel) `images` of size `crop` (h, w), all that may exist at once."""
+    """Bytes of all batches that may exist at once, of (count, bytes per pixel) `images` of size `crop` (h, w)."""
     batch = sum(count * each for count, each in images) * crop[0] * crop[1]
     return (PREFETCH * workers + 1) * batch
 
@@ -94,7 +95,8 @@ def check_shared(needed: int) -> None:
     except OSError:  # not there: the first batch tells
         return
     if free < needed:
-        raise ResourceError(f"{SHARED} has {free / 2**20:.0f} MiB free and batches may take {needed / 2**20:.0f} MiB; {SHARED_MEMORY}")
+        sizes = f"{SHARED} has {free / 2**20:.1f} MiB free, and batches may take {needed / 2**20:.1f} MiB"
+        raise ResourceError(f"{sizes}; {MORE_SHARED_MEMORY}")
 
 
 def _next(batches: Iterator[Batch], workers: Sequence[int], stopped: Callable[[], bool]) -> Batch | None:
