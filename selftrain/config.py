@@ -229,6 +229,10 @@ HARMLESS = {
     "export.onnx", "model.partial_weights",
 }  # fmt: skip
 
+# Settings that a resume may change, though sums are then rounded differently and batch norm is measured over other crops:
+# memory that is short must not cost a trained teacher. conditions.json records the change.
+ROUNDING = {"train.eval_batch", "labels.batch"}
+
 
 def flat(config: Config | dict, prefix: str = "") -> dict[str, object]:
     """Settings as {"train.lr": 0.001, "generations.0.steps": 500, ...}; lists of plain values stay lists."""
@@ -251,7 +255,7 @@ def differences(old: dict, new: dict) -> list[str]:
     """
     after = flat(new)
     before = {name: value for name, value in _defaults(flat(old)).items() if name in after} | flat(old)
-    names = [name for name in before | after if name not in HARMLESS]
+    names = [name for name in before | after if name not in HARMLESS | ROUNDING]
     return [
         f"{name}: {before.get(name, 'absent')} -> {after.get(name, 'absent')}"
         for name in names
