@@ -124,13 +124,21 @@ def import_weights(arguments: argparse.Namespace) -> None:
 def report(arguments: argparse.Namespace) -> None:
     """Print the table of a finished run."""
     from selftrain.files import read_json
-    from selftrain.report.summary import print_table
+    from selftrain.report.summary import SHOWN, print_table
     from selftrain.rundir import RunDir
 
     run = RunDir(arguments.run_directory)
     if not run.report.is_file():
         raise ConfigError(f"{run.path} has no {run.report.name}: it is not finished (selftrain status {run.path})")
-    print_table(read_json(run.report, "generations"), run.page, run.export)
+    print_table(read_json(run.report, *SHOWN), run.page, run.export)
+
+
+def _path(text: str) -> Path:
+    """A path as it is given; `--output=~/x` reaches us with its `~`."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error}") from None
 
 
 def _arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
@@ -149,22 +157,23 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
 
     child = _command(commands, verify)
-    child.add_argument("overrides", nargs="+", metavar="NAME=VALUE", help="data=NAME data.root=DIR 'data.classes=[A,B]' …")
+    settings = "data=NAME data.root=DIR 'data.classes=[A,B]' …"
+    child.add_argument("overrides", nargs="+", metavar="NAME=VALUE", help=settings)
     child.add_argument("--config-dir", help="a folder with your own data/*.yaml")
     text = f"write every fault there (default: {FAULTS}, if the groups printed leave some out)"
     child.add_argument("--faults", type=Path, metavar="FILE", help=text)
     child.add_argument("--workers", type=int, default=process.cores(), help="threads that read (all cores)")
 
     child = _command(commands, status)
-    child.add_argument("run_directory", type=Path)
+    child.add_argument("run_directory", type=_path)
 
     child = _command(commands, report)
-    child.add_argument("run_directory", type=Path)
+    child.add_argument("run_directory", type=_path)
 
     child = _command(commands, predict)
-    child.add_argument("export", type=Path, help="the export/ of a run, or the run")
-    child.add_argument("images", type=Path, help="a folder of images, or one image")
-    child.add_argument("-o", "--output", type=Path, required=True, help="folder for the masks")
+    child.add_argument("export", type=_path, help="the export/ of a run, or the run")
+    child.add_argument("images", type=_path, help="a folder of images, or one image")
+    child.add_argument("-o", "--output", type=_path, required=True, help="folder for the masks")
     child.add_argument("--flip", action="store_true", help="average each image with its mirror image")
     forms = child.add_mutually_exclusive_group()
     forms.set_defaults(form="palette")
@@ -174,15 +183,15 @@ def _parser() -> argparse.ArgumentParser:
     forms.add_argument("--values", dest="form", action="store_const", const="values", help=text)
 
     child = _command(commands, import_weights)
-    child.add_argument("source", type=Path, help="a file that torch.save wrote")
-    child.add_argument("-o", "--output", type=Path, required=True, help="a .safetensors file")
+    child.add_argument("source", type=_path, help="a file that torch.save wrote")
+    child.add_argument("-o", "--output", type=_path, required=True, help="a .safetensors file")
     child.add_argument("--arch", default="unet")
     child.add_argument("--encoder", required=True, help="as in model.encoder, e.g. tu-resnet18")
     child.add_argument("--classes", type=int, default=1, help="classes of the head, if that is to fit too")
 
     child = _command(commands, export)
-    child.add_argument("run_directory", type=Path)
-    child.add_argument("-o", "--output", type=Path, required=True)
+    child.add_argument("run_directory", type=_path)
+    child.add_argument("-o", "--output", type=_path, required=True)
     child.add_argument("--generation", type=int, help="which one (the best)")
     return parser
 

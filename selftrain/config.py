@@ -114,8 +114,8 @@ class TrainConfig:
     clip: float = 1.0  # gradient norm; 0: off
     ema: float = 0.995  # decay of the averaged weights, which are what is evaluated and teaches
     statistics: int = 24  # batches (of eval_batch) without noise to measure batch norm's statistics over at the end; 0: none
-    # auto | none (fp32) | bf16 | fp16 (GPUs only). auto: what the run began with; at its beginning what `accelerate launch` was
-    # told (--mixed_precision or its config file, `no` too), else bf16 where the machine computes in it
+    # auto | none (fp32) | bf16 | fp16 (GPUs only). auto is resolved when a run begins and kept: the precision that
+    # `accelerate launch` was told (--mixed_precision or its config file; `no` counts), else bf16 if the machine has it
     precision: str = "auto"
     workers: int = 0  # processes that load and augment; 0: the training process itself
     threads: int = 0  # of each process on a CPU; 0: its share of the cores
@@ -229,6 +229,10 @@ HARMLESS = {
     "export.onnx", "model.partial_weights",
 }  # fmt: skip
 
+# Settings that a resume may change, though sums are then rounded differently and batch norm is measured over other crops:
+# memory that is short must not cost a trained teacher. conditions.json records the change.
+ROUNDING = {"train.eval_batch", "labels.batch"}
+
 
 def flat(config: Config | dict, prefix: str = "") -> dict[str, object]:
     """Settings as {"train.lr": 0.001, "generations.0.steps": 500, ...}; lists of plain values stay lists."""
@@ -251,7 +255,7 @@ def differences(old: dict, new: dict) -> list[str]:
     """
     after = flat(new)
     before = {name: value for name, value in _defaults(flat(old)).items() if name in after} | flat(old)
-    names = [name for name in before | after if name not in HARMLESS]
+    names = [name for name in before | after if name not in HARMLESS | ROUNDING]
     return [
         f"{name}: {before.get(name, 'absent')} -> {after.get(name, 'absent')}"
         for name in names

@@ -7,16 +7,54 @@ import shutil
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 STORAGE_ERRNOS = {
-    errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE,
+    errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.EIO,
     errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
 }  # fmt: skip
+OPEN_FILES_ERRNOS = {errno.EMFILE, errno.ENFILE}
 FORCED = 130
 OUR_FAULT = 1
-OUT_OF_MEMORY = "out of memory; lower train.labelled_batch, train.unlabelled_batch, labels.batch or data.size"
+# How torch, oneDNN, CUDA, OpenCV, C++ and the system report that they were refused memory. Only some have a type of their own.
+MEMORY_SIGNS = (
+    "can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory", "Insufficient memory", "bad_alloc",
+    "could not create a primitive", "could not execute a primitive", "could not create a memory", "ALLOC_FAILED",
+)  # fmt: skip
+OPEN_FILES_SIGNS = ("Too many open files", "ancdata")  # the latter where a file handle was to be received
+SHARED_MEMORY_SIGNS = ("shared memory", "/dev/shm", "</torch_")
+PROCESSES_SIGNS = ("can't start new thread", "Resource temporarily unavailable")
+OUT_OF_MEMORY = "out of memory; lower data.cache_mb or train.workers and run the same command again"
+OPEN_FILES = "too many open files; raise the limit (ulimit -n 4096) or set train.workers=0, then run the same command"
+MORE_SHARED_MEMORY = (
+    "give the container more (docker run --shm-size=2g; `df /dev/shm` shows it) or set train.workers=0, then run the same command"
+)
+SHARED_MEMORY = f"the loader processes (train.workers) find no shared memory; {MORE_SHARED_MEMORY}"
+PROCESSES = "the system refuses another process or thread (ulimit -u); raise the limit or lower train.workers and train.threads"
+
+
+@dataclass(frozen=True)
+class Savings:
+    """How a stage gets along with less memory: settings that a resume may lower, and what else there is to do."""
+
+    batch: str  # lowers the memory of any device
+    host: str  # lowers that of a CPU
+    otherwise: str
+
+
+ANOTHER = "may be lowered with another out= only, as they change results"
+SAVINGS = {
+    "training": Savings(
+        "", "data.cache_mb or train.workers", f"train.labelled_batch, train.unlabelled_batch and train.crop {ANOTHER}"
+    ),
+    "evaluating": Savings("train.eval_batch", "data.cache_mb", f"data.size and labels.window {ANOTHER}"),
+    "labelling": Savings("labels.batch", "labels.crf.workers or data.cache_mb", f"data.size and labels.window {ANOTHER}"),
+    "loading images": Savings("", "data.cache_mb or train.workers", f"data.size {ANOTHER}"),
+    "predicting": Savings("", "", "label smaller images, or take a machine with more memory"),
+}
 
 
 class SelftrainError(Exception):
@@ -84,6 +122,7 @@ def exit_code_of(main: Callable[[], None]) -> int:
     A user's mistake gives one line; a traceback is printed for our own faults only.
     """
     try:
+        _check_system()
         main()
         return 0
     except (Exception, KeyboardInterrupt) as error:
@@ -93,6 +132,12 @@ def exit_code_of(main: Callable[[], None]) -> int:
             traceback.print_exception(error)
         print(f"selftrain: error: {message}", file=sys.stderr, flush=True)
         return code
+
+
+def _check_system() -> None:
+    """Raises ConfigError on macOS and Windows, which lack what a run asks of its system."""
+    if not hasattr(os, "sched_getaffinity"):
+        raise ConfigError("selftrain runs on Linux only; take a Linux machine, a container or WSL")
 
 
 def _told(error: BaseException) -> tuple[str, int]:
@@ -106,12 +151,54 @@ def _told(error: BaseException) -> tuple[str, int]:
         return "nobody reads the standard output any more; give it a reader or a file", StorageError.exit_code
     if isinstance(error, OSError) and error.errno in STORAGE_ERRNOS:
         return str(storage_error(error)), StorageError.exit_code
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's; torch is not imported here
-        return OUT_OF_MEMORY, ResourceError.exit_code
+    resource = resource_error(error)
+    if resource:
+        return str(resource), ResourceError.exit_code
     lost = _lost_process(error)
     if lost:
         return lost, ResourceError.exit_code
     return f"{type(error).__name__}: {error} (this is a fault of selftrain: please report it)", OUR_FAULT
+
+
+@contextmanager
+def naming_savings(stage: str) -> Iterator[None]:
+    """Memory that is refused in this block becomes a ResourceError that names what to lower; `stage` is one of SAVINGS."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, SelftrainError) or not is_out_of_memory(error):
+            raise
+        raise ResourceError(f"out of memory while {stage}; {_remedy(SAVINGS[stage], error)}") from error
+
+
+def _remedy(savings: Savings, error: Exception) -> str:
+    on_device = type(error).__name__ == "OutOfMemoryError" or "CUDA" in str(error) or "CUBLAS" in str(error)
+    accepted = ", ".join(filter(None, (savings.batch, "" if on_device else savings.host)))
+    return (f"lower {accepted} and run the same command again; " if accepted else "") + savings.otherwise
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error is somebody's word for refused memory. torch is not imported here, and raises RuntimeError for a CPU."""
+    return (
+        isinstance(error, MemoryError)
+        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+        or type(error).__name__ == "OutOfMemoryError"
+        or any(sign in str(error) for sign in MEMORY_SIGNS)
+    )
+
+
+def resource_error(error: BaseException) -> ResourceError | None:
+    """A ResourceError for a limit of the system that `error` has met, if it has."""
+    message = str(error)
+    if (isinstance(error, OSError) and error.errno in OPEN_FILES_ERRNOS) or any(sign in message for sign in OPEN_FILES_SIGNS):
+        return ResourceError(OPEN_FILES)
+    if isinstance(error, OSError | RuntimeError) and any(sign in message for sign in SHARED_MEMORY_SIGNS):
+        return ResourceError(SHARED_MEMORY)
+    if is_out_of_memory(error):
+        return ResourceError(OUT_OF_MEMORY)
+    if isinstance(error, OSError | RuntimeError) and any(sign in message for sign in PROCESSES_SIGNS):
+        return ResourceError(PROCESSES)
+    return None
 
 
 def _nobody_reads() -> bool:

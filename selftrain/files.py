@@ -15,6 +15,7 @@ from selftrain.errors import IntegrityError
 
 MANIFEST = "MANIFEST.json"
 TEMPORARY = ".tmp"
+NOT_FOR_DIRECTORIES = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
 
 
 def read_json(path: Path, *keys: str) -> dict:
@@ -155,9 +156,13 @@ def _write_synced(path: Path, content: bytes) -> None:
 
 
 def _sync_directory(path: Path) -> None:
+    """Bring a directory's names to the disk. Passed over, as git and borg do, where the file system syncs files only."""
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         with naming(path):
             os.fsync(handle)
+    except OSError as error:  # CIFS before Linux 4.17 and some FUSE
+        if error.errno not in NOT_FOR_DIRECTORIES:
+            raise
     finally:
         os.close(handle)

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -10,9 +11,9 @@ import numpy as np
 from accelerate import Accelerator
 from torch import nn
 
-from selftrain import files, preflight, process, watchdog
+from selftrain import files, preflight, process, trial, watchdog
 from selftrain.config import Config
-from selftrain.data import batches, sources
+from selftrain.data import batches, loading, sources
 from selftrain.labels.store import LabelStore
 from selftrain.learning import Learning
 from selftrain.log import Metrics, say
@@ -62,25 +63,8 @@ class Method:
         team = preflight.team_of(cfg, run)
         accelerator = preflight.accelerator_of(cfg)
         preflight.check_processes(cfg, accelerator.num_processes)
-        data = preflight.recorded_data(run, cfg)
-        preflight.check_data(data, cfg)
-        # Unknown names, impossible noise and unreachable weights show here, before any work.
-        networks = Networks(cfg, run, data.classes, accelerator.device)
-        built = [networks.initial(number)[0] for number in range(len(cfg.generations))]
-        preflight.check_single_images(cfg, built, accelerator.num_processes)
-        preflight.check_image_sizes(cfg, built)
-        changes: list[str] = []
-        if accelerator.is_main_process:
-            run.lock()
-            run.sweep()
-            data = preflight.settle(run, cfg, data)
-            preflight.say_where_students_shrink(built)
-            preflight.say_other_pixel_scales(cfg)
-            twice = [1 + (generation.online == "cps") for generation in cfg.generations]  # it trains two
-            sizes = [times * parameters(network) for times, network in zip(twice, built, strict=True)]
-            snapshots = (SNAPSHOTS - 1) * (cfg.select.reliability == "agreement")
-            preflight.check_space(run, cfg, sizes, data, snapshots=snapshots)
-            changes = preflight.settle_conditions(run, accelerator)
+        with run.writing() if accelerator.is_main_process else nullcontext():
+            data, networks, changes = cls._checked(cfg, run, accelerator)
         accelerator.wait_for_everyone()
         if not accelerator.is_main_process:
             data = preflight.recorded_data(run, cfg)
@@ -90,6 +74,31 @@ class Method:
         learning = Learning(cfg, data, inference)
         stop = train.Stop().listen()
         return cls(cfg, run, data, accelerator, networks, learning, inference, stop, metrics, team, changes)
+
+    @staticmethod
+    def _checked(cfg: Config, run: RunDir, accelerator: Accelerator) -> tuple[sources.DataSet, Networks, list[str]]:
+        """Data, networks and changed conditions, after all checks; the main process tries the networks and settles the run."""
+        data = preflight.recorded_data(run, cfg)
+        preflight.check_data(data, cfg)
+        preflight.check_shared_memory(cfg, len(data.classes), accelerator.num_processes)
+        # Unknown names, impossible noise and unreachable weights show here, before any work.
+        networks = Networks(cfg, run, data.classes, accelerator.device)
+        built = [networks.initial(number)[0] for number in range(len(cfg.generations))]
+        if not accelerator.is_main_process:
+            return data, networks, []
+        run.sweep()
+        known = preflight.examine(run, cfg, data)
+        preflight.say_where_students_shrink(built)
+        preflight.say_other_pixel_scales(cfg)
+        sizes = [(1 + (row.online == "cps")) * parameters(network) for row, network in zip(cfg.generations, built, strict=True)]
+        snapshots = (SNAPSHOTS - 1) * (cfg.select.reliability == "agreement")
+        preflight.check_space(run, cfg, sizes, known.data, snapshots=snapshots)
+        new = {number: network for number, network in enumerate(built) if number >= run.generations_begun()}
+        if new:
+            seen = trial.sizes_seen(known.looks, cfg) if known.looks else trial.sizes_sampled(known.data)
+            trial.check(cfg, networks, new, seen, accelerator)
+        preflight.settle(run, cfg, known)
+        return known.data, networks, preflight.settle_conditions(run, cfg, accelerator)
 
     def work(self) -> None:
         """Train, measure, promote, label, select, train the next one; then test, export and report."""
@@ -185,7 +194,15 @@ class Method:
         )
         trained = train.train(
             network,
-            lambda first: batches.loader(dataset, first=first, steps=steps, rank=rank, world=world, workers=cfg.workers),
+            lambda first: loading.loader(
+                dataset,
+                first=first,
+                steps=steps,
+                rank=rank,
+                world=world,
+                workers=cfg.workers,
+                stopped=lambda: self.stop.ends_waiting(world),
+            ),
             self.learning.step(number),
             cfg=cfg,
             steps=steps,
@@ -286,7 +303,7 @@ class Method:
 
     def show(self) -> dict:
         """Print the run's table and where its results lie; returns report.json."""
-        report = files.read_json(self.run.report)
+        report = files.read_json(self.run.report, *summary.SHOWN)
         if self.accelerator.is_main_process:
             summary.print_table(report, self.run.page, self.run.export)
         return report

@@ -1,4 +1,4 @@
-"""What the program that started this process was told: precision and processes of `accelerate launch` and torchrun."""
+"""What the launcher of this process was told: precision and processes of `accelerate launch` and torchrun."""
 
 import os
 from argparse import Namespace
@@ -9,7 +9,12 @@ from typing import Any
 
 from selftrain.errors import ResourceError
 
-COMMANDS = ("accelerate", "accelerate-launch", "accelerate.commands.launch", "accelerate.commands.accelerate_cli")
+COMMANDS = (
+    "accelerate",
+    "accelerate-launch",
+    "accelerate.commands.launch",
+    "accelerate.commands.accelerate_cli",
+)
 PROCESSES = Path("/proc")  # Linux shows there how its processes were started
 UNSAID = "no"  # what accelerate hands on as precision where it was told none
 
@@ -23,10 +28,10 @@ class Told:
 
 
 def precision() -> Told | None:
-    """The precision that a launcher was told, in accelerate's words (no, bf16, fp16, ...); None where it was told none.
+    """The precision that a launcher was told, in accelerate's words (no, bf16, fp16, ...), or None.
 
-    accelerate hands on `no` in both cases: its command line and its config file tell them apart. `no` in an environment
-    without accelerate was put there by somebody. Where other processes cannot be looked at, `no` counts as not told.
+    accelerate passes on `no` either way, so its command line and config file are read. Without an accelerate
+    process above this one, somebody has set `no` in the environment. Without /proc, `no` counts as not given.
     """
     handed = os.environ.get("ACCELERATE_MIXED_PRECISION")
     if handed is None or (handed == UNSAID and not PROCESSES.is_dir()):
@@ -43,8 +48,12 @@ def precision() -> Told | None:
 
 
 def check_processes(running: int) -> None:
-    """Raises ResourceError where fewer processes work together than a launcher was told: each would do the whole run alone."""
-    for told in (_processes_of_accelerate(), Told(os.environ.get("WORLD_SIZE", "1"), "torchrun or WORLD_SIZE")):
+    """Raises ResourceError if fewer processes work together than a launcher was told to start.
+
+    Each of them would do the whole run on its own, into one directory.
+    """
+    world = Told(os.environ.get("WORLD_SIZE", "1"), "torchrun or WORLD_SIZE")
+    for told in (_processes_of_accelerate(), world):
         if told and told.value.isdigit() and int(told.value) > running:
             each = os.environ.get("LOCAL_WORLD_SIZE", told.value)
             raise ResourceError(
@@ -60,7 +69,8 @@ def _processes_of_accelerate() -> Told | None:
     if command.num_processes:
         return Told(str(command.num_processes), "accelerate launch --num_processes")
     file, settings = _config(command)
-    return Told(str(getattr(settings, "num_processes", "")), f"num_processes of {file}; --num_processes 1 overrides it")
+    number = str(getattr(settings, "num_processes", ""))
+    return Told(number, f"num_processes of {file}; --num_processes 1 overrides it")
 
 
 def _command() -> Namespace | None:
@@ -72,16 +82,16 @@ def _command() -> Namespace | None:
             continue
         from accelerate.commands.launch import launch_command_parser
 
-        arguments = words[own + 1 :]
+        own += words[own + 1 : own + 2] == ["launch"]
         try:
-            return launch_command_parser().parse_args(arguments[1:] if arguments[:1] == ["launch"] else arguments)
+            return launch_command_parser().parse_args(words[own + 1 :])
         except SystemExit:  # argparse's way to say that it is some other command
             continue
     return None
 
 
 def _config(command: Namespace) -> tuple[str, Any]:
-    """The config file that accelerate read, and what is in it; it reads its default one unless --cpu is given."""
+    """The config file that accelerate read, and its settings; with --cpu it skips its default file."""
     from accelerate.commands.config.config_args import default_config_file, load_config_from_file
 
     file = command.config_file or ("" if command.cpu else default_config_file)

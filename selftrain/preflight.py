@@ -5,7 +5,7 @@ import math
 import os
 import re
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -13,15 +13,16 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import nn
 
 from selftrain import checkpoint, conditions, files, launcher, process
-from selftrain.config import Config, GenerationConfig, flat
-from selftrain.data import sources, verify
+from selftrain.config import ROUNDING, Config, GenerationConfig, flat
+from selftrain.data import loading, sources, verify
 from selftrain.data.augment import MAX_MAGNITUDE
 from selftrain.data.faults import refuse
+from selftrain.data.findings import Look
 from selftrain.errors import ConfigError, DataError, StorageError
 from selftrain.labels import crf, store, tta
 from selftrain.labels.thresholds import THRESHOLDS
 from selftrain.log import say
-from selftrain.models.build import leaves_parameters_unused, parameters, refused_size
+from selftrain.models.build import leaves_parameters_unused, parameters
 from selftrain.models.encoders import pretrained
 from selftrain.models.weights import check_weights
 from selftrain.rundir import RunDir
@@ -142,14 +143,22 @@ def check(cfg: Config) -> None:
     check_weights(cfg.model.weights, arch=cfg.model.arch, encoder=cfg.model.encoder)
 
 
-def settle(run: RunDir, cfg: Config, data: sources.DataSet) -> sources.DataSet:
-    """Write down what the run is made of, or compare. Returns the data set to work with.
+@dataclass(frozen=True)
+class Examined:
+    """What is known of a run's data before its first step."""
 
-    Before a first step every file is read: unreadable unlabelled images are set aside, and made splits are divided so that
-    no two hold the same picture.
+    data: sources.DataSet  # as it is to be worked with
+    facts: dict  # what data.json has beside the samples: set_aside, and where there are any, range and copies
+    looks: list[Look]  # at every file; empty for drawn images, and on a resume
+
+
+def examine(run: RunDir, cfg: Config, data: sources.DataSet) -> Examined:
+    """Read every file before a first step; later only what the run wrote down of them. Prints warnings, raises DataError.
+
+    Unreadable unlabelled images are set aside, and made splits are divided so that no two hold the same picture.
     """
-    begun = files.read_json(run.data, "set_aside") if run.data.exists() else {}
-    data, aside, copies = (data, begun["set_aside"], begun.get(COPIES)) if begun else _looked_at(data, cfg)
+    known = _known(run, cfg, data)
+    data = known.data
     for warning in data.warnings:
         say(f"data: {warning}")
     if len(data.val) < FEW:
@@ -157,16 +166,29 @@ def settle(run: RunDir, cfg: Config, data: sources.DataSet) -> sources.DataSet:
     idle = _idle_noise(cfg.generations[0])
     if idle:
         say(f"generations.0: {', '.join(idle)} of its noise have no image to act on: it learns from labelled images only")
+    return known
+
+
+def _known(run: RunDir, cfg: Config, data: sources.DataSet) -> Examined:
+    if run.data.exists():  # a resume never measures again; a changed data.range is refused by `settle`
+        begun = files.read_json(run.data, "set_aside")
+        return Examined(data, {name: begun[name] for name in ("set_aside", "range", COPIES) if name in begun}, [])
+    if cfg.data.source == "shapes":
+        return Examined(data, {"set_aside": []}, [])
+    data, looks, aside, copies = _looked_at(data, cfg)
     sound = sources.without(data, aside)
-    # A resume never measures again; a changed data.range is refused by `settle`.
-    levels = begun.get("range") if begun else sources.levels_of(sound, cfg.data.range)
+    levels = sources.levels_of(sound, cfg.data.range)
     found = {name: value for name, value in (("range", levels and list(levels)), (COPIES, copies)) if value}
-    run.settle(_as_begun(asdict(cfg), run), {**sources.manifest(sound), "set_aside": aside, **found})
-    return sources.with_levels(sound, levels)
+    return Examined(sources.with_levels(sound, levels), {"set_aside": aside, **found}, looks)
+
+
+def settle(run: RunDir, cfg: Config, known: Examined) -> None:
+    """Write down what the run is made of, or compare: from here on it has begun."""
+    run.settle(_as_begun(asdict(cfg), run), {**sources.manifest(known.data), **known.facts})
 
 
 def _as_begun(settings: dict, run: RunDir) -> dict:
-    """`settings` with the word for its precision that the run began with: the precision itself is compared already."""
+    """`settings` with the run's own train.precision: the precision itself has been compared already."""
     if _precision_of_run(run):
         settings["train"]["precision"] = files.read_yaml(run.config, "train")["train"].get("precision", "auto")
     return settings
@@ -185,10 +207,8 @@ def recorded_data(run: RunDir, cfg: Config) -> sources.DataSet:
     return sources.with_levels(sources.without(data, begun.get("set_aside", ())), begun.get("range"))
 
 
-def _looked_at(data: sources.DataSet, cfg: Config) -> tuple[sources.DataSet, list[str], list[list[str]]]:
-    """The data set, ids of the unlabelled images to go on without, and copies. Raises DataError for any other fault of a file."""
-    if cfg.data.source == "shapes":
-        return data, [], []
+def _looked_at(data: sources.DataSet, cfg: Config) -> tuple[sources.DataSet, list[Look], list[str], list[list[str]]]:
+    """The data set, the looks at it, ids of unlabelled images to go on without, and copies. Raises DataError for other faults."""
     data, report = verify.divide(data, cfg.data, workers=process.cores())
     refuse(report.faults)
     found = report.warnings[len(data.warnings) :]
@@ -197,7 +217,7 @@ def _looked_at(data: sources.DataSet, cfg: Config) -> tuple[sources.DataSet, lis
     if found[WARNINGS:]:
         say(f"data: {len(found) - WARNINGS} more warnings: selftrain verify lists all")
     copies = report.copies if cfg.data.duplicates != "fault" else []
-    return data, [sample.id for sample in report.set_aside], copies
+    return data, report.seen, [sample.id for sample in report.set_aside], copies
 
 
 def check_data(data: sources.DataSet, cfg: Config) -> None:
@@ -221,33 +241,22 @@ def check_processes(cfg: Config, processes: int) -> None:
         )
 
 
-def check_single_images(cfg: Config, networks: list[nn.Module], processes: int) -> None:
-    """Raises ConfigError where a process may get one image a step and the network needs two (batch norm over one value)."""
-    for number, (network, generation) in enumerate(zip(networks, cfg.generations, strict=True)):
-        unlabelled = cfg.train.unlabelled_batch if number or generation.online else 0
-        if (cfg.of_generation(number, "labelled_batch") + unlabelled) // processes > 1:
-            continue
-        try:
-            with torch.no_grad():
-                network.train()(torch.zeros(1, 3, *cfg.train.crop))
-        except ValueError as error:
-            raise ConfigError(
-                f"generation {number} cannot learn from one image a step and process ({error}); raise train.labelled_batch"
-            ) from None
+def check_shared_memory(cfg: Config, classes: int, processes: int) -> None:
+    """Raises ResourceError where the batches of the loader processes do not fit into shared memory."""
+    needed = [
+        loading.most_shared(_images_of_a_step(cfg, number, classes, processes), cfg.train.crop, cfg.train.workers)
+        for number in range(len(cfg.generations))
+    ]
+    if cfg.train.workers:
+        loading.check_shared(max(needed) * int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
-def check_image_sizes(cfg: Config, networks: list[nn.Module]) -> None:
-    """Raises ConfigError for a vision transformer that does not take the crops and images of this run."""
-    height, width = cfg.train.crop
-    whole = [-side // 32 * -32 for side in cfg.data.size] or [height + 32, width + 64]  # padded, or of any size
-    for number, network in enumerate(networks):
-        for size in ((height, width), whole):
-            refused = refused_size(network, *size)
-            if refused:
-                raise ConfigError(
-                    f"generation {number}: its encoder takes no images of {size[0]}x{size[1]} ({refused}); choose a vision "
-                    "transformer of any size, such as tu-vit_small_patch16_224, or make train.crop and data.size the encoder's"
-                )
+def _images_of_a_step(cfg: Config, number: int, classes: int, processes: int) -> list[tuple[int, int]]:
+    """How many labelled and unlabelled images a process has in a step, at most, and their bytes per pixel."""
+    method = cfg.generations[number].online
+    counts = cfg.of_generation(number, "labelled_batch"), cfg.train.unlabelled_batch if number or method else 0
+    each = loading.bytes_per_pixel(classes, strong=METHODS[method].strong if method else 0)
+    return [(-(-count // processes), of_one) for count, of_one in zip(counts, each, strict=True)]
 
 
 def say_other_pixel_scales(cfg: Config) -> None:
@@ -277,7 +286,7 @@ def check_space(run: RunDir, cfg: Config, sizes: list[int], data: sources.DataSe
     `snapshots`: copies of the weights that each generation keeps of its past.
     An upper bound: what each stage keeps, and the largest thing that is written before an older one goes.
     """
-    if run.report.exists():
+    if run.report.exists() and run.generations_begun() == len(cfg.generations):
         return
     kept = sum(size * 4 * (checkpoint.KEEP * CHECKPOINT + 1 + snapshots) for size in sizes)
     passing = max(sizes) * 4 * (CHECKPOINT + 3)  # a checkpoint under way, or two forms of the export and its predecessor
@@ -307,11 +316,12 @@ def team_of(cfg: Config, run: RunDir) -> process.Team:
     return process.Team.of(process.threads(cfg.train.threads, recorded=known.get("threads") if same_ranks else None))
 
 
-def settle_conditions(run: RunDir, accelerator: Accelerator) -> list[str]:
-    """Write down ranks, threads and precision; returns, and prints, how they changed since the run began."""
+def settle_conditions(run: RunDir, cfg: Config, accelerator: Accelerator) -> list[str]:
+    """Write down ranks, threads, precision and batch sizes; returns, and prints, how they changed since the run began."""
     if run.report.exists():
         return []
-    now: dict[str, object] = {"ranks": accelerator.num_processes, "threads": torch.get_num_threads()}
+    batches = {name: value for name, value in flat(cfg).items() if name in ROUNDING}
+    now: dict[str, object] = {"ranks": accelerator.num_processes, "threads": torch.get_num_threads(), **batches}
     kept = {} if _is_older(run) else {"precision": precision_of(accelerator)}
     changes = conditions.settle(run, now | kept)
     if changes:
@@ -322,7 +332,8 @@ def settle_conditions(run: RunDir, accelerator: Accelerator) -> list[str]:
 def accelerator_of(cfg: Config) -> Accelerator:
     """Devices, processes and precision of the run.
 
-    Raises ConfigError for a precision that this machine or the run does not have, ResourceError for missing processes.
+    Raises ConfigError for a precision that this machine or the run does not have, ResourceError if processes
+    are missing.
     """
     process.keep_freed()
     run = RunDir(Path(cfg.out))
@@ -342,7 +353,7 @@ def accelerator_of(cfg: Config) -> Accelerator:
         accelerator = Accelerator(
             mixed_precision={"none": "no"}.get(wanted, wanted),
             log_with="tensorboard",
-            project_dir=cfg.out,
+            project_dir=str(run.path),
             kwargs_handlers=[ddp],
         )
     except (ValueError, ImportError) as error:
@@ -350,7 +361,7 @@ def accelerator_of(cfg: Config) -> Accelerator:
     launcher.check_processes(accelerator.num_processes)
     if wanted == "fp16" and accelerator.device.type == "cpu" and not _is_older(run):
         asker = f"{run.path} began in fp16" if _precision_of_run(run) else asker
-        raise ConfigError(f"{asker}: fp16 needs a GPU, and this is a CPU; for a run on one set train.precision=bf16 or none")
+        raise ConfigError(f"{asker}: fp16 needs a GPU; on a CPU set train.precision=bf16 or none")
     return accelerator
 
 
@@ -368,12 +379,12 @@ def _asked_precision(cfg: Config, run: RunDir) -> tuple[str, str]:
         return "auto", "train.precision=auto"
     asked, asker = {"no": "none"}.get(told.value, told.value), f"{told.place}={told.value}"
     if asked not in PRECISIONS:
-        raise ConfigError(f"{asker}: not a precision of selftrain; train.precision is one of {', '.join(PRECISIONS)}")
+        raise ConfigError(f"{asker}: not a precision of selftrain; train.precision={'|'.join(PRECISIONS)}")
     return asked, asker
 
 
 def _precision(asked: str, asker: str, run: RunDir) -> str:
-    """none, bf16 or fp16: what the run began with, else what is asked for, else bf16 where the machine computes in it."""
+    """none, bf16 or fp16: the run's own precision, else the one asked for, else bf16 if the machine has it."""
     began = _precision_of_run(run)
     native = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
     if began and asked not in ("auto", began):
@@ -395,5 +406,5 @@ def _precision_of_run(run: RunDir) -> str | None:
 
 
 def _is_older(run: RunDir) -> bool:
-    """Whether a run began when its precision was not kept: it goes on as it did, with `no` of a launcher as no word."""
+    """Whether a run began before its precision was kept. It goes on as before: a launcher's `no` has no effect."""
     return _precision_of_run(run) is None and any(run.path.glob("gen*/checkpoints"))

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # names of mallopt(3)
-CORES = frozenset(os.sched_getaffinity(0))  # of the process as it was started; `pinned` narrows those of single threads
+# Of the process as it was started; `pinned` narrows those of single threads. Not on Linux, errors.py refuses to go on.
+CORES = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset[int]()
 TASKS = Path("/proc/self/task")
 GROUPS, CGROUP = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 # libgomp spins 300,000 rounds at a barrier before it sleeps. Beside other work, threads then burn the time that the one

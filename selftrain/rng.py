@@ -5,6 +5,8 @@ There is no generator or sampler state to save: a resumed run asks for the same 
 
 import hashlib
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 import numpy as np
@@ -48,3 +50,16 @@ def batch_ids(count: int, batch: int, step: int, *keys: Key) -> list[int]:
 @lru_cache(maxsize=8)
 def _permutation(count: int, epoch: int, keys: tuple[Key, ...]) -> np.ndarray:
     return generator(*keys, "order", epoch).permutation(count)
+
+
+@contextmanager
+def untouched() -> Iterator[None]:
+    """Put the global generators of Python, NumPy and torch back as they were before the block."""
+    import torch
+
+    states = random.getstate(), np.random.get_state()
+    devices = range(torch.cuda.device_count())
+    with torch.random.fork_rng(devices):
+        yield
+    random.setstate(states[0])
+    np.random.set_state(states[1])

@@ -41,7 +41,10 @@ def main() -> None:
 
 def launch(config: Config) -> None:
     """Run `config` on the processes and devices that `accelerate launch` or torchrun started."""
-    from selftrain import generations
+    run = RunDir(Path(config.out))
+    run.refuse_files_of_others()
+    run.refuse_locked()
+    from selftrain import generations  # seconds of imports: what is refused above is refused at once
 
     generations.run(config)
 

@@ -1,20 +1,25 @@
 """The files of a run: their names, what it was started with, and who may write (docs/design.md, "Files of a run")."""
 
-import fcntl
+import errno
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
 from selftrain.config import differences
-from selftrain.errors import ConfigError, DataError, IntegrityError, LockedError
+from selftrain.errors import ConfigError, DataError, IntegrityError, LockedError, StorageError
 from selftrain.files import TEMPORARY, read_json, read_yaml, write_bytes, write_json
 
 WEIGHTS = "model.safetensors"
 CORRUPT = ".corrupt"
+LOGS = {".log", ".txt", ".out", ".err"}  # files that shells and schedulers write beside a run
+NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}  # of Lustre, NFS, CIFS and FUSE, by their mount options
+FLOCK = "hhqqi"  # struct flock of fcntl(2): type, whence, start, length, process
 
 
 @dataclass(frozen=True)
@@ -53,9 +58,15 @@ class Generation:
 
 @dataclass(frozen=True)
 class RunDir:
-    """Paths of one run."""
+    """Paths of one run. A leading `~` is expanded: zsh, dash and schedulers pass `out=~/x` on as it is."""
 
     path: Path
+
+    def __post_init__(self) -> None:
+        try:
+            object.__setattr__(self, "path", self.path.expanduser())
+        except RuntimeError:  # `~name` of a user that does not exist
+            raise ConfigError(f"{self.path}: no home folder is known for this `~`; give the whole path") from None
 
     @property
     def config(self) -> Path:
@@ -128,6 +139,10 @@ class RunDir:
             raise ConfigError(f"{self.path} was started with other settings ({rows}); set them back or choose another out=")
         return differences(before, config)
 
+    def generations_begun(self) -> int:
+        """How many generations the run was started with; 0 for a run that has not begun."""
+        return len(read_yaml(self.config, "generations")["generations"]) if self.config.exists() else 0
+
     def has_student(self, online: Sequence[str]) -> bool:
         """Whether a generation that learns from stored labels has begun; `online`: each one's method, empty for none."""
         return any(self.generation(number).path.exists() for number, method in enumerate(online) if number and not method)
@@ -137,16 +152,103 @@ class RunDir:
         for path in [*self.path.glob(f".*{TEMPORARY}"), *self.path.glob(f"gen*/**/.*{TEMPORARY}")]:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
 
+    def refuse_files_of_others(self) -> None:
+        """Raises ConfigError where the run would lie among files that selftrain did not write; touches none of them.
+
+        Hidden files and logs of shells and schedulers may be there.
+        """
+        if not self.path.exists():
+            return
+        if not self.path.is_dir():
+            raise ConfigError(f"out={self.path} is a file; choose another folder")
+        found = sorted(entry.name for entry in self.path.iterdir() if not _may_be_there(entry))
+        if found and not self._is_ours():
+            some = ", ".join(found[:3]) + (", …" if found[3:] else "")
+            raise ConfigError(f"out={self.path} holds files that are not a run's ({some}); choose another folder")
+
+    def _is_ours(self) -> bool:
+        """Whether selftrain wrote what is here. Files may be damaged: they are looked at one by one later."""
+        own = (self.config, self.data, self.report)
+        if self.generation(0).checkpoints.is_dir() or (self.lock_file.exists() and not any(path.exists() for path in own)):
+            return True  # the latter was killed before it wrote its settings
+        with suppress(IntegrityError):
+            return bool(read_yaml(self.config, "generations", "train", "data"))
+        with suppress(IntegrityError):
+            return bool(read_json(self.data, "set_aside", "labelled", "val"))
+        return False
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the lock until the process ends. A start that fails in this block before settings are written leaves nothing."""
+        made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+        begun = self.lock_file.exists()
+        try:
+            self.lock()
+            yield
+        except LockedError:
+            raise
+        except BaseException:
+            if not begun and not self.config.exists():
+                self._forget(made)
+            raise
+
+    def _forget(self, folders: Sequence[Path]) -> None:
+        """Remove the lock and those of `folders`, the deepest first, that are empty then."""
+        with suppress(OSError):
+            self.lock_file.unlink(missing_ok=True)
+            for folder in folders:
+                folder.rmdir()
+
+    def refuse_locked(self) -> None:
+        """Raises LockedError where another process holds the directory. Takes no lock, so all ranks may ask.
+
+        An answer before the slow imports: `lock` decides. Not for the holder itself, who would lose its lock.
+        """
+        import fcntl
+
+        with suppress(OSError), open(self.lock_file, "rb") as file:
+            asked = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+            if struct.unpack(FLOCK, fcntl.fcntl(file, fcntl.F_GETLK, asked))[0] != fcntl.F_UNLCK:
+                raise self._locked()
+
     def lock(self) -> int:
-        """Hold the directory until the process ends, however it ends. Raises LockedError where another run holds it."""
+        """Hold the directory until the process ends, however it ends. Raises LockedError where another run holds it.
+
+        Raises StorageError where the file system has no locks.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        while True:
+            handle = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._take(handle)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(handle), os.stat(self.lock_file)):
+                    return handle
+            os.close(handle)  # a start that was refused has removed this file meanwhile
+
+    def _take(self, handle: int) -> None:
+        import fcntl  # not of Windows, where errors.py has the first word
+
         try:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not flock: forked loader workers would hold that one too
         except (BlockingIOError, PermissionError):
             os.close(handle)
-            raise LockedError(f"another run is writing {self.path}; wait for it or choose another out=") from None
-        return handle
+            raise self._locked() from None
+        except OSError as error:
+            os.close(handle)
+            if error.errno not in NO_LOCKS:
+                error.filename = str(self.lock_file)
+                raise
+            raise StorageError(
+                f"{self.path}: this file system has no locks ({error.strerror}); choose out= on a local disk"
+            ) from None
+
+    def _locked(self) -> LockedError:
+        return LockedError(f"another run is writing {self.path}; wait for it or choose another out=")
+
+
+def _may_be_there(entry: Path) -> bool:
+    """Whether an entry of a new run's directory says nothing about what the directory is for."""
+    return entry.name.startswith(".") or entry.name == "lost+found" or entry.suffix in LOGS
 
 
 def steps_in(directory: Path) -> list[Path]:

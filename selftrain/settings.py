@@ -1,4 +1,4 @@
-"""The settings of a run: a recipe, a data set and `name=value` become one Config, or a sentence that says what to write."""
+"""A recipe, a data set and `name=value` become one Config, or an error that says what to write."""
 
 import re
 import shlex
@@ -37,19 +37,23 @@ KINDS = {
     bool: ("true or false", ""),
     str: ("text", "names"),
 }
+PLAIN_VALUES = "settings are plain values, without _target_, ${…} and the like"
 SAMPLES = {int: "4", float: "0.5", bool: "true", str: "text"}
 
 
 def compose(overrides: list[str], config_dir: str | None = None) -> Config:
-    """The Config of a recipe, a data set and settings given as `name=value`. Raises ConfigError that names the setting."""
+    """The Config of a recipe, a data set and settings given as `name=value`.
+
+    Raises ConfigError that names the setting and what it takes.
+    """
     _refuse_code(overrides)
     folders = [recipes(), *_own_folder(config_dir)]
     pairs = [_pair(text) for text in overrides]
-    chosen = {group: _chosen(group, [value for name, value in pairs if name == group], folders) for group in GROUPS}
+    chosen = {group: _chosen(group, pairs, folders) for group in GROUPS}
     given = [(name, read(name, text)) for name, text in pairs if name not in GROUPS]
     for group, name in chosen.items():
         _check_file(folders[-1] / group / f"{name}.yaml", group)
-    tree = _merged(asdict(Config()), _composed({group: name for group, name in chosen.items() if name}, folders))
+    tree = _merged(asdict(Config()), _composed(chosen, folders))
     for name, value in given:
         _check_generation(tree, name, value)
         tree = _set(tree, name.split("."), value)
@@ -87,18 +91,20 @@ def _pair(text: str) -> tuple[str, str]:
 
 def _no_pair(text: str) -> str:
     """What to write for a word that is not NAME=VALUE."""
-    path = shlex.quote(text)
+    path, groups = shlex.quote(text), [group for group in GROUPS if text in _names_in([recipes() / group])]
+    advice = "see python -m selftrain.run --help"
     if (Path(text) / "config.yaml").is_file():
-        return f"{text!r} is not NAME=VALUE; for a run in that directory write out={path}"
-    if "/" in text or Path(text).exists():
-        return f"{text!r} is not NAME=VALUE; for images there write data=folder data.root={path} 'data.classes=[NAME,NAME]'"
-    groups = [group for group in GROUPS if text in _names_in([recipes() / group])]
-    advice = f"write {groups[0]}={text}" if groups else "see python -m selftrain.run --help"
+        advice = f"for a run in that directory write out={path}"
+    elif "/" in text or Path(text).exists():
+        advice = f"for images there write data=folder data.root={path} 'data.classes=[NAME,NAME]'"
+    elif groups:
+        advice = f"write {groups[0]}={text}"
     return f"{text!r} is not NAME=VALUE; {advice}"
 
 
-def _chosen(group: str, values: list[str], folders: list[Path]) -> str:
-    """The one name given for a recipe or a data set, empty for none. Raises ConfigError with the names that there are."""
+def _chosen(group: str, pairs: list[tuple[str, str]], folders: list[Path]) -> str:
+    """The name given for a recipe or a data set, or "". Raises ConfigError that lists the names."""
+    values = [value for name, value in pairs if name == group]
     if len(set(values)) > 1:
         raise ConfigError(f"{group}={values[-1]}: {group} is given twice, as {values[0]} too; keep one")
     known = _names_in([folder / group for folder in folders])
@@ -106,15 +112,16 @@ def _chosen(group: str, values: list[str], folders: list[Path]) -> str:
         return values[0] if values else ""
     name, noun = values[0], "recipe" if group == "recipe" else "data set"
     close = get_close_matches(name, known, n=1, cutoff=0.5)
-    place = f"; for images there write data=folder data.root={shlex.quote(name)}" if group == "data" and "/" in name else ""
-    meant = f"; did you mean {group}={close[0]}?" if close else ""
-    raise ConfigError(f"{group}={name}: no such {noun}{place or meant} (there are {', '.join(known)})")
+    advice = f"; did you mean {group}={close[0]}?" if close else ""
+    if group == "data" and "/" in name:
+        advice = f"; for images there write data=folder data.root={shlex.quote(name)}"
+    raise ConfigError(f"{group}={name}: no such {noun}{advice} (there are {', '.join(known)})")
 
 
 def _names_in(folders: list[Path]) -> list[str]:
     """What can be chosen: the YAML files of these folders."""
-    found = {path.relative_to(folder).with_suffix("").as_posix() for folder in folders for path in folder.rglob("*.yaml")}
-    return sorted(found)
+    paths = [path.relative_to(folder) for folder in folders for path in folder.rglob("*.yaml")]
+    return sorted({path.with_suffix("").as_posix() for path in paths})
 
 
 def _composed(chosen: dict[str, str], folders: list[Path]) -> dict[str, Any]:
@@ -126,7 +133,7 @@ def _composed(chosen: dict[str, str], folders: list[Path]) -> dict[str, Any]:
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    overrides = [f"{group}={_in_quotes(name)}" for group, name in chosen.items()]
+    overrides = [f"{group}={_in_quotes(name)}" for group, name in chosen.items() if name]
     overrides += [f"hydra.searchpath=[{_in_quotes(f'file://{folder.resolve()}')}]" for folder in folders[1:]]
     try:
         with initialize_config_dir(str(folders[0]), version_base="1.3"):
@@ -142,11 +149,12 @@ def _composed(chosen: dict[str, str], folders: list[Path]) -> dict[str, Any]:
 
 def _not_composed(error: Exception, chosen: dict[str, str], folder: Path) -> str:
     """In our own words, why files cannot be put together."""
-    words = " ".join(f"{group}={name}" for group, name in chosen.items())
+    words = " ".join(f"{group}={name}" for group, name in chosen.items() if name)
     missing = getattr(error, "missing_cfg_file", None)
     if missing:
         return f"{words}: a file in {folder} has {missing} among its `defaults`, and there is no such file"
-    return f"{words}: the files in {folder} cannot be put together; look at their `defaults`, @package lines and doubled names"
+    suspects = "`defaults`, @package lines and names that occur twice"
+    return f"{words}: the files in {folder} cannot be put together; look at their {suspects}"
 
 
 def _check_file(path: Path, group: str) -> None:
@@ -200,19 +208,21 @@ def _unknown(name: str) -> str:
     meant, others = near(name), beside(name)
     if meant:
         return f"{name}: no such setting; did you mean {' or '.join(meant)}?"
-    return f"{name}: no such setting; {f'there are {others}' if others else 'python -m selftrain.run --show lists all'}"
+    advice = f"there are {others}" if others else "python -m selftrain.run --show lists all"
+    return f"{name}: no such setting; {advice}"
 
 
 def _unfit(error: UnfitError, shown: object) -> str:
     """What a setting takes, with an example to paste."""
     given = f"{error.name}={flow(shown) if not isinstance(shown, str) else shown}"
     if (element_of(error.kind) or error.kind) is str and _is_lost(error.value):
-        return f"{given}: YAML reads on, off, yes, no, null and 1.0 as other things than text; put them into quotes, e.g. 'off'"
+        return f"{given}: YAML does not read on, off, yes, no, null and 1.0 as text; quote them, e.g. 'off'"
     if error.kind is str and error.value == "null":
         return f"{given}: expected text; for none write {error.name}= and nothing after it"
-    own = [(f"{error.name}.{name}", kind) for name, kind in fields_of(error.kind).items() if not is_section(kind)]
+    own = [(name, kind) for name, kind in fields_of(error.kind).items() if not is_section(kind)]
     if own:
-        return f"{given}: it has settings of its own, e.g. {_example(*own[0])}"
+        first, kind = own[0]
+        return f"{given}: it has settings of its own, e.g. {_example(f'{error.name}.{first}', kind)}"
     if error.name == "generations" and isinstance(error.value, str) and error.value in map(str, range(1, 10)):
         empty = ",".join(["{}"] * int(error.value))
         return f"{given}: expected a list with one entry for each generation, e.g. 'generations=[{empty}]'"
@@ -232,7 +242,8 @@ def _expected(kind: Kind) -> str:
     if is_section(element):
         return "a list with one entry for each generation"
     inner = element_of(element)
-    return f"a list of lists of {KINDS[inner][1]}" if inner else f"a list of {KINDS.get(element, KINDS[int])[1]}"
+    entries = f"lists of {KINDS[inner][1]}" if inner else KINDS.get(element, KINDS[int])[1]
+    return f"a list of {entries}"
 
 
 def _example(name: str, kind: Kind) -> str:
@@ -280,8 +291,9 @@ def _check_generation(tree: dict[str, Any], name: str, value: Any) -> None:
 def _changes(row: dict[str, Any], default: dict[str, Any] | None = None) -> dict[str, Any]:
     """What an entry says that is not the default."""
     default = default or asdict(GenerationConfig())
-    changed = {k: _changes(v, default[k]) if isinstance(v, dict) else v for k, v in row.items() if v != default[k]}
-    return {k: v for k, v in changed.items() if v != {}}
+    others = {name: value for name, value in row.items() if value != default[name]}
+    changed = {k: _changes(v, default[k]) if isinstance(v, dict) else v for k, v in others.items()}
+    return {name: value for name, value in changed.items() if value != {}}
 
 
 def _built(kind: Kind, tree: dict[str, Any]) -> Any:
@@ -330,20 +342,19 @@ def _refuse_code(overrides: list[str]) -> None:
     for text in overrides:
         name = text.split("=", 1)[0].lstrip("+~")
         if "_target_" in text or "${" in text or name == "hydra" or name.startswith(("hydra.", "hydra/")):
-            raise ConfigError(f"{text!r} is refused: settings are plain values, without _target_, ${{…}} and the like")
+            raise ConfigError(f"{text!r} is refused: {PLAIN_VALUES}")
 
 
 def _refuse_code_in_files(folder: Path) -> None:
-    """As `_refuse_code`, in the user's own recipes: Hydra would obey its own nodes, and expand what it should not."""
+    """As `_refuse_code`, in the user's own recipes: Hydra would obey its own nodes and expand ${…}."""
     for path in sorted(folder.rglob("*.yaml")):
         try:
             text = path.read_text(encoding="utf-8")
             names = flat(plain_yaml(text))
         except (ValueError, OSError) as error:
             raise ConfigError(f"{path} is refused: {error}") from None
-        words = [*(f"{name}." for name in names), *map(str, names.values()), *re.findall(r"^#\s*@package.*", text, re.MULTILINE)]
+        packages = re.findall(r"^#\s*@package.*", text, re.MULTILINE)
+        words = [*(f"{name}." for name in names), *map(str, names.values()), *packages]
         for word in words:
             if "_target_" in word or "${" in word or re.search(r"\bhydra\b", word):
-                raise ConfigError(
-                    f"{path}: {word!r} is refused: settings are plain values, without _target_, ${{…}} and the like"
-                )
+                raise ConfigError(f"{path}: {word!r} is refused: {PLAIN_VALUES}")

@@ -8,7 +8,7 @@ from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 Kind = Any  # a type hint: int, list[str], str | None, a dataclass, ...
-BOOLEANS = {"true": True, "false": False, "on": True, "off": False, "yes": True, "no": False, "1": True, "0": False}
+TRUE, FALSE = ("true", "on", "yes", "1"), ("false", "off", "no", "0")
 BRACKETS = {"[": 1, "{": 1, "]": -1, "}": -1}
 
 
@@ -56,7 +56,7 @@ def element_of(kind: Kind) -> Kind | None:
 
 
 def member_of(kind: Kind, key: str) -> Kind | None:
-    """The type of `key` in a dataclass or a dict, or of an entry in a list; None where it has no such member."""
+    """The type of `key` in a dataclass or a dict, or of an entry in a list; None without such a member."""
     kind = split_optional(kind)[0]
     if is_section(kind):
         return fields_of(kind).get(key) if fields_of(kind) else get_args(kind)[1]
@@ -79,7 +79,8 @@ def parse(text: str, kind: Kind, *, inside: bool = False) -> object:
         listed = _enclosed(text, "[]", nested=element is not str)
         if not listed and (inside or is_section(element) or not text or text[0] in "[{"):
             return text
-        return [parse(part, element, inside=True) for part in _split(text[1:-1] if listed else text, nested=element is not str)]
+        parts = _split(text[1:-1] if listed else text, nested=element is not str)
+        return [parse(part, element, inside=True) for part in parts]
     if is_section(kind):
         return _parse_members(text, kind) if _enclosed(text, "{}", nested=True) else text
     return _unquoted(text)
@@ -125,10 +126,13 @@ def _fit_members(kind: Kind, value: object, name: str) -> dict[str, object]:
 
 
 def _fit_list(kind: Kind, element: Kind, value: object, name: str) -> list[object]:
-    """A single value is a list of one, unless its entries are lists or dataclasses."""
-    entries, torn = value if isinstance(value, list) else [value], isinstance(value, str) and value[:1] in ("", "[", "{")
-    single = entries is not value or (element_of(element) is not None and not all(isinstance(entry, list) for entry in entries))
-    if torn or isinstance(value, dict) or "" in entries or (single and (is_section(element) or element_of(element) is not None)):
+    """A single value is a list of one, unless entries are lists or sections."""
+    entries = value if isinstance(value, list) else [value]
+    lists = element_of(element) is not None
+    torn = isinstance(value, str) and value[:1] in ("", "[", "{")  # a bracket that nothing closes
+    bare = entries is not value and (lists or is_section(element))
+    flat = lists and not all(isinstance(entry, list) for entry in entries)
+    if torn or bare or flat or isinstance(value, dict) or "" in entries:
         raise UnfitError(name, value, kind)
     if is_section(element):
         return [fit(element, entry, f"{name}.{i}") for i, entry in enumerate(entries)]
@@ -152,9 +156,9 @@ def _number(value: object) -> float:
 
 def _truth(value: object) -> bool:
     word = str(value).lower()
-    if word not in BOOLEANS:
+    if word not in TRUE + FALSE:
         raise ValueError
-    return BOOLEANS[word]
+    return word in TRUE
 
 
 def _text(value: object) -> str:
@@ -182,7 +186,7 @@ LEAVES = {int: _whole, float: _number, bool: _truth, str: _text, Any: _anything}
 
 
 def _outside(text: str, *, nested: bool) -> Iterator[tuple[int, str, int]]:
-    """(index, character, depth of brackets after it) outside of quotes, which open at the start of a word only."""
+    """(index, character, depth of brackets after it) outside of quotes, which open at the start of a word."""
     depth, quote, before = 0, "", ","
     for i, character in enumerate(text):
         if quote:
@@ -200,7 +204,8 @@ def _outside(text: str, *, nested: bool) -> Iterator[tuple[int, str, int]]:
 def _split(text: str, *, nested: bool) -> list[str]:
     """The parts between commas, those within brackets or quotes aside."""
     ends = [i for i, character, depth in _outside(text, nested=nested) if character == "," and depth == 0]
-    parts = [text[start:end].strip() for start, end in zip([0, *(i + 1 for i in ends)], [*ends, len(text)], strict=True)]
+    starts = [0, *(end + 1 for end in ends)]
+    parts = [text[start:end].strip() for start, end in zip(starts, [*ends, len(text)], strict=True)]
     return parts if parts[-1] else parts[:-1]
 
 

@@ -152,14 +152,19 @@ def test_verify_writes_no_list_near_the_data(tmp_path, monkeypatch):
     assert not list(tmp_path.rglob("*.txt")) and Image.open(tmp_path / "images" / "0.png").size == (8, 8)
 
 
-def test_verify_lists_every_fault_where_no_image_is_left(tmp_path):
-    (tmp_path / "images").mkdir()
-    (tmp_path / "few.txt").write_text("images/1.png\nimages/2.png\nimages/3.png\n")
-    settings = ["data=folder", f"data.root={tmp_path}", "data.classes=[a,b]", "data.unlabelled=''"]
+def test_verify_lists_what_left_nothing_to_read(tmp_path):
+    settings = undeclared(tmp_path)
+    (tmp_path / "few.txt").write_text("a.png\nb.png\n")
     code, said, err = selftrain("verify", *settings, "data.splits.train=few.txt")
-    assert code == 3 and "3 faults" in err
-    faults = [line for line in said.splitlines() if line.startswith("fault: ")]
-    assert [line.split(": names")[0] for line in faults] == [f"fault: few.txt:{number}" for number in (1, 2, 3)]
+    assert code == 3 and "fault: few.txt:1: names 'a.png', which does not exist" in said and "few.txt:2" in said
+    assert "2 faults" in err
+
+
+def test_a_run_refuses_with_the_first_group(run, tmp_path):
+    settings = undeclared(tmp_path / "data")
+    code, _, err = run("recipe=smoke", *settings, f"out={tmp_path / 'run'}")
+    assert code == 3 and "error: 6 masks hold values that are not declared: 9 (" in err
+    assert err.rstrip().endswith("selftrain verify lists all")
 
 
 def test_a_run_refuses_with_the_first_group(run, tmp_path):

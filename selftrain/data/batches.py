@@ -3,7 +3,6 @@
 A rank takes its slice of each global batch. Neither the number of workers nor a resume changes what a step sees.
 """
 
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,9 +10,8 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from selftrain import process
 from selftrain.data import augment
 from selftrain.data.mixing import box, cutmix
 from selftrain.rng import Key, batch_ids, generator
@@ -76,9 +74,8 @@ class Views:
     boxes: torch.Tensor  # (V - 1, M, 4) int64
     pasted: torch.Tensor  # (V - 1, M) bool
 
-    def to(self, device: torch.device) -> "Views":
-        there = partial(torch.Tensor.to, device=device, non_blocking=True)
-        return Views(self.step, *map(there, (self.images, self.inside, self.boxes, self.pasted)))
+    def each(self, use: Callable[[torch.Tensor], torch.Tensor]) -> "Views":
+        return Views(self.step, *map(use, (self.images, self.inside, self.boxes, self.pasted)))
 
 
 @dataclass(frozen=True)
@@ -93,9 +90,12 @@ class Batch:
     views: Views | None = None
 
     def to(self, device: torch.device) -> "Batch":
-        there = partial(torch.Tensor.to, device=device, non_blocking=True)
-        views = self.views.to(device) if self.views else None
-        return Batch(self.labelled, there(self.images), there(self.hard), there(self.soft), there(self.weight), views)
+        return self.each(partial(torch.Tensor.to, device=device, non_blocking=True))
+
+    def each(self, use: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
+        """The batch with what `use` makes of each tensor."""
+        views = self.views.each(use) if self.views else None
+        return Batch(self.labelled, use(self.images), use(self.hard), use(self.soft), use(self.weight), views)
 
 
 @dataclass(frozen=True)
@@ -293,25 +293,3 @@ def _collate_views(seen: list[Seen]) -> Views:
         torch.from_numpy(np.stack([getattr(one, name) for one in seen], axis=1)) for name in ("images", "boxes", "pasted")
     )
     return Views(seen[0].step, images, inside, boxes, pasted)
-
-
-def loader(dataset: StepDataset, *, first: int, steps: int, rank: int, world: int, workers: int) -> Iterator[Batch]:
-    """Batches of one rank from step `first` on."""
-    sizes = (dataset.labelled_batch, dataset.pseudo_batch)
-    return iter(
-        DataLoader(
-            dataset,
-            batch_sampler=places(first, steps, sizes, rank, world),
-            collate_fn=collate,
-            num_workers=workers,
-            worker_init_fn=_ignore_signals,
-            pin_memory=torch.cuda.is_available(),
-        )
-    )
-
-
-def _ignore_signals(worker: int) -> None:
-    """Ctrl-C and a scheduler's SIGTERM to the group are for the main process, which ends the workers after saving."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    process.unpin()

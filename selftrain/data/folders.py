@@ -50,10 +50,10 @@ class Layout:
 def find(cfg: DataConfig) -> Layout:
     """Lists the files. Faults of single files are noted.
 
-    Raises ConfigError or DataError where the settings name nothing; Refused, with all faults, where some are noted.
+    Raises ConfigError or DataError where the settings name nothing; FaultsError, with all faults, where some are noted.
     """
     tree = Tree(root_of(cfg))
-    with none_hidden(tree.faults, "data.root"):
+    with none_hidden(tree.faults, "data"):
         return _layout(cfg, tree)
 
 

@@ -90,21 +90,6 @@ def leaves_parameters_unused(arch: str, encoder: str, decoder_channels: list[int
     return arch.lower() == VIT or (shallow and not encoder.startswith(TIMM))
 
 
-def refused_size(network: nn.Module, height: int, width: int) -> str:
-    """Why a vision transformer takes no images (N, 3, height, width); empty where it does, and for all other networks."""
-    if not isinstance(network.encoder, TimmViTEncoder):
-        return ""
-    training = network.training
-    try:
-        with torch.no_grad():
-            network.eval()(torch.zeros(1, 3, height, width))
-    except (AssertionError, ValueError, TypeError, RuntimeError) as error:
-        return _first_line(error).rstrip(".")
-    finally:
-        network.train(training)
-    return ""
-
-
 def _about_channels(arch: str, decoder_channels: list[int] | None) -> str:
     """What is wrong with widths of the decoder, for a network that has none to choose."""
     if not decoder_channels or arch.lower() in UNETS or arch.lower() not in smp.MODEL_ARCHITECTURES_MAPPING:

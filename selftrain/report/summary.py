@@ -5,6 +5,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+SHOWN = ("generations", "best", "test", "teacher_test")  # of report.json
+
 
 def print_table(report: dict, page: Path, export: Path) -> None:
     """Generations with their models and val mIoU, the test scores, and the paths of report and export."""

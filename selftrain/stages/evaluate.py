@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from selftrain.data.batches import IGNORE, Readable
+from selftrain.errors import naming_savings
 from selftrain.stages.guard import drift
 from selftrain.stages.inference import Inference
 
@@ -87,6 +88,7 @@ def expected_calibration_error(bins: np.ndarray) -> float:
     return float(np.abs(confidence - correct).sum() / max(pixels.sum(), 1))
 
 
+@naming_savings("evaluating")
 def evaluate(
     network: nn.Module,
     samples: Sequence[Readable],

@@ -6,6 +6,7 @@ import numpy as np
 from torch import nn
 
 from selftrain.data.batches import Readable
+from selftrain.errors import naming_savings
 from selftrain.report.page import Row
 from selftrain.stages.inference import Inference
 from selftrain.stages.select import SelectedLabels
@@ -13,6 +14,7 @@ from selftrain.stages.select import SelectedLabels
 ROWS = 4
 
 
+@naming_savings("evaluating")
 def predictions(networks: Mapping[int, nn.Module], samples: Sequence[Readable], inference: Inference) -> list[Row]:
     """Rows of image, truth and the labels of each network for samples spread over the set."""
     rows = []

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from selftrain.data.images import IMAGE_SUFFIXES, Fault, Levels, read_image, resize_image
 from selftrain.data.listing import Tree, counted, unread
 from selftrain.data.strays import masks_beside
-from selftrain.errors import STORAGE_ERRNOS, ConfigError, DataError
+from selftrain.errors import OPEN_FILES_ERRNOS, STORAGE_ERRNOS, ConfigError, DataError, naming_savings
 from selftrain.files import read_json, write_json
 from selftrain.labels import tta
 from selftrain.log import progress, say
@@ -35,6 +35,7 @@ NOTES = {  # by form: what the PNGs hold
 }
 
 
+@naming_savings("predicting")
 def predict(directory: Path, images: Path, out: Path, *, tta_flip: bool = False, batch: int = 8, form: str = "palette") -> int:
     """Label every image below `images`, a folder or one file, with the export in `directory`; returns how many.
 
@@ -263,7 +264,7 @@ def _save(save: Callable[[Path, np.ndarray], None], path: Path, labels: np.ndarr
     try:
         save(path, labels)
     except OSError as error:
-        if error.errno in STORAGE_ERRNOS:
+        if error.errno in STORAGE_ERRNOS | OPEN_FILES_ERRNOS:
             raise
         return Fault(str(path), f"cannot be written ({error.strerror})", "rename the image or choose another folder")
     return None

@@ -14,7 +14,7 @@ from torch import nn
 from selftrain import process
 from selftrain.config import LabelConfig
 from selftrain.data.batches import Readable
-from selftrain.errors import IntegrityError
+from selftrain.errors import IntegrityError, naming_savings
 from selftrain.labels import store, tta
 from selftrain.labels.refine import Refined, refine
 from selftrain.log import progress, say
@@ -33,6 +33,7 @@ class Labeller:
     cfg: LabelConfig
     inference: Inference
 
+    @naming_savings("labelling")
     def label(
         self, samples: Sequence[Readable], directory: Path, *, stage: str, teacher: str, check: Callable[[], None]
     ) -> store.LabelStore:

@@ -7,11 +7,13 @@ import torch
 from torch import nn
 
 from selftrain.data.batches import Readable
+from selftrain.errors import naming_savings
 from selftrain.labels.refine import confusion_of
 from selftrain.log import progress
 from selftrain.stages.inference import Inference
 
 
+@naming_savings("labelling")
 def agreement(
     snapshots: Sequence[nn.Module],
     teacher: nn.Module,

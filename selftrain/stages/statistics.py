@@ -6,9 +6,11 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from selftrain.errors import naming_savings
 from selftrain.stages.inference import Inference
 
 
+@naming_savings("evaluating")
 @torch.no_grad()
 def measure(network: nn.Module, crops: Iterable[torch.Tensor], inference: Inference) -> None:
     """Replace the running statistics of `network` by their mean over batches of `crops`, (N, h, w, 3) uint8 each.

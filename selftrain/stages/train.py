@@ -20,13 +20,14 @@ from selftrain import checkpoint
 from selftrain.checkpoint import Checkpoint
 from selftrain.config import TrainConfig
 from selftrain.data.batches import Batch
-from selftrain.errors import ConfigError, LearningError, StoppedError
+from selftrain.errors import ConfigError, LearningError, StoppedError, naming_savings
 from selftrain.log import Metrics, progress, say
 from selftrain.models.average import Average
 from selftrain.models.build import to_layout
 from selftrain.rng import Key, rekey
 from selftrain.stages.steps import Step
 
+GRACE = 20.0  # seconds after a signal that one of several ranks goes on waiting for its batch
 LOG_EVERY = 10  # steps between rows of metrics.jsonl
 PATIENCE = 8  # steps in a row whose gradients are not finite, before the stage goes back to its last checkpoint
 FUSED = ("adam", "adamw", "sgd")  # one pass over the parameters: 3x quicker than foreach on CPUs (docs/lab-notes.md)
@@ -41,6 +42,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self.since = math.inf
 
     def listen(self) -> "Stop":
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
@@ -50,7 +52,11 @@ class Stop:
     def _received(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self.signal is not None:
             raise KeyboardInterrupt
-        self.signal = number
+        self.signal, self.since = number, min(self.since, time.monotonic())
+
+    def ends_waiting(self, ranks: int) -> bool:
+        """Whether to wait for a batch no longer. Of several ranks one that leaves alone costs the others their steps."""
+        return time.monotonic() - self.since > (GRACE if ranks > 1 else 0)
 
     def agreed(self, accelerator: Accelerator) -> bool:
         """Whether any rank was told to stop; all ranks get the same answer."""
@@ -84,6 +90,7 @@ class Trained:
     average_distance: float
 
 
+@naming_savings("training")
 def train(
     network: nn.Module,
     batches: Callable[[int], Iterator[Batch]],
@@ -103,7 +110,8 @@ def train(
 ) -> Trained:
     """Train `network` for `steps` optimizer steps, from the newest checkpoint under `directory` if there is one.
 
-    `batches(first)` yields this rank's part of the global batches, of `images` each, from step `first` on. `evaluate` is
+    `batches(first)` yields this rank's part of the global batches, of `images` each, from step `first` on; it ends early
+    where a signal comes while it waits. `evaluate` is
     asked of the averaged weights every `cfg.eval_every` steps; `keep` tells who is given them after how many steps. A step
     whose gradients are not finite is skipped; PATIENCE of them in a row lead back to the last checkpoint, once, at half the
     rate. Raises LearningError where that does not help, StoppedError after saving for a signal.
@@ -116,6 +124,7 @@ def train(
     def advance(first: int) -> None:
         """Steps `first` to the last."""
         metrics.rewind(stage, first)
+        done = first
         for t, batch in enumerate(batches(first) if first < steps else (), start=first):
             rekey(*keys, t, accelerator.process_index)
             values = learner.step(t, lr_at(t, steps, cfg), step, batch.to(accelerator.device))
@@ -133,6 +142,10 @@ def train(
                 _save(learner, done, directory, accelerator, metrics)
             if stopped:
                 raise StoppedError(f"stopped by a signal at {stage} step {done}; saved, the same command resumes")
+        if done < steps:
+            if accelerator.num_processes == 1:  # others are within a step and save no more
+                _save(learner, done, directory, accelerator, metrics)
+            raise StoppedError(f"stopped by a signal at {stage} step {done}, waiting for a batch; the same command resumes")
 
     with progress(stage, steps, start=first, per_step=images, show=accelerator.is_main_process) as show:
         while True:

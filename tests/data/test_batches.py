@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from selftrain.data.batches import IGNORE, Augmentation, Cache, OnlineDataset, StepDataset, loader
+from selftrain.data.batches import IGNORE, Augmentation, Cache, OnlineDataset, StepDataset
+from selftrain.data.loading import loader
 
 
 @dataclass

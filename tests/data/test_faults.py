@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from selftrain.data.faults import Refused, grouped, none_hidden, refuse, some, write_list
+from selftrain.data.faults import FaultsError, grouped, none_hidden, refuse, some, write_list
 from selftrain.data.images import Fault
 from selftrain.errors import ConfigError, DataError
 
@@ -40,7 +40,7 @@ def test_a_named_cause_is_the_sentence():
 
 
 def test_a_refusal_has_the_first_group_and_counts_the_others():
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(FaultsError) as caught:
         refuse([*EMPTY, Fault("x", "is wrong", "mend it")])
     assert str(caught.value) == f"{grouped(EMPTY)[0]} (and 1 more fault of other kinds): selftrain verify lists all"
     with pytest.raises(DataError, match=r"^x: is wrong; mend it$"):
@@ -49,11 +49,11 @@ def test_a_refusal_has_the_first_group_and_counts_the_others():
 
 
 def test_an_error_that_faults_caused_comes_after_them():
-    with pytest.raises(Refused) as caught, none_hidden(EMPTY[:1], "data.root"):
+    with pytest.raises(FaultsError) as caught, none_hidden(EMPTY[:1], "data.root"):
         raise DataError("nothing is left")
     assert [fault.what for fault in caught.value.faults] == ["is empty (0 bytes)", "nothing is left"]
-    says = r"too few \(the files have faults, too: images/0\.png.*, and 4 more\)"
-    with pytest.raises(ConfigError, match=says), none_hidden(EMPTY, "data.root"):
+    too = r"too few \(the files have faults, too: images/0\.png.*, and 4 more\)"
+    with pytest.raises(ConfigError, match=too), none_hidden(EMPTY, "data.root"):
         raise ConfigError("too few")
     with pytest.raises(DataError, match=r"^alone$"), none_hidden([], "data.root"):
         raise DataError("alone")

@@ -9,7 +9,7 @@ from PIL import Image
 
 from selftrain.config import DataConfig, SplitConfig
 from selftrain.data import shapes, sources
-from selftrain.data.faults import Refused
+from selftrain.data.faults import FaultsError
 from selftrain.data.sources import SPLITS, levels_of, load, manifest, with_levels, without
 from selftrain.errors import ConfigError, DataError
 
@@ -88,7 +88,9 @@ def test_faults_of_files_come_before_the_setting_that_they_make_impossible(tmp_p
     pairs(tmp_path, ["1", "2", "3", "4", "5"])
     for name in "123":
         (tmp_path / "masks" / f"{name}.png").rename(tmp_path / "masks" / f"{name}.jpg")
-    with pytest.raises(Refused, match=r"^masks/1\.jpg: is a JPEG.*2 more faults alike") as caught:
+    with pytest.raises(DataError, match=r"^masks/1\.jpg: is a JPEG.*2 more faults alike"):
+        load(config(tmp_path))
+    with pytest.raises(FaultsError, match="is a JPEG") as caught:
         load(config(tmp_path), strict=False)
     assert [one.file for one in caught.value.faults] == ["masks/1.jpg", "masks/2.jpg", "masks/3.jpg"]
     few = {"val": "val.txt", "test_fraction": 0.0, "labels": 2}

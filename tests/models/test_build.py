@@ -8,7 +8,7 @@ import torch
 
 from selftrain.config import Config, GenerationConfig, ModelConfig
 from selftrain.errors import ConfigError
-from selftrain.models.build import build, leaves_parameters_unused, parameters, refused_size
+from selftrain.models.build import build, leaves_parameters_unused, parameters
 from selftrain.models.weights import grown
 from selftrain.preflight import accelerator_of
 
@@ -99,14 +99,6 @@ def test_a_vision_transformer_takes_images_of_any_size():
     network = build("dpt", "tu-test_vit3", classes=3).eval()  # timm fixes the size of this one at 160
     for height, width in ((32, 32), (64, 96)):
         assert network(torch.zeros(1, 3, height, width)).shape == (1, 3, height, width)
-        assert not refused_size(network, height, width)
-
-
-def test_a_vision_transformer_of_one_size_says_so():
-    network = build("dpt", "tu-test_vit_relpos", classes=3)
-    assert "160" in refused_size(network, 64, 64) and network.training
-    assert not refused_size(network, 160, 160)
-    assert not refused_size(build("unet", "tu-resnet10t", **TINY), 33, 33)  # of other networks nothing is asked
 
 
 @pytest.mark.parametrize(

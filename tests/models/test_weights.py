@@ -357,4 +357,4 @@ def test_a_run_with_a_vision_transformer_learns_online_from_small_crops(run, tmp
     assert code == 0, err
     fixed = ("model.arch=dpt", "model.encoder=tu-test_vit_relpos", "model.decoder_channels=[]")
     code, _, err = run(*SMALL, *fixed, "generations=[{}]", f"out={tmp_path / 'fixed'}")
-    assert code == 2 and "takes no images of 32x32" in err.splitlines()[-1] and not (tmp_path / "fixed" / "gen0").exists()
+    assert code == 2 and "cannot take images of 32x32" in err.splitlines()[-1] and not (tmp_path / "fixed" / "gen0").exists()

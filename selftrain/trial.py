@@ -1,0 +1,170 @@
+"""Every network of a run, tried before the first step on the sizes that it is going to meet.
+
+Some encoders take one size only, and some decoders fail below a least size. Without a trial, training would end at the
+first look at val.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import timm
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from selftrain.config import Config
+from selftrain.data.findings import Look
+from selftrain.data.sources import SPLITS, DataSet
+from selftrain.errors import ConfigError, ResourceError, is_out_of_memory
+from selftrain.labels.tta import MULTIPLE
+from selftrain.models.build import to_layout
+from selftrain.networks import Networks
+from selftrain.rng import untouched
+
+Size = tuple[int, int]  # height, width
+Sizes = Mapping[str, Counter[Size]]  # of the images in each split
+CROP = "train.crop"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A size that the network sees, and where."""
+
+    size: Size
+    where: str  # for messages: train.crop, or what is looked at
+
+
+def sizes_seen(looks: Iterable[Look], cfg: Config) -> Sizes:
+    """The sizes of images by split, from the look at all files."""
+    own = (cfg.data.size[0], cfg.data.size[1]) if cfg.data.size else None
+    sizes: dict[str, Counter[Size]] = {split: Counter() for split in SPLITS}
+    for one in looks:
+        if one.size is not None and one.split:  # a copy that is left out has no split
+            sizes[one.split][own or one.size] += 1
+    return sizes
+
+
+def sizes_sampled(data: DataSet, *, most: int = 8) -> Sizes:
+    """The sizes of up to `most` images of each split. Reads them; drawn ones are all alike, so one of each split."""
+    sizes: dict[str, Counter[Size]] = {}
+    for split in SPLITS:
+        samples = getattr(data, split)
+        chosen = samples[:1] if samples and samples[0].drawn else samples[:: max(len(samples) // most, 1)]
+        sizes[split] = Counter(one.size or one.read_image().shape[:2] for one in chosen)
+    return sizes
+
+
+def check(cfg: Config, networks: Networks, built: Mapping[int, nn.Module], sizes: Sizes, accelerator: Accelerator) -> None:
+    """One step of training and a look at a few sizes with each of `built`, networks by generation that are not used again.
+
+    Raises ConfigError that names the generation, the size and the way out, ResourceError where memory does not suffice.
+    """
+    looked_at, tried = places(sizes, cfg), set[tuple]()
+    for number, network in built.items():
+        images = 2 if images_of_a_step(cfg, number, accelerator.num_processes) > 1 else 1
+        key = (str(networks.describe(number, network)), images)
+        if key in tried:
+            continue
+        tried.add(key)
+        name = "generation {}: arch={arch} encoder={encoder}".format(number, **networks.describe(number, network))
+        with untouched():
+            network = to_layout(network).to(accelerator.device)
+            for place in (Place((cfg.train.crop[0], cfg.train.crop[1]), CROP), *looked_at):
+                _try(network, place, images, name, accelerator)
+            network.cpu()
+
+
+def images_of_a_step(cfg: Config, number: int, processes: int) -> int:
+    """How many images a process has in a step, at least."""
+    unlabelled = cfg.train.unlabelled_batch if number or cfg.generations[number].online else 0
+    return (cfg.of_generation(number, "labelled_batch") + unlabelled) // processes
+
+
+def places(sizes: Sizes, cfg: Config) -> list[Place]:
+    """The sizes at which networks look at val, test and unlabelled images; a few of each kind."""
+    kinds = {"val and test images": sizes["val"] + sizes["test"], "unlabelled images": _views(sizes["unlabelled"], cfg)}
+    found: dict[Size, str] = {}
+    for kind, counts in kinds.items():
+        seen: Counter[Size] = Counter()
+        for size, count in counts.items():
+            seen[_window(size, cfg.labels.window)] += count
+        for size in _few(seen):
+            found.setdefault(size, kind)
+    return [Place(size, where) for size, where in found.items()]
+
+
+def _views(sizes: Counter[Size], cfg: Config) -> Counter[Size]:
+    """The sizes of the views by which unlabelled images are labelled; empty where nothing is stored."""
+    if all(generation.online for generation in cfg.generations[1:]):
+        return Counter()
+    views: Counter[Size] = Counter()
+    for size, count in sizes.items():
+        for scale in cfg.labels.tta.scales:
+            height, width = (max(1, round(side * scale)) for side in size)
+            views[height, width] += count
+            if cfg.labels.tta.rotate90:
+                views[width, height] += count
+    return views
+
+
+def _window(size: Size, window: int) -> Size:
+    """What of an image the network sees at once, padded."""
+    height, width = (side + -side % MULTIPLE for side in size)
+    return (min(height, window), min(width, window)) if window else (height, width)
+
+
+def _few(sizes: Counter[Size]) -> list[Size]:
+    """The most frequent size, the lowest, the narrowest and the largest."""
+    if not sizes:
+        return []
+    lowest, narrowest = min(sizes), min(sizes, key=lambda size: size[::-1])
+    chosen = [sizes.most_common(1)[0][0], lowest, narrowest, max(sizes, key=lambda size: size[0] * size[1])]
+    return list(dict.fromkeys(chosen))
+
+
+def _try(network: nn.Module, place: Place, images: int, name: str, accelerator: Accelerator) -> None:
+    """A forward pass at a place, with a backward pass where it is trained."""
+    trained = place.where == CROP
+    shown = torch.zeros(images if trained else 1, 3, *place.size, device=accelerator.device)
+    network.train(trained)
+    try:
+        with torch.set_grad_enabled(trained), accelerator.autocast():
+            logits = network(shown.contiguous(memory_format=torch.channels_last))
+        if trained:
+            logits.float().sum().backward()
+            network.zero_grad()
+    except Exception as error:
+        raise _explained(error, place, images, name) from error
+
+
+def _explained(error: Exception, place: Place, images: int, name: str) -> ConfigError | ResourceError:
+    size, trained = "x".join(map(str, place.size)), place.where == CROP
+    said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    if is_out_of_memory(error):
+        lower = CROP if trained else "data.size or labels.window"
+        return ResourceError(f"{name}: no memory for images of {size} ({place.where}); lower {lower}")
+    if trained and images == 1 and "more than 1 value per channel" in said:
+        why = f"cannot learn from one image a step and process ({said})"
+        return ConfigError(f"{name}: {why}; raise train.labelled_batch")
+    return ConfigError(f"{name}: cannot take images of {size} ({place.where}): {said}; {_way_out(place, name)}")
+
+
+def _way_out(place: Place, name: str) -> str:
+    only, trained = only_size(name.rpartition("encoder=")[2]), place.where == CROP
+    if only is None:
+        return f"set another {CROP}, arch or encoder" if trained else "set another data.size, arch or encoder"
+    height, width = only
+    size = f"[{height},{width}]"
+    if trained:
+        return f"this encoder is made for {height}x{width}: set {CROP}={size}"
+    fits = height == width and height % MULTIPLE == 0 and min(place.size) >= height
+    return f"this encoder is made for {height}x{width}: set data.size={size}{f' or labels.window={height}' if fits else ''}"
+
+
+def only_size(encoder: str) -> Size | None:
+    """The one size that a timm encoder takes; None for those that take many, or are not timm's."""
+    if not encoder.startswith("tu-"):
+        return None
+    known = timm.get_pretrained_cfg(encoder.removeprefix("tu-"))
+    return (known.input_size[1], known.input_size[2]) if known and known.fixed_input_size else None
