@@ -167,13 +167,6 @@ def test_a_run_refuses_with_the_first_group(run, tmp_path):
     assert err.rstrip().endswith("selftrain verify lists all")
 
 
-def test_a_run_refuses_with_the_first_group(run, tmp_path):
-    settings = undeclared(tmp_path / "data")
-    code, _, err = run("recipe=smoke", *settings, f"out={tmp_path / 'run'}")
-    assert code == 3 and "error: 6 masks hold values that are not declared: 9 (" in err
-    assert err.rstrip().endswith("selftrain verify lists all")
-
-
 def test_foreign_weights_become_safetensors_that_a_run_takes(finished, tmp_path):
     """The run's decoder has four depths: its encoder ends one stage before that of the import."""
     state = load_file(finished / "export" / "model.safetensors")

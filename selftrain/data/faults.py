@@ -11,8 +11,8 @@ from selftrain.errors import ConfigError, DataError
 from selftrain.files import write_bytes
 
 EXAMPLES = 3  # files that a group names
-# Names and paths of files, remarks in brackets and numbers differ between faults of one cause.
-PARTICULAR = re.compile(r"'[^']*'|\([^)]*\)|\S*[/.]\w\S*|\d+")
+# Quoted names, remarks in brackets, paths and numbers differ between faults of one cause.
+PARTICULAR = re.compile(r"'[^']*'|\([^)]*\)|\S+/\S+|\d+")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Group:
         return len(self.faults) > EXAMPLES
 
 
-class Refused(DataError):
+class FaultsError(DataError):
     """Faults that stop the work; `faults` holds all of them, and the message the first group."""
 
     def __init__(self, faults: Sequence[Fault]):
@@ -58,9 +58,9 @@ def grouped(faults: Sequence[Fault]) -> list[Group]:
 
 
 def refuse(faults: Sequence[Fault]) -> None:
-    """Raises Refused if there are any faults."""
+    """Raises FaultsError if there are any faults."""
     if faults:
-        raise Refused(faults)
+        raise FaultsError(faults)
 
 
 @contextmanager
@@ -68,7 +68,7 @@ def none_hidden(noted: list[Fault], where: str) -> Iterator[None]:
     """Errors raised within the block come after the faults `noted` so far: these may be what caused them."""
     try:
         yield
-    except Refused:
+    except FaultsError:
         raise
     except ConfigError as error:
         if not noted:
@@ -79,7 +79,7 @@ def none_hidden(noted: list[Fault], where: str) -> Iterator[None]:
     except DataError as error:
         if not noted:
             raise
-        raise Refused([*noted, _last(error, where)]) from error
+        raise FaultsError([*noted, _last(error, where)]) from error
 
 
 def _last(error: DataError, where: str) -> Fault:

@@ -58,8 +58,7 @@ def hold_out(groups: Sequence[str], fractions: Sequence[float], *, seed: int) ->
         members.setdefault(name or index, []).append(index)
     wanted = sum(fraction > 0 for fraction in fractions)
     if len(members) < wanted + 1:
-        grouped = "groups of images (by data.splits.group, or copies of each other)"
-        kind = grouped if any(groups) else "labelled images"
+        kind = "groups of images (by data.splits.group, or copies of each other)" if any(groups) else "labelled images"
         raise DataError(
             f"{len(members)} {kind} cannot be divided into train and {wanted} made split(s): add labelled images, "
             "or name data.splits.val and data.splits.test"
