@@ -28,7 +28,7 @@ def main() -> None:
 def verify(arguments: argparse.Namespace) -> None:
     """Check every image and mask of a data set and list all faults."""
     from selftrain.data import sources, verify
-    from selftrain.data.faults import FaultsError
+    from selftrain.data.faults import FaultsError, counted
     from selftrain.data.findings import print_faults, print_report
     from selftrain.settings import compose
 
@@ -42,12 +42,11 @@ def verify(arguments: argparse.Namespace) -> None:
         print_faults(faults)
     if faults:
         place = _list_faults(faults, arguments.faults, Path(cfg.root).expanduser())
-        count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
-        raise DataError(f"{count} in data={cfg.name}; {'they are' if len(faults) > 1 else 'it is'} listed {place}")
+        raise DataError(f"data={cfg.name} has {counted(len(faults), 'fault')}, listed {place}")
 
 
 def _list_faults(faults: "list[Fault]", file: Path | None, root: Path) -> str:
-    """Writes every fault to a file where that is asked for, or the groups printed leave files out; returns where they are."""
+    """Writes every fault to a file if that is asked for, or if the groups leave files out; returns where they are."""
     from selftrain.data.faults import grouped, write_list
 
     if file is None and not any(group.hides_files for group in grouped(faults)):
@@ -55,7 +54,7 @@ def _list_faults(faults: "list[Fault]", file: Path | None, root: Path) -> str:
     target = (file or Path(FAULTS)).absolute()
     if target.resolve().is_relative_to(root.resolve()):
         if file:
-            raise ConfigError(f"--faults {file} lies below data.root, where nothing is written; choose another place")
+            raise ConfigError(f"--faults {file} lies below data.root; choose a place outside of the data")
         return "above in part; --faults FILE writes all of them"
     try:
         write_list(faults, target)

@@ -1,12 +1,12 @@
-"""Whether the settings of mask values suit the masks: classes that only ignored values can explain, undeclared values.
+"""Whether the settings of mask values suit the masks: classes that are ignored, and undeclared values.
 
-A class without a pixel is common (rare classes, few masks), and so is an ignored value that means void. Together they
-are a mistake where the masks of the whole data set leave no other reading:
+A class without a pixel is common (rare classes, few masks), and so is an ignored value that means void. Together
+they are a mistake where the masks of the whole data set leave no other reading:
 
-* they hold a single class beside ignored pixels. Binary masks of 0 and 255 under the default data.ignore=[255] are so;
-* a data set of at most FEW classes lacks its last classes, and there is an ignored value for each of them.
+* The masks hold a single class and ignored pixels, such as binary masks of 0 and 255 under data.ignore=[255].
+* At most FEW classes are declared, the last of them have no pixel, and there is an ignored value for each.
 
-With more classes, void and an absent class are both likely, so that stays a warning, as does a class that only the
+With more classes, void and an absent class are both likely, so that stays a warning. So does a class that only the
 labelled masks lack. A single file is judged by the others (`odd_masks`).
 """
 
@@ -23,22 +23,17 @@ HARDLY = 0.05  # share of the files
 
 
 def hidden_classes(classes: Sequence[str], counts: np.ndarray, code: MaskCode | None) -> Fault | None:
-    """The fault of classes whose pixels are ignored. counts (N, C + 1): pixels of each mask; the last are ignored."""
+    """The fault of classes whose pixels are ignored. counts (N, C + 1): pixels of each mask, the ignored ones last."""
     pixels = counts.sum(axis=0)
     missing = [place for place in range(len(classes)) if pixels[place] == 0]
-    if (
-        code is None
-        or not missing
-        or not pixels[:-1].any()
-        or not pixels[-1]
-        or not _ignored_explain(missing, len(classes), code)
-    ):
+    if code is None or not missing or not pixels[:-1].any() or not pixels[-1]:
+        return None
+    if not _ignored_explain(missing, len(classes), code):
         return None
     names = ", ".join(repr(classes[place]) for place in missing)
-    what = (
-        f"{'class' if len(missing) == 1 else 'classes'} {names} {'has' if len(missing) == 1 else 'have'} no pixel in any of "
-        f"{counted(len(counts), 'mask')}, while {pixels[-1] / pixels.sum():.2%} of the pixels are ignored"
-    )
+    subject = f"class {names} has" if len(missing) == 1 else f"classes {names} have"
+    ignored = f"{pixels[-1] / pixels.sum():.2%} of the pixels are ignored"
+    what = f"{subject} no pixel in any of {counted(len(counts), 'mask')}, while {ignored}"
     void = f"if the ignored pixels mean nothing, take {names} out of data.classes"
     return Fault(_ignoring(code), what, f"{_unhidden(missing, len(classes), code)}; {void}")
 
@@ -73,10 +68,10 @@ def _unhidden(missing: list[int], classes: int, code: MaskCode) -> str:
 
 
 def odd_masks(counts: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Which masks hold one class and ignored pixels only, though others hold more (N,), and whether that is a fault.
+    """Which masks hold one class and ignored pixels, though others hold more (N,), and whether that is a fault.
 
-    counts (N, C + 1). A fault: masks of several classes hardly ever have ignored pixels, and those without ignored
-    pixels hardly ever hold one class, so that an object which is stored as an ignored value is what is left.
+    counts (N, C + 1). It is a fault where masks of several classes hardly ever have ignored pixels, and masks without
+    ignored pixels hardly ever hold one class: then an object that is stored as an ignored value is the likely reason.
     """
     several = (counts[:, :-1] > 0).sum(axis=1)
     ignoring = counts[:, -1] > 0
@@ -93,7 +88,7 @@ def odd_masks(counts: np.ndarray) -> tuple[np.ndarray, bool]:
 def with_one_remedy(faults: list[Fault], used: set[int], code: MaskCode, classes: int) -> list[Fault]:
     """Faults of undeclared values or colours, of one kind, with a remedy that suits all of them.
 
-    `used`: values, or colours as 0xRRGGBB, that sound masks hold. A single fault stays as it is: a stray pixel, perhaps.
+    `used`: values, or colours as 0xRRGGBB, that sound masks hold. A single fault stays as it is: perhaps a stray.
     """
     if len(faults) < 2:
         return faults
@@ -133,10 +128,11 @@ def _declaration(found: set[int], classes: int, code: MaskCode, *, by_colour: bo
 
 
 def values_used(counts: np.ndarray, code: MaskCode) -> set[int]:
-    """Values, or colours as 0xRRGGBB, that pixels of counts (C + 1,) have; of classes and ignored ones with one value."""
+    """Values, or colours as 0xRRGGBB, of the pixels counted in counts (C + 1,), as far as a class has only one."""
     of_class = [(value,) for value in _packed(code.colours)] if code.colours else code.numbers()
     ignored = tuple(_packed(code.ignore_colours) if code.colours else code.ignore)
-    return {values[0] for values, count in zip([*of_class, ignored], counts, strict=True) if count and len(values) == 1}
+    present = [values for values, count in zip([*of_class, ignored], counts, strict=True) if count]
+    return {values[0] for values in present if len(values) == 1}
 
 
 def _declared(code: MaskCode) -> set[int]:

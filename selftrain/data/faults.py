@@ -11,8 +11,8 @@ from selftrain.errors import ConfigError, DataError
 from selftrain.files import write_bytes
 
 EXAMPLES = 3  # files that a group names
-# Quoted names, remarks in brackets, paths and numbers differ between faults of one cause.
-PARTICULAR = re.compile(r"'[^']*'|\([^)]*\)|\S+/\S+|\d+")
+# Names and paths of files, remarks in brackets and numbers differ between faults of one cause.
+PARTICULAR = re.compile(r"'[^']*'|\([^)]*\)|\S*[/.]\w\S*|\d+")
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,7 @@ def _report_unreadable(report: Report, root: Path, code: MaskCode | None, *, cou
 
 
 def _faults_of_masks(report: Report, root: Path, code: MaskCode | None) -> list[Fault]:
-    """Of undeclared values, each kind gets the remedy that suits all files; values are what sound masks hold, too."""
+    """The faults of masks; those of undeclared values have a remedy that suits all files."""
     faults = [_from_root(one.mask_fault, root) for one in report.seen if one.mask_fault is not None]
     kinds: dict[str, list[Fault]] = {}
     for fault in faults:
@@ -170,17 +170,16 @@ def _report_ignored(report: Report, root: Path, code: MaskCode | None) -> None:
 
 
 def _report_odd(report: Report, names: list[str], *, certain: bool) -> None:
-    """Masks that hold one class and ignored pixels where others hold more: stored with other values, perhaps."""
+    """Masks that hold one class and ignored pixels where others hold more: perhaps stored with other values."""
     if certain:
-        what = "holds one class and ignored pixels, while nearly all other masks hold several classes and none"
-        cause = "masks hold one class and ignored pixels, while nearly all others hold several classes and none"
-        remedy = "if the ignored pixels are objects, give them the value that their class has in the other masks"
+        others = "while nearly all other masks hold several classes and none"
+        what, cause = (f"{start} one class and ignored pixels, {others}" for start in ("holds", "masks hold"))
+        remedy = "if the ignored pixels are objects, give them the value of their class in the other masks"
         report.faults += [Fault(name, what, remedy, cause=cause) for name in names]
     elif names:
-        report.warnings.append(
-            f"{counted(len(names), 'mask')} with one class and ignored pixels only ({some(names)}), while others hold several "
-            "classes: are the ignored pixels void, and not objects?"
-        )
+        number = f"{counted(len(names), 'mask')} with one class and ignored pixels only ({some(names)})"
+        question = "are the ignored pixels void, and not objects?"
+        report.warnings.append(f"{number}, while others hold several classes: {question}")
 
 
 def _report_empty(report: Report, looks: list[Look], root: Path) -> None:
@@ -205,7 +204,8 @@ def _report_doubles(report: Report) -> None:
     for looks in copies.values():
         *others, last = looks
         splits = list(dict.fromkeys(one.split for one in reversed(looks)))
-        what = f"is the same picture as {some([one.sample.id for one in others], COPIES)} ({' and '.join(splits)})"
+        names = some([one.sample.id for one in others], COPIES)
+        what = f"is the same picture as {names} ({' and '.join(splits)})"
         if len(splits) > 1 and {"val", "test"} & set(splits):
             report.faults.append(Fault(last.sample.id, what, _remedy_for_copies(splits)))
         elif others:
@@ -225,8 +225,8 @@ def _report_blank(report: Report) -> None:
     """A warning about pictures of one colour."""
     names = [one.sample.id for one in report.seen if one.blank]
     if names:
-        verb = "is" if len(names) == 1 else "are"
-        report.warnings.append(f"{counted(len(names), 'image')} {verb} of one colour (blank tiles?): {some(names)}")
+        number = "1 image is" if len(names) == 1 else f"{len(names):,} images are"
+        report.warnings.append(f"{number} of one colour (blank tiles?): {some(names)}")
 
 
 def _report_absent(report: Report) -> None:
@@ -239,7 +239,7 @@ def _report_absent(report: Report) -> None:
 
 
 def _report_palettes(report: Report, root: Path) -> bool:
-    """A fault where two masks that are read by palette index number their colours differently; whether there is one."""
+    """Whether two masks that are read by palette index number their colours differently, which is a fault."""
     found = _palettes_that_differ([one for one in report.seen if one.palette])
     if found is None:
         return False
@@ -360,7 +360,7 @@ def print_report(report: Report) -> None:
     for warning in report.warnings:
         console.print(f"warning: {warning}")
     print_faults(report.faults)
-    console.print(f"{len(report.faults)} faults, {len(report.warnings)} warnings")
+    console.print(f"{counted(len(report.faults), 'fault')}, {counted(len(report.warnings), 'warning')}")
 
 
 def print_faults(faults: list[Fault]) -> None:

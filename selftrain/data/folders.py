@@ -155,15 +155,12 @@ def _from_folder(
 
 
 def _without_masks(cfg: DataConfig, tree: Tree, paths: list[Path]) -> list[Path]:
-    """The images without the masks that lie among them, of which one fault is noted."""
+    """The images without the masks that lie among them, which are noted."""
     beside = masks_beside(paths)
-    if not beside:
-        return paths
-    (first, image), *others = [(tree.relative(mask), tree.relative(image)) for mask, image in beside.items()]
-    others_too = f", as {others[0][0]} does of {others[0][1]} ({len(beside)} such files)" if others else ""
-    what = f"lies among the images and looks like the mask of {image}{others_too}"
     remedy = f"move the masks to {cfg.masks}/ (data.masks), or name images and masks in a list file with two columns"
-    tree.note(Fault(first, what, remedy))
+    for mask, image in beside.items():
+        what = f"lies among the images and looks like the mask of {tree.relative(image)}"
+        tree.note(Fault(tree.relative(mask), what, remedy))
     return [path for path in paths if path not in beside]
 
 

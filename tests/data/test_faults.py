@@ -19,9 +19,11 @@ def test_faults_that_differ_in_names_and_numbers_only_are_one_group():
         Fault("list.txt:9", "names 'images/z.png', which does not exist", "mend the list"),
         Fault("c", "is the same picture as images/d (val and test)", "keep one"),
         Fault("e", "is the same picture as f/g, f/h (val and test)", "keep one"),
+        Fault("u_mask.png", "looks like the mask of u.png", "move it"),
+        Fault("v_mask.png", "looks like the mask of v.png", "move it"),
     ]
     assert [[fault.file for fault in group.faults] for group in grouped(faults)] == [
-        ["a.png", "b.png"], ["list.txt:3", "list.txt:9"], ["c", "e"],
+        ["a.png", "b.png"], ["list.txt:3", "list.txt:9"], ["c", "e"], ["u_mask.png", "v_mask.png"],
     ]  # fmt: skip
 
 

@@ -485,7 +485,7 @@ def test_masks_beside_images_are_a_fault_that_says_where_to_put_them(tmp_path: P
         mask(tmp_path / below / f"u{number}{end}.png", number % 2, (16, 16))
     message = fault(tmp_path, unlabelled="unlabelled" if below == "unlabelled" else "")
     assert f"{below}/u0{end}.png: lies among the images and looks like the mask of {below}/u0.jpg" in message
-    assert f"as {below}/u1{end}.png does of {below}/u1.jpg (4 such files)" in message
+    assert f"(and 3 more faults alike: {below}/u1{end}.png, {below}/u2{end}.png and 1 more)" in message
     assert "move the masks to masks/" in message and "two columns" in message
 
 
