@@ -224,8 +224,9 @@ def check_image_sizes(cfg: Config, networks: list[nn.Module]) -> None:
             refused = refused_size(network, *size)
             if refused:
                 raise ConfigError(
-                    f"generation {number}: its encoder takes no images of {size[0]}x{size[1]} ({refused}); choose a vision "
-                    "transformer of any size, such as tu-vit_small_patch16_224, or make train.crop and data.size the encoder's"
+                    f"generation {number}: its encoder takes no images of {size[0]}x{size[1]} ({refused}); choose "
+                    "a vision transformer that takes any size, such as tu-vit_small_patch16_224, or set train.crop "
+                    "and data.size to the encoder's size"
                 )
 
 
@@ -236,7 +237,8 @@ def say_other_pixel_scales(cfg: Config) -> None:
         known = pretrained(encoder)
         if known and not known.fits(cfg.data.mean, cfg.data.std):
             mean, std = (",".join(map(str, row)) for row in (known.mean, known.std))
-            say(f"warning: {encoder} was pretrained with another pixel scale; set data.mean=[{mean}] data.std=[{std}]")
+            scale = f"data.mean=[{mean}] data.std=[{std}]"
+            say(f"warning: {encoder} was pretrained with another pixel scale; set {scale}")
 
 
 def say_where_students_shrink(networks: list[nn.Module]) -> None:

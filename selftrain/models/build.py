@@ -84,14 +84,15 @@ def _create_vit(arch: str, encoder: str, **settings: Any) -> nn.Module:
 def leaves_parameters_unused(arch: str, encoder: str, decoder_channels: list[int] | None) -> bool:
     """Whether a network may have parameters that no output depends on.
 
-    timm's vision transformers keep their last norm and classifier, and smp's own encoders the stages below a shallow decoder.
+    timm's vision transformers keep their last norm and classifier. smp's own encoders keep the stages that a shallow
+    decoder does not read.
     """
     shallow = arch.lower() == "pspnet" or bool(decoder_channels and len(decoder_channels) < FULL_DEPTH)
     return arch.lower() == VIT or (shallow and not encoder.startswith(TIMM))
 
 
 def refused_size(network: nn.Module, height: int, width: int) -> str:
-    """Why a vision transformer takes no images (N, 3, height, width); empty where it does, and for all other networks."""
+    """Why a vision transformer refuses images (N, 3, height, width); empty if it takes them, and for other networks."""
     if not isinstance(network.encoder, TimmViTEncoder):
         return ""
     training = network.training
