@@ -52,7 +52,9 @@ def rows(speeds: list[dict[tuple[str, str], float]]) -> list[Row]:
     table = [Row("training, idle machine", ours, plain, "images/s", ours / plain, ">= 0.97x", ours / plain >= 0.97)]
     for name, goal in GOALS.items():
         ours, plain = (median[name, side] / median["idle", side] for side in SIDES)
-        table.append(Row(f"training beside {name}", ours, plain, "of its speed alone", ours / plain, f">= {goal:g}", ours >= goal))
+        table.append(
+            Row(f"training beside {name}", ours, plain, "of its speed alone", ours / plain, f">= {goal:g}", ours >= goal)
+        )
     return table
 
 

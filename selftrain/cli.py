@@ -5,26 +5,33 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from selftrain import process
+from selftrain import __version__, process
 from selftrain.errors import ConfigError, DataError, exit_code_of
-from selftrain.log import say
+from selftrain.log import print_any_letter, say
 
 
 def main() -> None:
     """Entry point of the console script; exits with the codes of docs/design.md."""
     process.prepare()
+    print_any_letter()
     arguments = _arguments(_parser())
     sys.exit(exit_code_of(lambda: arguments.run(arguments)))
 
 
 def verify(arguments: argparse.Namespace) -> None:
     """Check every image and mask of a data set and list all faults."""
-    from selftrain.data import sources, verify
+    from selftrain.data import folders, sources, verify
     from selftrain.data.findings import print_report
-    from selftrain.run import compose
+    from selftrain.settings import compose
 
     cfg = compose(arguments.overrides, arguments.config_dir).data
-    report = verify.verify(sources.load(cfg, strict=False), cfg, workers=arguments.workers)
+    try:
+        data = sources.load(cfg, strict=False)
+    except folders.Refused as error:  # no image is left to look at
+        for fault in error.faults:
+            print(f"fault: {fault}")
+        raise DataError(f"{len(error.faults)} faults in data={cfg.name}; they are listed above") from error
+    _, report = verify.divide(data, cfg, workers=arguments.workers)
     print_report(report)
     if report.faults:
         raise DataError(f"{len(report.faults)} faults in data={cfg.name}; they are listed above")
@@ -110,10 +117,11 @@ def _arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="selftrain", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"selftrain {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
 
     child = _command(commands, verify)
-    child.add_argument("overrides", nargs="+", metavar="NAME=VALUE", help="data=NAME data.root=DIR …")
+    child.add_argument("overrides", nargs="+", metavar="NAME=VALUE", help="data=NAME data.root=DIR 'data.classes=[A,B]' …")
     child.add_argument("--config-dir", help="a folder with your own data/*.yaml")
     child.add_argument("--workers", type=int, default=process.cores(), help="threads that read (all cores)")
 

@@ -46,6 +46,7 @@ class DataConfig:
     range: list[Any] = field(default_factory=lambda: ["dtype"])
     mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])
     std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225])
+    duplicates: str = "group"  # equal pictures: group (kept in one made split) | fault | drop (not trained on if in val or test)
     cache_mb: int = 1024  # memory for decoded images, of each process and each of its workers
     splits: SplitConfig = field(default_factory=SplitConfig)
     shapes: dict[str, int] = field(
@@ -113,7 +114,9 @@ class TrainConfig:
     clip: float = 1.0  # gradient norm; 0: off
     ema: float = 0.995  # decay of the averaged weights, which are what is evaluated and teaches
     statistics: int = 24  # batches (of eval_batch) without noise to measure batch norm's statistics over at the end; 0: none
-    precision: str = "auto"  # auto (bf16 where the machine computes in it) | none | bf16 | fp16
+    # auto | none (fp32) | bf16 | fp16 (GPUs only). auto: what the run began with; at its beginning what `accelerate launch` was
+    # told (--mixed_precision or its config file, `no` too), else bf16 where the machine computes in it
+    precision: str = "auto"
     workers: int = 0  # processes that load and augment; 0: the training process itself
     threads: int = 0  # of each process on a CPU; 0: its share of the cores
     checkpoint_every: int = 250

@@ -62,7 +62,7 @@ class Method:
         team = preflight.team_of(cfg, run)
         accelerator = preflight.accelerator_of(cfg)
         preflight.check_processes(cfg, accelerator.num_processes)
-        data = sources.load(cfg.data)
+        data = preflight.recorded_data(run, cfg)
         preflight.check_data(data, cfg)
         # Unknown names, impossible noise and unreachable weights show here, before any work.
         networks = Networks(cfg, run, data.classes, accelerator.device)
@@ -73,17 +73,18 @@ class Method:
         if accelerator.is_main_process:
             run.lock()
             run.sweep()
-            preflight.settle(run, cfg, data)
+            data = preflight.settle(run, cfg, data)
             preflight.say_where_students_shrink(built)
             preflight.say_other_pixel_scales(cfg)
             twice = [1 + (generation.online == "cps") for generation in cfg.generations]  # it trains two
             sizes = [times * parameters(network) for times, network in zip(twice, built, strict=True)]
-            sound = sources.without(data, files.read_json(run.data, "set_aside")["set_aside"])
-            preflight.check_space(run, cfg, sizes, sound, snapshots=(SNAPSHOTS - 1) * (cfg.select.reliability == "agreement"))
+            snapshots = (SNAPSHOTS - 1) * (cfg.select.reliability == "agreement")
+            preflight.check_space(run, cfg, sizes, data, snapshots=snapshots)
             changes = preflight.settle_conditions(run, accelerator)
         accelerator.wait_for_everyone()
-        begun = files.read_json(run.data, "set_aside")
-        data = sources.with_levels(sources.without(data, begun["set_aside"]), begun.get("range"))
+        if not accelerator.is_main_process:
+            data = preflight.recorded_data(run, cfg)
+        preflight.check_data(data, cfg)
         metrics = Metrics(run.metrics if accelerator.is_main_process else None)
         inference = Inference.of(cfg.data, cfg.labels.window, accelerator)
         learning = Learning(cfg, data, inference)
@@ -141,6 +142,7 @@ class Method:
             "online": self.cfg.generations[number].online,
             "val": val,
             "promoted": not reports or not evaluate.is_worse(val, _best(reports)["val"]),
+            "precision": preflight.precision_of(self.accelerator),
             "exact": not self.changes,
             "changed_conditions": self.changes,
             "empty_batches": trained.empty,

@@ -6,12 +6,13 @@ import os
 import re
 import shutil
 from dataclasses import asdict
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import nn
 
-from selftrain import checkpoint, conditions, files, process
+from selftrain import checkpoint, conditions, files, launcher, process
 from selftrain.config import Config, GenerationConfig, flat
 from selftrain.data import sources, verify
 from selftrain.data.augment import MAX_MAGNITUDE
@@ -31,6 +32,7 @@ INITS = ("random", "teacher")
 PSEUDO_NOISE = ("rand_n", "colour", "cutout", "cutmix", "paste")  # of unlabelled images, unless noise.labelled
 INFINITE = float("inf")
 FEW = 8  # val images: a score of fewer says little of which generation is better
+COPIES = "copies"  # in data.json, where there are any
 WARNINGS = 10  # about files, that a run says
 CHECKPOINT = 4  # copies of the weights in a checkpoint: themselves, their average, two moments
 RANGES = {  # name: least, most
@@ -139,8 +141,14 @@ def check(cfg: Config) -> None:
     check_weights(cfg.model.weights, arch=cfg.model.arch, encoder=cfg.model.encoder)
 
 
-def settle(run: RunDir, cfg: Config, data: sources.DataSet) -> None:
-    """Write down what the run is made of, or compare. Before a first step every file is read; unreadable ones are set aside."""
+def settle(run: RunDir, cfg: Config, data: sources.DataSet) -> sources.DataSet:
+    """Write down what the run is made of, or compare. Returns the data set to work with.
+
+    Before a first step every file is read: unreadable unlabelled images are set aside, and made splits are divided so that
+    no two hold the same picture.
+    """
+    begun = files.read_json(run.data, "set_aside") if run.data.exists() else {}
+    data, aside, copies = (data, begun["set_aside"], begun.get(COPIES)) if begun else _looked_at(data, cfg)
     for warning in data.warnings:
         say(f"data: {warning}")
     if len(data.val) < FEW:
@@ -148,13 +156,19 @@ def settle(run: RunDir, cfg: Config, data: sources.DataSet) -> None:
     idle = _idle_noise(cfg.generations[0])
     if idle:
         say(f"generations.0: {', '.join(idle)} of its noise have no image to act on: it learns from labelled images only")
-    begun = files.read_json(run.data, "set_aside") if run.data.exists() else {}
-    aside = begun["set_aside"] if begun else _unreadable(data, cfg)
     sound = sources.without(data, aside)
     # A resume never measures again; a changed data.range is refused by `settle`.
     levels = begun.get("range") if begun else sources.levels_of(sound, cfg.data.range)
-    scale = {"range": list(levels)} if levels else {}
-    run.settle(asdict(cfg), {**sources.manifest(sound), "set_aside": aside, **scale})
+    found = {name: value for name, value in (("range", levels and list(levels)), (COPIES, copies)) if value}
+    run.settle(_as_begun(asdict(cfg), run), {**sources.manifest(sound), "set_aside": aside, **found})
+    return sources.with_levels(sound, levels)
+
+
+def _as_begun(settings: dict, run: RunDir) -> dict:
+    """`settings` with the word for its precision that the run began with: the precision itself is compared already."""
+    if _precision_of_run(run):
+        settings["train"]["precision"] = files.read_yaml(run.config, "train")["train"].get("precision", "auto")
+    return settings
 
 
 def _idle_noise(first: GenerationConfig) -> list[str]:
@@ -163,11 +177,18 @@ def _idle_noise(first: GenerationConfig) -> list[str]:
     return [name for name in names if getattr(first.noise, name)]
 
 
-def _unreadable(data: sources.DataSet, cfg: Config) -> list[str]:
-    """Ids of the unlabelled images to go on without. Raises DataError for any other fault of a file."""
+def recorded_data(run: RunDir, cfg: Config) -> sources.DataSet:
+    """The data set, divided as `run` began with it: copies of pictures are known once every file was read."""
+    begun = files.read_json(run.data, "set_aside") if run.data.exists() else {}
+    data = sources.load(cfg.data, copies=begun.get(COPIES, ()))
+    return sources.with_levels(sources.without(data, begun.get("set_aside", ())), begun.get("range"))
+
+
+def _looked_at(data: sources.DataSet, cfg: Config) -> tuple[sources.DataSet, list[str], list[list[str]]]:
+    """The data set, ids of the unlabelled images to go on without, and copies. Raises DataError for any other fault of a file."""
     if cfg.data.source == "shapes":
-        return []
-    report = verify.verify(data, cfg.data, workers=process.cores())
+        return data, [], []
+    data, report = verify.divide(data, cfg.data, workers=process.cores())
     if report.faults:
         more = f" (and {len(report.faults) - 1} more: selftrain verify lists all)" if len(report.faults) > 1 else ""
         raise DataError(f"{report.faults[0]}{more}")
@@ -176,7 +197,8 @@ def _unreadable(data: sources.DataSet, cfg: Config) -> list[str]:
         say(f"data: {warning}")
     if found[WARNINGS:]:
         say(f"data: {len(found) - WARNINGS} more warnings: selftrain verify lists all")
-    return [sample.id for sample in report.set_aside]
+    copies = report.copies if cfg.data.duplicates != "fault" else []
+    return data, [sample.id for sample in report.set_aside], copies
 
 
 def check_data(data: sources.DataSet, cfg: Config) -> None:
@@ -289,18 +311,26 @@ def team_of(cfg: Config, run: RunDir) -> process.Team:
 
 
 def settle_conditions(run: RunDir, accelerator: Accelerator) -> list[str]:
-    """Write down ranks and threads; returns, and prints, how they changed since the run began."""
+    """Write down ranks, threads and precision; returns, and prints, how they changed since the run began."""
     if run.report.exists():
         return []
-    changes = conditions.settle(run, {"ranks": accelerator.num_processes, "threads": torch.get_num_threads()})
+    now: dict[str, object] = {"ranks": accelerator.num_processes, "threads": torch.get_num_threads()}
+    kept = {} if _is_older(run) else {"precision": precision_of(accelerator)}
+    changes = conditions.settle(run, now | kept)
     if changes:
         say(f"resumed under other conditions ({'; '.join(changes)}): generations from here on are marked as not exact")
     return changes
 
 
 def accelerator_of(cfg: Config) -> Accelerator:
-    """Devices, processes and precision of the run. Raises ConfigError for a precision that this machine does not have."""
+    """Devices, processes and precision of the run.
+
+    Raises ConfigError for a precision that this machine or the run does not have, ResourceError for missing processes.
+    """
     process.keep_freed()
+    run = RunDir(Path(cfg.out))
+    asked, asker = _asked_precision(cfg, run)
+    wanted = _precision(asked, asker, run)
     unused = any(
         leaves_parameters_unused(
             row.arch or cfg.model.arch,
@@ -312,22 +342,61 @@ def accelerator_of(cfg: Config) -> Accelerator:
     # One copy of the gradients less; and ranks do not wait for gradients that never come.
     ddp = DistributedDataParallelKwargs(gradient_as_bucket_view=True, find_unused_parameters=unused)
     try:
-        return Accelerator(
-            mixed_precision=_precision(cfg.train.precision),
+        accelerator = Accelerator(
+            mixed_precision={"none": "no"}.get(wanted, wanted),
             log_with="tensorboard",
             project_dir=cfg.out,
             kwargs_handlers=[ddp],
         )
     except (ValueError, ImportError) as error:
-        raise ConfigError(f"train.precision={cfg.train.precision} is not possible on this machine: {error}") from None
+        raise ConfigError(f"{asker}: {wanted} is not possible on this machine: {error}") from None
+    launcher.check_processes(accelerator.num_processes)
+    if wanted == "fp16" and accelerator.device.type == "cpu" and not _is_older(run):
+        asker = f"{run.path} began in fp16" if _precision_of_run(run) else asker
+        raise ConfigError(f"{asker}: fp16 needs a GPU, and this is a CPU; for a run on one set train.precision=bf16 or none")
+    return accelerator
 
 
-def _precision(wanted: str) -> str:
-    """accelerate's name of a precision; `auto` is what was launched with, or bf16 where the machine computes in it."""
-    if wanted != "auto":
-        return {"none": "no"}.get(wanted, wanted)
-    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    if launched != "no":
-        return launched
+def precision_of(accelerator: Accelerator) -> str:
+    """What is computed in: none (fp32), bf16 or fp16."""
+    return accelerator.mixed_precision if accelerator.native_amp else "none"
+
+
+def _asked_precision(cfg: Config, run: RunDir) -> tuple[str, str]:
+    """A precision that somebody asked for, and who: train.precision before the launcher. `auto`: nobody."""
+    if cfg.train.precision != "auto":
+        return cfg.train.precision, f"train.precision={cfg.train.precision}"
+    told = launcher.precision()
+    if told is None or (told.value == "no" and _is_older(run)):
+        return "auto", "train.precision=auto"
+    asked, asker = {"no": "none"}.get(told.value, told.value), f"{told.place}={told.value}"
+    if asked not in PRECISIONS:
+        raise ConfigError(f"{asker}: not a precision of selftrain; train.precision is one of {', '.join(PRECISIONS)}")
+    return asked, asker
+
+
+def _precision(asked: str, asker: str, run: RunDir) -> str:
+    """none, bf16 or fp16: what the run began with, else what is asked for, else bf16 where the machine computes in it."""
+    began = _precision_of_run(run)
     native = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
-    return "bf16" if native else "no"
+    if began and asked not in ("auto", began):
+        raise ConfigError(
+            f"{run.path} began in {began}, and {asker} asks for another precision; "
+            f"set train.precision={began} or choose another out="
+        )
+    if began == "bf16" and asked == "auto" and not native:
+        raise ConfigError(
+            f"{run.path} began in bf16, which this machine does not compute in by itself; "
+            "train.precision=bf16 goes on in it, more slowly, or choose another out="
+        )
+    return began or ({True: "bf16", False: "none"}[native] if asked == "auto" else asked)
+
+
+def _precision_of_run(run: RunDir) -> str | None:
+    """none, bf16 or fp16 of a run that has begun; None before, and where it was not kept."""
+    return conditions.recorded(run).get("precision") if run.config.exists() else None
+
+
+def _is_older(run: RunDir) -> bool:
+    """Whether a run began when its precision was not kept: it goes on as it did, with `no` of a launcher as no word."""
+    return _precision_of_run(run) is None and any(run.path.glob("gen*/checkpoints"))

@@ -7,9 +7,16 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+FINGERPRINTS = ROOT / "tests" / "fingerprints.json"
+SMALL = [  # any recipe in seconds: fp32, one thread
+    "data.size=[32,32]", "data.shapes.labelled=4", "data.shapes.unlabelled=8", "data.shapes.val=2", "data.shapes.test=2",
+    "train.steps=3", "train.crop=[32,32]", "train.labelled_batch=2", "train.unlabelled_batch=2", "train.warmup=1",
+    "train.threads=1", "train.precision=none", "export.onnx=false", "select.threshold=quantile",
+]  # fmt: skip
 SMOKE = ["recipe=smoke", "train.threads=1", "export.onnx=false"]
 
 
@@ -47,6 +54,29 @@ def fingerprint(directory: Path) -> dict[str, str]:
     for path in directory.rglob("report.json"):
         files[str(path.relative_to(directory))] = json.dumps(_timeless(json.loads(path.read_text()))).encode()
     return {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
+
+
+def bits(directory: Path) -> str:
+    """One sha256 over what a run computed, whatever else its version writes: weights, labels and metrics."""
+    computed = [*directory.glob("gen*/model/model.safetensors"), *directory.glob("gen*/labels/shard-*")]
+    digest = hashlib.sha256()
+    for path in [*sorted(computed), directory / "metrics.jsonl"]:
+        digest.update(f"{path.relative_to(directory)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def known_fingerprints() -> dict[str, str]:
+    """`bits` of each recipe at the size of SMALL on this kind of machine; empty where it is not known."""
+    return json.loads(FINGERPRINTS.read_text()).get(machine(), {})
+
+
+def machine() -> str:
+    """What decides the bits besides the code: the CPU's kind, its caches and the version of torch."""
+    facts = dict(line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines() if ":" in line)
+    facts = {name.strip(): value.strip() for name, value in facts.items()}
+    names = ("vendor_id", "cpu family", "model", "stepping", "cache size")
+    wide = [flag for flag in facts.get("flags", "").split() if flag.startswith(("avx", "amx", "fma"))]
+    return " ".join([*(facts.get(name, "?") for name in names), *sorted(wide), f"torch {version('torch').partition('+')[0]}"])
 
 
 def _timeless(tree):

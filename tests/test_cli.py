@@ -9,6 +9,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from selftrain import __version__
+
 
 def selftrain(*arguments):
     done = subprocess.run([sys.executable, "-m", "selftrain.cli", *map(str, arguments)], capture_output=True, text=True)
@@ -28,6 +30,27 @@ def test_help_needs_no_torch_and_names_the_commands():
     done = subprocess.run([sys.executable, "-c", script + "assert 'torch' not in sys.modules"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert all(name in done.stdout for name in ("verify", "status", "predict", "export", "report", "import-weights"))
+
+
+def test_the_version_is_printed():
+    code, said, _ = selftrain("--version")
+    assert code == 0 and said == f"selftrain {__version__}\n"
+
+
+def test_a_folder_alone_is_answered_with_the_settings_that_name_it(tmp_path):
+    code, _, err = selftrain("verify", tmp_path)
+    assert code == 2 and f"write data=folder data.root={tmp_path} 'data.classes=[NAME,NAME]'" in err
+
+
+def test_letters_that_a_terminal_lacks_are_printed_as_their_codes(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "latin-1")
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    for i in range(6):
+        Image.fromarray(np.full((8, 8, 3), 40 * i, np.uint8)).save(tmp_path / "images" / f"{i}.png")
+        Image.fromarray(np.full((8, 8), i % 2, np.uint8)).save(tmp_path / "masks" / f"{i}.png")
+    code, said, err = selftrain("verify", "data=folder", f"data.root={tmp_path}", "data.classes=[空,地]", "data.unlabelled=")
+    assert code == 0 and r"\u7a7a" in said, err
 
 
 def test_status_and_report_of_a_finished_run(finished):
@@ -94,6 +117,16 @@ def test_verify_lists_every_fault_and_exits_3(tmp_path):
     code, said, err = selftrain("verify", settings[0], "--workers", 1, *settings[1:])
     assert code == 3 and "1.png" in said + err and "2.png" in said + err and "Traceback" not in err
     assert Path(tmp_path / "images" / "1.png").read_bytes() == b"<html>"
+
+
+def test_verify_lists_every_fault_where_no_image_is_left(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "few.txt").write_text("images/1.png\nimages/2.png\nimages/3.png\n")
+    settings = ["data=folder", f"data.root={tmp_path}", "data.classes=[a,b]", "data.unlabelled=''"]
+    code, said, err = selftrain("verify", *settings, "data.splits.train=few.txt")
+    assert code == 3 and "3 faults" in err
+    faults = [line for line in said.splitlines() if line.startswith("fault: ")]
+    assert [line.split(": names")[0] for line in faults] == [f"fault: few.txt:{number}" for number in (1, 2, 3)]
 
 
 def test_foreign_weights_become_safetensors_that_a_run_takes(finished, tmp_path):

@@ -24,6 +24,8 @@ Colour = tuple[int, ...]  # red, green, blue
 class Look:
     """What one look at a sample's files found. `counts` (C + 1,): pixels of each class and, last, ignored ones.
 
+    `split` is empty for a copy that is left out of training (sources.load).
+
     `palette` has RGB of each index, where indices were read as ids; `used` are those that the mask uses.
     """
 
@@ -61,6 +63,15 @@ class Report:
     warnings: list[str] = field(default_factory=list)
     set_aside: list[Sample] = field(default_factory=list)
     seen: list[Look] = field(default_factory=list)
+
+    @property
+    def copies(self) -> list[list[str]]:
+        """Ids of images that are the same picture, group by group, in order."""
+        groups: dict[bytes, list[str]] = {}
+        for one in self.seen:
+            if one.digest:
+                groups.setdefault(one.digest, []).append(one.sample.id)
+        return sorted(sorted(names) for names in groups.values() if len(names) > 1)
 
     def pixels(self, split: str) -> np.ndarray:
         """Pixels of each class and, last, ignored ones, over a split's masks, (C + 1,)."""
@@ -121,12 +132,13 @@ def _report_doubles(report: Report) -> None:
     """The same picture twice: a fault where val or test holds a copy of what is trained on or of each other."""
     first: dict[bytes, Look] = {}
     for one in report.seen:
-        other = first.setdefault(one.digest, one) if one.digest else one
+        other = first.setdefault(one.digest, one) if one.digest and one.split else one
         if other is one:
             continue
         what = f"is the same picture as {other.sample.id} ({one.split} and {other.split})"
         if one.split != other.split and {one.split, other.split} & {"val", "test"}:
-            report.faults.append(Fault(one.sample.id, what, "keep it in one split, or its score is a lie"))
+            remedy = "keep it in one split, or set data.duplicates=drop to train without copies of val and test images"
+            report.faults.append(Fault(one.sample.id, what, remedy))
         else:
             report.warnings.append(f"{one.sample.id}: {what}")
 

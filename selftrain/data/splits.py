@@ -9,6 +9,7 @@ from selftrain.errors import ConfigError, DataError
 from selftrain.rng import generator
 
 GOLDEN = (5**0.5 - 1) / 2
+ALONE = "\0"  # no name of a group begins so
 CANDIDATES = 256  # images that one step of `stratified` weighs against each other
 
 
@@ -29,6 +30,21 @@ def group_names(names: Sequence[str], pattern: str) -> list[str]:
             f"data.splits.group={pattern!r} finds nothing in {len(missed)} of {len(names)} names, such as {missed[0]!r}"
         )
     return [match[1] for match in found if match is not None]
+
+
+def joined(groups: Sequence[str], ids: Sequence[str], copies: Sequence[Sequence[str]]) -> list[str]:
+    """The groups of images with those that hold copies of one picture made one.
+
+    `groups` and `ids` belong together; an empty group is the image alone. `copies` lists the ids of equal pictures.
+    """
+    place = {name: index for index, name in enumerate(ids)}
+    parts: list[set[str]] = []  # of groups that belong together; an image alone is named by its place
+    for names in copies:
+        here = {groups[place[name]] or f"{ALONE}{place[name]}" for name in names if name in place}
+        touching = [part for part in parts if part & here]
+        parts = [part for part in parts if not part & here] + [here.union(*touching)]
+    one_of = {group: min(part) for part in parts if len(part) > 1 for group in part}
+    return [one_of.get(group or f"{ALONE}{index}", group) for index, group in enumerate(groups)]
 
 
 def hold_out(groups: Sequence[str], fractions: Sequence[float], *, seed: int) -> list[list[int]]:

@@ -19,7 +19,7 @@ from selftrain.config import DataConfig
 from selftrain.data import images
 from selftrain.data.findings import Look, Report, findings
 from selftrain.data.levels import DTYPE
-from selftrain.data.sources import SPLITS, DataSet, Sample, with_levels
+from selftrain.data.sources import SPLITS, DataSet, Sample, load, with_levels
 from selftrain.errors import DataError
 from selftrain.log import progress
 
@@ -37,8 +37,26 @@ def verify(data: DataSet, cfg: DataConfig, *, workers: int) -> Report:
             seen.append(one)
             show(len(seen))
     known.save()
-    root = Path(cfg.root).expanduser().resolve()  # of drawn data: never named in a fault
-    return findings(data, seen, root, levels=cfg.range)
+    return findings(data, seen, _root(cfg), levels=cfg.range)
+
+
+def divide(data: DataSet, cfg: DataConfig, *, workers: int) -> tuple[DataSet, Report]:
+    """`verify`, and the data set as it is to be divided now that copies of pictures are known (data.duplicates).
+
+    `data` comes from load(cfg) without copies; `report.copies` is what a later load(cfg, copies=...) wants.
+    """
+    report = verify(data, cfg, workers=workers)
+    if cfg.duplicates == "fault" or not report.copies:
+        return data, report
+    data = load(cfg, strict=False, copies=report.copies)
+    split_of = {sample.id: split for split in SPLITS for sample in getattr(data, split)}
+    moved = [replace(one, split=split_of.get(one.sample.id, "")) for one in report.seen]
+    return data, findings(data, moved, _root(cfg), levels=cfg.range)
+
+
+def _root(cfg: DataConfig) -> Path:
+    """Of drawn data it is never named in a fault."""
+    return Path(cfg.root).expanduser().resolve()
 
 
 class Known:
