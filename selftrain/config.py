@@ -61,7 +61,7 @@ class ModelConfig:
     arch: str = "unet"
     encoder: str = "tu-resnet18"
     weights: str | None = None
-    partial_weights: bool = False  # take weights of which not all of the encoder fits; false: they are an error
+    partial_weights: bool = False  # take weights that fit only a part of the encoder; false: an error
     decoder_channels: list[int] = field(default_factory=list)  # U-Net family: widths from deep to shallow; empty: smp's
 
 

@@ -182,7 +182,7 @@ class Method:
         return begun
 
     def train(self, number: int, labels: select.SelectedLabels | None, network: nn.Module) -> train.Trained:
-        """Train the network of generation `number` on the labelled images and on `labels`, or on what it labels online."""
+        """Train the network of generation `number` on labelled images and on `labels`, or online."""
         cfg, stage = self.cfg.train, f"gen{number}"
         self._track()
         keys = (self.cfg.seed, stage)

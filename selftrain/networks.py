@@ -20,7 +20,7 @@ SNAPSHOTS = 3  # a stage is looked at after each third of its steps, the last of
 
 @dataclass(frozen=True)
 class Begun:
-    """A network before its first step. `weights` tells where they came from, empty for random ones; `lines` says it."""
+    """A network before its first step, the sources of its weights (none: random), and lines to print."""
 
     network: nn.Module
     weights: list[Taken]
@@ -37,7 +37,7 @@ class Networks:
     device: torch.device
 
     def build(self, number: int, *, imagenet: bool = False) -> nn.Module:
-        """The network of generation `number`, from random weights, those of its encoder from a hub with `imagenet`."""
+        """The network of generation `number`, random; `imagenet` fetches its encoder's weights from a hub."""
         arch, encoder, decoder_channels = self._names(number)
         noise = self.cfg.generations[number].noise
         return build(
@@ -51,7 +51,7 @@ class Networks:
         )
 
     def initial(self, number: int) -> tuple[nn.Module, str, set[str]]:
-        """The network of generation `number` from `model.weights`: with the name of these, and its tensors that they gave.
+        """The network of generation `number` with `model.weights`, their source, and the names of the loaded tensors.
 
         Raises ConfigError for weights that do not fit, unless `model.partial_weights` allows that.
         """
@@ -69,7 +69,7 @@ class Networks:
             path,
             partial=model.partial_weights,
             whose=f"generation {number} (arch={arch} encoder={encoder})",
-            remedy=own if encoder != model.encoder else "model.encoder= with the encoder that they are of",
+            remedy=own if encoder != model.encoder else "model.encoder= (the encoder that the file was made for)",
         )
         return network, path.name, names
 

@@ -266,7 +266,8 @@ def say_other_pixel_scales(cfg: Config) -> None:
         known = pretrained(encoder)
         if known and not known.fits(cfg.data.mean, cfg.data.std):
             mean, std = (",".join(map(str, row)) for row in (known.mean, known.std))
-            say(f"warning: {encoder} was pretrained with another pixel scale; set data.mean=[{mean}] data.std=[{std}]")
+            scale = f"data.mean=[{mean}] data.std=[{std}]"
+            say(f"warning: {encoder} was pretrained with another pixel scale; set {scale}")
 
 
 def say_where_students_shrink(networks: list[nn.Module]) -> None:

@@ -5,7 +5,6 @@ from typing import Any
 
 import segmentation_models_pytorch as smp
 import torch
-from segmentation_models_pytorch.encoders import TimmViTEncoder
 from torch import nn
 
 from selftrain.errors import ConfigError
@@ -84,7 +83,8 @@ def _create_vit(arch: str, encoder: str, **settings: Any) -> nn.Module:
 def leaves_parameters_unused(arch: str, encoder: str, decoder_channels: list[int] | None) -> bool:
     """Whether a network may have parameters that no output depends on.
 
-    timm's vision transformers keep their last norm and classifier, and smp's own encoders the stages below a shallow decoder.
+    timm's vision transformers keep their last norm and classifier. smp's own encoders keep the stages that a shallow
+    decoder does not read.
     """
     shallow = arch.lower() == "pspnet" or bool(decoder_channels and len(decoder_channels) < FULL_DEPTH)
     return arch.lower() == VIT or (shallow and not encoder.startswith(TIMM))

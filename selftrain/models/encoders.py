@@ -19,14 +19,14 @@ SAME = 1e-3  # pixel scales that differ by less are one
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Published weights of an encoder: their name on the hub, and the pixel scale that they were trained with, if known."""
+    """Published weights of an encoder: their name on the hub, and the pixel scale of their training, if known."""
 
     source: str
     mean: list[float]
     std: list[float]
 
     def fits(self, mean: list[float], std: list[float]) -> bool:
-        """Whether images normalised by `mean` and `std` are what the weights expect; true where that is not known."""
+        """Whether the weights expect images normalised by `mean` and `std`; true where that is not known."""
         pairs = [*zip(self.mean, mean, strict=False), *zip(self.std, std, strict=False)]
         return all(abs(theirs - ours) < SAME for theirs, ours in pairs)
 
@@ -46,7 +46,8 @@ def about_name(encoder: str) -> str:
             return ""
         if timm.is_model(bare):
             return f"encoders of timm are written with {TIMM} in front: {TIMM}{bare}"
-    near = difflib.get_close_matches(bare, dict.fromkeys([*timm.list_models(), *smp.encoders.encoders]), n=NEAR)
+    known = dict.fromkeys([*timm.list_models(), *smp.encoders.encoders])
+    near = difflib.get_close_matches(bare, known, n=NEAR)
     shown = [TIMM + name if timm.is_model(name) else name for name in near]
     hint = f"; similar names: {', '.join(shown)}" if shown else f"; names of timm are written with {TIMM} in front"
     return f"neither smp nor timm has an encoder of this name{hint}"
@@ -72,6 +73,6 @@ def _of_smp(name: str) -> Pretrained | None:
 
 
 def _kept_config(settings: Mapping[str, str]) -> dict[str, Any]:
-    """config.json of smp's weights, which fetching them leaves in the hub's cache; empty where they were never fetched."""
+    """The config.json in the hub's cache that came with smp's weights; empty if they were never fetched."""
     kept = huggingface_hub.try_to_load_from_cache(settings["repo_id"], "config.json", revision=settings["revision"])
     return json.loads(Path(kept).read_text()) if isinstance(kept, str) else {}

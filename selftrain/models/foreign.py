@@ -28,7 +28,7 @@ ESCAPE_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 @dataclass(frozen=True)
 class Imported:
-    """What was written: `taken` counts it, `by_order` tells that names did not fit, `missing` counts by part of the network."""
+    """What was written, and whether it was matched by order; `missing` counts tensors by part of the network."""
 
     taken: Taken
     by_order: bool
@@ -44,15 +44,16 @@ class Imported:
             parts = ", ".join(f"{count} of {part}" for part, count in self.missing.items())
             lines.append(f"not in the file: {parts}; {COUNTER} are not needed")
         if self.taken.encoder < self.taken.of_encoder:
-            lines.append("a part of the encoder is missing: a run that needs it takes this file with model.partial_weights=true")
+            way = "a run that needs it takes this file with model.partial_weights=true"
+            lines.append(f"a part of the encoder is missing: {way}")
         return lines
 
 
 def import_weights(source: Path, target: Path, network: nn.Module, *, arch: str, encoder: str) -> Imported:
-    """Write the tensors of a PyTorch file that fit `network` (built as `arch`, `encoder`) to `target`, as safetensors.
+    """Write the tensors of a PyTorch file that fit `network`, built as `arch` and `encoder`, to a safetensors file.
 
-    They fit by name and shape, or else by order and shape. Raises IntegrityError for a file that cannot be read without
-    running its code, ConfigError where no tensor of the encoder fits.
+    They fit by name and shape, or else by order and shape. Raises IntegrityError for a file that cannot be read
+    without running its code, ConfigError where no tensor of the encoder fits.
     """
     if target.suffix != ".safetensors":
         raise ConfigError(f"-o {target}: weights are written as .safetensors")
@@ -88,15 +89,15 @@ def _refused(error: Exception) -> str:
     name = re.search(r"\bGLOBAL (\S+)", said)
     if name:
         return (
-            f"holds {name[1]} beside the weights, which is not read because it could run code; where it was made, save the "
-            "state_dict alone: torch.save(network.state_dict(), 'weights.pth')"
+            f"holds {name[1]} beside the weights, which is not read because it could run code; "
+            "where the file was made, save the state_dict alone: torch.save(network.state_dict(), 'weights.pth')"
         )
     first = said.splitlines()[0].strip() if said else type(error).__name__
-    return f"is no file of weights that can be read without running its code ({first}); save the state_dict alone"
+    return f"cannot be read as weights without running its code ({first}); save the state_dict alone"
 
 
 def _states(content: Any) -> Iterator[dict[str, torch.Tensor]]:
-    """The dictionaries of tensors that a foreign file holds, at its top and inside of its other dictionaries."""
+    """The dictionaries of tensors in a foreign file, at its top and inside its other dictionaries."""
     if not isinstance(content, dict):
         return
     yield {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}
@@ -128,7 +129,7 @@ def _in_order(network: nn.Module, encoder: str, state: Tensors) -> dict[str, tor
 
 
 def _known_networks(network: nn.Module, encoder: str) -> Iterator[Tensors]:
-    """What a file may hold, by our names: the network, its encoder, and the classifier that timm made of that encoder."""
+    """What a file may contain, by our names: the network, its encoder, or timm's classifier with that encoder."""
     own = network.state_dict()
     yield own
     yield {name: own[name] for name in own if name.startswith("encoder.")}

@@ -49,7 +49,7 @@ class Taken:
 
 
 def encoder_names(network: nn.Module) -> list[str]:
-    """The encoder's tensors that a file of weights has to have: neither counters nor the classifier that timm's ViTs keep."""
+    """The encoder tensors that weights must have: no counters, and not the classifier that timm's ViTs keep."""
     unused = tuple(f"{ENCODER}model.{name}." for name in _classifiers(network))
     return [name for name in _counted(network) if name.startswith(ENCODER) and not name.startswith(unused)]
 
@@ -87,8 +87,8 @@ def check_weights(weights: str | None, *, arch: str, encoder: str) -> None:
 def load_weights(network: nn.Module, path: Path, *, partial: bool = False, whose: str, remedy: str) -> set[str]:
     """Load every tensor whose name and shape fit; returns their names. The decoder's need not be in the file.
 
-    Raises ConfigError where tensors of the encoder are missing and `partial` does not allow that: `whose` names the network
-    and `remedy` the setting of its encoder. Raises IntegrityError for a damaged file.
+    Raises ConfigError where tensors of the encoder are missing and `partial` does not allow that: `whose` names the
+    network and `remedy` the setting of its encoder. Raises IntegrityError for a damaged file.
     """
     try:
         found = load_file(path)
@@ -125,7 +125,7 @@ def _listed(tensors: Tensors) -> str:
 
 
 def fitting(network: nn.Module, found: Tensors) -> dict[str, torch.Tensor]:
-    """The tensors that fit by name and shape, under the network's names; prefixes aside, and an encoder's own file fits too."""
+    """The tensors that fit by name and shape, under the network's names. A file of the encoder alone fits, too."""
     own = network.state_dict()
     tensors: dict[str, torch.Tensor] = {}
     for theirs, tensor in found.items():
@@ -138,7 +138,8 @@ def fitting(network: nn.Module, found: Tensors) -> dict[str, torch.Tensor]:
 def _names(theirs: str) -> Iterator[str]:
     """What a network may call a file's tensor: as it is, then without one prefix after the other."""
     while True:
-        flat = re.sub(r"^(\w+)\.(\d+)\.", r"\1_\2.", theirs)  # timm's networks of features join these: stages.0. is stages_0.
+        # timm's feature extractors join these: stages.0. is stages_0.
+        flat = re.sub(r"^(\w+)\.(\d+)\.", r"\1_\2.", theirs)
         yield from (theirs, f"{ENCODER}{theirs}", f"{ENCODER}model.{theirs}", f"{ENCODER}model.{flat}")
         prefix = next((prefix for prefix in PREFIXES if theirs.startswith(prefix)), None)
         if prefix is None:

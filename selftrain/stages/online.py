@@ -130,14 +130,15 @@ class UniMatchV2(FixMatch):
 
     @contextmanager
     def noise(self, network: nn.Module, labelled: int, unlabelled: int) -> Iterator[None]:
-        """Complementary dropout of whole channels (p = 0.5, doubled) on half of the images, at every depth of the encoder.
+        """Complementary dropout of whole channels (p = 0.5, doubled) on half of the images, at all encoder depths.
 
-        The depths of a vision transformer share one mask, as in the paper. Those of a CNN differ in width, so each has its own.
+        The depths of a vision transformer share one mask, as in the paper. In a CNN they differ in width, and each
+        has its own.
         """
         dropped = torch.rand(unlabelled) < 0.5
 
         def drop(module: nn.Module, inputs: tuple, output: list[Tensor] | tuple) -> list[Tensor] | tuple:
-            if isinstance(output, tuple):  # smp's vision transformers: every feature is a depth; prefix tokens stay as they are
+            if isinstance(output, tuple):  # a vision transformer: every feature is a depth; prefix tokens have no noise
                 features, *rest = output
                 return (_complementary(features, labelled, dropped), *rest)
             image, *features = output
@@ -199,7 +200,7 @@ def mixed(planes: Tensor, labelled: Tensor, views: Views) -> Tensor:
 
 
 def _complementary(features: list[Tensor], labelled: int, dropped: Tensor, *, shared: bool = True) -> list[Tensor]:
-    """Features (labelled + 2 M, C, h, w): of the images `dropped` (M,), each view loses the channels that the other keeps.
+    """Features (labelled + 2 M, C, h, w) with noise: of images `dropped` (M,), a view loses what the other keeps.
 
     `shared`: features of one width get one mask.
     """
@@ -214,7 +215,7 @@ def _complementary(features: list[Tensor], labelled: int, dropped: Tensor, *, sh
 
 
 def _scale(width: int, labelled: int, dropped: Tensor) -> Tensor:
-    """(labelled + 2 M, width): 1 where nothing is dropped; otherwise 0 or 2, and the two views of an image add up to 2."""
+    """(labelled + 2 M, width): 1 where nothing is dropped; otherwise 0 or 2, which add up to 2 over both views."""
     mask = 2.0 * (torch.rand(len(dropped), width) < 0.5)
     first, second = (torch.where(dropped[:, None], one, 1.0) for one in (mask, 2.0 - mask))
     return torch.cat([torch.ones(labelled, width), first, second])

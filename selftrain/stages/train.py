@@ -174,7 +174,8 @@ class Learner:
         self.network = to_layout(network).to(accelerator.device)
         self.ema = Average(self.network, cfg.ema)
         self.optimizer = _optimizer(self.network, cfg)
-        self.rates = [_rate(group, cfg.lr) for group in self.optimizer.param_groups]  # each step overwrites the groups' own
+        # Kept here, as each step overwrites the groups' own.
+        self.rates = [_rate(group, cfg.lr) for group in self.optimizer.param_groups]
         self.model, self.prepared = accelerator.prepare(self.network, self.optimizer)
         self.accelerator, self.clip = accelerator, cfg.clip or math.inf
         self.buffers = list(self.network.buffers())

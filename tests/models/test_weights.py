@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import re
+from pathlib import Path
 
 import huggingface_hub.constants
 import numpy as np
@@ -21,6 +22,8 @@ from selftrain.models.build import build
 from selftrain.models.encoders import pretrained
 from selftrain.models.foreign import import_weights
 from selftrain.models.weights import Taken, check_weights, decoder_names, encoder_names, load_weights
+from selftrain.networks import Networks
+from selftrain.rundir import RunDir
 
 TINY = {"classes": 3, "decoder_channels": [32, 16, 16, 8]}
 ENCODER = "tu-resnet10t"
@@ -358,3 +361,16 @@ def test_a_run_with_a_vision_transformer_learns_online_from_small_crops(run, tmp
     fixed = ("model.arch=dpt", "model.encoder=tu-test_vit_relpos", "model.decoder_channels=[]")
     code, _, err = run(*SMALL, *fixed, "generations=[{}]", f"out={tmp_path / 'fixed'}")
     assert code == 2 and "cannot take images of 32x32" in err.splitlines()[-1] and not (tmp_path / "fixed" / "gen0").exists()
+
+
+def test_weights_from_a_hub_are_reported_by_their_name_there(monkeypatch):
+    """Without a hub: the network is real, its weights are random."""
+
+    def fetched(*names, imagenet, **settings):
+        assert imagenet
+        return build(*names, **settings)
+
+    monkeypatch.setattr("selftrain.networks.build", fetched)
+    cfg = Config(model=ModelConfig(encoder=ENCODER, weights="imagenet"))
+    begun = Networks(cfg, RunDir(Path("nowhere")), ["a", "b"], torch.device("cpu")).begin(0, None)
+    assert begun.lines == ["gen0: 70 of 70 encoder tensors from timm/resnet10t.c3_in1k; decoder from random weights"]
