@@ -5,6 +5,7 @@ import time
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from selftrain.config import Config, GenerationConfig, ModelConfig
 from selftrain.errors import ConfigError
@@ -111,6 +112,7 @@ def test_networks_with_parameters_that_nothing_depends_on_are_known(arch, encode
     network(torch.randn(2, 3, 64, 64)).sum().backward()
     idle = any(parameter.grad is None for parameter in network.parameters())
     assert leaves_parameters_unused(arch, encoder, channels) == idle
+    AcceleratorState._reset_state(reset_partial_state=True)  # of tests before this one in the same process
     for model, generation in (
         (ModelConfig(arch=arch, encoder=encoder, decoder_channels=channels or []), GenerationConfig()),
         (ModelConfig(), GenerationConfig(arch=arch, encoder=encoder, decoder_channels=channels or [])),
