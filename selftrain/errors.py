@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import select
 import shutil
 import signal
@@ -34,6 +35,11 @@ MORE_SHARED_MEMORY = (
 )
 SHARED_MEMORY = f"the loader processes (train.workers) find no shared memory; {MORE_SHARED_MEMORY}"
 PROCESSES = "the system refuses another process or thread (ulimit -u); raise the limit or lower train.workers and train.threads"
+LOADER_ENDINGS = {  # exit codes of loader processes that met a limit
+    errno.ENOSPC: SHARED_MEMORY,
+    errno.EMFILE: OPEN_FILES,
+    errno.ENOMEM: OUT_OF_MEMORY,
+}
 
 
 @dataclass(frozen=True)
@@ -190,6 +196,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 def resource_error(error: BaseException) -> ResourceError | None:
     """A ResourceError for a limit of the system that `error` has met, if it has."""
     message = str(error)
+    ended = re.search(r"DataLoader worker .* exit code (\d+)", message)
+    if ended and int(ended[1]) in LOADER_ENDINGS:
+        return ResourceError(LOADER_ENDINGS[int(ended[1])])
     if (isinstance(error, OSError) and error.errno in OPEN_FILES_ERRNOS) or any(sign in message for sign in OPEN_FILES_SIGNS):
         return ResourceError(OPEN_FILES)
     if isinstance(error, OSError | RuntimeError) and any(sign in message for sign in SHARED_MEMORY_SIGNS):
@@ -237,6 +246,7 @@ def _lost_process(error: BaseException) -> str:
     if broken:
         first = f"a DataLoader worker is gone ({first or type(error).__name__})"
     if "DataLoader worker" in message or broken:
+        first = first.partition(". Details are lost")[0]
         return f"{first}; if memory ran out, lower train.workers or data.cache_mb, then run the same command"
     signs = ("Connection closed by peer", "Connection reset by peer", "gloo", "NCCL")
     if type(error).__name__.startswith("Dist") or any(sign in message for sign in signs):  # torch's DistNetworkError and others
