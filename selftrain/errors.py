@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import select
 import shutil
 import signal
@@ -21,8 +22,9 @@ FORCED = 130
 OUR_FAULT = 1
 # How torch, oneDNN, CUDA, OpenCV, C++ and the system report that they were refused memory. Only some have a type of their own.
 MEMORY_SIGNS = (
-    "can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory", "Insufficient memory", "bad_alloc",
+    "can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory", "Insufficient memory",
     "could not create a primitive", "could not execute a primitive", "could not create a memory", "ALLOC_FAILED",
+    "bad_alloc", "MemoryError", "Unable to allocate",  # the last two of NumPy in a loader process: torch hands on the words
 )  # fmt: skip
 OPEN_FILES_SIGNS = ("Too many open files", "ancdata")  # the latter where a file handle was to be received
 SHARED_MEMORY_SIGNS = ("shared memory", "/dev/shm", "</torch_")
@@ -34,6 +36,11 @@ MORE_SHARED_MEMORY = (
 )
 SHARED_MEMORY = f"the loader processes (train.workers) find no shared memory; {MORE_SHARED_MEMORY}"
 PROCESSES = "the system refuses another process or thread (ulimit -u); raise the limit or lower train.workers and train.threads"
+LOADER_ENDINGS = {  # exit codes of loader processes that met a limit
+    errno.ENOSPC: SHARED_MEMORY,
+    errno.EMFILE: OPEN_FILES,
+    errno.ENOMEM: OUT_OF_MEMORY,
+}
 
 
 @dataclass(frozen=True)
@@ -190,6 +197,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 def resource_error(error: BaseException) -> ResourceError | None:
     """A ResourceError for a limit of the system that `error` has met, if it has."""
     message = str(error)
+    ended = re.search(r"DataLoader worker .* exit code (\d+)", message)
+    if ended and int(ended[1]) in LOADER_ENDINGS:
+        return ResourceError(LOADER_ENDINGS[int(ended[1])])
     if (isinstance(error, OSError) and error.errno in OPEN_FILES_ERRNOS) or any(sign in message for sign in OPEN_FILES_SIGNS):
         return ResourceError(OPEN_FILES)
     if isinstance(error, OSError | RuntimeError) and any(sign in message for sign in SHARED_MEMORY_SIGNS):
@@ -237,6 +247,7 @@ def _lost_process(error: BaseException) -> str:
     if broken:
         first = f"a DataLoader worker is gone ({first or type(error).__name__})"
     if "DataLoader worker" in message or broken:
+        first = first.partition(". Details are lost")[0]
         return f"{first}; if memory ran out, lower train.workers or data.cache_mb, then run the same command"
     signs = ("Connection closed by peer", "Connection reset by peer", "gloo", "NCCL")
     if type(error).__name__.startswith("Dist") or any(sign in message for sign in signs):  # torch's DistNetworkError and others

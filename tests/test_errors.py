@@ -1,11 +1,16 @@
 import errno
+import mmap
+import re
 import subprocess
 import sys
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
 from selftrain import errors
+from selftrain.config import HARMLESS, ROUNDING, Config, flat
 from selftrain.errors import exit_code_of
 
 CODES = {
@@ -48,6 +53,96 @@ def test_an_output_that_nobody_reads_is_said_in_one_line():
             "selftrain: error: nobody reads the standard output any more; give it a reader or a file\n"
         )
         assert process.wait() == 5
+
+
+def torch_on_a_cpu():
+    torch.empty(1 << 50)
+
+
+def numpy():
+    np.empty(1 << 50)
+
+
+def opencv():
+    cv2.copyMakeBorder(np.zeros((1, 1), np.uint8), 0, 1 << 30, 0, 1 << 16, cv2.BORDER_CONSTANT)
+
+
+def system():
+    mmap.mmap(-1, 1 << 50)
+
+
+def torch_on_a_gpu():
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def one_dnn():
+    raise RuntimeError("could not create a primitive")
+
+
+def cpp():
+    raise RuntimeError("std::bad_alloc")
+
+
+@pytest.mark.parametrize("refused", [torch_on_a_cpu, numpy, opencv, system, torch_on_a_gpu, one_dnn, cpp])
+def test_memory_that_is_refused_is_7_whoever_says_it(refused, capsys):
+    assert exit_code_of(refused) == 7
+    err = capsys.readouterr().err
+    assert err.startswith("selftrain: error: out of memory; lower data.cache_mb") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("stage", [name for name in errors.SAVINGS if name != "predicting"])
+def test_a_stage_names_first_what_a_resume_may_lower(stage):
+    with (
+        pytest.raises(errors.ResourceError, match=f"out of memory while {stage}; lower ") as raised,
+        errors.naming_savings(stage),
+    ):
+        numpy()
+    accepted, refused = (re.findall(r"[a-z]+\.[a-z_.]*[a-z_]", part) for part in str(raised.value).split(" again; "))
+    allowed = HARMLESS | ROUNDING
+    assert accepted and set(accepted) <= allowed and refused and not set(refused) & allowed
+    assert set(accepted + refused) <= set(flat(Config())) and "another out=" in str(raised.value)
+
+
+def test_the_memory_of_a_gpu_is_not_saved_by_a_smaller_cache():
+    with pytest.raises(errors.ResourceError) as raised, errors.naming_savings("evaluating"):
+        torch_on_a_gpu()
+    assert "lower train.eval_batch and run" in str(raised.value) and "cache" not in str(raised.value)
+
+
+def test_the_innermost_stage_is_the_one_that_ran_out_of_memory_and_other_faults_pass():
+    outer, inner = errors.naming_savings("training"), errors.naming_savings("evaluating")
+    with pytest.raises(errors.ResourceError, match="while evaluating"), outer, inner:
+        torch_on_a_cpu()
+    with pytest.raises(RuntimeError, match="shapes do not fit"), errors.naming_savings("training"):
+        raise RuntimeError("shapes do not fit")
+
+
+@pytest.mark.parametrize(
+    ("error", "way_out"),
+    [
+        (OSError(errno.EMFILE, "Too many open files", "/runs/x"), "ulimit -n"),
+        (RuntimeError("received 0 items of ancdata"), "ulimit -n"),
+        (
+            RuntimeError("unable to allocate shared memory(shm) for file </torch_1_2_3>: No space left on device (28)"),
+            "--shm-size",
+        ),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. … out of shared memory."), "--shm-size"),
+        (RuntimeError("DataLoader worker (pid 7) exited unexpectedly with exit code 24. Details are lost."), "ulimit -n"),
+        (RuntimeError("can't start new thread"), "ulimit -u"),
+    ],
+)
+def test_a_limit_of_the_system_is_7_with_the_way_out(error, way_out, capsys):
+    assert exit_code_of(raising(error)) == 7
+    err = capsys.readouterr().err
+    assert way_out in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("module", "words"), [("run", ["out=x"]), ("cli", ["status", "x"])])
+def test_another_system_than_linux_is_told_at_the_doors(module, words):
+    lacking = "import os, sys; del os.sched_getaffinity; sys.modules['fcntl'] = None; import runpy"
+    script = f"{lacking}; runpy.run_module('selftrain.{module}', run_name='__main__')"
+    ended = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True)
+    assert ended.returncode == 2 and "runs on Linux only" in ended.stderr and "Traceback" not in ended.stderr
 
 
 def test_our_own_faults_show_their_traceback(capsys):

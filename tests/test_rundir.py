@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -94,3 +95,97 @@ def test_a_second_process_is_locked_out_and_a_dead_one_blocks_nobody(tmp_path):
         holder.kill()
         holder.wait()
     os.close(RunDir(tmp_path).lock())
+
+
+def test_a_held_directory_is_known_without_taking_its_lock(tmp_path):
+    code = "import sys; from pathlib import Path; from selftrain.rundir import RunDir; RunDir(Path(sys.argv[1])).lock()"
+    script = [sys.executable, "-c", code + "; print('held', flush=True); sys.stdin.read()", str(tmp_path)]
+    RunDir(tmp_path / "nothing here").refuse_locked()
+    with subprocess.Popen(script, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(LockedError):
+            RunDir(tmp_path).refuse_locked()
+        holder.kill()
+        holder.wait()
+    RunDir(tmp_path).refuse_locked()
+
+
+def test_a_lock_whose_file_was_removed_meanwhile_is_taken_anew(tmp_path, monkeypatch):
+    run, genuine = RunDir(tmp_path), RunDir._take
+
+    def take(self, handle):  # a refused start removes the file between our opening and our locking it
+        monkeypatch.setattr(RunDir, "_take", genuine)
+        genuine(self, handle)
+        self.lock_file.unlink()
+
+    monkeypatch.setattr(RunDir, "_take", take)
+    handle = run.lock()
+    assert os.path.samestat(os.fstat(handle), os.stat(run.lock_file))
+    os.close(handle)
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "data.json", "report.json", "results.csv", "gen0"])
+def test_a_folder_of_somebody_else_is_refused_and_left_alone(tmp_path, name):
+    (tmp_path / name).write_text('{"mine": 1}')
+    with pytest.raises(ConfigError, match=rf"holds files that are not a run's \({name}\); choose another folder"):
+        RunDir(tmp_path).refuse_files_of_others()
+    assert [path.name for path in tmp_path.iterdir()] == [name] and (tmp_path / name).read_text() == '{"mine": 1}'
+
+
+def test_a_folder_of_runs_is_no_run(tmp_path):
+    for name in "abcd":
+        (tmp_path / name).mkdir()
+    with pytest.raises(ConfigError, match=r"\(a, b, c, …\)"):
+        RunDir(tmp_path).refuse_files_of_others()
+
+
+@pytest.mark.parametrize("name", [".gitkeep", "lost+found", "slurm-12.out", "train.log", ".lock"])
+def test_what_says_nothing_of_a_folder_may_be_there(tmp_path, name):
+    (tmp_path / name).touch()
+    RunDir(tmp_path).refuse_files_of_others()
+
+
+@pytest.mark.parametrize("damaged", ["config.yaml", "data.json", None])
+def test_a_run_stays_a_run_whatever_is_damaged_or_added(tmp_path, damaged):
+    run = RunDir(tmp_path)
+    run.settle({"train": {}, "data": {}, "generations": [{}]}, {"labelled": [], "val": [], "set_aside": []})
+    (tmp_path / "notes.md").touch()
+    if damaged:
+        (tmp_path / damaged).write_text("\0")
+    run.refuse_files_of_others()
+
+
+def test_a_start_that_was_killed_before_its_settings_were_written_is_a_run(tmp_path):
+    run = RunDir(tmp_path)
+    os.close(run.lock())
+    (tmp_path / "launch.json").touch()
+    run.refuse_files_of_others()
+
+
+def test_a_file_is_no_folder_for_a_run(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ConfigError, match="is a file; choose another folder"):
+        RunDir(tmp_path / "file").refuse_files_of_others()
+
+
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert RunDir(Path("~/runs/a")).config == tmp_path / "runs" / "a" / "config.yaml"
+    with pytest.raises(ConfigError, match="~nobody-of-that-name"):
+        RunDir(Path("~nobody-of-that-name/a"))
+
+
+def test_a_refused_start_removes_what_it_made_and_nothing_else(tmp_path):
+    (tmp_path / "there").mkdir()
+    for folder in ("there/new/run", "there"):
+        with pytest.raises(ValueError, match="refused"), RunDir(tmp_path / folder).writing():
+            raise ValueError("refused")
+    assert list(tmp_path.iterdir()) == [tmp_path / "there"] and list((tmp_path / "there").iterdir()) == []
+
+
+def test_a_run_that_has_settled_stays_when_its_start_fails(tmp_path):
+    run = RunDir(tmp_path / "run")
+    with pytest.raises(ValueError, match="later"), run.writing():
+        run.settle({"generations": [{}]}, {})
+        raise ValueError("later")
+    assert run.config.exists() and run.lock_file.exists()

@@ -1,20 +1,26 @@
-"""Batches made ahead by other processes. A process that cannot make or hand over a batch ends the run; nothing waits for ever.
+"""Batches made ahead by other processes. One that cannot make or hand over a batch ends the run; nothing waits for ever.
 
-Left to itself, torch moves a batch to shared memory in a thread of the worker. That thread prints an error and drops the batch,
-and the main process waits for it for ever. So a worker moves its batch itself, where an error reaches the main process like one
-of reading. Shared memory stays the way, rather than a pipe: of 170 MB, a pipe costs the main process 0.4 s a step.
+Left to itself, torch moves a batch to shared memory in a thread of the worker. That thread prints an error and drops the
+batch, and the main process waits for it for ever. So a worker moves its batch itself, where an error reaches the main process
+like one of reading, and ends where its threads fail. The main process receives batches in a thread, since receiving a file
+handle may block as well, and looks at signals and workers meanwhile. Shared memory stays the way, rather than a pipe: of
+170 MB, a pipe costs the main process 0.4 s a step.
 """
 
 import errno
+import multiprocessing.connection
 import multiprocessing.queues
 import os
-import re
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import contextmanager, suppress
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,9 +30,8 @@ from torch.utils.data import DataLoader
 from selftrain import process
 from selftrain.data.batches import Batch, Example, Seen, StepDataset, collate, places
 from selftrain.errors import (
+    LOADER_ENDINGS,
     MORE_SHARED_MEMORY,
-    OPEN_FILES,
-    OUT_OF_MEMORY,
     SHARED_MEMORY,
     ResourceError,
     SelftrainError,
@@ -39,7 +44,6 @@ POLL = 1.0  # seconds between two looks at the signals and the workers while a b
 IDLE = 300.0  # seconds without a batch and without work after which the workers count as stuck
 SHARED = Path("/dev/shm")
 FLOAT = 4  # bytes
-ENDINGS = {errno.ENOSPC: SHARED_MEMORY, errno.EMFILE: OPEN_FILES, errno.ENOMEM: OUT_OF_MEMORY}  # exit codes of workers, and why
 
 
 def loader(
@@ -59,18 +63,15 @@ def loader(
     sizes = (dataset.labelled_batch, dataset.pseudo_batch)
     settings: dict[str, Any] = {"collate_fn": collate}
     if workers:
-        settings = {"collate_fn": _collate_shared, "num_workers": workers, "prefetch_factor": PREFETCH, "timeout": POLL}
-    with _naming_limits(), naming_savings("loading images"):
-        batches = iter(
-            DataLoader(
-                dataset,
-                batch_sampler=places(first, steps, sizes, rank, world),
-                worker_init_fn=_prepare_worker,
-                pin_memory=torch.cuda.is_available(),
-                **settings,
-            )
-        )
-        started = [worker.pid for worker in batches._workers] if workers else []  # type: ignore[attr-defined]
+        settings = {"collate_fn": _collate_shared, "num_workers": workers, "prefetch_factor": PREFETCH}
+    settings |= {"worker_init_fn": _prepare_worker, "pin_memory": torch.cuda.is_available()}
+    started: list[BaseProcess] = []
+    with _naming_limits(started), naming_savings("loading images"):
+        batches = iter(DataLoader(dataset, batch_sampler=places(first, steps, sizes, rank, world), **settings))
+        if not workers:
+            yield from batches
+            return
+        started += batches._workers  # type: ignore[attr-defined]
         while (batch := _next(batches, started, stopped)) is not None:
             yield batch
 
@@ -99,15 +100,12 @@ def check_shared(needed: int) -> None:
         raise ResourceError(f"{sizes}; {MORE_SHARED_MEMORY}")
 
 
-def _next(batches: Iterator[Batch], workers: Sequence[int], stopped: Callable[[], bool]) -> Batch | None:
+def _next(batches: Iterator[Batch], workers: Sequence[BaseProcess], stopped: Callable[[], bool]) -> Batch | None:
     """The next batch; None after the last one, and where `stopped` becomes true before it comes."""
-    began, worked = time.monotonic(), _seconds_of_work(workers)
+    coming, began, worked = _received(batches), time.monotonic(), _seconds_of_work(workers)
     while True:
-        try:
-            return next(batches, None)
-        except RuntimeError as error:
-            if "DataLoader timed out" not in str(error):
-                raise
+        with suppress(FutureTimeout):
+            return coming.result(POLL)
         if stopped():
             return None
         waited = time.monotonic() - began
@@ -120,12 +118,26 @@ def _next(batches: Iterator[Batch], workers: Sequence[int], stopped: Callable[[]
             began, worked = time.monotonic(), _seconds_of_work(workers)
 
 
-def _seconds_of_work(workers: Sequence[int]) -> float:
+def _received(batches: Iterator[Batch]) -> "Future[Batch | None]":
+    """The next batch, or None, when it comes. The thread ends with the process, whatever it waits for."""
+    coming: Future[Batch | None] = Future()
+
+    def receive() -> None:
+        try:
+            coming.set_result(next(batches, None))
+        except BaseException as error:
+            coming.set_exception(error)
+
+    threading.Thread(target=receive, name="receiver", daemon=True).start()
+    return coming
+
+
+def _seconds_of_work(workers: Sequence[BaseProcess]) -> float:
     """What processes have computed so far; one that waits for a disk counts as working."""
     total = 0.0
-    for number in workers:
+    for worker in workers:
         try:
-            state, *fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
+            state, *fields = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:  # it has ended: torch will tell
             continue
         total += sum(map(int, fields[10:12])) / os.sysconf("SC_CLK_TCK") + (time.monotonic() if state == "D" else 0)
@@ -141,18 +153,21 @@ def _prepare_worker(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     process.unpin()
-    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_give_up)  # type: ignore[attr-defined]
+    # Threads that send batches and file handles: left alone, they print their error, and the batch is missing for ever.
+    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(lambda error, _: _give_up(error))  # type: ignore
+    sys.excepthook = lambda kind, error, trace: _give_up(error)
 
 
-def _give_up(error: BaseException, _: object) -> NoReturn:
-    """End this worker: it could not send a batch, which would be missing for ever."""
+def _give_up(error: BaseException) -> NoReturn:
+    """End this worker, with an exit code that tells why."""
     print(f"a loader process cannot hand over a batch: {error}", file=sys.stderr, flush=True)
-    limit = str(resource_error(error))
-    os._exit(next((code for code, why in ENDINGS.items() if why in limit), 1))
+    limit = str(resource_error(error) or "")
+    number = error.errno if isinstance(error, OSError) and error.errno in LOADER_ENDINGS else 1
+    os._exit(next((code for code, why in LOADER_ENDINGS.items() if why == limit), number))
 
 
 @contextmanager
-def _naming_limits() -> Iterator[None]:
+def _naming_limits(workers: Sequence[BaseProcess]) -> Iterator[None]:
     """Errors of workers that met a limit of the system become a ResourceError that names it."""
     try:
         yield
@@ -161,10 +176,15 @@ def _naming_limits() -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.ENOENT) and not error.filename:
             raise ResourceError(SHARED_MEMORY) from error  # semaphores live there, too
-        ended = re.search(r"exited unexpectedly with exit code (\d+)", str(error))
-        if ended and int(ended[1]) in ENDINGS:
-            raise ResourceError(ENDINGS[int(ended[1])]) from error
-        limit = resource_error(error)
+        limit = _ending(workers, error) or resource_error(error)
         if limit is None:
             raise
         raise limit from error
+
+
+def _ending(workers: Sequence[BaseProcess], error: Exception) -> ResourceError | None:
+    """Why a worker has given up, if one has; its pipe may break a moment before it has ended."""
+    if isinstance(error, ConnectionError | EOFError):
+        multiprocessing.connection.wait([worker.sentinel for worker in workers], timeout=POLL)
+    codes = [worker.exitcode for worker in workers]
+    return next((ResourceError(why) for code, why in LOADER_ENDINGS.items() if code in codes), None)

@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import signal
+import stat
 import time
 
 COMMITS = ("fsync", "rename", "replace")
@@ -100,6 +101,115 @@ def fail_open(path: str, error: str) -> None:
         return genuine(file, mode, *args, **kwargs)
 
     builtins.open = guarded
+
+
+def no_locks(error: str) -> None:
+    """Locks fail with the errno of that name, as on file systems that have none."""
+    import fcntl
+
+    number = getattr(errno, error)
+
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    fcntl.lockf = refuse
+
+
+def no_directory_sync(error: str) -> None:
+    """fsync of a directory fails with the errno of that name; that of a file succeeds."""
+    number = getattr(errno, error)
+
+    def fsync(handle):
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(number, os.strerror(number))
+        return real["fsync"](handle)
+
+    os.fsync = fsync
+
+
+def small_shared_memory(kilobytes: int, look: bool) -> None:
+    """/dev/shm of this process and its children has so much room. Without `look`, the run does not look at it first."""
+    import ctypes
+
+    from selftrain.data import loading
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    private, recursive = 1 << 18, 1 << 14
+    if libc.unshare(0x20000) or libc.mount(b"none", b"/", None, private | recursive, None):  # CLONE_NEWNS
+        raise OSError(ctypes.get_errno(), "no mount namespace may be made here")
+    if libc.mount(b"tmpfs", b"/dev/shm", b"tmpfs", 0, f"size={kilobytes}k".encode()):
+        raise OSError(ctypes.get_errno(), "no mount namespace may be made here: no tmpfs")
+    if not look:
+        loading.check_shared = lambda needed: None
+
+
+def open_files(limit: int, workers: bool) -> None:
+    """This process may have `limit` files open from its first step on; `workers`: the limit is that of its loaders alone."""
+    import resource
+
+    from selftrain.data import loading
+
+    def lower():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+
+    if not workers:
+        return on_step(lambda n, result: (lower(), result)[1])
+    genuine = loading._prepare_worker
+    loading._prepare_worker = lambda worker: (genuine(worker), lower())
+
+
+def memory_for_labels(megabytes: int) -> None:
+    """While it labels, this process may have so much memory beyond what it has."""
+    import resource
+
+    from selftrain.stages import pseudo_label
+
+    genuine = pseudo_label.Labeller._fill
+
+    def fill(*args, **kwargs):
+        with open("/proc/self/statm") as file:
+            limit = int(file.read().split()[0]) * resource.getpagesize() + megabytes * 2**20
+        before = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, before[1]))
+        genuine(*args, **kwargs)
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+    pseudo_label.Labeller._fill = fill
+
+
+def stop_workers(n: int, idle: float = 300) -> None:
+    """In step `n`, stop the processes that load data; they count as stuck after `idle` seconds."""
+    import multiprocessing
+
+    from selftrain.data import loading
+
+    loading.IDLE = idle
+
+    def act(step, result):
+        if step == n:
+            for child in multiprocessing.active_children():
+                os.kill(child.pid, signal.SIGSTOP)
+        return result
+
+    on_step(act)
+
+
+def deaf_feeders(error: str) -> None:
+    """The thread that sends the batches of a loader process fails, as where it finds no file handle."""
+    from multiprocessing import reduction
+
+    from selftrain.data import loading
+
+    number, genuine = getattr(errno, error), loading._prepare_worker
+
+    def prepare(worker):
+        def dumps(*_):
+            raise OSError(number, os.strerror(number))
+
+        genuine(worker)
+        reduction.ForkingPickler.dumps = dumps
+
+    loading._prepare_worker = prepare
 
 
 def on_step(act) -> None:
@@ -237,6 +347,7 @@ def limit_files(size: int) -> None:
 
 KINDS = (
     trace, kill, kill_once, fail, fail_open, not_a_number, at_step, kill_worker, starve_worker, crf_without_memory, one_class,
-    no_training, offline, slow_steps, clock, blind_to_space, limit_files,
+    no_training, offline, slow_steps, clock, blind_to_space, limit_files, no_locks, no_directory_sync, small_shared_memory,
+    open_files, memory_for_labels, stop_workers, deaf_feeders,
 )  # fmt: skip
 FAULTS = {function.__name__: function for function in KINDS}

@@ -32,7 +32,7 @@ def torn(out):
     [
         ({"do": "fail", "at": ["fsync", "gen0/checkpoints/.step-000006.tmp/ema.safetensors"]}, "ENOSPC"),
         ({"do": "fail", "at": ["replace", "gen0/labels/.shard-00001.safetensors.tmp"]}, "EDQUOT"),
-        ({"do": "fail_open", "path": "..export.new.tmp/card.json"}, "EMFILE"),
+        ({"do": "fail_open", "path": "..export.new.tmp/card.json"}, "EROFS"),
         *(
             pytest.param(fault, error, marks=pytest.mark.full)
             for fault, error in (
@@ -51,6 +51,32 @@ def test_a_failing_call(zygote, reference, out, fault, error):
     assert "bytes free" in ended.last and "the same command" in ended.last and "Traceback" not in ended.err
     assert torn(out) == []
     finished_alike(zygote, out, reference)
+
+
+@pytest.mark.promise("a file system without locks (Lustre, NFS, CIFS): exit 5 with the path, before any work")
+@pytest.mark.parametrize("error", ["ENOSYS", "ENOLCK", "EOPNOTSUPP", "EINVAL"])
+def test_a_file_system_without_locks(zygote, out, error):
+    ended = zygote.go(out, fault={"do": "no_locks", "error": error})
+    assert ended.code == 5 and f"{out}: this file system has no locks" in ended.last and "local disk" in ended.last, ended.err
+    assert not out.exists()
+
+
+@pytest.mark.promise("a file system that syncs files only (old CIFS, FUSE): a whole run passes, the same bits")
+@pytest.mark.parametrize("error", ["EINVAL", *(pytest.param(name, marks=pytest.mark.full) for name in ("ENOTSUP", "EBADF"))])
+def test_a_file_system_that_does_not_sync_directories(zygote, reference, out, error):
+    ended = zygote.go(out, fault={"do": "no_directory_sync", "error": error})
+    assert ended.code == 0, ended.err
+    assert mismatches(out, reference) == []
+
+
+@pytest.mark.promise("a refused start (a network, a disk, data): nothing is left of it; a running run's folder: exit 73 at once")
+def test_a_refused_start_leaves_nothing(zygote, tmp_path):
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    for out in (tmp_path / "new" / "deep", kept):
+        ended = zygote.go(out, "model.arch=pan", "model.decoder_channels=[]")
+        assert ended.code == 2 and "cannot take images of 32x32" in ended.last, ended.err
+    assert list(tmp_path.iterdir()) == [kept] and list(kept.iterdir()) == []
 
 
 @pytest.fixture
