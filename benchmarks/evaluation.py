@@ -22,7 +22,7 @@ from selftrain.data import sources
 from selftrain.data.images import IGNORE
 from selftrain.models.build import to_layout
 from selftrain.preflight import accelerator_of
-from selftrain.run import compose
+from selftrain.settings import compose
 from selftrain.stages.evaluate import evaluate
 from selftrain.stages.inference import Inference
 

@@ -29,7 +29,7 @@ from selftrain.labels import crf, store
 from selftrain.models.build import build, to_layout
 from selftrain.preflight import accelerator_of
 from selftrain.rng import rekey
-from selftrain.run import compose
+from selftrain.settings import compose
 from selftrain.stages.inference import Inference
 from selftrain.stages.pseudo_label import Labeller
 

@@ -4,15 +4,23 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from selftrain import process
+from selftrain import __version__, process
 from selftrain.errors import ConfigError, DataError, exit_code_of
-from selftrain.log import say
+from selftrain.log import print_any_letter, say
+
+if TYPE_CHECKING:
+    from selftrain.data.images import Fault
+
+
+FAULTS = "selftrain-faults.txt"
 
 
 def main() -> None:
     """Entry point of the console script; exits with the codes of docs/design.md."""
     process.prepare()
+    print_any_letter()
     arguments = _arguments(_parser())
     sys.exit(exit_code_of(lambda: arguments.run(arguments)))
 
@@ -20,14 +28,41 @@ def main() -> None:
 def verify(arguments: argparse.Namespace) -> None:
     """Check every image and mask of a data set and list all faults."""
     from selftrain.data import sources, verify
-    from selftrain.data.findings import print_report
-    from selftrain.run import compose
+    from selftrain.data.faults import FaultsError, counted
+    from selftrain.data.findings import print_faults, print_report
+    from selftrain.settings import compose
 
     cfg = compose(arguments.overrides, arguments.config_dir).data
-    report = verify.verify(sources.load(cfg, strict=False), cfg, workers=arguments.workers)
-    print_report(report)
-    if report.faults:
-        raise DataError(f"{len(report.faults)} faults in data={cfg.name}; they are listed above")
+    try:
+        _, report = verify.divide(sources.load(cfg, strict=False), cfg, workers=arguments.workers)
+        print_report(report)
+        faults = report.faults
+    except FaultsError as error:
+        faults = error.faults
+        print_faults(faults)
+    if faults:
+        place = _list_faults(faults, arguments.faults, Path(cfg.root).expanduser())
+        raise DataError(f"data={cfg.name} has {counted(len(faults), 'fault')}, listed {place}")
+
+
+def _list_faults(faults: "list[Fault]", file: Path | None, root: Path) -> str:
+    """Writes every fault to a file if that is asked for, or if the groups leave files out; returns where they are."""
+    from selftrain.data.faults import grouped, write_list
+
+    if file is None and not any(group.hides_files for group in grouped(faults)):
+        return "above"
+    target = (file or Path(FAULTS)).absolute()
+    if target.resolve().is_relative_to(root.resolve()):
+        if file:
+            raise ConfigError(f"--faults {file} lies below data.root; choose a place outside of the data")
+        return "above in part; --faults FILE writes all of them"
+    try:
+        write_list(faults, target)
+    except OSError as error:
+        if file:
+            raise
+        return f"above in part; --faults FILE writes all of them ({target}: {error.strerror})"
+    return f"in {target}"
 
 
 def status(arguments: argparse.Namespace) -> None:
@@ -77,13 +112,13 @@ def export(arguments: argparse.Namespace) -> None:
 def import_weights(arguments: argparse.Namespace) -> None:
     """Turn another program's .pth file into safetensors that model.weights= takes; runs no code of that file."""
     from selftrain.models.build import build
-    from selftrain.models.weights import import_weights
+    from selftrain.models.foreign import import_weights
 
-    network = build(arguments.arch, arguments.encoder, classes=arguments.classes)
-    count, missing = import_weights(arguments.source, arguments.output, network)
-    say(f"{count} tensors in {arguments.output}; {len(missing)} of this network are not in the file")
-    for name in missing:
-        say(f"  not in the file: {name}")
+    arch, encoder = arguments.arch, arguments.encoder
+    network = build(arch, encoder, classes=arguments.classes)
+    imported = import_weights(arguments.source, arguments.output, network, arch=arch, encoder=encoder)
+    for line in [f"{arguments.output} is written", *imported.lines()]:
+        say(line)
 
 
 def report(arguments: argparse.Namespace) -> None:
@@ -118,11 +153,15 @@ def _arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="selftrain", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"selftrain {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
 
     child = _command(commands, verify)
-    child.add_argument("overrides", nargs="+", metavar="NAME=VALUE", help="data=NAME data.root=DIR …")
+    settings = "data=NAME data.root=DIR 'data.classes=[A,B]' …"
+    child.add_argument("overrides", nargs="+", metavar="NAME=VALUE", help=settings)
     child.add_argument("--config-dir", help="a folder with your own data/*.yaml")
+    text = f"write every fault there (default: {FAULTS}, if the groups printed leave some out)"
+    child.add_argument("--faults", type=Path, metavar="FILE", help=text)
     child.add_argument("--workers", type=int, default=process.cores(), help="threads that read (all cores)")
 
     child = _command(commands, status)

@@ -46,6 +46,7 @@ class DataConfig:
     range: list[Any] = field(default_factory=lambda: ["dtype"])
     mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])
     std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225])
+    duplicates: str = "group"  # equal pictures: group (kept in one made split) | fault | drop (not trained on if in val or test)
     cache_mb: int = 1024  # memory for decoded images, of each process and each of its workers
     splits: SplitConfig = field(default_factory=SplitConfig)
     shapes: dict[str, int] = field(
@@ -60,6 +61,7 @@ class ModelConfig:
     arch: str = "unet"
     encoder: str = "tu-resnet18"
     weights: str | None = None
+    partial_weights: bool = False  # take weights that fit only a part of the encoder; false: an error
     decoder_channels: list[int] = field(default_factory=list)  # U-Net family: widths from deep to shallow; empty: smp's
 
 
@@ -112,7 +114,9 @@ class TrainConfig:
     clip: float = 1.0  # gradient norm; 0: off
     ema: float = 0.995  # decay of the averaged weights, which are what is evaluated and teaches
     statistics: int = 24  # batches (of eval_batch) without noise to measure batch norm's statistics over at the end; 0: none
-    precision: str = "auto"  # auto (bf16 where the machine computes in it) | none | bf16 | fp16
+    # auto | none (fp32) | bf16 | fp16 (GPUs only). auto is resolved when a run begins and kept: the precision that
+    # `accelerate launch` was told (--mixed_precision or its config file; `no` counts), else bf16 if the machine has it
+    precision: str = "auto"
     workers: int = 0  # processes that load and augment; 0: the training process itself
     threads: int = 0  # of each process on a CPU; 0: its share of the cores
     checkpoint_every: int = 250
@@ -222,7 +226,7 @@ EARLIER = {"loss.balance": 0.0}
 # otherwise; conditions.json records that.
 HARMLESS = {
     "out", "data.root", "data.cache_mb", "train.workers", "train.threads", "train.checkpoint_every", "labels.crf.workers",
-    "export.onnx",
+    "export.onnx", "model.partial_weights",
 }  # fmt: skip
 
 # Settings that a resume may change, though sums are then rounded differently and batch norm is measured over other crops:

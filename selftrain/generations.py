@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from selftrain.learning import Learning
 from selftrain.log import Metrics, say
 from selftrain.models.build import parameters
 from selftrain.models.pair import Pair
-from selftrain.networks import SNAPSHOTS, Networks
+from selftrain.networks import SNAPSHOTS, Begun, Networks
 from selftrain.report import page, summary
 from selftrain.rng import rekey
 from selftrain.rundir import RunDir
@@ -66,8 +66,9 @@ class Method:
         with run.writing() if accelerator.is_main_process else nullcontext():
             data, networks, changes = cls._checked(cfg, run, accelerator)
         accelerator.wait_for_everyone()
-        begun = files.read_json(run.data, "set_aside")
-        data = sources.with_levels(sources.without(data, begun["set_aside"]), begun.get("range"))
+        if not accelerator.is_main_process:
+            data = preflight.recorded_data(run, cfg)
+        preflight.check_data(data, cfg)
         metrics = Metrics(run.metrics if accelerator.is_main_process else None)
         inference = Inference.of(cfg.data, cfg.labels.window, accelerator)
         learning = Learning(cfg, data, inference)
@@ -77,26 +78,27 @@ class Method:
     @staticmethod
     def _checked(cfg: Config, run: RunDir, accelerator: Accelerator) -> tuple[sources.DataSet, Networks, list[str]]:
         """Data, networks and changed conditions, after all checks; the main process tries the networks and settles the run."""
-        data = sources.load(cfg.data)
+        data = preflight.recorded_data(run, cfg)
         preflight.check_data(data, cfg)
         preflight.check_shared_memory(cfg, len(data.classes), accelerator.num_processes)
         # Unknown names, impossible noise and unreachable weights show here, before any work.
         networks = Networks(cfg, run, data.classes, accelerator.device)
-        built = [networks.build(number, weights=cfg.model.weights) for number in range(len(cfg.generations))]
+        built = [networks.initial(number)[0] for number in range(len(cfg.generations))]
         if not accelerator.is_main_process:
             return data, networks, []
         run.sweep()
         known = preflight.examine(run, cfg, data)
         preflight.say_where_students_shrink(built)
+        preflight.say_other_pixel_scales(cfg)
         sizes = [(1 + (row.online == "cps")) * parameters(network) for row, network in zip(cfg.generations, built, strict=True)]
-        sound, snapshots = sources.without(data, known.set_aside), (SNAPSHOTS - 1) * (cfg.select.reliability == "agreement")
-        preflight.check_space(run, cfg, sizes, sound, snapshots=snapshots)
+        snapshots = (SNAPSHOTS - 1) * (cfg.select.reliability == "agreement")
+        preflight.check_space(run, cfg, sizes, known.data, snapshots=snapshots)
         new = {number: network for number, network in enumerate(built) if number >= run.generations_begun()}
         if new:
-            seen = trial.sizes_seen(known.looks, cfg) if known.looks else trial.sizes_sampled(data)
+            seen = trial.sizes_seen(known.looks, cfg) if known.looks else trial.sizes_sampled(known.data)
             trial.check(cfg, networks, new, seen, accelerator)
-        preflight.settle(run, cfg, data, known)
-        return data, networks, preflight.settle_conditions(run, cfg, accelerator)
+        preflight.settle(run, cfg, known)
+        return known.data, networks, preflight.settle_conditions(run, cfg, accelerator)
 
     def work(self) -> None:
         """Train, measure, promote, label, select, train the next one; then test, export and report."""
@@ -131,7 +133,8 @@ class Method:
         if gen.report.exists():
             return files.read_json(gen.report, "generation", "val", "promoted", "model", "teacher")
         teacher = teacher if labels or self.networks.begins_as_teacher(number) else None
-        trained = self.train(number, labels, teacher)
+        begun = self.begin(number, teacher)
+        trained = self.train(number, labels, begun.network)
         if self.accelerator.is_main_process:
             self.networks.keep(number, trained.network)
         val = self.evaluate(trained.network, self.data.val)
@@ -143,10 +146,12 @@ class Method:
             "generation": number,
             "model": self.networks.describe(number, trained.network),
             "steps": steps,
+            "weights": [asdict(taken) for taken in begun.weights],
             "teacher": teacher,
             "online": self.cfg.generations[number].online,
             "val": val,
             "promoted": not reports or not evaluate.is_worse(val, _best(reports)["val"]),
+            "precision": preflight.precision_of(self.accelerator),
             "exact": not self.changes,
             "changed_conditions": self.changes,
             "empty_batches": trained.empty,
@@ -162,15 +167,24 @@ class Method:
         self.accelerator.wait_for_everyone()
         return report
 
-    def train(self, number: int, labels: select.SelectedLabels | None, teacher: int | None) -> train.Trained:
-        """Train generation `number` on the labelled images and on `labels`, or on what it labels online."""
-        cfg, stage = self.cfg.train, f"gen{number}"
-        self._track()
+    def begin(self, number: int, teacher: int | None) -> Begun:
+        """The network of generation `number` before its first step, and where its weights come from."""
+        stage = f"gen{number}"
         rekey(self.cfg.seed, stage, "init")
-        network = self.networks.begin(number, teacher)
+        begun = self.networks.begin(number, teacher)
+        if self.accelerator.is_main_process:
+            for line in begun.lines:
+                say(line)
         if self.cfg.generations[number].online == "cps":
             rekey(self.cfg.seed, stage, "init of the second")
-            network = Pair(network, self.networks.begin(number, None))  # two that begin alike would stay alike
+            second = self.networks.begin(number, None).network  # two that begin alike would stay alike
+            begun = replace(begun, network=Pair(begun.network, second))
+        return begun
+
+    def train(self, number: int, labels: select.SelectedLabels | None, network: nn.Module) -> train.Trained:
+        """Train the network of generation `number` on labelled images and on `labels`, or online."""
+        cfg, stage = self.cfg.train, f"gen{number}"
+        self._track()
         keys = (self.cfg.seed, stage)
         dataset = self.learning.dataset(number, labels, keys)
         steps, rank, world = (

@@ -1,5 +1,6 @@
 """What a run says while it works: metrics.jsonl, trackers, and progress (rich on a terminal, plain lines otherwise)."""
 
+import io
 import json
 import os
 import sys
@@ -62,6 +63,13 @@ def _keep(line: str, stage: str, step: int) -> bool:
     except ValueError:
         return False
     return line.endswith("\n") and (row["stage"] != stage or row["step"] <= step)
+
+
+def print_any_letter() -> None:
+    """From here on, a letter that a terminal or a log lacks is printed as its code, and ends no program."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def say(message: str) -> None:

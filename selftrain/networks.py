@@ -10,12 +10,21 @@ from selftrain import files
 from selftrain.checkpoint import pack, unpack
 from selftrain.config import Config
 from selftrain.errors import IntegrityError
-from selftrain.log import say
 from selftrain.models.build import build, parameters, to_layout
-from selftrain.models.weights import grown
+from selftrain.models.encoders import pretrained
+from selftrain.models.weights import IMAGENET, Taken, encoder_names, grown, load_weights
 from selftrain.rundir import WEIGHTS, RunDir
 
 SNAPSHOTS = 3  # a stage is looked at after each third of its steps, the last of which is its end (Yang et al. 2022, ST++)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A network before its first step, the sources of its weights (none: random), and lines to print."""
+
+    network: nn.Module
+    weights: list[Taken]
+    lines: list[str]
 
 
 @dataclass(frozen=True)
@@ -27,8 +36,8 @@ class Networks:
     classes: list[str]
     device: torch.device
 
-    def build(self, number: int, *, weights: str | None = None) -> nn.Module:
-        """The network of generation `number`, from random weights or `weights`."""
+    def build(self, number: int, *, imagenet: bool = False) -> nn.Module:
+        """The network of generation `number`, random; `imagenet` fetches its encoder's weights from a hub."""
         arch, encoder, decoder_channels = self._names(number)
         noise = self.cfg.generations[number].noise
         return build(
@@ -36,31 +45,57 @@ class Networks:
             encoder,
             classes=len(self.classes),
             decoder_channels=decoder_channels,
-            weights=weights,
+            imagenet=imagenet,
             dropout=noise.dropout,
             drop_path=noise.drop_path,
         )
 
+    def initial(self, number: int) -> tuple[nn.Module, str, set[str]]:
+        """The network of generation `number` with `model.weights`, their source, and the names of the loaded tensors.
+
+        Raises ConfigError for weights that do not fit, unless `model.partial_weights` allows that.
+        """
+        (arch, encoder, _), model = self._names(number), self.cfg.model
+        network = self.build(number, imagenet=model.weights == IMAGENET)
+        if not model.weights:
+            return network, "", set()
+        if model.weights == IMAGENET:
+            known = pretrained(encoder)
+            return network, known.source if known else IMAGENET, set(encoder_names(network))
+        own = f"generations.{number}.encoder={model.encoder}"
+        path = Path(model.weights)
+        names = load_weights(
+            network,
+            path,
+            partial=model.partial_weights,
+            whose=f"generation {number} (arch={arch} encoder={encoder})",
+            remedy=own if encoder != model.encoder else "model.encoder= (the encoder that the file was made for)",
+        )
+        return network, path.name, names
+
     def begins_as_teacher(self, number: int) -> bool:
         return self.cfg.generations[number].init == "teacher"
 
-    def begin(self, number: int, teacher: int | None) -> nn.Module:
+    def begin(self, number: int, teacher: int | None) -> Begun:
         """The network of a generation before its first step; with `init: teacher`, those of its teacher's weights that fit.
 
         In a deeper encoder of the same family that is all of them, those of a narrower stem too, and its further blocks begin
         as the identity (timm sets the last scale of a residual branch to 0), so the student begins as its teacher (Chen et
         al. 2016, Net2Net).
         """
-        network = self.build(number, weights=self.cfg.model.weights)
+        network, source, names = self.initial(number)
         if teacher is None or not self.begins_as_teacher(number):
-            return network
+            weights = [Taken.of(network, names, source)] if source else []
+            return Begun(network, weights, [f"gen{number}: {taken}" for taken in weights])
         theirs, own = self.load(teacher)[0].state_dict(), network.state_dict()
         found = grown(network, theirs)
         network.load_state_dict(found, strict=False)
+        rest = Taken.of(network, names - found.keys(), source)
+        weights = [Taken.of(network, found, f"generation {teacher}"), *([rest] if rest.encoder or rest.decoder else [])]
         unused = f"; {len(theirs) - len(found)} of its teacher's fit nowhere" if len(found) < len(theirs) else ""
-        if len(found) < len(own) or unused:
-            say(f"gen{number}: {len(found)} of its {len(own)} tensors are its teacher's (gen{teacher}){unused}")
-        return network
+        said = f"gen{number}: {len(found)} of its {len(own)} tensors are its teacher's (gen{teacher}){unused}"
+        lines = [said] if len(found) < len(own) or unused else []
+        return Begun(network, weights, [*lines, *(f"gen{number}: {taken}" for taken in weights[1:])])
 
     def keep(self, number: int, network: nn.Module) -> None:
         """Write the network of a generation whose training has ended."""

@@ -12,16 +12,18 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import nn
 
-from selftrain import checkpoint, conditions, files, process
+from selftrain import checkpoint, conditions, files, launcher, process
 from selftrain.config import ROUNDING, Config, GenerationConfig, flat
 from selftrain.data import loading, sources, verify
 from selftrain.data.augment import MAX_MAGNITUDE
-from selftrain.data.findings import Look, Report
+from selftrain.data.faults import refuse
+from selftrain.data.findings import Look
 from selftrain.errors import ConfigError, DataError, StorageError
 from selftrain.labels import crf, store, tta
 from selftrain.labels.thresholds import THRESHOLDS
 from selftrain.log import say
-from selftrain.models.build import parameters
+from selftrain.models.build import leaves_parameters_unused, parameters
+from selftrain.models.encoders import pretrained
 from selftrain.models.weights import check_weights
 from selftrain.rundir import RunDir
 from selftrain.stages.online import METHODS
@@ -32,6 +34,7 @@ INITS = ("random", "teacher")
 PSEUDO_NOISE = ("rand_n", "colour", "cutout", "cutmix", "paste")  # of unlabelled images, unless noise.labelled
 INFINITE = float("inf")
 FEW = 8  # val images: a score of fewer says little of which generation is better
+COPIES = "copies"  # in data.json, where there are any
 WARNINGS = 10  # about files, that a run says
 CHECKPOINT = 4  # copies of the weights in a checkpoint: themselves, their average, two moments
 RANGES = {  # name: least, most
@@ -137,20 +140,25 @@ def check(cfg: Config) -> None:
     tta.views(**asdict(cfg.labels.tta))
     if cfg.labels.crf.enabled and cfg.labels.crf.backend == "lattice":
         crf.compiled()
-    check_weights(cfg.model.weights)
+    check_weights(cfg.model.weights, arch=cfg.model.arch, encoder=cfg.model.encoder)
 
 
 @dataclass(frozen=True)
 class Examined:
     """What is known of a run's data before its first step."""
 
-    set_aside: list[str]  # ids of unlabelled images that cannot be read
-    levels: tuple[int, int] | None  # of 16-bit images
+    data: sources.DataSet  # as it is to be worked with
+    facts: dict  # what data.json has beside the samples: set_aside, and where there are any, range and copies
     looks: list[Look]  # at every file; empty for drawn images, and on a resume
 
 
 def examine(run: RunDir, cfg: Config, data: sources.DataSet) -> Examined:
-    """Read every file before a first step; later only what the run wrote down of them. Prints warnings, raises DataError."""
+    """Read every file before a first step; later only what the run wrote down of them. Prints warnings, raises DataError.
+
+    Unreadable unlabelled images are set aside, and made splits are divided so that no two hold the same picture.
+    """
+    known = _known(run, cfg, data)
+    data = known.data
     for warning in data.warnings:
         say(f"data: {warning}")
     if len(data.val) < FEW:
@@ -158,22 +166,32 @@ def examine(run: RunDir, cfg: Config, data: sources.DataSet) -> Examined:
     idle = _idle_noise(cfg.generations[0])
     if idle:
         say(f"generations.0: {', '.join(idle)} of its noise have no image to act on: it learns from labelled images only")
+    return known
+
+
+def _known(run: RunDir, cfg: Config, data: sources.DataSet) -> Examined:
     if run.data.exists():  # a resume never measures again; a changed data.range is refused by `settle`
         begun = files.read_json(run.data, "set_aside")
-        return Examined(begun["set_aside"], begun.get("range"), [])
+        return Examined(data, {name: begun[name] for name in ("set_aside", "range", COPIES) if name in begun}, [])
     if cfg.data.source == "shapes":
-        return Examined([], None, [])
-    report = _sound(data, cfg)
-    aside = [sample.id for sample in report.set_aside]
-    levels = sources.levels_of(sources.without(data, aside), cfg.data.range)
-    return Examined(aside, levels, report.seen)
+        return Examined(data, {"set_aside": []}, [])
+    data, looks, aside, copies = _looked_at(data, cfg)
+    sound = sources.without(data, aside)
+    levels = sources.levels_of(sound, cfg.data.range)
+    found = {name: value for name, value in (("range", levels and list(levels)), (COPIES, copies)) if value}
+    return Examined(sources.with_levels(sound, levels), {"set_aside": aside, **found}, looks)
 
 
-def settle(run: RunDir, cfg: Config, data: sources.DataSet, known: Examined) -> None:
+def settle(run: RunDir, cfg: Config, known: Examined) -> None:
     """Write down what the run is made of, or compare: from here on it has begun."""
-    scale = {"range": list(known.levels)} if known.levels else {}
-    made_of = sources.manifest(sources.without(data, known.set_aside))
-    run.settle(asdict(cfg), {**made_of, "set_aside": known.set_aside, **scale})
+    run.settle(_as_begun(asdict(cfg), run), {**sources.manifest(known.data), **known.facts})
+
+
+def _as_begun(settings: dict, run: RunDir) -> dict:
+    """`settings` with the run's own train.precision: the precision itself has been compared already."""
+    if _precision_of_run(run):
+        settings["train"]["precision"] = files.read_yaml(run.config, "train")["train"].get("precision", "auto")
+    return settings
 
 
 def _idle_noise(first: GenerationConfig) -> list[str]:
@@ -182,18 +200,24 @@ def _idle_noise(first: GenerationConfig) -> list[str]:
     return [name for name in names if getattr(first.noise, name)]
 
 
-def _sound(data: sources.DataSet, cfg: Config) -> Report:
-    """The look at every file. Raises DataError for any fault but unlabelled images that may be set aside."""
-    report = verify.verify(data, cfg.data, workers=process.cores())
-    if report.faults:
-        more = f" (and {len(report.faults) - 1} more: selftrain verify lists all)" if len(report.faults) > 1 else ""
-        raise DataError(f"{report.faults[0]}{more}")
+def recorded_data(run: RunDir, cfg: Config) -> sources.DataSet:
+    """The data set, divided as `run` began with it: copies of pictures are known once every file was read."""
+    begun = files.read_json(run.data, "set_aside") if run.data.exists() else {}
+    data = sources.load(cfg.data, copies=begun.get(COPIES, ()))
+    return sources.with_levels(sources.without(data, begun.get("set_aside", ())), begun.get("range"))
+
+
+def _looked_at(data: sources.DataSet, cfg: Config) -> tuple[sources.DataSet, list[Look], list[str], list[list[str]]]:
+    """The data set, the looks at it, ids of unlabelled images to go on without, and copies. Raises DataError for other faults."""
+    data, report = verify.divide(data, cfg.data, workers=process.cores())
+    refuse(report.faults)
     found = report.warnings[len(data.warnings) :]
     for warning in found[:WARNINGS]:
         say(f"data: {warning}")
     if found[WARNINGS:]:
         say(f"data: {len(found) - WARNINGS} more warnings: selftrain verify lists all")
-    return report
+    copies = report.copies if cfg.data.duplicates != "fault" else []
+    return data, report.seen, [sample.id for sample in report.set_aside], copies
 
 
 def check_data(data: sources.DataSet, cfg: Config) -> None:
@@ -233,6 +257,17 @@ def _images_of_a_step(cfg: Config, number: int, classes: int, processes: int) ->
     counts = cfg.of_generation(number, "labelled_batch"), cfg.train.unlabelled_batch if number or method else 0
     each = loading.bytes_per_pixel(classes, strong=METHODS[method].strong if method else 0)
     return [(-(-count // processes), of_one) for count, of_one in zip(counts, each, strict=True)]
+
+
+def say_other_pixel_scales(cfg: Config) -> None:
+    """Pretrained weights expect the pixels that they were trained with."""
+    encoders = [row.encoder or cfg.model.encoder for row in cfg.generations] if cfg.model.weights else []
+    for encoder in dict.fromkeys(encoders):
+        known = pretrained(encoder)
+        if known and not known.fits(cfg.data.mean, cfg.data.std):
+            mean, std = (",".join(map(str, row)) for row in (known.mean, known.std))
+            scale = f"data.mean=[{mean}] data.std=[{std}]"
+            say(f"warning: {encoder} was pretrained with another pixel scale; set {scale}")
 
 
 def say_where_students_shrink(networks: list[nn.Module]) -> None:
@@ -283,37 +318,94 @@ def team_of(cfg: Config, run: RunDir) -> process.Team:
 
 
 def settle_conditions(run: RunDir, cfg: Config, accelerator: Accelerator) -> list[str]:
-    """Write down ranks, threads and batch sizes; returns, and prints, how they changed since the run began."""
+    """Write down ranks, threads, precision and batch sizes; returns, and prints, how they changed since the run began."""
     if run.report.exists():
         return []
     batches = {name: value for name, value in flat(cfg).items() if name in ROUNDING}
-    now = {"ranks": accelerator.num_processes, "threads": torch.get_num_threads(), **batches}
-    changes = conditions.settle(run, now)
+    now: dict[str, object] = {"ranks": accelerator.num_processes, "threads": torch.get_num_threads(), **batches}
+    kept = {} if _is_older(run) else {"precision": precision_of(accelerator)}
+    changes = conditions.settle(run, now | kept)
     if changes:
         say(f"resumed under other conditions ({'; '.join(changes)}): generations from here on are marked as not exact")
     return changes
 
 
 def accelerator_of(cfg: Config) -> Accelerator:
-    """Devices, processes and precision of the run. Raises ConfigError for a precision that this machine does not have."""
+    """Devices, processes and precision of the run.
+
+    Raises ConfigError for a precision that this machine or the run does not have, ResourceError if processes
+    are missing.
+    """
     process.keep_freed()
+    run = RunDir(Path(cfg.out))
+    asked, asker = _asked_precision(cfg, run)
+    wanted = _precision(asked, asker, run)
+    unused = any(
+        leaves_parameters_unused(
+            row.arch or cfg.model.arch,
+            row.encoder or cfg.model.encoder,
+            cfg.model.decoder_channels if row.decoder_channels is None else row.decoder_channels,
+        )
+        for row in cfg.generations
+    )
+    # One copy of the gradients less; and ranks do not wait for gradients that never come.
+    ddp = DistributedDataParallelKwargs(gradient_as_bucket_view=True, find_unused_parameters=unused)
     try:
-        return Accelerator(
-            mixed_precision=_precision(cfg.train.precision),
+        accelerator = Accelerator(
+            mixed_precision={"none": "no"}.get(wanted, wanted),
             log_with="tensorboard",
-            project_dir=str(RunDir(Path(cfg.out)).path),
-            kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],  # one copy of the gradients less
+            project_dir=str(run.path),
+            kwargs_handlers=[ddp],
         )
     except (ValueError, ImportError) as error:
-        raise ConfigError(f"train.precision={cfg.train.precision} is not possible on this machine: {error}") from None
+        raise ConfigError(f"{asker}: {wanted} is not possible on this machine: {error}") from None
+    launcher.check_processes(accelerator.num_processes)
+    if wanted == "fp16" and accelerator.device.type == "cpu" and not _is_older(run):
+        asker = f"{run.path} began in fp16" if _precision_of_run(run) else asker
+        raise ConfigError(f"{asker}: fp16 needs a GPU; on a CPU set train.precision=bf16 or none")
+    return accelerator
 
 
-def _precision(wanted: str) -> str:
-    """accelerate's name of a precision; `auto` is what was launched with, or bf16 where the machine computes in it."""
-    if wanted != "auto":
-        return {"none": "no"}.get(wanted, wanted)
-    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    if launched != "no":
-        return launched
+def precision_of(accelerator: Accelerator) -> str:
+    """What is computed in: none (fp32), bf16 or fp16."""
+    return accelerator.mixed_precision if accelerator.native_amp else "none"
+
+
+def _asked_precision(cfg: Config, run: RunDir) -> tuple[str, str]:
+    """A precision that somebody asked for, and who: train.precision before the launcher. `auto`: nobody."""
+    if cfg.train.precision != "auto":
+        return cfg.train.precision, f"train.precision={cfg.train.precision}"
+    told = launcher.precision()
+    if told is None or (told.value == "no" and _is_older(run)):
+        return "auto", "train.precision=auto"
+    asked, asker = {"no": "none"}.get(told.value, told.value), f"{told.place}={told.value}"
+    if asked not in PRECISIONS:
+        raise ConfigError(f"{asker}: not a precision of selftrain; train.precision={'|'.join(PRECISIONS)}")
+    return asked, asker
+
+
+def _precision(asked: str, asker: str, run: RunDir) -> str:
+    """none, bf16 or fp16: the run's own precision, else the one asked for, else bf16 if the machine has it."""
+    began = _precision_of_run(run)
     native = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
-    return "bf16" if native else "no"
+    if began and asked not in ("auto", began):
+        raise ConfigError(
+            f"{run.path} began in {began}, and {asker} asks for another precision; "
+            f"set train.precision={began} or choose another out="
+        )
+    if began == "bf16" and asked == "auto" and not native:
+        raise ConfigError(
+            f"{run.path} began in bf16, which this machine does not compute in by itself; "
+            "train.precision=bf16 goes on in it, more slowly, or choose another out="
+        )
+    return began or ({True: "bf16", False: "none"}[native] if asked == "auto" else asked)
+
+
+def _precision_of_run(run: RunDir) -> str | None:
+    """none, bf16 or fp16 of a run that has begun; None before, and where it was not kept."""
+    return conditions.recorded(run).get("precision") if run.config.exists() else None
+
+
+def _is_older(run: RunDir) -> bool:
+    """Whether a run began before its precision was kept. It goes on as before: a launcher's `no` has no effect."""
+    return _precision_of_run(run) is None and any(run.path.glob("gen*/checkpoints"))

@@ -40,7 +40,7 @@ def sizes_seen(looks: Iterable[Look], cfg: Config) -> Sizes:
     own = (cfg.data.size[0], cfg.data.size[1]) if cfg.data.size else None
     sizes: dict[str, Counter[Size]] = {split: Counter() for split in SPLITS}
     for one in looks:
-        if one.size is not None:
+        if one.size is not None and one.split:  # a copy that is left out has no split
             sizes[one.split][own or one.size] += 1
     return sizes
 

@@ -9,6 +9,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from selftrain import __version__
+
 
 def selftrain(*arguments):
     done = subprocess.run([sys.executable, "-m", "selftrain.cli", *map(str, arguments)], capture_output=True, text=True)
@@ -28,6 +30,27 @@ def test_help_needs_no_torch_and_names_the_commands():
     done = subprocess.run([sys.executable, "-c", script + "assert 'torch' not in sys.modules"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert all(name in done.stdout for name in ("verify", "status", "predict", "export", "report", "import-weights"))
+
+
+def test_the_version_is_printed():
+    code, said, _ = selftrain("--version")
+    assert code == 0 and said == f"selftrain {__version__}\n"
+
+
+def test_a_folder_alone_is_answered_with_the_settings_that_name_it(tmp_path):
+    code, _, err = selftrain("verify", tmp_path)
+    assert code == 2 and f"write data=folder data.root={tmp_path} 'data.classes=[NAME,NAME]'" in err
+
+
+def test_letters_that_a_terminal_lacks_are_printed_as_their_codes(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "latin-1")
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    for i in range(6):
+        Image.fromarray(np.full((8, 8, 3), 40 * i, np.uint8)).save(tmp_path / "images" / f"{i}.png")
+        Image.fromarray(np.full((8, 8), i % 2, np.uint8)).save(tmp_path / "masks" / f"{i}.png")
+    code, said, err = selftrain("verify", "data=folder", f"data.root={tmp_path}", "data.classes=[空,地]", "data.unlabelled=")
+    assert code == 0 and r"\u7a7a" in said, err
 
 
 def test_status_and_report_of_a_finished_run(finished):
@@ -96,13 +119,67 @@ def test_verify_lists_every_fault_and_exits_3(tmp_path):
     assert Path(tmp_path / "images" / "1.png").read_bytes() == b"<html>"
 
 
+def undeclared(folder: Path) -> list[str]:
+    """Settings of a data set of six images whose masks hold 0 and 9."""
+    for i in range(6):
+        for name, pixels in (("images", np.full((8, 8, 3), 40 * i)), ("masks", np.full((8, 8), 9) * np.eye(8))):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{i}.png")
+    return ["data=folder", f"data.root={folder}", "data.classes=[a,b]", "data.unlabelled=''"]
+
+
+def test_faults_that_verify_does_not_print_are_in_a_file(tmp_path, monkeypatch):
+    settings, work = undeclared(tmp_path / "data"), tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    code, said, err = selftrain("verify", *settings)
+    assert code == 3 and said.count("fault: ") == 1 and "fault: 6 masks hold values that are not declared: 9 (" in said
+    assert "data.values=[0,9]" in said and f"listed in {work / 'selftrain-faults.txt'}" in err
+    assert len((work / "selftrain-faults.txt").read_text().splitlines()) == 6
+    code, _, err = selftrain("verify", *settings, "--faults", tmp_path / "all.txt")
+    assert code == 3 and (tmp_path / "all.txt").read_text() == (work / "selftrain-faults.txt").read_text()
+    code, _, err = selftrain("verify", *settings, "data.values=[0,9]")
+    assert code == 0, err
+
+
+def test_verify_writes_no_list_near_the_data(tmp_path, monkeypatch):
+    settings = undeclared(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    code, _, err = selftrain("verify", *settings)
+    assert code == 3 and "--faults FILE writes all of them" in err
+    code, _, err = selftrain("verify", *settings, "--faults", "images/0.png")
+    assert code == 2 and "below data.root" in err
+    assert not list(tmp_path.rglob("*.txt")) and Image.open(tmp_path / "images" / "0.png").size == (8, 8)
+
+
+def test_verify_lists_what_left_nothing_to_read(tmp_path):
+    settings = undeclared(tmp_path)
+    (tmp_path / "few.txt").write_text("a.png\nb.png\n")
+    code, said, err = selftrain("verify", *settings, "data.splits.train=few.txt")
+    assert code == 3 and "fault: few.txt:1: names 'a.png', which does not exist" in said and "few.txt:2" in said
+    assert "2 faults" in err
+
+
+def test_a_run_refuses_with_the_first_group(run, tmp_path):
+    settings = undeclared(tmp_path / "data")
+    code, _, err = run("recipe=smoke", *settings, f"out={tmp_path / 'run'}")
+    assert code == 3 and "error: 6 masks hold values that are not declared: 9 (" in err
+    assert err.rstrip().endswith("selftrain verify lists all")
+
+
 def test_foreign_weights_become_safetensors_that_a_run_takes(finished, tmp_path):
-    state = {f"module.{name}": value for name, value in load_file(finished / "export" / "model.safetensors").items()}
-    torch.save({"state_dict": state}, tmp_path / "theirs.pth")
-    code, said, err = selftrain(
-        "import-weights", tmp_path / "theirs.pth", "-o", tmp_path / "ours.safetensors", "--encoder", "tu-resnet10t"
-    )
-    assert code == 0 and "tensors in" in said and "not in the file" in said, err
+    """The run's decoder has four depths: its encoder ends one stage before that of the import."""
+    state = load_file(finished / "export" / "model.safetensors")
+    theirs = {f"module.{name}": value for name, value in state.items() if name.startswith("encoder.")}
+    torch.save({"state_dict": theirs}, tmp_path / "theirs.pth")
+    ours = tmp_path / "ours.safetensors"
+    code, said, err = selftrain("import-weights", tmp_path / "theirs.pth", "-o", ours, "--encoder", "tu-resnet10t")
+    assert code == 0, err
+    written, counted, missing, partial = said.splitlines()
+    assert str(ours) in written and counted == "55 of 70 encoder tensors from theirs.pth"
+    assert missing == "not in the file: 15 of encoder, 50 of decoder, 2 of segmentation_head; num_batches_tracked are not needed"
+    assert "model.partial_weights=true" in partial
+    assert set(load_file(ours)) == {name for name in state if name.startswith("encoder.")}
     code, _, err = selftrain(
         "import-weights", tmp_path / "none.pth", "-o", tmp_path / "x.safetensors", "--encoder", "tu-resnet10t"
     )

@@ -9,7 +9,7 @@ import pytest
 
 from runs import ROOT
 from selftrain.preflight import check
-from selftrain.run import compose
+from selftrain.settings import compose
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import ablation

@@ -1,7 +1,7 @@
 """What the look at every file of a data set amounts to: faults, warnings and a table."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,18 +11,23 @@ from rich.console import Console
 from rich.table import Table
 
 from selftrain.data import levels as ranges
-from selftrain.data.images import Fault
+from selftrain.data.declared import hidden_classes, odd_masks, values_used, with_one_remedy
+from selftrain.data.faults import counted, grouped, some
+from selftrain.data.images import Fault, MaskCode
 from selftrain.data.sources import SPLITS, DataSet, Sample
 
 SET_ASIDE = 0.01  # share of the unlabelled images that may be unreadable
 LEVELS = 1 << 16  # of 16-bit samples
 COLOURS = 64  # that a message lists
+COPIES = 8  # of one picture, that a message lists
 Colour = tuple[int, ...]  # red, green, blue
 
 
 @dataclass(frozen=True)
 class Look:
     """What one look at a sample's files found. `counts` (C + 1,): pixels of each class and, last, ignored ones.
+
+    `split` is empty for a copy that is left out of training (sources.load).
 
     `palette` has RGB of each index, where indices were read as ids; `used` are those that the mask uses.
     """
@@ -38,6 +43,7 @@ class Look:
     rest: int = 0  # pixels that data.ignore=[rest] ignores
     palette: bytes = b""
     used: tuple[int, ...] = ()
+    blank: bool = False  # the whole image has one colour
 
     def colour(self, index: int) -> Colour:
         """Of an index of the palette."""
@@ -62,6 +68,15 @@ class Report:
     set_aside: list[Sample] = field(default_factory=list)
     seen: list[Look] = field(default_factory=list)
 
+    @property
+    def copies(self) -> list[list[str]]:
+        """Ids of images that are the same picture, group by group, in order."""
+        groups: dict[bytes, list[str]] = {}
+        for one in self.seen:
+            if one.digest:
+                groups.setdefault(one.digest, []).append(one.sample.id)
+        return sorted(sorted(names) for names in groups.values() if len(names) > 1)
+
     def pixels(self, split: str) -> np.ndarray:
         """Pixels of each class and, last, ignored ones, over a split's masks, (C + 1,)."""
         counts = [one.counts for one in self.seen if one.split == split and one.counts is not None]
@@ -84,16 +99,19 @@ class Report:
 def findings(data: DataSet, looks: list[Look], root: Path, *, levels: Sequence[Any] = ranges.DTYPE) -> Report:
     """Judges the `looks` at every file of `data`. Faults name files from `root`; `levels` is data.range."""
     report = Report(data.classes, list(data.faults), list(data.warnings), seen=looks)
-    _report_unreadable(report, root, count=len(data.unlabelled))
-    _report_classes(report)
+    code = next((one.sample.code for one in looks if one.sample.code), None)
+    _report_unreadable(report, root, code, count=len(data.unlabelled))
+    if not _report_palettes(report, root):
+        _report_ignored(report, root, code)
     _report_doubles(report)
-    _report_palettes(report, root)
+    _report_blank(report)
     _report_levels(report, levels)
     _report_rest(report)
+    _report_absent(report)
     return report
 
 
-def _report_unreadable(report: Report, root: Path, *, count: int) -> None:
+def _report_unreadable(report: Report, root: Path, code: MaskCode | None, *, count: int) -> None:
     """Faults of files; of unlabelled images as long as they are few, warnings."""
     aside = [one for one in report.seen if one.split == "unlabelled" and one.image_fault is not None]
     too_many = len(aside) > SET_ASIDE * count
@@ -104,12 +122,25 @@ def _report_unreadable(report: Report, root: Path, *, count: int) -> None:
                 report.faults.append(fault)
             else:
                 report.warnings.append(f"set aside: {fault.file}: {fault.what}")
-        if one.mask_fault is not None:
-            report.faults.append(_from_root(one.mask_fault, root))
+    report.faults += _faults_of_masks(report, root, code)
     report.set_aside = [one.sample for one in aside]
     if too_many:
         what = f"{len(aside)} of {count} unlabelled images cannot be read, more than {SET_ASIDE:.0%}"
         report.faults.append(Fault("data.unlabelled", what, "replace or remove them"))
+
+
+def _faults_of_masks(report: Report, root: Path, code: MaskCode | None) -> list[Fault]:
+    """The faults of masks; those of undeclared values have a remedy that suits all files."""
+    faults = [_from_root(one.mask_fault, root) for one in report.seen if one.mask_fault is not None]
+    kinds: dict[str, list[Fault]] = {}
+    for fault in faults:
+        kinds.setdefault(fault.cause if fault.values else "other", []).append(fault)
+    pixels = np.sum([report.pixels(split) for split in SPLITS], axis=0)
+    used = values_used(pixels, code) if code else set()
+    for kind, members in kinds.items():
+        if code and kind != "other":
+            kinds[kind] = with_one_remedy(members, used if not kind else set(), code, len(report.classes))
+    return [fault for members in kinds.values() for fault in members]
 
 
 def _from_root(fault: Fault, root: Path) -> Fault:
@@ -117,41 +148,108 @@ def _from_root(fault: Fault, root: Path) -> Fault:
     return replace(fault, file=path.relative_to(root).as_posix()) if path.is_relative_to(root) else fault
 
 
+def _mask_name(one: Look, root: Path) -> str:
+    return _from_root(Fault(str(one.sample.mask), "", ""), root).file if one.sample.mask else one.sample.id
+
+
+def _report_ignored(report: Report, root: Path, code: MaskCode | None) -> None:
+    """Objects that are ignored by mistake, and masks that hold nothing else."""
+    masks = [one for one in report.seen if one.counts is not None and one.counts.any()]
+    if not masks or any(one.mask_fault and one.mask_fault.values for one in report.seen):
+        return  # undeclared values come first: their remedy covers ignored ones
+    counts = np.stack([one.counts for one in masks if one.counts is not None])  # (N, C + 1)
+    hidden = hidden_classes(report.classes, counts, code)
+    if hidden:
+        report.faults.append(hidden)
+        return
+    if code and not code.rest:  # with data.ignore=rest, masks of one class are to be expected
+        odd, certain = odd_masks(counts)
+        names = [_mask_name(one, root) for one, is_odd in zip(masks, odd, strict=True) if is_odd]
+        _report_odd(report, names, certain=certain)
+    _report_empty(report, [one for one, row in zip(masks, counts, strict=True) if not row[:-1].any()], root)
+
+
+def _report_odd(report: Report, names: list[str], *, certain: bool) -> None:
+    """Masks that hold one class and ignored pixels where others hold more: perhaps stored with other values."""
+    if certain:
+        others = "while nearly all other masks hold several classes and none"
+        what, cause = (f"{start} one class and ignored pixels, {others}" for start in ("holds", "masks hold"))
+        remedy = "if the ignored pixels are objects, give them the value of their class in the other masks"
+        report.faults += [Fault(name, what, remedy, cause=cause) for name in names]
+    elif names:
+        number = f"{counted(len(names), 'mask')} with one class and ignored pixels only ({some(names)})"
+        question = "are the ignored pixels void, and not objects?"
+        report.warnings.append(f"{number}, while others hold several classes: {question}")
+
+
+def _report_empty(report: Report, looks: list[Look], root: Path) -> None:
+    """Masks of ignored pixels only: a fault where they are to be learned from or chosen by."""
+    what = "every pixel of its mask is ignored"
+    for one in looks:
+        if one.split in ("labelled", "val"):
+            remedy = "label it, or remove the mask"
+            report.faults.append(Fault(_mask_name(one, root), what, remedy, cause="masks are ignored whole"))
+    others = [one.sample.id for one in looks if one.split not in ("labelled", "val")]
+    if others:
+        report.warnings.append(f"{some(others)}: {what}")
+
+
 def _report_doubles(report: Report) -> None:
     """The same picture twice: a fault where val or test holds a copy of what is trained on or of each other."""
-    first: dict[bytes, Look] = {}
+    copies: dict[bytes, list[Look]] = {}
     for one in report.seen:
-        other = first.setdefault(one.digest, one) if one.digest else one
-        if other is one:
-            continue
-        what = f"is the same picture as {other.sample.id} ({one.split} and {other.split})"
-        if one.split != other.split and {one.split, other.split} & {"val", "test"}:
-            report.faults.append(Fault(one.sample.id, what, "keep it in one split, or its score is a lie"))
-        else:
-            report.warnings.append(f"{one.sample.id}: {what}")
+        if one.digest and one.split:
+            copies.setdefault(one.digest, []).append(one)
+    harmless = []
+    for looks in copies.values():
+        *others, last = looks
+        splits = list(dict.fromkeys(one.split for one in reversed(looks)))
+        names = some([one.sample.id for one in others], COPIES)
+        what = f"is the same picture as {names} ({' and '.join(splits)})"
+        if len(splits) > 1 and {"val", "test"} & set(splits):
+            report.faults.append(Fault(last.sample.id, what, _remedy_for_copies(splits)))
+        elif others:
+            harmless.append(f"{last.sample.id}: {what}")
+    if harmless:
+        more = f" (and {counted(len(harmless) - 1, 'picture')} more like this)" if len(harmless) > 1 else ""
+        report.warnings.append(harmless[0] + more)
 
 
-def _report_classes(report: Report) -> None:
-    """Classes that a split lacks, and masks that say nothing."""
+def _remedy_for_copies(splits: Collection[str]) -> str:
+    if {"val", "test"} <= set(splits):
+        return "keep it in one split, or its score is a lie"
+    return "keep it in one split, or set data.duplicates=drop to train without copies of val and test images"
+
+
+def _report_blank(report: Report) -> None:
+    """A warning about pictures of one colour."""
+    names = [one.sample.id for one in report.seen if one.blank]
+    if names:
+        number = "1 image is" if len(names) == 1 else f"{len(names):,} images are"
+        report.warnings.append(f"{number} of one colour (blank tiles?): {some(names)}")
+
+
+def _report_absent(report: Report) -> None:
+    """Classes that a split lacks. While there are faults, not all pixels are known."""
+    if report.faults:
+        return
     for split, meaning in (("labelled", "it cannot be learned"), ("val", "its score there is null")):
         missing = [name for name, pixels in zip(report.classes, report.pixels(split), strict=False) if pixels == 0]
         report.warnings += [f"class {name!r} has no pixel in the {split} masks: {meaning}" for name in missing]
-    for one in report.seen:
-        if one.counts is not None and not one.counts[:-1].any():
-            report.warnings.append(f"{one.sample.id}: every pixel of its mask is ignored")
 
 
-def _report_palettes(report: Report, root: Path) -> None:
-    """A fault where two masks that are read by palette index number their colours differently."""
+def _report_palettes(report: Report, root: Path) -> bool:
+    """Whether two masks that are read by palette index number their colours differently, which is a fault."""
     found = _palettes_that_differ([one for one in report.seen if one.palette])
     if found is None:
-        return
+        return False
     first, second, difference = found
-    names = [_from_root(Fault(str(one.sample.mask), "", ""), root).file for one in (first, second)]
+    names = [_mask_name(one, root) for one in (first, second)]
     what = f"has another palette than {names[0]} ({difference}), and masks are read by palette index"
     how = "read them by colour, in the order of data.classes and without data.values"
     remedy = f"{how}: {_colours_found(report.seen)}"
     report.faults.append(Fault(names[1], what, remedy))
+    return True
 
 
 def _palettes_that_differ(looks: list[Look]) -> tuple[Look, Look, str] | None:
@@ -196,7 +294,7 @@ def _report_levels(report: Report, setting: Sequence[Any]) -> None:
     if list(setting) == ranges.DTYPE:
         _report_dark(report, largest)
         if 0 < len(largest) < len(seen):
-            counts = f"{_counted(len(largest), 'image')} of 16 bits and {len(seen) - len(largest)} of 8 bits"
+            counts = f"{counted(len(largest), 'image')} of 16 bits and {len(seen) - len(largest)} of 8 bits"
             report.warnings.append(f"{counts} in one data set: bring them to one depth if their brightness differs")
         return
     if seen and not largest:
@@ -205,7 +303,7 @@ def _report_levels(report: Report, setting: Sequence[Any]) -> None:
     fixed = ranges.fixed(setting)
     above = [value for value in largest if fixed and value > fixed[1]]
     if fixed and above:
-        counts = f"{_counted(len(above), '16-bit image')} of {len(largest)} with values above {fixed[1]}"
+        counts = f"{counted(len(above), '16-bit image')} of {len(largest)} with values above {fixed[1]}"
         report.warnings.append(f"data.range={ranges.shown(setting)} clips {counts}, up to {max(above)}")
 
 
@@ -216,7 +314,7 @@ def _report_dark(report: Report, largest: list[int]) -> None:
         return
     most = max(dark)
     report.warnings.append(
-        f"{len(dark)} of {_counted(len(largest), '16-bit image')} use less than half of the {LEVELS:,} levels: the "
+        f"{len(dark)} of {counted(len(largest), '16-bit image')} use less than half of the {LEVELS:,} levels: the "
         f"largest value is {most}, {(most + 1) / LEVELS:.1%} of the range, which leaves {(most >> 8) + 1} of 256 levels; "
         f"set data.range=percentile or data.range=[0,{(1 << most.bit_length()) - 1}]"
     )
@@ -228,12 +326,8 @@ def _report_rest(report: Report) -> None:
     if rest:
         pixels = sum(int(one.counts.sum()) for one in report.seen if one.counts is not None)
         files = sum(one.rest > 0 for one in report.seen)
-        where = f"{rest / pixels:.2%} of the pixels of all masks, in {_counted(files, 'mask')}"
+        where = f"{rest / pixels:.2%} of the pixels of all masks, in {counted(files, 'mask')}"
         report.warnings.append(f"data.ignore=[rest] ignores {where}: values that no setting declares")
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'s' if count != 1 else ''}"
 
 
 def _shares(pixels: np.ndarray) -> list[str]:
@@ -265,6 +359,12 @@ def print_report(report: Report) -> None:
             print("  ".join(cell.ljust(14) for cell in row).rstrip())
     for warning in report.warnings:
         console.print(f"warning: {warning}")
-    for fault in report.faults:
-        console.print(f"fault: {fault}")
-    console.print(f"{len(report.faults)} faults, {len(report.warnings)} warnings")
+    print_faults(report.faults)
+    console.print(f"{counted(len(report.faults), 'fault')}, {counted(len(report.warnings), 'warning')}")
+
+
+def print_faults(faults: list[Fault]) -> None:
+    """Each group of faults, on stdout."""
+    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+    for group in grouped(faults):
+        console.print(f"fault: {group}")

@@ -11,17 +11,17 @@ unlabelled. Without data.splits.train, train is what is left below data.images. 
 import os
 import posixpath
 import unicodedata
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from selftrain.config import DataConfig
+from selftrain.data.faults import none_hidden, refuse
 from selftrain.data.images import IMAGE_SUFFIXES, MASK_SUFFIXES, Fault, jpeg_mask
-from selftrain.data.listing import Tree
+from selftrain.data.listing import Tree, counted, unread
+from selftrain.data.strays import JPEG_SUFFIXES, masks_beside
 from selftrain.errors import ConfigError, DataError
 
-JPEG_SUFFIXES = {".jpg", ".jpeg"}
 SPLIT_FOLDERS = {"val": "val", "valid": "val", "validation": "val", "test": "test"}  # names that ask to be declared
 
 
@@ -48,15 +48,24 @@ class Layout:
 
 
 def find(cfg: DataConfig) -> Layout:
-    """Lists the files. Raises where the settings name nothing; faults of single files are noted."""
+    """Lists the files. Faults of single files are noted.
+
+    Raises ConfigError or DataError where the settings name nothing; FaultsError, with all faults, where some are noted.
+    """
     tree = Tree(root_of(cfg))
+    with none_hidden(tree.faults, "data"):
+        return _layout(cfg, tree)
+
+
+def _layout(cfg: DataConfig, tree: Tree) -> Layout:
     named = _without_shared_ids(_named(cfg, tree), tree)
     matcher = _Matcher(cfg, tree)
     named = {split: matcher.match(found) for split, found in named.items()}
     orphans = matcher.orphans(named)
     bare = [found for found in named["train"] if found.mask is None]
     if bare and len(bare) == len(named["train"]):
-        raise DataError(_nothing_matches(cfg, bare[0], orphans))
+        refuse(tree.faults)
+        raise DataError(_nothing_matches(cfg, bare[0], orphans, matcher.unread()))
     layout = Layout(
         train=[found for found in named["train"] if found.mask],
         unlabelled=named.get("unlabelled", []),
@@ -69,17 +78,12 @@ def find(cfg: DataConfig) -> Layout:
             tree.note(matcher.missing(item))
     else:
         layout.unlabelled = layout.unlabelled + bare
-    if not layout.train:
+    # with fewer, no split can be made, and that would hide why they are few
+    made = (layout.val is None) + (layout.test is None and cfg.splits.test_fraction > 0)
+    if len(layout.train) <= made:
         refuse(tree.faults)
-    layout.warnings += _remarks(cfg, tree, orphans, bare)
+    layout.warnings += _remarks(cfg, matcher, orphans, bare)
     return layout
-
-
-def refuse(faults: list[Fault]) -> None:
-    """Raises DataError for the first of the faults, if there are any."""
-    if faults:
-        more = f" (and {len(faults) - 1} more faults: selftrain verify lists all)" if len(faults) > 1 else ""
-        raise DataError(f"{faults[0]}{more}")
 
 
 def root_of(cfg: DataConfig) -> Path:
@@ -112,15 +116,29 @@ def _named(cfg: DataConfig, tree: Tree) -> dict[str, list[Found]]:
         if text and (tree.root / text).is_file():
             named[split] = _from_list(cfg, tree, setting, tree.root / text, owner)
         elif text:
-            named[split] = _from_folder(cfg, tree, setting, posixpath.join(base, text), owner)
+            named[split] = _from_folder(cfg, tree, setting, posixpath.join(base, text), owner, named)
     if not named["train"]:
-        suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise DataError(f"no image below {tree.root / cfg.images} is left for train; known suffixes: {suffixes}")
+        refuse(tree.faults)
+        raise DataError(_nothing_left(cfg, tree))
     return named
 
 
-def _from_folder(cfg: DataConfig, tree: Tree, setting: str, text: str, owner: dict[Path, str]) -> list[Found]:
-    """The images below a folder that no setting took before."""
+def _nothing_left(cfg: DataConfig, tree: Tree) -> str:
+    """The message of a training split without an image."""
+    if cfg.splits.train and (tree.root / cfg.splits.train).is_file():
+        return f"data.splits.train={cfg.splits.train} names no image; list one a line, relative to data.root"
+    folder = tree.folder(posixpath.join(cfg.images, cfg.splits.train or "."), "data.images")
+    what = f"no image below {folder} is left for train"
+    left_out = [path for path in tree.left_out if path.is_relative_to(folder)]
+    if left_out:
+        return f"{what}: {unread('it', left_out, 'images', IMAGE_SUFFIXES)}"
+    return f"{what}; known suffixes: {', '.join(sorted(IMAGE_SUFFIXES))}"
+
+
+def _from_folder(
+    cfg: DataConfig, tree: Tree, setting: str, text: str, owner: dict[Path, str], named: dict[str, list[Found]]
+) -> list[Found]:
+    """The images below a folder that no setting took before; masks that lie among them are noted and left out."""
     folder, masks = tree.folder(text, setting), tree.folder(cfg.masks, "data.masks")
     if not folder.is_dir():
         raise DataError(
@@ -129,16 +147,28 @@ def _from_folder(cfg: DataConfig, tree: Tree, setting: str, text: str, owner: di
         )
     if folder == masks:
         raise ConfigError(f"{setting} and data.masks name the same folder: use list files with two columns")
-    paths = [path for path in tree.walk(folder, IMAGE_SUFFIXES, without=[masks]) if path not in owner]
+    taken = owner.keys() | {item.mask for found in named.values() for item in found}
+    paths = [path for path in tree.walk(folder, IMAGE_SUFFIXES, without=[masks]) if path not in taken]
+    paths = _without_masks(cfg, tree, paths)
     owner.update(dict.fromkeys(paths, setting))
     return [Found(path, None, tree.name(path), tree.name(path, below=folder)) for path in paths]
 
 
+def _without_masks(cfg: DataConfig, tree: Tree, paths: list[Path]) -> list[Path]:
+    """The images without the masks that lie among them, which are noted."""
+    beside = masks_beside(paths)
+    remedy = f"move the masks to {cfg.masks}/ (data.masks), or name images and masks in a list file with two columns"
+    for mask, image in beside.items():
+        what = f"lies among the images and looks like the mask of {tree.relative(image)}"
+        tree.note(Fault(tree.relative(mask), what, remedy))
+    return [path for path in paths if path not in beside]
+
+
 def _from_list(cfg: DataConfig, tree: Tree, setting: str, file: Path, owner: dict[Path, str]) -> list[Found]:
     """The images that a list names; one that is named before is noted and left out."""
-    images = tree.folder(cfg.images, "data.images")
+    images, masks = tree.folder(cfg.images, "data.images"), tree.folder(cfg.masks, "data.masks")
     found = []
-    for path, mask in tree.read_list(file):
+    for path, mask in tree.read_list(file, images=images, masks=masks):
         if path in owner:
             also = "twice" if owner[path] == setting else f"and {owner[path]}"
             tree.note(Fault(tree.relative(path), f"is named by {setting} {also}", "name it once"))
@@ -207,9 +237,13 @@ class _Matcher:
                 self.tree.note(Fault(self.tree.relative(pair[1]), what, "remove or rename one of them"))
         return by_name
 
+    def unread(self) -> list[Path]:
+        """Files below data.masks whose suffixes are not read."""
+        return [path for path in self.tree.left_out if path.is_relative_to(self.masks)]
+
     def match(self, found: list[Found]) -> list[Found]:
         """The images with their masks; those with a JPEG for a mask are left out and noted."""
-        matched = [replace(item, mask=item.mask or self.by_name.get(self._key(item.path) or "")) for item in found]
+        matched = [replace(item, mask=item.mask or self.by_name.get(self.key(item.path) or "")) for item in found]
         sound = []
         for item in matched:
             if item.mask is None or item.mask.suffix.lower() not in JPEG_SUFFIXES:
@@ -218,7 +252,7 @@ class _Matcher:
                 self.tree.note(replace(jpeg_mask(item.mask), file=self.tree.relative(item.mask)))
         return sound
 
-    def _key(self, path: Path) -> str | None:
+    def key(self, path: Path) -> str | None:
         """The name that the image's mask has below data.masks."""
         for place, base in enumerate(self.bases):
             if str(path).startswith(f"{base}/"):
@@ -229,7 +263,7 @@ class _Matcher:
 
     def missing(self, found: Found) -> Fault:
         """The fault of an image without a mask."""
-        key = self._key(found.path)
+        key = self.key(found.path)
         file = f"{self.tree.relative(self.masks / key)}.png" if key else "in the second column of the list"
         remedy = f"it was expected at {file}; or move the image to data.unlabelled"
         return Fault(self.tree.relative(found.path), "has no mask", remedy)
@@ -252,7 +286,10 @@ def _masked(found: list[Found], matcher: _Matcher) -> list[Found]:
     return [item for item in found if item.mask is not None]
 
 
-def _nothing_matches(cfg: DataConfig, image: Found, orphans: list[str]) -> str:
+def _nothing_matches(cfg: DataConfig, image: Found, orphans: list[str], unread_masks: list[Path]) -> str:
+    if unread_masks and not orphans:
+        what = unread(f"{cfg.masks}/", unread_masks, "masks", MASK_SUFFIXES)
+        return f"no training image has a mask, for instance {image.id} has none: {what}"
     found = f"there are masks such as {orphans[0]}" if orphans else f"no mask was found below {cfg.masks}/"
     return (
         f"no training image has a mask, for instance {image.id} has none; {found}. Below data.masks, a mask has its "
@@ -260,17 +297,20 @@ def _nothing_matches(cfg: DataConfig, image: Found, orphans: list[str]) -> str:
     )
 
 
-def _remarks(cfg: DataConfig, tree: Tree, orphans: list[str], bare: Sequence[Found]) -> list[str]:
+def _remarks(cfg: DataConfig, matcher: _Matcher, orphans: list[str], bare: Sequence[Found]) -> list[str]:
     """What the user should know of how the files were taken."""
-    remarks = []
+    remarks, tree = list[str](), matcher.tree
+    without_mask = {matcher.key(found.path) for found in bare}
+    unread_masks = [path for path in matcher.unread() if tree.name(path, below=matcher.masks) in without_mask]
+    if unread_masks:
+        remarks.append(unread(f"{cfg.masks}/", unread_masks, "masks", MASK_SUFFIXES))
     if bare and not (cfg.unlabelled or orphans):
         remarks.append(f"{_count(bare, 'image')} below {cfg.images}/ without a mask: taken as unlabelled")
     if orphans:
         remarks.append(f"{_count(orphans, 'mask')} without an image, for instance {orphans[0]}: not used")
     if tree.left_out:
-        suffixes = Counter(path.suffix.lower() for path in tree.left_out)
-        kinds = [f"{count} {suffix or 'without suffix'}" for suffix, count in sorted(suffixes.items())]
-        remarks.append(f"files that are no images were left out: {', '.join(kinds)}")
+        remarks.append(f"files that are no images were left out: {counted(tree.left_out)}")
+    remarks += filter(None, [tree.remark_on_folders()])
     return remarks
 
 

@@ -49,6 +49,8 @@ MULTIPLIED = {"L;2": 85, "L;4": 17}  # PIL brings 2- and 4-bit grey to 0..255: r
 PHOTOMETRIC = 262  # TIFF's tag of what grey values mean
 PLANAR = 284  # TIFF's tag of whether bands are stored one after the other (2)
 SHOWN = 12  # unknown mask values that a message lists
+MOST_VALUES = 256  # of a mask, that a fault keeps
+COLOUR_MASKS = "masks are colour masks, but data.colours is empty"  # the cause of a fault
 # PIL keeps the high bytes of 16-bit channels. Told that the bytes stand in the other order, it keeps the low ones; of
 # grey with alpha, read as four channels of 8 bits, the second holds them.
 GREY_ALPHA = "LA;16B"
@@ -62,11 +64,17 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with one file and the way out; the argument of the DataErrors raised here."""
+    """What is wrong with one file and the way out; the argument of the DataErrors raised here.
+
+    `cause` is what the files of equal faults have in common, to be read after their number ("masks have no image").
+    `values` are the grey values of a mask that has undeclared ones, or its colours as 0xRRGGBB; at most MOST_VALUES.
+    """
 
     file: str
     what: str
     remedy: str
+    cause: str = ""
+    values: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.file}: {self.what}; {self.remedy}"
@@ -406,7 +414,8 @@ def _ids_by_value(path: Path, picture: Image.Image, code: MaskCode) -> MaskFile:
             "declare them in data.values (one for each class; empty: 0, 1, 2, ...) or in data.ignore (all at once: "
             f"data.ignore=rest), or mend the mask (declared: {_brief(code.values)}; ignored: {_brief(code.ignore)})"
         )
-        raise DataError(Fault(str(path), f"has mask values that are not declared: {listed}", remedy))
+        what = f"has mask values that are not declared: {listed}"
+        raise DataError(Fault(str(path), what, remedy, values=_distinct(raw)))
     palette = _palette(picture)
     used = tuple(np.flatnonzero(np.bincount(raw.ravel())).tolist()) if palette else ()
     if _is_grey(palette) and all(palette[3 * index] == index for index in used):
@@ -457,7 +466,7 @@ def _values(path: Path, picture: Image.Image) -> np.ndarray:
     colours, counts = np.unique(_packed(pixels), return_counts=True)
     what = f"is a colour mask, but data.colours is empty; its colours: {_listed(_hex_to_rgb(colours), counts)}"
     remedy = "give data.colours the [red, green, blue] of each class of data.classes, in order"
-    raise DataError(Fault(str(path), what, remedy))
+    raise DataError(Fault(str(path), what, remedy, cause=COLOUR_MASKS, values=_distinct(colours)))
 
 
 def _ids_by_colour(path: Path, picture: Image.Image, code: MaskCode) -> MaskFile:
@@ -474,7 +483,7 @@ def _ids_by_colour(path: Path, picture: Image.Image, code: MaskCode) -> MaskFile
         others, counts = np.unique(packed[unknown], return_counts=True)
         what = f"has colours that are not declared: {_listed(_hex_to_rgb(others), counts)}"
         remedy = "declare them in data.colours (one for each class, in order) or data.ignore_colours, or mend the mask"
-        raise DataError(Fault(str(path), what, remedy))
+        raise DataError(Fault(str(path), what, remedy, values=_distinct(packed)))
     return MaskFile(np.where(unknown, np.uint8(IGNORE), ids[place]), int(np.count_nonzero(unknown)))
 
 
@@ -514,6 +523,10 @@ def _listed(names: list[str], counts: np.ndarray) -> str:
     shown = [f"{names[i]} ({counts[i]} pixel{'s' if counts[i] > 1 else ''})" for i in order]
     more = [f"and {len(names) - SHOWN} more"] if len(names) > SHOWN else []
     return ", ".join(shown + more)
+
+
+def _distinct(pixels: np.ndarray) -> tuple[int, ...]:
+    return tuple(np.unique(pixels)[:MOST_VALUES].tolist())
 
 
 def _brief(values: tuple[int | tuple[int, ...], ...]) -> str:

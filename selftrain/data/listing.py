@@ -3,16 +3,21 @@
 import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from selftrain.data import strays
 from selftrain.data.images import IMAGE_SUFFIXES, Fault, open_regular
 from selftrain.errors import ConfigError, DataError
 
-# "a b.jpg c.png" in a list without tabs: the image ends at the first image suffix that white space follows.
+# "a b.jpg c.png" in a list without tabs: the image ends at the first image suffix that white space (a comma) follows.
 SUFFIXES = "|".join(re.escape(suffix) for suffix in sorted(IMAGE_SUFFIXES))
-TWO_COLUMNS = re.compile(rf"(.+?(?:{SUFFIXES}))\s+(\S.*)", re.IGNORECASE)
+AT_BLANK = re.compile(rf"(.+?(?:{SUFFIXES}))\s+([^\s,].*)", re.IGNORECASE)
+AT_COMMA = re.compile(rf'(.+?(?:{SUFFIXES})"?)\s*,(.*)', re.IGNORECASE)
+HEADING = re.compile(r"[a-z_ ]*(image|img|picture|photo|mask|label|annotation|file|path)[a-z_ ]*", re.IGNORECASE)
+Place = tuple[Path, tuple[Path, ...]]  # a folder, and folders in it that do not count
 
 
 @dataclass
@@ -22,8 +27,11 @@ class Tree:
     root: Path
     faults: list[Fault] = field(default_factory=list)
     left_out: set[Path] = field(default_factory=set)  # files with other suffixes than a walk asked for
+    folders_left_out: set[Path] = field(default_factory=set)  # of a system, and of thumbnails
     _noted: set[Fault] = field(default_factory=set)
     _walked: dict[tuple[Path, frozenset[Path]], list[Path]] = field(default_factory=dict)
+    _ends: dict[Place, dict[str, list[Path]]] = field(default_factory=dict)  # for lists of bare names
+    _realpaths: dict[str, str] = field(default_factory=dict)
 
     def note(self, fault: Fault) -> None:
         """Adds a fault, once."""
@@ -49,7 +57,10 @@ class Tree:
         return unicodedata.normalize("NFC", os.path.splitext(_below(path, below or self.root))[0])
 
     def walk(self, folder: Path, suffixes: Collection[str], *, without: Collection[Path] = ()) -> list[Path]:
-        """Files below a folder that have one of the suffixes, ordered by name; hidden ones are left out."""
+        """Files below a folder that have one of the suffixes, ordered by name.
+
+        Hidden ones, folders of a system and thumbnails are left out.
+        """
         key = folder, frozenset(without)
         if key not in self._walked:
             self._walked[key] = sorted(self._walk(folder, without), key=lambda path: (self.name(path), path.name))
@@ -60,6 +71,7 @@ class Tree:
     def _walk(self, folder: Path, without: Collection[Path]) -> list[Path]:
         """Files below a folder, each by the name of the folder itself rather than by that of a link to it."""
         found, folders, links, seen = list[Path](), [folder], list[Path](), set[str]()
+        thumbs = list[Path]()
         while folders or links:
             here = folders.pop() if folders else links.pop(links.index(min(links)))
             real = os.path.realpath(here)
@@ -68,12 +80,35 @@ class Tree:
             seen.add(real)
             for entry in self._entries(here):
                 path, is_link = here / entry.name, entry.is_symlink()
-                if entry.name.startswith(".") or not self._sound(path, is_link=is_link):
+                if self._is_left_out(entry) or not self._sound(path, is_link=is_link):
                     continue
                 # of links, only pathlib's is_dir bears those that lead to themselves
                 is_folder = path.is_dir() if is_link else entry.is_dir()
                 (found if not is_folder else links if is_link else folders).append(path)
-        return found
+                if is_folder and entry.name.lower() in strays.THUMBNAILS:
+                    thumbs.append(path)
+        return self._without_thumbnails(found, thumbs)
+
+    def _is_left_out(self, entry: os.DirEntry[str]) -> bool:
+        """Whether an entry is hidden, or a folder that a system made."""
+        if strays.is_system_folder(entry.name) and entry.is_dir(follow_symlinks=False):
+            self.folders_left_out.add(Path(entry.path))
+            return True
+        return entry.name.startswith(".")
+
+    def _without_thumbnails(self, found: list[Path], folders: list[Path]) -> list[Path]:
+        small = {folder: strays.thumbnails(folder, found) for folder in folders}
+        self.folders_left_out.update(folder for folder, files in small.items() if files)
+        gone = set[Path]().union(*small.values())
+        return [path for path in found if path not in gone] if gone else found
+
+    def remark_on_folders(self) -> str:
+        """One sentence on the folders that were left out; "" where there are none."""
+        if not self.folders_left_out:
+            return ""
+        names = sorted(self.relative(path) for path in self.folders_left_out)
+        some = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        return f"folders of thumbnails or of a system were left out: {some}"
 
     def _entries(self, folder: Path) -> list[os.DirEntry[str]]:
         """What a folder holds; nothing, and a fault noted, where it cannot be read."""
@@ -100,43 +135,153 @@ class Tree:
             return False
         return True
 
-    def read_list(self, file: Path) -> list[tuple[Path, Path | None]]:
-        """Image and, where a second column names it, mask of each line; paths from the root.
+    def read_list(self, file: Path, *, images: Path, masks: Path) -> list[tuple[Path, Path | None]]:
+        """Image and, where a second column names it, mask of each line.
 
-        Columns are separated by a tab, or by white space after the image's suffix. Empty lines and #-lines are skipped.
+        Columns are separated by a tab, or by a comma or white space after the image's suffix. Paths start at the root;
+        a name that is not found there is looked for below `images`, and that of a mask below `masks`, where the suffix
+        may be missing. Empty lines, #-lines and a heading such as image,mask are skipped.
         """
-        with open_regular(file) as stream:
-            raw = stream.read()
-        try:
-            lines = raw.decode("utf-8-sig").splitlines()
-        except UnicodeDecodeError as error:
-            raise DataError(Fault(str(file), "is not UTF-8 text", "save the list as UTF-8")) from error
+        places: tuple[Place, Place] = ((images, () if images == masks else (masks,)), (masks, ()))
+        lines = [(number, line.strip()) for number, line in enumerate(_text(file).splitlines(), start=1)]
+        lines = [(number, line) for number, line in lines if line and not line.startswith("#")]
         rows = []
-        for number, line in enumerate(lines, start=1):
-            if not line.strip() or line.lstrip().startswith("#"):
+        for number, line in lines:
+            columns = self._columns(line)
+            if number == lines[0][0] and self._is_heading(columns, places):
                 continue
-            paths = [self._entry(column, f"{file.name}:{number}") for column in _columns(line)]
+            where = f"{file.name}:{number}"
+            paths = [self._entry(text, where, place) for text, place in zip(columns, places, strict=False)]
             image, mask = [*paths, None][:2]
             if image is not None and None not in paths:
                 rows.append((image, mask))
         return rows
 
-    def _entry(self, text: str, where: str) -> Path | None:
+    def _is_heading(self, columns: list[str], places: Collection[Place]) -> bool:
+        """Whether two columns are words such as image,mask rather than names of files."""
+        words = len(columns) == 2 and all(HEADING.fullmatch(text) for text in columns)
+        files = zip(columns, places, strict=False)
+        return words and not any(self._exists(text) or self._named(text, place) for text, place in files)
+
+    def _columns(self, line: str) -> list[str]:
+        """One or two columns of a line, without white space around them."""
+        match = AT_BLANK.fullmatch(line)
+        if "\t" in line:
+            columns = line.split("\t", 1)
+        elif "," in line:
+            columns = self._at_comma(line, list(match.groups()) if match else [])
+        else:
+            columns = list(match.groups()) if match else [line]
+        return [column.strip() for column in columns if column.strip()]
+
+    def _at_comma(self, line: str, at_blank: list[str]) -> list[str]:
+        """The columns of a line with commas, of which some may be in names: the longest beginning that is a file wins."""
+        commas = [place for place, character in enumerate(line) if character == ","]
+        ways = [[line], *([at_blank] if at_blank else []), *([line[:place], line[place + 1 :]] for place in commas[::-1])]
+        for columns in ways:
+            plain = [_unquoted(column) for column in columns]
+            if self._exists(plain[0]):
+                return plain
+        match = AT_COMMA.fullmatch(line)
+        columns = list(match.groups()) if match else at_blank or line.split(",", 1)
+        return [_unquoted(column) for column in columns]
+
+    def _exists(self, text: str) -> bool:
+        return _printable(text) and any(os.path.lexists(path) for path in self._candidates(text))
+
+    def _candidates(self, text: str) -> list[Path]:
+        """The paths below the root that a text may mean: as it is, and with Windows' separators."""
+        found = []
+        for form in dict.fromkeys((text, text.replace("\\", "/"))):
+            relative = self._from_root(form) if form.startswith("/") else form
+            if not _leaves(relative):
+                found.append(Path(os.path.normpath(self.root / relative)))
+        return found
+
+    def _from_root(self, absolute: str) -> str:
+        """An absolute path from the root on, by whatever links it reaches the root; as it is where it does not."""
+        if _leaves(absolute[1:]):
+            return absolute
+        for parent in reversed(PurePosixPath(absolute).parents):
+            if self._real(str(parent)) == str(self.root):
+                return PurePosixPath(absolute).relative_to(parent).as_posix()
+        return absolute
+
+    def _real(self, folder: str) -> str:
+        if folder not in self._realpaths:
+            self._realpaths[folder] = os.path.realpath(folder)
+        return self._realpaths[folder]
+
+    def _entry(self, text: str, where: str, place: Place) -> Path | None:
         """The file that a list names, or None and a fault noted."""
-        if not _printable(text) or _leaves(text):
+        candidates = self._candidates(text) if _printable(text) else []
+        if not candidates:
             remedy = "write paths relative to data.root, without '..'"
             self.note(Fault(where, f"names {text!r}, which is no path below data.root", remedy))
             return None
-        path = Path(os.path.normpath(self.root / text))
-        if not os.path.lexists(path):
-            remedy = "mend the list; its paths are relative to data.root"
-            self.note(Fault(where, f"names {text!r}, which does not exist", remedy))
-            return None
-        if path.suffix.lower() not in IMAGE_SUFFIXES:
-            remedy = f"known are {', '.join(sorted(IMAGE_SUFFIXES))}"
-            self.note(Fault(where, f"names {text!r}, which has no suffix of an image", remedy))
-            return None
-        return path if self._sound(path, is_link=True) else None
+        there = [path for path in candidates if os.path.lexists(path)]
+        files = [path for path in there if path.suffix.lower() in IMAGE_SUFFIXES][:1] or self._named(text, place)
+        if len(files) == 1:
+            return files[0] if self._sound(files[0], is_link=True) else None
+        self.note(self._refusal(text, where, files, exists=bool(there)))
+        return None
+
+    def _refusal(self, text: str, where: str, files: list[Path], *, exists: bool) -> Fault:
+        """The fault of an entry that names no image, or several (`files`)."""
+        if files:
+            some = " and ".join(self.relative(path) for path in files[:2])
+            what, remedy = f"names {text!r}, which may be {some}", "write the path from data.root, with its suffix"
+        elif exists:
+            known = ", ".join(sorted(IMAGE_SUFFIXES))
+            what, remedy = f"names {text!r}, which has no suffix of an image", f"known are {known}"
+        else:
+            what = f"names {text!r}, which does not exist"
+            remedy = "mend the list; its paths are relative to data.root, its columns parted by a tab or a comma"
+        return Fault(where, what, remedy)
+
+    def _named(self, text: str, place: Place) -> list[Path]:
+        """The images of a place whose path ends with the text, with or without the suffix."""
+        if place not in self._ends:
+            self._ends[place] = self._by_end(place)
+        wanted = unicodedata.normalize("NFC", text.replace("\\", "/")).removeprefix("./")
+        return self._ends[place].get(wanted, [])
+
+    def _by_end(self, place: Place) -> dict[str, list[Path]]:
+        """Each end of the paths of the images in a place (1.png, 1, a/1.png, a/1) with the images that have it."""
+        base, without = place
+        ends: dict[str, list[Path]] = {}
+        for path in self.walk(base, IMAGE_SUFFIXES, without=without) if base.is_dir() else []:
+            name = self.name(path, below=base)
+            parts = name.split("/")
+            for start in range(len(parts)):
+                end = "/".join(parts[start:])
+                for form in (end, end + path.suffix):
+                    ends.setdefault(form, []).append(path)
+        return ends
+
+
+def counted(paths: Collection[Path]) -> str:
+    """How many files there are of each suffix: 1 .mp4, 2 .txt."""
+    suffixes = Counter(path.suffix.lower() for path in paths)
+    return ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in sorted(suffixes.items()))
+
+
+def unread(where: str, paths: Collection[Path], noun: str, suffixes: Collection[str]) -> str:
+    """A sentence on files whose suffixes are not among those that are read."""
+    return f"{where} holds {counted(paths)}, which are not read; {noun} may be {', '.join(sorted(suffixes))}"
+
+
+def _unquoted(column: str) -> str:
+    return column.strip().removeprefix('"').removesuffix('"')
+
+
+def _text(file: Path) -> str:
+    with open_regular(file) as stream:
+        raw = stream.read()
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(Fault(str(file), "is not UTF-8 text", "save the list as UTF-8")) from error
 
 
 def _below(path: Path, folder: Path) -> str:
@@ -153,10 +298,3 @@ def _printable(name: str) -> bool:
 
 def _leaves(relative: str) -> bool:
     return "\0" in relative or relative.startswith("/") or ".." in PurePosixPath(relative).parts
-
-
-def _columns(line: str) -> list[str]:
-    if "\t" in line:
-        return [column.strip() for column in line.split("\t", 1) if column.strip()]
-    match = TWO_COLUMNS.fullmatch(line.strip())
-    return list(match.groups()) if match else [line.strip()]

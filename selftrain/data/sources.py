@@ -10,17 +10,20 @@ from typing import Any
 import numpy as np
 
 from selftrain.config import DataConfig
-from selftrain.data import folders, images, levels, shapes
+from selftrain.data import faults, folders, images, levels, shapes
 from selftrain.data.folders import Found, Layout
 from selftrain.data.images import Fault, Levels, MaskCode, MaskFile
-from selftrain.data.splits import budget, choose_labelled, group_names, hold_out
+from selftrain.data.splits import budget, choose_labelled, group_names, hold_out, joined
 from selftrain.errors import ConfigError, DataError
 
 SPLITS = ("labelled", "unlabelled", "val", "test")
+DUPLICATES = ("group", "fault", "drop")
+Copies = Sequence[Sequence[str]]  # ids of images that are the same picture, group by group
 MAX_CLASSES = 254
 HASHERS = 4  # threads
+SHOWN = 4  # copies that a line names
 # Settings that say nothing of drawn data
-OF_FILES = ("root", "images", "masks", "unlabelled", "values", "colours", "ignore", "ignore_colours", "range")
+OF_FILES = ("root", "images", "masks", "unlabelled", "values", "colours", "ignore", "ignore_colours", "range", "duplicates")
 REST = "rest"  # of data.ignore: every value that is not declared
 OF_FILE_SPLITS = ("train", "val", "test", "val_fraction", "test_fraction", "group")
 
@@ -96,8 +99,11 @@ class DataSet:
     faults: list[Fault] = field(default_factory=list)  # of load(strict=False) only
 
 
-def load(cfg: DataConfig, *, strict: bool = True) -> DataSet:
+def load(cfg: DataConfig, *, strict: bool = True, copies: Copies = ()) -> DataSet:
     """List the files and decide the splits. Masks are read only where splits.choose is "stratified".
+
+    `copies`, which verify finds, are treated as data.duplicates says: made splits hold a picture once, and training
+    does without copies of val and test images.
 
     Raises ConfigError for settings, DataError for files. With strict=False, files with faults of their own (a missing
     mask, a name that two files share, a link that leaves the root) are left out and listed in `faults`, for verify.
@@ -106,17 +112,58 @@ def load(cfg: DataConfig, *, strict: bool = True) -> DataSet:
         raise ConfigError(f"data.source={cfg.source!r} is none of {', '.join(SOURCES)}")
     if cfg.size and (len(cfg.size) != 2 or min(cfg.size) < 1):
         raise ConfigError(f"data.size={cfg.size} must be [height, width] in pixels, or [] for images as they are")
+    if cfg.duplicates not in DUPLICATES:
+        raise ConfigError(f"data.duplicates={cfg.duplicates!r} is none of {', '.join(DUPLICATES)}")
+    copies = () if cfg.duplicates == "fault" else copies
+    data = _without_copies(_listed(cfg, copies, strict=strict), cfg, copies)
     if strict:
-        data = SOURCES[cfg.source](cfg)
-        folders.refuse(data.faults)
-        return data
+        faults.refuse(data.faults)
+    return data
+
+
+def _listed(cfg: DataConfig, copies: Copies, *, strict: bool) -> DataSet:
     try:
-        return SOURCES[cfg.source](cfg)
+        return SOURCES[cfg.source](cfg, copies)
     except DataError:
-        if cfg.splits.choose != "stratified":
+        if strict or cfg.splits.choose != "stratified":
             raise
         # Masks that stratifying cannot read are for verify to list, all of them.
-        return SOURCES[cfg.source](replace(cfg, splits=replace(cfg.splits, choose="spread")))
+        return SOURCES[cfg.source](replace(cfg, splits=replace(cfg.splits, choose="spread")), copies)
+
+
+def _without_copies(data: DataSet, cfg: DataConfig, copies: Copies) -> DataSet:
+    """The data set without training images that are copies of val or test images, and with a line about it.
+
+    With data.duplicates=group only unlabelled images are left out, and only copies of images in made splits: a named
+    split that shares a picture with another one is a fault of the data.
+    """
+    if not copies:
+        return data
+    split_of = {sample.id: split for split in SPLITS for sample in getattr(data, split)}
+    made = {split for split in ("val", "test") if not getattr(cfg.splits, split)}
+    leaving = ("labelled", "unlabelled") if cfg.duplicates == "drop" else ("unlabelled",)
+    gone: dict[str, str] = {}
+    for names in copies:
+        held = [name for name in names if split_of.get(name) in ("val", "test")]
+        if held and (cfg.duplicates == "drop" or {split_of[name] for name in held} <= made):
+            gone |= {name: held[0] for name in names if split_of.get(name) in leaving}
+    kept = {split: [sample for sample in getattr(data, split) if sample.id not in gone] for split in SPLITS}
+    return replace(data, **kept, warnings=[*data.warnings, *_about_copies(copies, split_of, gone, made)])
+
+
+def _about_copies(copies: Copies, split_of: dict[str, str], gone: dict[str, str], made: set[str]) -> list[str]:
+    """What was decided about copies: which pictures stay together, which images are left out."""
+    masked = [[name for name in names if split_of.get(name) in ("labelled", "val", "test")] for names in copies]
+    together = [names for names in masked if len(names) > 1]
+    lines = []
+    if together and made:
+        first = " = ".join(together[0][:SHOWN]) + (" = ..." if len(together[0]) > SHOWN else "")
+        more = f" (and {len(together) - 1} more such groups)" if len(together) > 1 else ""
+        lines.append(f"equal pictures stay in one split: {first}{more}")
+    if gone:
+        name, other = next(iter(gone.items()))
+        lines.append(f"{len(gone)} copies of val or test images are left out of training, such as {name} = {other}")
+    return lines
 
 
 def without(data: DataSet, ids: Collection[str]) -> DataSet:
@@ -182,8 +229,8 @@ def _sha256(path: Path) -> str:
 # --- drawn data
 
 
-def _drawn(cfg: DataConfig) -> DataSet:
-    """The embedded data set (data/shapes.py)."""
+def _drawn(cfg: DataConfig, copies: Copies) -> DataSet:
+    """The embedded data set (data/shapes.py), which has no copies."""
     _refuse_file_settings(cfg)
     if cfg.classes and cfg.classes != list(shapes.CLASSES):
         raise ConfigError(f"data.classes={cfg.classes}, but data.source=shapes draws {', '.join(shapes.CLASSES)}")
@@ -249,28 +296,33 @@ def class_shares(sample: Sample, classes: int) -> np.ndarray:
 # --- files
 
 
-def _files(cfg: DataConfig) -> DataSet:
+def _files(cfg: DataConfig, copies: Copies) -> DataSet:
     """Image and mask files under data.root (data/folders.py)."""
     folders.root_of(cfg)  # what is forgotten most comes first
     code, fixed = _mask_code(cfg), levels.fixed(cfg.range)
     layout = folders.find(cfg)
+    with faults.none_hidden(layout.faults, "data.splits"):
+        return _divided(cfg, layout, code, fixed, copies)
+
+
+def _divided(cfg: DataConfig, layout: Layout, code: MaskCode, fixed: Levels | None, copies: Copies) -> DataSet:
+    """The samples of a layout by split."""
 
     def samples(found: Sequence[Found]) -> list[Sample]:
         return [Sample(item.id, item.path, item.mask, size=_size(cfg), code=code, levels=fixed) for item in found]
 
-    train, made_val, made_test = _hold_out(cfg, layout)
+    train, made_val, made_test = _hold_out(cfg, layout, copies)
     labelled, spared = _spend_labels(cfg, samples(train), [item.name for item in train], len(cfg.classes))
     unlabelled = samples(layout.unlabelled) + spared
     val = samples(made_val if layout.val is None else layout.val)
     if not val:
-        folders.refuse(layout.faults)
         raise DataError(f"data.splits.val={cfg.splits.val!r} holds no image with a mask, but val chooses the model")
     test = samples(made_test if layout.test is None else layout.test)
     unlabelled.sort(key=lambda sample: sample.id)
     return DataSet(list(cfg.classes), labelled, unlabelled, val, test, layout.warnings, layout.faults)
 
 
-def _hold_out(cfg: DataConfig, layout: Layout) -> tuple[list[Found], list[Found], list[Found]]:
+def _hold_out(cfg: DataConfig, layout: Layout, copies: Copies) -> tuple[list[Found], list[Found], list[Found]]:
     """Train, made val and made test (empty where they are named)."""
     splits = cfg.splits
     if not 0 < splits.val_fraction < 1 or not 0 <= splits.test_fraction < 1:
@@ -282,6 +334,7 @@ def _hold_out(cfg: DataConfig, layout: Layout) -> tuple[list[Found], list[Found]
         splits.val_fraction if layout.val is None else 0,
     ]
     groups = group_names([item.name for item in layout.train], splits.group)
+    groups = joined(groups, [item.id for item in layout.train], copies)
     test, val = hold_out(groups, fractions, seed=splits.seed)
     gone = {*test, *val}
     return (
@@ -300,10 +353,13 @@ def _mask_code(cfg: DataConfig) -> MaskCode:
     if cfg.colours or cfg.ignore_colours:
         return _colour_code(cfg)
     values = cfg.values or list(range(count))
+    declared = [one for value in values for one in (value if isinstance(value, list) else [value])]
     if len(values) != count:
         raise ConfigError(f"data.values has {len(values)} entries for {count} classes: give one for each, in order")
-    ignore = [value for value in cfg.ignore if value != REST]
-    both = [one for value in values for one in (value if isinstance(value, list) else [value])] + ignore
+    # The default, which nobody set, does not contradict what somebody declared.
+    yields = cfg.ignore == DataConfig().ignore
+    ignore = [value for value in cfg.ignore if value != REST and not (yields and value in declared)]
+    both = declared + ignore
     if not all(type(value) is int and 0 <= value <= 0xFFFF for value in both) or len(set(both)) != len(both):
         raise ConfigError(
             f"data.values={values} and data.ignore={cfg.ignore} must be different numbers from 0 to 65535; "
@@ -332,4 +388,4 @@ def _colour_code(cfg: DataConfig) -> MaskCode:
     return MaskCode((), (), tuple(colours[:count]), tuple(colours[count:]), rest=REST in cfg.ignore)
 
 
-SOURCES: dict[str, Callable[[DataConfig], DataSet]] = {"shapes": _drawn, "folder": _files}
+SOURCES: dict[str, Callable[[DataConfig, Copies], DataSet]] = {"shapes": _drawn, "folder": _files}

@@ -9,6 +9,7 @@ from selftrain.errors import ConfigError, DataError
 from selftrain.rng import generator
 
 GOLDEN = (5**0.5 - 1) / 2
+ALONE = "\0"  # no name of a group begins so
 CANDIDATES = 256  # images that one step of `stratified` weighs against each other
 
 
@@ -31,6 +32,21 @@ def group_names(names: Sequence[str], pattern: str) -> list[str]:
     return [match[1] for match in found if match is not None]
 
 
+def joined(groups: Sequence[str], ids: Sequence[str], copies: Sequence[Sequence[str]]) -> list[str]:
+    """The groups of images with those that hold copies of one picture made one.
+
+    `groups` and `ids` belong together; an empty group is the image alone. `copies` lists the ids of equal pictures.
+    """
+    place = {name: index for index, name in enumerate(ids)}
+    parts: list[set[str]] = []  # of groups that belong together; an image alone is named by its place
+    for names in copies:
+        here = {groups[place[name]] or f"{ALONE}{place[name]}" for name in names if name in place}
+        touching = [part for part in parts if part & here]
+        parts = [part for part in parts if not part & here] + [here.union(*touching)]
+    one_of = {group: min(part) for part in parts if len(part) > 1 for group in part}
+    return [one_of.get(group or f"{ALONE}{index}", group) for index, group in enumerate(groups)]
+
+
 def hold_out(groups: Sequence[str], fractions: Sequence[float], *, seed: int) -> list[list[int]]:
     """Disjoint index lists of about `fractions` of all images, whole groups each; the others are left to train.
 
@@ -42,7 +58,7 @@ def hold_out(groups: Sequence[str], fractions: Sequence[float], *, seed: int) ->
         members.setdefault(name or index, []).append(index)
     wanted = sum(fraction > 0 for fraction in fractions)
     if len(members) < wanted + 1:
-        kind = "groups (data.splits.group)" if any(groups) else "labelled images"
+        kind = "groups of images (by data.splits.group, or copies of each other)" if any(groups) else "labelled images"
         raise DataError(
             f"{len(members)} {kind} cannot be divided into train and {wanted} made split(s): add labelled images, "
             "or name data.splits.val and data.splits.test"

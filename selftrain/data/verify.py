@@ -17,13 +17,14 @@ import numpy as np
 
 from selftrain.config import DataConfig
 from selftrain.data import images
+from selftrain.data.faults import none_hidden
 from selftrain.data.findings import Look, Report, findings
 from selftrain.data.levels import DTYPE
-from selftrain.data.sources import SPLITS, DataSet, Sample, with_levels
+from selftrain.data.sources import SPLITS, DataSet, Sample, load, with_levels
 from selftrain.errors import DataError
 from selftrain.log import progress
 
-VERSION = 3  # of what `_look` finds
+VERSION = 4  # of what `_look` finds
 
 
 def verify(data: DataSet, cfg: DataConfig, *, workers: int) -> Report:
@@ -37,8 +38,27 @@ def verify(data: DataSet, cfg: DataConfig, *, workers: int) -> Report:
             seen.append(one)
             show(len(seen))
     known.save()
-    root = Path(cfg.root).expanduser().resolve()  # of drawn data: never named in a fault
-    return findings(data, seen, root, levels=cfg.range)
+    return findings(data, seen, _root(cfg), levels=cfg.range)
+
+
+def divide(data: DataSet, cfg: DataConfig, *, workers: int) -> tuple[DataSet, Report]:
+    """`verify`, and the data set as it is to be divided now that copies of pictures are known (data.duplicates).
+
+    `data` comes from load(cfg) without copies; `report.copies` is what a later load(cfg, copies=...) wants.
+    """
+    report = verify(data, cfg, workers=workers)
+    if cfg.duplicates == "fault" or not report.copies:
+        return data, report
+    with none_hidden(report.faults, "data.splits"):
+        data = load(cfg, strict=False, copies=report.copies)
+    split_of = {sample.id: split for split in SPLITS for sample in getattr(data, split)}
+    moved = [replace(one, split=split_of.get(one.sample.id, "")) for one in report.seen]
+    return data, findings(data, moved, _root(cfg), levels=cfg.range)
+
+
+def _root(cfg: DataConfig) -> Path:
+    """Of drawn data it is never named in a fault."""
+    return Path(cfg.root).expanduser().resolve()
 
 
 class Known:
@@ -95,7 +115,7 @@ def _to_remember(seen: Look) -> dict:
     """What a sound look found, as JSON."""
     counts = seen.counts.tolist() if seen.counts is not None else None
     palette = {"palette": seen.palette.hex(), "used": seen.used} if seen.palette else {}
-    plain = {"size": seen.size, "largest": seen.largest, "rest": seen.rest}
+    plain = {"size": seen.size, "largest": seen.largest, "rest": seen.rest, "blank": seen.blank}
     return {**plain, "digest": seen.digest.hex(), "counts": counts, **palette}
 
 
@@ -108,6 +128,7 @@ def _remembered(empty: Look, found: dict) -> Look:
         counts=np.array(found["counts"], np.int64) if found["counts"] is not None else None,
         largest=found["largest"],
         rest=found["rest"],
+        blank=found["blank"],
         palette=bytes.fromhex(found.get("palette", "")),
         used=tuple(found.get("used", ())),
     )
@@ -136,7 +157,8 @@ def _look(sample: Sample, split: str, *, classes: int) -> Look:
         image = whole.read_stored()
         digest = hashlib.sha256(f"{image.shape}".encode())
         digest.update(np.ascontiguousarray(image).data)
-        seen = replace(seen, size=image.shape[:2], digest=digest.digest())
+        blank = bool((image == image[:1, :1]).all())
+        seen = replace(seen, size=image.shape[:2], digest=digest.digest(), blank=blank)
         if image.dtype == np.uint16:
             seen = replace(seen, largest=int(image.max()))
     except DataError as error:

@@ -1,6 +1,6 @@
 """Networks by their smp names."""
 
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import segmentation_models_pytorch as smp
@@ -8,8 +8,13 @@ import torch
 from torch import nn
 
 from selftrain.errors import ConfigError
+from selftrain.models.encoders import HUB, TIMM, about_name
 from selftrain.models.noise import add_dropout
-from selftrain.models.weights import IMAGENET, WAY_OUT, load_weights
+from selftrain.models.weights import WAY_OUT
+
+UNETS = ("unet", "unetplusplus", "manet")  # what takes a width for each depth of the decoder
+VIT = "dpt"  # the decoder of vision transformers
+FULL_DEPTH = 5  # stages of smp's own encoders
 
 
 def build(
@@ -18,19 +23,17 @@ def build(
     *,
     classes: int,
     decoder_channels: list[int] | None = None,
-    weights: str | None = None,
+    imagenet: bool = False,
     dropout: float = 0.0,
     drop_path: float = 0.0,
 ) -> nn.Module:
     """A segmentation network: images (N, 3, H, W) -> logits (N, classes, H, W), with its noise built in.
 
     `drop_path` is the stochastic depth of a timm encoder ("tu-..."); `dropout` acts on the features before the head.
-    `weights`: None, "imagenet" for the encoder, or a safetensors file for all that fits by name and shape.
+    `imagenet`: the encoder's weights are fetched from a hub; otherwise all weights are random.
     Raises ConfigError for unknown names, settings that the network does not take, and weights that cannot be had.
     """
-    network = _create(arch, encoder, classes, decoder_channels, drop_path, encoder_weights=_encoder_weights(weights))
-    if weights and weights != IMAGENET:
-        load_weights(network, Path(weights))
+    network = _create(arch, encoder, classes, decoder_channels, drop_path, imagenet=imagenet)
     if dropout:
         add_dropout(network, dropout)
     return network
@@ -41,29 +44,25 @@ def parameters(network: nn.Module) -> int:
 
 
 def _create(
-    arch: str,
-    encoder: str,
-    classes: int,
-    decoder_channels: list[int] | None,
-    drop_path: float,
-    *,
-    encoder_weights: str | None,
+    arch: str, encoder: str, classes: int, decoder_channels: list[int] | None, drop_path: float, *, imagenet: bool
 ) -> nn.Module:
     extra: dict[str, Any] = {}
     if drop_path:
-        if not encoder.startswith("tu-"):
+        if not encoder.startswith(TIMM):
             raise ConfigError(
                 f"encoder {encoder!r} takes no drop_path (stochastic depth); use 'tu-{encoder}' or noise.drop_path=0"
             )
         extra["drop_path_rate"] = drop_path
     if decoder_channels:
         extra |= {"decoder_channels": tuple(decoder_channels), "encoder_depth": len(decoder_channels)}
+    create = partial(_create_vit if arch.lower() == VIT else smp.create_model, arch, encoder, classes=classes)
     try:
-        network = smp.create_model(arch, encoder, encoder_weights=encoder_weights, classes=classes, **extra)
+        network = create(encoder_weights=_hub_name(encoder) if imagenet else None, **extra)
     except (KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
-        raise ConfigError(f"cannot build arch={arch} encoder={encoder} {extra or ''}: {_first_line(error)}") from None
+        reason = about_name(encoder) or _about_channels(arch, decoder_channels) or _first_line(error)
+        raise ConfigError(f"cannot build arch={arch} encoder={encoder}{f' {extra}' if extra else ''}: {reason}") from None
     except Exception as error:  # the hub's errors have no common base
-        if encoder_weights is None:
+        if not imagenet:
             raise
         raise ConfigError(f"weights of {encoder} cannot be fetched ({_first_line(error)}); {WAY_OUT}") from None
     if drop_path and not _has_drop_path(network):
@@ -71,12 +70,40 @@ def _create(
     return network
 
 
+def _create_vit(arch: str, encoder: str, **settings: Any) -> nn.Module:
+    """A network that takes images of any size, where the vision transformer can: timm fixes that of most."""
+    try:
+        return smp.create_model(arch, encoder, dynamic_img_size=True, **settings)
+    except TypeError as error:
+        if "dynamic_img_size" not in str(error):
+            raise
+    return smp.create_model(arch, encoder, **settings)
+
+
+def leaves_parameters_unused(arch: str, encoder: str, decoder_channels: list[int] | None) -> bool:
+    """Whether a network may have parameters that no output depends on.
+
+    timm's vision transformers keep their last norm and classifier. smp's own encoders keep the stages that a shallow
+    decoder does not read.
+    """
+    shallow = arch.lower() == "pspnet" or bool(decoder_channels and len(decoder_channels) < FULL_DEPTH)
+    return arch.lower() == VIT or (shallow and not encoder.startswith(TIMM))
+
+
+def _about_channels(arch: str, decoder_channels: list[int] | None) -> str:
+    """What is wrong with widths of the decoder, for a network that has none to choose."""
+    if not decoder_channels or arch.lower() in UNETS or arch.lower() not in smp.MODEL_ARCHITECTURES_MAPPING:
+        return ""
+    return f"only {', '.join(UNETS)} take decoder_channels; set model.decoder_channels=[]"
+
+
 def _has_drop_path(network: nn.Module) -> bool:
     return any(getattr(module, "drop_prob", 0.0) for module in network.modules() if type(module).__name__ == "DropPath")
 
 
-def _encoder_weights(weights: str | None) -> str | None:
-    return IMAGENET if weights == IMAGENET else None
+def _hub_name(encoder: str) -> str | bool:
+    """smp's word for an encoder's ImageNet weights; those of timm are in the encoder's name."""
+    return True if encoder.startswith(TIMM) else HUB
 
 
 def _first_line(error: Exception) -> str:

@@ -1,98 +1,153 @@
-"""Where a network's first weights come from: a hub, a safetensors file, or a foreign file imported on request."""
+"""Where a network's first weights come from: a hub, a safetensors file, or its teacher."""
 
 import os
-import pickle
+import re
+import shlex
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import nn
 
 from selftrain.errors import ConfigError, IntegrityError
-from selftrain.files import write_bytes
 
 HUB = ("huggingface.co", 443)
 HUB_SECONDS = 3.0
 IMAGENET = "imagenet"
 WAY_OUT = "set model.weights=null (from scratch) or model.weights=/path/to/weights.safetensors"
-# Keys around the weights in other programs' files
-WRAPPERS = ("state_dict", "model_state_dict", "model", "ema", "student", "teacher", "net")
-Tensors = dict[str, torch.Tensor]
+PREFIXES = ("model.", "net.", "_orig_mod.", "module.")  # of Lightning, of torch.compile, of DataParallel
+ENCODER = "encoder."
+COUNTER = "num_batches_tracked"  # batch norm counts its steps; no network needs that number
+SHOWN = 3  # names of tensors in a message
+Tensors = Mapping[str, torch.Tensor]
 
 
-def check_weights(weights: str | None) -> None:
+@dataclass(frozen=True)
+class Taken:
+    """How many of a network's tensors `source` gave; the counters of batch norm aside."""
+
+    source: str
+    encoder: int
+    of_encoder: int
+    decoder: int  # and head
+    of_decoder: int
+
+    @classmethod
+    def of(cls, network: nn.Module, names: Collection[str], source: str) -> "Taken":
+        """`names`: the network's tensors that came from `source`."""
+        parts = (encoder_names(network), decoder_names(network))
+        counts = [(sum(name in names for name in part), len(part)) for part in parts]
+        return cls(source, *counts[0], *counts[1])
+
+    def __str__(self) -> str:
+        said = f"{self.encoder} of {self.of_encoder} encoder tensors from {self.source}; "
+        return said + (f"decoder: {self.decoder} of {self.of_decoder}" if self.decoder else "decoder from random weights")
+
+
+def encoder_names(network: nn.Module) -> list[str]:
+    """The encoder tensors that weights must have: no counters, and not the classifier that timm's ViTs keep."""
+    unused = tuple(f"{ENCODER}model.{name}." for name in _classifiers(network))
+    return [name for name in _counted(network) if name.startswith(ENCODER) and not name.startswith(unused)]
+
+
+def decoder_names(network: nn.Module) -> list[str]:
+    """The other tensors, of decoder and head, without counters."""
+    return [name for name in _counted(network) if not name.startswith(ENCODER)]
+
+
+def _counted(network: nn.Module) -> list[str]:
+    return [name for name in network.state_dict() if not name.endswith(COUNTER)]
+
+
+def _classifiers(network: nn.Module) -> tuple[str, ...]:
+    known = getattr(getattr(getattr(network, "encoder", None), "model", None), "pretrained_cfg", None) or {}
+    names = known.get("classifier") or ()
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def check_weights(weights: str | None, *, arch: str, encoder: str) -> None:
     """Say at once, before any work, that weights cannot be had. Raises ConfigError with the way out."""
     if weights == IMAGENET:
         if not _hub_reachable():
             _go_offline()  # a cached file is still found, and a missing one fails without retries
     elif weights and not Path(weights).is_file():
         raise ConfigError(f"model.weights={weights}: no such file; {WAY_OUT}")
+    elif weights and Path(weights).suffix != ".safetensors":
+        source, target = (shlex.quote(str(path)) for path in (weights, Path(weights).with_suffix(".safetensors")))
+        raise ConfigError(
+            f"model.weights={weights}: only safetensors are read (a pickle could run code); convert it with: "
+            f"selftrain import-weights {source} -o {target} --arch {arch} --encoder {encoder}"
+        )
 
 
-def load_weights(network: nn.Module, path: Path) -> None:
-    """Load every tensor whose name and shape fit (encoder files too). Raises ConfigError if none does."""
-    if path.suffix != ".safetensors":
-        raise ConfigError(f"model.weights={path}: only safetensors are read (a pickle could run code); {WAY_OUT}")
+def load_weights(network: nn.Module, path: Path, *, partial: bool = False, whose: str, remedy: str) -> set[str]:
+    """Load every tensor whose name and shape fit; returns their names. The decoder's need not be in the file.
+
+    Raises ConfigError where tensors of the encoder are missing and `partial` does not allow that: `whose` names the
+    network and `remedy` the setting of its encoder. Raises IntegrityError for a damaged file.
+    """
     try:
         found = load_file(path)
     except (SafetensorError, OSError) as error:
         raise IntegrityError(f"model.weights={path} is no sound safetensors file ({error})") from None
     tensors = fitting(network, found)
-    if not tensors:
-        raise ConfigError(f"model.weights={path}: no tensor fits this network; {WAY_OUT}")
+    if not partial and not tensors.keys() >= set(encoder_names(network)):
+        raise ConfigError(
+            f"model.weights={path}: {misfit(network, tensors, found, whose)}. Ways out: {remedy}, "
+            "model.partial_weights=true (what does not fit stays random), or model.weights=null (from scratch)"
+        )
     network.load_state_dict(tensors, strict=False)
+    return set(tensors)
 
 
-def import_weights(source: Path, target: Path, network: nn.Module) -> tuple[int, list[str]]:
-    """Write the tensors of a PyTorch file that fit `network` by name and shape to `target`, as safetensors.
+def misfit(network: nn.Module, tensors: Tensors, found: Tensors, whose: str) -> str:
+    """How many encoder tensors fit, and the first names that do not, of the network and, if none fits, of the file.
 
-    The only place where a pickle is opened, by torch's restricted reader (weights_only), which runs no code. Returns how
-    many tensors fit, and the network's tensors that the file does not have. Raises IntegrityError for a file that is no
-    such thing or holds more than tensors, ConfigError where nothing fits.
+    `tensors`: what of `found`, by the network's names, fits.
     """
-    if target.suffix != ".safetensors":
-        raise ConfigError(f"-o {target}: weights are written as .safetensors")
-    try:
-        content = torch.load(source, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ConfigError(f"{source}: no such file") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError, AttributeError) as error:
-        said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise IntegrityError(f"{source} is no file of weights that can be read without running its code ({said})") from None
-    tensors = max((fitting(network, state) for state in _states(content)), key=len, default={})
-    if not tensors:
-        raise ConfigError(f"{source}: no tensor fits this network by name and shape; is it for another --arch or --encoder?")
-    write_bytes(target, save({name: tensor.contiguous().clone() for name, tensor in tensors.items()}))
-    return len(tensors), [name for name in network.state_dict() if name not in tensors]
+    own, names = network.state_dict(), encoder_names(network)
+    lacking = {name: own[name] for name in names if name not in tensors}
+    said = f"{len(names) - len(lacking)} of {len(names)} encoder tensors fit {whose}"
+    if len(lacking) < len(names):
+        return f"{said}; not in the file, or of another shape: {_listed(lacking)}"
+    used = {id(tensor) for tensor in tensors.values()}
+    theirs = {name: tensor for name, tensor in found.items() if id(tensor) not in used and not name.endswith(COUNTER)}
+    return f"{said}; the file has {_listed(theirs)}; the network has {_listed(lacking)}"
 
 
-def _states(content: Any) -> Iterator[Tensors]:
-    """The dictionaries of tensors that a foreign file holds, at its top and in its wrappers."""
-    if not isinstance(content, dict):
-        return
-    tensors = {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}
-    yield {name.removeprefix("module."): value for name, value in tensors.items()}
-    for name in WRAPPERS:
-        yield from _states(content.get(name))
+def _listed(tensors: Tensors) -> str:
+    shown = [f"{name} ({'x'.join(map(str, tensor.shape))})" for name, tensor in list(tensors.items())[:SHOWN]]
+    return ", ".join(shown) + (", …" if len(tensors) > SHOWN else "") or "no tensor"
 
 
-def fitting(network: nn.Module, found: Tensors) -> Tensors:
-    """The tensors that fit by name and shape, under the network's names; an encoder's own file fits too."""
+def fitting(network: nn.Module, found: Tensors) -> dict[str, torch.Tensor]:
+    """The tensors that fit by name and shape, under the network's names. A file of the encoder alone fits, too."""
     own = network.state_dict()
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     for theirs, tensor in found.items():
-        names = (theirs, f"encoder.{theirs}", f"encoder.model.{theirs}")
-        name = next((name for name in names if name in own and own[name].shape == tensor.shape), None)
+        name = next((name for name in _names(theirs) if name in own and own[name].shape == tensor.shape), None)
         if name:
-            tensors[name] = tensor
+            tensors.setdefault(name, tensor)
     return tensors
 
 
-def grown(network: nn.Module, teacher: Tensors) -> Tensors:
+def _names(theirs: str) -> Iterator[str]:
+    """What a network may call a file's tensor: as it is, then without one prefix after the other."""
+    while True:
+        # timm's feature extractors join these: stages.0. is stages_0.
+        flat = re.sub(r"^(\w+)\.(\d+)\.", r"\1_\2.", theirs)
+        yield from (theirs, f"{ENCODER}{theirs}", f"{ENCODER}model.{theirs}", f"{ENCODER}model.{flat}")
+        prefix = next((prefix for prefix in PREFIXES if theirs.startswith(prefix)), None)
+        if prefix is None:
+            return
+        theirs = theirs.removeprefix(prefix)
+
+
+def grown(network: nn.Module, teacher: Tensors) -> dict[str, torch.Tensor]:
     """Tensors of a teacher that fit, narrower ones in a corner: as `network` they do what they did (Net2Net, Chen et al. 2016).
 
     Channels that only the network has keep their weights; those of the teacher do not listen to them.

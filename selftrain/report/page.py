@@ -120,12 +120,31 @@ class Generation:
         )
 
     @property
+    def begun(self) -> str | None:
+        """Where its first weights came from; None in reports from before that was recorded."""
+        rows = pick(self.row, "weights")
+        if not isinstance(rows, list):
+            return None
+        return f"generation {self.number}: {', '.join(_taken(row) for row in rows) or 'random'}"
+
+    @property
     def colour(self) -> str:
         return figures.colour(self.number)
 
     @property
     def dashes(self) -> str:
         return figures.dashes(self.number)
+
+
+def _taken(row: object) -> str:
+    """One source of weights, such as "247 of 247 encoder tensors from lite0.safetensors"."""
+    counts = {part: (number(row, part), number(row, f"of_{part}")) for part in ("encoder", "decoder")}
+    shares = [
+        f"{count:.0f} of {of:.0f} {part} tensors"
+        for part, (count, of) in counts.items()
+        if count is not None and of is not None and (count or part == "encoder")
+    ]
+    return f"{' and '.join(shares) or 'some tensors'} from {pick(row, 'source') or 'a file'}"
 
 
 @dataclass(frozen=True)

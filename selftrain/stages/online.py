@@ -130,11 +130,19 @@ class UniMatchV2(FixMatch):
 
     @contextmanager
     def noise(self, network: nn.Module, labelled: int, unlabelled: int) -> Iterator[None]:
-        """Complementary dropout of whole channels (p = 0.5, doubled) on half of the images, at every depth of the encoder."""
+        """Complementary dropout of whole channels (p = 0.5, doubled) on half of the images, at all encoder depths.
+
+        The depths of a vision transformer share one mask, as in the paper. In a CNN they differ in width, and each
+        has its own.
+        """
         dropped = torch.rand(unlabelled) < 0.5
 
-        def drop(module: nn.Module, inputs: tuple, features: list[Tensor]) -> list[Tensor]:
-            return [_complementary(feature, labelled, dropped) if depth else feature for depth, feature in enumerate(features)]
+        def drop(module: nn.Module, inputs: tuple, output: list[Tensor] | tuple) -> list[Tensor] | tuple:
+            if isinstance(output, tuple):  # a vision transformer: every feature is a depth; prefix tokens have no noise
+                features, *rest = output
+                return (_complementary(features, labelled, dropped), *rest)
+            image, *features = output
+            return [image, *_complementary(features, labelled, dropped, shared=False)]
 
         handle = network.encoder.register_forward_hook(drop)  # type: ignore[union-attr]
         try:
@@ -191,12 +199,26 @@ def mixed(planes: Tensor, labelled: Tensor, views: Views) -> Tensor:
     return torch.where(area, torch.where(pasted, labelled[turn], planes.roll(-1, dims=1)), planes)
 
 
-def _complementary(feature: Tensor, labelled: int, dropped: Tensor) -> Tensor:
-    """A feature (labelled + 2 M, C, h, w): of the images `dropped` (M,), each view loses the channels that the other keeps."""
-    mask = 2.0 * (torch.rand(len(dropped), feature.shape[1]) < 0.5)  # (M, C): 0 or 2
+def _complementary(features: list[Tensor], labelled: int, dropped: Tensor, *, shared: bool = True) -> list[Tensor]:
+    """Features (labelled + 2 M, C, h, w) with noise: of images `dropped` (M,), a view loses what the other keeps.
+
+    `shared`: features of one width get one mask.
+    """
+    masks: dict[int, Tensor] = {}
+    found = []
+    for feature in features:
+        width = feature.shape[1]
+        if not shared or width not in masks:
+            masks[width] = _scale(width, labelled, dropped)
+        found.append(feature * masks[width][:, :, None, None].to(feature))
+    return found
+
+
+def _scale(width: int, labelled: int, dropped: Tensor) -> Tensor:
+    """(labelled + 2 M, width): 1 where nothing is dropped; otherwise 0 or 2, which add up to 2 over both views."""
+    mask = 2.0 * (torch.rand(len(dropped), width) < 0.5)
     first, second = (torch.where(dropped[:, None], one, 1.0) for one in (mask, 2.0 - mask))
-    scale = torch.cat([torch.ones(labelled, feature.shape[1]), first, second])
-    return feature * scale[:, :, None, None].to(feature)
+    return torch.cat([torch.ones(labelled, width), first, second])
 
 
 def _of(batch: Batch) -> Views:

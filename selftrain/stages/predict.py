@@ -13,7 +13,8 @@ import ttach
 from torch import Tensor, nn
 
 from selftrain.data.images import IMAGE_SUFFIXES, Fault, Levels, read_image, resize_image
-from selftrain.data.listing import Tree
+from selftrain.data.listing import Tree, counted, unread
+from selftrain.data.strays import masks_beside
 from selftrain.errors import OPEN_FILES_ERRNOS, STORAGE_ERRNOS, ConfigError, DataError, naming_savings
 from selftrain.files import read_json, write_json
 from selftrain.labels import tta
@@ -205,15 +206,28 @@ def _find(images: Path) -> tuple[Path, list[Path], list[Fault]]:
         raise DataError(f"{images} is no folder and no file; give a folder of images, or one image")
     tree = Tree(images.resolve())
     files = tree.walk(tree.root, IMAGE_SUFFIXES)
-    if tree.left_out:
-        suffixes = Counter(path.suffix.lower() for path in tree.left_out)
-        kinds = [f"{count} {suffix or 'without suffix'}" for suffix, count in sorted(suffixes.items())]
-        say(f"passed over, as files that are no images: {', '.join(kinds)}")
+    beside = masks_beside(files)
+    for remark in _remarks_on(tree, beside):
+        say(remark)
     if not files and tree.faults:
         raise DataError(tree.faults[0])
+    if not files and tree.left_out:
+        raise DataError(unread(str(images), tree.left_out, "images", IMAGE_SUFFIXES))
     if not files:
         raise DataError(f"{images} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
-    return tree.root, files, tree.faults
+    return tree.root, [file for file in files if file not in beside], tree.faults
+
+
+def _remarks_on(tree: Tree, beside: dict[Path, Path]) -> Iterator[str]:
+    """What was passed over in a folder, a line for each kind; `beside`: masks with the images that they lie beside."""
+    if tree.left_out:
+        yield f"passed over, as files that are no images: {counted(tree.left_out)}"
+    if tree.folders_left_out:
+        yield tree.remark_on_folders()
+    if beside:
+        mask, image = next(iter(beside.items()))
+        files = f"{len(beside)} file{'s' if len(beside) > 1 else ''}"
+        yield f"passed over, as masks beside their images: {files}, such as {tree.relative(mask)} of {tree.relative(image)}"
 
 
 def _check_out(out: Path, images: Path, classes: dict[str, Any]) -> None:

@@ -174,6 +174,8 @@ class Learner:
         self.network = to_layout(network).to(accelerator.device)
         self.ema = Average(self.network, cfg.ema)
         self.optimizer = _optimizer(self.network, cfg)
+        # Kept here, as each step overwrites the groups' own.
+        self.rates = [_rate(group, cfg.lr) for group in self.optimizer.param_groups]
         self.model, self.prepared = accelerator.prepare(self.network, self.optimizer)
         self.accelerator, self.clip = accelerator, cfg.clip or math.inf
         self.buffers = list(self.network.buffers())
@@ -189,8 +191,8 @@ class Learner:
     def step(self, t: int, lr: float, step: Step, batch: Batch) -> Callable[[], dict[str, float]]:
         """One optimizer step; returns a function that gives what may be logged of it. Raises Diverged."""
         lr *= self.lr_scale
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = lr * rate
         self.model.train()
         before = [buffer.clone() for buffer in self.buffers]
         result = step(self.model, self.ema.module, batch)
@@ -280,6 +282,11 @@ class Learner:
         self.began, self.empty = time.monotonic() - saved.state["seconds"], saved.state["empty"]
         self.skipped, self.streak, self.lr_scale = (saved.state[name] for name in ("skipped", "streak", "lr_scale"))
         return saved.state["step"]
+
+
+def _rate(group: dict[str, Any], lr: float) -> float:
+    """A parameter group's learning rate as a multiple of `lr`, times timm's `lr_scale` (layer decay)."""
+    return (group["lr"] / lr if lr else 1.0) * group.get("lr_scale", 1.0)
 
 
 def _optimizer(network: nn.Module, cfg: TrainConfig) -> torch.optim.Optimizer:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from selftrain.config import DataConfig, SplitConfig
 from selftrain.data import shapes, sources
+from selftrain.data.faults import FaultsError
 from selftrain.data.sources import SPLITS, levels_of, load, manifest, with_levels, without
 from selftrain.errors import ConfigError, DataError
 
@@ -30,7 +31,8 @@ RECIPES = Path(__file__).parents[2] / "recipes" / "data"
         ({"classes": []}, "data.classes"),
         ({"classes": ["a", "a"]}, "different"),
         ({"values": [1]}, "1 entries for 2"),
-        ({"values": [0, 255]}, r"data\.ignore=\[\]"),
+        ({"values": [0, 255], "ignore": [255, 254]}, r"data\.ignore=\[\]"),
+        ({"values": [0, 7], "ignore": [7]}, "different numbers"),
         ({"values": [3, 3]}, "different numbers"),
         ({"values": [0, 70000]}, "65535"),
         ({"values": [0, [1, 0]]}, "different numbers"),
@@ -74,6 +76,27 @@ def test_places_that_do_not_exist_are_named(tmp_path: Path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no image below"):
         load(config(tmp_path, images="empty"))
+
+
+def test_a_class_of_255_needs_no_second_setting(by_folders: Path):
+    mask(by_folders / "masks" / "train" / "a_1.png", 255)
+    assert (load(config(by_folders, splits=NAMED, values=[1, 255])).labelled[0].read_mask() == 1).all()
+    assert (load(config(by_folders, splits=NAMED, values=[1, 0])).labelled[0].read_mask() == 255).all()
+
+
+def test_faults_of_files_come_before_the_setting_that_they_make_impossible(tmp_path: Path):
+    pairs(tmp_path, ["1", "2", "3", "4", "5"])
+    for name in "123":
+        (tmp_path / "masks" / f"{name}.png").rename(tmp_path / "masks" / f"{name}.jpg")
+    with pytest.raises(DataError, match=r"^masks/1\.jpg: is a JPEG.*2 more faults alike"):
+        load(config(tmp_path))
+    with pytest.raises(FaultsError, match="is a JPEG") as caught:
+        load(config(tmp_path), strict=False)
+    assert [one.file for one in caught.value.faults] == ["masks/1.jpg", "masks/2.jpg", "masks/3.jpg"]
+    few = {"val": "val.txt", "test_fraction": 0.0, "labels": 2}
+    (tmp_path / "val.txt").write_text("images/4.png\n")
+    with pytest.raises(ConfigError, match=r"labels=2.*the files have faults, too: masks/1\.jpg: is a JPEG.*and 2 more"):
+        load(config(tmp_path, splits=few))
 
 
 # --- labels

@@ -7,6 +7,7 @@ from selftrain.data.splits import (
     choose_labelled,
     group_names,
     hold_out,
+    joined,
     spread,
     stratified,
 )
@@ -156,3 +157,21 @@ def test_masks_are_read_for_stratified_only():
 def test_an_unknown_choice_lists_the_known():
     with pytest.raises(ConfigError, match="spread, random, stratified"):
         choose_labelled("best", 1, ["a"], group="", seed=0, content=unread)
+
+
+def test_groups_that_hold_copies_of_one_picture_become_one():
+    ids = ["a1", "a2", "b1", "c", "d", "e"]
+    groups = ["a", "a", "b", "", "", ""]
+    copies = [["a1", "c"], ["c", "d"], ["not here", "e"]]  # the second joins what the first has joined
+    one = joined(groups, ids, copies)
+    assert one[0] == one[1] == one[3] == one[4] != ""
+    assert one[2] == "b" and one[5] == ""
+    assert joined(groups, ids, []) == groups
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_made_splits_hold_copies_together_and_are_as_ever_without_any(seed):
+    ids = [f"{i:02}" for i in range(20)]
+    parts = hold_out(joined([""] * 20, ids, [["03", "09", "17"]]), [0.2, 0.2], seed=seed)
+    assert [sum(i in part for i in (3, 9, 17)) for part in parts] in ([0, 0], [3, 0], [0, 3])
+    assert hold_out(joined([""] * 20, ids, []), [0.2, 0.2], seed=seed) == hold_out([""] * 20, [0.2, 0.2], seed=seed)

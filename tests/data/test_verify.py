@@ -1,5 +1,6 @@
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -141,18 +142,61 @@ def test_the_same_picture_on_both_sides_of_a_score_is_a_fault(root: Path):
     assert any("unlabelled/u0: is the same picture as images/train/3" in warning for warning in report.warnings)
 
 
-def test_orphans_absent_classes_and_empty_masks_are_warnings(root: Path):
+def test_orphans_absent_classes_and_empty_test_masks_are_warnings(root: Path):
     mask(root / "masks" / "train" / "orphan.png", HALVES)
     for name in ("8", "9"):
         mask(root / "masks" / "val" / f"{name}.png", HALVES * 0)
-    mask(root / "masks" / "train" / "0.png", HALVES * 0 + 255)
+    mask(root / "masks" / "test" / "10.png", HALVES * 0 + 255)
     report = check(root)
     assert report.faults == []
     assert len(report.warnings) == 3
     told = "\n".join(report.warnings)
     assert "masks/train/orphan.png" in told
     assert "class 'thing' has no pixel in the val masks" in told
-    assert "images/train/0: every pixel of its mask is ignored" in told
+    assert "images/test/10: every pixel of its mask is ignored" in told
+
+
+@pytest.mark.parametrize("name", ["train/0", "val/8"])
+def test_a_mask_to_learn_from_or_to_choose_by_that_is_ignored_whole_is_a_fault(root: Path, name: str):
+    mask(root / "masks" / f"{name}.png", HALVES * 0 + 255)
+    (fault,) = check(root).faults
+    assert str(fault) == f"masks/{name}.png: every pixel of its mask is ignored; label it, or remove the mask"
+
+
+def test_all_copies_of_a_picture_are_named_at_once(root: Path):
+    for name in ("train/5", "val/8", "val/9"):
+        shutil.copy(root / "images" / "train" / "2.png", root / "images" / f"{name}.png")
+    (fault,) = check(root).faults
+    assert fault.file == "images/val/9"
+    assert fault.what == "is the same picture as images/train/2, images/train/5, images/val/8 (val and labelled)"
+    assert "data.duplicates=drop" in fault.remedy
+    shutil.copy(root / "images" / "train" / "2.png", root / "images" / "test" / "10.png")
+    (fault,) = check(root).faults
+    assert "(test and val and labelled)" in fault.what and "drop" not in fault.remedy  # nothing to drop between val and test
+
+
+def test_copies_that_do_no_harm_are_one_warning(root: Path):
+    for name in ("u0", "u1", "u2"):
+        shutil.copy(root / "images" / "train" / f"{name[1]}.png", root / "unlabelled" / f"{name}.png")
+    (warning,) = check(root).warnings
+    assert warning == (
+        "unlabelled/u0: is the same picture as images/train/0 (unlabelled and labelled) (and 2 pictures more like this)"
+    )
+
+
+def test_pictures_of_one_colour_are_one_warning(root: Path):
+    for shade, name in enumerate(("train/0", "train/3", "test/11")):
+        Image.fromarray(np.full((4, 6, 3), shade, np.uint8)).save(root / "images" / f"{name}.png")
+    for _ in range(2):  # from the cache, too
+        (warning,) = check(root).warnings
+        assert warning == "3 images are of one colour (blank tiles?): images/train/0, images/train/3, images/test/11"
+
+
+def test_absent_classes_are_not_said_while_masks_cannot_be_read(root: Path):
+    for name in range(8):
+        mask(root / "masks" / "train" / f"{name}.png", HALVES + 5)
+    report = check(root)
+    assert len(report.faults) == 8 and report.warnings == []
 
 
 def test_masks_of_spared_labels_count_as_unlabelled(root: Path):

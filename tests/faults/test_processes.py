@@ -141,7 +141,8 @@ def test_a_resume_takes_the_number_of_threads_that_the_run_began_with(zygote, tm
     free = {"OMP_NUM_THREADS": "", "LOCAL_WORLD_SIZE": "1"}
     ended = zygote.go(out, "train.threads=0", **free)
     assert ended.code == 0, ended.err
-    assert json.loads((out / "conditions.json").read_text()) == {"now": {"ranks": 1, "threads": 2}, "changes": []}
+    written = json.loads((out / "conditions.json").read_text())
+    assert written["now"]["threads"] == 2 and written["changes"] == []
     assert json.loads((out / "gen1" / "report.json").read_text())["exact"] is True
 
 

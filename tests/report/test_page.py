@@ -42,6 +42,10 @@ def labels(generation: int, classes: list[str]) -> dict:
     }
 
 
+def taken(source: str, decoder: int) -> dict:
+    return {"source": source, "encoder": 240, "of_encoder": 247, "decoder": decoder, "of_decoder": 54}
+
+
 def a_report(val: list[float], promoted: list[bool], best: int, classes: list[str] = CLASSES) -> dict:
     """A run whose generations have these scores on val; the best has 0.42 on test, the teacher 0.40."""
     generations = [
@@ -49,6 +53,7 @@ def a_report(val: list[float], promoted: list[bool], best: int, classes: list[st
             "generation": k,
             "model": {"arch": "unet", "encoder": "tu-resnet18", "params": 14_300_000 + 10_000_000 * k},
             "steps": 500,
+            "weights": [taken("lite0.safetensors", 0) if k == 0 else taken(f"generation {k - 1}", 54)],
             "teacher": None if k == 0 else k - 1,
             "val": scores(miou, classes),
             "promoted": lead,
@@ -172,6 +177,23 @@ def test_what_a_generation_learnt_from():
         "labels, generation 0",
         "labels, unlabelled images (fixmatch)",
     ]
+
+
+def test_first_weights_are_told_by_generation() -> None:
+    report = a_report([0.41, 0.45], [True, True], best=1)
+    told = (
+        "240 of 247 encoder tensors from lite0.safetensors; generation 1: 240 of 247 encoder tensors and 54 of 54 decoder tensors"
+    )
+    assert f"Weights before training: generation 0: {told} from generation 0." in words(render(report))
+    report["generations"][0]["weights"] = []
+    assert "Weights before training: generation 0: random; generation 1: 240" in words(render(report))
+
+
+def test_reports_from_before_first_weights_were_recorded_are_a_page() -> None:
+    report = three()
+    for row in report["generations"]:
+        del row["weights"]
+    assert "Weights before training" not in words(render(report))
 
 
 def test_alarms_are_remarks():

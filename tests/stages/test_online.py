@@ -3,6 +3,7 @@ import dataclasses
 import math
 
 import pytest
+import segmentation_models_pytorch as smp
 import torch
 from torch import nn
 
@@ -183,3 +184,83 @@ def test_unimatch_drops_complementary_channels_and_leaves_labelled_images_alone(
         kept = ((first - 1).abs() < 1e-2)[both].float().mean()
         assert 0.1 < kept < 0.9  # about half of the images are left alone
     assert not any(module._forward_hooks for module in network.encoder.modules() if module is not network.encoder)
+
+
+def of_side(side, unlabelled=3):
+    """A labelled image and unlabelled ones in two strong views, all noise."""
+    images = torch.rand(3, unlabelled, side, side, 3).mul(255).byte()
+    boxes, pasted = torch.zeros(2, unlabelled, 4, dtype=torch.int64), torch.zeros(2, unlabelled, dtype=torch.bool)
+    views = Views(0, images, torch.ones(unlabelled, side, side, dtype=torch.bool), boxes, pasted)
+    hard = torch.zeros(1, side, side, dtype=torch.uint8)
+    return Batch(1, images[0, :1], hard, torch.empty(0, side, side, 0), torch.empty(0, side, side), views)
+
+
+def ones(module, inputs, output):
+    """In place of what an encoder computes: a vision transformer gives maps and tokens, all others maps."""
+    if isinstance(output, tuple):
+        return [torch.ones_like(feature) for feature in output[0]], output[1]
+    return [torch.ones_like(feature) for feature in output]
+
+
+def scales_of(network, noise):
+    """What `noise`, of one labelled and 8 unlabelled images, multiplies the channels of each depth by, (17, C) each.
+
+    The first map is the image, which has no noise, save those of vision transformers.
+    """
+    after = []
+    replaced = network.encoder.register_forward_hook(ones)
+    with noise:
+        seen = network.encoder.register_forward_hook(lambda module, inputs, output: after.append(output))
+        network.encoder(torch.rand(17, 3, 64, 64))
+    replaced.remove(), seen.remove()
+    (output,) = after
+    if not isinstance(output, tuple):
+        assert output[0].eq(1).all()
+    depths = output[0] if isinstance(output, tuple) else output[1:]
+    return [depth.mean(dim=(2, 3)) for depth in depths]
+
+
+def tiny_of(arch, encoder=None):
+    return build(arch, encoder or ("tu-test_vit" if arch == "dpt" else "tu-test_resnet"), classes=2)
+
+
+@pytest.mark.parametrize("arch", smp.MODEL_ARCHITECTURES_MAPPING)
+def test_the_feature_noise_acts_in_every_network_and_a_step_of_unimatch_runs(arch):
+    torch.manual_seed(0)
+    network, method = tiny_of(arch).train(), step("unimatch_v2", threshold=0.0)
+    acting = scales_of(network, method.noise(network, 1, 8))
+    assert len(acting) >= 3
+    for scale in acting:
+        labelled, first, second = scale.split((1, 8, 8))
+        assert labelled.eq(1).all() and (first + second).eq(2).all()
+        assert (first == 2).any() and (first == 0).any()
+    result = method(network, tiny_of(arch).eval(), of_side(128 if arch == "pan" else 64))  # pan pools down to nothing
+    result.loss.backward()
+    assert math.isfinite(result.loss.item())
+    assert not network.encoder._forward_hooks
+
+
+def test_the_depths_of_a_vision_transformer_share_one_mask_and_those_of_others_have_their_own():
+    torch.manual_seed(0)
+    vit, cnn = tiny_of("dpt").train(), tiny_of("unet").train()
+    of_vit, of_cnn = (scales_of(network, step("unimatch_v2").noise(network, 1, 8)) for network in (vit, cnn))
+    assert len(of_vit) == 4 and all(torch.equal(scale, of_vit[0]) for scale in of_vit)
+    one, other = [scale for scale in of_cnn if scale.shape == of_cnn[0].shape][:2]
+    assert not torch.equal(one, other)
+
+
+def test_vision_transformers_of_several_widths_have_a_mask_for_each():
+    torch.manual_seed(1)
+    network = tiny_of("dpt", "tu-pvt_v2_b0")
+    found = scales_of(network, step("unimatch_v2").noise(network, 1, 8))
+    assert [scale.shape[1] for scale in found] == [32, 64, 160, 256]
+
+
+def test_tokens_that_a_vision_transformer_puts_before_its_map_have_no_noise():
+    network, tokens = tiny_of("dpt").train(), []
+    network.encoder.register_forward_hook(lambda module, inputs, output: tokens.append(output[1]))
+    images = torch.rand(7, 3, 64, 64)
+    network.encoder(images)
+    with step("unimatch_v2").noise(network, 1, 3):
+        _, noisy = network.encoder(images)
+    assert all(torch.equal(one, other) for one, other in zip(tokens[0], noisy, strict=True))

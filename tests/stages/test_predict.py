@@ -184,6 +184,29 @@ def test_files_that_are_no_images_are_counted(model: Path, tmp_path: Path, capsy
     assert "passed over, as files that are no images: 1 without suffix, 1 .npy, 2 .txt\n" in capsys.readouterr().out
 
 
+def test_masks_beside_images_and_thumbnails_are_left_out_and_it_is_said(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("u0.jpg", "u1.jpg", "@eaDir/u0.png", "deep/thumbs/u1.jpg"):
+        save(tmp_path / "images" / name)
+    for name in ("u0_mask.png", "u1_mask.png"):
+        Image.fromarray(np.eye(40, 56, dtype=np.uint8)).save(tmp_path / "images" / name)
+    assert predict(model, tmp_path / "images", tmp_path / "out") == 2
+    assert sorted(path.name for path in (tmp_path / "out").rglob("*.png")) == ["u0.png", "u1.png"]
+    said = capsys.readouterr().out.splitlines()
+    assert "passed over, as masks beside their images: 2 files, such as u0_mask.png of u0.jpg" in said
+    assert "folders of thumbnails or of a system were left out: @eaDir, deep/thumbs" in said
+
+
+def test_a_folder_of_other_files_says_which_are_read(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for name in ("a.xyz", "b.xyz"):
+        (tmp_path / "images" / name).write_bytes(b"x")
+    with pytest.raises(DataError, match=r"holds 2 \.xyz, which are not read; images may be \.bmp, .*\.webp"):
+        predict(model, tmp_path / "images", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_same_command_again_writes_the_same_bytes(model: Path, tmp_path: Path) -> None:
     save(tmp_path / "images" / "a.png")
     predict(model, tmp_path / "images", tmp_path / "out")

@@ -1,10 +1,12 @@
 import math
 import signal
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from accelerate import Accelerator
+from timm.optim import create_optimizer_v2
 
 from selftrain import checkpoint
 from selftrain.config import TrainConfig
@@ -176,6 +178,53 @@ def test_steps_without_an_accepted_pixel_are_counted_across_a_resume(tmp_path):
     with pytest.raises(StoppedError):
         go(tmp_path, step=sparse, stop=stop)
     assert go(tmp_path, step=sparse, stop=stop).empty == 3  # steps 0, 2 and 4
+
+
+def two_groups(network, *, first, second):
+    """SGD over the two parameters of a convolution, a group each."""
+    groups = [{"params": [network.weight], **first}, {"params": [network.bias], **second}]
+    return torch.optim.SGD(groups, lr=0.1, momentum=0.9)
+
+
+@pytest.mark.parametrize(
+    ("second", "rate"), [({}, 1.0), ({"lr": 0.025}, 0.25), ({"lr_scale": 0.5}, 0.5), ({"lr": 0.025, "lr_scale": 0.5}, 0.125)]
+)
+def test_each_group_of_parameters_keeps_its_own_learning_rate(tmp_path, monkeypatch, second, rate):
+    monkeypatch.setattr("selftrain.stages.train._optimizer", lambda network, cfg: two_groups(network, first={}, second=second))
+    learner = Learner(torch.nn.Conv2d(1, 1, 1), CFG, Accelerator(cpu=True))
+    for t, lr in enumerate((0.08, 0.04)):
+        learner.step(t, lr, pull, next(batches(0)))
+        assert [group["lr"] for group in learner.optimizer.param_groups] == pytest.approx([lr, lr * rate])
+    checkpoint.write(tmp_path, learner.checkpoint(2))
+    again = Learner(torch.nn.Conv2d(1, 1, 1), CFG, Accelerator(cpu=True))
+    again.resume(checkpoint.newest(tmp_path))
+    for one in (learner, again):
+        one.step(2, 0.02, pull, next(batches(3)))
+    rates = [[group["lr"] for group in one.optimizer.param_groups] for one in (learner, again)]
+    assert rates[0] == rates[1] == pytest.approx([0.02, 0.02 * rate])
+    weights = [torch.cat([one.network.weight.flatten(), one.network.bias]) for one in (learner, again)]
+    assert torch.equal(*weights)
+
+
+class TwoLayers(torch.nn.Module):
+    """Layers that timm can tell apart."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = (torch.nn.Conv2d(1, 1, 1, bias=False) for _ in range(2))
+
+    def group_matcher(self, coarse=False):
+        return {"first": "^first", "second": "^second"}
+
+
+def test_timms_layer_decay_reaches_the_steps(monkeypatch):
+    monkeypatch.setattr("selftrain.stages.train.create_optimizer_v2", partial(create_optimizer_v2, layer_decay=0.5))
+    network = TwoLayers()
+    learner = Learner(network, CFG, Accelerator(cpu=True))
+    before = [weight.item() for weight in network.parameters()]
+    learner.step(0, 0.1, lambda model, *_: StepResult(sum(model.parameters()).sum(), {}), next(batches(0)))  # gradients of 1
+    first, second = (old - weight.item() for old, weight in zip(before, network.parameters(), strict=True))
+    assert first > 0 and second == pytest.approx(2 * first)
 
 
 def test_an_unknown_optimizer_is_named(tmp_path):

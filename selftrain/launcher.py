@@ -1,0 +1,114 @@
+"""What the launcher of this process was told: precision and processes of `accelerate launch` and torchrun."""
+
+import os
+from argparse import Namespace
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from selftrain.errors import ResourceError
+
+COMMANDS = (
+    "accelerate",
+    "accelerate-launch",
+    "accelerate.commands.launch",
+    "accelerate.commands.accelerate_cli",
+)
+PROCESSES = Path("/proc")  # Linux shows there how its processes were started
+UNSAID = "no"  # what accelerate hands on as precision where it was told none
+
+
+@dataclass(frozen=True)
+class Told:
+    """A setting of the launcher and where it comes from, for messages."""
+
+    value: str
+    place: str
+
+
+def precision() -> Told | None:
+    """The precision that a launcher was told, in accelerate's words (no, bf16, fp16, ...), or None.
+
+    accelerate passes on `no` either way, so its command line and config file are read. Without an accelerate
+    process above this one, somebody has set `no` in the environment. Without /proc, `no` counts as not given.
+    """
+    handed = os.environ.get("ACCELERATE_MIXED_PRECISION")
+    if handed is None or (handed == UNSAID and not PROCESSES.is_dir()):
+        return None
+    command = _command()
+    if command is None:
+        return Told(handed, "ACCELERATE_MIXED_PRECISION")
+    if command.mixed_precision:
+        return Told(command.mixed_precision, "accelerate launch --mixed_precision")
+    file, settings = _config(command)
+    if getattr(settings, "mixed_precision", None):
+        return Told(settings.mixed_precision, f"mixed_precision of {file}")
+    return None if handed == UNSAID else Told(handed, "ACCELERATE_MIXED_PRECISION")
+
+
+def check_processes(running: int) -> None:
+    """Raises ResourceError if fewer processes work together than a launcher was told to start.
+
+    Each of them would do the whole run on its own, into one directory.
+    """
+    world = Told(os.environ.get("WORLD_SIZE", "1"), "torchrun or WORLD_SIZE")
+    for told in (_processes_of_accelerate(), world):
+        if told and told.value.isdigit() and int(told.value) > running:
+            each = os.environ.get("LOCAL_WORLD_SIZE", told.value)
+            raise ResourceError(
+                f"{told.value} processes were asked for ({told.place}) and {running} runs; on CPUs use: "
+                f"ACCELERATE_USE_CPU=true torchrun --nproc_per_node {each} -m selftrain.run …"
+            )
+
+
+def _processes_of_accelerate() -> Told | None:
+    command = _command()
+    if command is None:
+        return None
+    if command.num_processes:
+        return Told(str(command.num_processes), "accelerate launch --num_processes")
+    file, settings = _config(command)
+    number = str(getattr(settings, "num_processes", ""))
+    return Told(number, f"num_processes of {file}; --num_processes 1 overrides it")
+
+
+def _command() -> Namespace | None:
+    """The arguments of the `accelerate launch` that this process descends from, if it does."""
+    for words in _ancestors():
+        names = [Path(word).name for word in words[:3]]
+        own = next((i for i, name in enumerate(names) if name in COMMANDS), None)
+        if own is None:
+            continue
+        from accelerate.commands.launch import launch_command_parser
+
+        own += words[own + 1 : own + 2] == ["launch"]
+        try:
+            return launch_command_parser().parse_args(words[own + 1 :])
+        except SystemExit:  # argparse's way to say that it is some other command
+            continue
+    return None
+
+
+def _config(command: Namespace) -> tuple[str, Any]:
+    """The config file that accelerate read, and its settings; with --cpu it skips its default file."""
+    from accelerate.commands.config.config_args import default_config_file, load_config_from_file
+
+    file = command.config_file or ("" if command.cpu else default_config_file)
+    try:
+        return (file, load_config_from_file(file)) if file and os.path.isfile(file) else ("", None)
+    except (OSError, ValueError, TypeError):  # not readable by now: accelerate itself would have refused it
+        return "", None
+
+
+def _ancestors() -> Iterator[list[str]]:
+    """The command lines of the processes above this one, the nearest first."""
+    number = os.getppid()
+    while number > 1:
+        try:
+            words = (PROCESSES / str(number) / "cmdline").read_text(errors="surrogateescape").split("\0")
+            status = (PROCESSES / str(number) / "stat").read_text(errors="replace")
+        except OSError:
+            return
+        yield words[:-1]
+        number = int(status.rpartition(")")[2].split()[1])  # the name before it may hold anything

@@ -1,0 +1,139 @@
+"""Weights that other programs saved, turned into safetensors on request.
+
+The only place where a pickle is opened, by torch's restricted reader (weights_only), which runs no code.
+"""
+
+import pickle
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors.torch import save
+from torch import nn
+
+from selftrain.errors import ConfigError, IntegrityError
+from selftrain.files import write_bytes
+from selftrain.models.encoders import TIMM
+from selftrain.models.weights import COUNTER, Taken, Tensors, encoder_names, fitting, misfit
+
+# Keys around the weights in other programs' files, those to prefer first
+WRAPPERS = ("state_dict", "model_state_dict", "model", "ema", "student", "teacher", "net")
+ESCAPE_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What was written, and whether it was matched by order; `missing` counts tensors by part of the network."""
+
+    taken: Taken
+    by_order: bool
+    missing: dict[str, int]
+
+    def lines(self) -> list[str]:
+        """The summary for a person."""
+        taken = self.taken
+        decoder = f" and {taken.decoder} of {taken.of_decoder} decoder tensors" if taken.decoder else ""
+        how = ", matched by order and shape as the names do not fit" if self.by_order else ""
+        lines = [f"{taken.encoder} of {taken.of_encoder} encoder tensors{decoder} from {taken.source}{how}"]
+        if self.missing:
+            parts = ", ".join(f"{count} of {part}" for part, count in self.missing.items())
+            lines.append(f"not in the file: {parts}; {COUNTER} are not needed")
+        if self.taken.encoder < self.taken.of_encoder:
+            way = "a run that needs it takes this file with model.partial_weights=true"
+            lines.append(f"a part of the encoder is missing: {way}")
+        return lines
+
+
+def import_weights(source: Path, target: Path, network: nn.Module, *, arch: str, encoder: str) -> Imported:
+    """Write the tensors of a PyTorch file that fit `network`, built as `arch` and `encoder`, to a safetensors file.
+
+    They fit by name and shape, or else by order and shape. Raises IntegrityError for a file that cannot be read
+    without running its code, ConfigError where no tensor of the encoder fits.
+    """
+    if target.suffix != ".safetensors":
+        raise ConfigError(f"-o {target}: weights are written as .safetensors")
+    states = [state for state in _states(_read(source)) if state]
+    needed = encoder_names(network)
+    named = [fitting(network, state) for state in states]
+    best = max(range(len(states)), key=lambda i: sum(name in named[i] for name in needed), default=None)
+    tensors = named[best] if best is not None else {}
+    ordered = None if all(name in tensors for name in needed) else _first_in_order(network, encoder, states, tensors)
+    tensors = ordered or tensors
+    taken = Taken.of(network, tensors, source.name)
+    if not taken.encoder:
+        found = states[best] if best is not None else {}
+        said = misfit(network, tensors, found, f"arch={arch} encoder={encoder}")
+        raise ConfigError(f"{source}: {said}; is it for another --arch or --encoder?")
+    write_bytes(target, save({name: tensor.contiguous().clone() for name, tensor in tensors.items()}))
+    lacking = [name for name in network.state_dict() if name not in tensors and not name.endswith(COUNTER)]
+    return Imported(taken, bool(ordered), dict(Counter(name.split(".")[0] for name in lacking)))
+
+
+def _read(source: Path) -> Any:
+    try:
+        return torch.load(source, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ConfigError(f"{source}: no such file") from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError, AttributeError) as error:
+        raise IntegrityError(f"{source} {_refused(error)}") from None
+
+
+def _refused(error: Exception) -> str:
+    """Why torch's reader stopped, in one line."""
+    said = ESCAPE_CODES.sub("", str(error)).strip()
+    name = re.search(r"\bGLOBAL (\S+)", said)
+    if name:
+        return (
+            f"holds {name[1]} beside the weights, which is not read because it could run code; "
+            "where the file was made, save the state_dict alone: torch.save(network.state_dict(), 'weights.pth')"
+        )
+    first = said.splitlines()[0].strip() if said else type(error).__name__
+    return f"cannot be read as weights without running its code ({first}); save the state_dict alone"
+
+
+def _states(content: Any) -> Iterator[dict[str, torch.Tensor]]:
+    """The dictionaries of tensors in a foreign file, at its top and inside its other dictionaries."""
+    if not isinstance(content, dict):
+        return
+    yield {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}
+    for name in sorted(content, key=lambda name: WRAPPERS.index(name) if name in WRAPPERS else len(WRAPPERS)):
+        yield from _states(content[name])
+
+
+def _first_in_order(
+    network: nn.Module, encoder: str, states: list[dict[str, torch.Tensor]], named: Tensors
+) -> dict[str, torch.Tensor] | None:
+    """The tensors of the first of `states` whose shapes are those of a known network, one after the other.
+
+    None if there is no such state, or if a tensor of `named`, which fits by name, would get another place.
+    """
+    for state in states:
+        found = _in_order(network, encoder, state)
+        if found and all(found.get(name) is tensor for name, tensor in named.items() if not name.endswith(COUNTER)):
+            return found
+    return None
+
+
+def _in_order(network: nn.Module, encoder: str, state: Tensors) -> dict[str, torch.Tensor] | None:
+    values = [tensor for name, tensor in state.items() if not name.endswith(COUNTER)]
+    for known in _known_networks(network, encoder):
+        pairs = [(name, tensor) for name, tensor in known.items() if not name.endswith(COUNTER)]
+        if [tensor.shape for _, tensor in pairs] == [tensor.shape for tensor in values]:
+            return fitting(network, {name: tensor for (name, _), tensor in zip(pairs, values, strict=True)})
+    return None
+
+
+def _known_networks(network: nn.Module, encoder: str) -> Iterator[Tensors]:
+    """What a file may contain, by our names: the network, its encoder, or timm's classifier with that encoder."""
+    own = network.state_dict()
+    yield own
+    yield {name: own[name] for name in own if name.startswith("encoder.")}
+    name = encoder.removeprefix(TIMM)
+    if encoder.startswith(TIMM) and timm.is_model(name):
+        with torch.device("meta"):
+            yield timm.create_model(name).state_dict()

@@ -1,0 +1,75 @@
+"""Names of settings, and which one a person may have meant by another."""
+
+import re
+from dataclasses import asdict
+from difflib import get_close_matches
+
+from selftrain.config import Config, GenerationConfig, flat
+
+# What other programs call a setting; only the last part of a name is looked up.
+WORDS = {
+    "epochs": "train.steps", "num_epochs": "train.steps", "max_epochs": "train.steps",
+    "max_steps": "train.steps", "iterations": "train.steps", "iters": "train.steps",
+    "num_steps": "train.steps",
+    "batch_size": "train.labelled_batch", "batch": "train.labelled_batch", "bs": "train.labelled_batch",
+    "learning_rate": "train.lr", "rate": "train.lr", "lr0": "train.lr", "wd": "train.weight_decay",
+    "scheduler": "train.schedule", "lr_scheduler": "train.schedule", "optim": "train.optimizer",
+    "warmup_steps": "train.warmup", "grad_clip": "train.clip", "gradient_clip": "train.clip",
+    "ema_decay": "train.ema",
+    "num_workers": "train.workers", "n_workers": "train.workers", "num_threads": "train.threads",
+    "amp": "train.precision", "mixed_precision": "train.precision", "dtype": "train.precision",
+    "fp16": "train.precision", "bf16": "train.precision",
+    "crop_size": "train.crop", "patch_size": "train.crop",
+    "image_size": "data.size", "img_size": "data.size", "imgsz": "data.size", "input_size": "data.size",
+    "resolution": "data.size", "resize": "data.size", "height": "data.size", "width": "data.size",
+    "backbone": "model.encoder", "encoder_name": "model.encoder",
+    "architecture": "model.arch", "decoder": "model.arch",
+    "pretrained": "model.weights", "encoder_weights": "model.weights", "checkpoint": "model.weights",
+    "num_classes": "data.classes", "class_names": "data.classes", "names": "data.classes",
+    "path": "data.root", "data_dir": "data.root", "data_root": "data.root", "dataset": "data.root",
+    "dir": "data.root",
+    "ignore_index": "data.ignore", "ignore_label": "data.ignore", "void": "data.ignore",
+    "palette": "data.colours", "colormap": "data.colours", "class_values": "data.values",
+    "val_split": "data.splits.val_fraction", "val_size": "data.splits.val_fraction",
+    "test_split": "data.splits.test_fraction", "test_size": "data.splits.test_fraction",
+    "output": "out", "output_dir": "out", "out_dir": "out", "save_dir": "out", "workdir": "out",
+    "random_seed": "seed",
+    "conf": "select.confidence", "confidence_threshold": "select.confidence",
+    "num_generations": "generations", "n_generations": "generations", "rounds": "generations",
+}  # fmt: skip
+MOST = 3  # names that are proposed
+
+
+def near(name: str) -> list[str]:
+    """Settings that `name` may stand for: by section, by another program's word, by spelling."""
+    section, _, last = name.rpartition(".")
+    prefix = f"{section}." if re.fullmatch(r"generations\.\d+", section) else "generations.0."
+    names, word = _names(prefix), last.lower().replace("-", "_")
+    lacking = [known for known in names if known.endswith(f".{name}")]
+    if lacking:
+        return lacking[:MOST]
+    if word in WORDS:
+        own = prefix + WORDS[word].rpartition(".")[2]
+        return [own if own in names and section == prefix[:-1] else WORDS[word]]
+    elsewhere = [known for known in names if known.endswith(f".{word}") or known == word]
+    return (elsewhere or _alike(section, word, names))[:MOST]
+
+
+def beside(name: str) -> str:
+    """The settings of the section of `name`, as one text; empty if there is no such section."""
+    section = name.rpartition(".")[0]
+    names = _names(f"{section}." if section.startswith("generations.") else "generations.0.")
+    return ", ".join(known for known in names if section and known.rpartition(".")[0] == section)
+
+
+def _alike(section: str, last: str, names: list[str]) -> list[str]:
+    """Settings whose last part is spelt much like `last`; those of the section, if there are any."""
+    ends = get_close_matches(last, {known.rpartition(".")[2] for known in names}, n=MOST, cutoff=0.7)
+    found = [known for end in ends for known in names if known.rpartition(".")[2] == end]
+    return [known for known in found if known.rpartition(".")[0] == section] or found
+
+
+def _names(prefix: str) -> list[str]:
+    """Every setting, those of one generation with `prefix`."""
+    whole = [name for name in flat(Config()) if not name.startswith("generations.")]
+    return [*whole, "generations", *(prefix + name for name in flat(asdict(GenerationConfig())))]

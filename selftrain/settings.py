@@ -1,0 +1,360 @@
+"""A recipe, a data set and `name=value` become one Config, or an error that says what to write."""
+
+import re
+import shlex
+from collections.abc import Callable
+from dataclasses import asdict
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from selftrain.config import Config, GenerationConfig, flat
+from selftrain.errors import ConfigError
+from selftrain.files import plain_yaml
+from selftrain.names import beside, near
+from selftrain.values import (
+    Kind,
+    UnfitError,
+    UnknownError,
+    element_of,
+    fields_of,
+    fit,
+    is_section,
+    member_of,
+    parse,
+    split_optional,
+)
+
+GROUPS = ("recipe", "data")  # what a YAML file is chosen for
+EXAMPLES = {  # where the default is empty
+    "data.classes": "[road,car]", "data.colours": "[[0,0,0],[255,0,0]]", "data.ignore_colours": "[[0,0,0]]",
+    "data.size": "[512,512]", "data.values": "[0,255]", "model.decoder_channels": "[256,128,64,32,16]",
+    "generations": "[{},{}]",
+}  # fmt: skip
+KINDS = {
+    int: ("a whole number", "whole numbers"),
+    float: ("a number", "numbers"),
+    bool: ("true or false", ""),
+    str: ("text", "names"),
+}
+PLAIN_VALUES = "settings are plain values, without _target_, ${…} and the like"
+SAMPLES = {int: "4", float: "0.5", bool: "true", str: "text"}
+
+
+def compose(overrides: list[str], config_dir: str | None = None) -> Config:
+    """The Config of a recipe, a data set and settings given as `name=value`.
+
+    Raises ConfigError that names the setting and what it takes.
+    """
+    _refuse_code(overrides)
+    folders = [recipes(), *_own_folder(config_dir)]
+    pairs = [_pair(text) for text in overrides]
+    chosen = {group: _chosen(group, pairs, folders) for group in GROUPS}
+    given = [(name, read(name, text)) for name, text in pairs if name not in GROUPS]
+    for group, name in chosen.items():
+        _check_file(folders[-1] / group / f"{name}.yaml", group)
+    tree = _merged(asdict(Config()), _composed(chosen, folders))
+    for name, value in given:
+        _check_generation(tree, name, value)
+        tree = _set(tree, name.split("."), value)
+    return _finished(_built(Config, tree))
+
+
+def recipes() -> Path:
+    """The recipes, beside the package in a checkout and inside of it in a wheel."""
+    here = Path(__file__).resolve().parent
+    for folder in (here / "recipes", here.parent / "recipes"):
+        if (folder / "config.yaml").is_file():
+            return folder
+    raise ConfigError(f"no recipes beside {here}: the installation is incomplete, install selftrain again")
+
+
+def _own_folder(config_dir: str | None) -> list[Path]:
+    """A user's folder of recipes and data sets, if one is given."""
+    if not config_dir:
+        return []
+    if not Path(config_dir).is_dir():
+        raise ConfigError(f"--config-dir {config_dir}: no such folder")
+    _refuse_code_in_files(Path(config_dir))
+    return [Path(config_dir)]
+
+
+def _pair(text: str) -> tuple[str, str]:
+    """Name and value. `+name` and `++name`, as other programs have it, set what is there just so."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise ConfigError(_no_pair(text))
+    if name.startswith("~"):
+        raise ConfigError(f"{text!r} is refused: no setting can be removed; give it another value")
+    return name.lstrip("+"), value
+
+
+def _no_pair(text: str) -> str:
+    """What to write for a word that is not NAME=VALUE."""
+    path, groups = shlex.quote(text), [group for group in GROUPS if text in _names_in([recipes() / group])]
+    advice = "see python -m selftrain.run --help"
+    if (Path(text) / "config.yaml").is_file():
+        advice = f"for a run in that directory write out={path}"
+    elif "/" in text or Path(text).exists():
+        advice = f"for images there write data=folder data.root={path} 'data.classes=[NAME,NAME]'"
+    elif groups:
+        advice = f"write {groups[0]}={text}"
+    return f"{text!r} is not NAME=VALUE; {advice}"
+
+
+def _chosen(group: str, pairs: list[tuple[str, str]], folders: list[Path]) -> str:
+    """The name given for a recipe or a data set, or "". Raises ConfigError that lists the names."""
+    values = [value for name, value in pairs if name == group]
+    if len(set(values)) > 1:
+        raise ConfigError(f"{group}={values[-1]}: {group} is given twice, as {values[0]} too; keep one")
+    known = _names_in([folder / group for folder in folders])
+    if not values or values[0] in known:
+        return values[0] if values else ""
+    name, noun = values[0], "recipe" if group == "recipe" else "data set"
+    close = get_close_matches(name, known, n=1, cutoff=0.5)
+    advice = f"; did you mean {group}={close[0]}?" if close else ""
+    if group == "data" and "/" in name:
+        advice = f"; for images there write data=folder data.root={shlex.quote(name)}"
+    raise ConfigError(f"{group}={name}: no such {noun}{advice} (there are {', '.join(known)})")
+
+
+def _names_in(folders: list[Path]) -> list[str]:
+    """What can be chosen: the YAML files of these folders."""
+    paths = [path.relative_to(folder) for folder in folders for path in folder.rglob("*.yaml")]
+    return sorted({path.with_suffix("").as_posix() for path in paths})
+
+
+def _composed(chosen: dict[str, str], folders: list[Path]) -> dict[str, Any]:
+    """What the YAML files of a recipe and a data set say, in one tree of settings."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    overrides = [f"{group}={_in_quotes(name)}" for group, name in chosen.items() if name]
+    overrides += [f"hydra.searchpath=[{_in_quotes(f'file://{folder.resolve()}')}]" for folder in folders[1:]]
+    try:
+        with initialize_config_dir(str(folders[0]), version_base="1.3"):
+            raw = OmegaConf.to_container(hydra_compose("config", overrides=overrides), resolve=False)
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
+        raise ConfigError(_not_composed(error, chosen, folders[-1])) from None
+    assert isinstance(raw, dict)
+    for name, value in flat(raw).items():
+        if "${" in str(value):
+            raise ConfigError(f"{name}={value!r} is refused: settings are plain values")
+    return _checked(lambda: fit(Config, raw), f"{folders[-1]}: ")
+
+
+def _not_composed(error: Exception, chosen: dict[str, str], folder: Path) -> str:
+    """In our own words, why files cannot be put together."""
+    words = " ".join(f"{group}={name}" for group, name in chosen.items() if name)
+    missing = getattr(error, "missing_cfg_file", None)
+    if missing:
+        return f"{words}: a file in {folder} has {missing} among its `defaults`, and there is no such file"
+    suspects = "`defaults`, @package lines and names that occur twice"
+    return f"{words}: the files in {folder} cannot be put together; look at their {suspects}"
+
+
+def _check_file(path: Path, group: str) -> None:
+    """As the composed settings are checked; here the file can be named. Raises ConfigError."""
+    if not path.is_file():
+        return
+    text = path.read_text(encoding="utf-8")
+    tree = {name: value for name, value in plain_yaml(text).items() if name != "defaults"}
+    package = re.search(r"^#\s*@package\s+(\S+)", text, re.MULTILINE)
+    where = package[1] if package else "_group_"
+    if where in ("_global_", "_group_"):
+        _checked(lambda: fit(Config, tree if where == "_global_" else {group: tree}), f"{path}: ")
+
+
+def read(name: str, text: str) -> Any:
+    """A value of the command line in the type of its setting. Raises ConfigError that names it."""
+    try:
+        kind = _kind_of(name)
+        if kind is str and text == "null":
+            raise UnfitError(name, text, kind)
+        return fit(kind, parse(text, kind), name)
+    except UnfitError as error:
+        raise ConfigError(_unfit(error, text if error.name == name else error.value)) from None
+    except UnknownError as error:
+        raise ConfigError(_unknown(error.name)) from None
+
+
+def _checked(reading: Callable[[], Any], where: str) -> Any:
+    """What `reading` returns, its errors as ConfigError about a file."""
+    try:
+        return reading()
+    except UnfitError as error:
+        raise ConfigError(where + _unfit(error, error.value)) from None
+    except UnknownError as error:
+        raise ConfigError(where + _unknown(error.name)) from None
+
+
+def _kind_of(name: str) -> Kind:
+    """The type of a setting. Raises UnknownError."""
+    kind: Kind = Config
+    for part in name.split("."):
+        found = member_of(kind, part)
+        if found is None:
+            raise UnknownError(name)
+        kind = found
+    return kind
+
+
+def _unknown(name: str) -> str:
+    """That there is no such setting, and which ones it may stand for."""
+    meant, others = near(name), beside(name)
+    if meant:
+        return f"{name}: no such setting; did you mean {' or '.join(meant)}?"
+    advice = f"there are {others}" if others else "python -m selftrain.run --show lists all"
+    return f"{name}: no such setting; {advice}"
+
+
+def _unfit(error: UnfitError, shown: object) -> str:
+    """What a setting takes, with an example to paste."""
+    given = f"{error.name}={flow(shown) if not isinstance(shown, str) else shown}"
+    if (element_of(error.kind) or error.kind) is str and _is_lost(error.value):
+        return f"{given}: YAML does not read on, off, yes, no, null and 1.0 as text; quote them, e.g. 'off'"
+    if error.kind is str and error.value == "null":
+        return f"{given}: expected text; for none write {error.name}= and nothing after it"
+    own = [(name, kind) for name, kind in fields_of(error.kind).items() if not is_section(kind)]
+    if own:
+        first, kind = own[0]
+        return f"{given}: it has settings of its own, e.g. {_example(f'{error.name}.{first}', kind)}"
+    if error.name == "generations" and isinstance(error.value, str) and error.value in map(str, range(1, 10)):
+        empty = ",".join(["{}"] * int(error.value))
+        return f"{given}: expected a list with one entry for each generation, e.g. 'generations=[{empty}]'"
+    return f"{given}: expected {_expected(error.kind)}, e.g. {_example(error.name, error.kind)}"
+
+
+def _is_lost(value: object) -> bool:
+    """Whether YAML has made something else of text."""
+    entries = value if isinstance(value, list) else [value]
+    return any(entry is None or isinstance(entry, bool | float) for entry in entries)
+
+
+def _expected(kind: Kind) -> str:
+    element = element_of(kind)
+    if element is None:
+        return KINDS.get(kind, ("name: number pairs", ""))[0]
+    if is_section(element):
+        return "a list with one entry for each generation"
+    inner = element_of(element)
+    entries = f"lists of {KINDS[inner][1]}" if inner else KINDS.get(element, KINDS[int])[1]
+    return f"a list of {entries}"
+
+
+def _example(name: str, kind: Kind) -> str:
+    """`name=value`, quoted where a shell would read its brackets."""
+    default: Any = asdict(Config())
+    for part in name.split("."):
+        default = asdict(GenerationConfig()) if isinstance(default, list) else default.get(part)
+    shown = EXAMPLES.get(name) or (flow(default) if default not in (None, "", []) else "")
+    text = f"{name}={shown or SAMPLES.get(split_optional(kind)[0], '[4]')}"
+    return f"'{text}'" if set(text) & set("[]{}") else text
+
+
+def _set(node: Any, parts: list[str], value: Any) -> Any:
+    """`node` with `value` at the place that `parts` name; a section keeps what `value` does not name."""
+    if not parts:
+        return _merged(node, value) if isinstance(node, dict) and isinstance(value, dict) else value
+    if isinstance(node, list):
+        number = int(parts[0])
+        return [*node[:number], _set(node[number], parts[1:], value), *node[number + 1 :]]
+    node = node or {}
+    return {**node, parts[0]: _set(node.get(parts[0]), parts[1:], value)}
+
+
+def _merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """`new` over `old`; dicts are merged, lists replaced."""
+    both = [name for name in new if isinstance(old.get(name), dict) and isinstance(new[name], dict)]
+    return {**old, **new, **{name: _merged(old[name], new[name]) for name in both}}
+
+
+def _check_generation(tree: dict[str, Any], name: str, value: Any) -> None:
+    """Raises ConfigError for a generation that the recipe does not have, with the way to one more."""
+    section, _, rest = name.partition(".")
+    number, _, own = rest.partition(".")
+    rows = tree["generations"]
+    if section != "generations" or not rest or int(number) < len(rows):
+        return
+    further = _set({}, own.split("."), value) if own else value
+    entries = flow([*map(_changes, rows), further])
+    raise ConfigError(
+        f"{name}={flow(value)}: recipe={tree['recipe']} has {len(rows)} generations, counted from 0; "
+        f"to add one, give all entries: 'generations={entries}'"
+    )
+
+
+def _changes(row: dict[str, Any], default: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What an entry says that is not the default."""
+    default = default or asdict(GenerationConfig())
+    others = {name: value for name, value in row.items() if value != default[name]}
+    changed = {k: _changes(v, default[k]) if isinstance(v, dict) else v for k, v in others.items()}
+    return {name: value for name, value in changed.items() if value != {}}
+
+
+def _built(kind: Kind, tree: dict[str, Any]) -> Any:
+    """A dataclass of the settings in `tree`; what is not there has its default."""
+    return kind(**{name: _built_member(member_of(kind, name), value) for name, value in tree.items()})
+
+
+def _built_member(kind: Kind, value: Any) -> Any:
+    element = element_of(kind)
+    if fields_of(kind):
+        return _built(kind, value)
+    return [_built(element, entry) for entry in value] if fields_of(element) else value
+
+
+def _finished(config: Config) -> Config:
+    """One side stands for a square; of the drawn data set there are no other splits than its own."""
+    for holder, name in ((config.data, "size"), (config.train, "crop")):
+        sides = getattr(holder, name)
+        setattr(holder, name, sides * 2 if len(sides) == 1 else sides)
+    for split in config.data.shapes:
+        if split not in Config().data.shapes:
+            raise ConfigError(_unknown(f"data.shapes.{split}"))
+    return config
+
+
+def flow(value: object) -> str:
+    """As it is written on the command line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name}: {flow(entry)}" for name, entry in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + (", " if value and isinstance(value[0], dict) else ",").join(map(flow, value)) + "]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    text = str(value)
+    return _in_quotes(text) if isinstance(value, str) and (not text or set(text) & set(",:[]{}'\"")) else text
+
+
+def _in_quotes(text: str) -> str:
+    """A backslash stands for itself, except before a quote and at the end."""
+    escaped = re.sub(r"(\\*)('|\Z)", lambda match: match[1] * 2 + ("\\'" if match[2] else ""), text)
+    return f"'{escaped}'"
+
+
+def _refuse_code(overrides: list[str]) -> None:
+    """Config is data: no objects to make, no environment to read, no nodes of the composer."""
+    for text in overrides:
+        name = text.split("=", 1)[0].lstrip("+~")
+        if "_target_" in text or "${" in text or name == "hydra" or name.startswith(("hydra.", "hydra/")):
+            raise ConfigError(f"{text!r} is refused: {PLAIN_VALUES}")
+
+
+def _refuse_code_in_files(folder: Path) -> None:
+    """As `_refuse_code`, in the user's own recipes: Hydra would obey its own nodes and expand ${…}."""
+    for path in sorted(folder.rglob("*.yaml")):
+        try:
+            text = path.read_text(encoding="utf-8")
+            names = flat(plain_yaml(text))
+        except (ValueError, OSError) as error:
+            raise ConfigError(f"{path} is refused: {error}") from None
+        packages = re.findall(r"^#\s*@package.*", text, re.MULTILINE)
+        words = [*(f"{name}." for name in names), *map(str, names.values()), *packages]
+        for word in words:
+            if "_target_" in word or "${" in word or re.search(r"\bhydra\b", word):
+                raise ConfigError(f"{path}: {word!r} is refused: {PLAIN_VALUES}")
