@@ -22,8 +22,9 @@ FORCED = 130
 OUR_FAULT = 1
 # How torch, oneDNN, CUDA, OpenCV, C++ and the system report that they were refused memory. Only some have a type of their own.
 MEMORY_SIGNS = (
-    "can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory", "Insufficient memory", "bad_alloc",
+    "can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory", "Insufficient memory",
     "could not create a primitive", "could not execute a primitive", "could not create a memory", "ALLOC_FAILED",
+    "bad_alloc", "MemoryError", "Unable to allocate",  # the last two of NumPy in a loader process: torch hands on the words
 )  # fmt: skip
 OPEN_FILES_SIGNS = ("Too many open files", "ancdata")  # the latter where a file handle was to be received
 SHARED_MEMORY_SIGNS = ("shared memory", "/dev/shm", "</torch_")

@@ -1,11 +1,16 @@
+import multiprocessing
+import signal
+import time
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
 
+from selftrain.data import loading
 from selftrain.data.batches import IGNORE, Augmentation, Cache, OnlineDataset, StepDataset
 from selftrain.data.loading import loader
+from selftrain.errors import ResourceError
 
 
 @dataclass
@@ -69,6 +74,67 @@ def test_labelled_images_are_in_every_batch_and_come_first():
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_change_nothing(workers):
     assert all(map(same, take(workers=workers, cutmix=0.8), take(cutmix=0.8)))
+
+
+def test_workers_put_batches_into_shared_memory_themselves():
+    batch = take(steps=1, workers=1)[0]
+    assert all(tensor.is_shared() for tensor in (batch.images, batch.hard, batch.soft, batch.weight))
+    assert not take(steps=1)[0].images.is_shared()
+
+
+@pytest.mark.parametrize("strong", [0, 2])
+def test_the_estimate_of_shared_memory_is_what_batches_have(strong):
+    plain, weak = dataset(), Augmentation({"crop": (32, 32)}, {"crop": (32, 32)}, 0.5)
+    settings = {"labelled_batch": 3, "pseudo_batch": 2, "cache": Cache(10), "keys": (0, "gen1")}
+    online = OnlineDataset(plain.labelled, Labels.samples, strong=2, augmentation=weak, **settings)
+    stored = StepDataset(plain.labelled, Labels(), augmentation=plain.augmentation, **settings)
+    batch = next(loader(online if strong else stored, first=0, steps=1, rank=0, world=1, workers=0))
+    sizes = []
+    batch.each(lambda tensor: sizes.append(tensor.nbytes) or tensor)
+    images = list(zip((3, 2), loading.bytes_per_pixel(5, strong=strong), strict=True))
+    estimate = loading.most_shared(images, (32, 32), workers=2) / 5  # 2 x 2 made ahead, 1 in use
+    assert sum(sizes) == estimate + (2 * (2 * 4 * 8 + 2) if strong else 0)  # boxes, and who is pasted
+
+
+def test_a_worker_that_raises_tells_the_main_process_why():
+    class Broken(Labels):
+        def target(self, i, index):
+            np.empty(1 << 50)
+
+    data = dataset()
+    data.pseudo = Broken()
+    with pytest.raises(ResourceError, match="out of memory while loading images; lower"):
+        next(loader(data, first=0, steps=1, rank=0, world=1, workers=1))
+
+
+def test_no_batch_is_waited_for_once_a_stop_is_wanted():
+    class Slow(Labels):
+        def target(self, i, index):
+            time.sleep(30)
+
+    data, began = dataset(), time.monotonic()
+    data.pseudo = Slow()
+    assert list(loader(data, first=0, steps=1, rank=0, world=1, workers=1, stopped=lambda: True)) == []
+    assert time.monotonic() - began < 10
+    for child in multiprocessing.active_children():
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would raise here
+        child.kill()
+
+
+def test_a_slow_loader_is_waited_for_as_long_as_it_works(monkeypatch):
+    monkeypatch.setattr(loading, "IDLE", 0.5)
+    monkeypatch.setattr(loading, "POLL", 0.1)
+
+    class Busy(Labels):
+        def target(self, i, index):
+            end = time.monotonic() + 0.5
+            while time.monotonic() < end:
+                pass
+            return super().target(i, index)
+
+    data = dataset()
+    data.pseudo = Busy()
+    assert len(list(loader(data, first=0, steps=1, rank=0, world=1, workers=1))) == 1
 
 
 def test_a_resumed_stream_goes_on_with_the_same_batches():
