@@ -35,15 +35,15 @@ def main() -> None:
         return
     if not config.out:
         raise ConfigError("out is not set; say where the run goes, e.g. out=runs/first")
-    _check_whole([text.partition("=")[0] for text in arguments.overrides], config)
+    run = RunDir(Path(config.out))
+    run.refuse_files_of_others()
+    _check_whole([text.partition("=")[0] for text in arguments.overrides], run, config)
     launch(config)
 
 
 def launch(config: Config) -> None:
     """Run `config` on the processes and devices that `accelerate launch` or torchrun started."""
-    run = RunDir(Path(config.out))
-    run.refuse_files_of_others()
-    run.refuse_locked()
+    RunDir(Path(config.out)).refuse_locked()
     from selftrain import generations  # seconds of imports: what is refused above is refused at once
 
     generations.run(config)
@@ -63,9 +63,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _check_whole(names: list[str], config: Config) -> None:
+def _check_whole(names: list[str], run: RunDir, config: Config) -> None:
     """Raises ConfigError where `out=` alone is to go on with a run that began with more settings."""
-    run = RunDir(Path(config.out))
     if names != ["out"] or not run.config.is_file():
         return
     before = read_yaml(run.config, "recipe", "data", "generations")
