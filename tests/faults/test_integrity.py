@@ -4,11 +4,15 @@ import json
 import os
 import pickle
 import shutil
+import subprocess
+import sys
+import time
 
 import pytest
 from test_kills import finished_alike
 
-from harness import killed_at, mismatches
+from harness import SETTINGS, killed_at, mismatches
+from runs import ROOT, run_command
 from selftrain.errors import IntegrityError
 from selftrain.files import read_directory
 
@@ -216,3 +220,46 @@ def test_an_export_tells_nothing_of_its_machine(zygote, tmp_path):
         assert host not in (content[: 8 + int.from_bytes(content[:8], "little")] if weights else content), path
     assert "hunter2" not in ended.out + ended.err
     assert b"hunter2" not in b"".join(path.read_bytes() for path in out.rglob("*") if path.is_file())
+
+
+OTHERS = "out= with files of somebody else, a file, or `~`: exit 2 and nothing is touched; `~` is the home folder"
+
+
+@pytest.mark.promise(OTHERS)
+@pytest.mark.parametrize("name", ["config.yaml", "data.json", "report.json", "thesis.tex"])
+def test_a_folder_of_somebody_else(zygote, out, name):
+    out.mkdir()
+    (out / name).write_text("mine: yes")
+    for arguments in (SETTINGS, []):
+        ended = zygote.run(*arguments, f"out={out}")
+        assert ended.code == 2 and f"holds files that are not a run's ({name})" in ended.last, ended.err
+    assert [path.name for path in out.iterdir()] == [name] and (out / name).read_text() == "mine: yes"
+
+
+@pytest.mark.promise(OTHERS)
+def test_a_file_in_place_of_a_folder(zygote, out):
+    out.write_text("mine")
+    ended = zygote.go(out)
+    assert ended.code == 2 and f"out={out} is a file" in ended.last and out.read_text() == "mine"
+
+
+@pytest.mark.promise(OTHERS)
+def test_a_tilde_that_no_shell_expanded(zygote, reference, tmp_path):
+    reference.copy(tmp_path / "run")
+    ended = zygote.run(*SETTINGS, "out=~/run", HOME=str(tmp_path))
+    assert ended.code == 0 and f"{tmp_path}/run is finished" in ended.out, ended.err
+    ended = zygote.run("status", "~/run", door="cli", HOME=str(tmp_path))
+    assert ended.code == 0 and "finished" in ended.out, ended.err
+
+
+@pytest.mark.promise("two runs on one directory: one wins, the others exit 73; a dead holder blocks nobody")
+def test_a_held_directory_answers_before_anything_is_read(out):
+    """The real command, whose imports take longer than the answer."""
+    script = "import sys; from pathlib import Path; from selftrain.rundir import RunDir; RunDir(Path(sys.argv[1])).lock()"
+    command = [sys.executable, "-c", f"{script}; print('held', flush=True); sys.stdin.read()", str(out)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        began = time.monotonic()
+        code, _, err = run_command("data=folder", "data.root=/no/such/place", f"out={out}")
+        assert code == 73 and "another run is writing" in err and time.monotonic() - began < 5
+        holder.kill()
