@@ -63,7 +63,7 @@ def beside(name: str) -> str:
 
 
 def _alike(section: str, last: str, names: list[str]) -> list[str]:
-    """Settings whose last part is spelt much like `last`; those of the section, if there are any."""
+    """Settings whose last part is spelt like `last`. Matches in the same section come first and stand alone."""
     ends = get_close_matches(last, {known.rpartition(".")[2] for known in names}, n=MOST, cutoff=0.7)
     found = [known for end in ends for known in names if known.rpartition(".")[2] == end]
     return [known for known in found if known.rpartition(".")[0] == section] or found

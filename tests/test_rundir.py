@@ -142,7 +142,8 @@ def test_a_folder_of_runs_is_no_run(tmp_path):
 @pytest.mark.parametrize("name", [".gitkeep", "lost+found", "slurm-12.out", "train.log", ".lock"])
 def test_what_says_nothing_of_a_folder_may_be_there(tmp_path, name):
     (tmp_path / name).touch()
-    RunDir(tmp_path).refuse_files_of_others()
+    RunDir(tmp_path).refuse_files_of_others()  # raises nothing
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 @pytest.mark.parametrize("damaged", ["config.yaml", "data.json", None])
@@ -152,14 +153,16 @@ def test_a_run_stays_a_run_whatever_is_damaged_or_added(tmp_path, damaged):
     (tmp_path / "notes.md").touch()
     if damaged:
         (tmp_path / damaged).write_text("\0")
-    run.refuse_files_of_others()
+    run.refuse_files_of_others()  # raises nothing
+    assert ((tmp_path / "notes.md").exists() and not damaged) or (tmp_path / damaged).read_text() == "\0"
 
 
 def test_a_start_that_was_killed_before_its_settings_were_written_is_a_run(tmp_path):
     run = RunDir(tmp_path)
     os.close(run.lock())
     (tmp_path / "launch.json").touch()
-    run.refuse_files_of_others()
+    run.refuse_files_of_others()  # raises nothing
+    assert (tmp_path / "launch.json").exists() and not run.config.exists()
 
 
 def test_a_file_is_no_folder_for_a_run(tmp_path):

@@ -18,7 +18,7 @@ from pathlib import Path
 from selftrain.config import DataConfig
 from selftrain.data.faults import none_hidden, refuse
 from selftrain.data.images import IMAGE_SUFFIXES, MASK_SUFFIXES, Fault, jpeg_mask
-from selftrain.data.listing import Tree, counted, unread
+from selftrain.data.listing import Tree, suffix_counts, unread
 from selftrain.data.strays import JPEG_SUFFIXES, masks_beside
 from selftrain.errors import ConfigError, DataError
 
@@ -309,7 +309,7 @@ def _remarks(cfg: DataConfig, matcher: _Matcher, orphans: list[str], bare: Seque
     if orphans:
         remarks.append(f"{_count(orphans, 'mask')} without an image, for instance {orphans[0]}: not used")
     if tree.left_out:
-        remarks.append(f"files that are no images were left out: {counted(tree.left_out)}")
+        remarks.append(f"files that are no images were left out: {suffix_counts(tree.left_out)}")
     remarks += filter(None, [tree.remark_on_folders()])
     return remarks
 

@@ -46,7 +46,7 @@ def some(things: Sequence[Thing]) -> list[Thing]:
 
 
 def measure(pictures: Iterable[np.ndarray]) -> Levels:
-    """The range of data.range=percentile over those of the pictures (H, W, 3) that are uint16.
+    """The range for data.range=percentile, measured over the uint16 pictures (H, W, 3).
 
     Raises DataError where no picture is, and where their values do not differ.
     """

@@ -260,7 +260,7 @@ class Tree:
         return ends
 
 
-def counted(paths: Collection[Path]) -> str:
+def suffix_counts(paths: Collection[Path]) -> str:
     """How many files there are of each suffix: 1 .mp4, 2 .txt."""
     suffixes = Counter(path.suffix.lower() for path in paths)
     return ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in sorted(suffixes.items()))
@@ -268,7 +268,7 @@ def counted(paths: Collection[Path]) -> str:
 
 def unread(where: str, paths: Collection[Path], noun: str, suffixes: Collection[str]) -> str:
     """A sentence on files whose suffixes are not among those that are read."""
-    return f"{where} holds {counted(paths)}, which are not read; {noun} may be {', '.join(sorted(suffixes))}"
+    return f"{where} holds {suffix_counts(paths)}, which are not read; {noun} may be {', '.join(sorted(suffixes))}"
 
 
 def _unquoted(column: str) -> str:

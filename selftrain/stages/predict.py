@@ -13,7 +13,7 @@ import ttach
 from torch import Tensor, nn
 
 from selftrain.data.images import IMAGE_SUFFIXES, Fault, Levels, read_image, resize_image
-from selftrain.data.listing import Tree, counted, unread
+from selftrain.data.listing import Tree, suffix_counts, unread
 from selftrain.data.strays import masks_beside
 from selftrain.errors import OPEN_FILES_ERRNOS, STORAGE_ERRNOS, ConfigError, DataError, naming_savings
 from selftrain.files import read_json, write_json
@@ -221,7 +221,7 @@ def _find(images: Path) -> tuple[Path, list[Path], list[Fault]]:
 def _remarks_on(tree: Tree, beside: dict[Path, Path]) -> Iterator[str]:
     """What was passed over in a folder, a line for each kind; `beside`: masks with the images that they lie beside."""
     if tree.left_out:
-        yield f"passed over, as files that are no images: {counted(tree.left_out)}"
+        yield f"passed over, as files that are no images: {suffix_counts(tree.left_out)}"
     if tree.folders_left_out:
         yield tree.remark_on_folders()
     if beside:
