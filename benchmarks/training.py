@@ -54,7 +54,9 @@ class Data:
         self.npz = [root / f"{picture.id}.npz" for picture in self.unlabelled]
         if not there:
             self._label(root / "store")
-        self.selected = select(store.LabelStore(root / "store"), self.unlabelled, NAMES, SelectConfig(), generation=0)
+        self.selected = select(
+            store.LabelStore(root / "store"), self.unlabelled, NAMES, SelectConfig(), generation=0, known=np.ones(len(NAMES))
+        )
 
     def _label(self, directory: Path) -> None:
         """What a teacher may have said, for both sides."""
