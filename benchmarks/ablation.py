@@ -20,6 +20,7 @@ from typing import NamedTuple
 from accuracy import DATA, DOCS, MAIN, RECORD, SEEDS, STEPS, Cell, Study, flagship, note, parts, run, shown, spread
 from sides import put
 
+PAGE = DOCS / "ablation.md"
 CHANGES = DOCS / "ablation.json"  # of test mIoU; against a whole under the same --out where there is one
 
 
@@ -147,8 +148,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--columns", nargs="+", default=["camvid-8"])
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS)
-    parser.add_argument("--pages", action="store_true", help="write docs/ablation.json and the table of docs/results.md, too")
-    parser.add_argument("--again", action="store_true", help="run what stands in docs/ablation.json, too")
+    parser.add_argument("--pages", action="store_true", help="also write docs/ablation.json and the table of docs/ablation.md")
+    parser.add_argument("--again", action="store_true", help="also run what docs/ablation.json already contains")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, one thread each")
     arguments = parser.parse_args()
     if arguments.pages and (arguments.steps, arguments.seeds) != (STEPS, SEEDS):
@@ -174,7 +175,7 @@ def main() -> None:
     if arguments.pages:
         found = changes(study, MAIN, found)
         note(CHANGES, dict(sorted(found.items())))
-        put(DOCS / "results.md", "table of the ablation", "\n".join(rows(study, MAIN, list(VARIANTS), found)))
+        put(PAGE, "table of the ablation", "\n".join(rows(study, MAIN, list(VARIANTS), found)))
 
 
 if __name__ == "__main__":
