@@ -51,7 +51,8 @@ RECIPE_FILES = HERE.parent / "recipes" / "recipe"
 DOCS = HERE.parent / "docs"
 RECORD = DOCS / "results.json"
 BUDGETS = " and ".join(column.split("-")[1] for column in MAIN)
-EXPECTED = f"# Test mIoU, CamVid at 90x120, {STEPS:,} steps in all, {BUDGETS} masks (docs/results.md):"
+EXPECTED = f"# Test mIoU on CamVid at 90x120 with {BUDGETS} masks, {STEPS:,} steps in total (docs/results.md):"
+SELECTED, LAST = "#   selected on val:", "#   last generation:"
 
 
 class Cell(NamedTuple):
@@ -229,17 +230,19 @@ def note(path: Path, facts: dict[str, object]) -> None:
     path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
-def expect(recipe: Path, said: str) -> None:
-    """Put the expected numbers into the header of a recipe, in place of those that were there."""
-    lines = [line for line in recipe.read_text().splitlines() if not line.startswith(EXPECTED)]
+def expect(recipe: Path, scores: list[str]) -> None:
+    """Write the expected scores into the header of a recipe, replacing earlier ones."""
+    lines = [line for line in recipe.read_text().splitlines() if not line.startswith((EXPECTED, SELECTED, LAST))]
     end = next(place for place, line in enumerate(lines) if not line.startswith("#"))
-    recipe.write_text("\n".join([*lines[:end], f"{EXPECTED} {said}", *lines[end:]]) + "\n")
+    recipe.write_text("\n".join([*lines[:end], EXPECTED, *scores, *lines[end:]]) + "\n")
 
 
-def expected(chosen: list[list[float]], last: list[list[float]]) -> str:
-    """Of each column the test mIoU of the generation that val chose, and of the last one where that is another."""
-    said = [" and ".join(map(spread, columns)) for columns in (chosen, last)]
-    return said[0] if chosen == last else f"{said[0]}, by val; last generation: {said[1]}"
+def expected(chosen: list[list[float]], last: list[list[float]]) -> list[str]:
+    """Header lines: test mIoU per column of the generation selected on val, and of the last one if it differs."""
+    lines = [f"{SELECTED} {' and '.join(map(spread, chosen))}"]
+    if last != chosen:
+        lines.append(f"{LAST} {' and '.join(map(spread, last))}")
+    return lines
 
 
 def spread(values: list[float]) -> str:
