@@ -1,4 +1,4 @@
-"""The `selftrain` command: verify data, look at runs, use exports. Training starts with selftrain.run."""
+"""The `selftrain` command: verify data, inspect runs, use exports. Training starts with selftrain.run."""
 
 import argparse
 import sys
@@ -46,7 +46,7 @@ def verify(arguments: argparse.Namespace) -> None:
 
 
 def _list_faults(faults: "list[Fault]", file: Path | None, root: Path) -> str:
-    """Writes every fault to a file if that is asked for, or if the groups leave files out; returns where they are."""
+    """Write every fault to a file if requested, or if groups leave out files. Returns where the file is."""
     from selftrain.data.faults import grouped, write_list
 
     if file is None and not any(group.hides_files for group in grouped(faults)):
@@ -66,7 +66,7 @@ def _list_faults(faults: "list[Fault]", file: Path | None, root: Path) -> str:
 
 
 def status(arguments: argparse.Namespace) -> None:
-    """Say how far a run is; reads only."""
+    """Print the progress of a run; reads only."""
     from selftrain.files import read_json, read_yaml
     from selftrain.rundir import RunDir, steps_in
 
@@ -103,7 +103,7 @@ def predict(arguments: argparse.Namespace) -> None:
 
 
 def export(arguments: argparse.Namespace) -> None:
-    """Export a generation of a run once more, to another directory."""
+    """Export a generation of a run again, to another directory."""
     from selftrain.stages.export import export_again
 
     export_again(arguments.run_directory, arguments.output, generation=arguments.generation)
@@ -134,7 +134,7 @@ def report(arguments: argparse.Namespace) -> None:
 
 
 def _path(text: str) -> Path:
-    """A path as it is given; `--output=~/x` reaches us with its `~`."""
+    """A path as it is given; `--output=~/x` arrives with its `~`."""
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
@@ -142,7 +142,7 @@ def _path(text: str) -> Path:
 
 
 def _arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Of the command line. argparse knows no settings behind an option of a command; they are settings all the same."""
+    """Parse the command line; NAME=VALUE may also follow an option, which argparse alone rejects."""
     arguments, rest = parser.parse_known_args()
     if rest and ("overrides" not in arguments or any(text.startswith("-") for text in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
