@@ -29,7 +29,7 @@ SABOTAGES = {  # name: file, what is there, what is put there
     "deleted before written": (
         "selftrain/checkpoint.py",
         "    commit_directory(path, files)\n    prune(directory)\n",
-        "    for old in _steps(directory):\n        remove_directory(old)\n    commit_directory(path, files)\n",
+        "    for old in steps_in(directory):\n        remove_directory(old)\n    commit_directory(path, files)\n",
     ),
     "no lock": ("selftrain/rundir.py", "fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass"),
     "randomness of the process": ("selftrain/rng.py", "    random.seed(seed)\n", "    return\n"),
@@ -43,7 +43,7 @@ SABOTAGES = {  # name: file, what is there, what is put there
         "        if not (directory / store.INDEX).exists():\n",
         "        if not store.shard_path(directory, 0).exists():\n",
     ),
-    "no checkpoint kept": ("selftrain/checkpoint.py", "_steps(directory)[:-KEEP]", "_steps(directory)"),
+    "no checkpoint kept": ("selftrain/checkpoint.py", "steps_in(directory)[:-KEEP]", "steps_in(directory)"),
     "teacher's hash ignored": ("selftrain/stages/pseudo_label.py", "found.index.teacher != teacher or ", ""),
 }  # fmt: skip
 
