@@ -1,4 +1,4 @@
-"""Checkpoints: tensors as safetensors, state as JSON, committed as a directory; a resume takes the newest intact one."""
+"""Checkpoints: directories of tensors (safetensors) and state (JSON). A resume takes the newest intact."""
 
 import json
 import os
@@ -42,7 +42,10 @@ def write(directory: Path, checkpoint: Checkpoint) -> None:
 
 
 def prune(directory: Path) -> None:
-    """Remove all but the newest KEEP. Also called on resume: a kill may have come between writing and removing."""
+    """Remove all but the newest KEEP.
+
+    Also called on resume: a kill may have come between writing and removing.
+    """
     for old in steps_in(directory)[:-KEEP]:
         remove_directory(old)
 
@@ -85,7 +88,10 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:
 
 
 def optimizer_numbers(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """The optimizer's other values by the same names. Tuples and dtypes in groups never change and are not saved."""
+    """The optimizer's other values by the same names.
+
+    Tuples and dtypes in groups never change and are not saved.
+    """
     return {
         name: value
         for name, value in _entries(optimizer).items()
@@ -94,7 +100,10 @@ def optimizer_numbers(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors, numbers: dict[str, Any]) -> None:
-    """Restore the values of `optimizer_tensors` and `optimizer_numbers`. Learning rates follow from the step."""
+    """Restore the values of `optimizer_tensors` and `optimizer_numbers`.
+
+    Learning rates follow from the step.
+    """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     content = optimizer.state_dict()
     content["state"] = {}

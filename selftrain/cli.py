@@ -110,7 +110,7 @@ def export(arguments: argparse.Namespace) -> None:
 
 
 def import_weights(arguments: argparse.Namespace) -> None:
-    """Turn another program's .pth file into safetensors that model.weights= takes; runs no code of that file."""
+    """Convert another program's .pth file to safetensors for model.weights=; runs no code of the file."""
     from selftrain.models.build import build
     from selftrain.models.foreign import import_weights
 

@@ -1,4 +1,7 @@
-"""What determines the bits of a run but not its method: ranks, threads, precision. Recorded once, compared on resume."""
+"""What determines the bits of a run but not its method: ranks, threads, precision.
+
+Recorded once, compared on resume.
+"""
 
 import json
 from contextlib import suppress

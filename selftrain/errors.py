@@ -20,11 +20,11 @@ STORAGE_ERRNOS = {
 OPEN_FILES_ERRNOS = {errno.EMFILE, errno.ENFILE}
 FORCED = 130
 OUR_FAULT = 1
-# How torch, oneDNN, CUDA, OpenCV, C++ and the system report failed allocations. Only some have their own type.
+# How torch, oneDNN, CUDA, OpenCV, C++ and the system report failed allocations. Few have their own type.
 MEMORY_SIGNS = (
     "can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory", "Insufficient memory",
     "could not create a primitive", "could not execute a primitive", "could not create a memory", "ALLOC_FAILED",
-    "bad_alloc", "MemoryError", "Unable to allocate",  # the last two from NumPy in a loader process: torch forwards the text
+    "bad_alloc", "MemoryError", "Unable to allocate",  # the last two: NumPy in a loader process
 )  # fmt: skip
 OPEN_FILES_SIGNS = ("Too many open files", "ancdata")  # the latter when receiving a file handle
 SHARED_MEMORY_SIGNS = ("shared memory", "/dev/shm", "</torch_")
@@ -154,7 +154,7 @@ def _told(error: BaseException) -> tuple[str, int]:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted; the same command resumes", FORCED
     if isinstance(error, BrokenPipeError) and _nobody_reads():
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python reports the pipe again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python reports the pipe at exit
         return "nobody reads the standard output any more; give it a reader or a file", StorageError.exit_code
     if isinstance(error, OSError) and error.errno in STORAGE_ERRNOS:
         return str(storage_error(error)), StorageError.exit_code
@@ -169,7 +169,10 @@ def _told(error: BaseException) -> tuple[str, int]:
 
 @contextmanager
 def naming_savings(stage: str) -> Iterator[None]:
-    """Turn failed allocations in the block into a ResourceError that names what to lower. `stage`: a key of SAVINGS."""
+    """Turn failed allocations in the block into a ResourceError that names what to lower.
+
+    `stage`: a key of SAVINGS.
+    """
     try:
         yield
     except Exception as error:
@@ -185,7 +188,10 @@ def _remedy(savings: Savings, error: Exception) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error reports a failed allocation. Compares text: torch, not imported here, raises RuntimeError on CPUs."""
+    """Whether an error reports a failed allocation.
+
+    Compares text: torch, not imported here, raises RuntimeError on CPUs.
+    """
     return (
         isinstance(error, MemoryError)
         or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
@@ -222,7 +228,10 @@ def _nobody_reads() -> bool:
 
 
 def _end_workers() -> None:
-    """Kill loader processes. Otherwise exit waits for them, and torch raises in any code when one of them dies."""
+    """Kill loader processes.
+
+    Otherwise exit waits for them, and torch raises in any code when one of them dies.
+    """
     multiprocessing = sys.modules.get("multiprocessing")
     if multiprocessing:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -239,7 +248,8 @@ def _own_words(message: str) -> str:
 def _lost_process(error: BaseException) -> str:
     """A message if the error means that a loader worker or another rank has died, else an empty string.
 
-    Either torch names the worker, or its pipe breaks first. Ranks communicate by gloo and NCCL, which raise RuntimeError.
+    Either torch names the worker, or its pipe breaks first. Ranks communicate by gloo and NCCL, which raise
+    RuntimeError.
     """
     message = str(error)
     first = message.strip().splitlines()[0] if message.strip() else ""
@@ -250,6 +260,6 @@ def _lost_process(error: BaseException) -> str:
         first = first.partition(". Details are lost")[0]
         return f"{first}; if memory ran out, lower train.workers or data.cache_mb, then run the same command"
     signs = ("Connection closed by peer", "Connection reset by peer", "gloo", "NCCL")
-    if type(error).__name__.startswith("Dist") or any(sign in message for sign in signs):  # torch's DistNetworkError and others
+    if type(error).__name__.startswith("Dist") or any(sign in message for sign in signs):
         return f"another process of this run is lost ({first}); its own message says why; the same command resumes"
     return ""

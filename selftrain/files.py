@@ -1,4 +1,4 @@
-"""Atomic writes that survive a kill, and reads that trust nothing: they compare hashes and execute nothing."""
+"""Atomic writes that survive a kill, and reads that compare hashes and execute nothing."""
 
 import errno
 import hashlib
@@ -41,14 +41,20 @@ def read_yaml(path: Path, *keys: str) -> dict:
 
 
 def read_regular(path: Path) -> bytes:
-    """Read a regular file. Raises OSError for anything else: a FIFO could block, a device could be endless."""
+    """Read a regular file.
+
+    Raises OSError for anything else: a FIFO could block, a device could be endless.
+    """
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "is no regular file", str(path))
     return path.read_bytes()
 
 
 def plain_yaml(text: str) -> dict:
-    """Parse a mapping of plain values. Raises ValueError otherwise: tags create objects, aliases can grow exponentially."""
+    """Parse a mapping of plain values.
+
+    Raises ValueError otherwise: tags create objects, aliases can grow exponentially.
+    """
     try:
         for token in yaml.scan(text):
             if isinstance(token, yaml.TagToken | yaml.AnchorToken | yaml.AliasToken):
@@ -126,7 +132,10 @@ def read_manifest(path: Path) -> dict:
 
 
 def read_directory(path: Path) -> dict[str, bytes]:
-    """Read the files of a committed directory. Raises IntegrityError if one is missing or has another hash."""
+    """Read the files of a committed directory.
+
+    Raises IntegrityError if one is missing or has another hash.
+    """
     files = {}
     for name, expected in read_manifest(path)["files"].items():
         try:

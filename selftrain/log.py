@@ -1,4 +1,4 @@
-"""Output of a working run: metrics.jsonl, trackers, and progress (rich on a terminal, plain lines otherwise)."""
+"""Output of a working run: metrics.jsonl, trackers and progress (rich on a terminal, else plain lines)."""
 
 import io
 import json
@@ -17,7 +17,9 @@ Tracker = Callable[[Mapping[str, float], int], None]
 
 
 class Metrics:
-    """metrics.jsonl: one row per measurement. Values depend only on seeds (no times), so a resumed run writes the same.
+    """metrics.jsonl: one row per measurement.
+
+    Values depend only on seeds (no times), so a resumed run writes the same.
 
     On every rank but the main one `path` is None, and nothing is written.
     """
@@ -48,7 +50,10 @@ class Metrics:
                 os.fsync(file.fileno())
 
     def rewind(self, stage: str, step: int) -> None:
-        """Remove rows of a stage after `step`, and rows torn by a kill or a power cut. They will be written again."""
+        """Remove rows of a stage after `step`, and rows torn by a kill or a power cut.
+
+        They will be written again.
+        """
         if self.path is None or not self.path.exists():
             return
         lines = self.path.read_text().splitlines(keepends=True)

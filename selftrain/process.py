@@ -14,15 +14,19 @@ MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # names of mallopt(3)
 CORES = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset[int]()
 TASKS = Path("/proc/self/task")
 GROUPS, CGROUP = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
-# libgomp spins 300,000 rounds at a barrier before it sleeps. Beside other work, waiting threads then take the time
-# of the thread they wait for. Sleeping at once costs a small network a quarter of its speed (benchmarks/busy.py).
+# libgomp spins 300,000 rounds at a barrier before it sleeps. Beside other work, waiting threads then take
+# the time of the thread they wait for. Sleeping at once costs a small network a quarter of its speed
+# (benchmarks/busy.py).
 SPIN = "10000"
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 LAUNCHED = ("TORCHELASTIC_RUN_ID", "LOCAL_WORLD_SIZE", "ACCELERATE_MIXED_PRECISION", "ACCELERATE_DYNAMO_BACKEND")
 
 
 def prepare() -> None:
-    """Set how OpenMP's threads wait. libgomp reads it once, when torch is imported. A user's setting is kept."""
+    """Set how OpenMP's threads wait. libgomp reads it once, when torch is imported.
+
+    A user's setting is kept.
+    """
     if not any(name in os.environ for name in WAITING):
         os.environ["GOMP_SPINCOUNT"] = SPIN
 
@@ -30,9 +34,9 @@ def prepare() -> None:
 def threads(wanted: int, *, recorded: int | None = None) -> int:
     """How many threads compute together in this process.
 
-    `wanted` (train.threads) comes first, then the user's OMP_NUM_THREADS, then the number recorded by the run, but
-    at most this process's share of the cores: threads that share a core are many times slower. Launchers set
-    OMP_NUM_THREADS=1, so under a launcher 1 counts as unset.
+    `wanted` (train.threads) comes first, then the user's OMP_NUM_THREADS, then the number recorded by the
+    run, but at most this process's share of the cores: threads that share a core are many times slower.
+    Launchers set OMP_NUM_THREADS=1, so under a launcher 1 counts as unset.
     """
     theirs = os.environ.get("OMP_NUM_THREADS", "")
     if theirs == "1" and any(name in os.environ for name in LAUNCHED):
@@ -65,7 +69,10 @@ def _quota() -> float:
 
 
 def _upwards(root: Path, path: str, name: str) -> list[Path]:
-    """The file of a control group and of each one above it. In a container `path` may be the host's, so the root is included."""
+    """The file of a control group and of each one above it.
+
+    In a container `path` may be the host's, so the root is included.
+    """
     group = root / path.strip("/")
     return [place / name for place in (group, *group.parents) if place.is_relative_to(root)]
 
@@ -100,8 +107,9 @@ class Team:
     def pinned(self) -> Iterator[None]:
         """Pin each thread to its own core while the block runs, if the team uses all cores of the process.
 
-        Beside other work, the scheduler may put two of them on one core, and the kernels of oneDNN spin while they wait
-        for each other: training beside one busy process then keeps 0.2 of its speed instead of 0.45.
+        Beside other work, the scheduler may put two of them on one core, and the kernels of oneDNN spin while
+        they wait for each other: training beside one busy process then keeps 0.2 of its speed instead of
+        0.45.
         """
         places = sorted(CORES)
         if not self.workers or len(self.workers) + 1 != len(places):
@@ -135,7 +143,10 @@ def _threads_of_this_process() -> set[int]:
 
 
 def keep_freed() -> None:
-    """Make glibc keep large blocks. Returning and requesting them in each step costs a quarter of a step on CPUs."""
+    """Make glibc keep large blocks.
+
+    Returning and requesting them in each step costs a quarter of a step on CPUs.
+    """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt:
         mallopt(MMAP_THRESHOLD, 1 << 30)

@@ -26,7 +26,7 @@ def generator(*keys: Key) -> np.random.Generator:
 
 
 def rekey(*keys: Key) -> None:
-    """Seed the global generators of Python, NumPy and torch from the keys (dropout and stochastic depth draw from them)."""
+    """Seed Python's, NumPy's and torch's global generators from the keys (dropout and drop path use them)."""
     import torch
 
     seed = seed_of(*keys)
@@ -36,7 +36,7 @@ def rekey(*keys: Key) -> None:
 
 
 def batch_ids(count: int, batch: int, step: int, *keys: Key) -> list[int]:
-    """Ids of the `batch` samples of a step out of `count`: epochs of permutations laid end to end, cut into batches.
+    """Ids of the `batch` samples of a step out of `count`: permutations laid end to end, cut into batches.
 
     A pure function of its arguments. A batch larger than the data set repeats samples.
     """

@@ -1,7 +1,7 @@
 """Try every network of a run before the first step, at the sizes it will meet.
 
-Some encoders take one size only, and some decoders fail below a minimum size. Without a trial, training would only fail at
-the first evaluation.
+Some encoders take one size only, and some decoders fail below a minimum size. Without a trial, training would
+only fail at the first evaluation.
 """
 
 from collections import Counter
@@ -46,7 +46,10 @@ def sizes_seen(looks: Iterable[Look], cfg: Config) -> Sizes:
 
 
 def sizes_sampled(data: DataSet, *, most: int = 8) -> Sizes:
-    """The sizes of up to `most` images of each split. Reads the images; drawn images are all alike, so one per split."""
+    """The sizes of up to `most` images of each split.
+
+    Reads the images; drawn images are all alike, so one per split.
+    """
     sizes: dict[str, Counter[Size]] = {}
     for split in SPLITS:
         samples = getattr(data, split)
@@ -56,9 +59,10 @@ def sizes_sampled(data: DataSet, *, most: int = 8) -> Sizes:
 
 
 def check(cfg: Config, networks: Networks, built: Mapping[int, nn.Module], sizes: Sizes, accelerator: Accelerator) -> None:
-    """Try one training step and a few input sizes with each of `built`: networks by generation, not used again.
+    """Try a training step and a few input sizes with each of `built`: networks by generation, not reused.
 
-    Raises ConfigError that names the generation, the size and the fix, and ResourceError if memory is insufficient.
+    Raises ConfigError that names the generation, the size and the fix, or ResourceError if memory is
+    insufficient.
     """
     looked_at, tried = places(sizes, cfg), set[tuple]()
     for number, network in built.items():

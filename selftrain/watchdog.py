@@ -1,4 +1,4 @@
-"""Ranks watch each other: a stopped or lost rank ends the run within seconds, with its name, instead of a hang."""
+"""Ranks watch each other: a stopped or lost rank ends the run in seconds instead of a hang."""
 
 import os
 import signal
@@ -32,7 +32,8 @@ def watching(rank: int, world: int) -> Iterator[None]:
     store: Any = _get_default_store()
     store = PrefixStore("selftrain/alive", store.clone())  # its own connection
     store.set(str(rank), _sign(0))
-    signs = {other: store.get(str(other)).decode() for other in range(world) if other != rank}  # waits for their first heartbeats
+    # waits for their first heartbeats
+    signs = {other: store.get(str(other)).decode() for other in range(world) if other != rank}
     over = threading.Event()
     thread = threading.Thread(target=_watch, args=(store, rank, signs, over), daemon=True)
     thread.start()
@@ -56,7 +57,7 @@ def _watch(store: Any, rank: int, signs: dict[int, str], over: threading.Event) 
             beats += 1
             try:
                 signs = pool.submit(_exchange, store, rank, beats, list(seen)).result(STALL)
-            except Exception as error:  # the process that holds the store (launcher or rank 0) is gone or stopped
+            except Exception as error:  # the store's process (launcher or rank 0) is gone or stopped
                 if over.is_set():
                     return
                 _lost(f"the other ranks cannot be reached ({type(error).__name__})", seen.get(0, ("", 0))[0])
@@ -80,5 +81,5 @@ def _lost(what: str, sign: str) -> NoReturn:
     host, _, rest = sign.partition(" ")
     if host == socket.gethostname():
         with suppress(OSError):
-            os.kill(int(rest.split()[0]), signal.SIGKILL)  # a stopped process would not react to its launcher either
+            os.kill(int(rest.split()[0]), signal.SIGKILL)  # a stopped process ignores its launcher
     os._exit(ResourceError.exit_code)

@@ -1,10 +1,13 @@
-"""Batches prepared by worker processes. A worker that cannot prepare or send a batch ends the run; nothing hangs.
+"""Batches prepared by worker processes.
 
-By default, torch moves a batch to shared memory in a thread of the worker. On an error, this thread prints it and drops the
-batch, and the main process waits forever. So here a worker moves its batch itself, and its errors reach the main process
-like read errors; if one of its threads fails, the worker exits. The main process receives batches in a thread, since
-receiving a file handle may block as well, and checks signals and workers meanwhile. Batches go through shared memory, not
-through a pipe: for 170 MB, a pipe costs the main process 0.4 s a step.
+A worker that cannot prepare or send a batch ends the run; nothing hangs.
+
+By default, torch moves a batch to shared memory in a thread of the worker. On an error, this thread prints it
+and drops the batch, and the main process waits forever. So here a worker moves its batch itself, and its
+errors reach the main process like read errors; if one of its threads fails, the worker exits. The main
+process receives batches in a thread, since receiving a file handle may block as well, and checks signals and
+workers meanwhile. Batches go through shared memory, not through a pipe: for 170 MB, a pipe costs the main
+process 0.4 s a step.
 """
 
 import errno
@@ -56,7 +59,9 @@ def loader(
     workers: int,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Batch]:
-    """Batches of one rank from step `first` on. Ends early if `stopped` becomes true while waiting for a batch.
+    """Batches of one rank from step `first` on.
+
+    Ends early if `stopped` becomes true while waiting for a batch.
 
     Raises ResourceError if workers cannot get memory, shared memory or file handles, or are stuck.
     """
@@ -77,13 +82,13 @@ def loader(
 
 
 def most_shared(images: Sequence[tuple[int, int]], crop: Sequence[int], workers: int) -> int:
-    """Bytes of all batches that may exist at once, for (count, bytes per pixel) `images` of size `crop` (h, w)."""
+    """Bytes of all batches in memory at once. `images`: (count, bytes per pixel), `crop`: (h, w)."""
     batch = sum(count * each for count, each in images) * crop[0] * crop[1]
     return (PREFETCH * workers + 1) * batch
 
 
 def bytes_per_pixel(classes: int, *, strong: int = 0) -> tuple[int, int]:
-    """Bytes per pixel of a labelled and an unlabelled image; the latter with soft labels, or in `strong` + 1 views."""
+    """Bytes per pixel of a labelled and an unlabelled image (with soft labels, or in `strong` + 1 views)."""
     image, hard, weight, inside = 3, 1, FLOAT, 1
     stored = image + hard + FLOAT * classes + weight
     return image + hard, image * (strong + 1) + inside if strong else stored
@@ -149,7 +154,7 @@ def _collate_shared(examples: list[Example | Seen]) -> Batch:
 
 
 def _prepare_worker(worker: int) -> None:
-    """Ignore Ctrl-C and a scheduler's SIGTERM to the group: the main process ends the workers after saving."""
+    """Ignore Ctrl-C and SIGTERM to the process group: the main process ends the workers after saving."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     process.unpin()

@@ -29,8 +29,8 @@ def build(
 ) -> nn.Module:
     """A segmentation network: images (N, 3, H, W) -> logits (N, classes, H, W), with its noise built in.
 
-    `drop_path` is the stochastic depth of a timm encoder ("tu-..."); `dropout` acts on the features before the head.
-    `imagenet`: the encoder's weights are downloaded from a hub; otherwise all weights are random.
+    `drop_path` is the stochastic depth of a timm encoder ("tu-..."); `dropout` acts on the features before
+    the head. `imagenet`: the encoder's weights are downloaded from a hub; otherwise all weights are random.
     Raises ConfigError for unknown names, settings that the network does not take, and unavailable weights.
     """
     network = _create(arch, encoder, classes, decoder_channels, drop_path, imagenet=imagenet)
@@ -71,7 +71,7 @@ def _create(
 
 
 def _create_vit(arch: str, encoder: str, **settings: Any) -> nn.Module:
-    """A network for images of any size, if the vision transformer supports it; timm fixes the size of most."""
+    """A network for images of any size, if the vision transformer supports it (timm fixes most sizes)."""
     try:
         return smp.create_model(arch, encoder, dynamic_img_size=True, **settings)
     except TypeError as error:
@@ -83,8 +83,8 @@ def _create_vit(arch: str, encoder: str, **settings: Any) -> nn.Module:
 def leaves_parameters_unused(arch: str, encoder: str, decoder_channels: list[int] | None) -> bool:
     """Whether a network may have parameters that no output depends on.
 
-    timm's vision transformers keep their last norm and classifier. smp's own encoders keep the stages that a shallow
-    decoder does not read.
+    timm's vision transformers keep their last norm and classifier. smp's own encoders keep the stages that a
+    shallow decoder does not read.
     """
     shallow = arch.lower() == "pspnet" or bool(decoder_channels and len(decoder_channels) < FULL_DEPTH)
     return arch.lower() == VIT or (shallow and not encoder.startswith(TIMM))

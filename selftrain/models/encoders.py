@@ -19,7 +19,7 @@ SAME = 1e-3  # pixel scales that differ by less are equal
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Published weights of an encoder: their name on the hub, and the pixel scale of their training, if known."""
+    """Published weights of an encoder: their name on the hub, and their pixel scale if known."""
 
     source: str
     mean: list[float]

@@ -28,7 +28,7 @@ ESCAPE_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 @dataclass(frozen=True)
 class Imported:
-    """The tensors written, and whether they were matched by order; `missing` counts tensors by part of the network."""
+    """The tensors written, and whether by order; `missing` counts tensors by part of the network."""
 
     taken: Taken
     by_order: bool
@@ -50,10 +50,11 @@ class Imported:
 
 
 def import_weights(source: Path, target: Path, network: nn.Module, *, arch: str, encoder: str) -> Imported:
-    """Write the tensors of a PyTorch file that fit `network`, built as `arch` and `encoder`, to a safetensors file.
+    """Write the tensors of a PyTorch file that fit `network` to a safetensors file.
 
-    They fit by name and shape, or else by order and shape. Raises IntegrityError for a file that cannot be read
-    without running its code, ConfigError if no encoder tensor fits.
+    `network` is built as `arch` and `encoder`. Tensors fit by name and shape, or else by order and shape.
+    Raises IntegrityError for a file that cannot be read without running its code, ConfigError if no encoder
+    tensor fits.
     """
     if target.suffix != ".safetensors":
         raise ConfigError(f"-o {target}: weights are written as .safetensors")
@@ -129,7 +130,7 @@ def _in_order(network: nn.Module, encoder: str, state: Tensors) -> dict[str, tor
 
 
 def _known_networks(network: nn.Module, encoder: str) -> Iterator[Tensors]:
-    """What a file may contain, under our names: the network, its encoder, or timm's classifier with that encoder."""
+    """What a file may contain, under our names: the network, its encoder, or timm's classifier."""
     own = network.state_dict()
     yield own
     yield {name: own[name] for name in own if name.startswith("encoder.")}

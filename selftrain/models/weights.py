@@ -49,7 +49,7 @@ class Taken:
 
 
 def encoder_names(network: nn.Module) -> list[str]:
-    """The encoder tensors that weights must have: no counters, and not the classifier that timm's ViTs keep."""
+    """The encoder tensors that weights must have: no counters, no classifier (timm's ViTs keep theirs)."""
     unused = tuple(f"{ENCODER}model.{name}." for name in _classifiers(network))
     return [name for name in _counted(network) if name.startswith(ENCODER) and not name.startswith(unused)]
 
@@ -105,7 +105,7 @@ def load_weights(network: nn.Module, path: Path, *, partial: bool = False, whose
 
 
 def misfit(network: nn.Module, tensors: Tensors, found: Tensors, whose: str) -> str:
-    """The number of encoder tensors that fit and the first names that do not, also from the file if none fits.
+    """The number of encoder tensors that fit, and the first names that do not (if none fits, of both sides).
 
     `tensors`: the part of `found` that fits, by the network's names.
     """
@@ -125,7 +125,10 @@ def _listed(tensors: Tensors) -> str:
 
 
 def fitting(network: nn.Module, found: Tensors) -> dict[str, torch.Tensor]:
-    """The tensors that fit by name and shape, under the network's names. A file may contain the encoder only."""
+    """The tensors that fit by name and shape, under the network's names.
+
+    A file may contain the encoder only.
+    """
     own = network.state_dict()
     tensors: dict[str, torch.Tensor] = {}
     for theirs, tensor in found.items():
@@ -148,9 +151,10 @@ def _names(theirs: str) -> Iterator[str]:
 
 
 def grown(network: nn.Module, teacher: Tensors) -> dict[str, torch.Tensor]:
-    """The teacher's tensors, zero-padded to the shapes of `network`, which then computes the same function (Net2Net).
+    """The teacher's tensors, zero-padded so that `network` computes the same function (Net2Net).
 
-    Channels that only the network has keep their weights; the teacher's channels give them weight 0. Chen et al. 2016.
+    Channels that only the network has keep their weights; the teacher's channels give them weight 0.
+    Chen et al. 2016.
     """
     own, tensors = network.state_dict(), fitting(network, teacher)
     for name, tensor in teacher.items():

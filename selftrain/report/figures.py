@@ -1,4 +1,7 @@
-"""The report's plots as SVG. Colours and font come from the surrounding page, so plots follow light and dark mode."""
+"""The report's plots as SVG.
+
+Colours and font come from the surrounding page, so plots follow light and dark mode.
+"""
 
 import io
 import math
@@ -19,14 +22,18 @@ Points = Sequence[tuple[float, float]]
 INK, MUTED, GRID, PAPER = "#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04"
 COLOURS = [f"#0a0b1{k}" for k in range(6)]  # of generations; after the last, they repeat
 VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--line", PAPER: "--paper"} | {c: f"--g{k}" for k, c in enumerate(COLOURS)}
-DASHES = [(), (6, 2), (2, 2), (8, 2, 2, 2), (10, 3), (4, 1, 1, 1)]  # dash patterns, so that lines differ without colour
+# Dash patterns, so that lines differ without colour.
+DASHES = [(), (6, 2), (2, 2), (8, 2, 2, 2), (10, 3), (4, 1, 1, 1)]
 
-SIZE = (4.9, 2.7)  # inches of 72 units: as wide as a phone, so that text has the same size there as on a desktop
+SIZE = (4.9, 2.7)  # inches of 72 units: as wide as a phone, so text has one size on phone and desktop
 LIMIT = 160  # points of a curve; longer curves are averaged to this number
 
 
 def promotion(scores: Mapping[int, float | None], promoted: Mapping[int, bool | None], best: int | None) -> str | None:
-    """val mIoU per generation (hollow if not promoted) and a line through the leaders. None without any score."""
+    """val mIoU per generation (hollow if not promoted) and a line through the leaders.
+
+    None without any score.
+    """
     known = {k: score for k, score in scores.items() if _finite(score)}
     if not known:
         return None
@@ -36,7 +43,8 @@ def promotion(scores: Mapping[int, float | None], promoted: Mapping[int, bool | 
     for k, score in known.items():
         edge = COLOURS[k % len(COLOURS)]
         axes.plot(k, score, "o", markersize=8, color=edge, markerfacecolor=edge if promoted.get(k) else PAPER, zorder=2)
-        place, side = ((7, -12), "left") if any(j > k for j, _ in leaders) else ((0, 9), "center")  # off the rising line
+        # off the rising line
+        place, side = ((7, -12), "left") if any(j > k for j, _ in leaders) else ((0, 9), "center")
         weight = "bold" if k == best else "normal"
         axes.annotate(
             f"{score:.3f}", (k, score), place, textcoords="offset points", ha=side, color=INK, weight=weight, fontsize=10
@@ -63,7 +71,10 @@ def curves(lines: Mapping[int, Points], *, smooth: bool = False) -> str | None:
 
 
 def stages(lines: Mapping[int, Sequence[float | None]], names: Sequence[str]) -> str | None:
-    """A score of the pseudo-labels after each labelling stage, one line per generation. None without any score."""
+    """A score of the pseudo-labels after each labelling stage, one line per generation.
+
+    None without any score.
+    """
     known = {k: [(i, v) for i, v in enumerate(line) if _finite(v)] for k, line in lines.items()}
     if not any(known.values()):
         return None
@@ -136,7 +147,7 @@ def _panel() -> tuple["Figure", "Axes"]:
 
 
 def _svg(figure: "Figure") -> str:
-    """The figure as inline <svg>: text stays text, colours are CSS variables, ids are unique to the figure."""
+    """The figure as inline <svg>: text stays text, colours are CSS variables, ids are unique."""
     import matplotlib
 
     buffer = io.StringIO()

@@ -29,7 +29,8 @@ HEAVY = 90_000  # characters; a photograph with a larger PNG is embedded as JPEG
 class Row:
     """Pictures to compare side by side.
 
-    `cells`: caption and either an RGB picture (H, W, 3) uint8 or class ids (H, W) uint8, 255 = ignored, shown in class colours.
+    `cells`: caption and either an RGB picture (H, W, 3) uint8 or class ids (H, W) uint8, 255 = ignored, shown
+    in class colours.
     """
 
     title: str
@@ -41,7 +42,8 @@ def write(
 ) -> None:
     """Write report.html: one file without scripts that contains its pictures and plots.
 
-    `report` is the run's report.json and `metrics` are the rows of metrics.jsonl. Missing values are shown as dashes.
+    `report` is the run's report.json and `metrics` are the rows of metrics.jsonl. Missing values are shown as
+    dashes.
     """
     page = render(report, classes=classes, metrics=metrics, predictions=predictions, pseudo_labels=pseudo_labels)
     files.write_bytes(path, page.encode())

@@ -18,7 +18,8 @@ DARKEST = 0.35  # their least Oklab lightness; darker colours look black
 NAMED = [(86, 180, 233), (213, 94, 0), (0, 158, 115), (240, 228, 66), (0, 114, 178), (204, 121, 167), (230, 159, 0)]
 KEPT_FREE = [(0, 0, 0), (255, 255, 255)]  # ignored pixels, and the page
 
-# Machado, Oliveira & Fernandes 2009, table 1, severity 1, for linear RGB: normal vision, no red cones, no green cones.
+# Machado, Oliveira & Fernandes 2009, table 1, severity 1, for linear RGB: normal vision, no red cones,
+# no green cones.
 VISIONS = np.array(
     [
         np.eye(3),
@@ -44,7 +45,7 @@ OKLAB = np.array(
 
 
 def palette(classes: int) -> np.ndarray:
-    """RGB (256, 3) uint8: distinct colours for ids below `classes`, black for all others and for 255 (ignored).
+    """RGB (256, 3) uint8: distinct colours for ids below `classes`, black for others and 255 (ignored).
 
     A class has the same colour for any number of classes. Raises ValueError for more than 255 classes.
     """
@@ -78,7 +79,7 @@ def save_plain_png(path: Path, pixels: np.ndarray) -> None:
 
 @lru_cache(maxsize=1)
 def _colours() -> np.ndarray:
-    """(MAX_CLASSES, 3) uint8: the named colours, then the one farthest from all before for every colour vision."""
+    """(MAX_CLASSES, 3) uint8: the named colours, then always the most distant one for every colour vision."""
     steps = np.linspace(0, 255, LEVELS).round()
     lattice = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
     lattice = lattice[_appearance(lattice)[:, 0, 0] >= DARKEST]
@@ -86,7 +87,7 @@ def _colours() -> np.ndarray:
     colours = [np.array(colour) for colour in NAMED]
     nearest = np.min([_distance(seen, appearance) for appearance in taken], axis=0)  # (lattice,)
     while len(colours) < MAX_CLASSES:
-        farthest = int(nearest.round(9).argmax())  # rounded, since the last bits of a sum differ between machines
+        farthest = int(nearest.round(9).argmax())  # the last bits of a sum differ between machines
         colours.append(lattice[farthest])
         nearest = np.minimum(nearest, _distance(seen, seen[farthest]))
     return np.array(colours, np.uint8)
