@@ -1,8 +1,9 @@
-"""Breaks a copy of selftrain in ten ways, one at a time, and shows that the fault tests turn red for each.
+"""Break a copy of selftrain in ten ways, one at a time, and show that the fault tests fail for each.
 
     python scripts/faults_bite.py [NAME ...]
 
-A sabotage is a piece of source and what takes its place. Exits with 1 if one of them goes unnoticed, or does not apply.
+A sabotage is a piece of source and its replacement. Exits with 1 if one of them is not noticed or does not
+apply.
 """
 
 import os
@@ -15,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SUITE = ["tests/faults", "tests/test_rng.py", "tests/data/test_batches.py"]
-SABOTAGES = {  # name: file, what is there, what is put there
+SABOTAGES = {  # name: file, source, replacement
     "no fsync": ("selftrain/files.py", "        os.fsync(file.fileno())\n", ""),
     "written in place": (
         "selftrain/files.py",
