@@ -31,7 +31,7 @@ def write(directory: Path, checkpoint: Checkpoint) -> None:
     """Commit `directory`/step-<step> and `prune`. Raises LearningError for NaN or infinite values."""
     for group, tensors in checkpoint.tensors.items():
         if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
-            raise LearningError(f"step {checkpoint.state['step']}: {group} holds numbers that are not finite; lower train.lr")
+            raise LearningError(f"step {checkpoint.state['step']}: {group} contains NaN or infinite values; lower train.lr")
     files = {f"{group}.safetensors": pack(tensors) for group, tensors in checkpoint.tensors.items()}
     files["state.json"] = json.dumps(checkpoint.state, indent=1).encode()
     path = directory / f"step-{checkpoint.state['step']:06d}"
@@ -65,7 +65,7 @@ def newest(directory: Path) -> Checkpoint | None:
     set_aside = sorted(directory.glob(f"*{CORRUPT}*"))
     if reasons or set_aside:
         listed = "; ".join(reasons or [f"{path} was set aside earlier" for path in set_aside])
-        raise IntegrityError(f"no sound checkpoint in {directory}: {listed}; remove that directory to train this stage again")
+        raise IntegrityError(f"no intact checkpoint in {directory}: {listed}; remove that directory to train this stage again")
     return None
 
 
@@ -79,7 +79,7 @@ def unpack(content: bytes, where: Path) -> Tensors:
     try:
         return load(content)
     except (SafetensorError, ValueError, KeyError) as error:
-        raise IntegrityError(f"{where} is no safetensors file: {error}") from None
+        raise IntegrityError(f"{where} is not a safetensors file: {error}") from None
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:

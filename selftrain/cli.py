@@ -72,7 +72,7 @@ def status(arguments: argparse.Namespace) -> None:
 
     run = RunDir(arguments.run_directory)
     if not run.config.is_file():
-        raise ConfigError(f"{run.path} is no run directory: it has no {run.config.name}")
+        raise ConfigError(f"{run.path} is not a run directory: it has no {run.config.name}")
     count = len(read_yaml(run.config, "generations")["generations"])
     for number in range(count):
         gen = run.generation(number)
@@ -84,8 +84,8 @@ def status(arguments: argparse.Namespace) -> None:
                 say(f"      warning: {alarm}")
         else:
             steps = steps_in(gen.checkpoints)
-            say(f"gen{number}  {'at ' + steps[-1].name if steps else 'not begun'}")
-    say("finished" if run.report.is_file() else "not finished: the command that began it goes on")
+            say(f"gen{number}  {'at ' + steps[-1].name if steps else 'not started'}")
+    say("finished" if run.report.is_file() else "not finished: the command that started it resumes it")
 
 
 def predict(arguments: argparse.Namespace) -> None:
@@ -179,7 +179,7 @@ def _parser() -> argparse.ArgumentParser:
     forms.set_defaults(form="palette")
     text = "grey PNGs of class ids (default: palette PNGs of class ids)"
     forms.add_argument("--grey", dest="form", action="store_const", const="grey", help=text)
-    text = "PNGs with the values, or colours, of the masks that were learnt from"
+    text = "PNGs with the values, or colours, of the training masks"
     forms.add_argument("--values", dest="form", action="store_const", const="values", help=text)
 
     child = _command(commands, import_weights)

@@ -34,7 +34,7 @@ OPEN_FILES = "too many open files; raise the limit (ulimit -n 4096) or set train
 MORE_SHARED_MEMORY = (
     "give the container more (docker run --shm-size=2g; `df /dev/shm` shows it) or set train.workers=0, then run the same command"
 )
-SHARED_MEMORY = f"the loader processes (train.workers) find no shared memory; {MORE_SHARED_MEMORY}"
+SHARED_MEMORY = f"the loader processes (train.workers) have no shared memory left; {MORE_SHARED_MEMORY}"
 PROCESSES = "the system refuses another process or thread (ulimit -u); raise the limit or lower train.workers and train.threads"
 LOADER_ENDINGS = {  # exit codes of loader processes that reached a limit
     errno.ENOSPC: SHARED_MEMORY,
@@ -52,7 +52,7 @@ class Savings:
     otherwise: str
 
 
-ANOTHER = "may be lowered with another out= only, as they change results"
+ANOTHER = "change results, so lower them with another out= only"
 SAVINGS = {
     "training": Savings(
         "", "data.cache_mb or train.workers", f"train.labelled_batch, train.unlabelled_batch and train.crop {ANOTHER}"
@@ -108,7 +108,7 @@ def storage_error(error: OSError, path: object = None) -> StorageError:
     """Turn an OSError of the disk into a StorageError that names the path and the fix."""
     where = error.filename or path or "the run directory"
     return StorageError(
-        f"cannot write {where}: {error.strerror}{_free(where)}; free space or mend the disk, then run the same command"
+        f"cannot write {where}: {error.strerror}{_free(where)}; free space or fix the disk, then run the same command"
     )
 
 
@@ -155,7 +155,7 @@ def _told(error: BaseException) -> tuple[str, int]:
         return "interrupted; the same command resumes", FORCED
     if isinstance(error, BrokenPipeError) and _nobody_reads():
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python reports the pipe at exit
-        return "nobody reads the standard output any more; give it a reader or a file", StorageError.exit_code
+        return "nothing reads standard output any more; redirect it to a reader or a file", StorageError.exit_code
     if isinstance(error, OSError) and error.errno in STORAGE_ERRNOS:
         return str(storage_error(error)), StorageError.exit_code
     resource = resource_error(error)
@@ -261,5 +261,5 @@ def _lost_process(error: BaseException) -> str:
         return f"{first}; if memory ran out, lower train.workers or data.cache_mb, then run the same command"
     signs = ("Connection closed by peer", "Connection reset by peer", "gloo", "NCCL")
     if type(error).__name__.startswith("Dist") or any(sign in message for sign in signs):
-        return f"another process of this run is lost ({first}); its own message says why; the same command resumes"
+        return f"another process of this run is lost ({first}); its own message gives the reason; the same command resumes"
     return ""

@@ -25,7 +25,7 @@ def read_json(path: Path, *keys: str) -> dict:
     except (ValueError, RecursionError, OSError) as error:
         raise IntegrityError(f"{path} is damaged ({error}); remove it to make it again") from None
     if not isinstance(content, dict) or any(key not in content for key in keys):
-        raise IntegrityError(f"{path} is damaged (it holds other things than selftrain writes); remove it to make it again")
+        raise IntegrityError(f"{path} is damaged (it contains other things than selftrain writes); remove it to make it again")
     return content
 
 
@@ -36,7 +36,7 @@ def read_yaml(path: Path, *keys: str) -> dict:
     except (ValueError, OSError) as error:
         raise IntegrityError(f"{path} is damaged ({error})") from None
     if any(key not in content for key in keys):
-        raise IntegrityError(f"{path} is damaged (it holds other things than selftrain writes)")
+        raise IntegrityError(f"{path} is damaged (it contains other things than selftrain writes)")
     return content
 
 
@@ -46,7 +46,7 @@ def read_regular(path: Path) -> bytes:
     Raises OSError for anything else: a FIFO could block, a device could be endless.
     """
     if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "is no regular file", str(path))
+        raise OSError(errno.EINVAL, "is not a regular file", str(path))
     return path.read_bytes()
 
 
@@ -127,7 +127,7 @@ def read_manifest(path: Path) -> dict:
         raise IntegrityError(f"{path} has no {MANIFEST}")
     manifest = read_json(path / MANIFEST, "files")
     if not isinstance(manifest["files"], dict) or any(Path(name).name != name or "\0" in name for name in manifest["files"]):
-        raise IntegrityError(f"{path / MANIFEST} is no manifest of files in its own directory")
+        raise IntegrityError(f"{path / MANIFEST} is not a manifest of files in its own directory")
     return manifest
 
 
@@ -143,7 +143,7 @@ def read_directory(path: Path) -> dict[str, bytes]:
         except OSError as error:
             raise IntegrityError(f"{path / name}: {error.strerror}") from None
         if hashlib.sha256(files[name]).hexdigest() != expected:
-            raise IntegrityError(f"{path / name} is damaged: its sha256 is not that of {MANIFEST}")
+            raise IntegrityError(f"{path / name} is damaged: its sha256 differs from {MANIFEST}")
     return files
 
 

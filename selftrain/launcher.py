@@ -57,7 +57,7 @@ def check_processes(running: int) -> None:
         if told and told.value.isdigit() and int(told.value) > running:
             each = os.environ.get("LOCAL_WORLD_SIZE", told.value)
             raise ResourceError(
-                f"{told.value} processes were asked for ({told.place}) and {running} runs; on CPUs use: "
+                f"{told.value} processes were requested ({told.place}) and {running} runs; on CPUs use: "
                 f"ACCELERATE_USE_CPU=true torchrun --nproc_per_node {each} -m selftrain.run …"
             )
 

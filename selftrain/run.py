@@ -70,7 +70,7 @@ def _check_whole(names: list[str], run: RunDir, config: Config) -> None:
     before = read_yaml(run.config, "recipe", "data", "generations")
     if differences(before, asdict(config)):
         raise ConfigError(
-            f"{run.path} began with more settings than out=; give its whole command again "
+            f"{run.path} was started with more settings than out=; give its whole command again "
             f"(recipe={before['recipe']} data={before['data'].get('name')} …; all are in {run.config})"
         )
 

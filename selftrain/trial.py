@@ -149,7 +149,7 @@ def _explained(error: Exception, place: Place, images: int, name: str) -> Config
         lower = CROP if trained else "data.size or labels.window"
         return ResourceError(f"{name}: no memory for images of {size} ({place.where}); lower {lower}")
     if trained and images == 1 and "more than 1 value per channel" in said:
-        why = f"cannot learn from one image a step and process ({said})"
+        why = f"cannot train with one image per step and process ({said})"
         return ConfigError(f"{name}: {why}; raise train.labelled_batch")
     return ConfigError(f"{name}: cannot take images of {size} ({place.where}): {said}; {_way_out(place, name)}")
 

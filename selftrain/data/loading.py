@@ -117,7 +117,7 @@ def _next(batches: Iterator[Batch], workers: Sequence[BaseProcess], stopped: Cal
         if waited > IDLE:
             if _seconds_of_work(workers) - worked < waited / 100:
                 raise ResourceError(
-                    f"no batch came for {waited:.0f} s, and the loader processes do nothing; "
+                    f"no batch arrived for {waited:.0f} s, and the loader processes do nothing; "
                     "set train.workers=0 or see whether the images can be read, then run the same command"
                 )
             began, worked = time.monotonic(), _seconds_of_work(workers)
@@ -165,7 +165,7 @@ def _prepare_worker(worker: int) -> None:
 
 def _give_up(error: BaseException) -> NoReturn:
     """End this worker with an exit code that gives the reason."""
-    print(f"a loader process cannot hand over a batch: {error}", file=sys.stderr, flush=True)
+    print(f"a loader process cannot send a batch: {error}", file=sys.stderr, flush=True)
     limit = str(resource_error(error) or "")
     number = error.errno if isinstance(error, OSError) and error.errno in LOADER_ENDINGS else 1
     os._exit(next((code for code, why in LOADER_ENDINGS.items() if why == limit), number))

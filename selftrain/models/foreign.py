@@ -38,7 +38,7 @@ class Imported:
         """The summary for the user."""
         taken = self.taken
         decoder = f" and {taken.decoder} of {taken.of_decoder} decoder tensors" if taken.decoder else ""
-        how = ", matched by order and shape as the names do not fit" if self.by_order else ""
+        how = ", matched by order and shape, since the names do not fit" if self.by_order else ""
         lines = [f"{taken.encoder} of {taken.of_encoder} encoder tensors{decoder} from {taken.source}{how}"]
         if self.missing:
             parts = ", ".join(f"{count} of {part}" for part, count in self.missing.items())
@@ -90,7 +90,7 @@ def _refused(error: Exception) -> str:
     name = re.search(r"\bGLOBAL (\S+)", said)
     if name:
         return (
-            f"holds {name[1]} beside the weights, which is not read because it could run code; "
+            f"contains {name[1]} beside the weights, which is not read because it could run code; "
             "where the file was made, save the state_dict alone: torch.save(network.state_dict(), 'weights.pth')"
         )
     first = said.splitlines()[0].strip() if said else type(error).__name__

@@ -93,11 +93,11 @@ def load_weights(network: nn.Module, path: Path, *, partial: bool = False, whose
     try:
         found = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise IntegrityError(f"model.weights={path} is no sound safetensors file ({error})") from None
+        raise IntegrityError(f"model.weights={path} is not an intact safetensors file ({error})") from None
     tensors = fitting(network, found)
     if not partial and not tensors.keys() >= set(encoder_names(network)):
         raise ConfigError(
-            f"model.weights={path}: {misfit(network, tensors, found, whose)}. Ways out: {remedy}, "
+            f"model.weights={path}: {misfit(network, tensors, found, whose)}. Fixes: {remedy}, "
             "model.partial_weights=true (what does not fit stays random), or model.weights=null (from scratch)"
         )
     network.load_state_dict(tensors, strict=False)

@@ -218,14 +218,14 @@ def _alarms(generations: Sequence[Generation]) -> Iterable[str]:
 
 def _about_scores(report: dict, top: Headline) -> Iterable[str]:
     if top.split == "val":
-        yield "There is no test set. The scores at the top are of val, which also chose the generation: they are optimistic."
+        yield "There is no test set. The scores at the top are optimistic: val also selected the generation."
     elif top.gain is not None and top.gain < 0:
-        yield "On test the chosen generation is worse than the teacher. val chose it, and test is shown as it was read."
+        yield "On test, the generation selected on val is worse than the teacher."
     exported = pick(report, "exported")
     if isinstance(exported, int) and exported != top.best:
         score = number(report, "exported_test", "miou")
-        said = f" Its test mIoU is {score:.4f}." if score is not None else ""
-        yield f"The export is generation {exported}, not the best one.{said}"
+        its_score = f" Its test mIoU is {score:.4f}." if score is not None else ""
+        yield f"The export is generation {exported}, not the best one.{its_score}"
 
 
 def _about_fairness(top: Headline, generations: Sequence[Generation]) -> Iterable[str]:
@@ -234,23 +234,23 @@ def _about_fairness(top: Headline, generations: Sequence[Generation]) -> Iterabl
     until = [g.row for g in generations[: top.best + 1]]
     sizes = [number(row, "model", "params") or 0 for row in until]
     steps = [number(row, "steps") or 0 for row in until]
-    ratios = [(sizes[-1], sizes[0], "the teacher's parameters"), (sum(steps), steps[0], "the teacher's steps behind it")]
-    said = [f"{mine / teachers:.2g} times {what}" for mine, teachers, what in ratios if teachers and mine != teachers]
-    if said:
+    ratios = [(sizes[-1], sizes[0], "the teacher's parameters"), (sum(steps), steps[0], "the teacher's steps in total")]
+    larger = [f"{mine / teachers:.2g} times {what}" for mine, teachers, what in ratios if teachers and mine != teachers]
+    if larger:
         yield (
-            f"Generation {top.best} has {' and '.join(said)}, so the gain is not that of the unlabelled images alone. "
-            "recipe=supervised with its model and as many steps in all is the number to compare with."
+            f"Generation {top.best} has {' and '.join(larger)}, so the gain does not come from the unlabelled images alone. "
+            "Compare it with recipe=supervised, with the same model and the same total steps."
         )
-    yield "One run is one seed: a gain smaller than the spread between seeds says nothing."
+    yield "One run is one seed: a gain smaller than the spread between seeds proves nothing."
 
 
 def _about_exactness(generations: Sequence[Generation]) -> Iterable[str]:
     for g in generations:
         if g.exact is False:
             yield (
-                f"Generation {g.number} is not exact: the run was resumed under other conditions "
-                f"({'; '.join(pick(g.row, 'changed_conditions') or ['another number of processes'])}), so the same command "
-                "may give other bits."
+                f"Generation {g.number} is not exact: the run was resumed under different conditions "
+                f"({'; '.join(pick(g.row, 'changed_conditions') or ['a different number of processes'])}), so the same "
+                "command may give different bits."
             )
 
 
