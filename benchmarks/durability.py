@@ -1,10 +1,10 @@
-"""What surviving a kill costs: the share of a training step that durable checkpoints take at the default cadence.
+"""The cost of surviving a kill: durable checkpoints as a share of training time, at the default interval.
 
     python benchmarks/durability.py [--blocks 8] [--out durability.json]
 
-Steps and saves alternate in one process on the recipe's own network and batch (random pixels), so that both see the same
-noise of the machine. A save is all that a run does: copies, sha256, fsync of files and directory, one rename, and the removal
-of an older checkpoint. The goal is at most 2 %.
+Steps and saves alternate in one process on the recipe's own network and batch (random pixels), so that both
+see the same noise of the machine. A save is everything a run does: copies, sha256, fsync of files and
+directory, one rename, and the removal of an older checkpoint. The goal is at most 2 %.
 """
 
 import statistics
@@ -23,7 +23,7 @@ from selftrain.models.build import build, parameters
 from selftrain.stages.steps import SelfTraining
 from selftrain.stages.train import Learner
 
-STEPS = 6  # in a block
+STEPS = 6  # per block
 CLASSES = 11
 
 

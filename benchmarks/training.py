@@ -1,10 +1,11 @@
-"""A student's training against the loop that one writes today: whole steps, the input alone, and what the framework adds.
+"""A student's training compared with a plain loop: whole steps, the input alone, and our overhead.
 
     python benchmarks/training.py [--out training.json]
 
-Both sides: 8 labelled and 16 pseudo-labelled crops of 192x256 out of 480x360 pictures, U-Net with ResNet-18, RandAugment, CutMix,
-dropout, stochastic depth, soft labels of 11 classes, KL, label smoothing, gradient clipping, AdamW, EMA. The reference is
-benchmarks/reference/training.py. Both load in the training process, which is the quickest on two cores.
+Both sides: 8 labelled and 16 pseudo-labelled crops of 192x256 out of 480x360 pictures, U-Net with ResNet-18,
+RandAugment, CutMix, dropout, stochastic depth, soft labels of 11 classes, KL, label smoothing, gradient
+clipping, AdamW, EMA. The reference is benchmarks/reference/training.py. Both load in the training process,
+which is fastest on two cores.
 """
 
 import tempfile
@@ -42,7 +43,7 @@ def main() -> None:
 
 
 class Data:
-    """Pictures on disk with the labels of a teacher, as each side keeps them."""
+    """Pictures on disk with a teacher's labels, in the format of each side."""
 
     def __init__(self, root: Path):
         self.root = root
@@ -59,7 +60,7 @@ class Data:
         )
 
     def _label(self, directory: Path) -> None:
-        """What a teacher may have said, for both sides."""
+        """A plausible teacher's prediction, for both sides."""
         rng = np.random.default_rng(0)
         probs = [pictures.probabilities(picture.read_mask(), rng) for picture in self.unlabelled]
         for path, one in zip(self.npz, probs, strict=True):
@@ -97,7 +98,10 @@ class Data:
     cache = batches.Cache(1024)
 
     def theirs(self):
-        """The reference's batches, for ever. Loader processes made it slower on two cores (2.9 images/s; 3.5 without)."""
+        """The reference's batches, endless.
+
+        Loader processes made it slower on two cores (2.9 images/s; 3.5 without).
+        """
         labelled = plain.Labelled([p.image for p in self.labelled], [p.mask for p in self.labelled], CROP)
         images = [p.image for p in self.unlabelled]
         pseudo = plain.PseudoLabelled(images, self.npz, CROP, self.selected.thresholds)
@@ -136,7 +140,7 @@ def step_row(data: Data, rounds: int, steps: int = 3):
 
 
 def plain_steps(root: Path, steps: int):
-    """The reference's side, in a process of its own."""
+    """The reference, in a separate process."""
     loop, theirs = plain.Loop(network()), Data(root).theirs()
 
     def side() -> None:
@@ -166,7 +170,7 @@ def pipeline_row(data: Data, rounds: int, steps: int = 6):
 
 
 def overhead_row(rounds: int, steps: int = 20):
-    """The smallest network that we train, so that whatever is added shows most."""
+    """The smallest network that we train, which shows overhead most clearly."""
     cfg = Config()
     accelerator = accelerator_of(cfg)
 
