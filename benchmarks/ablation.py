@@ -53,7 +53,7 @@ def at_once(generations: list[dict]) -> list[dict]:
 VARIANTS = {
     "without TTA": Variant(("labels.tta.hflip=false", "labels.tta.scales=[1.0]"), labels=False),
     "with CRF": Variant(("labels.crf.enabled=true",), labels=False),
-    "hard labels": Variant(("loss.distillation=0",)),
+    "hard labels": Variant(("loss.pseudo={kl: 0, ce: 1}",)),
     "one threshold for the last student (0.8)": Variant(("select.threshold=global",)),
     "every pixel for the last student": Variant(("select.threshold=global", "select.confidence=0")),
     "without weights of the classes for stored pseudo-labels": Variant(("select.balance=0",)),
@@ -64,7 +64,7 @@ VARIANTS = {
     "last student without boxes from labelled images": Variant(generations=noise(paste=0.0)),
     "last student without RandAugment": Variant(generations=noise(rand_n=0)),
     "with dropout and stochastic depth (0.1)": Variant(generations=noise(dropout=0.1, drop_path=0.1)),
-    "with label smoothing (0.1, threshold 0.8)": Variant(("loss.smoothing=0.1", "loss.threshold=0.8"), teacher=False),
+    "with label smoothing (0.1, threshold 0.8)": Variant(("loss.labelled.ce.smoothing=0.1", "loss.threshold=0.8"), teacher=False),
     "a larger last student (tu-resnet18d)": Variant(generations=last(encoder="tu-resnet18d")),
     "a last student from random weights": Variant(generations=last(init="random")),
     "online student without boxes from labelled images": Variant(("generations.1.noise.paste=0",), teacher=False),

@@ -18,17 +18,24 @@ import torch
 from accelerate import Accelerator
 from reference import training as plain
 from sides import apart, below, faster, finish, in_turns, parser
+from steps import scale, student
 
-from selftrain.config import Config, SelectConfig
+from selftrain.config import Config, NoiseConfig, SelectConfig
 from selftrain.data import batches
+from selftrain.data.cache import Cache
+from selftrain.data.examples import Batch
+from selftrain.data.labels import MaskLabels
+from selftrain.data.loading import loader
 from selftrain.labels import store
 from selftrain.labels.refine import refine
+from selftrain.learning import mixers
+from selftrain.methods.self_training import SelfTraining
 from selftrain.models.build import build, to_layout
 from selftrain.preflight import accelerator_of
 from selftrain.rng import rekey
 from selftrain.stages.select import select
-from selftrain.stages.steps import SelfTraining
 from selftrain.stages.train import Learner, lr_at
+from selftrain.targets import Target
 
 KNOWN, GUESSED, CROP = 8, 16, (192, 256)
 NAMES = [f"c{i}" for i in range(pictures.CLASSES)]
@@ -85,17 +92,17 @@ class Data:
         """Our batches."""
         noise = {"crop": CROP, "scale": (0.75, 1.5), "flip": True, "jitter": 0.3}
         dataset = batches.StepDataset(
-            self.labelled,
+            MaskLabels(self.labelled, self.cache.mask),
+            self.unlabelled,
             self.selected,
-            labelled_batch=KNOWN,
-            pseudo_batch=GUESSED,
-            augmentation=batches.Augmentation(noise, {**noise, "rand_n": 2, "rand_m": 10}, cutmix=0.6),
+            sizes=(KNOWN, GUESSED),
+            augmentation=batches.Augmentation(noise, {**noise, "rand_n": 2, "rand_m": 10}, mixers(NoiseConfig(cutmix=0.6))),
             cache=self.cache,
             keys=(0, "gen1"),
         )
-        return batches.loader(dataset, first=first, steps=first + steps, rank=0, world=1, workers=0)
+        return loader(dataset, first=first, steps=first + steps, rank=0, world=1, workers=0)
 
-    cache = batches.Cache(1024)
+    cache = Cache(1024)
 
     def theirs(self):
         """The reference's batches, endless.
@@ -116,8 +123,7 @@ def network() -> torch.nn.Module:
 
 def learner(model: torch.nn.Module, accelerator: Accelerator) -> tuple[Learner, SelfTraining]:
     cfg = Config()
-    mean, std = (255 * torch.tensor(row).view(1, 3, 1, 1) for row in (cfg.data.mean, cfg.data.std))
-    return Learner(model, cfg.train, accelerator), SelfTraining(cfg.loss, mean, std, ranks=1, reduce=lambda counts: counts)
+    return Learner(model, cfg.train, accelerator), student(cfg, pictures.CLASSES, accelerator)
 
 
 def step_row(data: Data, rounds: int, steps: int = 3):
@@ -184,10 +190,11 @@ def overhead_row(rounds: int, steps: int = 20):
     shape = (KNOWN + GUESSED, 64, 96)
     hard = torch.randint(pictures.CLASSES, shape, generator=generator, dtype=torch.uint8)
     images = torch.randint(256, (*shape, 3), generator=generator, dtype=torch.uint8)
-    soft = torch.rand(GUESSED, *shape[1:], pictures.CLASSES, generator=generator)
-    batch = batches.Batch(KNOWN, images, hard, soft / soft.sum(-1, keepdim=True), torch.ones(GUESSED, *shape[1:]))
-    mean, std = step.mean, step.std
-    tensors = (images.permute(0, 3, 1, 2).float().sub(mean).div(std), hard.long(), batch.soft.permute(0, 3, 1, 2), batch.weight)
+    soft = torch.rand(GUESSED, *shape[1:], pictures.CLASSES, generator=generator).permute(0, 3, 1, 2)
+    soft, weight = soft / soft.sum(1, keepdim=True), torch.ones(GUESSED, *shape[1:])
+    batch = Batch(images, Target(hard[:KNOWN]), Target(hard[KNOWN:], weight, soft))
+    mean, std = scale(Config())
+    tensors = (images.permute(0, 3, 1, 2).float().sub(mean).div(std), hard.long(), soft, weight)
     taken = count()
     each: dict[str, list[float]] = {"ours": [], "reference": []}
     for _ in range(rounds):

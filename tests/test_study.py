@@ -111,7 +111,10 @@ def test_every_variant_is_a_possible_run_that_differs_from_the_whole(variant):
     other = compose([*whole, f"generations={accuracy.shown(changed)}", *chosen.overrides])
     check(other)
     assert one != other
-    before = [(c.generations[:-1], c.train, replace(c.loss, distillation=0.0)) for c in (one, other)]
+    before = [
+        (c.generations[:-1], c.train, replace(c.loss, pseudo={"kl": {"weight": 0.0, "temperature": 1.0}, "ce": {"weight": 1.0}}))
+        for c in (one, other)
+    ]
     assert chosen.teacher == (before[0] == before[1])
     assert chosen.labels == (one.labels == other.labels)
 

@@ -31,7 +31,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from selftrain import process
-from selftrain.data.batches import Batch, Example, Seen, StepDataset, collate, places
+from selftrain.data.batches import StepDataset, places
+from selftrain.data.examples import Batch, Example, Seen, collate
 from selftrain.errors import (
     LOADER_ENDINGS,
     MORE_SHARED_MEMORY,
@@ -65,14 +66,13 @@ def loader(
 
     Raises ResourceError if workers cannot get memory, shared memory or file handles, or are stuck.
     """
-    sizes = (dataset.labelled_batch, dataset.pseudo_batch)
     settings: dict[str, Any] = {"collate_fn": collate}
     if workers:
         settings = {"collate_fn": _collate_shared, "num_workers": workers, "prefetch_factor": PREFETCH}
     settings |= {"worker_init_fn": _prepare_worker, "pin_memory": torch.cuda.is_available()}
     started: list[BaseProcess] = []
     with _naming_limits(started), naming_savings("loading images"):
-        batches = iter(DataLoader(dataset, batch_sampler=places(first, steps, sizes, rank, world), **settings))
+        batches = iter(DataLoader(dataset, batch_sampler=places(first, steps, dataset.sizes, rank, world), **settings))
         if not workers:
             yield from batches
             return
@@ -87,11 +87,11 @@ def most_shared(images: Sequence[tuple[int, int]], crop: Sequence[int], workers:
     return (PREFETCH * workers + 1) * batch
 
 
-def bytes_per_pixel(classes: int, *, strong: int = 0) -> tuple[int, int]:
-    """Bytes per pixel of a labelled and an unlabelled image (with soft labels, or in `strong` + 1 views)."""
+def bytes_per_pixel(classes: int, *, views: int = 0) -> tuple[int, int]:
+    """Bytes per pixel of a labelled and an unlabelled image (with soft labels, or in `views` + 1 views)."""
     image, hard, weight, inside = 3, 1, FLOAT, 1
     stored = image + hard + FLOAT * classes + weight
-    return image + hard, image * (strong + 1) + inside if strong else stored
+    return image + hard, image * (views + 1) + inside if views else stored
 
 
 def check_shared(needed: int) -> None:
