@@ -11,7 +11,8 @@ from typing import Any
 from selftrain.config import Config, GenerationConfig, flat
 from selftrain.errors import ConfigError
 from selftrain.files import plain_yaml
-from selftrain.names import beside, near
+from selftrain.settings.check import check
+from selftrain.settings.names import beside, near
 from selftrain.values import (
     Choice,
     Kind,
@@ -58,12 +59,14 @@ def compose(overrides: list[str], config_dir: str | None = None) -> Config:
     for name, value in given:
         _check_generation(tree, name, value)
         tree = _set(tree, name.split("."), value)
-    return _finished(_built(Config, tree))
+    config = _finished(_built(Config, tree))
+    check(config)
+    return config
 
 
 def recipes() -> Path:
     """The recipes, beside the package in a checkout and inside of it in a wheel."""
-    here = Path(__file__).resolve().parent
+    here = Path(__file__).resolve().parent.parent
     for folder in (here / "recipes", here.parent / "recipes"):
         if (folder / "config.yaml").is_file():
             return folder
