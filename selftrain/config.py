@@ -5,10 +5,10 @@ A field says its range and meaning in its annotation, as a parameter of a table'
 Words that a table takes, the thresholds for example, are not repeated here: choices.py says which table it is.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from selftrain.tables import Bounds, Count, Must, OneOf, Share, Size
+from selftrain.tables import Bounds, Count, Must, OneOf, Place, Share, Size
 
 Some = Annotated[int, Bounds(1)]  # a number of things, at least one
 Deviation = Annotated[float, Bounds(0.01, 1e4)]  # coordinates of finer lattices would overflow
@@ -49,9 +49,9 @@ class SplitConfig:
     to `data.root`). Empty: made from what no other split names.
     """
 
-    train: Annotated[str, "folder or list file of the training images"] = ""
-    val: Annotated[str, "folder or list file of the val images"] = ""
-    test: Annotated[str, "folder or list file of the test images"] = ""
+    train: Annotated[str, Place(), "folder or list file of the training images"] = ""
+    val: Annotated[str, Place(), "folder or list file of the val images"] = ""
+    test: Annotated[str, Place(), "folder or list file of the test images"] = ""
     val_fraction: Annotated[Share, "share of the labelled images that becomes val where `val` is empty"] = 0.2
     test_fraction: Annotated[Share, "share of the labelled images that becomes test where `test` is empty"] = 0.2
     labels: Annotated[
@@ -82,10 +82,10 @@ class DataConfig:
 
     name: Annotated[str, "name of the data set in reports"] = "shapes"
     source: Annotated[str, "where the images come from"] = "shapes"
-    root: Annotated[str, "folder of the data set"] = ""
-    images: Annotated[str, "folder of the images, relative to `root`"] = "images"
-    masks: Annotated[str, "folder of the masks, relative to `root`"] = "masks"
-    unlabelled: Annotated[str, "folder or list file of images without masks, relative to `root`"] = ""
+    root: Annotated[str, Place(), "folder of the data set"] = ""
+    images: Annotated[str, Place(), "folder of the images, relative to `root`"] = "images"
+    masks: Annotated[str, Place(), "folder of the masks, relative to `root`"] = "masks"
+    unlabelled: Annotated[str, Place(), "folder or list file of images without masks, relative to `root`"] = ""
     classes: Annotated[list[str], "names of the classes"] = field(default_factory=list)
     values: Annotated[
         list[Any], "grey or palette value of each class, or a list of several, [0, [1, 2]]; empty: 0, 1, 2, ..."
@@ -130,7 +130,7 @@ class ModelConfig:
 
     arch: Annotated[str, "architecture"] = "unet"
     encoder: Annotated[str, "encoder; `tu-` and a name of timm gives timm's"] = "tu-resnet18"
-    weights: Annotated[str | None, "weights of the encoder: null, imagenet, or a safetensors file"] = None
+    weights: Annotated[str | None, Place(), "weights of the encoder: null, imagenet, or a safetensors file"] = None
     partial_weights: Annotated[bool, "take weights that fit only a part of the encoder; false: an error"] = False
     decoder_channels: Annotated[
         list[int], Bounds(1), "U-Net family: widths of the decoder from deep to shallow; empty: smp's"
@@ -311,7 +311,7 @@ class Config:
     """One run."""
 
     recipe: Annotated[str, "name of the recipe"] = "noisy_student"
-    out: Annotated[str, "the run directory; the same command again resumes"] = ""
+    out: Annotated[str, Place(), "the run directory; the same command again resumes"] = ""
     seed: Annotated[Count, "of everything random in the run"] = 0
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -328,56 +328,3 @@ class Config:
         """A generation's own setting `name`, or that of `train`."""
         own = getattr(self.generations[number], name)
         return getattr(self.train, name) if own is None else own
-
-
-# What runs had that began before these settings were there, where that is not the default of today.
-EARLIER = {"loss.balance": 0.0}
-
-# Settings that a resume may change: they decide how a run works, not what it does. Another number of threads rounds
-# otherwise; conditions.json records that.
-HARMLESS = {
-    "out", "data.root", "data.cache_mb", "train.workers", "train.threads", "train.checkpoint_every", "labels.crf.workers",
-    "export.onnx", "model.partial_weights",
-}  # fmt: skip
-
-# Settings that a resume may change, though sums are then rounded differently and batch norm is measured over other crops:
-# memory that is short must not cost a trained teacher. conditions.json records the change.
-ROUNDING = {"train.eval_batch", "labels.batch"}
-
-
-def flat(config: Config | dict, prefix: str = "") -> dict[str, object]:
-    """Settings as {"train.lr": 0.001, "generations.0.steps": 500, ...}; lists of plain values stay lists."""
-    tree = config if isinstance(config, dict) else asdict(config)
-    rows: dict[str, object] = {}
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            rows |= flat(value, f"{prefix}{name}.")
-        elif isinstance(value, list) and value and isinstance(value[0], dict):
-            rows |= flat({str(i): entry for i, entry in enumerate(value)}, f"{prefix}{name}.")
-        else:
-            rows[f"{prefix}{name}"] = value
-    return rows
-
-
-def differences(old: dict, new: dict) -> list[str]:
-    """Settings that change results and differ, as "name: old -> new".
-
-    What `old` does not have is from before that setting was there: it had what is the default now, or what EARLIER says.
-    """
-    after = flat(new)
-    before = {name: value for name, value in _defaults(flat(old)).items() if name in after} | flat(old)
-    names = [name for name in before | after if name not in HARMLESS | ROUNDING]
-    return [
-        f"{name}: {before.get(name, 'absent')} -> {after.get(name, 'absent')}"
-        for name in names
-        if before.get(name, "absent") != after.get(name, "absent")
-    ]
-
-
-def _defaults(rows: dict) -> dict[str, object]:
-    """The default of every setting, and of those of each generation that `rows` have."""
-    whole = asdict(Config())
-    del whole["generations"]
-    numbers = {name.split(".")[1] for name in rows if name.startswith("generations.")}
-    own = flat(asdict(GenerationConfig()))
-    return flat(whole) | EARLIER | {f"generations.{number}.{name}": value for number in numbers for name, value in own.items()}

@@ -11,7 +11,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import nn
 
 from selftrain import checkpoint, choices, conditions, files, launcher, process
-from selftrain.config import PRECISIONS, ROUNDING, Config, GenerationConfig, flat
+from selftrain.config import PRECISIONS, Config, GenerationConfig
 from selftrain.data import loading, sources, verify
 from selftrain.data.faults import refuse
 from selftrain.data.findings import Look
@@ -22,6 +22,7 @@ from selftrain.models.build import leaves_parameters_unused, parameters
 from selftrain.models.encoders import pretrained
 from selftrain.models.weights import check_weights
 from selftrain.rundir import RunDir
+from selftrain.settings.changes import ROUNDING, flat
 from selftrain.settings.check import check as check_settings
 from selftrain.stages.online import METHODS
 
@@ -103,7 +104,8 @@ def _known(run: RunDir, cfg: Config, data: sources.DataSet) -> Examined:
 
 def settle(run: RunDir, cfg: Config, known: Examined) -> None:
     """Write down what the run is made of, or compare: from here on it has begun."""
-    run.settle(_as_begun(asdict(cfg), run), {**sources.manifest(known.data), **known.facts})
+    settings = _as_begun(choices.completed(asdict(cfg)), run)
+    run.settle(settings, {**sources.manifest(known.data), **known.facts}, complete=choices.completed)
 
 
 def _as_begun(settings: dict, run: RunDir) -> dict:

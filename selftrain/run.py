@@ -8,12 +8,13 @@ from pathlib import Path
 import yaml
 
 from selftrain import __version__, process
-from selftrain.config import Config, differences
+from selftrain.config import Config
 from selftrain.errors import ConfigError, exit_code_of
 from selftrain.files import read_yaml
 from selftrain.log import print_any_letter
 from selftrain.rundir import RunDir
 from selftrain.settings import compose
+from selftrain.settings.changes import differences
 
 USAGE = """\
   recipe=NAME          noisy_student (the default) | supervised | any other of recipes/recipe
@@ -68,7 +69,9 @@ def _check_whole(names: list[str], run: RunDir, config: Config) -> None:
     if names != ["out"] or not run.config.is_file():
         return
     before = read_yaml(run.config, "recipe", "data", "generations")
-    if differences(before, asdict(config)):
+    from selftrain.choices import completed  # seconds of imports
+
+    if differences(before, asdict(config), completed):
         raise ConfigError(
             f"{run.path} began with more settings than out=; give its whole command again "
             f"(recipe={before['recipe']} data={before['data'].get('name')} …; all are in {run.config})"

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
+from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
 from selftrain.errors import ConfigError
@@ -76,7 +77,26 @@ class Must:
         return "" if self.holds(value) else self.wanted
 
 
-Rule = Bounds | OneOf | Must
+@dataclass(frozen=True)
+class Place:
+    """A path. A leading `~` is the home folder: shells pass `name=~/x` and `--name=~/x` on as they are."""
+
+    wanted: str = "be a whole path: no home folder is known for its `~`"
+
+    def fault(self, value: object) -> str:
+        try:
+            self.expanded(value)
+        except RuntimeError:  # `~name` of a user that does not exist
+            return self.wanted
+        return ""
+
+    @staticmethod
+    def expanded(value: Any) -> Any:
+        """The path with its home folder; anything but such a text as it is. Raises RuntimeError where there is none."""
+        return str(Path(value).expanduser()) if isinstance(value, str) and value.startswith("~") else value
+
+
+Rule = Bounds | OneOf | Must | Place
 
 
 def _members(value: object) -> Iterable[object]:
@@ -189,7 +209,7 @@ def parameter(kind: Any, default: Any) -> Parameter:
     extras = get_args(kind)[1:] if get_origin(kind) is Annotated else ()
     bounds = next((extra for extra in extras if isinstance(extra, Bounds)), Bounds())
     meaning = next((extra for extra in extras if isinstance(extra, str)), "")
-    rules = tuple(extra for extra in extras if isinstance(extra, OneOf | Must))
+    rules = tuple(extra for extra in extras if isinstance(extra, OneOf | Must | Place))
     return Parameter(get_args(kind)[0] if extras else kind, default, bounds, meaning, rules)
 
 

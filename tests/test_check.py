@@ -10,7 +10,7 @@ from selftrain.config import Config, GenerationConfig, LabelConfig, NoiseConfig,
 from selftrain.errors import ConfigError
 from selftrain.settings import compose
 from selftrain.settings.check import check, declared, settings_in
-from selftrain.tables import Bounds, Must, OneOf, parameter
+from selftrain.tables import Bounds, Must, OneOf, Place, parameter
 
 
 @pytest.mark.parametrize(
@@ -103,3 +103,26 @@ def test_every_setting_says_what_it_means():
 def test_the_defaults_of_every_setting_are_allowed():
     check(Config())
     choices.check(Config())
+
+
+def test_a_tilde_is_the_home_folder_in_every_path(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    paths = [name for name, _, one in settings_in(Config()) if any(isinstance(rule, Place) for rule in one.rules)]
+    assert {"out", "data.root", "data.unlabelled", "data.splits.val", "model.weights"} <= set(paths)
+    given = {name: value for name, value, _ in settings_in(compose(["recipe=smoke", *(f"{name}=~/x" for name in paths)]))}
+    assert {given[name] for name in paths} == {f"{tmp_path}/x"}
+    assert compose(["recipe=smoke", "data.classes=[~/x]", "out=a/~"]).data.classes == ["~/x"]
+
+
+def test_a_tilde_without_a_home_is_refused():
+    with pytest.raises(ConfigError, match=r"model\.weights=~nobody-of-this-name/w must be a whole path"):
+        compose(["model.weights=~nobody-of-this-name/w"])
+    with pytest.raises(ConfigError, match="--config-dir ~nobody-of-this-name must be a whole path"):
+        compose([], "~nobody-of-this-name")
+
+
+def test_recipes_of_ones_own_may_lie_in_the_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine" / "recipe").mkdir(parents=True)
+    (tmp_path / "mine" / "recipe" / "own.yaml").write_text("# @package _global_\nrecipe: own\ntrain: {lr: 0.5}\n")
+    assert compose(["recipe=own"], "~/mine").train.lr == 0.5

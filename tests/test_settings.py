@@ -4,9 +4,10 @@ import re
 
 import pytest
 
-from selftrain.config import Config, GenerationConfig, flat
+from selftrain.config import Config, GenerationConfig
 from selftrain.errors import ConfigError
 from selftrain.settings import compose, flow, read
+from selftrain.settings.changes import flat
 
 FOREIGN = re.compile(
     r"hydra|omegaconf|configkeyerror|multirun|listconfig|dictconfig|override|grammar|structured|config object", re.I

@@ -7,7 +7,7 @@ from typing import Any, get_type_hints
 
 from selftrain.config import Config
 from selftrain.errors import ConfigError
-from selftrain.tables import Parameter, parameter
+from selftrain.tables import Parameter, Place, parameter
 
 
 def check(config: Config) -> None:
@@ -16,6 +16,16 @@ def check(config: Config) -> None:
         fault = setting.fault(value)
         if fault:
             raise ConfigError(f"{name}={value} must {fault}")
+
+
+def expand_home(section: Any) -> None:
+    """Write the home folder in place of a leading `~` in every path, in the sections of `section` as well."""
+    kind: Any = type(section)
+    for name, setting in declared(kind).items():
+        if any(isinstance(rule, Place) for rule in setting.rules):
+            setattr(section, name, Place.expanded(getattr(section, name)))
+        for _, entry in _sections(name, getattr(section, name)):
+            expand_home(entry)
 
 
 def settings_in(section: Any, prefix: str = "") -> Iterator[tuple[str, Any, Parameter]]:
