@@ -73,7 +73,7 @@ class SplitConfig:
         str,
         "regular expression; images whose names have the same text in its first group stay on one side of a made split",
     ] = ""
-    seed: Annotated[int, "of the made splits and of the choice of masks"] = 0
+    seed: Annotated[int, "seed of the made splits and of the choice of masks"] = 0
 
 
 @dataclass
@@ -150,8 +150,8 @@ class NoiseConfig:
     ] = 0.0
     colour: Annotated[Share, "probability of colour noise: jitter, greyscale, blur (Yang et al. 2022, ST++)"] = 0.0
     cutout: Annotated[Share, "probability of a box of noise in the image, without label"] = 0.0
-    dropout: Annotated[Share, "on the features before the segmentation head"] = 0.0
-    drop_path: Annotated[Share, "stochastic depth of the encoder"] = 0.0
+    dropout: Annotated[Share, "dropout of the features before the segmentation head"] = 0.0
+    drop_path: Annotated[Share, "stochastic depth: probability that a block of the encoder is skipped"] = 0.0
     labelled: Annotated[bool, "the labelled images get RandAugment, colour noise and cutout, too"] = False
 
 
@@ -163,7 +163,9 @@ class LossConfig:
     balance: Annotated[Share, "labelled pixels of a class weigh (its share of the labelled pixels)^-balance, mean 1"] = 0.5
     unlabelled_weight: Annotated[Size, "weight of the loss on unlabelled images"] = 1.0
     distillation: Annotated[Share, "share of KL in the pseudo-label loss; the rest is cross-entropy on hard pseudo-labels"] = 1.0
-    temperature: Annotated[float, Bounds(above=0), "of the KL; its gradient is scaled by T^2 (Hinton et al. 2015)"] = 1.0
+    temperature: Annotated[
+        float, Bounds(above=0), "temperature of the KL; its gradient is scaled by T^2 (Hinton et al. 2015)"
+    ] = 1.0
     threshold: Annotated[Share, "online: the confidence from which a pixel's label by the averaged network counts"] = 0.95
     adaptive: Annotated[bool, "fixmatch, unimatch_v2: `threshold` is the surest class's, others have lower ones (FreeMatch)"] = (
         False
@@ -312,7 +314,7 @@ class Config:
 
     recipe: Annotated[str, "name of the recipe"] = "noisy_student"
     out: Annotated[str, Place(), "the run directory; the same command again resumes"] = ""
-    seed: Annotated[Count, "of everything random in the run"] = 0
+    seed: Annotated[Count, "seed of everything random in the run"] = 0
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)

@@ -21,7 +21,7 @@ USAGE = """\
   data=NAME            shapes (drawn, the default) | folder | camvid | nuclei
   data.root=DIR        where the images are
   out=DIR              the run directory; the same command again resumes
-  SETTING=VALUE        any setting of selftrain/config.py, e.g. train.steps=2000 generations.1.encoder=tu-resnet50
+  SETTING=VALUE        any setting of docs/settings.md, e.g. train.steps=2000 generations.1.encoder=tu-resnet50
   'SETTING=[A,B]'      a list; quoted, as zsh reads brackets: 'data.classes=[background,road]' 'train.crop=[256,320]'"""
 
 

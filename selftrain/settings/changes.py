@@ -1,10 +1,11 @@
 """What may change between a run's first command and the next, and how the settings of earlier versions are read."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any
 
 from selftrain.config import Config
+from selftrain.settings.check import default_of
 from selftrain.values import element_of, fields_of
 
 Tree = dict[str, Any]
@@ -144,7 +145,7 @@ def _filled(kind: Any, tree: Tree, prefix: str = "") -> Tree:
 def _lacking(kind: Any, tree: Tree, prefix: str) -> Iterator[tuple[str, Any]]:
     for one in fields(kind):
         if one.name not in tree:
-            default = one.default if one.default_factory is MISSING else one.default_factory()
+            default = default_of(one)
             value = asdict(default) if is_dataclass(default) and not isinstance(default, type) else default
             yield one.name, EARLIER.get(f"{prefix}{one.name}", value)
 

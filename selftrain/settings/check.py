@@ -1,7 +1,7 @@
 """Each setting alone: its range, its words and its own rules, as its field in config.py declares them."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
 from typing import Any, get_type_hints
 
@@ -43,7 +43,12 @@ def settings_in(section: Any, prefix: str = "") -> Iterator[tuple[str, Any, Para
 def declared(section: Any) -> Mapping[str, Parameter]:
     """The settings and sections of a dataclass as its annotations declare them."""
     kinds = get_type_hints(section, include_extras=True)
-    return {one.name: parameter(kinds[one.name], one.default) for one in fields(section)}
+    return {one.name: parameter(kinds[one.name], default_of(one)) for one in fields(section)}
+
+
+def default_of(field: Field[Any]) -> Any:
+    """The default of a field of a dataclass."""
+    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def _sections(name: str, value: Any) -> list[tuple[str, Any]]:
