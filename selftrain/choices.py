@@ -1,7 +1,14 @@
 """The tables from which settings choose, by the names of the settings.
 
-A setting of a generation is named without the generation's number: "generations.online". To add a table, add one line
-to `TABLES`; the check of the settings and docs/settings.md follow from it.
+To add a table, add one line to `TABLES`:
+
+    "select.threshold": Table(THRESHOLDS),              # a word, or Choice: one entry
+    "loss.labelled": Table(LOSSES, main="weight"),      # dict[str, Weighted]: entries with their weights
+    "generations.noise.erase": Table(ERASE, main="p"),  # dict[str, Likely]: entries with their probabilities
+
+A setting of a generation is named without the generation's number. The check of settings, config.yaml and
+docs/settings.md (`python scripts/settings_page.py`) follow from the line. Where an entry is not the function itself,
+`Table(..., function=...)` says which function has the entry's settings as parameters.
 """
 
 import re
@@ -18,7 +25,7 @@ from selftrain.settings.check import declared, settings_in
 from selftrain.stages.online import METHODS
 from selftrain.stages.train import SCHEDULES
 from selftrain.tables import Table
-from selftrain.values import Choice, element_of, fields_of
+from selftrain.values import Choice, UnfitError, UnknownError, element_of, fields_of, fit
 
 TABLES: dict[str, Table[Any]] = {
     "data.source": Table(SOURCES),
@@ -75,8 +82,8 @@ def _completed_member(kind: Any, value: Any, name: str, tables: Mapping[str, Tab
         rows = enumerate(value)
         return [_completed(row, element, f"{name}.{i}.", tables) if isinstance(row, dict) else row for i, row in rows]
     if table and kind is not str:
-        with suppress(ConfigError):
-            return _canonical(table, kind, value, name)
+        with suppress(ConfigError, UnfitError, UnknownError):
+            return _canonical(table, kind, fit(kind, value, name), name)
     return value
 
 
