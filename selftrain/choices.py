@@ -54,7 +54,7 @@ def check(config: Any, tables: Mapping[str, Table[Any]] = TABLES) -> None:
 def _check_word(name: str, value: str, default: str, table: Table[Any]) -> None:
     if value != default and value not in table.entries:
         empty = " or empty" if default == "" else ""
-        raise ConfigError(f"{name}={value} must be one of {', '.join(table.entries)}{empty}")
+        raise ConfigError(f"{name}={value} must be one of {', '.join(filter(None, table.entries))}{empty}")
 
 
 def completed(settings: dict[str, Any], kind: Any = Config, tables: Mapping[str, Table[Any]] = TABLES) -> dict[str, Any]:

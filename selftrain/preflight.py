@@ -37,30 +37,39 @@ def check(cfg: Config) -> None:
     """Settings that no run can have. Raises ConfigError that names them."""
     check_settings(cfg)
     choices.check(cfg)
-    for problem, found in _contradictions(cfg).items():
-        if found:
-            raise ConfigError(problem)
+    for check_together in (_check_first, _check_agreement, _check_online_noise, _check_adaptive):
+        check_together(cfg)
     if cfg.labels.crf.enabled and cfg.labels.crf.backend == "lattice":
         crf.compiled()
     check_weights(cfg.model.weights, arch=cfg.model.arch, encoder=cfg.model.encoder)
 
 
-def _contradictions(cfg: Config) -> dict[str, bool]:
-    """Settings that do not go together: what to say, and whether it is so."""
-    return {
-        "select.reliability=agreement looks at each third of the steps: a generation needs 3 or more": cfg.select.reliability
-        == "agreement"
-        and min([cfg.train.steps, *(row.steps for row in cfg.generations if row.steps is not None)]) < 3,
-        "generations.0.init=teacher: it has no teacher": any(row.init == "teacher" for row in cfg.generations[:1]),
-        "generations: of online methods, only labelled images get rand_n and cutout; see noise.labelled": any(
-            row.online and (row.noise.rand_n or row.noise.cutout) and not row.noise.labelled for row in cfg.generations
-        ),
-        "generations: mean_teacher mixes nothing: its noise.cutmix must be 0": any(
-            row.online == "mean_teacher" and row.noise.cutmix for row in cfg.generations
-        ),
-        "loss.adaptive is of fixmatch and unimatch_v2, and no generation is one of these; set it to false": cfg.loss.adaptive
-        and not any(row.online in ("fixmatch", "unimatch_v2") for row in cfg.generations),
-    }
+def _check_first(cfg: Config) -> None:
+    """Raises ConfigError where the first generation is to begin as its teacher."""
+    if cfg.generations[0].init == "teacher":
+        raise ConfigError("generations.0.init=teacher: it has no teacher")
+
+
+def _check_agreement(cfg: Config) -> None:
+    """Raises ConfigError where a generation has too few steps to look back at."""
+    least = min(cfg.of_generation(number, "steps") for number in range(len(cfg.generations)))
+    if cfg.select.reliability == "agreement" and least < 3:
+        raise ConfigError("select.reliability=agreement looks at each third of the steps: a generation needs 3 or more")
+
+
+def _check_online_noise(cfg: Config) -> None:
+    """Raises ConfigError for noise that an online method does not have."""
+    for row in cfg.generations:
+        if row.online and (row.noise.rand_n or row.noise.cutout) and not row.noise.labelled:
+            raise ConfigError("generations: of online methods, only labelled images get rand_n and cutout; see noise.labelled")
+        if row.online == "mean_teacher" and row.noise.cutmix:
+            raise ConfigError("generations: mean_teacher mixes nothing: its noise.cutmix must be 0")
+
+
+def _check_adaptive(cfg: Config) -> None:
+    """Raises ConfigError for a threshold per class where no generation has a threshold."""
+    if cfg.loss.adaptive and not any(row.online in ("fixmatch", "unimatch_v2") for row in cfg.generations):
+        raise ConfigError("loss.adaptive is of fixmatch and unimatch_v2, and no generation is one of these; set it to false")
 
 
 @dataclass(frozen=True)

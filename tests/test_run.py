@@ -338,3 +338,10 @@ def test_a_student_begins_as_its_teacher_a_deeper_one_too(run, tmp_path):
     learnt = [name for name in teacher if name.endswith(("weight", "bias"))]
     for student in students:
         assert not [name for name in learnt if not torch.allclose(student[name], teacher[name], atol=1e-5)]
+
+
+def test_agreement_needs_three_steps_of_every_generation_that_is_worked():
+    few = ["recipe=smoke", "select.reliability=agreement", "generations=[{steps: 3},{steps: 2}]"]
+    with pytest.raises(ConfigError, match="needs 3 or more"):
+        check(compose(few))
+    check(compose([*few[:2], "train.steps=2", "generations=[{steps: 3},{steps: 4}]"]))
