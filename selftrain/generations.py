@@ -23,7 +23,7 @@ from selftrain.networks import SNAPSHOTS, Begun, Networks
 from selftrain.report import page, summary
 from selftrain.rng import rekey
 from selftrain.rundir import RunDir
-from selftrain.stages import evaluate, export, guard, pictures, pseudo_label, reliability, select, statistics, train
+from selftrain.stages import evaluate, export, guard, pictures, pseudo_label, recalibrate, reliability, select, train
 from selftrain.stages.inference import Inference
 
 
@@ -223,7 +223,7 @@ class Method:
         network = network.first if isinstance(network, Pair) else network
         if self.cfg.train.statistics:
             seen = self.learning.unnoised(number, (self.cfg.seed, f"gen{number}", "statistics"))
-            statistics.measure(network, seen, self.inference)
+            recalibrate.recalibrate(network, seen, self.inference)
         return network
 
     def evaluate(self, network: nn.Module, samples: list[sources.Sample]) -> dict:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from selftrain.config import DataConfig
 from selftrain.data.batches import Cache, Readable
 from selftrain.labels import tta
-from selftrain.models.frozen import frozen
+from selftrain.models.fused import fused
 from selftrain.stages.steps import normalised
 
 Sample = TypeVar("Sample", bound=Readable)
@@ -47,7 +47,7 @@ class Inference:
             return network
         side = self.window or max(image.shape)
         seen = tta.pad(self.pixels(image[None, :side, :side]))
-        return frozen(network, seen, torch.bfloat16 if self.accelerator.mixed_precision == "bf16" else torch.float32)
+        return fused(network, seen, torch.bfloat16 if self.accelerator.mixed_precision == "bf16" else torch.float32)
 
     def probabilities(self, network: nn.Module, images: np.ndarray, views: ttach.Compose | None = None) -> Tensor:
         """(N, C, H, W) float32 of images (N, H, W, 3) uint8: the mean over the views; None: the plain image."""

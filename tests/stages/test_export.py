@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from selftrain.errors import ConfigError, IntegrityError
 from selftrain.files import commit_directory, read_directory
+from selftrain.models import onnx as graph
 from selftrain.models.build import build, parameters
 from selftrain.stages import export as module
-from selftrain.stages.export import OnnxError, export, load_export, onnx_graph
+from selftrain.stages.export import export, load_export
 
 torch.set_num_threads(1)
 CLASSES = ["background", "bâtiment", "road"]
@@ -111,16 +112,6 @@ def test_no_exported_file_tells_of_the_machine(exported: Path) -> None:
         assert text.encode() not in content, text
 
 
-def test_noise_that_outlives_training_is_refused() -> None:
-    class Noisy(nn.Conv2d):
-        def forward(self, images: Tensor) -> Tensor:
-            found = super().forward(images)
-            return found + torch.rand_like(found)
-
-    with pytest.raises(OnnxError, match=r"at 2x3x128x160 the graph is off by 0\.\d+ of the largest logit"):
-        onnx_graph(Noisy(3, 2, 1).eval(), multiple=32)
-
-
 def test_a_network_of_one_size_exports_without_onnx_and_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     class Placed(nn.Conv2d):
         def forward(self, images: Tensor) -> Tensor:
@@ -134,19 +125,10 @@ def test_a_network_of_one_size_exports_without_onnx_and_says_why(tmp_path: Path,
     assert out.count("\n") == 1 and written["onnx_reason"] in out and not err
 
 
-def test_an_operator_unknown_to_onnx_is_named() -> None:
-    class Exotic(nn.Conv2d):
-        def forward(self, images: Tensor) -> Tensor:
-            return torch.special.bessel_j0(super().forward(images))
-
-    with pytest.raises(OnnxError, match="bessel_j0"):
-        onnx_graph(Exotic(3, 2, 1).eval(), multiple=32)
-
-
 def test_a_missing_library_leaves_onnx_out_with_the_way_to_get_it(
     network: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LIBRARIES", ("onnx", "no_such_library"))
+    monkeypatch.setattr(graph, "LIBRARIES", ("onnx", "no_such_library"))
     written = export(network, tmp_path / "export", card=card(network), onnx=True)
     assert written["onnx_reason"] == "no_such_library not installed: pip install 'selftrain[export]'"
     load_export(tmp_path / "export")

@@ -5,7 +5,7 @@ from accelerate import Accelerator
 
 from selftrain.config import DataConfig
 from selftrain.models.build import build
-from selftrain.models.frozen import JoinedConvolution
+from selftrain.models.fused import JoinedConvolution
 from selftrain.stages.inference import Inference
 
 

@@ -4,13 +4,13 @@ from torch import nn
 
 from selftrain.data.batches import Cache
 from selftrain.stages.inference import Inference
-from selftrain.stages.statistics import measure
+from selftrain.stages.recalibrate import recalibrate
 
 MEAN, STD = torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1)
 
 
 def go(network, crops):
-    measure(network, crops, Inference(Accelerator(cpu=True), Cache(0), MEAN, STD, window=0))
+    recalibrate(network, crops, Inference(Accelerator(cpu=True), Cache(0), MEAN, STD, window=0))
 
 
 def test_statistics_are_the_mean_over_the_batches_and_nothing_else_changes():

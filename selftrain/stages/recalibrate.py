@@ -12,7 +12,7 @@ from selftrain.stages.inference import Inference
 
 @naming_savings("evaluating")
 @torch.no_grad()
-def measure(network: nn.Module, crops: Iterable[torch.Tensor], inference: Inference) -> None:
+def recalibrate(network: nn.Module, crops: Iterable[torch.Tensor], inference: Inference) -> None:
     """Replace the running statistics of `network` by their mean over batches of `crops`, (N, h, w, 3) uint8 each.
 
     Those that were gathered in training are of noised and mixed images (Wu & Johnson 2021, "Rethinking Batch in BatchNorm",
