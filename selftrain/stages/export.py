@@ -14,11 +14,10 @@ import torch
 from torch import nn
 
 import selftrain
-from selftrain.checkpoint import pack, unpack
 from selftrain.errors import ConfigError, IntegrityError, ResourceError
-from selftrain.files import MANIFEST, commit_directory, read_directory, read_json, read_manifest
+from selftrain.files import MANIFEST, commit_directory, read_directory, read_json
 from selftrain.log import say
-from selftrain.models.build import build
+from selftrain.models import saved
 from selftrain.models.onnx import OnnxError, onnx_graph
 from selftrain.rundir import WEIGHTS, RunDir
 
@@ -36,7 +35,7 @@ def export(network: nn.Module, directory: Path, *, card: dict[str, Any], onnx: b
     """
     _check_free(directory)
     plain = copy.deepcopy(network).cpu().float().to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
-    files = {WEIGHTS: pack(plain.state_dict())}
+    files = saved.weights_of(plain)
     card = {**card, "selftrain": selftrain.__version__, "onnx": None, "onnx_reason": "not asked for"}
     if onnx:
         try:
@@ -61,12 +60,11 @@ def export_again(run_directory: Path, directory: Path, *, generation: int | None
     if not gen.model.is_dir():
         raise ConfigError(f"{run.path} has no generation {number}")
     card = read_json(run.export / CARD)
-    model = read_manifest(gen.model)["model"]
-    network = build(model["arch"], model["encoder"], classes=len(card["classes"]), decoder_channels=model["decoder_channels"])
-    network.load_state_dict(unpack(read_directory(gen.model)[WEIGHTS], gen.model / WEIGHTS))
+    found = saved.read(gen.model)
     tests = {report["best"]: report["test"], 0: report["teacher_test"], report["exported"]: report["exported_test"]}
     metrics = {"val": report["generations"][number]["val"], "test": tests.get(number)}
-    written = export(network, directory, card={**card, "model": model, "generation": number, "metrics": metrics}, onnx=True)
+    changed = {"model": found.description, "generation": number, "metrics": metrics}
+    written = export(found.network, directory, card={**card, **changed}, onnx=True)
     if written["onnx"] is None:
         raise ResourceError(f"{directory} has no {ONNX}: {written['onnx_reason']}")
 
@@ -89,14 +87,7 @@ def load_export(directory: Path) -> tuple[nn.Module, dict[str, Any]]:
     card = json.loads(files[CARD])
     if card["format"] != FORMAT:
         raise ConfigError(f"{directory} was written by selftrain {card['selftrain']}, in a later format; update selftrain")
-    model = card["model"]
-    classes = len(card["classes"])
-    network = build(model["arch"], model["encoder"], classes=classes, decoder_channels=model["decoder_channels"])
-    try:
-        network.load_state_dict(unpack(files[WEIGHTS], directory / WEIGHTS))
-    except RuntimeError as error:
-        raise IntegrityError(f"{directory / WEIGHTS} does not hold the network of {CARD}: {error}") from None
-    return network.eval(), card
+    return saved.rebuilt(card.get("model"), card.get("classes"), files, directory, source=directory / CARD), card
 
 
 def _check_free(directory: Path) -> None:
