@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 
 from selftrain.config import Config, TrainConfig
 from selftrain.data import batches, sources
+from selftrain.inference.pixels import PixelScale
 from selftrain.labels.thresholds import balanced
 from selftrain.rng import Key
 from selftrain.stages import online
-from selftrain.stages.inference import Inference
 from selftrain.stages.steps import SelfTraining, Step
 
 
@@ -23,7 +24,9 @@ class Learning:
 
     cfg: Config
     data: sources.DataSet
-    inference: Inference
+    accelerator: Accelerator
+    cache: batches.Cache
+    scale: PixelScale
 
     def dataset(self, number: int, labels: batches.PseudoLabels | None, keys: tuple[Key, ...]) -> batches.StepDataset:
         """The examples of generation `number`: labelled ones and, of unlabelled images, `labels` or views to label online."""
@@ -33,7 +36,7 @@ class Learning:
             "pseudo_batch": self.cfg.train.unlabelled_batch if labels or method else 0,
             "augmentation": self.augmentation(number),
             "styles": self.data.unlabelled,
-            "cache": self.inference.cache,
+            "cache": self.cache,
             "keys": keys,
         }
         if method:
@@ -43,11 +46,11 @@ class Learning:
 
     def step(self, number: int) -> Step:
         """The step function of generation `number`."""
-        method, accelerator = self.cfg.generations[number].online, self.inference.accelerator
+        method, accelerator = self.cfg.generations[number].online, self.accelerator
         common: dict[str, Any] = {
             "loss": self.cfg.loss,
-            "mean": self.inference.mean,
-            "std": self.inference.std,
+            "mean": self.scale.mean,
+            "std": self.scale.std,
             "ranks": accelerator.num_processes,
             "reduce": self._sum,
             "weights": self._weights(),
@@ -66,7 +69,7 @@ class Learning:
         train, from_labels_only = self.cfg.train, number == 0 and not self.cfg.generations[0].online
         images = self.data.labelled if from_labels_only else [*self.data.labelled, *self.data.unlabelled]
         batch = max(train.eval_batch, 2)  # batch norm after a pooling over the whole image has no statistics of one
-        return batches.crops(images, _weak(train), batch=batch, count=train.statistics, cache=self.inference.cache, keys=keys)
+        return batches.crops(images, _weak(train), batch=batch, count=train.statistics, cache=self.cache, keys=keys)
 
     def augmentation(self, number: int) -> batches.Augmentation:
         """How generation `number` sees its images."""
@@ -85,7 +88,7 @@ class Learning:
     def class_pixels(self) -> np.ndarray:
         """Pixels of each class in the masks of the labelled images, (C,); read once."""
         classes = len(self.data.classes)
-        masks = (self.inference.cache.mask(sample) for sample in self.data.labelled)
+        masks = (self.cache.mask(sample) for sample in self.data.labelled)
         return np.sum([np.bincount(mask[mask != batches.IGNORE], minlength=classes) for mask in masks], axis=0)
 
     def _weights(self) -> torch.Tensor | None:
@@ -93,10 +96,10 @@ class Learning:
         if not self.cfg.loss.balance:
             return None
         weights = balanced(self.class_pixels, self.cfg.loss.balance)
-        return torch.tensor(weights, dtype=torch.float32, device=self.inference.accelerator.device)
+        return torch.tensor(weights, dtype=torch.float32, device=self.accelerator.device)
 
     def _sum(self, values: torch.Tensor) -> torch.Tensor:
-        accelerator = self.inference.accelerator
+        accelerator = self.accelerator
         return accelerator.reduce(values, "sum") if accelerator.num_processes > 1 else values
 
 

@@ -19,7 +19,8 @@ from selftrain.data.augment import MAX_MAGNITUDE
 from selftrain.data.faults import refuse
 from selftrain.data.findings import Look
 from selftrain.errors import ConfigError, DataError, StorageError
-from selftrain.labels import crf, store, tta
+from selftrain.inference import tta
+from selftrain.labels import crf, store
 from selftrain.labels.thresholds import THRESHOLDS
 from selftrain.log import say
 from selftrain.models.build import leaves_parameters_unused, parameters

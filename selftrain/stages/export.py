@@ -14,15 +14,15 @@ import torch
 from torch import nn
 
 import selftrain
-from selftrain.errors import ConfigError, IntegrityError, ResourceError
-from selftrain.files import MANIFEST, commit_directory, read_directory, read_json
+from selftrain.errors import ConfigError, ResourceError
+from selftrain.files import MANIFEST, commit_directory, read_json
+from selftrain.inference.exported import CARD
 from selftrain.log import say
 from selftrain.models import saved
 from selftrain.models.onnx import OnnxError, onnx_graph
-from selftrain.rundir import WEIGHTS, RunDir
+from selftrain.rundir import RunDir
 
-ONNX, CARD = "model.onnx", "card.json"
-FORMAT = 1
+ONNX = "model.onnx"
 
 
 def export(network: nn.Module, directory: Path, *, card: dict[str, Any], onnx: bool) -> dict[str, Any]:
@@ -67,27 +67,6 @@ def export_again(run_directory: Path, directory: Path, *, generation: int | None
     written = export(found.network, directory, card={**card, **changed}, onnx=True)
     if written["onnx"] is None:
         raise ResourceError(f"{directory} has no {ONNX}: {written['onnx_reason']}")
-
-
-def load_export(directory: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The network of an export, on the CPU and in eval mode, and its card.
-
-        network, card = load_export(Path("runs/demo/export"))
-        rgb = read_image(path, card["input"].get("range"))  # of selftrain.data.images: (H, W, 3) uint8
-        logits = network((rgb / 255 - mean) / std)  # (N, 3, H, W) -> (N, len(card["classes"]), H, W)
-
-    Raises ConfigError for a path that is no directory or an export of a later version, IntegrityError for one that is
-    incomplete or damaged. Nothing is fetched.
-    """
-    if not directory.is_dir():
-        raise ConfigError(f"{directory} is no directory; give the export/ of a finished run")
-    files = read_directory(directory)
-    if not {WEIGHTS, CARD} <= files.keys():
-        raise IntegrityError(f"{directory} holds no {WEIGHTS} and {CARD}; give the export/ of a finished run")
-    card = json.loads(files[CARD])
-    if card["format"] != FORMAT:
-        raise ConfigError(f"{directory} was written by selftrain {card['selftrain']}, in a later format; update selftrain")
-    return saved.rebuilt(card.get("model"), card.get("classes"), files, directory, source=directory / CARD), card
 
 
 def _check_free(directory: Path) -> None:

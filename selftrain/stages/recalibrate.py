@@ -1,4 +1,4 @@
-"""Batch-norm statistics of a finished network, measured over the images that it has learnt from, without their noise."""
+"""Batch-norm statistics of a trained network, recomputed on un-augmented training images."""
 
 from collections.abc import Iterable
 
@@ -7,16 +7,18 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from selftrain.errors import naming_savings
-from selftrain.stages.inference import Inference
+from selftrain.inference.pixels import PixelScale
+from selftrain.inference.predictor import Precision
 
 
 @naming_savings("evaluating")
 @torch.no_grad()
-def recalibrate(network: nn.Module, crops: Iterable[torch.Tensor], inference: Inference) -> None:
-    """Replace the running statistics of `network` by their mean over batches of `crops`, (N, h, w, 3) uint8 each.
+def recalibrate(network: nn.Module, crops: Iterable[torch.Tensor], *, scale: PixelScale, precision: Precision) -> None:
+    """Replace the running statistics of `network` by their mean over batches of `crops`, (N, h, w, C) uint8 each.
 
-    Those that were gathered in training are of noised and mixed images (Wu & Johnson 2021, "Rethinking Batch in BatchNorm",
-    section 3: precise batch norm). Nothing else of the network is in training mode. Without batch norm nothing happens.
+    Training gathered them over augmented and mixed images (Wu & Johnson 2021, "Rethinking Batch in BatchNorm", section 3:
+    precise batch norm). `precision` is the context of a forward pass. Only batch norm is in training mode. A network
+    without batch norm stays as it is.
     """
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     if not norms:
@@ -28,8 +30,8 @@ def recalibrate(network: nn.Module, crops: Iterable[torch.Tensor], inference: In
         norm.momentum = None  # the plain mean over the batches
         norm.train()
     for images in crops:
-        with inference.accelerator.autocast():
-            network(inference.pixels(images))
+        with precision():
+            network(scale.normalise(images.to(scale.device)))
     for norm, momentum in zip(norms, before, strict=True):
         norm.momentum = momentum
     network.eval()

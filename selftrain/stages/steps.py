@@ -8,6 +8,7 @@ from torch import nn
 
 from selftrain.config import LossConfig
 from selftrain.data.batches import IGNORE, Batch
+from selftrain.inference.pixels import PixelScale
 from selftrain.objectives.distillation import kl_sum
 from selftrain.objectives.losses import cross_entropy_sum, weighted_cross_entropy_sum
 
@@ -27,7 +28,7 @@ Step = Callable[[nn.Module, nn.Module, Batch], StepResult]  # the network, its a
 
 def normalised(images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
     """(N, H, W, 3) uint8 -> (N, 3, H, W) float, channels_last without a copy of its own."""
-    return (images.permute(0, 3, 1, 2).float() - mean) / std
+    return PixelScale(mean, std).normalise(images)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@ import pytest
 import torch
 from torchmetrics.classification import MulticlassJaccardIndex
 
+from selftrain.inference.decide import argmax
 from selftrain.stages.evaluate import Scores, iou_report, is_worse
 
 NAMES = ["a", "b", "c"]
@@ -10,7 +11,7 @@ NAMES = ["a", "b", "c"]
 
 def scores_of(probs, target):
     scores = Scores(3, torch.device("cpu"))
-    scores.add(probs, target, range(len(target)))
+    scores.add(probs, argmax(probs), target, range(len(target)))
     return scores.report(NAMES)
 
 
