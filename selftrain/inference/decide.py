@@ -24,7 +24,10 @@ DECISIONS: dict[str, Callable[..., Tensor]] = {"argmax": argmax}
 
 
 def of(setting: str | Mapping[str, Mapping[str, Any]]) -> Decision:
-    """The decision that `setting` names: `argmax`, or `{name: {parameter: value}}`. Raises ConfigError for unknown names."""
+    """The decision that `setting` names: `argmax`, or `{name: {parameter: value}}`.
+
+    Raises ConfigError for names and values that no entry has.
+    """
     chosen = Table(DECISIONS).one(setting, "decision")
     return bound(chosen) if chosen.settings else chosen.entry
 

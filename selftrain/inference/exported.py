@@ -1,4 +1,4 @@
-"""The directory that an export is: weights, and card.json, which says all that a user of the network has to know."""
+"""An exported network: weights, and card.json, which has all that a user of the network has to know."""
 
 import json
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ from selftrain.rundir import WEIGHTS
 CARD = "card.json"
 FORMAT = 1
 RULE = (
-    "RGB, scaled to 0..1, minus mean, divided by std; brought to `size` where it is set; padded to multiples; "
-    "of 16-bit images, `range` becomes 0..255, or without one the high byte counts"
+    "RGB, scaled to 0..1, minus mean, divided by std; brought to `size` where it is set; padded to "
+    "multiples; of 16-bit images, `range` becomes 0..255, or without one the high byte counts"
 )
 
 
@@ -44,8 +44,8 @@ def card(
 ) -> dict[str, Any]:
     """What a user of the export has to know. No paths: it travels.
 
-    `size` of the input is [height, width], or empty for any; `levels` are the values of 16-bit images that become 0 and
-    255; `masks` are the values or colours of each class in the training masks; `model` describes the network.
+    `size` of the input is [height, width], or empty for any. `levels` are the values of 16-bit images that become
+    0 and 255. `masks` are the values or colours of each class in the training masks. `model` describes the network.
     """
     return {
         "format": FORMAT,
@@ -77,8 +77,8 @@ def load_export(directory: Path) -> tuple[nn.Module, dict[str, Any]]:
         rgb = read_image(path, card["input"].get("range"))  # of selftrain.data.images: (H, W, 3) uint8
         labels = predictor_of(network, card).labels(rgb[None])  # (1, H, W) uint8
 
-    Raises ConfigError for a path that is no directory or an export of a later version, IntegrityError for one that is
-    incomplete or damaged. Nothing is fetched.
+    Nothing is fetched. Raises ConfigError for a path that is no directory, and for an export of a later version;
+    IntegrityError for an incomplete or damaged one.
     """
     if not directory.is_dir():
         raise ConfigError(f"{directory} is no directory; give the export/ of a finished run")
@@ -96,7 +96,7 @@ def predictor_of(
 ) -> Predictor:
     """The predictor of an exported network by its card; `flip` averages each image with its mirror image.
 
-    It expects images at the size of the card, if that has one. Without `device` the network stays where it is.
+    If the card has a size, the predictor expects images of that size. Without `device` the network is not moved.
     """
     device = device or next(network.parameters()).device
     return Predictor(

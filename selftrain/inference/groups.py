@@ -18,7 +18,7 @@ def rank_share(count: int, accelerator: Accelerator) -> range:
 def neighbours(
     samples: Sequence[Sample], batch: int, read: Callable[[Sample], np.ndarray]
 ) -> Iterator[list[tuple[Sample, np.ndarray]]]:
-    """Samples with the images that `read` gives, in their order, up to `batch` neighbours of one size together.
+    """Samples in their order with the images that `read` gives, up to `batch` neighbours of one size together.
 
     The grouping is part of a label's bits, so it depends on `samples` and `batch` alone.
     """

@@ -11,14 +11,17 @@ from selftrain.errors import ConfigError
 
 @dataclass(frozen=True)
 class PixelScale:
-    """Mean and standard deviation of each channel, in grey levels (0 to 255), on the device of the network."""
+    """Mean and deviation of each channel, in grey levels (0 to 255), on the device of the network."""
 
     mean: Tensor  # (1, C, 1, 1)
     std: Tensor  # (1, C, 1, 1)
 
     @classmethod
     def of(cls, mean: Sequence[float], std: Sequence[float], device: torch.device) -> "PixelScale":
-        """From means and deviations in 0..1, as settings and cards give them. Raises ConfigError if the channels differ."""
+        """From means and deviations in 0..1, as settings and cards give them.
+
+        Raises ConfigError if their numbers of channels differ.
+        """
         if len(mean) != len(std):
             raise ConfigError(f"data.mean has {len(mean)} channels and data.std has {len(std)}; give one number per channel")
         scaled = (255 * torch.tensor(row, device=device).view(1, -1, 1, 1) for row in (mean, std))

@@ -27,7 +27,7 @@ def exact() -> AbstractContextManager[Any]:
 
 @dataclass(frozen=True)
 class Predictor:
-    """Networks with all that it takes to ask them about images: they are put in eval mode."""
+    """Networks, which it puts in eval mode, with all that it takes to ask them about images."""
 
     networks: tuple[nn.Module, ...]  # their probabilities are averaged
     scale: PixelScale
@@ -78,7 +78,7 @@ class Predictor:
         return self.decision(self.probabilities(images)).cpu().numpy()
 
     def labels_in_tiles(self, images: np.ndarray) -> np.ndarray:
-        """As `labels`, in tiles of a few windows: memory for the probabilities of a large image is not needed at once."""
+        """As `labels`, tile by tile: the probabilities of a large image may not fit in memory at once."""
         return windows.tiled(self.labels, images, window=self.side)
 
     def _of(self, network: nn.Module, pixels: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Test-time augmentation: softmax probabilities averaged over the views of ttach.
 
-Works around four traps of ttach 0.0.3: its `Scale` interpolates to the nearest pixel, adds the scale 1 unasked, and
-comes back a pixel short (`int(int(h * s) / s)`); turns with both flips give every view twice.
+Works around four traps of ttach 0.0.3: its `Scale` interpolates to the nearest pixel, adds the scale 1 unasked,
+and comes back a pixel short (`int(int(h * s) / s)`); turns with both flips give every view twice.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,8 +22,8 @@ from selftrain.models.outputs import pixels_of
 class Zoom(ttach.Scale):
     """Exactly the scales asked for, bilinear, sizes rounded.
 
-    The views of one scale share its image. The way back is left to `predict`, which knows the size of the images and resizes
-    the maps of one scale together.
+    The views of one scale share its image. `predict` does the way back: it knows the size of the images, and it
+    resizes the maps of one scale together.
     """
 
     def __init__(self, scales: Sequence[float]) -> None:
@@ -42,7 +42,7 @@ class Zoom(ttach.Scale):
 
 
 def views(*, hflip: bool, vflip: bool, rotate90: bool, scales: Sequence[float]) -> ttach.Compose:
-    """The product of the scales, the four turns and the flips, no view twice. Raises ConfigError for bad scales."""
+    """The product of scales, four turns and flips, no view twice. Raises ConfigError for bad scales."""
     if not scales or min(scales) <= 0 or len(set(scales)) < len(scales):
         raise ConfigError(f"tta scales must be positive and all different, not {list(scales)}; [1.0] changes no size")
     transforms: list[Any] = [Zoom(scales)]
@@ -65,10 +65,11 @@ def predict(
     multiple: int = MULTIPLE,
     batch: int = 1,
 ) -> Tensor:
-    """Class probabilities (N, K, H, W) float32 of images (N, C, H, W): the mean over the views; None: the plain image.
+    """Class probabilities (N, K, H, W) float32 of images (N, C, H, W): the mean over the views.
 
-    `model` is in eval mode; autocast is the caller's. `window`, an entry of WINDOWS with its settings, pads each view
-    to `multiple` and asks for its logits. Views of one size, and windows, share a forward pass up to `batch` images.
+    Without `transforms` there is one view, the plain image. `model` is in eval mode; autocast is the caller's.
+    `window`, an entry of WINDOWS with its settings, pads each view to `multiple` and asks for its logits. Views of
+    one size, and windows, share a forward pass up to `batch` images.
     Raises ConfigError for transforms that do not suit a segmentation.
     """
     assert not model.training, "batch statistics would let an image change the result of its neighbours"

@@ -23,7 +23,7 @@ from selftrain.tables import Bounds, Chosen, Table
 
 Logits = Callable[[Tensor], Tensor]
 Window = Callable[..., Tensor]
-TILE = 4  # windows: the side of a tile, so that the probabilities of a large image need not fit in memory at once
+TILE = 4  # windows on a side of a tile: the probabilities of a large image may not fit in memory at once
 
 
 def whole(logits: Logits, images: Tensor, multiple: int, batch: int) -> Tensor:
@@ -63,7 +63,7 @@ WINDOWS: dict[str, Window] = {"whole": whole, "slide": slide}
 
 
 def of(setting: int | str | Mapping[str, Mapping[str, Any]]) -> Chosen[Window]:
-    """The window that a setting chooses: a side in pixels (0: whole images), or an entry of WINDOWS by its name.
+    """The window that a setting chooses: a side in pixels (0: whole images), or an entry of WINDOWS by name.
 
     Raises ConfigError for names and values that no entry has.
     """
@@ -78,7 +78,10 @@ def side_of(window: Chosen[Window]) -> int:
 
 
 def pad(images: Tensor, multiple: int) -> Tensor:
-    """Images (N, C, H, W) grown at the bottom and right to a multiple: by reflection, or by the edge if they are too small."""
+    """Images (N, C, H, W) padded at the bottom and right to a multiple.
+
+    Padding reflects the image, or repeats its edge if it is too small for that.
+    """
     height, width = images.shape[2:]
     down, right = -height % multiple, -width % multiple
     if down < height and right < width:
@@ -91,7 +94,8 @@ def pad(images: Tensor, multiple: int) -> Tensor:
 
 def softmax(logits: Tensor) -> Tensor:
     """Probabilities (N, K, H, W) float32 of logits."""
-    # fp32: a bf16 softmax blurs 0.9 to 1.0, where thresholds live; class by class in memory: half the time of channels_last
+    # fp32: a bf16 softmax blurs 0.9 to 1.0, where thresholds live.
+    # Class by class in memory: half the time of channels_last.
     return logits.to(torch.float32, memory_format=torch.contiguous_format).softmax(dim=1)
 
 

@@ -1,6 +1,7 @@
 """A copy of a network for inference on CPUs: batch norm and ReLU are fused into the convolutions before them.
 
-Where a CPU's matrix units make convolutions cheap, the passes over memory between them take two thirds of the time.
+Where a CPU's matrix units make convolutions cheap, the passes over memory between them take two thirds of the
+time.
 """
 
 import copy
@@ -23,8 +24,8 @@ TOLERANCE = 1e-3  # of the largest logit; fp32 rounds to 1e-6 of it, a wrong gra
 def fused(network: nn.Module, images: Tensor, dtype: torch.dtype) -> nn.Module:
     """A fused copy of `network`, which is in eval mode; its convolutions compute in `dtype`.
 
-    The order of the layers is recorded in one forward pass over `images` (N, C, H, W). If the logits of the fused copy
-    differ (an output may be used twice, say), or if this torch cannot fuse, the network itself is returned.
+    The order of the layers is recorded in one forward pass over `images` (N, C, H, W). If the logits of the fused
+    copy differ (an output may be used twice, say), or if this torch cannot fuse, the network itself is returned.
     """
     if not POSSIBLE:
         return network

@@ -1,4 +1,4 @@
-"""A network as an ONNX graph that was compared with torch, and that says nothing of the machine that made it."""
+"""A network as an ONNX graph, which was compared with torch and has no trace of the machine that made it."""
 
 import importlib.util
 import logging
@@ -29,9 +29,9 @@ class OnnxError(Exception):
 def onnx_graph(network: nn.Module, *, multiple: int, channels: int = 3) -> tuple[bytes, dict[str, Any]]:
     """The network, in fp32 and in eval mode, as ONNX; and how it was compared: opset, sizes, difference.
 
-    Input "image" (batch, channels, height, width) float32, normalised, sides multiples of `multiple`; output "logits"
-    (batch, classes, height, width), and "image_logits" of a network with an image-level head. Raises OnnxError if the
-    libraries are missing, the network cannot be exported, or the graph differs from it at any of SIZES.
+    Input "image" (batch, channels, height, width) float32, normalised, sides multiples of `multiple`; output
+    "logits" (batch, classes, height, width), and "image_logits" of a network with an image-level head. Raises
+    OnnxError if the libraries are missing, the network cannot be exported, or the graph differs at any of SIZES.
     """
     missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
     if missing:
@@ -75,7 +75,7 @@ def _convert(network: nn.Module, example: Tensor, names: tuple[str, ...]) -> byt
 
 
 def _without_provenance(content: bytes) -> bytes:
-    """The graph without notes: the exporter writes the stack trace of each node, with the paths of this machine."""
+    """The graph without notes: the exporter writes the stack trace of each node, with paths of this machine."""
     import onnx
 
     model = onnx.load_from_string(content)
@@ -95,7 +95,10 @@ def _strip(message: Any) -> None:
 
 
 def _compare(content: bytes, network: nn.Module, names: tuple[str, ...], sizes: Sequence[Sequence[int]]) -> list[float]:
-    """The largest difference at each size and output, relative to the largest logit. Raises OnnxError above TOLERANCE."""
+    """The largest difference at each size and output, relative to the largest logit.
+
+    Raises OnnxError above TOLERANCE.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -48,7 +48,7 @@ def write(directory: Path, network: nn.Module, description: Mapping[str, Any], c
 
 
 def read(directory: Path, *, described_in: Path | None = None) -> Saved:
-    """The network that `write` committed; of weights alone, `described_in` is the directory that describes them.
+    """The network that `write` committed. Weights alone are described in another directory, `described_in`.
 
     Raises IntegrityError for a damaged directory.
     """
@@ -59,10 +59,11 @@ def read(directory: Path, *, described_in: Path | None = None) -> Saved:
 
 
 def rebuilt(description: Any, classes: Any, files: Mapping[str, bytes], directory: Path, *, source: Path) -> nn.Module:
-    """The network of `description` with the weights in `files`, on the CPU and in eval mode. Nothing is fetched.
+    """The network of `description` with the weights in `files`, on the CPU and in eval mode; nothing is fetched.
 
-    `directory` contains the files and `source` the description and the names of the classes. Raises IntegrityError if
-    one of the two is missing, or if they do not belong together; ConfigError for a network that cannot be built here.
+    `directory` contains the files; `source` contains the description and the names of the classes. Raises
+    IntegrityError if one of the two is missing or if they do not belong together, ConfigError for a network that
+    cannot be built here.
     """
     if not isinstance(description, dict) or not description.keys() >= set(DESCRIPTION) or not isinstance(classes, list):
         raise IntegrityError(f"{source} is damaged (it does not describe a network); remove {source.parent} to make it again")

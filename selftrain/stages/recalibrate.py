@@ -14,11 +14,11 @@ from selftrain.inference.predictor import Precision
 @naming_savings("evaluating")
 @torch.no_grad()
 def recalibrate(network: nn.Module, crops: Iterable[torch.Tensor], *, scale: PixelScale, precision: Precision) -> None:
-    """Replace the running statistics of `network` by their mean over batches of `crops`, (N, h, w, C) uint8 each.
+    """Replace the running statistics of `network` by their mean over batches of `crops`, (N, h, w, C) uint8.
 
-    Training gathered them over augmented and mixed images (Wu & Johnson 2021, "Rethinking Batch in BatchNorm", section 3:
-    precise batch norm). `precision` is the context of a forward pass. Only batch norm is in training mode. A network
-    without batch norm stays as it is.
+    Training gathered them over augmented and mixed images (Wu & Johnson 2021, "Rethinking Batch in BatchNorm",
+    section 3: precise batch norm). `precision` is the context of a forward pass. Only batch norm is in training
+    mode. A network without batch norm stays as it is.
     """
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     if not norms:
