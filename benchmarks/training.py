@@ -8,6 +8,7 @@ benchmarks/reference/training.py. Both load in the training process, which is th
 """
 
 import tempfile
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -20,6 +21,10 @@ from sides import apart, below, faster, finish, in_turns, parser
 
 from selftrain.config import Config, SelectConfig
 from selftrain.data import batches
+from selftrain.data.augment.colour import jitter
+from selftrain.data.augment.geometry import flip
+from selftrain.data.augment.pipeline import Pipeline
+from selftrain.data.augment.randaugment import RandAugment
 from selftrain.labels import store
 from selftrain.labels.refine import refine
 from selftrain.models.build import build, to_layout
@@ -28,6 +33,7 @@ from selftrain.rng import rekey
 from selftrain.stages.select import select
 from selftrain.stages.steps import SelfTraining
 from selftrain.stages.train import Learner, lr_at
+from selftrain.tables import Chosen
 
 KNOWN, GUESSED, CROP = 8, 16, (192, 256)
 NAMES = [f"c{i}" for i in range(pictures.CLASSES)]
@@ -82,13 +88,19 @@ class Data:
 
     def ours(self, first: int, steps: int):
         """Our batches."""
-        noise = {"crop": CROP, "scale": (0.75, 1.5), "flip": True, "jitter": 0.3}
+        weak = Pipeline(
+            crop=CROP,
+            scale=(0.75, 1.5),
+            geometry=(Chosen("flip", flip, 0.5, {}),),
+            always=(Chosen("jitter", jitter, 1.0, {"strength": 0.3}),),
+        )
+        strong = replace(weak, randaugment=RandAugment(2, 10))
         dataset = batches.StepDataset(
             self.labelled,
             self.selected,
             labelled_batch=KNOWN,
             pseudo_batch=GUESSED,
-            augmentation=batches.Augmentation(noise, {**noise, "rand_n": 2, "rand_m": 10}, cutmix=0.6),
+            augmentation=batches.Augmentation(weak, strong, cutmix=0.6),
             cache=self.cache,
             keys=(0, "gen1"),
         )

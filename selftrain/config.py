@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from selftrain.values import Choice, Likely
+
 
 @dataclass
 class SplitConfig:
@@ -78,7 +80,11 @@ class NoiseConfig:
     cutout: float = 0.0  # probability of a box of noise in the image, without label
     dropout: float = 0.0  # on the features before the segmentation head
     drop_path: float = 0.0  # stochastic depth of the encoder
-    labelled: bool = False  # the labelled images get RandAugment, colour noise and cutout, too
+    labelled: bool = False  # the labelled images get RandAugment, geometry, colours and erasing as well
+    # entries of the tables in data/augment: name -> probability, or {p: 0.5, ...} with the settings of the entry
+    geometry: dict[str, Likely] = field(default_factory=dict)  # flip | vflip | rotate90 | rotate; train.flip adds flip
+    colours: dict[str, Likely] = field(default_factory=dict)  # jitter | hue | greyscale | blur | colour_noise (`colour`)
+    erase: dict[str, Likely] = field(default_factory=dict)  # cutout (`cutout`)
 
 
 @dataclass
@@ -106,6 +112,9 @@ class TrainConfig:
     scale: list[float] = field(default_factory=lambda: [0.75, 1.5])  # random zoom of every training image
     jitter: float = 0.3  # brightness, contrast and saturation change of every training image, save those labelled online
     flip: bool = True
+    place: Choice = "uniform"  # type: ignore[assignment] # of a crop: uniform | non_empty (holds a labelled object)
+    # which labelled images a step sees: uniform | by_class (images with rare classes more often)
+    sampler: Choice = "uniform"  # type: ignore[assignment]
     optimizer: str = "adamw"  # any name that timm knows
     lr: float = 1e-3
     weight_decay: float = 1e-2

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from selftrain.config import Config, TrainConfig
+from selftrain import augmentation
+from selftrain.config import Config
 from selftrain.data import batches, sources
+from selftrain.data.samplers import Sampler
 from selftrain.labels.thresholds import balanced
 from selftrain.rng import Key
 from selftrain.stages import online
@@ -33,6 +35,7 @@ class Learning:
             "pseudo_batch": self.cfg.train.unlabelled_batch if labels or method else 0,
             "augmentation": self.augmentation(number),
             "styles": self.data.unlabelled,
+            "sampler": self.sampler,
             "cache": self.inference.cache,
             "keys": keys,
         }
@@ -66,27 +69,29 @@ class Learning:
         train, from_labels_only = self.cfg.train, number == 0 and not self.cfg.generations[0].online
         images = self.data.labelled if from_labels_only else [*self.data.labelled, *self.data.unlabelled]
         batch = max(train.eval_batch, 2)  # batch norm after a pooling over the whole image has no statistics of one
-        return batches.crops(images, _weak(train), batch=batch, count=train.statistics, cache=self.inference.cache, keys=keys)
+        how, cache = augmentation.weak(train), self.inference.cache
+        return batches.crops(images, how, batch=batch, count=train.statistics, cache=cache, keys=keys)
 
     def augmentation(self, number: int) -> batches.Augmentation:
         """How generation `number` sees its images."""
-        generation = self.cfg.generations[number]
-        noise, weak = generation.noise, _weak(self.cfg.train)
-        strong = weak | {name: getattr(noise, name) for name in ("rand_n", "rand_m", "colour", "cutout")}
-        return batches.Augmentation(
-            labelled=strong if noise.labelled else weak,
-            pseudo=weak | {"jitter": 0.0, "colour": noise.colour} if generation.online else strong,
-            cutmix=noise.cutmix,
-            paste=noise.paste,
-            style=noise.style,
-        )
+        return augmentation.of(self.cfg.train, self.cfg.generations[number], number)
 
     @cached_property
-    def class_pixels(self) -> np.ndarray:
-        """Pixels of each class in the masks of the labelled images, (C,); read once."""
+    def sampler(self) -> Sampler:
+        """Which labelled images a step sees."""
+        return augmentation.sampler(self.cfg.train, len(self.data.labelled), lambda: self.contents)
+
+    @cached_property
+    def contents(self) -> np.ndarray:
+        """Pixels of each class in the mask of each labelled image, (N, C); read once."""
         classes = len(self.data.classes)
         masks = (self.inference.cache.mask(sample) for sample in self.data.labelled)
-        return np.sum([np.bincount(mask[mask != batches.IGNORE], minlength=classes) for mask in masks], axis=0)
+        return np.stack([np.bincount(mask[mask != batches.IGNORE], minlength=classes) for mask in masks])
+
+    @property
+    def class_pixels(self) -> np.ndarray:
+        """Pixels of each class in the masks of the labelled images, (C,)."""
+        return self.contents.sum(axis=0)
 
     def _weights(self) -> torch.Tensor | None:
         """What labelled pixels of each class weigh, (C,); None where all weigh the same."""
@@ -98,8 +103,3 @@ class Learning:
     def _sum(self, values: torch.Tensor) -> torch.Tensor:
         accelerator = self.inference.accelerator
         return accelerator.reduce(values, "sum") if accelerator.num_processes > 1 else values
-
-
-def _weak(train: TrainConfig) -> dict:
-    """What `augment.view` is told where there is no noise."""
-    return {"crop": tuple(train.crop), "scale": tuple(train.scale), "flip": train.flip, "jitter": train.jitter}

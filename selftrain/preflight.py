@@ -12,10 +12,10 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import nn
 
-from selftrain import checkpoint, conditions, files, launcher, process
+from selftrain import augmentation, checkpoint, conditions, files, launcher, process
 from selftrain.config import ROUNDING, Config, GenerationConfig, flat
 from selftrain.data import loading, sources, verify
-from selftrain.data.augment import MAX_MAGNITUDE
+from selftrain.data.augment.randaugment import MAX_MAGNITUDE
 from selftrain.data.faults import refuse
 from selftrain.data.findings import Look
 from selftrain.errors import ConfigError, DataError, StorageError
@@ -31,7 +31,8 @@ from selftrain.stages.train import SCHEDULES
 
 PRECISIONS = ("auto", "none", "bf16", "fp16")
 INITS = ("random", "teacher")
-PSEUDO_NOISE = ("rand_n", "colour", "cutout", "cutmix", "paste")  # of unlabelled images, unless noise.labelled
+# of unlabelled images, unless noise.labelled
+PSEUDO_NOISE = ("rand_n", "colour", "cutout", "geometry", "colours", "erase", "cutmix", "paste")
 INFINITE = float("inf")
 FEW = 8  # val images: a score of fewer says little of which generation is better
 COPIES = "copies"  # in data.json, where there are any
@@ -123,8 +124,9 @@ def check(cfg: Config) -> None:
         f"generations: online must be one of {', '.join(METHODS)}, or empty": any(
             row.online and row.online not in METHODS for row in cfg.generations
         ),
-        "generations: of online methods, only labelled images get rand_n and cutout; see noise.labelled": any(
-            row.online and (row.noise.rand_n or row.noise.cutout) and not row.noise.labelled for row in cfg.generations
+        "generations: of online methods, only labelled images get rand_n, cutout and erase; see noise.labelled": any(
+            row.online and (row.noise.rand_n or row.noise.cutout or row.noise.erase) and not row.noise.labelled
+            for row in cfg.generations
         ),
         "generations: mean_teacher mixes nothing: its noise.cutmix must be 0": any(
             row.online == "mean_teacher" and row.noise.cutmix for row in cfg.generations
@@ -137,6 +139,7 @@ def check(cfg: Config) -> None:
     for problem, found in problems.items():
         if found:
             raise ConfigError(problem)
+    augmentation.check(cfg)
     tta.views(**asdict(cfg.labels.tta))
     if cfg.labels.crf.enabled and cfg.labels.crf.backend == "lattice":
         crf.compiled()

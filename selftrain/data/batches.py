@@ -12,8 +12,11 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from selftrain.data import augment
+from selftrain.data.augment.colour import in_colours_of
+from selftrain.data.augment.pipeline import Pipeline
+from selftrain.data.augment.view import OUTSIDE
 from selftrain.data.mixing import box, cutmix
+from selftrain.data.samplers import Sampler, epochs
 from selftrain.rng import Key, batch_ids, generator
 
 IGNORE = 255
@@ -100,10 +103,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What `augment.view` is told, for labelled and for pseudo-labelled images; the others are probabilities."""
+    """How labelled and unlabelled images are seen; the numbers are probabilities."""
 
-    labelled: dict
-    pseudo: dict
+    labelled: Pipeline
+    pseudo: Pipeline
     cutmix: float = 0.0
     paste: float = 0.0  # that a box of CutMix comes from a labelled image
     style: float = 0.0  # that a labelled image has the colours of another one
@@ -145,10 +148,12 @@ class StepDataset(Dataset):
         pseudo_batch: int,
         augmentation: Augmentation,
         styles: Sequence[Readable] = (),
+        sampler: Sampler | None = None,
         cache: Cache,
         keys: tuple[Key, ...],
     ):
         self.labelled, self.pseudo = labelled, pseudo
+        self.sampler: Sampler = sampler or partial(epochs, len(labelled))
         self.labelled_batch, self.pseudo_batch = labelled_batch, pseudo_batch
         self.augmentation, self.styles, self.cache, self.keys = augmentation, styles, cache, keys
         self.unmixed: tuple[int, dict[int, Example]] = (
@@ -185,11 +190,11 @@ class StepDataset(Dataset):
         return Example(example.image, example.hard, soft, known.astype(np.float32))
 
     def _labelled(self, step: int, slot: int) -> Example:
-        i = batch_ids(len(self.labelled), self.labelled_batch, step, *self.keys, "labelled")[slot]
+        i = self.sampler(self.labelled_batch, step, (*self.keys, "labelled"))[slot]
         image, mask = self.cache.image(self.labelled[i]), self.cache.mask(self.labelled[i])
         if self.augmentation.style:
             image = self._styled(image, generator(*self.keys, step, slot, "style"))
-        seen = augment.view(image, generator(*self.keys, step, slot), **self.augmentation.labelled)
+        seen = self.augmentation.labelled.view(image, generator(*self.keys, step, slot), mask)
         hard = seen.take(mask, IGNORE)
         return Example(seen.image, hard, np.empty((*hard.shape, 0), np.float32), np.empty(0, np.float32))
 
@@ -197,7 +202,7 @@ class StepDataset(Dataset):
         """`image`, in the colours of one of `styles` as often as the augmentation says."""
         if rng.uniform() >= self.augmentation.style:
             return image
-        return augment.in_colours_of(image, self.cache.image(self.styles[int(rng.integers(len(self.styles)))]))
+        return in_colours_of(image, self.cache.image(self.styles[int(rng.integers(len(self.styles)))]))
 
     def _unmixed(self, step: int, slot: int) -> Example:
         if self.unmixed[0] != step:
@@ -217,7 +222,7 @@ class StepDataset(Dataset):
         assert self.pseudo is not None
         i = self._drawn(step, slot)
         image = self.cache.image(self.pseudo.samples[i])
-        seen = augment.view(image, generator(*self.keys, step, slot), **self.augmentation.pseudo)
+        seen = self.augmentation.pseudo.view(image, generator(*self.keys, step, slot))
         hard, soft, weight = self.pseudo.target(i, seen.index)
         return Example(seen.image, hard, soft, weight)
 
@@ -243,10 +248,10 @@ class OnlineDataset(StepDataset):
         assert self.pseudo is not None
         image = self.cache.image(self.pseudo.samples[self._drawn(step, slot)])
         rng = generator(*self.keys, step, slot)
-        images, index = augment.views(image, rng, strong=self.strong, **self.augmentation.pseudo)
+        images, index = self.augmentation.pseudo.views(image, rng, strong=self.strong)
         boxes = [self._box(rng, index.shape) for _ in range(self.strong)]
         pasted = rng.uniform(size=self.strong) < self.augmentation.paste
-        return Seen(step, images, index != augment.OUTSIDE, np.array(boxes, np.int64), pasted)
+        return Seen(step, images, index != OUTSIDE, np.array(boxes, np.int64), pasted)
 
     def _box(self, rng: np.random.Generator, size: tuple[int, ...]) -> tuple[int, int, int, int]:
         if rng.uniform() >= self.augmentation.cutmix:
@@ -256,12 +261,12 @@ class OnlineDataset(StepDataset):
 
 
 def crops(
-    samples: Sequence[Readable], how: dict, *, batch: int, count: int, cache: Cache, keys: tuple[Key, ...]
+    samples: Sequence[Readable], how: Pipeline, *, batch: int, count: int, cache: Cache, keys: tuple[Key, ...]
 ) -> Iterator[torch.Tensor]:
-    """`count` batches (batch, h, w, 3) uint8 of images seen as `augment.view` is told; drawn as those of a stage are."""
+    """`count` batches (batch, h, w, 3) uint8 of images seen through `how`; drawn as those of a stage are."""
     for step in range(count):
         drawn = [samples[i] for i in batch_ids(len(samples), batch, step, *keys)]
-        seen = [augment.view(cache.image(one), generator(*keys, step, slot), **how).image for slot, one in enumerate(drawn)]
+        seen = [how.view(cache.image(one), generator(*keys, step, slot)).image for slot, one in enumerate(drawn)]
         yield torch.from_numpy(np.stack(seen))
 
 

@@ -8,9 +8,16 @@ import pytest
 import torch
 
 from selftrain.data import loading
+from selftrain.data.augment.geometry import flip
+from selftrain.data.augment.pipeline import Pipeline
+from selftrain.data.augment.randaugment import RandAugment
 from selftrain.data.batches import IGNORE, Augmentation, Cache, OnlineDataset, StepDataset
 from selftrain.data.loading import loader
 from selftrain.errors import ResourceError
+from selftrain.tables import Chosen
+
+WEAK = Pipeline((32, 32))
+FLIP = Chosen("flip", flip, 0.5, {})
 
 
 @dataclass
@@ -42,8 +49,8 @@ class Labels:
 
 
 def dataset(cutmix=0.0, seed=0, paste=0.0, style=0.0, contrast=0, styles=Labels.samples):
-    strong = {"crop": (32, 32), "scale": (0.8, 1.2), "flip": True, "rand_n": 1, "rand_m": 10}
-    augmentation = Augmentation({"crop": (32, 32)}, strong, cutmix, paste, style)
+    strong = Pipeline((32, 32), scale=(0.8, 1.2), geometry=(FLIP,), randaugment=RandAugment(1, 10))
+    augmentation = Augmentation(WEAK, strong, cutmix, paste, style)
     labelled = [Picture(f"l{i}", i, contrast) for i in range(6)]
     return StepDataset(
         labelled,
@@ -84,7 +91,7 @@ def test_workers_put_batches_into_shared_memory_themselves():
 
 @pytest.mark.parametrize("strong", [0, 2])
 def test_the_estimate_of_shared_memory_is_what_batches_have(strong):
-    plain, weak = dataset(), Augmentation({"crop": (32, 32)}, {"crop": (32, 32)}, 0.5)
+    plain, weak = dataset(), Augmentation(WEAK, WEAK, 0.5)
     settings = {"labelled_batch": 3, "pseudo_batch": 2, "cache": Cache(10), "keys": (0, "gen1")}
     online = OnlineDataset(plain.labelled, Labels.samples, strong=2, augmentation=weak, **settings)
     stored = StepDataset(plain.labelled, Labels(), augmentation=plain.augmentation, **settings)
@@ -168,7 +175,7 @@ def test_pasted_boxes_bring_their_mask_and_are_sure():
 
 @pytest.mark.parametrize("paste", [0.0, 0.5, 1.0])
 def test_online_boxes_are_pasted_as_often_as_asked(paste):
-    augmentation = Augmentation({"crop": (32, 32)}, {"crop": (32, 32)}, cutmix=1.0, paste=paste)
+    augmentation = Augmentation(WEAK, WEAK, cutmix=1.0, paste=paste)
     online = OnlineDataset(
         [Picture("l0", 0)], Labels.samples, strong=2, labelled_batch=2, pseudo_batch=4, augmentation=augmentation,
         cache=Cache(10), keys=(0, "gen0"),
@@ -198,7 +205,7 @@ def test_cutmix_mixes_image_and_targets_alike():
 def test_without_pseudo_labels_all_is_labelled():
     data = StepDataset(
         dataset().labelled, None, labelled_batch=8, pseudo_batch=0,
-        augmentation=Augmentation({"crop": (32, 32)}, {}), cache=Cache(0), keys=(0,),
+        augmentation=Augmentation(WEAK, WEAK), cache=Cache(0), keys=(0,),
     )  # fmt: skip
     batch = next(loader(data, first=0, steps=1, rank=0, world=1, workers=0))
     assert batch.labelled == 8 and len(batch.soft) == 0
