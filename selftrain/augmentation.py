@@ -29,7 +29,7 @@ TABLES: dict[str, Table[Callable[..., Any]]] = {  # of the settings that choose 
 
 def check(cfg: Config) -> None:
     """Raises ConfigError for entries, settings and values that the tables do not have."""
-    TABLES["train.sampler"].one(_given(cfg.train.sampler), "train.sampler")
+    TABLES["train.sampler"].one(cfg.train.sampler, "train.sampler")
     for number, generation in enumerate(cfg.generations):
         of(cfg.train, generation, number)
 
@@ -57,7 +57,7 @@ def weak(train: TrainConfig) -> Pipeline:
     return Pipeline(
         crop=(train.crop[0], train.crop[1]),
         scale=(train.scale[0], train.scale[1]),
-        place=TABLES["train.place"].one(_given(train.place), "train.place"),
+        place=TABLES["train.place"].one(train.place, "train.place"),
         geometry=_geometry(train, {}, "noise"),
         always=tuple(TABLES["noise.colours"].chosen(jitter, "train.jitter")),
     )
@@ -76,7 +76,7 @@ def strong(train: TrainConfig, noise: NoiseConfig, name: str) -> Pipeline:
 
 def sampler(train: TrainConfig, count: int, contents: Contents) -> Sampler:
     """Which of `count` labelled images a step sees; `contents` reads their masks, if the sampler asks for them."""
-    return bound(TABLES["train.sampler"].one(_given(train.sampler), "train.sampler"))(count, contents)
+    return bound(TABLES["train.sampler"].one(train.sampler, "train.sampler"))(count, contents)
 
 
 def _geometry(train: TrainConfig, given: Rows, name: str) -> tuple[Chosen[Geometry], ...]:
@@ -103,6 +103,6 @@ def _entries(
     return tuple(TABLES[f"noise.{table}"].chosen({**rows, **given}, f"{name}.{table}"))
 
 
-def _given(setting: Any) -> Any:
-    """A setting of the type Choice or Likely as it is at runtime: a name, or dicts."""
+def _given(setting: Any) -> Rows:
+    """A setting of the type dict[str, Likely] as it is at runtime: dicts."""
     return setting

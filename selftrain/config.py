@@ -112,9 +112,9 @@ class TrainConfig:
     scale: list[float] = field(default_factory=lambda: [0.75, 1.5])  # random zoom of every training image
     jitter: float = 0.3  # brightness, contrast and saturation change of every training image, save those labelled online
     flip: bool = True
-    place: Choice = "uniform"  # type: ignore[assignment] # of a crop: uniform | non_empty (holds a labelled object)
+    place: Choice = "uniform"  # of a crop: uniform | non_empty (holds a labelled object)
     # which labelled images a step sees: uniform | by_class (images with rare classes more often)
-    sampler: Choice = "uniform"  # type: ignore[assignment]
+    sampler: Choice = "uniform"
     optimizer: str = "adamw"  # any name that timm knows
     lr: float = 1e-3
     weight_decay: float = 1e-2
@@ -244,11 +244,11 @@ ROUNDING = {"train.eval_batch", "labels.batch"}
 
 
 def flat(config: Config | dict, prefix: str = "") -> dict[str, object]:
-    """Settings as {"train.lr": 0.001, "generations.0.steps": 500, ...}; lists of plain values stay lists."""
+    """Settings as {"train.lr": 0.001, "generations.0.steps": 500, ...}; lists of plain values and empty dicts stay."""
     tree = config if isinstance(config, dict) else asdict(config)
     rows: dict[str, object] = {}
     for name, value in tree.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             rows |= flat(value, f"{prefix}{name}.")
         elif isinstance(value, list) and value and isinstance(value[0], dict):
             rows |= flat({str(i): entry for i, entry in enumerate(value)}, f"{prefix}{name}.")
