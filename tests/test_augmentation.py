@@ -1,8 +1,11 @@
 """The settings of augmentation: what each chooses, and what is refused."""
 
+import json
+
 import numpy as np
 import pytest
 
+from runs import SMOKE
 from selftrain.augmentation import of, sampler, weak
 from selftrain.config import differences, flat
 from selftrain.data.augment.randaugment import OFF
@@ -142,3 +145,20 @@ def test_the_way_to_one_more_generation_repeats_the_entries_of_the_others():
     with pytest.raises(ConfigError) as error:
         compose([*ONE, "generations.0.noise.geometry={rotate: {p: 1, degrees: 5}, vflip: {}}", "generations.1.steps=9"])
     assert str(error.value).endswith("'generations=[{noise: {geometry: {rotate: {p: 1, degrees: 5}, vflip: {}}}}, {steps: 9}]'")
+
+
+def test_every_entry_trains_and_a_resume_of_a_finished_run_has_nothing_to_do(run, tmp_path):
+    noise = (
+        "{geometry: {vflip: 0.5, rotate90: 0.5, rotate: 0.5}, erase: {cutout: 0.5}, labelled: true, "
+        "colours: {jitter: 0.5, hue: 0.5, greyscale: 0.5, blur: 0.5, colour_noise: 0.5}}"
+    )
+    settings = [*SMOKE, "train.steps=3", "train.place={non_empty: {tries: 2}}", "train.sampler={by_class: {share: 0.5}}"]
+    command = [*settings, f"generations=[{{noise: {noise}}}]", f"out={tmp_path / 'run'}"]
+    code, _, err = run(*command)
+    assert code == 0, err
+    scores = (tmp_path / "run" / "report.json").read_bytes()
+    assert 0 < json.loads(scores)["test"]["miou"] < 1
+    code, _, err = run(*command)
+    assert code == 0 and (tmp_path / "run" / "report.json").read_bytes() == scores, err
+    code, _, err = run(*command, "train.sampler=uniform")
+    assert code == 2 and "train.sampler" in err.splitlines()[-1]

@@ -185,6 +185,28 @@ def test_online_boxes_are_pasted_as_often_as_asked(paste):
     assert pasted.shape == (40, 4) and abs(pasted.float().mean() - paste) < 0.15
 
 
+def test_labelled_slots_hold_the_images_that_the_sampler_draws():
+    data = dataset()
+    data.sampler = lambda batch, step, keys: [(step + slot) % 3 + 3 for slot in range(batch)]
+    for step, batch in enumerate(loader(data, first=0, steps=3, rank=0, world=1, workers=0)):
+        assert batch.images[:4, 0, 0, 0].tolist() == [(step + slot) % 3 + 3 for slot in range(4)]
+
+
+def test_places_see_the_mask_of_a_labelled_image_and_none_of_another():
+    seen = []
+
+    def middle(rng, size, crop, mask):
+        seen.append(None if mask is None else int(mask[0, 0]))
+        return 4.0, 4.0
+
+    data, place = dataset(), Chosen("middle", middle, 1.0, {})
+    seen_so = Pipeline((32, 32), place=place)
+    data.augmentation = Augmentation(seen_so, seen_so)
+    next(loader(data, first=0, steps=1, rank=0, world=1, workers=0))
+    ids = data.sampler(4, 0, (0, "gen1", "labelled"))
+    assert seen == [*(i % 3 for i in ids), None, None, None, None]
+
+
 def test_seeds_and_steps_differ():
     first, second = take(steps=2)
     assert not torch.equal(first.images, second.images)
