@@ -75,7 +75,7 @@ def strong(train: TrainConfig, noise: NoiseConfig, name: str) -> Pipeline:
 
 
 def sampler(train: TrainConfig, count: int, contents: Contents) -> Sampler:
-    """Which of `count` labelled images a step sees; `contents` reads their masks, if the sampler asks for them."""
+    """Which of `count` labelled images a step sees; `contents` reads their masks on demand."""
     return bound(TABLES["train.sampler"].one(train.sampler, "train.sampler"))(count, contents)
 
 
@@ -94,7 +94,7 @@ def _erase(noise: NoiseConfig, name: str) -> tuple[Chosen[Erase], ...]:
 def _entries(
     table: str, given: Rows, name: str, short: Mapping[str, tuple[float, str]]
 ) -> tuple[Chosen[Callable[..., Any]], ...]:
-    """The entries of a table that are `given`, and those with a setting of their own: entry -> (probability, setting)."""
+    """The entries of a table that are `given`, and `short` settings: entry -> (probability, name)."""
     rows = {entry: {"p": p} for entry, (p, _) in short.items() if p}
     for entry in rows:
         if entry in given:

@@ -81,10 +81,10 @@ class NoiseConfig:
     dropout: float = 0.0  # on the features before the segmentation head
     drop_path: float = 0.0  # stochastic depth of the encoder
     labelled: bool = False  # the labelled images get RandAugment, geometry, colours and erasing as well
-    # entries of the tables in data/augment: name -> probability, or {p: 0.5, ...} with the settings of the entry
-    geometry: dict[str, Likely] = field(default_factory=dict)  # flip | vflip | rotate90 | rotate; train.flip adds flip
-    colours: dict[str, Likely] = field(default_factory=dict)  # jitter | hue | greyscale | blur | colour_noise (`colour`)
-    erase: dict[str, Likely] = field(default_factory=dict)  # cutout (`cutout`)
+    # Entries of the tables in data/augment: name -> probability, or {p: 0.5, ...} with the settings of the entry.
+    geometry: dict[str, Likely] = field(default_factory=dict)  # flip | vflip | rotate90 | rotate
+    colours: dict[str, Likely] = field(default_factory=dict)  # jitter | hue | greyscale | blur | colour_noise
+    erase: dict[str, Likely] = field(default_factory=dict)  # cutout
 
 
 @dataclass

@@ -28,7 +28,8 @@ def names(entries):
 
 def test_short_settings_choose_entries_of_the_same_tables():
     noisy = resolved(
-        "train.jitter=0.2", "generations.0.noise={colour: 0.5, cutout: 0.3, rand_n: 2, rand_m: 7, labelled: true}"
+        "train.jitter=0.2",
+        "generations.0.noise={colour: 0.5, cutout: 0.3, rand_n: 2, rand_m: 7, labelled: true}",
     ).labelled
     assert names(noisy.geometry) == [("flip", 0.5, {})]
     assert names(noisy.always) == [("jitter", 1.0, {"strength": 0.2})]
@@ -43,7 +44,8 @@ def test_what_is_switched_off_is_not_in_the_pipeline():
 
 
 def test_entries_have_a_probability_or_settings_and_act_in_the_order_of_the_table():
-    noise = "{geometry: {rotate: {p: 0.3, degrees: 15}, vflip: 0.5}, colours: {blur: 0.2}, erase: {cutout: {most: 0.1}}}"
+    geometry = "{rotate: {p: 0.3, degrees: 15}, vflip: 0.5}"
+    noise = f"{{geometry: {geometry}, colours: {{blur: 0.2}}, erase: {{cutout: {{most: 0.1}}}}}}"
     seen = resolved(f"generations.0.noise={noise}").pseudo
     assert names(seen.geometry) == [("flip", 0.5, {}), ("vflip", 0.5, {}), ("rotate", 0.3, {"degrees": 15.0})]
     assert names(seen.colours) == [("blur", 0.2, {"most": 2.0})]
@@ -86,15 +88,30 @@ def test_the_sampler_reads_the_masks_when_it_needs_them():
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("noise.geometry.rotat=1", "generations.0.noise.geometry: there is no 'rotat'; there are flip, vflip"),
-        ("noise.geometry.rotate.angle=1", "generations.0.noise.geometry.rotate.angle: no such setting; rotate has p, degrees"),
-        ("noise.geometry.rotate.degrees=200", "generations.0.noise.geometry.rotate.degrees=200 must lie between 0 and 180"),
+        (
+            "noise.geometry.rotat=1",
+            "generations.0.noise.geometry: there is no 'rotat'; there are flip, vflip",
+        ),
+        (
+            "noise.geometry.rotate.angle=1",
+            "generations.0.noise.geometry.rotate.angle: no such setting; rotate has p, degrees",
+        ),
+        (
+            "noise.geometry.rotate.degrees=200",
+            "generations.0.noise.geometry.rotate.degrees=200 must lie between 0 and 180",
+        ),
         ("noise.colours.blur=2", "generations.0.noise.colours.blur.p=2.0 must lie between 0 and 1"),
-        ("noise.erase.cutout.most=all", "generations.0.noise.erase.cutout.most=all: expected float, e.g. 0.4"),
-        ("noise.geometry.flip=0.3", "generations.0.noise.geometry.flip: train.flip chooses flip, too; switch train.flip off"),
+        (
+            "noise.erase.cutout.most=all",
+            "generations.0.noise.erase.cutout.most=all: expected float, e.g. 0.4",
+        ),
+        (
+            "noise.geometry.flip=0.3",
+            "generations.0.noise.geometry.flip: train.flip chooses flip, too; switch train.flip off",
+        ),
         (
             "noise={colour: 1, colours: {colour_noise: 0.5}}",
-            "generations.0.noise.colours.colour_noise: generations.0.noise.colour chooses colour_noise, too; switch",
+            "generations.0.noise.colours.colour_noise: generations.0.noise.colour chooses colour_noise, too",
         ),
         (
             "noise={cutout: 1, erase: {cutout: 0.5}}",
@@ -136,14 +153,24 @@ def test_a_run_from_before_these_settings_goes_on_and_a_change_of_them_is_told()
     for name in [name for name in before if name.startswith(("train.place", "train.sampler")) or "noise.geometry" in name]:
         del before[name]
     assert differences(before, flat(compose(ONE))) == []
-    for setting in ("train.place={non_empty: {}}", "train.sampler=by_class", "generations.0.noise.geometry.vflip.p=0.5"):
+    for setting in (
+        "train.place={non_empty: {}}",
+        "train.sampler=by_class",
+        "generations.0.noise.geometry.vflip.p=0.5",
+    ):
         assert len(differences(before, flat(compose([*ONE, setting])))) == 1, setting
     assert differences(before, flat(compose([*ONE, "generations.0.noise.geometry={vflip: {}}"])))
 
 
 def test_the_way_to_one_more_generation_repeats_the_entries_of_the_others():
     with pytest.raises(ConfigError) as error:
-        compose([*ONE, "generations.0.noise.geometry={rotate: {p: 1, degrees: 5}, vflip: {}}", "generations.1.steps=9"])
+        compose(
+            [
+                *ONE,
+                "generations.0.noise.geometry={rotate: {p: 1, degrees: 5}, vflip: {}}",
+                "generations.1.steps=9",
+            ]
+        )
     assert str(error.value).endswith("'generations=[{noise: {geometry: {rotate: {p: 1, degrees: 5}, vflip: {}}}}, {steps: 9}]'")
 
 
@@ -152,7 +179,12 @@ def test_every_entry_trains_and_a_resume_of_a_finished_run_has_nothing_to_do(run
         "{geometry: {vflip: 0.5, rotate90: 0.5, rotate: 0.5}, erase: {cutout: 0.5}, labelled: true, "
         "colours: {jitter: 0.5, hue: 0.5, greyscale: 0.5, blur: 0.5, colour_noise: 0.5}}"
     )
-    settings = [*SMOKE, "train.steps=3", "train.place={non_empty: {tries: 2}}", "train.sampler={by_class: {share: 0.5}}"]
+    settings = [
+        *SMOKE,
+        "train.steps=3",
+        "train.place={non_empty: {tries: 2}}",
+        "train.sampler={by_class: {share: 0.5}}",
+    ]
     command = [*settings, f"generations=[{{noise: {noise}}}]", f"out={tmp_path / 'run'}"]
     code, _, err = run(*command)
     assert code == 0, err

@@ -1,8 +1,8 @@
 """Which labelled images a step sees.
 
-An entry is a function (count, contents) -> Sampler. `contents()` reads the masks and returns the pixels of each class in
-each of the `count` images, (count, C). A Sampler returns the ids of the global batch of a step: a pure function of
-(batch, step, keys), so there is no state to save.
+An entry is a function (count, contents) -> Sampler. `contents()` reads the masks and returns the pixels of
+each class in each of the `count` images, (count, C). A Sampler returns the ids of the global batch of a step:
+a pure function of (batch, step, keys), so there is no state to save.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def by_class(
     *,
     share: Annotated[float, Bounds(0, 1), "share of the draws that are by class; the others are uniform"] = 1.0,
 ) -> Sampler:
-    """Draw a class, each equally often, then an image that contains it: images with rare classes come more often.
+    """Draw a class, each equally often, then an image that contains it: rare classes come more often.
 
     Images without any labelled pixel come in the uniform draws only. Images are drawn with replacement.
     """
@@ -38,7 +38,7 @@ def by_class(
 
 
 def class_weights(contents: np.ndarray) -> np.ndarray:
-    """The probability of each image (N,) where each class comes equally often, of pixels per class `contents` (N, C).
+    """The probability (N,) of each image if each class comes equally often; `contents` (N, C).
 
     Uniform where no image has a labelled pixel.
     """

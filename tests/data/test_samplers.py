@@ -20,7 +20,7 @@ def share_of_draws(draw, steps=3000):
 
 
 def test_a_class_comes_as_often_as_any_other_and_then_an_image_that_contains_it():
-    # half of the draws are of class 0, in all four images, half of class 1, in the third; no image contains class 2
+    # class 0 gets half of the draws, in all four images, class 1 half, in the third; class 2 has no pixel
     assert class_weights(CONTENTS).tolist() == [0.125, 0.125, 0.625, 0.125]
 
 
@@ -37,7 +37,10 @@ def test_a_share_of_the_draws_is_by_class():
 def test_images_without_a_labelled_pixel_come_in_uniform_draws_only():
     contents = np.array([[5, 5], [0, 0]])
     assert {i for step in range(200) for i in by_class(2, lambda: contents)(4, step, KEYS)} == {0}
-    assert {i for step in range(200) for i in by_class(2, lambda: contents, share=0.5)(4, step, KEYS)} == {0, 1}
+    assert {i for step in range(200) for i in by_class(2, lambda: contents, share=0.5)(4, step, KEYS)} == {
+        0,
+        1,
+    }
     assert class_weights(np.zeros((4, 2), int)).tolist() == [0.25] * 4
 
 

@@ -1,4 +1,4 @@
-"""Augmentation of one image and of everything that is known about its pixels: tables of functions, and their order."""
+"""Augmentation of one image and of all that is known about its pixels: tables of functions, their order."""
 
 import os
 

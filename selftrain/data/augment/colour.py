@@ -1,6 +1,6 @@
-"""Colour augmentations: functions (image, rng) -> image of (h, w, C) uint8. They leave every pixel in its place.
+"""Colour augmentations: functions (image, rng) -> image, (h, w, C) uint8. Every pixel keeps its place.
 
-Entries that need red, green and blue refuse images of other channels: to skip them in silence would ignore a setting.
+Entries that need red, green and blue refuse images of other channels: to skip them would ignore a setting.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ Colour = Callable[..., np.ndarray]
 
 
 def need_rgb(image: np.ndarray, name: str) -> None:
-    """Raises ConfigError where an image (h, w, C) is not RGB; `name` is that of the augmentation or its setting."""
+    """Raises ConfigError for an image (h, w, C) that is not RGB; `name`: the augmentation or its setting."""
     if image.shape[2] != 3:
         raise ConfigError(
             f"{name} needs images of 3 channels (RGB), and these have {image.shape[2]}; "
@@ -87,10 +87,10 @@ COLOUR: dict[str, Colour] = {
 
 
 def in_colours_of(image: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """`image` with the mean and standard deviation of each Lab channel of `other` (Reinhard et al. 2001); (H, W, 3) uint8.
+    """`image` (H, W, 3) uint8 with the mean and standard deviation of each Lab channel of `other`.
 
-    Unchanged if the two images are of different modalities: stained tissue in the colours of fluorescence shows dark
-    nuclei on black ground.
+    After Reinhard et al. 2001. Unchanged if the two images are of different modalities: stained tissue in the
+    colours of fluorescence shows dark nuclei on black ground.
     """
     need_rgb(image, "noise.style")
     here, there = cv2.cvtColor(image, cv2.COLOR_RGB2LAB), cv2.cvtColor(other, cv2.COLOR_RGB2LAB)

@@ -1,4 +1,4 @@
-"""Augmentations that take pixels and their labels away: functions (view, rng) -> view, with OUTSIDE where nothing is known."""
+"""Augmentations that erase pixels and their labels: functions (view, rng) -> view; OUTSIDE: no label."""
 
 from collections.abc import Callable
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Geometric augmentations: functions (rng, crop) -> affine map (3, 3) of the pixels of a crop (height, width).
+"""Geometric augmentations: functions (rng, crop) -> affine map (3, 3) of pixels of a crop (height, width).
 
 The maps are composed with the crop's own, so nothing is resampled twice and labels move with the pixels.
 """
@@ -26,7 +26,7 @@ def vflip(rng: np.random.Generator, crop: tuple[int, int]) -> np.ndarray:
 
 
 def rotate90(rng: np.random.Generator, crop: tuple[int, int]) -> np.ndarray:
-    """One, two or three quarter turns about the centre. A crop that is no square loses its ends and gets grey ones."""
+    """One, two or three quarter turns about the centre. A crop that is not square gets grey ends."""
     turns = int(rng.integers(1, 4))
     cosine, sine = COSINES[turns], SINES[turns]
     return about_centre(affine(a=cosine, b=sine, c=-sine, d=cosine), crop)
@@ -38,7 +38,7 @@ def rotate(
     *,
     degrees: Annotated[float, Bounds(0, 180), "largest angle, either way"] = 30.0,
 ) -> np.ndarray:
-    """A turn about the centre by a uniform angle; corners that no pixel reaches are grey and have no label."""
+    """A turn about the centre by a uniform angle. Empty corners are grey and have no label."""
     angle = np.deg2rad(rng.uniform(-degrees, degrees))
     cosine, sine = np.cos(angle), np.sin(angle)
     return about_centre(affine(a=cosine, b=sine, c=-sine, d=cosine), crop)

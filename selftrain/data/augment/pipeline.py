@@ -1,7 +1,7 @@
 """The augmentation of one image, in its order: zoom, place, geometry, RandAugment, colours, erasing.
 
-Every entry draws from the generator in this order and only where it is active, so an entry that is added to a table
-changes nothing for the runs that do not choose it.
+Every entry draws from the generator in this order and only where it is active, so an entry that is added to a
+table changes nothing for the runs that do not choose it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -44,9 +44,9 @@ class Pipeline:
         return seen
 
     def views(self, image: np.ndarray, rng: np.random.Generator, *, strong: int) -> tuple[np.ndarray, np.ndarray]:
-        """One random crop seen several times: (1 + strong, h, w, C) uint8, the first without noise, and its `index` (h, w).
+        """One random crop seen several times, (1 + strong, h, w, C) uint8, and its `index` (h, w).
 
-        The others differ from the first by `colours` only.
+        The first view has no noise. The others differ from it by `colours` only.
         """
         weak = self._before_noise(image, rng, None)
         noisy = [self._noisy_view(weak.image, rng) for _ in range(strong)]
@@ -78,12 +78,12 @@ class Pipeline:
 
     def _noisy_view(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         if not self.colours:
-            rng.uniform()  # earlier versions drew here, and what is drawn later must stay as it was in their runs
+            rng.uniform()  # earlier versions drew here; the later draws of their runs must stay the same
         return self._noisy(pixels, rng)
 
 
 def _active(chosen: Sequence[Chosen[Callable[..., Any]]], rng: np.random.Generator) -> Iterator[Callable[..., Any]]:
-    """The entries that act on this image. Each is drawn just before it acts, after the draws of the one before."""
+    """The entries that act on this image. Each is drawn after the previous one has acted."""
     for one in chosen:
         if rng.uniform() < one.amount:
             yield bound(one)

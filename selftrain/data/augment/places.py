@@ -1,8 +1,8 @@
 """Where a crop lies in its zoomed image.
 
-A place is a function (rng, size, crop, mask) -> (top, left) in pixels of the zoomed image, whose `size` is (height, width).
-`mask` (H, W) uint8 belongs to the image before the zoom; it is None for images without one. The top and the left of a crop
-that is larger than its image are negative.
+A place is a function (rng, size, crop, mask) -> (top, left) in pixels of the zoomed image, whose `size` is
+(height, width). `mask` (H, W) uint8 belongs to the image before the zoom; it is None for images without one.
+The top and the left of a crop that is larger than its image are negative.
 """
 
 import math
@@ -68,7 +68,7 @@ def _around(rng: np.random.Generator, wanted: np.ndarray, place: Size, size: Siz
 
 
 def _start(rng: np.random.Generator, at: float, side: float, target: int) -> float:
-    """Where a crop of `target` pixels may begin along a `side`, if one of its pixels is to lie on `at` exactly."""
+    """A start of a crop of `target` pixels along a `side`, so that one of its pixels lies exactly on `at`."""
     first, last = sorted((0.0, side - target))
     least = min(max(math.ceil(at - last), 0), target - 1)
     most = max(min(math.floor(at - first), target - 1), least)

@@ -18,7 +18,7 @@ Recolour = Callable[[np.ndarray, float], np.ndarray]
 
 @dataclass(frozen=True)
 class Operation:
-    """One of RandAugment's: either an affine map of the crop or a change of colours, at a signed strength in [-1, 1]."""
+    """One of RandAugment's: an affine map of the crop or a change of colours, at a strength in [-1, 1]."""
 
     name: str
     geometry: Move | None = None
@@ -44,7 +44,8 @@ def _solarize(image: np.ndarray, strength: float) -> np.ndarray:
 
 
 SHIFT = 150 / 331  # largest translation as a share of the side: 150 pixels of 331 (Cubuk et al. 2020)
-OPERATIONS = (  # the 14 and their ranges as in Cubuk et al. 2020, table 6, and torchvision.transforms.RandAugment
+# The 14 and their ranges as in Cubuk et al. 2020, table 6, and torchvision.transforms.RandAugment.
+OPERATIONS = (
     Operation("identity"),
     Operation("shear_x", geometry=lambda s, crop: affine(b=0.3 * s)),
     Operation("shear_y", geometry=lambda s, crop: affine(c=0.3 * s)),
@@ -57,7 +58,10 @@ OPERATIONS = (  # the 14 and their ranges as in Cubuk et al. 2020, table 6, and 
     Operation("sharpness", colour=_sharpness),
     Operation("posterize", colour=_posterize),
     Operation("solarize", colour=_solarize),
-    Operation("autocontrast", colour=lambda image, s: pixel.auto_contrast(image, cutoff=0, ignore=None, method="cdf")),
+    Operation(
+        "autocontrast",
+        colour=lambda image, s: pixel.auto_contrast(image, cutoff=0, ignore=None, method="cdf"),
+    ),
     Operation("equalize", colour=lambda image, s: pixel.equalize(image, mode="cv")),
 )
 
@@ -66,8 +70,8 @@ OPERATIONS = (  # the 14 and their ranges as in Cubuk et al. 2020, table 6, and 
 class RandAugment:
     """`n` operations of `magnitude` (0 to MAX_MAGNITUDE) for each image.
 
-    The geometry of the operations is composed with the crop's and their colours follow in their order, so the operations
-    of one image commute only approximately with the paper's strict sequence; nothing is resampled twice.
+    The geometry of the operations is composed with the crop's, and their colours follow in their order.
+    Nothing is resampled twice; the result is close to the paper's strict sequence, not equal to it.
     """
 
     n: int

@@ -1,8 +1,9 @@
 """A crop of an image as one index map.
 
-All geometry (zoom, crop, flips, RandAugment's rotations, shears and shifts) is one affine map, applied once: to the image
-bilinearly, and with nearest to a map of flat source indices. Whatever belongs to the pixels (masks, soft labels, weights)
-is gathered by that map, so it moves exactly alike, at the cost of the crop and not of the image.
+All geometry (zoom, crop, flips, RandAugment's rotations, shears and shifts) is one affine map, applied once:
+to the image bilinearly, and with nearest to a map of flat source indices. Whatever belongs to the pixels
+(masks, soft labels, weights) is gathered by that map, so it moves exactly alike, at the cost of the crop and
+not of the image.
 """
 
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ OUTSIDE = -1  # index of such pixels
 
 @dataclass(frozen=True)
 class View:
-    """An augmented crop: `image` (h, w, C) uint8 and, per pixel, the flat `index` (h, w) into the source or OUTSIDE."""
+    """A crop: `image` (h, w, C) uint8 and, per pixel, the flat `index` (h, w) into the source or OUTSIDE."""
 
     image: np.ndarray
     index: np.ndarray
@@ -45,7 +46,7 @@ def crop_matrix(zoom: float, place: tuple[float, float]) -> np.ndarray:
 
 
 def source_index(size: tuple[int, int], matrix: np.ndarray, crop: tuple[int, int]) -> np.ndarray:
-    """The flat index (h, w) of the source pixel nearest to each pixel of the crop; OUTSIDE where there is none."""
+    """The flat index (h, w) of the source pixel nearest to each pixel of the crop; or OUTSIDE."""
     height, width = size
     inverse = np.linalg.inv(matrix)
     xs, ys = np.arange(crop[1]), np.arange(crop[0])[:, None]
@@ -61,7 +62,7 @@ def warp(image: np.ndarray, matrix: np.ndarray, crop: tuple[int, int]) -> View:
 
 
 def _resampled(image: np.ndarray, matrix: np.ndarray, crop: tuple[int, int]) -> np.ndarray:
-    """(h, w, C). Channels other than RGB go one by one: OpenCV rounds pairs differently and cannot fill more than four."""
+    """(h, w, C). Channels other than RGB go one by one: OpenCV rounds pairs differently."""
     channels = image.shape[2]
     parts = [image] if channels == 3 else [image[..., i] for i in range(channels)]
     warped = [cv2.warpAffine(one, matrix[:2], crop[::-1], flags=cv2.INTER_LINEAR, borderValue=GREY) for one in parts]

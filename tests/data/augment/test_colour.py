@@ -66,7 +66,10 @@ def test_what_needs_rgb_refuses_other_channels_and_names_the_settings(name):
 
 def test_an_image_in_the_colours_of_another_one_has_its_mean_and_spread():
     rng = np.random.default_rng(0)
-    image, other = rng.integers(60, 140, (40, 60, 3), dtype=np.uint8), rng.integers(90, 200, (20, 30, 3), dtype=np.uint8)
+    image, other = (
+        rng.integers(60, 140, (40, 60, 3), dtype=np.uint8),
+        rng.integers(90, 200, (20, 30, 3), dtype=np.uint8),
+    )
     lab = [cv2.cvtColor(one, cv2.COLOR_RGB2LAB).reshape(-1, 3) for one in (in_colours_of(image, other), other)]
     assert np.allclose(lab[0].mean(axis=0), lab[1].mean(axis=0), atol=2)
     assert np.allclose(lab[0].std(axis=0), lab[1].std(axis=0), rtol=0.1)

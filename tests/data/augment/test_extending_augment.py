@@ -1,4 +1,4 @@
-"""An entry for each table of augmentations, and a sampler, from outside of the package; a run then trains with them."""
+"""An entry for each table of augmentations, and a sampler, from outside the package, in a run."""
 
 import json
 import os
@@ -74,12 +74,16 @@ code = exit_code_of(main)
 print("SEEN " + json.dumps({name: sorted(values) for name, values in seen.items()}))
 sys.exit(code)
 '''
-NOISE = "{labelled: true, geometry: {shift: {p: 1, pixels: 3}}, colours: {invert: 0.5}, erase: {stripe: {rows: 6}}}"
+OWN_NOISE = "geometry: {shift: {p: 1, pixels: 3}}, colours: {invert: 0.5}, erase: {stripe: {rows: 6}}"
 
 
 def test_a_run_trains_with_an_own_entry_of_each_table(tmp_path):
     (tmp_path / "own.py").write_text(OWN)
-    settings = ["train.place=corner", "train.sampler={first: {images: 3}}", f"generations=[{{noise: {NOISE}}}]"]
+    settings = [
+        "train.place=corner",
+        "train.sampler={first: {images: 3}}",
+        f"generations=[{{noise: {{labelled: true, {OWN_NOISE}}}}}]",
+    ]
     command = [sys.executable, "own.py", *SMOKE, "train.steps=3", "train.statistics=0", *settings, "out=run"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240)

@@ -37,7 +37,7 @@ def test_labels_move_with_the_pixels_whatever_the_geometry(seed, monkeypatch):
     seen = pipeline.view(gradient(), np.random.default_rng(seed))
     inside = seen.index != OUTSIDE
     rows, columns = np.divmod(seen.index, 60)
-    # away from the border, bilinear values of a linear image tell where a pixel came from to a fraction of a pixel
+    # away from the border, bilinear values of a linear image show where a pixel came from
     deep = inside & (rows > 1) & (rows < 38) & (columns > 1) & (columns < 58)
     assert deep.sum() > 50
     assert np.abs(seen.image[..., 0][deep] / 4 - rows[deep]).max() <= 0.8

@@ -49,7 +49,11 @@ def test_uniform_crops_hardly_ever_show_that_pixel():
 
 
 def test_the_first_place_stands_where_it_shows_an_object_or_nothing_can():
-    full, empty, unknown = np.ones((50, 80), np.uint8), np.zeros((50, 80), np.uint8), np.full((50, 80), 255, np.uint8)
+    full, empty, unknown = (
+        np.ones((50, 80), np.uint8),
+        np.zeros((50, 80), np.uint8),
+        np.full((50, 80), 255, np.uint8),
+    )
     first = uniform(np.random.default_rng(7), (50.0, 80.0), (32, 32), None)
     for mask, tries in ((full, 10), (None, 10), (empty, 1), (unknown, 1)):
         assert non_empty(np.random.default_rng(7), (50.0, 80.0), (32, 32), mask, tries=tries) == first
