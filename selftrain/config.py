@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from selftrain.tables import Bounds, Count, Must, OneOf, Place, Share, Size
-from selftrain.values import Likely, Weighted
+from selftrain.values import Choice, Likely, Weighted
 
 Some = Annotated[int, Bounds(1)]  # a number of things, at least one
 Deviation = Annotated[float, Bounds(0.01, 1e4)]  # coordinates of finer lattices would overflow
@@ -156,7 +156,10 @@ class NoiseConfig:
     cutout: Annotated[Share, "probability of a box of noise in the image, without label"] = 0.0
     dropout: Annotated[Share, "dropout of the features before the segmentation head"] = 0.0
     drop_path: Annotated[Share, "stochastic depth: probability that a block of the encoder is skipped"] = 0.0
-    labelled: Annotated[bool, "the labelled images get RandAugment, colour noise and cutout, too"] = False
+    labelled: Annotated[bool, "the labelled images get RandAugment, geometry, colours and erasing as well"] = False
+    geometry: Annotated[dict[str, Likely], "changes of geometry, with their probabilities"] = field(default_factory=dict)
+    colours: Annotated[dict[str, Likely], "changes of colours, with their probabilities"] = field(default_factory=dict)
+    erase: Annotated[dict[str, Likely], "erased parts of images, with their probabilities"] = field(default_factory=dict)
 
 
 @dataclass
@@ -194,6 +197,8 @@ class TrainConfig:
         Share, "change of brightness, contrast and saturation of every training image, save those labelled online"
     ] = 0.3
     flip: Annotated[bool, "mirror training images left to right, half of the time"] = True
+    place: Annotated[Choice, "where a crop lies in its image"] = "uniform"
+    sampler: Annotated[Choice, "which labelled images a step sees"] = "uniform"
     optimizer: Annotated[str, "any name that timm knows"] = "adamw"
     lr: Annotated[Size, "learning rate after the warm-up"] = 1e-3
     weight_decay: Annotated[Size, "weight decay of the optimizer"] = 1e-2

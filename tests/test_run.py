@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from runs import ROOT, SMALL, SMOKE, bits, known_fingerprints, run_command
 from selftrain.config import Config
 from selftrain.data import sources
+from selftrain.data.augment.randaugment import OFF
 from selftrain.data.cache import Cache
 from selftrain.errors import ConfigError
 from selftrain.inference.pixels import PixelScale
@@ -122,8 +123,8 @@ def test_noise_reaches_labelled_images_where_that_is_asked():
         Learning(config, None, None).augmentation(1)
         for config in (compose([*settings, f"generations.1.noise.labelled={labelled}"]) for labelled in ("false", "true"))
     )
-    assert plain.labelled == {name: plain.pseudo[name] for name in ("crop", "scale", "flip", "jitter")}
-    assert noised.labelled == noised.pseudo == plain.pseudo and plain.pseudo["colour"] == 0.5
+    assert plain.labelled == replace(plain.pseudo, randaugment=OFF, colours=())
+    assert noised.labelled == noised.pseudo == plain.pseudo and plain.pseudo.colours[0].amount == 0.5
     assert (plain.cutmix, plain.paste, plain.style) == (0.5, 0.5, 0.5)  # smoke's
 
 
