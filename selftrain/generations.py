@@ -21,9 +21,10 @@ from selftrain.models.build import parameters
 from selftrain.models.pair import Pair
 from selftrain.networks import SNAPSHOTS, Begun, Networks
 from selftrain.report import page, summary
+from selftrain.report.alarms import about_average, about_labels, about_scores
 from selftrain.rng import rekey
 from selftrain.rundir import RunDir
-from selftrain.stages import evaluate, export, guard, pictures, pseudo_label, reliability, select, statistics, train
+from selftrain.stages import evaluate, export, pictures, pseudo_label, reliability, select, statistics, train
 from selftrain.stages.inference import Inference
 
 
@@ -141,7 +142,7 @@ class Method:
         self.metrics.rewind(f"{stage}/val", -1)
         self.metrics.write(f"{stage}/val", steps, {"miou": val["miou"] or 0.0, "ece": val["ece"]})
         leading = reports[_leader(reports)]["val"] if reports else None
-        alarms = [*guard.of_scores(val, leading), *guard.of_average(trained.average_distance)]
+        alarms = [*about_scores(val, leading), *about_average(trained.average_distance)]
         report = {
             "generation": number,
             "model": self.networks.describe(number, trained.network),
@@ -258,7 +259,7 @@ class Method:
         )
         selected = self._selected(teacher, student, store)
         if self.accelerator.is_main_process:
-            alarms = guard.of_labels(store.histogram().sum(axis=1), self.learning.class_pixels, self.data.classes)
+            alarms = about_labels(store.histogram().sum(axis=1), self.learning.class_pixels, self.data.classes)
             files.keep_json(gen.selection, {**selected.report(), "alarms": alarms})
             _warn(where, alarms)
         self.accelerator.wait_for_everyone()

@@ -12,6 +12,7 @@ from selftrain.config import Config, TrainConfig
 from selftrain.data import batches, sources
 from selftrain.labels.thresholds import balanced
 from selftrain.rng import Key
+from selftrain.scores import class_pixels
 from selftrain.stages import online
 from selftrain.stages.inference import Inference
 from selftrain.stages.steps import SelfTraining, Step
@@ -86,7 +87,7 @@ class Learning:
         """Pixels of each class in the masks of the labelled images, (C,); read once."""
         classes = len(self.data.classes)
         masks = (self.inference.cache.mask(sample) for sample in self.data.labelled)
-        return np.sum([np.bincount(mask[mask != batches.IGNORE], minlength=classes) for mask in masks], axis=0)
+        return np.sum([class_pixels(mask, classes) for mask in masks], axis=0)
 
     def _weights(self) -> torch.Tensor | None:
         """What labelled pixels of each class weigh, (C,); None where all weigh the same."""

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from selftrain import scores
 from selftrain.labels import crf, store
-
-IGNORE = store.IGNORE
 
 
 @dataclass(frozen=True)
@@ -41,17 +40,10 @@ def refine(
     confusion = None
     if mask is not None and raw is not None:
         stages = (raw, probs.argmax(axis=0), hard)
-        confusion = np.stack([confusion_of(said, mask, classes) for said in stages])
+        confusion = np.stack([scores.confusion(said, mask, classes) for said in stages])
     return Refined(
         store.encode(refined, hard, confidence, soft_classes),
         float(confidence.mean() / 255),
         histogram.reshape(classes, 256),
         confusion,
     )
-
-
-def confusion_of(said: np.ndarray, mask: np.ndarray, classes: int) -> np.ndarray:
-    """Counts (C, C), rows are truth, of class ids (H, W) against a mask (H, W) with 255 ignored."""
-    known = mask != IGNORE
-    pairs = mask[known].astype(np.int64) * classes + said[known]
-    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)

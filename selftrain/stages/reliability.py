@@ -8,8 +8,8 @@ from torch import nn
 
 from selftrain.data.batches import Readable
 from selftrain.errors import naming_savings
-from selftrain.labels.refine import confusion_of
 from selftrain.log import progress
+from selftrain.scores import confusion, mean_iou
 from selftrain.stages.inference import Inference
 
 
@@ -37,18 +37,13 @@ def agreement(
             check()
             images = np.stack([image for _, image in group])
             last = inference.labels(teacher, images)
-            scores = np.mean([_ious(inference.labels(earlier, images), last, classes) for earlier in snapshots], axis=0)
+            scores = np.mean([_mean_ious(inference.labels(earlier, images), last, classes) for earlier in snapshots], axis=0)
             found[list(mine[done : done + len(group)])] = torch.from_numpy(scores).to(found)
             done += len(group)
             show(done)
     return accelerator.reduce(found, "sum").cpu().numpy()
 
 
-def _ious(said: np.ndarray, truth: np.ndarray, classes: int) -> list[float]:
-    """mIoU of each pair of labels (N, H, W), over the classes that either of the two knows in it."""
-    scores = []
-    for one, other in zip(said, truth, strict=True):
-        counts = confusion_of(one, other, classes)
-        hit, union = np.diag(counts), counts.sum(axis=0) + counts.sum(axis=1) - np.diag(counts)
-        scores.append(float((hit[union > 0] / union[union > 0]).mean()))
-    return scores
+def _mean_ious(earlier: np.ndarray, last: np.ndarray, classes: int) -> list[float]:
+    """The mean IoU of each pair of labels (N, H, W), over the classes that either of the two predicts in the image."""
+    return [mean_iou(confusion(one, other, classes)) for one, other in zip(earlier, last, strict=True)]

@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from selftrain.config import SelectConfig
-from selftrain.data.batches import IGNORE, Readable
+from selftrain.data.batches import Readable
 from selftrain.errors import ConfigError, LearningError
+from selftrain.ids import IGNORE
 from selftrain.labels import thresholds
-from selftrain.labels.refine import confusion_of
 from selftrain.labels.store import STAGES, LabelStore
-from selftrain.stages.evaluate import iou_report
+from selftrain.scores import confusion, report
 
 
 @dataclass
@@ -72,11 +72,11 @@ class SelectedLabels:
 
     def _quality(self) -> dict | None:
         """Scores of the labels after each stage of their making, over the images that have masks."""
-        confusion = self.store.confusion()
-        if confusion is None:
+        stages = self.store.confusion()
+        if stages is None:
             return None
-        quality = {name: iou_report(counts, self.classes) for name, counts in zip(STAGES, confusion, strict=True)}
-        return {**quality, "selected": iou_report(self._selected_confusion(), self.classes)}
+        quality = {name: report(counts, self.classes) for name, counts in zip(STAGES, stages, strict=True)}
+        return {**quality, "selected": report(self._selected_confusion(), self.classes)}
 
     def _selected_confusion(self) -> np.ndarray:
         counts = np.zeros((len(self.classes), len(self.classes)), np.int64)
@@ -86,7 +86,7 @@ class SelectedLabels:
                 continue
             label = self.store.read(place)
             accepted = label.confidence >= self.floors[label.hard]
-            counts += confusion_of(label.hard, np.where(accepted, mask, np.uint8(IGNORE)), len(counts))
+            counts += confusion(label.hard, np.where(accepted, mask, np.uint8(IGNORE)), len(counts))
         return counts
 
 
