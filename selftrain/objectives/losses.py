@@ -3,7 +3,7 @@
 import torch
 from torch.nn import functional as F
 
-IGNORE = 255
+from selftrain.ids import IGNORE
 
 
 def cross_entropy_sum(
