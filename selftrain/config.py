@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from selftrain.values import Choice
+
 
 @dataclass
 class SplitConfig:
@@ -153,7 +155,7 @@ class TTAConfig:
 class CRFConfig:
     """Dense CRF (Kraehenbuehl & Koltun 2011); standard deviations in pixels and grey levels."""
 
-    enabled: bool = True
+    enabled: bool = True  # false: labels.refiner=crf is none
     backend: str = "lattice"  # lattice (our own) | pydensecrf (the reference, slower)
     iterations: int = 5
     gaussian_sxy: float = 1.0
@@ -170,6 +172,7 @@ class LabelConfig:
 
     teacher: str = "leader"  # who that is: leader (the last generation that leads) | last (the one before, whatever val says)
     tta: TTAConfig = field(default_factory=TTAConfig)
+    refiner: Choice = "crf"  # of the averaged probabilities: crf (by the settings of `crf`) | none
     crf: CRFConfig = field(default_factory=CRFConfig)
     soft_classes: int = 3  # most probable classes kept per pixel; the rest of the mass is spread over the others
     shard: int = 32  # images per shard

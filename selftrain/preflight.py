@@ -19,7 +19,7 @@ from selftrain.data.augment import MAX_MAGNITUDE
 from selftrain.data.faults import refuse
 from selftrain.data.findings import Look
 from selftrain.errors import ConfigError, DataError, StorageError
-from selftrain.labels import crf, store, tta
+from selftrain.labels import crf, record, tta
 from selftrain.labels.thresholds import THRESHOLDS
 from selftrain.log import say
 from selftrain.models.build import leaves_parameters_unused, parameters
@@ -27,6 +27,7 @@ from selftrain.models.encoders import pretrained
 from selftrain.models.weights import check_weights
 from selftrain.rundir import RunDir
 from selftrain.stages.online import METHODS
+from selftrain.stages.pseudo_label import check_refiner
 from selftrain.stages.train import SCHEDULES
 
 PRECISIONS = ("auto", "none", "bf16", "fp16")
@@ -138,8 +139,7 @@ def check(cfg: Config) -> None:
         if found:
             raise ConfigError(problem)
     tta.views(**asdict(cfg.labels.tta))
-    if cfg.labels.crf.enabled and cfg.labels.crf.backend == "lattice":
-        crf.compiled()
+    check_refiner(cfg.labels)
     check_weights(cfg.model.weights, arch=cfg.model.arch, encoder=cfg.model.encoder)
 
 
@@ -292,7 +292,7 @@ def check_space(run: RunDir, cfg: Config, sizes: list[int], data: sources.DataSe
     kept = sum(size * 4 * (checkpoint.KEEP * CHECKPOINT + 1 + snapshots) for size in sizes)
     passing = max(sizes) * 4 * (CHECKPOINT + 3)  # a checkpoint under way, or two forms of the export and its predecessor
     stores = sum(not generation.online for generation in cfg.generations[1:])
-    bytes_each = store.most_bytes(min(cfg.labels.soft_classes, len(data.classes))) * _pixels(data.unlabelled)
+    bytes_each = record.most_bytes(min(cfg.labels.soft_classes, len(data.classes))) * _pixels(data.unlabelled)
     labels = stores * len(data.unlabelled) * bytes_each
     needed = kept + passing + labels + 2**24
     there = sum(path.stat().st_size for path in run.path.rglob("*") if path.is_file())

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from selftrain.config import SelectConfig
-from selftrain.data.batches import IGNORE
 from selftrain.errors import ConfigError, LearningError
+from selftrain.ids import IGNORE
 from selftrain.labels import store
-from selftrain.labels.refine import refine
+from selftrain.labels.labelled import label_image
+from selftrain.labels.refiners import unrefined
 from selftrain.stages.select import refuse_empty, select
 
 CLASSES = ["left", "right"]
@@ -28,20 +29,16 @@ class Picture:
 def labelled(tmp_path, sureness):
     """A store of images (2, 4): the left half is class 0 with p = sureness[i], the right half class 1 with p = 0.9."""
     samples = [Picture(str(i)) for i in range(len(sureness))]
-    refined = []
+    labels = []
     for sample, p in zip(samples, sureness, strict=True):
         one = np.array([[p, p, 0.1, 0.1]] * 2, np.float32)
         probs = np.stack([one, 1 - one])
         raw = np.zeros((2, 4), np.uint8)  # the plain view says class 0 everywhere
-        refined.append(refine(sample.read_image(), probs, soft_classes=2, settings=None, mask=sample.read_mask(), raw=raw))
-    facts = {"soft_classes": 2, "teacher": "t"}
-    store.write_shard(
-        tmp_path, 0, [one.record for one in refined], ids=[s.id for s in samples],
-        confidence=np.array([one.confidence for one in refined], np.float32),
-        histogram=np.sum([one.histogram for one in refined], axis=0),
-        confusion=np.sum([one.confusion for one in refined], axis=0), **facts,
-    )  # fmt: skip
-    store.finish(tmp_path, ids=[s.id for s in samples], classes=2, shard=len(samples), **facts)
+        image, mask = sample.read_image(), sample.read_mask()
+        labels.append(label_image(image, probs, refiner=unrefined, soft_classes=2, mask=mask, raw=raw))
+    ids, origin = [sample.id for sample in samples], store.Origin("t", classes=2, soft_classes=2)
+    store.write_shard(store.shard_path(tmp_path, 0), labels, ids, origin)
+    store.finish(tmp_path, ids, origin, shard=len(samples))
     return store.LabelStore(tmp_path), samples
 
 
