@@ -184,12 +184,12 @@ class LabelConfig:
 class SelectConfig:
     """Which pixels and images the next student learns from. Acts when labels are read."""
 
-    threshold: str = "quantile"  # global | per class: quantile (CBST), distribution (as the masks, DARS), adaptive (FreeMatch)
+    threshold: Choice = "quantile"  # global | per class: quantile (CBST), distribution (as the masks, DARS), adaptive (FreeMatch)
     confidence: float = 0.8  # the floor of `global`; the ceiling of a class's threshold in `quantile`
     keep: float = 0.6  # least share of each predicted class's pixels that `quantile` keeps; of all pixels: `distribution`
     balance: float = 0.0  # pixels of a class weigh (its share)^-balance, mean 1
     image_share: float = 1.0  # most reliable share of the images
-    reliability: str = "confidence"  # of an image: confidence (mean of its pixels) | agreement (with the teacher's past, ST++)
+    reliability: Choice = "confidence"  # of an image: confidence (mean of its pixels) | agreement (with the teacher's past, ST++)
     weight_images: bool = False  # images weigh in proportion to their reliability
     on_empty: str = "fail"  # no pseudo-label accepted: fail (exit 8) | labelled_only (the leader so far is the result)
 

@@ -92,7 +92,7 @@ class Method:
         preflight.say_where_students_shrink(built)
         preflight.say_other_pixel_scales(cfg)
         sizes = [(1 + (row.online == "cps")) * parameters(network) for row, network in zip(cfg.generations, built, strict=True)]
-        snapshots = (SNAPSHOTS - 1) * (cfg.select.reliability == "agreement")
+        snapshots = (SNAPSHOTS - 1) * reliability.chosen(cfg.select).entry.snapshots
         preflight.check_space(run, cfg, sizes, known.data, snapshots=snapshots)
         new = {number: network for number, network in enumerate(built) if number >= run.generations_begun()}
         if new:
@@ -233,7 +233,7 @@ class Method:
 
     def _snapshots(self, number: int, steps: int) -> dict[int, Callable[[nn.Module], None]]:
         """What is kept of a generation on its way, where its agreement with itself is going to be asked for."""
-        if self.cfg.select.reliability != "agreement":
+        if not reliability.chosen(self.cfg.select).entry.snapshots:
             return {}
         return {steps * part // SNAPSHOTS: partial(self._keep_snapshot, number, part) for part in range(1, SNAPSHOTS)}
 
@@ -334,8 +334,7 @@ class Method:
         store = store or LabelStore(self.run.generation(teacher).labels)
         share = self.cfg.generations[student].image_share
         rule = self.cfg.select if share is None else replace(self.cfg.select, image_share=share)
-        ranked = rule.reliability == "agreement" and (rule.image_share < 1 or rule.weight_images)
-        ranks = self._reliability(teacher, store) if ranked else None
+        ranks = self._reliability(teacher, store) if rule.image_share < 1 or rule.weight_images else None
         return select.select(
             store,
             self.data.unlabelled,
@@ -347,19 +346,24 @@ class Method:
         )
 
     def _reliability(self, teacher: int, store: LabelStore) -> np.ndarray:
-        """Each unlabelled image's agreement between a teacher and its past (N,), measured once and kept."""
+        """How well a teacher knows each unlabelled image (N,); what takes long to measure is kept."""
+        stage, rule = f"gen{teacher}", self.cfg.select
+        subject = reliability.Subject(
+            store,
+            self.data.unlabelled,
+            len(self.data.classes),
+            teacher=lambda: self.networks.load(teacher)[0],
+            snapshots=lambda: self.networks.snapshots(teacher),
+            inference=self.inference,
+            batch=self.cfg.labels.batch,
+            stage=stage,
+            check=lambda: self.stop.check(f"{stage} reliability"),
+        )
+        if not reliability.chosen(rule).entry.looks:
+            return reliability.measure(rule, subject)
         kept, labelled = self.run.generation(teacher).reliability, {"teacher": store.index.teacher, "ids": store.index.ids_sha256}
         if not (kept.exists() and labelled.items() <= files.read_json(kept, "reliability").items()):
-            found = reliability.agreement(
-                self.networks.snapshots(teacher),
-                self.networks.load(teacher)[0],
-                self.data.unlabelled,
-                self.inference,
-                classes=len(self.data.classes),
-                batch=self.cfg.labels.batch,
-                stage=f"gen{teacher}",
-                check=lambda: self.stop.check(f"gen{teacher} reliability"),
-            )
+            found = reliability.measure(rule, subject)
             if self.accelerator.is_main_process:
                 files.write_json(kept, {**labelled, "reliability": [round(float(value), 6) for value in found]})
             self.accelerator.wait_for_everyone()

@@ -20,14 +20,15 @@ from selftrain.data.faults import refuse
 from selftrain.data.findings import Look
 from selftrain.errors import ConfigError, DataError, StorageError
 from selftrain.labels import crf, record, tta
-from selftrain.labels.thresholds import THRESHOLDS
 from selftrain.log import say
 from selftrain.models.build import leaves_parameters_unused, parameters
 from selftrain.models.encoders import pretrained
 from selftrain.models.weights import check_weights
 from selftrain.rundir import RunDir
+from selftrain.stages import reliability
 from selftrain.stages.online import METHODS
 from selftrain.stages.pseudo_label import check_refiner
+from selftrain.stages.select import check_threshold
 from selftrain.stages.train import SCHEDULES
 
 PRECISIONS = ("auto", "none", "bf16", "fp16")
@@ -96,7 +97,7 @@ def check(cfg: Config) -> None:
         if isinstance(value, int | float) and not (math.isfinite(value) and least <= value <= most):
             bounds = f"lie between {least} and {most}" if most < INFINITE else f"be at least {least}"
             raise ConfigError(f"{name}={value} must {bounds if least > -INFINITE else 'be a finite number'}")
-    train = cfg.train
+    train, ranking = cfg.train, reliability.chosen(cfg.select)
     problems = {
         "generations is empty": not cfg.generations,
         f"train.schedule={train.schedule!r} is none of {', '.join(SCHEDULES)}": train.schedule not in SCHEDULES,
@@ -107,11 +108,7 @@ def check(cfg: Config) -> None:
         or not 0 < train.scale[0] <= train.scale[1],
         f"data.mean={cfg.data.mean} must be three numbers": len(cfg.data.mean) != 3,
         f"data.std={cfg.data.std} must be three numbers above 0": len(cfg.data.std) != 3 or min(cfg.data.std) <= 0,
-        f"select.threshold={cfg.select.threshold!r} is none of {', '.join(THRESHOLDS)}": cfg.select.threshold not in THRESHOLDS,
-        f"select.reliability={cfg.select.reliability!r} is none of confidence, agreement": cfg.select.reliability
-        not in ("confidence", "agreement"),
-        "select.reliability=agreement looks at each third of the steps: a generation needs 3 or more": cfg.select.reliability
-        == "agreement"
+        f"select.reliability={ranking.name} looks at each third of the steps; set train.steps=3 or more": ranking.entry.snapshots
         and min([train.steps, *(row.steps for row in cfg.generations if row.steps is not None)]) < 3,
         f"labels.crf.backend={cfg.labels.crf.backend!r} is none of {', '.join(crf.BACKENDS)}": cfg.labels.crf.backend
         not in crf.BACKENDS,
@@ -140,6 +137,7 @@ def check(cfg: Config) -> None:
             raise ConfigError(problem)
     tta.views(**asdict(cfg.labels.tta))
     check_refiner(cfg.labels)
+    check_threshold(cfg.select)
     check_weights(cfg.model.weights, arch=cfg.model.arch, encoder=cfg.model.encoder)
 
 

@@ -1,47 +1,96 @@
-"""How far a teacher's earlier selves agree with it on an image: a measure of how well it knows that image."""
+"""How well a teacher knows each image: what images are ranked and weighed by.
+
+A measure is a function of a `Subject` that returns reliabilities (N,) float32, the most reliable image having the largest.
+Its own settings are keywords with a default.
+"""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
+from selftrain.config import SelectConfig
 from selftrain.data.batches import Readable
-from selftrain.errors import naming_savings
+from selftrain.errors import ConfigError, naming_savings
+from selftrain.labels.store import LabelStore
 from selftrain.log import progress
 from selftrain.scores import confusion, mean_iou
 from selftrain.stages.inference import Inference
+from selftrain.tables import Chosen, Table, handed
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A teacher's labels, and what a measure of them may look at. `check`, called between batches, may raise to stop."""
+
+    store: LabelStore
+    samples: Sequence[Readable]  # the images of the store
+    classes: int
+    teacher: Callable[[], nn.Module]  # loads the network
+    snapshots: Callable[[], Sequence[nn.Module]]  # loads the networks of its past, where a measure asks for them
+    inference: Inference
+    batch: int
+    stage: str
+    check: Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """An entry of RELIABILITIES."""
+
+    measure: Callable[..., np.ndarray]
+    looks: bool = False  # at images again, which takes long: the result is kept in reliability.json
+    snapshots: bool = False  # every generation keeps networks of its past
+
+
+def confidence(subject: Subject) -> np.ndarray:
+    """The mean confidence of an image's label."""
+    return subject.store.confidence()
 
 
 @naming_savings("labelling")
-def agreement(
-    snapshots: Sequence[nn.Module],
-    teacher: nn.Module,
-    samples: Sequence[Readable],
-    inference: Inference,
-    *,
-    classes: int,
-    batch: int,
-    stage: str,
-    check: Callable[[], None],
-) -> np.ndarray:
-    """The mean over `snapshots` of the mIoU between their labels and the teacher's, 0 to 1, per image (N,) float32.
+def agreement(subject: Subject) -> np.ndarray:
+    """The mean over the snapshots of the mIoU between their labels and the teacher's, 0 to 1.
 
     The stability score of Yang et al. 2022 (ST++, section 3.3), divided by the number of snapshots; plain views. Ranks share
-    the images. `check` is called between batches and may raise to stop.
+    the images.
     """
+    inference, samples = subject.inference, subject.samples
     accelerator, mine, done = inference.accelerator, inference.mine(len(samples)), 0
+    teacher, snapshots = subject.teacher(), subject.snapshots()
     found = torch.zeros(len(samples), device=accelerator.device)
-    with progress(f"{stage} reliability", len(mine), show=accelerator.is_main_process) as show:
-        for group in inference.neighbours([samples[i] for i in mine], batch):
-            check()
+    with progress(f"{subject.stage} reliability", len(mine), show=accelerator.is_main_process) as show:
+        for group in inference.neighbours([samples[i] for i in mine], subject.batch):
+            subject.check()
             images = np.stack([image for _, image in group])
             last = inference.labels(teacher, images)
-            scores = np.mean([_mean_ious(inference.labels(earlier, images), last, classes) for earlier in snapshots], axis=0)
-            found[list(mine[done : done + len(group)])] = torch.from_numpy(scores).to(found)
+            earlier = [_mean_ious(inference.labels(network, images), last, subject.classes) for network in snapshots]
+            found[list(mine[done : done + len(group)])] = torch.from_numpy(np.mean(earlier, axis=0)).to(found)
             done += len(group)
             show(done)
     return accelerator.reduce(found, "sum").cpu().numpy()
+
+
+RELIABILITIES = {"confidence": Reliability(confidence), "agreement": Reliability(agreement, looks=True, snapshots=True)}
+TABLE = Table(RELIABILITIES, function=lambda entry: entry.measure)
+
+
+def chosen(rule: SelectConfig) -> Chosen[Reliability]:
+    """What `select.reliability` chooses. Raises ConfigError for a measure or a setting that does not exist."""
+    found = TABLE.one(rule.reliability, "select.reliability")
+    handed(found.entry.measure, f"select.reliability={found.name}")  # a measure gets a Subject only
+    return found
+
+
+def measure(rule: SelectConfig, subject: Subject) -> np.ndarray:
+    """Reliabilities (N,) of the images of `subject`. Raises ConfigError for a measure that returns something else."""
+    found, count = chosen(rule), len(subject.samples)
+    reliability = np.asarray(found.entry.measure(subject, **found.settings), np.float32)
+    if reliability.shape != (count,) or not np.isfinite(reliability).all():
+        raise ConfigError(f"select.reliability={found.name} must return a finite number for each of {count} images")
+    return reliability
 
 
 def _mean_ious(earlier: np.ndarray, last: np.ndarray, classes: int) -> list[float]:

@@ -1,7 +1,8 @@
 """Choose what of a label store the next student may learn from. Nothing is labelled again for another choice."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from selftrain.ids import IGNORE
 from selftrain.labels import thresholds
 from selftrain.labels.store import STAGES, LabelStore
 from selftrain.scores import confusion, report
+from selftrain.tables import bound, handed
 
 
 @dataclass
@@ -55,7 +57,7 @@ class SelectedLabels:
         return {
             "generation": self.generation,
             "rule": asdict(self.rule),
-            "threshold": self.rule.threshold,
+            "threshold": thresholds.TABLE.one(self.rule.threshold, "select.threshold").name,
             "thresholds": dict(zip(self.classes, self.thresholds.round(4).tolist(), strict=True)),
             "kept": dict(zip(self.classes, kept, strict=True)),
             "kept_share": float(histogram[above].sum() / max(histogram.sum(), 1)),
@@ -102,13 +104,11 @@ def select(
 ) -> SelectedLabels:
     """Thresholds per class, class weights and image weights of `rule`, from the store's statistics alone.
 
-    `known` (C,): pixels of each class in the labelled images' masks. `reliability` (N,): what images are ranked and weighed
-    by; None: their mean confidence.
+    `known` (C,): pixels of each class in the labelled images' masks. `reliability` (N,) ranks and weighs the images; None:
+    all are alike.
     """
-    if rule.threshold not in thresholds.THRESHOLDS:
-        raise ConfigError(f"select.threshold={rule.threshold!r} is none of {', '.join(thresholds.THRESHOLDS)}")
     histogram = store.histogram()
-    floors = thresholds.THRESHOLDS[rule.threshold](histogram, keep=rule.keep, confidence=rule.confidence, known=known)
+    floors = threshold_of(rule, known)(histogram)
     return SelectedLabels(
         store,
         samples,
@@ -118,9 +118,30 @@ def select(
         floors,
         thresholds.class_weights(histogram, floors, rule.balance),
         thresholds.image_weights(
-            store.confidence() if reliability is None else reliability, rule.image_share, rule.weight_images
+            np.ones(len(store), np.float32) if reliability is None else reliability, rule.image_share, rule.weight_images
         ),
     )
+
+
+def threshold_of(rule: SelectConfig, known: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """The function from a histogram (C, 256) to thresholds (C,) that `select.threshold` chooses, with its settings.
+
+    Raises ConfigError for a rule or a setting that does not exist.
+    """
+    chosen = thresholds.TABLE.one(rule.threshold, "select.threshold")
+    shared = {"keep": rule.keep, "confidence": rule.confidence, "known": known}
+    return partial(bound(chosen), **handed(chosen.entry, f"select.threshold={chosen.name}", **shared))
+
+
+def check_threshold(rule: SelectConfig) -> None:
+    """Tries the threshold rule on a few pixels. Raises ConfigError for one that does not return shares of 1 per class."""
+    histogram = np.zeros((3, 256), np.int64)
+    histogram[:2, 100:200] = 1  # the third class has no pixel
+    found = np.asarray(threshold_of(rule, np.array([2, 1, 0]))(histogram))
+    if found.shape != (3,) or not ((found >= 0) & (found <= 1)).all():
+        raise ConfigError(
+            f"select.threshold={rule.threshold} returns {found.tolist()}, not a threshold in 0..1 for each of 3 classes"
+        )
 
 
 def refuse_empty(rule: SelectConfig, where: object, *, settled: bool) -> None:
