@@ -7,7 +7,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from selftrain.data.batches import Readable
+from selftrain.data.labels import Readable
 from selftrain.errors import naming_savings
 from selftrain.ids import IGNORE
 from selftrain.scores import expected_calibration_error, miou, report

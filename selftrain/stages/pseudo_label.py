@@ -14,7 +14,7 @@ from torch import nn
 
 from selftrain import process
 from selftrain.config import LabelConfig
-from selftrain.data.batches import Readable
+from selftrain.data.labels import Readable
 from selftrain.errors import ConfigError, IntegrityError, naming_savings
 from selftrain.labels import refiners, store, tta
 from selftrain.labels.crf import CRF

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from selftrain.config import SelectConfig
-from selftrain.data.batches import Readable
+from selftrain.data.labels import Readable
 from selftrain.errors import ConfigError, naming_savings
 from selftrain.labels.store import LabelStore
 from selftrain.log import progress

@@ -7,7 +7,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from selftrain.config import SelectConfig
-from selftrain.data.batches import Cache
+from selftrain.data.cache import Cache
 from selftrain.errors import ConfigError
 from selftrain.stages.inference import Inference
 from selftrain.stages.reliability import RELIABILITIES, Reliability, Subject, agreement, chosen, measure
