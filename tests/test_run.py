@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from runs import ROOT, SMALL, SMOKE, bits, known_fingerprints, run_command
-from selftrain.config import Config, GenerationConfig, LossConfig, differences, flat
+from selftrain.config import Config
 from selftrain.data import sources
 from selftrain.data.cache import Cache
 from selftrain.errors import ConfigError
@@ -66,25 +66,6 @@ def test_a_range_and_what_is_ignored_may_be_given_with_and_without_brackets():
 def test_options_may_stand_anywhere(run):
     code, said, err = run("recipe=supervised", "--show", "train.steps=7")
     assert code == 0 and "steps: 7" in said, err
-
-
-def test_differences_name_what_changes_results_only():
-    old, new = flat(Config()), flat(Config(out="elsewhere", seed=3))
-    assert differences(old, new) == ["seed: 0 -> 3"]
-
-
-def test_settings_that_an_older_version_did_not_have_were_at_their_defaults():
-    old = flat(Config())
-    for name in ("loss.adaptive", "generations.0.online"):
-        del old[name]
-    assert differences(old, flat(Config())) == []
-    new = Config(loss=LossConfig(adaptive=True), generations=[GenerationConfig(), GenerationConfig()])
-    del old["loss.balance"]  # nothing weighed by its class in those days
-    assert differences(old, flat(Config())) == ["loss.balance: 0.0 -> 0.5"]
-    assert differences(old, flat(Config(loss=LossConfig(balance=0.0)))) == []
-    old["loss.balance"] = 0.5
-    rows = differences(old, flat(new))
-    assert rows[0] == "loss.adaptive: False -> True" and "generations.1.online: absent -> " in rows
 
 
 @pytest.mark.parametrize(
@@ -357,3 +338,10 @@ def test_a_student_begins_as_its_teacher_a_deeper_one_too(run, tmp_path):
     learnt = [name for name in teacher if name.endswith(("weight", "bias"))]
     for student in students:
         assert not [name for name in learnt if not torch.allclose(student[name], teacher[name], atol=1e-5)]
+
+
+def test_agreement_needs_three_steps_of_every_generation_that_is_worked():
+    few = ["recipe=smoke", "select.reliability=agreement", "generations=[{steps: 3},{steps: 2}]"]
+    with pytest.raises(ConfigError, match="needs 3 or more"):
+        check(compose(few))
+    check(compose([*few[:2], "train.steps=2", "generations=[{steps: 3},{steps: 4}]"]))

@@ -4,9 +4,11 @@ import re
 
 import pytest
 
-from selftrain.config import Config, GenerationConfig, flat
+from selftrain.config import Config, GenerationConfig
 from selftrain.errors import ConfigError
+from selftrain.preflight import check
 from selftrain.settings import compose, flow, read
+from selftrain.settings.changes import flat
 
 FOREIGN = re.compile(
     r"hydra|omegaconf|configkeyerror|multirun|listconfig|dictconfig|override|grammar|structured|config object", re.I
@@ -16,7 +18,7 @@ FOREIGN = re.compile(
 def said_of(*overrides, **more):
     """The message with which settings are refused."""
     with pytest.raises(ConfigError) as refused:
-        compose([*overrides], **more)
+        check(compose([*overrides], **more))
     return str(refused.value)
 
 
