@@ -29,7 +29,7 @@ from selftrain.data.cache import Cache
 from selftrain.inference import tta, windows
 from selftrain.inference.pixels import PixelScale
 from selftrain.inference.predictor import Predictor
-from selftrain.labels import crf, store
+from selftrain.labels import crf, record, store
 from selftrain.models.build import build, to_layout
 from selftrain.preflight import accelerator_of
 from selftrain.rng import rekey
@@ -39,6 +39,7 @@ from selftrain.stages.pseudo_label import Labeller
 SCALES = [0.75, 1.0, 1.25]
 LABELS = LabelConfig(tta=TTAConfig(hflip=True, vflip=True, scales=SCALES), shard=8)
 CRF = {name: value for name, value in asdict(LABELS.crf).items() if name not in ("enabled", "backend", "workers")}
+OURS = crf.CRF(LABELS.crf.backend, **CRF)
 
 
 def main() -> None:
@@ -147,7 +148,7 @@ def labelling_rows(samples: list, teacher: torch.nn.Module, folder: Path, rounds
     )
     images = [sample.read_image() for sample in few]
     probs = [pictures.probabilities(made.read(i).hard, np.random.default_rng(i)) for i in range(len(few))]
-    alone = timed(lambda: [crf.refine(image, one, **CRF) for image, one in zip(images, probs, strict=True)])
+    alone = timed(lambda: [crf.marginals(image, one, crf=OURS) for image, one in zip(images, probs, strict=True)])
     shared = alone / len(os.sched_getaffinity(0))
     rates = (len(few) / seconds["ours"], len(few) / seconds["reference"])
     return [
@@ -188,7 +189,7 @@ def crf_rows(samples: list, teacher: torch.nn.Module, rounds: int) -> list[Row]:
     torch.set_num_threads(1)
 
     def ours() -> list[np.ndarray]:
-        return [crf.refine(image, probs, **CRF) for image, probs in pairs]
+        return [crf.marginals(image, probs, crf=OURS) for image, probs in pairs]
 
     def reference() -> list[np.ndarray]:
         return [plain.refine(image, probs, **CRF) for image, probs in pairs]
@@ -207,25 +208,25 @@ def crf_rows(samples: list, teacher: torch.nn.Module, rounds: int) -> list[Row]:
 
 def store_rows(samples: list, teacher: torch.nn.Module, folder: Path, rounds: int) -> list[Row]:
     """Our records with three classes per pixel, against PNGs of hard labels and npz of float16."""
-    pairs = [(image, crf.refine(image, probs, **CRF)) for image, probs in teacher_says(samples, teacher)]
+    pairs = [(image, crf.marginals(image, probs, crf=OURS)) for image, probs in teacher_says(samples, teacher)]
     records, npz, largest = [], 0, 0.0
     place = folder / "store"
     place.mkdir()
     for i, (_, probs) in enumerate(pairs):
         hard = probs.argmax(axis=0).astype(np.uint8)
-        records.append(store.encode(probs, hard, np.rint(255 * probs.max(axis=0)).astype(np.uint8), 3))
+        records.append(record.encode(probs, hard, np.rint(255 * probs.max(axis=0)).astype(np.uint8), 3))
         np.savez(place / f"{i}.npz", probs=probs.astype(np.float16))
         npz += (place / f"{i}.npz").stat().st_size
         cv2.imwrite(str(place / f"{i}.png"), hard)
-        label = store.decode(records[-1])
+        label = record.decode(records[-1])
         kept = np.take_along_axis(probs, label.classes.astype(np.int64), axis=0)
         largest = max(largest, float(np.abs(kept - label.probs / 255)[label.probs > 0].max()))
     pixels = sum(probs[0].size for _, probs in pairs)
     ours = sum(map(len, records)) / pixels
-    streams = [stream for record in records for stream in streams_of(record)]
+    streams = [stream for one in records for stream in streams_of(one)]
     seconds = in_turns(
         {
-            "ours": lambda: [store.decode(record) for record in records],
+            "ours": lambda: [record.decode(one) for one in records],
             "inflating": lambda: [zlib.decompress(stream) for stream in streams],
             "reference": lambda: [cv2.imread(str(place / f"{i}.png"), cv2.IMREAD_UNCHANGED) for i in range(len(pairs))],
         },
@@ -242,10 +243,10 @@ def store_rows(samples: list, teacher: torch.nn.Module, folder: Path, rounds: in
     ]  # fmt: skip
 
 
-def streams_of(record: bytes) -> list[bytes]:
+def streams_of(content: bytes) -> list[bytes]:
     """The zlib streams of a record."""
-    ends = np.cumsum([store.HEADER.size, *store.HEADER.unpack_from(record)[4:]]).tolist()
-    return [record[start:end] for start, end in pairwise(ends) if end > start]
+    ends = np.cumsum([record.HEADER.size, *record.HEADER.unpack_from(content)[4:]]).tolist()
+    return [content[start:end] for start, end in pairwise(ends) if end > start]
 
 
 if __name__ == "__main__":

@@ -33,7 +33,8 @@ from selftrain.data.examples import Batch
 from selftrain.data.labels import MaskLabels
 from selftrain.data.loading import loader
 from selftrain.labels import store
-from selftrain.labels.refine import refine
+from selftrain.labels.labelled import label_image
+from selftrain.labels.refiners import unrefined
 from selftrain.methods.self_training import SelfTraining
 from selftrain.models.build import build, to_layout
 from selftrain.preflight import accelerator_of
@@ -79,20 +80,13 @@ class Data:
         for path, one in zip(self.npz, probs, strict=True):
             np.savez(path, probs=one.astype(np.float16))
         images = [picture.read_image() for picture in self.unlabelled]
-        refined = [refine(image, one, soft_classes=3, settings=None) for image, one in zip(images, probs, strict=True)]
+        pairs = zip(images, probs, strict=True)
+        labels = [label_image(image, one, refiner=unrefined, soft_classes=3) for image, one in pairs]
         ids = [picture.id for picture in self.unlabelled]
-        facts = {"soft_classes": 3, "teacher": "0" * 64}
+        origin = store.Origin("0" * 64, pictures.CLASSES, soft_classes=3)
         directory.mkdir()
-        store.write_shard(
-            directory,
-            0,
-            [one.record for one in refined],
-            ids=ids,
-            confidence=np.array([one.confidence for one in refined], np.float32),
-            histogram=np.sum([one.histogram for one in refined], axis=0),
-            **facts,
-        )
-        store.finish(directory, ids=ids, classes=pictures.CLASSES, shard=len(ids), **facts)
+        store.write_shard(store.shard_path(directory, 0), labels, ids, origin)
+        store.finish(directory, ids, origin, shard=len(ids))
 
     def ours(self, first: int, steps: int):
         """Our batches."""

@@ -21,11 +21,12 @@ from selftrain.config import Config
 from selftrain.data import mixing
 from selftrain.data.sources import SOURCES
 from selftrain.errors import ConfigError
+from selftrain.labels import refiners, thresholds
 from selftrain.labels.crf import BACKENDS
-from selftrain.labels.thresholds import THRESHOLDS
 from selftrain.methods.table import METHODS
 from selftrain.objectives import losses
 from selftrain.settings.check import declared, settings_in
+from selftrain.stages import reliability
 from selftrain.stages.train import SCHEDULES
 from selftrain.tables import Table
 from selftrain.values import Choice, UnfitError, UnknownError, element_of, fields_of, fit
@@ -36,10 +37,12 @@ TABLES: dict[str, Table[Any]] = {
     "generations.noise.mix": mixing.TABLE,
     "generations.online": Table(METHODS),
     "labels.crf.backend": Table(BACKENDS),
+    "labels.refiner": refiners.TABLE,
     "loss.labelled": losses.TABLE,
     "loss.online": losses.TABLE,
     "loss.pseudo": losses.TABLE,
-    "select.threshold": Table(THRESHOLDS),
+    "select.reliability": reliability.TABLE,
+    "select.threshold": thresholds.TABLE,
     "train.schedule": Table(SCHEDULES),
 }
 

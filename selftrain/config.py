@@ -250,7 +250,7 @@ class TTAConfig:
 class CRFConfig:
     """Dense CRF (Kraehenbuehl & Koltun 2011); standard deviations in pixels and grey levels."""
 
-    enabled: Annotated[bool, "refine the labels"] = True
+    enabled: Annotated[bool, "false: labels.refiner=crf refines nothing"] = True
     backend: Annotated[str, "the implementation"] = "lattice"
     iterations: Annotated[Count, "mean-field iterations"] = 5
     gaussian_sxy: Annotated[Deviation, "smoothness: standard deviation of positions"] = 1.0
@@ -271,6 +271,7 @@ class LabelConfig:
         "who labels for the next generation",
     ] = "leader"
     tta: TTAConfig = field(default_factory=TTAConfig)
+    refiner: Annotated[Choice, "what refines the averaged probabilities"] = "crf"
     crf: CRFConfig = field(default_factory=CRFConfig)
     soft_classes: Annotated[
         int, Bounds(1, 255), "most probable classes kept per pixel; the rest of the mass is spread over the others"
@@ -289,18 +290,14 @@ class LabelConfig:
 class SelectConfig:
     """Which pixels and images the next student learns from. Acts when labels are read."""
 
-    threshold: Annotated[str, "rule for the confidence from which a pixel's label counts"] = "quantile"
+    threshold: Annotated[Choice, "rule for the confidence from which a pixel's label counts"] = "quantile"
     confidence: Annotated[Share, "`global`: the threshold; `quantile`: the highest threshold of a class"] = 0.8
     keep: Annotated[
         Share, "`quantile`: least share of each predicted class's pixels that is kept; `distribution`: of all pixels"
     ] = 0.6
     balance: Annotated[float, "pixels of a class weigh (its share)^-balance, mean 1"] = 0.0
     image_share: Annotated[Share, "most reliable share of the images"] = 1.0
-    reliability: Annotated[
-        str,
-        OneOf({"confidence": "mean confidence of its pixels", "agreement": "agreement with the teacher's past (ST++)"}),
-        "how far an image's labels can be trusted",
-    ] = "confidence"
+    reliability: Annotated[Choice, "how far an image's labels can be trusted"] = "confidence"
     weight_images: Annotated[bool, "images weigh in proportion to their reliability"] = False
     on_empty: Annotated[
         str,

@@ -26,9 +26,10 @@ from selftrain.methods.table import METHODS
 from selftrain.models.build import parameters
 from selftrain.networks import SNAPSHOTS, Begun, Networks
 from selftrain.report import page, summary
+from selftrain.report.alarms import about_average, about_labels, about_scores
 from selftrain.rng import rekey
 from selftrain.rundir import RunDir
-from selftrain.stages import evaluate, export, guard, pictures, pseudo_label, recalibrate, reliability, select, train
+from selftrain.stages import evaluate, export, pictures, pseudo_label, recalibrate, reliability, select, train
 
 
 def run(cfg: Config) -> dict:
@@ -96,7 +97,7 @@ class Method:
         preflight.say_where_students_shrink(built)
         preflight.say_other_pixel_scales(cfg)
         sizes = [METHODS[row.online].networks * parameters(network) for row, network in zip(cfg.generations, built, strict=True)]
-        snapshots = (SNAPSHOTS - 1) * (cfg.select.reliability == "agreement")
+        snapshots = (SNAPSHOTS - 1) * reliability.chosen(cfg.select).entry.snapshots
         preflight.check_space(run, cfg, sizes, known.data, snapshots=snapshots)
         new = {number: network for number, network in enumerate(built) if number >= run.generations_begun()}
         if new:
@@ -146,7 +147,7 @@ class Method:
         self.metrics.rewind(f"{stage}/val", -1)
         self.metrics.write(f"{stage}/val", steps, {"miou": val["miou"] or 0.0, "ece": val["ece"]})
         leading = reports[_leader(reports)]["val"] if reports else None
-        alarms = [*guard.of_scores(val, leading), *guard.of_average(trained.average_distance)]
+        alarms = [*about_scores(val, leading), *about_average(trained.average_distance)]
         report = {
             "generation": number,
             "model": self.networks.describe(number, trained.network),
@@ -250,7 +251,7 @@ class Method:
 
     def _snapshots(self, number: int, steps: int) -> dict[int, Callable[[nn.Module], None]]:
         """What is kept of a generation on its way, where its agreement with itself is going to be asked for."""
-        if self.cfg.select.reliability != "agreement":
+        if not reliability.chosen(self.cfg.select).entry.snapshots:
             return {}
         return {steps * part // SNAPSHOTS: partial(self._keep_snapshot, number, part) for part in range(1, SNAPSHOTS)}
 
@@ -277,7 +278,7 @@ class Method:
         )
         selected = self._selected(teacher, student, store)
         if self.accelerator.is_main_process:
-            alarms = guard.of_labels(store.histogram().sum(axis=1), self.learning.class_pixels, self.data.classes)
+            alarms = about_labels(store.histogram().sum(axis=1), self.learning.class_pixels, self.data.classes)
             files.keep_json(gen.selection, {**selected.report(), "alarms": alarms})
             _warn(where, alarms)
         self.accelerator.wait_for_everyone()
@@ -353,8 +354,7 @@ class Method:
         store = store or LabelStore(self.run.generation(teacher).labels)
         share = self.cfg.generations[student].image_share
         rule = self.cfg.select if share is None else replace(self.cfg.select, image_share=share)
-        ranked = rule.reliability == "agreement" and (rule.image_share < 1 or rule.weight_images)
-        ranks = self._reliability(teacher, store) if ranked else None
+        ranks = self._reliability(teacher, store) if rule.image_share < 1 or rule.weight_images else None
         return select.select(
             store,
             self.data.unlabelled,
@@ -366,20 +366,25 @@ class Method:
         )
 
     def _reliability(self, teacher: int, store: LabelStore) -> np.ndarray:
-        """Each unlabelled image's agreement between a teacher and its past (N,), measured once and kept."""
+        """How well a teacher knows each unlabelled image (N,); what takes long to measure is kept."""
+        stage, rule = f"gen{teacher}", self.cfg.select
+        subject = reliability.Subject(
+            store,
+            self.data.unlabelled,
+            len(self.data.classes),
+            teacher=lambda: self.predictor(self.networks.load(teacher)[0]),
+            snapshots=lambda: [self.predictor(network) for network in self.networks.snapshots(teacher)],
+            cache=self.cache,
+            accelerator=self.accelerator,
+            batch=self.cfg.labels.batch,
+            stage=stage,
+            check=lambda: self.stop.check(f"{stage} reliability"),
+        )
+        if not reliability.chosen(rule).entry.looks:
+            return reliability.measure(rule, subject)
         kept, labelled = self.run.generation(teacher).reliability, {"teacher": store.index.teacher, "ids": store.index.ids_sha256}
         if not (kept.exists() and labelled.items() <= files.read_json(kept, "reliability").items()):
-            found = reliability.agreement(
-                [self.predictor(network) for network in self.networks.snapshots(teacher)],
-                self.predictor(self.networks.load(teacher)[0]),
-                self.data.unlabelled,
-                classes=len(self.data.classes),
-                batch=self.cfg.labels.batch,
-                cache=self.cache,
-                accelerator=self.accelerator,
-                stage=f"gen{teacher}",
-                check=lambda: self.stop.check(f"gen{teacher} reliability"),
-            )
+            found = reliability.measure(rule, subject)
             if self.accelerator.is_main_process:
                 files.write_json(kept, {**labelled, "reliability": [round(float(value), 6) for value in found]})
             self.accelerator.wait_for_everyone()

@@ -14,12 +14,12 @@ from selftrain.data import batches, sources
 from selftrain.data.cache import Cache
 from selftrain.data.labels import Labels, MaskLabels
 from selftrain.data.samplers import Sampler
-from selftrain.ids import IGNORE
 from selftrain.inference.pixels import PixelScale
 from selftrain.labels.thresholds import balanced
 from selftrain.methods.base import Context, Method
 from selftrain.methods.table import METHODS
 from selftrain.rng import Key
+from selftrain.scores import class_pixels
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Learning:
         """Pixels of each class in the mask of each labelled image, (N, C); read once."""
         classes = len(self.data.classes)
         masks = (self.cache.mask(sample) for sample in self.data.labelled)
-        return np.stack([np.bincount(mask[mask != IGNORE], minlength=classes) for mask in masks])
+        return np.stack([class_pixels(mask, classes) for mask in masks])
 
     @property
     def class_pixels(self) -> np.ndarray:

@@ -16,16 +16,20 @@ from selftrain.data import loading, sources, verify
 from selftrain.data.faults import refuse
 from selftrain.data.findings import Look
 from selftrain.errors import ConfigError, DataError, StorageError
-from selftrain.labels import crf, store
+from selftrain.labels import record
 from selftrain.log import say
 from selftrain.methods.table import METHODS
 from selftrain.models.build import leaves_parameters_unused, parameters
 from selftrain.models.encoders import pretrained
 from selftrain.models.weights import check_weights
+from selftrain.networks import SNAPSHOTS
 from selftrain.objectives.objective import check_losses
 from selftrain.rundir import RunDir
 from selftrain.settings.changes import ROUNDING, flat
 from selftrain.settings.check import check as check_settings
+from selftrain.stages import reliability
+from selftrain.stages.pseudo_label import check_refiner
+from selftrain.stages.select import check_threshold
 
 PSEUDO_NOISE = ("rand_n", "colour", "cutout", "cutmix", "paste")  # of unlabelled images, unless noise.labelled
 FEW = 8  # val images: a score of fewer says little of which generation is better
@@ -38,12 +42,12 @@ def check(cfg: Config) -> None:
     """Settings that no run can have. Raises ConfigError that names them."""
     check_settings(cfg)
     choices.check(cfg)
-    for check_together in (_check_first, _check_agreement, _check_online_noise, _check_methods):
+    for check_together in (_check_first, _check_snapshots, _check_online_noise, _check_methods):
         check_together(cfg)
     augmentation.check(cfg)
     check_losses(cfg.loss)
-    if cfg.labels.crf.enabled and cfg.labels.crf.backend == "lattice":
-        crf.compiled()
+    check_refiner(cfg.labels)
+    check_threshold(cfg.select)
     check_weights(cfg.model.weights, arch=cfg.model.arch, encoder=cfg.model.encoder)
 
 
@@ -53,11 +57,12 @@ def _check_first(cfg: Config) -> None:
         raise ConfigError("generations.0.init=teacher: it has no teacher")
 
 
-def _check_agreement(cfg: Config) -> None:
+def _check_snapshots(cfg: Config) -> None:
     """Raises ConfigError where a generation has too few steps to look back at."""
     least = min(cfg.of_generation(number, "steps") for number in range(len(cfg.generations)))
-    if cfg.select.reliability == "agreement" and least < 3:
-        raise ConfigError("select.reliability=agreement looks at each third of the steps: a generation needs 3 or more")
+    chosen = reliability.chosen(cfg.select)
+    if chosen.entry.snapshots and least < SNAPSHOTS:
+        raise ConfigError(f"select.reliability={chosen.name} looks at each third of the steps: a generation needs 3 or more")
 
 
 def _check_online_noise(cfg: Config) -> None:
@@ -235,7 +240,7 @@ def check_space(run: RunDir, cfg: Config, sizes: list[int], data: sources.DataSe
     kept = sum(size * 4 * (checkpoint.KEEP * CHECKPOINT + 1 + snapshots) for size in sizes)
     passing = max(sizes) * 4 * (CHECKPOINT + 3)  # a checkpoint under way, or two forms of the export and its predecessor
     stores = sum(not generation.online for generation in cfg.generations[1:])
-    bytes_each = store.most_bytes(min(cfg.labels.soft_classes, len(data.classes))) * _pixels(data.unlabelled)
+    bytes_each = record.most_bytes(min(cfg.labels.soft_classes, len(data.classes))) * _pixels(data.unlabelled)
     labels = stores * len(data.unlabelled) * bytes_each
     needed = kept + passing + labels + 2**24
     there = sum(path.stat().st_size for path in run.path.rglob("*") if path.is_file())

@@ -194,6 +194,20 @@ def bound(chosen: Chosen[Callable[..., Any]]) -> Callable[..., Any]:
     return partial(chosen.entry, **chosen.settings)
 
 
+def handed(function: Callable[..., Any], setting: str, **offered: Any) -> dict[str, Any]:
+    """The part of `offered` that a function asks for: its keyword-only parameters without a default.
+
+    Raises ConfigError, naming `setting`, for a function that asks for something else.
+    """
+    parameters = inspect.signature(function).parameters.values()
+    asked = [one.name for one in parameters if one.kind is one.KEYWORD_ONLY and one.default is one.empty]
+    unknown = [name for name in asked if name not in offered]
+    if unknown:
+        there = f"the program hands over {', '.join(offered)}" if offered else "the program hands over nothing"
+        raise ConfigError(f"{setting} asks for {unknown[0]}, which needs a default: {there}")
+    return {name: offered[name] for name in asked}
+
+
 def parameters_of(function: Callable[..., Any]) -> dict[str, Parameter]:
     """The settings of a function: its keyword-only parameters that have a default."""
     kinds = get_type_hints(function, include_extras=True)

@@ -5,7 +5,7 @@ from typing import Annotated
 import pytest
 
 from selftrain.errors import ConfigError
-from selftrain.tables import Bounds, Table, bound
+from selftrain.tables import Bounds, Table, bound, handed
 from selftrain.values import Choice, Entry, Likely, Weighted, fit, parse
 
 
@@ -84,6 +84,13 @@ def test_what_the_program_hands_over_is_no_setting():
     with pytest.raises(ConfigError, match="classes: no such setting; asking has weight, name, on"):
         TABLE.chosen({"asking": {"classes": 3}}, "x")
     assert TABLE.chosen({"asking": {"on": "true", "name": "b"}}, "x")[0].settings == {"name": "b", "on": True}
+
+
+def test_an_entry_gets_of_what_the_program_has_only_what_it_asks_for():
+    assert handed(asking, "x.asking", classes=3, images=7) == {"classes": 3}
+    assert handed(steep, "x.steep", classes=3) == {}
+    with pytest.raises(ConfigError, match=r"x\.asking asks for classes, which needs a default: .* hands over images, names"):
+        handed(asking, "x.asking", images=7, names=[])
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from selftrain.data.folders import Found, Layout
 from selftrain.data.images import Fault, Levels, MaskCode, MaskFile
 from selftrain.data.splits import budget, choose_labelled, group_names, hold_out, joined
 from selftrain.errors import ConfigError, DataError
+from selftrain.scores import class_pixels
 
 SPLITS = ("labelled", "unlabelled", "val", "test")
 DUPLICATES = ("group", "fault", "drop")
@@ -289,7 +290,7 @@ def class_shares(sample: Sample, classes: int) -> np.ndarray:
     """Share of the pixels that are not ignored, (C,); zeros where all are."""
     mask = sample.read_mask()
     assert mask is not None
-    counts = np.bincount(mask.ravel(), minlength=images.IGNORE + 1)[:classes]
+    counts = class_pixels(mask, classes)
     return counts / max(1, counts.sum())
 
 

@@ -23,6 +23,7 @@ from selftrain.data.levels import DTYPE
 from selftrain.data.sources import SPLITS, DataSet, Sample, load, with_levels
 from selftrain.errors import DataError
 from selftrain.log import progress
+from selftrain.scores import class_pixels
 
 VERSION = 4  # of what `_look` finds
 
@@ -169,6 +170,5 @@ def _look(sample: Sample, split: str, *, classes: int) -> Look:
         return replace(seen, mask_fault=error.args[0])
     if mask is None:
         return seen
-    counts = np.bincount(mask.ids.ravel(), minlength=images.IGNORE + 1)
-    counts = np.append(counts[:classes], counts[images.IGNORE])
+    counts = np.append(class_pixels(mask.ids, classes), np.count_nonzero(mask.ids == images.IGNORE))
     return replace(seen, counts=counts, rest=mask.rest, palette=mask.palette, used=mask.used)

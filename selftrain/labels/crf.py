@@ -1,6 +1,7 @@
-"""Dense CRF refinement. Its backends let other threads run, but for pydensecrf, which holds the GIL."""
+"""The dense CRF. While it computes other threads can run, except with pydensecrf, which holds the GIL."""
 
 import ctypes
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -16,45 +17,49 @@ FLOOR = 1e-5  # no probability is less, or one bad pixel could outweigh any neig
 Planes = NDArray[np.float32]
 
 
-def refine(
-    image: NDArray[np.uint8],
-    probs: NDArray[np.float32],
-    *,
-    backend: str = "lattice",
-    iterations: int,
-    gaussian_sxy: float,
-    gaussian_compat: float,
-    bilateral_sxy: float,
-    bilateral_srgb: float,
-    bilateral_compat: float,
-) -> NDArray[np.float32]:
-    """Marginals (C, H, W) of a fully connected CRF whose unaries are probs (C, H, W), for an image (H, W, 3).
+@dataclass(frozen=True)
+class CRF:
+    """A dense CRF (Kraehenbuehl & Koltun 2011): a smoothness kernel (gaussian) and an appearance kernel (bilateral).
 
-    Kraehenbuehl & Koltun 2011: mean field with a smoothness kernel (positions / `gaussian_sxy`) and an appearance kernel
-    (positions / `bilateral_sxy`, colours / `bilateral_srgb`), each weighted by its compat. The marginals are near 0 or 1
-    wherever neighbours agree: good as labels, over-confident as probabilities.
-
-    `backend`: `lattice` (mean_field.cpp) or `pydensecrf`, the reference, which takes two to four times as long and gives
-    the same labels but for one in a thousand (docs/performance.md).
-    Raises ValueError for shapes that do not belong together, ConfigError for a standard deviation that no lattice can have,
-    ResourceError where memory does not suffice.
+    `sxy` and `srgb` are standard deviations in pixels and grey levels; `compat` is the weight of a kernel. `backend` is
+    `lattice` (mean_field.cpp) or `pydensecrf`, the reference, which takes two to four times as long; one label in a
+    thousand differs (docs/performance.md). Raises ConfigError for deviations that no lattice can have.
     """
-    for deviation in (gaussian_sxy, bilateral_sxy, bilateral_srgb):
-        if not DEVIATIONS[0] <= deviation <= DEVIATIONS[1]:
-            raise ConfigError(
-                f"a standard deviation of the CRF must lie between {DEVIATIONS[0]} and {DEVIATIONS[1]:.0f}, not {deviation}"
-            )
+
+    backend: str
+    iterations: int
+    gaussian_sxy: float
+    gaussian_compat: float
+    bilateral_sxy: float
+    bilateral_srgb: float
+    bilateral_compat: float
+
+    def __post_init__(self) -> None:
+        least, most = DEVIATIONS
+        for name in ("gaussian_sxy", "bilateral_sxy", "bilateral_srgb"):
+            if not least <= getattr(self, name) <= most:
+                raise ConfigError(f"labels.crf.{name}={getattr(self, name)} must lie between {least} and {most}")
+        if self.backend not in BACKENDS:
+            raise ConfigError(f"labels.crf.backend={self.backend} must be one of {', '.join(BACKENDS)}")
+
+
+def marginals(image: NDArray[np.uint8], probs: Planes, *, crf: CRF) -> Planes:
+    """Marginals (C, H, W) of a fully connected CRF whose unaries are probs (C, H, W), for an image (H, W, 3), by mean field.
+
+    They are near 0 or 1 wherever neighbours agree: good as labels, over-confident as probabilities.
+    Raises ValueError for shapes that do not belong together, ResourceError if memory runs out.
+    """
     if probs.ndim != 3 or not probs.size or image.shape != (*probs.shape[1:], 3):
         raise ValueError(f"an image of shape {image.shape} does not belong to probabilities of shape {probs.shape}")
     unary = np.maximum(np.ascontiguousarray(probs, np.float32), FLOOR)
     np.log(unary, out=unary)
-    kernels = (gaussian_sxy, gaussian_compat, bilateral_sxy, bilateral_srgb, bilateral_compat)
-    return BACKENDS[backend](np.require(image, np.uint8, ["C", "W"]), unary, iterations, *kernels)
+    return BACKENDS[crf.backend](np.require(image, np.uint8, ["C", "W"]), unary, crf)
 
 
-def _lattice(image: NDArray[np.uint8], unary: Planes, iterations: int, *kernels: float) -> Planes:
-    marginals = np.empty_like(unary)
-    if compiled().mean_field(unary, image, marginals, *unary.shape, iterations, *kernels):
+def _lattice(image: NDArray[np.uint8], unary: Planes, crf: CRF) -> Planes:
+    marginals, gaussian = np.empty_like(unary), (crf.gaussian_sxy, crf.gaussian_compat)
+    bilateral = (crf.bilateral_sxy, crf.bilateral_srgb, crf.bilateral_compat)
+    if compiled().mean_field(unary, image, marginals, *unary.shape, crf.iterations, *gaussian, *bilateral):
         raise ResourceError(f"no memory for the CRF of an image of {image.shape[1]}x{image.shape[0]}; lower labels.crf.workers")
     return marginals
 
@@ -73,16 +78,15 @@ def compiled() -> ctypes.CDLL:
     return library
 
 
-def _pydensecrf(image: NDArray[np.uint8], unary: Planes, iterations: int, *kernels: float) -> Planes:
-    gaussian_sxy, gaussian_compat, bilateral_sxy, bilateral_srgb, bilateral_compat = kernels
+def _pydensecrf(image: NDArray[np.uint8], unary: Planes, crf: CRF) -> Planes:
     classes, height, width = unary.shape
     field = DenseCRF2D(width, height, classes)
     field.setUnaryEnergy(-unary.reshape(classes, -1))
-    if gaussian_compat:
-        field.addPairwiseGaussian(sxy=gaussian_sxy, compat=gaussian_compat)
-    if bilateral_compat:
-        field.addPairwiseBilateral(sxy=bilateral_sxy, srgb=bilateral_srgb, rgbim=image, compat=bilateral_compat)
-    return np.array(field.inference(iterations), np.float32).reshape(unary.shape)
+    if crf.gaussian_compat:
+        field.addPairwiseGaussian(sxy=crf.gaussian_sxy, compat=crf.gaussian_compat)
+    if crf.bilateral_compat:
+        field.addPairwiseBilateral(sxy=crf.bilateral_sxy, srgb=crf.bilateral_srgb, rgbim=image, compat=crf.bilateral_compat)
+    return np.array(field.inference(crf.iterations), np.float32).reshape(unary.shape)
 
 
 BACKENDS = {"lattice": _lattice, "pydensecrf": _pydensecrf}

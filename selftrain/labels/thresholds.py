@@ -1,8 +1,10 @@
 """Which pseudo-labels are good enough: rules over what a label store counts, so that nothing is read or labelled again.
 
-A rule gets the store's histogram (C, 256), pixels by hard label and confidence in steps of 1/255, and what `select` sets,
-with the pixels (C,) of each class in the masks of the labelled images as `known`. It gives thresholds (C,) in 0..1: a pixel
-of class c is accepted if confidence / 255 >= thresholds[c]. A class without pixels gets one that does not depend on classes.
+A rule gets the store's histogram (C, 256): pixels by hard label and confidence in steps of 1/255. It returns thresholds
+(C,) in 0..1: a pixel of class c is accepted if confidence / 255 >= thresholds[c]. A class without pixels gets one, too.
+
+A rule's own settings are keywords with a default. Without one it may ask for what the rules share: `keep` and `confidence`
+of `select`, and as `known` the pixels (C,) of each class in the masks of the labelled images.
 """
 
 from collections.abc import Callable
@@ -11,18 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selftrain.errors import ConfigError
+from selftrain.tables import Table
 
 STEPS = np.arange(256)
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
-def fixed(histogram: Counts, *, confidence: float, **_: object) -> Floats:
+def fixed(histogram: Counts, *, confidence: float) -> Floats:
     """`confidence` for every class (FixMatch, Sohn et al. 2020). One number for all starves the rare classes."""
     return np.full(len(histogram), _share("confidence", confidence))
 
 
-def quantile(histogram: Counts, *, keep: float, confidence: float, **_: object) -> Floats:
+def quantile(histogram: Counts, *, keep: float, confidence: float) -> Floats:
     """The highest threshold that leaves each class at least `keep` of its pixels, but none above `confidence`.
 
     Class-balanced self-training (Zou et al. 2018, CBST). Pixels that tie with the last one kept are kept too.
@@ -32,7 +35,7 @@ def quantile(histogram: Counts, *, keep: float, confidence: float, **_: object) 
     return np.where(pixels > 0, np.minimum(highest, _share("confidence", confidence)), confidence)
 
 
-def distribution(histogram: Counts, *, keep: float, known: Counts, **_: object) -> Floats:
+def distribution(histogram: Counts, *, keep: float, known: Counts) -> Floats:
     """The highest thresholds that leave `keep` of all pixels, shared out among the classes as the masks' pixels are.
 
     DARS (He et al. 2021), whose random choice among pixels that tie with the last one kept is left out: all of them are
@@ -49,7 +52,7 @@ def _highest(histogram: Counts, wanted: Floats) -> Floats:
     return np.where(above >= wanted[:, None] * (1 - 1e-12), STEPS, 0).max(axis=1) / 255
 
 
-def adaptive(histogram: Counts, **_: object) -> Floats:
+def adaptive(histogram: Counts) -> Floats:
     """Mean confidence, lowered for classes that the teacher is less sure of (Wang et al. 2023, FreeMatch).
 
     tau_c = tau * m_c / max m, with the mean confidence tau of all pixels and m_c of those labelled c. FreeMatch follows
@@ -69,6 +72,7 @@ THRESHOLDS: dict[str, Callable[..., Floats]] = {
     "distribution": distribution,
     "adaptive": adaptive,
 }
+TABLE = Table(THRESHOLDS)
 
 
 def floors(thresholds: Floats) -> NDArray[np.int64]:

@@ -14,12 +14,13 @@ import numpy as np
 from PIL import Image
 
 from selftrain import __version__, files
+from selftrain.ids import IGNORE
 from selftrain.report import figures
 from selftrain.report.palette import palette
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
 STAGES = {"raw": "raw", "tta": "TTA", "crf": "CRF", "selected": "selected"}
-IGNORE = 255
+OWN_PLACE = ("miou", "pixel_accuracy", "ece", "drift")  # scores that the page shows, or warns of, in places of their own
 SIDE = 320  # pixels; larger pictures are resized to it
 PIXELATED = 192  # pictures up to this side are shown without smoothing
 HEAVY = 90_000  # characters; a photograph with a larger PNG is embedded as JPEG
@@ -61,6 +62,7 @@ def render(report: dict, *, classes: list[str], metrics: list[dict], predictions
         remarks=remarks(report, top, generations),
         legend=[(name, f"#{bytes(colours[c]).hex()}") for c, name in enumerate(classes)],
         stages=STAGES,
+        further=further(generations),
         labelled=[g for g in generations if pick(g.row, "labels")],
         measured=[g for g in generations if pick(g.row, "labels", "quality")],
         plots=plots(top, generations, metrics),
@@ -149,19 +151,37 @@ def _taken(row: object) -> str:
     return f"{' and '.join(shares) or 'some tensors'} from {pick(row, 'source') or 'a file'}"
 
 
+def further(generations: Sequence[Generation]) -> list[str]:
+    """The names of the scores that are numbers and have no place of their own on the page, in the order of the reports."""
+    scores = [name for g in generations for name in pick(g.row, "val") or {} if number(g.row, "val", name) is not None]
+    return [name for name in dict.fromkeys(scores) if name not in OWN_PLACE]
+
+
 @dataclass(frozen=True)
 class Headline:
-    """Scores of the best generation and the teacher, on test, or on val if there is no test set.
-
-    `classes` and `teacher_classes`: IoU by class name.
-    """
+    """Scores of the best generation and the teacher, on test, or on val if there is no test set."""
 
     split: str
     best: int | None
-    score: float | None
-    teacher: float | None
-    classes: Mapping
-    teacher_classes: Mapping
+    best_scores: Mapping
+    teacher_scores: Mapping
+
+    @property
+    def score(self) -> float | None:
+        return number(self.best_scores, "miou")
+
+    @property
+    def teacher(self) -> float | None:
+        return number(self.teacher_scores, "miou")
+
+    @property
+    def classes(self) -> Mapping:
+        """IoU by class name."""
+        return pick(self.best_scores, "per_class") or {}
+
+    @property
+    def teacher_classes(self) -> Mapping:
+        return pick(self.teacher_scores, "per_class") or {}
 
     @property
     def gain(self) -> float | None:
@@ -181,8 +201,7 @@ def headline(report: dict, generations: Sequence[Generation]) -> Headline:
         split = "val"
         scores = pick(generations[best].row, "val") if best is not None else None
         teacher = pick(generations[0].row, "val") if generations else None
-    miou, teacher_miou = number(scores, "miou"), number(teacher, "miou")
-    return Headline(split, best, miou, teacher_miou, pick(scores, "per_class") or {}, pick(teacher, "per_class") or {})
+    return Headline(split, best, scores or {}, teacher or {})
 
 
 def remarks(report: dict, top: Headline, generations: Sequence[Generation]) -> list[str]:
@@ -334,7 +353,7 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
         finalize=lambda value: "–" if value is None else value,
     )
-    environment.globals |= {"pick": pick, "number": number}
+    environment.globals |= {"pick": pick, "number": number, "difference": difference}
     environment.filters |= {
         "score": lambda value: _written(value, "{:.4f}"),
         "iou": lambda value: _written(value, "{:.3f}"),

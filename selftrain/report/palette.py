@@ -9,7 +9,6 @@ from PIL import Image
 
 from selftrain.files import write_bytes
 
-IGNORE = 255
 MAX_CLASSES = 255
 LEVELS = 12  # per channel, of the lattice from which further colours are chosen
 DARKEST = 0.35  # their least Oklab lightness; darker colours look black

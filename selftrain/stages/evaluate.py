@@ -12,7 +12,7 @@ from selftrain.errors import naming_savings
 from selftrain.ids import IGNORE
 from selftrain.inference.groups import neighbours, rank_share
 from selftrain.inference.predictor import Predictor
-from selftrain.stages.guard import drift
+from selftrain.scores import expected_calibration_error, miou, report
 
 BINS = 15  # of the calibration error, as in Guo et al. 2017
 BLOCKS = 20  # of neighbouring images, frames of one video perhaps: leaving each out tells how sure a score is
@@ -51,24 +51,11 @@ class Scores:
         The last is the mIoU without each block that has a known pixel: what `is_worse` measures its error by.
         """
         blocks = self.blocks.cpu().numpy()
-        without = [iou_report(blocks.sum(axis=0) - one, classes)["miou"] for one in blocks if one.any()]
+        without = [miou(blocks.sum(axis=0) - one) for one in blocks if one.any()]
         pixels = self.pixels[:-1].cpu().numpy()
         bins = np.stack([pixels.sum(axis=(0, 1)), self.confidence.cpu().numpy(), np.einsum("ccb->b", pixels)])
-        known = iou_report(pixels.sum(axis=2), classes)
+        known = report(pixels.sum(axis=2), classes)
         return {**known, "ece": expected_calibration_error(bins), "miou_without": without}
-
-
-def iou_report(confusion: np.ndarray, classes: Sequence[str]) -> dict:
-    """Scores from counts (C, C), rows are truth. A class without a pixel in the truth is None and not part of the mean."""
-    hit, truth, said = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
-    per_class = {name: float(hit[c] / (truth[c] + said[c] - hit[c])) if truth[c] else None for c, name in enumerate(classes)}
-    known = [iou for iou in per_class.values() if iou is not None]
-    return {
-        "miou": float(np.mean(known)) if known else None,
-        "per_class": per_class,
-        "pixel_accuracy": float(hit.sum() / truth.sum()) if truth.sum() else None,
-        "drift": drift(said, truth) if truth.sum() else None,
-    }
 
 
 def is_worse(scores: Mapping, best: Mapping) -> bool:
@@ -82,12 +69,6 @@ def is_worse(scores: Mapping, best: Mapping) -> bool:
     count = len(differences)
     error = np.sqrt((count - 1) * differences.var()) if count else 0.0
     return bool((scores["miou"] or 0.0) < (best["miou"] or 0.0) - error)
-
-
-def expected_calibration_error(bins: np.ndarray) -> float:
-    """ECE (Guo et al. 2017, eq. 3) from (pixels, sum of confidence, correct) per bin, shape (3, BINS)."""
-    pixels, confidence, correct = bins
-    return float(np.abs(confidence - correct).sum() / max(pixels.sum(), 1))
 
 
 @naming_savings("evaluating")

@@ -1,12 +1,13 @@
-"""A teacher labels the unlabelled images: views averaged, refined by a CRF, stored unfiltered, shard by shard, index last."""
+"""A teacher labels the unlabelled images: views averaged, refined, stored unfiltered, shard by shard, the index last."""
 
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 from accelerate import Accelerator
@@ -15,12 +16,15 @@ from selftrain import process
 from selftrain.config import LabelConfig
 from selftrain.data.cache import Cache
 from selftrain.data.labels import Readable
-from selftrain.errors import IntegrityError, naming_savings
+from selftrain.errors import ConfigError, IntegrityError, naming_savings
 from selftrain.inference.groups import neighbours, rank_share
 from selftrain.inference.predictor import Predictor
-from selftrain.labels import store
-from selftrain.labels.refine import Refined, refine
+from selftrain.labels import refiners, store
+from selftrain.labels.crf import CRF
+from selftrain.labels.labelled import label_image
+from selftrain.labels.record import Labelled
 from selftrain.log import progress, say
+from selftrain.tables import bound, handed
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -57,30 +61,27 @@ class Labeller:
         return found
 
     def _fill(self, samples: Sequence[Readable], directory: Path, stage: str, teacher: str, check: Callable[[], None]) -> None:
-        facts: dict[str, Any] = {
-            "classes": self.classes,
-            "soft_classes": min(self.cfg.soft_classes, self.classes),
-            "teacher": teacher,
-        }
+        origin = store.Origin(teacher, self.classes, min(self.cfg.soft_classes, self.classes))
         size = self.cfg.shard
         shards = {n: samples[first : first + size] for n, first in enumerate(range(0, len(samples), size))}
-        missing = [n for n in shards if not store.shard_is_sound(store.shard_path(directory, n), ids=_ids(shards[n]), **facts)]
+        paths = {n: store.shard_path(directory, n) for n in shards}
+        missing = [n for n in shards if not store.shard_is_sound(paths[n], _ids(shards[n]), origin)]
         self.accelerator.wait_for_everyone()  # all ranks have seen the same shards before anybody writes
         mine = [missing[i] for i in rank_share(len(missing), self.accelerator)]
         predictor = self.predictor.quickest(self.cache.image(samples[0]))
         images, done = sum(len(shards[n]) for n in mine), 0
         with self._pool() as pool, progress(f"{stage} labels", images, show=self.accelerator.is_main_process) as show:
-            waiting: deque[tuple[int, list[Future[Refined]]]] = deque()
+            waiting: deque[tuple[int, list[Future[Labelled]]]] = deque()
             for place, number in enumerate(mine, start=1):
                 waiting.append((number, self._infer(predictor, shards[number], pool, check)))
                 while len(waiting) > 1 or (waiting and place == len(mine)):  # one shard is refined while the next is inferred
                     ready, futures = waiting.popleft()
-                    self._write(directory, ready, [future.result() for future in futures], _ids(shards[ready]), facts)
+                    store.write_shard(paths[ready], [future.result() for future in futures], _ids(shards[ready]), origin)
                     done += len(futures)
                     show(done)
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
-            store.finish(directory, ids=_ids(samples), shard=size, **facts)
+            store.finish(directory, _ids(samples), origin, shard=size)
         self.accelerator.wait_for_everyone()
 
     def _pool(self) -> "Refiners":
@@ -89,38 +90,43 @@ class Labeller:
 
     def _infer(
         self, predictor: Predictor, samples: Sequence[Readable], pool: "Refiners", check: Callable[[], None]
-    ) -> list[Future[Refined]]:
+    ) -> list[Future[Labelled]]:
         """Average the views of a shard's images and hand each on to be refined."""
-        cfg, plain = self.cfg, predictor.plain()
-        settings = {name: value for name, value in asdict(cfg.crf).items() if name not in ("enabled", "workers")}
-        refining: list[Future[Refined]] = []
-        for batch in neighbours(samples, cfg.batch, self.cache.image):
+        plain = predictor.plain()
+        label = partial(label_image, refiner=refiner_of(self.cfg), soft_classes=self.cfg.soft_classes)
+        refining: list[Future[Labelled]] = []
+        for batch in neighbours(samples, self.cfg.batch, self.cache.image):
             check()
             masks = [sample.read_mask() for sample, _ in batch]
             images = np.stack([image for _, image in batch])
             probs = predictor.probabilities(images).cpu().numpy()
             raw = plain.labels(images) if any(mask is not None for mask in masks) else None
             for i, mask in enumerate(masks):
-                job: dict[str, Any] = {"mask": mask, "raw": None if mask is None or raw is None else raw[i]}
-                job |= {"soft_classes": cfg.soft_classes, "settings": settings if cfg.crf.enabled else None}
-                refining.append(pool.submit(refine, images[i], probs[i], **job))
+                seen = None if mask is None or raw is None else raw[i]
+                refining.append(pool.submit(label, images[i], probs[i], mask=mask, raw=seen))
             if self.accelerator.device.type == "cpu":
                 wait(refining)  # on the same cores the threads of both would wait for each other
         return refining
 
-    def _write(self, directory: Path, number: int, refined: list[Refined], ids: list[str], facts: dict) -> None:
-        confusions = [one.confusion for one in refined if one.confusion is not None]
-        store.write_shard(
-            directory,
-            number,
-            [one.record for one in refined],
-            ids=ids,
-            soft_classes=facts["soft_classes"],
-            teacher=facts["teacher"],
-            confidence=np.array([one.confidence for one in refined], np.float32),
-            histogram=np.sum([one.histogram for one in refined], axis=0),
-            confusion=np.sum(confusions, axis=0) if confusions else None,
-        )
+
+def refiner_of(cfg: LabelConfig) -> refiners.Refiner:
+    """The refiner that the settings choose, with its settings. `labels.crf.enabled=false` turns the CRF into none.
+
+    Raises ConfigError for settings that no refiner has.
+    """
+    chosen = refiners.TABLE.one(cfg.refiner, "labels.refiner")
+    if chosen.name == "crf" and not cfg.crf.enabled:
+        chosen = refiners.TABLE.one("none", "labels.refiner")
+    settings = {name: value for name, value in asdict(cfg.crf).items() if name not in ("enabled", "workers")}
+    return partial(bound(chosen), **handed(chosen.entry, f"labels.refiner={chosen.name}", crf=CRF(**settings)))
+
+
+def check_refiner(cfg: LabelConfig) -> None:
+    """Tries the refiner on a small grey image. Raises ConfigError for one that returns another shape."""
+    image, probs = np.full((32, 32, 3), 128, np.uint8), np.full((2, 32, 32), 0.5, np.float32)
+    refined = refiner_of(cfg)(image, probs)
+    if refined.shape != probs.shape:
+        raise ConfigError(f"labels.refiner={cfg.refiner} makes {refined.shape} of probabilities {probs.shape}; they must agree")
 
 
 class Refiners(ThreadPoolExecutor):

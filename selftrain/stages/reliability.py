@@ -1,57 +1,101 @@
-"""How far a teacher's earlier selves agree with it on an image: a measure of how well it knows that image."""
+"""How well a teacher knows each image: what images are ranked and weighed by.
+
+A measure is a function of a `Subject` that returns reliabilities (N,) float32, the most reliable image having the largest.
+Its own settings are keywords with a default.
+"""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 
+from selftrain.config import SelectConfig
 from selftrain.data.cache import Cache
 from selftrain.data.labels import Readable
-from selftrain.errors import naming_savings
+from selftrain.errors import ConfigError, naming_savings
 from selftrain.inference.groups import neighbours, rank_share
 from selftrain.inference.predictor import Predictor
-from selftrain.labels.refine import confusion_of
+from selftrain.labels.store import LabelStore
 from selftrain.log import progress
+from selftrain.scores import confusion, mean_iou
+from selftrain.tables import Chosen, Table, handed
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A teacher's labels, and what a measure of them may look at. `check`, called between batches, may raise to stop."""
+
+    store: LabelStore
+    samples: Sequence[Readable]  # the images of the store
+    classes: int
+    teacher: Callable[[], Predictor]  # loads the network
+    snapshots: Callable[[], Sequence[Predictor]]  # loads the networks of its past, where a measure asks for them
+    cache: Cache
+    accelerator: Accelerator
+    batch: int
+    stage: str
+    check: Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """An entry of RELIABILITIES."""
+
+    measure: Callable[..., np.ndarray]
+    looks: bool = False  # at images again, which takes long: the result is kept in reliability.json
+    snapshots: bool = False  # every generation keeps networks of its past
+
+
+def confidence(subject: Subject) -> np.ndarray:
+    """The mean confidence of an image's label."""
+    return subject.store.confidence()
 
 
 @naming_savings("labelling")
-def agreement(
-    snapshots: Sequence[Predictor],
-    teacher: Predictor,
-    samples: Sequence[Readable],
-    *,
-    classes: int,
-    batch: int,
-    cache: Cache,
-    accelerator: Accelerator,
-    stage: str,
-    check: Callable[[], None],
-) -> np.ndarray:
-    """The mean over `snapshots` of the mIoU between their labels and the teacher's, 0 to 1, per image (N,) float32.
+def agreement(subject: Subject) -> np.ndarray:
+    """The mean over the snapshots of the mIoU between their labels and the teacher's, 0 to 1.
 
     The stability score of Yang et al. 2022 (ST++, section 3.3), divided by the number of snapshots; plain views. Ranks share
-    the images. `check` is called between batches and may raise to stop.
+    the images.
     """
+    samples, accelerator = subject.samples, subject.accelerator
     mine, done = rank_share(len(samples), accelerator), 0
+    teacher, snapshots = subject.teacher(), subject.snapshots()
     found = torch.zeros(len(samples), device=accelerator.device)
-    with progress(f"{stage} reliability", len(mine), show=accelerator.is_main_process) as show:
-        for group in neighbours([samples[i] for i in mine], batch, cache.image):
-            check()
+    with progress(f"{subject.stage} reliability", len(mine), show=accelerator.is_main_process) as show:
+        for group in neighbours([samples[i] for i in mine], subject.batch, subject.cache.image):
+            subject.check()
             images = np.stack([image for _, image in group])
             last = teacher.labels(images)
-            scores = np.mean([_ious(earlier.labels(images), last, classes) for earlier in snapshots], axis=0)
-            found[list(mine[done : done + len(group)])] = torch.from_numpy(scores).to(found)
+            earlier = [_mean_ious(past.labels(images), last, subject.classes) for past in snapshots]
+            found[list(mine[done : done + len(group)])] = torch.from_numpy(np.mean(earlier, axis=0)).to(found)
             done += len(group)
             show(done)
     return accelerator.reduce(found, "sum").cpu().numpy()
 
 
-def _ious(said: np.ndarray, truth: np.ndarray, classes: int) -> list[float]:
-    """mIoU of each pair of labels (N, H, W), over the classes that either of the two knows in it."""
-    scores = []
-    for one, other in zip(said, truth, strict=True):
-        counts = confusion_of(one, other, classes)
-        hit, union = np.diag(counts), counts.sum(axis=0) + counts.sum(axis=1) - np.diag(counts)
-        scores.append(float((hit[union > 0] / union[union > 0]).mean()))
-    return scores
+RELIABILITIES = {"confidence": Reliability(confidence), "agreement": Reliability(agreement, looks=True, snapshots=True)}
+TABLE = Table(RELIABILITIES, function=lambda entry: entry.measure)
+
+
+def chosen(rule: SelectConfig) -> Chosen[Reliability]:
+    """What `select.reliability` chooses. Raises ConfigError for a measure or a setting that does not exist."""
+    found = TABLE.one(rule.reliability, "select.reliability")
+    handed(found.entry.measure, f"select.reliability={found.name}")  # a measure gets a Subject only
+    return found
+
+
+def measure(rule: SelectConfig, subject: Subject) -> np.ndarray:
+    """Reliabilities (N,) of the images of `subject`. Raises ConfigError for a measure that returns something else."""
+    found, count = chosen(rule), len(subject.samples)
+    reliability = np.asarray(found.entry.measure(subject, **found.settings), np.float32)
+    if reliability.shape != (count,) or not np.isfinite(reliability).all():
+        raise ConfigError(f"select.reliability={found.name} must return a finite number for each of {count} images")
+    return reliability
+
+
+def _mean_ious(earlier: np.ndarray, last: np.ndarray, classes: int) -> list[float]:
+    """The mean IoU of each pair of labels (N, H, W), over the classes that either of the two predicts in the image."""
+    return [mean_iou(confusion(one, other, classes)) for one, other in zip(earlier, last, strict=True)]

@@ -1,7 +1,8 @@
 """Choose what of a label store the next student may learn from. Nothing is labelled again for another choice."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 
@@ -10,9 +11,9 @@ from selftrain.data.labels import Readable
 from selftrain.errors import ConfigError, LearningError
 from selftrain.ids import IGNORE
 from selftrain.labels import thresholds
-from selftrain.labels.refine import confusion_of
 from selftrain.labels.store import STAGES, LabelStore
-from selftrain.stages.evaluate import iou_report
+from selftrain.scores import confusion, report
+from selftrain.tables import bound, handed
 from selftrain.targets import Target
 
 
@@ -56,7 +57,7 @@ class SelectedLabels:
         return {
             "generation": self.generation,
             "rule": asdict(self.rule),
-            "threshold": self.rule.threshold,
+            "threshold": thresholds.TABLE.one(self.rule.threshold, "select.threshold").name,
             "thresholds": dict(zip(self.classes, self.thresholds.round(4).tolist(), strict=True)),
             "kept": dict(zip(self.classes, kept, strict=True)),
             "kept_share": float(histogram[above].sum() / max(histogram.sum(), 1)),
@@ -73,11 +74,11 @@ class SelectedLabels:
 
     def _quality(self) -> dict | None:
         """Scores of the labels after each stage of their making, over the images that have masks."""
-        confusion = self.store.confusion()
-        if confusion is None:
+        stages = self.store.confusion()
+        if stages is None:
             return None
-        quality = {name: iou_report(counts, self.classes) for name, counts in zip(STAGES, confusion, strict=True)}
-        return {**quality, "selected": iou_report(self._selected_confusion(), self.classes)}
+        quality = {name: report(counts, self.classes) for name, counts in zip(STAGES, stages, strict=True)}
+        return {**quality, "selected": report(self._selected_confusion(), self.classes)}
 
     def _selected_confusion(self) -> np.ndarray:
         counts = np.zeros((len(self.classes), len(self.classes)), np.int64)
@@ -87,7 +88,7 @@ class SelectedLabels:
                 continue
             label = self.store.read(place)
             accepted = label.confidence >= self.floors[label.hard]
-            counts += confusion_of(label.hard, np.where(accepted, mask, np.uint8(IGNORE)), len(counts))
+            counts += confusion(label.hard, np.where(accepted, mask, np.uint8(IGNORE)), len(counts))
         return counts
 
 
@@ -103,13 +104,11 @@ def select(
 ) -> SelectedLabels:
     """Thresholds per class, class weights and image weights of `rule`, from the store's statistics alone.
 
-    `known` (C,): pixels of each class in the labelled images' masks. `reliability` (N,): what images are ranked and weighed
-    by; None: their mean confidence.
+    `known` (C,): pixels of each class in the labelled images' masks. `reliability` (N,) ranks and weighs the images; None:
+    all are alike.
     """
-    if rule.threshold not in thresholds.THRESHOLDS:
-        raise ConfigError(f"select.threshold={rule.threshold!r} is none of {', '.join(thresholds.THRESHOLDS)}")
     histogram = store.histogram()
-    floors = thresholds.THRESHOLDS[rule.threshold](histogram, keep=rule.keep, confidence=rule.confidence, known=known)
+    floors = threshold_of(rule, known)(histogram)
     return SelectedLabels(
         store,
         samples,
@@ -119,9 +118,30 @@ def select(
         floors,
         thresholds.class_weights(histogram, floors, rule.balance),
         thresholds.image_weights(
-            store.confidence() if reliability is None else reliability, rule.image_share, rule.weight_images
+            np.ones(len(store), np.float32) if reliability is None else reliability, rule.image_share, rule.weight_images
         ),
     )
+
+
+def threshold_of(rule: SelectConfig, known: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """The function from a histogram (C, 256) to thresholds (C,) that `select.threshold` chooses, with its settings.
+
+    Raises ConfigError for a rule or a setting that does not exist.
+    """
+    chosen = thresholds.TABLE.one(rule.threshold, "select.threshold")
+    shared = {"keep": rule.keep, "confidence": rule.confidence, "known": known}
+    return partial(bound(chosen), **handed(chosen.entry, f"select.threshold={chosen.name}", **shared))
+
+
+def check_threshold(rule: SelectConfig) -> None:
+    """Tries the threshold rule on a few pixels. Raises ConfigError for one that does not return shares of 1 per class."""
+    histogram = np.zeros((3, 256), np.int64)
+    histogram[:2, 100:200] = 1  # the third class has no pixel
+    found = np.asarray(threshold_of(rule, np.array([2, 1, 0]))(histogram))
+    if found.shape != (3,) or not ((found >= 0) & (found <= 1)).all():
+        raise ConfigError(
+            f"select.threshold={rule.threshold} returns {found.tolist()}, not a threshold in 0..1 for each of 3 classes"
+        )
 
 
 def refuse_empty(rule: SelectConfig, where: object, *, settled: bool) -> None:

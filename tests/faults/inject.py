@@ -276,7 +276,7 @@ def offline() -> None:
 
 
 def crf_without_memory() -> None:
-    """The CRF finds no memory at its third image."""
+    """The CRF finds no memory at its third call."""
     from selftrain.labels import crf
 
     genuine, calls = crf.compiled(), itertools.count(1)

@@ -6,9 +6,10 @@ import pytest
 from numpy.typing import NDArray
 
 from selftrain.errors import ConfigError
-from selftrain.labels.crf import refine
+from selftrain.labels.crf import CRF, marginals
 
 SETTINGS: dict[str, Any] = {
+    "backend": "lattice",
     "iterations": 5,
     "gaussian_sxy": 3.0,
     "gaussian_compat": 3.0,
@@ -28,7 +29,7 @@ def scene(height: int = 24, width: int = 40) -> tuple[NDArray[np.uint8], NDArray
 
 def test_the_border_moves_to_the_edge_of_the_image() -> None:
     image, probs = scene()
-    refined = refine(image, probs, **SETTINGS)
+    refined = marginals(image, probs, crf=CRF(**SETTINGS))
     truth = (image[..., 0] > 0).astype(int)
     assert refined.shape == probs.shape and refined.dtype == np.float32
     np.testing.assert_allclose(refined.sum(axis=0), 1, atol=1e-5)
@@ -39,7 +40,7 @@ def test_the_border_moves_to_the_edge_of_the_image() -> None:
 def test_without_kernels_or_iterations_the_probabilities_stay() -> None:
     image, probs = scene()
     for off in ({"gaussian_compat": 0.0, "bilateral_compat": 0.0}, {"iterations": 0}):
-        np.testing.assert_allclose(refine(image, probs, **SETTINGS | off), probs, atol=1e-4)
+        np.testing.assert_allclose(marginals(image, probs, crf=CRF(**SETTINGS | off)), probs, atol=1e-4)
 
 
 def noisy(classes: int, height: int = 120, width: int = 160) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
@@ -58,8 +59,8 @@ def test_the_labels_are_those_of_pydensecrf(classes: int, near: tuple[float, flo
     """What the kernels change, they change alike, however the classes fill the packs."""
     image, probs = noisy(classes)
     settings = SETTINGS | dict(zip(("gaussian_sxy", "gaussian_compat"), near, strict=True))
-    theirs = refine(image, probs, backend="pydensecrf", **settings)
-    ours = refine(image, probs, **settings)
+    theirs = marginals(image, probs, crf=CRF(**settings | {"backend": "pydensecrf"}))
+    ours = marginals(image, probs, crf=CRF(**settings))
     assert (theirs.argmax(axis=0) != probs.argmax(axis=0)).mean() > 0.05
     assert (ours.argmax(axis=0) == theirs.argmax(axis=0)).mean() >= 0.995
     np.testing.assert_allclose(ours.sum(axis=0), 1, atol=1e-5)
@@ -70,9 +71,9 @@ def test_the_appearance_kernel_is_that_of_pydensecrf(classes: int) -> None:
     """Alone, the same lattice: the same numbers, but for what rounding makes of pixels between two classes."""
     image, probs = noisy(classes)
     settings = SETTINGS | {"gaussian_compat": 0.0}
-    theirs = refine(image, probs, backend="pydensecrf", **settings)
+    theirs = marginals(image, probs, crf=CRF(**settings | {"backend": "pydensecrf"}))
     assert np.abs(theirs - probs).max() > 0.5
-    difference = np.abs(refine(image, probs, **settings) - theirs)
+    difference = np.abs(marginals(image, probs, crf=CRF(**settings)) - theirs)
     assert difference.mean() < 1e-5 and difference.max() < 0.02
 
 
@@ -80,7 +81,7 @@ def test_the_appearance_kernel_is_that_of_pydensecrf(classes: int) -> None:
 def test_energies_too_large_for_an_exponential_are_no_trouble(classes: int) -> None:
     image, probs = noisy(classes)
     settings = SETTINGS | {"gaussian_compat": 300.0}
-    ours, theirs = (refine(image, probs, backend=backend, **settings) for backend in ("lattice", "pydensecrf"))
+    ours, theirs = (marginals(image, probs, crf=CRF(**settings | {"backend": backend})) for backend in ("lattice", "pydensecrf"))
     np.testing.assert_allclose(ours.sum(axis=0), 1, atol=1e-5)
     assert (ours.argmax(axis=0) == theirs.argmax(axis=0)).mean() >= 0.98
 
@@ -95,37 +96,37 @@ def test_the_smoothness_kernel_is_exact(deviation: float) -> None:
     norm = 1 / np.sqrt(kernel.sum(axis=1))
     energies = np.log(probs.reshape(3, -1)) + 3.0 * (probs.reshape(3, -1) @ (norm[:, None] * kernel * norm))
     exact = np.exp(energies) / np.exp(energies).sum(axis=0)
-    np.testing.assert_allclose(refine(image, probs, **settings).reshape(3, -1), exact, atol=2e-3)
+    np.testing.assert_allclose(marginals(image, probs, crf=CRF(**settings)).reshape(3, -1), exact, atol=2e-3)
 
 
 def test_equal_input_gives_equal_bits() -> None:
     image, probs = scene()
-    assert (refine(image, probs, **SETTINGS) == refine(image, probs, **SETTINGS)).all()
+    assert (marginals(image, probs, crf=CRF(**SETTINGS)) == marginals(image, probs, crf=CRF(**SETTINGS))).all()
 
 
 def test_any_memory_layout_will_do() -> None:
     image, probs = scene()
-    expected = refine(image, probs, **SETTINGS)
+    expected = marginals(image, probs, crf=CRF(**SETTINGS))
     flipped = np.ascontiguousarray(image[:, ::-1])[:, ::-1]
     flipped.flags.writeable = False
     channels_last = np.ascontiguousarray(np.moveaxis(probs, 0, -1))
-    assert (refine(flipped, np.moveaxis(channels_last, -1, 0), **SETTINGS) == expected).all()
+    assert (marginals(flipped, np.moveaxis(channels_last, -1, 0), crf=CRF(**SETTINGS)) == expected).all()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (7, 1)])
 def test_tiny_images_are_refined(size: tuple[int, int]) -> None:
-    refined = refine(np.zeros((*size, 3), np.uint8), np.full((3, *size), 1 / 3, np.float32), **SETTINGS)
+    refined = marginals(np.zeros((*size, 3), np.uint8), np.full((3, *size), 1 / 3, np.float32), crf=CRF(**SETTINGS))
     assert refined.shape == (3, *size) and np.isfinite(refined).all()
 
 
 @pytest.mark.parametrize("size", [(24, 40), (23, 40, 3), (24, 40, 4), (2, 2, 3)])
 def test_an_image_of_another_shape_is_refused(size: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="does not belong"):
-        refine(np.zeros(size, np.uint8), scene()[1], **SETTINGS)
+        marginals(np.zeros(size, np.uint8), scene()[1], crf=CRF(**SETTINGS))
 
 
 @pytest.mark.parametrize("name", ["gaussian_sxy", "bilateral_sxy", "bilateral_srgb"])
 @pytest.mark.parametrize("value", [0.0, -1.0, 1e-9, float("nan"), float("inf")])
 def test_a_deviation_that_would_crash_is_refused(name: str, value: float) -> None:
     with pytest.raises(ConfigError, match="must lie between"):
-        refine(*scene(), **SETTINGS | {name: value})
+        marginals(*scene(), crf=CRF(**SETTINGS | {name: value}))

@@ -17,6 +17,7 @@ from selftrain.labels.thresholds import (
     kept,
     quantile,
 )
+from selftrain.tables import handed
 
 Counts = NDArray[np.int64]
 
@@ -96,9 +97,14 @@ def test_adaptive_keeps_rare_classes_that_one_threshold_would_starve() -> None:
     assert kept(counts, adaptive(counts))[1] >= 0.5
 
 
+def by_rule(name: str, counts: Counts, **shared: object) -> NDArray[np.float64]:
+    """Thresholds of a rule, which gets of `shared` what it asks for."""
+    return THRESHOLDS[name](counts, **handed(THRESHOLDS[name], name, **shared))
+
+
 @pytest.mark.parametrize("name", THRESHOLDS)
-def test_every_rule_takes_the_same_settings_and_an_empty_store(name: str) -> None:
-    found = THRESHOLDS[name](np.zeros((3, 256), np.int64), keep=0.6, confidence=0.8, known=np.zeros(3, np.int64))
+def test_every_rule_takes_the_shared_settings_and_an_empty_store(name: str) -> None:
+    found = by_rule(name, np.zeros((3, 256), np.int64), keep=0.6, confidence=0.8, known=np.zeros(3, np.int64))
     assert found.shape == (3,) and np.isfinite(found).all()
 
 
@@ -110,8 +116,8 @@ def test_every_rule_takes_the_same_settings_and_an_empty_store(name: str) -> Non
 @settings(max_examples=40, deadline=None)
 def test_rules_stay_in_bounds(rows: list[list[int]], keep: float, confidence: float) -> None:
     counts = np.array(rows, np.int64)
-    for rule in THRESHOLDS.values():
-        found = rule(counts, keep=keep, confidence=confidence, known=np.arange(len(counts)))
+    for name in THRESHOLDS:
+        found = by_rule(name, counts, keep=keep, confidence=confidence, known=np.arange(len(counts)))
         assert ((found >= 0) & (found <= 1)).all()
     shares = kept(counts, quantile(counts, keep=keep, confidence=confidence))
     assert (shares[~np.isnan(shares)] >= keep - 1e-9).all()

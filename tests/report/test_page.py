@@ -113,6 +113,19 @@ def pictures(html: str) -> list[Image.Image]:
     return [Image.open(io.BytesIO(base64.b64decode(str(source).split(",")[1]))) for source in sources]
 
 
+def test_a_score_that_the_page_does_not_know_gets_a_column_and_rows() -> None:
+    report = three()
+    for g, dice in zip(report["generations"], (0.511, 0.522, 0.533), strict=True):
+        g["val"] |= {"dice": dice, "dice_of_classes": {"road": 0.777}}
+    report["test"]["dice"], report["teacher_test"]["dice"] = 0.625, 0.5
+    report["generations"][0]["labels"]["quality"]["tta"]["dice"] = 0.444
+    text = words(render(report))
+    assert "ECE val dice Model" in text and all(score in text for score in ("0.511", "0.522", "0.533"))
+    assert "dice 0.500 0.625 +0.125" in text  # teacher, best and change on test
+    assert "dice – 0.444 – –" in text and "0.777" not in text  # raw, TTA, CRF and selected labels
+    assert "dice" not in words(render(three()))
+
+
 def test_top_line_compares_the_best_with_the_teacher_on_test() -> None:
     text = words(render(three()))
     assert "test mIoU, best 0.4200 generation 1, chosen on val" in text

@@ -7,8 +7,10 @@ from selftrain.config import SelectConfig
 from selftrain.errors import ConfigError, LearningError
 from selftrain.ids import IGNORE
 from selftrain.labels import store
-from selftrain.labels.refine import refine
-from selftrain.stages.select import refuse_empty, select
+from selftrain.labels.labelled import label_image
+from selftrain.labels.refiners import unrefined
+from selftrain.labels.thresholds import THRESHOLDS
+from selftrain.stages.select import check_threshold, refuse_empty, select
 
 CLASSES = ["left", "right"]
 
@@ -28,26 +30,23 @@ class Picture:
 def labelled(tmp_path, sureness):
     """A store of images (2, 4): the left half is class 0 with p = sureness[i], the right half class 1 with p = 0.9."""
     samples = [Picture(str(i)) for i in range(len(sureness))]
-    refined = []
+    labels = []
     for sample, p in zip(samples, sureness, strict=True):
         one = np.array([[p, p, 0.1, 0.1]] * 2, np.float32)
         probs = np.stack([one, 1 - one])
         raw = np.zeros((2, 4), np.uint8)  # the plain view says class 0 everywhere
-        refined.append(refine(sample.read_image(), probs, soft_classes=2, settings=None, mask=sample.read_mask(), raw=raw))
-    facts = {"soft_classes": 2, "teacher": "t"}
-    store.write_shard(
-        tmp_path, 0, [one.record for one in refined], ids=[s.id for s in samples],
-        confidence=np.array([one.confidence for one in refined], np.float32),
-        histogram=np.sum([one.histogram for one in refined], axis=0),
-        confusion=np.sum([one.confusion for one in refined], axis=0), **facts,
-    )  # fmt: skip
-    store.finish(tmp_path, ids=[s.id for s in samples], classes=2, shard=len(samples), **facts)
+        image, mask = sample.read_image(), sample.read_mask()
+        labels.append(label_image(image, probs, refiner=unrefined, soft_classes=2, mask=mask, raw=raw))
+    ids, origin = [sample.id for sample in samples], store.Origin("t", classes=2, soft_classes=2)
+    store.write_shard(store.shard_path(tmp_path, 0), labels, ids, origin)
+    store.finish(tmp_path, ids, origin, shard=len(samples))
     return store.LabelStore(tmp_path), samples
 
 
 def chosen(tmp_path, sureness, **rule):
     found, samples = labelled(tmp_path, sureness)
-    return select(found, samples, CLASSES, SelectConfig(**rule), generation=0, known=np.array([3, 1]))
+    known, reliability = np.array([3, 1]), found.confidence()
+    return select(found, samples, CLASSES, SelectConfig(**rule), generation=0, known=known, reliability=reliability)
 
 
 INDEX = np.arange(8).reshape(2, 4)
@@ -109,6 +108,35 @@ def test_pixels_of_images_left_out_are_not_accepted(tmp_path):
     assert [sample.id for sample in below.samples] == ["0"] and not below.accepted
 
 
-def test_an_unknown_rule_is_named(tmp_path):
-    with pytest.raises(ConfigError, match="quantile"):
-        chosen(tmp_path, [0.7], threshold="otsu")
+def test_without_reliabilities_all_images_are_alike(tmp_path):
+    found = chosen(tmp_path, [0.6, 0.95, 0.8])
+    assert (
+        select(found.store, found.everything, CLASSES, found.rule, generation=0, known=np.ones(2)).image_weights.tolist()
+        == [1] * 3
+    )
+
+
+@pytest.mark.parametrize(
+    ("threshold", "message"),
+    [
+        (
+            "otsu",
+            "select.threshold: there is no 'otsu'; there are global, quantile, distribution, adaptive, total, single, unset",
+        ),
+        ({"quantile": {"share": 0.5}}, "select.threshold.quantile.share: no such setting; quantile has none"),
+        (
+            "total",
+            "select.threshold=total asks for pixels, which needs a default: the program hands over keep, confidence, known",
+        ),
+        ("single", "select.threshold=single returns 0.5, not a threshold in 0..1 for each of 3 classes"),
+        ("unset", "select.threshold=unset returns [nan, nan, nan], not a threshold in 0..1 for each of 3 classes"),
+    ],
+)
+def test_a_threshold_rule_is_tried_before_the_run(monkeypatch, threshold, message):
+    monkeypatch.setitem(THRESHOLDS, "total", lambda histogram, *, pixels: np.full(len(histogram), 1 / pixels))
+    monkeypatch.setitem(THRESHOLDS, "single", lambda histogram: 0.5)
+    monkeypatch.setitem(THRESHOLDS, "unset", lambda histogram: np.full(len(histogram), np.nan))
+    with pytest.raises(ConfigError) as error:
+        check_threshold(SelectConfig(threshold=threshold))
+    assert str(error.value) == message
+    check_threshold(SelectConfig())

@@ -1,0 +1,25 @@
+"""Refiners: what the averaged probabilities of an image become before they are stored.
+
+A refiner gets an image (H, W, 3) uint8 and probs (C, H, W) float32, and returns probabilities of the same shape. Its own
+settings are keywords with a default; `crf`, without one, is what `labels.crf` sets.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selftrain.labels.crf import marginals
+from selftrain.tables import Table
+
+Planes = NDArray[np.float32]
+Refiner = Callable[[NDArray[np.uint8], Planes], Planes]
+
+
+def unrefined(image: NDArray[np.uint8], probs: Planes) -> Planes:
+    """The probabilities as they are."""
+    return probs
+
+
+REFINERS: dict[str, Callable[..., Planes]] = {"none": unrefined, "crf": marginals}
+TABLE = Table(REFINERS)
