@@ -36,7 +36,7 @@ def main() -> None:
     cfg = Config()
     accelerator = Accelerator(mixed_precision="bf16" if torch.cpu._is_avx512_bf16_supported() else "no")
     network = build(cfg.model.arch, arguments.encoder, classes=CLASSES)
-    learner = Learner(network, cfg.train, accelerator)
+    learner = Learner(network, cfg.train, accelerator, steps=cfg.train.steps)
     scale = torch.full((1, 3, 1, 1), 128.0, device=accelerator.device)
     step = SelfTraining(cfg.loss, scale, scale, ranks=1, reduce=lambda counts: counts)
     batch = pixels(cfg).to(accelerator.device)

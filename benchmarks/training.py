@@ -23,13 +23,15 @@ from selftrain.data import batches
 from selftrain.labels import store
 from selftrain.labels.refine import refine
 from selftrain.models.build import build, to_layout
+from selftrain.optim.schedules import cosine, lr_at
 from selftrain.preflight import accelerator_of
 from selftrain.rng import rekey
 from selftrain.stages.select import select
 from selftrain.stages.steps import SelfTraining
-from selftrain.stages.train import Learner, lr_at
+from selftrain.stages.train import Learner
 
 KNOWN, GUESSED, CROP = 8, 16, (192, 256)
+STEPS = 10_000  # of the schedule; far fewer are taken
 NAMES = [f"c{i}" for i in range(pictures.CLASSES)]
 
 
@@ -113,7 +115,8 @@ def network() -> torch.nn.Module:
 def learner(model: torch.nn.Module, accelerator: Accelerator) -> tuple[Learner, SelfTraining]:
     cfg = Config()
     mean, std = (255 * torch.tensor(row).view(1, 3, 1, 1) for row in (cfg.data.mean, cfg.data.std))
-    return Learner(model, cfg.train, accelerator), SelfTraining(cfg.loss, mean, std, ranks=1, reduce=lambda counts: counts)
+    mine = Learner(model, cfg.train, accelerator, steps=STEPS)
+    return mine, SelfTraining(cfg.loss, mean, std, ranks=1, reduce=lambda counts: counts)
 
 
 def step_row(data: Data, rounds: int, steps: int = 3):
@@ -122,11 +125,14 @@ def step_row(data: Data, rounds: int, steps: int = 3):
     mine, step = learner(network(), accelerator)
     taken = count(0, steps)
 
+    def rate(t: int) -> float:
+        return lr_at(t, STEPS, [], lr=cfg.train.lr, warmup=cfg.train.warmup, schedule=cosine)
+
     def ours() -> None:
         first = next(taken)
         for t, batch in enumerate(data.ours(first, steps), start=first):
             rekey(0, "gen1", t, 0)
-            mine.step(t, lr_at(t, 10_000, cfg.train), step, batch)
+            mine.step(t, rate(t), step, batch)
 
     with apart(plain_steps, data.root, steps) as reference:
         seconds = in_turns({"ours": ours, "reference": reference}, rounds)

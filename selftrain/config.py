@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from selftrain.values import Choice
+
 
 @dataclass
 class SplitConfig:
@@ -107,12 +109,16 @@ class TrainConfig:
     jitter: float = 0.3  # brightness, contrast and saturation change of every training image, save those labelled online
     flip: bool = True
     optimizer: str = "adamw"  # any name that timm knows
+    # one | encoder (at its own rate) | layers (a rate for each layer) | frozen (the encoder does not learn)
+    groups: Choice = "one"
     lr: float = 1e-3
     weight_decay: float = 1e-2
-    schedule: str = "cosine"  # cosine | poly
+    schedule: Choice = "cosine"  # cosine | poly | plateau (by val); with settings: {poly: {power: 0.9}}
     warmup: int = 50  # steps of linear warm-up
     clip: float = 1.0  # gradient norm; 0: off
-    ema: float = 0.995  # decay of the averaged weights, which are what is evaluated and teaches
+    # Which weights are evaluated, teach and are kept: ema | swa (the equal mean of the last quarter) | none (the last ones)
+    average: Choice = "ema"
+    ema: float = 0.995  # decay of the moving average
     statistics: int = 24  # batches (of eval_batch) without noise to measure batch norm's statistics over at the end; 0: none
     # auto | none (fp32) | bf16 | fp16 (GPUs only). auto is resolved when a run begins and kept: the precision that
     # `accelerate launch` was told (--mixed_precision or its config file; `no` counts), else bf16 if the machine has it

@@ -25,9 +25,12 @@ from selftrain.log import say
 from selftrain.models.build import leaves_parameters_unused, parameters
 from selftrain.models.encoders import pretrained
 from selftrain.models.weights import check_weights
+from selftrain.optim.averaging import AVERAGES
+from selftrain.optim.groups import GROUPS
+from selftrain.optim.schedules import BY_SCORES, SCHEDULES
 from selftrain.rundir import RunDir
 from selftrain.stages.online import METHODS
-from selftrain.stages.train import SCHEDULES
+from selftrain.tables import Table
 
 PRECISIONS = ("auto", "none", "bf16", "fp16")
 INITS = ("random", "teacher")
@@ -96,9 +99,13 @@ def check(cfg: Config) -> None:
             bounds = f"lie between {least} and {most}" if most < INFINITE else f"be at least {least}"
             raise ConfigError(f"{name}={value} must {bounds if least > -INFINITE else 'be a finite number'}")
     train = cfg.train
+    schedule = Table(SCHEDULES).one(train.schedule, "train.schedule").name
+    Table(GROUPS).one(train.groups, "train.groups")
+    Table(AVERAGES).one(train.average, "train.average")
     problems = {
         "generations is empty": not cfg.generations,
-        f"train.schedule={train.schedule!r} is none of {', '.join(SCHEDULES)}": train.schedule not in SCHEDULES,
+        f"train.schedule={schedule} follows the scores on val, so train.eval_every must not be 0": schedule in BY_SCORES
+        and not train.eval_every,
         f"train.precision={train.precision!r} is none of {', '.join(PRECISIONS)}": train.precision not in PRECISIONS,
         f"train.crop={train.crop} must be [height, width] in multiples of 32": len(train.crop) != 2
         or any(side < 32 or side % 32 for side in train.crop),

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import is_dataclass
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
 
 Kind = Any  # a type hint: int, list[str], str | None, a dataclass, ...
 TRUE, FALSE = ("true", "on", "yes", "1"), ("false", "off", "no", "0")
@@ -33,8 +33,12 @@ class Likely(Entry):
     main = "p"
 
 
-class Choice:
-    """The type of a setting that names one entry of a table: `poly`, or `{poly: {power: 0.9}}`."""
+if TYPE_CHECKING:
+    Choice = str | dict[str, dict[str, Any]]
+else:
+
+    class Choice:
+        """The type of a setting that names one entry of a table: `poly`, or `{poly: {power: 0.9}}`."""
 
 
 class UnfitError(Exception):

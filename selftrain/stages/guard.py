@@ -43,4 +43,4 @@ def of_average(distance: float) -> list[str]:
     """About the distance of the averaged weights from the last ones, as a share of these."""
     if distance <= FAR:
         return []
-    return [f"the averaged weights are {distance:.0%} away from the last ones: train.ema is too slow for so few steps"]
+    return [f"the averaged weights are {distance:.0%} away from the last ones: train.average or train.ema reaches too far back"]

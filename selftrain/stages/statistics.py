@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from selftrain.errors import naming_savings
+from selftrain.optim.groups import learning
 from selftrain.stages.inference import Inference
 
 
@@ -17,8 +18,9 @@ def measure(network: nn.Module, crops: Iterable[torch.Tensor], inference: Infere
 
     Those that were gathered in training are of noised and mixed images (Wu & Johnson 2021, "Rethinking Batch in BatchNorm",
     section 3: precise batch norm). Nothing else of the network is in training mode. Without batch norm nothing happens.
+    A frozen encoder keeps its statistics.
     """
-    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    norms = [module for module in learning(network) if isinstance(module, _BatchNorm)]
     if not norms:
         return
     network.eval()
