@@ -245,7 +245,7 @@ def flat(config: Config | dict, prefix: str = "") -> dict[str, object]:
     tree = config if isinstance(config, dict) else asdict(config)
     rows: dict[str, object] = {}
     for name, value in tree.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             rows |= flat(value, f"{prefix}{name}.")
         elif isinstance(value, list) and value and isinstance(value[0], dict):
             rows |= flat({str(i): entry for i, entry in enumerate(value)}, f"{prefix}{name}.")

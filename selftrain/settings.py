@@ -14,6 +14,7 @@ from selftrain.files import plain_yaml
 from selftrain.names import beside, near
 from selftrain.values import (
     Choice,
+    Entry,
     Kind,
     UnfitError,
     UnknownError,
@@ -37,9 +38,11 @@ KINDS = {
     float: ("a number", "numbers"),
     bool: ("true or false", ""),
     str: ("text", "names"),
+    Entry: ("settings in braces", ""),
+    object: ("a number, a word or a list", ""),
 }
 PLAIN_VALUES = "settings are plain values, without _target_, ${…} and the like"
-SAMPLES = {int: "4", float: "0.5", bool: "true", str: "text"}
+SAMPLES = {int: "4", float: "0.5", bool: "true", str: "text", Entry: "{}", object: "0.5"}
 
 
 def compose(overrides: list[str], config_dir: str | None = None) -> Config:
@@ -251,10 +254,15 @@ def _example(name: str, kind: Kind) -> str:
     """`name=value`, quoted where a shell would read its brackets."""
     default: Any = asdict(Config())
     for part in name.split("."):
-        default = asdict(GenerationConfig()) if isinstance(default, list) else default.get(part)
+        default = asdict(GenerationConfig()) if isinstance(default, list) else _member(default, part)
     shown = EXAMPLES.get(name) or (flow(default) if default not in (None, "", []) else "")
     text = f"{name}={shown or SAMPLES.get(split_optional(kind)[0], '[4]')}"
     return f"'{text}'" if set(text) & set("[]{}") else text
+
+
+def _member(default: Any, part: str) -> Any:
+    """The default of a setting; None where it is of an entry of a table, which the default does not choose."""
+    return default.get(part) if isinstance(default, dict) else None
 
 
 def _set(node: Any, parts: list[str], value: Any, kind: Kind = Config) -> Any:
