@@ -26,7 +26,7 @@ from selftrain.models.build import leaves_parameters_unused, parameters
 from selftrain.models.encoders import pretrained
 from selftrain.models.weights import check_weights
 from selftrain.optim.averaging import AVERAGES
-from selftrain.optim.groups import GROUPS
+from selftrain.optim.groups import GROUPS, WITHOUT_DEPTH
 from selftrain.optim.schedules import BY_SCORES, SCHEDULES
 from selftrain.rundir import RunDir
 from selftrain.stages.online import METHODS
@@ -99,13 +99,9 @@ def check(cfg: Config) -> None:
             bounds = f"lie between {least} and {most}" if most < INFINITE else f"be at least {least}"
             raise ConfigError(f"{name}={value} must {bounds if least > -INFINITE else 'be a finite number'}")
     train = cfg.train
-    schedule = Table(SCHEDULES).one(train.schedule, "train.schedule").name
-    Table(GROUPS).one(train.groups, "train.groups")
-    Table(AVERAGES).one(train.average, "train.average")
+    _check_learning(cfg)
     problems = {
         "generations is empty": not cfg.generations,
-        f"train.schedule={schedule} follows the scores on val, so train.eval_every must not be 0": schedule in BY_SCORES
-        and not train.eval_every,
         f"train.precision={train.precision!r} is none of {', '.join(PRECISIONS)}": train.precision not in PRECISIONS,
         f"train.crop={train.crop} must be [height, width] in multiples of 32": len(train.crop) != 2
         or any(side < 32 or side % 32 for side in train.crop),
@@ -148,6 +144,22 @@ def check(cfg: Config) -> None:
     if cfg.labels.crf.enabled and cfg.labels.crf.backend == "lattice":
         crf.compiled()
     check_weights(cfg.model.weights, arch=cfg.model.arch, encoder=cfg.model.encoder)
+
+
+def _check_learning(cfg: Config) -> None:
+    """How networks learn. Raises ConfigError for what no table has, and for settings that would do nothing."""
+    train = cfg.train
+    schedule = Table(SCHEDULES).one(train.schedule, "train.schedule").name
+    groups = Table(GROUPS).one(train.groups, "train.groups").name
+    Table(AVERAGES).one(train.average, "train.average")
+    if schedule in BY_SCORES and not train.eval_every:
+        raise ConfigError(f"train.schedule={schedule} follows the scores on val, so train.eval_every must not be 0")
+    for number, row in enumerate(cfg.generations):
+        if groups in WITHOUT_DEPTH and row.noise.drop_path:
+            raise ConfigError(
+                f"generations.{number}.noise.drop_path={row.noise.drop_path} acts in the encoder, and "
+                f"train.groups={groups} keeps that in eval mode; set it to 0"
+            )
 
 
 @dataclass(frozen=True)

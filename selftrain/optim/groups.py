@@ -63,6 +63,7 @@ def frozen(network: nn.Module, *, weight_decay: float) -> Groups:
 
 
 GROUPS: dict[str, Callable[..., Groups]] = {"one": one, "encoder": encoder, "layers": layers, "frozen": frozen}
+WITHOUT_DEPTH = {"frozen"}  # groups whose encoder stays in eval mode, so it has no stochastic depth (noise.drop_path)
 
 
 def learning(network: nn.Module) -> Iterator[nn.Module]:

@@ -266,3 +266,47 @@ def test_a_resumed_stage_knows_the_scores_before_it(tmp_path, monkeypatch):
     metrics.write("gen0", 3, {"val_miou": 0.9})  # a kill left it behind
     rates = rates_logged(tmp_path, monkeypatch, [0.5, 0.6, 0.5])
     assert rates == pytest.approx([0.1, 0.1, 0.1, 0.05, 0.05, 0.05])
+
+
+class Parts(torch.nn.Module):
+    """An encoder with batch norm, and a decoder."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1), torch.nn.BatchNorm2d(2))
+        self.decoder = torch.nn.Conv2d(2, 1, 1)
+
+    def forward(self, images):
+        return self.decoder(self.encoder(images))
+
+
+def changes(network, before):
+    """How much each parameter and buffer has changed, the largest entry."""
+    return {name: float((value - before[name]).abs().max()) for name, value in network.state_dict().items()}
+
+
+def after_one_step(groups):
+    torch.manual_seed(0)
+    network = Parts()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    learner = learner_of(network, cfg=replace(CFG, groups=groups))
+    images = torch.rand(2, 3, 4, 4)
+    learner.step(0, 0.1, lambda model, *_: StepResult(model(images).square().mean(), {}), next(batches(0)))
+    return changes(network, before), changes(learner.average.module, before)
+
+
+def test_a_frozen_encoder_stays_in_every_step_and_in_the_average():
+    for changed in after_one_step("frozen"):
+        assert {name for name, change in changed.items() if change} == {"decoder.weight", "decoder.bias"}
+
+
+def test_an_encoder_learns_at_its_own_rate():
+    (full, _), (slow, _) = after_one_step("one"), after_one_step({"encoder": {"lr_scale": 0.25}})
+    assert slow["encoder.0.weight"] == pytest.approx(full["encoder.0.weight"] / 4, rel=1e-3) and full["encoder.0.weight"] > 0
+    assert slow["decoder.weight"] == pytest.approx(full["decoder.weight"])
+
+
+def test_layers_learn_the_slower_the_nearer_they_are_to_the_image():
+    (full, _), (slow, _) = after_one_step("one"), after_one_step({"layers": {"decay": 0.5}})
+    assert slow["encoder.0.weight"] == pytest.approx(full["encoder.0.weight"] / 2, rel=1e-3)  # one layer before the decoder
+    assert slow["decoder.weight"] == pytest.approx(full["decoder.weight"])
