@@ -16,6 +16,8 @@ WORDS = {
     "scheduler": "train.schedule", "lr_scheduler": "train.schedule", "optim": "train.optimizer",
     "warmup_steps": "train.warmup", "grad_clip": "train.clip", "gradient_clip": "train.clip",
     "ema_decay": "train.ema", "swa": "train.average", "averaging": "train.average",
+    "gradient_accumulation_steps": "train.accumulate", "accumulate_grad_batches": "train.accumulate",
+    "accumulation_steps": "train.accumulate", "grad_accum": "train.accumulate",
     "layer_decay": "train.groups", "freeze": "train.groups", "freeze_encoder": "train.groups",
     "num_workers": "train.workers", "n_workers": "train.workers", "num_threads": "train.threads",
     "amp": "train.precision", "mixed_precision": "train.precision", "dtype": "train.precision",

@@ -2,9 +2,11 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import partial
+from functools import partial, reduce
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -15,9 +17,10 @@ from torch import nn
 from selftrain import checkpoint
 from selftrain.checkpoint import Checkpoint
 from selftrain.config import TrainConfig
-from selftrain.data.batches import Batch
+from selftrain.data.examples import Batch
 from selftrain.errors import LearningError, StoppedError, naming_savings
 from selftrain.log import Metrics, progress, say
+from selftrain.methods.base import Step
 from selftrain.models.build import to_layout
 from selftrain.optim.averaging import AVERAGES, Average
 from selftrain.optim.groups import GROUPS
@@ -25,7 +28,6 @@ from selftrain.optim.optimizers import optimizer_of, rate_of
 from selftrain.optim.schedules import SCHEDULES, lr_at
 from selftrain.rng import Key, rekey
 from selftrain.signals import Stop
-from selftrain.stages.steps import Step
 from selftrain.tables import Table, bound
 
 LOG_EVERY = 10  # steps between rows of metrics.jsonl
@@ -101,11 +103,11 @@ def train(
 ) -> Trained:
     """Train `network` from the newest checkpoint of the stage, or from step 0.
 
-    `batches(first)` yields this rank's part of the global batches from step `first` on. It ends early if a signal comes
-    while it waits. `evaluate` gives the val score of the averaged network, every `cfg.eval_every` steps. `keep` maps a
-    number of steps to a function that is then given the averaged network. A step whose gradients are not finite is
-    skipped; PATIENCE such steps in a row lead back to the last checkpoint, once, at half the rate. Raises LearningError
-    if that does not help, StoppedError after saving for a signal.
+    `batches(first)` yields this rank's part of the global batches from step `first` on, in `cfg.accumulate`
+    micro-batches a step. It ends early if a signal comes while it waits. `evaluate` gives the val score of the averaged
+    network, every `cfg.eval_every` steps. `keep` maps a number of steps to a function that is then given the averaged
+    network. A step whose gradients are not finite is skipped; PATIENCE such steps in a row lead back to the last
+    checkpoint, once, at half the rate. Raises LearningError if that does not help, StoppedError after saving for a signal.
     """
     learner, saved = Learner(network, cfg, stage.accelerator, steps=stage.steps), stage.newest()
     first = learner.resume(saved)
@@ -142,9 +144,11 @@ class Loop:
         stage, done = self.stage, first
         stage.metrics.rewind(stage.name, first)
         self.scores = stage.scores()
-        for t, batch in enumerate(batches(first) if first < stage.steps else (), start=first):
+        coming = batches(first) if first < stage.steps else iter(())
+        for t, parts in enumerate(grouped(coming, self.cfg.accumulate), start=first):
             rekey(*stage.keys, t, stage.accelerator.process_index)
-            taken = self.learner.step(t, self.lr_at(t), self.step, batch.to(stage.accelerator.device))
+            here = [part.to(stage.accelerator.device) for part in parts]
+            taken = self.learner.step(t, self.lr_at(t), self.step, here)
             if self.learner.diverged:
                 return False
             done = t + 1
@@ -191,6 +195,17 @@ class Loop:
         raise StoppedError(f"stopped by a signal at {where}, waiting for a batch; the same command resumes")
 
 
+def added(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The sum of tensors of one shape."""
+    return reduce(torch.add, tensors)
+
+
+def grouped(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
+    """`size` micro-batches at a time. An incomplete group at the end, where a signal came, is left out."""
+    while len(group := list(islice(batches, size))) == size:
+        yield group
+
+
 @dataclass(frozen=True)
 class Taken:
     """An optimizer step that was taken: what this rank logs of it, and its learning rate."""
@@ -200,7 +215,7 @@ class Taken:
 
     def values(self, accelerator: Accelerator) -> dict[str, float]:
         """The means over the ranks, and the rate. Waits for the device, so it is not called at every step."""
-        ranks = accelerator.reduce(torch.stack([value.detach().float() for value in self.logs.values()]), "mean")
+        ranks = accelerator.reduce(torch.stack([value.float() for value in self.logs.values()]), "mean")
         return {**dict(zip(self.logs, ranks.tolist(), strict=True)), "lr": self.lr}
 
 
@@ -233,17 +248,20 @@ class Learner:
         """Whether PATIENCE steps in a row had gradients that are not finite."""
         return self.streak >= PATIENCE
 
-    def step(self, t: int, lr: float, step: Step, batch: Batch) -> Taken:
-        """Optimizer step `t`; it changes nothing if the gradients are not finite."""
+    def step(self, t: int, lr: float, step: Step, parts: Sequence[Batch]) -> Taken:
+        """Optimizer step `t` on this rank's micro-batches; it changes nothing if the gradients are not finite.
+
+        What counts is added over micro-batches and ranks before the first loss, so the gradients are those of the global
+        batch up to rounding. Batch norm is the exception: its statistics are of one micro-batch of one rank.
+        """
         lr *= self.lr_scale
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = lr * rate
         self.model.train()
         before = [buffer.clone() for buffer in self.buffers]
-        result = step(self.model, self.average.module, batch)
-        if "accepted" in result.logs:
-            self.empty += result.logs["accepted"] == 0
-        self.accelerator.backward(result.loss)
+        logs = self._gradients(step, parts)
+        if "accepted" in logs:
+            self.empty += self._sum(logs["accepted"]) == 0
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.clip)  # of all ranks, so all decide alike
         if torch.isfinite(norm):  # the one wait for the device in a step: whether to take it is decided here
             self.prepared.step()
@@ -252,7 +270,21 @@ class Learner:
         else:
             self._skip(before)
         self.prepared.zero_grad()
-        return Taken({"loss": result.loss, **result.logs}, lr)
+        return Taken(logs, lr)
+
+    def _gradients(self, step: Step, parts: Sequence[Batch]) -> dict[str, torch.Tensor]:
+        """Add up the gradients of micro-batches; returns the sums of their logs. Ranks exchange gradients at the last one."""
+        counts, logs = self._sum(added([step.counts(part) for part in parts])), list[dict[str, torch.Tensor]]()
+        for left, part in zip(reversed(range(len(parts))), parts, strict=True):
+            with self.accelerator.no_sync(self.model) if left else nullcontext():
+                result = step.loss(self.model, self.average.module, part, counts)
+                self.accelerator.backward(result.loss)
+            logs.append({"loss": result.loss.detach(), **{name: value.detach() for name, value in result.logs.items()}})
+        return {name: added([row[name] for row in logs]) for name in logs[0]}
+
+    def _sum(self, values: torch.Tensor) -> torch.Tensor:
+        """The sum over ranks."""
+        return self.accelerator.reduce(values, "sum") if self.accelerator.num_processes > 1 else values
 
     def _skip(self, buffers: list[torch.Tensor]) -> None:
         """Undo a step with infinite or NaN gradients, including its batch-norm statistics."""

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from selftrain.errors import ConfigError
-from selftrain.models.pair import Pair
+from selftrain.methods.cps import Pair
 from selftrain.optim.groups import LAYER, encoder, frozen, layers, learning, one
 
 

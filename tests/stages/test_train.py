@@ -8,23 +8,37 @@ from accelerate import Accelerator
 
 from selftrain import checkpoint
 from selftrain.config import TrainConfig
-from selftrain.data.batches import Batch
+from selftrain.data.examples import Batch
 from selftrain.errors import ConfigError, LearningError, StoppedError
 from selftrain.log import Metrics
+from selftrain.methods.base import StepResult
 from selftrain.optim.groups import GROUPS
 from selftrain.optim.schedules import cosine, lr_at
 from selftrain.signals import Stop
-from selftrain.stages.steps import StepResult
-from selftrain.stages.train import PATIENCE, Learner, Stage, train
+from selftrain.stages.train import PATIENCE, Learner, Stage, grouped, train
+from selftrain.targets import Target
 
 CFG = TrainConfig(lr=0.1, warmup=0, ema=0.5, checkpoint_every=2, eval_every=2, optimizer="sgd", weight_decay=0.0, clip=0.0)
 
 
-def batches(first, steps=6):
-    """Batches whose only pixel is the number of the step."""
+def batches(first, steps=6, parts=1):
+    """Batches whose only pixel is the number of the step, each in so many parts."""
     for step in range(first, steps):
         pixel = torch.full((1, 1, 1, 3), step, dtype=torch.uint8)
-        yield Batch(1, pixel, pixel[..., 0], torch.empty(0, 1, 1, 0), torch.empty(0, 1, 1))
+        yield from [Batch(pixel, Target(pixel[..., 0]))] * parts
+
+
+class Only:
+    """A step function of a loss that counts nothing."""
+
+    def __init__(self, loss):
+        self.call = loss
+
+    def counts(self, batch):
+        return torch.zeros(0)
+
+    def loss(self, model, averaged, batch, counts):
+        return self.call(model, averaged, batch)
 
 
 def pull(model, averaged, batch):
@@ -40,7 +54,15 @@ def go(directory, *, step=pull, cfg=CFG, metrics=None, stop=None, steps=6, evalu
         metrics=metrics or Metrics(None), stop=stop or Stop(),
     )  # fmt: skip
     network = torch.nn.Conv2d(1, 1, 1, bias=False)
-    return train(network, lambda first: batches(first, steps), step, cfg=cfg, stage=stage, evaluate=evaluate, keep=keep or {})
+    return train(
+        network,
+        lambda first: batches(first, steps, cfg.accumulate),
+        Only(step),
+        cfg=cfg,
+        stage=stage,
+        evaluate=evaluate,
+        keep=keep or {},
+    )
 
 
 def learner_of(network, accelerator=None, cfg=CFG):
@@ -68,19 +90,22 @@ def test_the_averaged_weights_are_what_comes_out_and_is_evaluated(tmp_path):
     assert len(seen) == 2  # after steps 2 and 4; the end is measured by the caller
 
 
-def test_an_interrupted_stage_goes_on_with_the_same_bits_and_the_same_rows(tmp_path):
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_an_interrupted_stage_goes_on_with_the_same_bits_and_the_same_rows(tmp_path, accumulate):
+    cfg = replace(CFG, accumulate=accumulate)
+
     def stopping(model, averaged, batch):
         if batch.images.max() == 3:
             stop.signal = signal.SIGTERM
         return pull(model, averaged, batch)
 
     straight, broken = Metrics(tmp_path / "a.jsonl"), Metrics(tmp_path / "b.jsonl")
-    whole = go(tmp_path / "a", metrics=straight)
+    whole = go(tmp_path / "a", metrics=straight, cfg=cfg)
     stop = Stop()
     with pytest.raises(StoppedError, match="gen0 step 4"):
-        go(tmp_path / "b", step=stopping, metrics=broken, stop=stop)
+        go(tmp_path / "b", step=stopping, metrics=broken, stop=stop, cfg=cfg)
     broken.write("gen0", 5, {"loss": 99.0})  # a row that a kill left behind
-    resumed = go(tmp_path / "b", metrics=broken)
+    resumed = go(tmp_path / "b", metrics=broken, cfg=cfg)
     assert torch.equal(whole.network.weight, resumed.network.weight)
     assert (tmp_path / "a.jsonl").read_text() == (tmp_path / "b.jsonl").read_text()
 
@@ -137,7 +162,7 @@ def test_a_skipped_step_leaves_the_statistics_of_batch_norm_alone():
     def step(model, averaged, batch):
         return StepResult(model(torch.full((2, 3, 4, 4), math.nan)).sum(), {})
 
-    learner.step(0, 0.1, step, next(batches(0)))
+    learner.step(0, 0.1, Only(step), [next(batches(0))])
     assert torch.equal(network.running_mean, torch.zeros(3)) and int(network.num_batches_tracked) == 0
 
 
@@ -164,12 +189,12 @@ def test_scaled_gradients_that_stay_without_end_lead_to_the_same_end(tmp_path):
     accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
     learner = learner_of(torch.nn.Conv2d(1, 1, 1, bias=False), accelerator)
     for _ in range(2):
-        learner.step(0, 0.1, spoilt(None), next(batches(0)))
+        learner.step(0, 0.1, Only(spoilt(None)), [next(batches(0))])
     assert accelerator.scaler.get_scale() == 1 and learner.streak == 0
     for _ in range(PATIENCE - 1):
-        learner.step(0, 0.1, spoilt(None), next(batches(0)))
+        learner.step(0, 0.1, Only(spoilt(None)), [next(batches(0))])
     assert accelerator.scaler.get_scale() == 1 and not learner.diverged
-    learner.step(0, 0.1, spoilt(None), next(batches(0)))
+    learner.step(0, 0.1, Only(spoilt(None)), [next(batches(0))])
     assert learner.diverged
 
 
@@ -200,12 +225,12 @@ def test_each_group_of_parameters_keeps_its_own_learning_rate(tmp_path, monkeypa
     monkeypatch.setitem(GROUPS, "two", two_groups(**second))
     learner, again = (learner_of(torch.nn.Conv2d(1, 1, 1), cfg=replace(CFG, groups="two")) for _ in range(2))
     for t, lr in enumerate((0.08, 0.04)):
-        learner.step(t, lr, pull, next(batches(0)))
+        learner.step(t, lr, Only(pull), [next(batches(0))])
         assert [group["lr"] for group in learner.optimizer.param_groups] == pytest.approx([lr, lr * rate])
     checkpoint.write(tmp_path, learner.checkpoint(2))
     again.resume(checkpoint.newest(tmp_path))
     for one in (learner, again):
-        one.step(2, 0.02, pull, next(batches(3)))
+        one.step(2, 0.02, Only(pull), [next(batches(3))])
     rates = [[group["lr"] for group in one.optimizer.param_groups] for one in (learner, again)]
     assert rates[0] == rates[1] == pytest.approx([0.02, 0.02 * rate])
     weights = [torch.cat([one.network.weight.flatten(), one.network.bias]) for one in (learner, again)]
@@ -291,7 +316,7 @@ def after_one_step(groups):
     before = {name: value.clone() for name, value in network.state_dict().items()}
     learner = learner_of(network, cfg=replace(CFG, groups=groups))
     images = torch.rand(2, 3, 4, 4)
-    learner.step(0, 0.1, lambda model, *_: StepResult(model(images).square().mean(), {}), next(batches(0)))
+    learner.step(0, 0.1, Only(lambda model, *_: StepResult(model(images).square().mean(), {})), [next(batches(0))])
     return changes(network, before), changes(learner.average.module, before)
 
 
@@ -310,3 +335,8 @@ def test_layers_learn_the_slower_the_nearer_they_are_to_the_image():
     (full, _), (slow, _) = after_one_step("one"), after_one_step({"layers": {"decay": 0.5}})
     assert slow["encoder.0.weight"] == pytest.approx(full["encoder.0.weight"] / 2, rel=1e-3)  # one layer before the decoder
     assert slow["decoder.weight"] == pytest.approx(full["decoder.weight"])
+
+
+def test_a_step_whose_last_part_never_came_is_not_taken():
+    parts = list(batches(0, steps=2, parts=2))[:3]
+    assert [len(group) for group in grouped(iter(parts), 2)] == [2]
