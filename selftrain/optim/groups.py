@@ -66,12 +66,12 @@ GROUPS: dict[str, Callable[..., Groups]] = {"one": one, "encoder": encoder, "lay
 WITHOUT_DEPTH = {"frozen"}  # groups whose encoder stays in eval mode, so it has no stochastic depth (noise.drop_path)
 
 
-def learning(network: nn.Module) -> Iterator[nn.Module]:
+def unfrozen(network: nn.Module) -> Iterator[nn.Module]:
     """The modules of a network without its frozen parts."""
     if _in_eval_mode not in network._forward_pre_hooks.values():
         yield network
         for child in network.children():
-            yield from learning(child)
+            yield from unfrozen(child)
 
 
 def _in_eval_mode(module: nn.Module, inputs: tuple) -> None:

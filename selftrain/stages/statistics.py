@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from selftrain.errors import naming_savings
-from selftrain.optim.groups import learning
+from selftrain.optim.groups import unfrozen
 from selftrain.stages.inference import Inference
 
 
@@ -20,7 +20,7 @@ def measure(network: nn.Module, crops: Iterable[torch.Tensor], inference: Infere
     section 3: precise batch norm). Nothing else of the network is in training mode. Without batch norm nothing happens.
     A frozen encoder keeps its statistics.
     """
-    norms = [module for module in learning(network) if isinstance(module, _BatchNorm)]
+    norms = [module for module in unfrozen(network) if isinstance(module, _BatchNorm)]
     if not norms:
         return
     network.eval()

@@ -8,7 +8,7 @@ from torch import nn
 
 from selftrain.errors import ConfigError
 from selftrain.methods.cps import Pair
-from selftrain.optim.groups import LAYER, encoder, frozen, layers, learning, one
+from selftrain.optim.groups import LAYER, encoder, frozen, layers, one, unfrozen
 
 
 class Small(nn.Module):
@@ -100,7 +100,7 @@ def test_a_copy_of_a_frozen_network_is_frozen_as_well():
     again = copy.deepcopy(network).train()
     again(torch.rand(2, 3, 4, 4))
     assert torch.equal(again.encoder[1].running_mean, torch.zeros(4))
-    assert {type(module) for module in learning(again)} == {Small, nn.Conv2d}
+    assert {type(module) for module in unfrozen(again)} == {Small, nn.Conv2d}
 
 
 @pytest.mark.parametrize("grouping", [encoder, layers, frozen])
