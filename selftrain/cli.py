@@ -161,7 +161,7 @@ def _parser() -> argparse.ArgumentParser:
     child.add_argument("overrides", nargs="+", metavar="NAME=VALUE", help=settings)
     child.add_argument("--config-dir", help="a folder with your own data/*.yaml")
     text = f"write every fault there (default: {FAULTS}, if the groups printed leave some out)"
-    child.add_argument("--faults", type=Path, metavar="FILE", help=text)
+    child.add_argument("--faults", type=_path, metavar="FILE", help=text)
     child.add_argument("--workers", type=int, default=process.cores(), help="threads that read (all cores)")
 
     child = _command(commands, status)

@@ -1,9 +1,45 @@
-"""Every setting of a run: name, type, default and meaning. YAML under recipes/ holds differences only."""
+"""Every setting of a run: name, type, default, range and meaning. YAML under recipes/ holds differences only.
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+A field says its range and meaning in its annotation, as a parameter of a table's entry does (tables.py):
+`lr: Annotated[float, Bounds(0), "learning rate"] = 1e-3`. settings/check.py reads them, and docs/settings.md lists them.
+Words that a table takes, the thresholds for example, are not repeated here: choices.py says which table it is.
+"""
 
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from selftrain.tables import Bounds, Count, Must, OneOf, Place, Share, Size
 from selftrain.values import Choice, Likely, Weighted
+
+Some = Annotated[int, Bounds(1)]  # a number of things, at least one
+Deviation = Annotated[float, Bounds(0.01, 1e4)]  # coordinates of finer lattices would overflow
+MULTIPLE = 32  # every network takes images whose sides are multiples of it
+PRECISIONS = {
+    "auto": "what `accelerate launch` was told (--mixed_precision or its config file; `no` counts), else bf16 if the machine "
+    "computes in it by itself; resolved when a run begins, and kept",
+    "none": "fp32",
+    "bf16": "bfloat16",
+    "fp16": "half precision, on GPUs only",
+}
+
+
+def _are_sides(crop: list[int]) -> bool:
+    return len(crop) == 2 and all(side >= MULTIPLE and side % MULTIPLE == 0 for side in crop)
+
+
+def _is_rising(scale: list[float]) -> bool:
+    return len(scale) == 2 and 0 < scale[0] <= scale[1]
+
+
+def _are_scales(scales: list[float]) -> bool:
+    return bool(scales) and min(scales) > 0 and len(set(scales)) == len(scales)
+
+
+Sides = Annotated[list[int], Must(f"be [height, width] in multiples of {MULTIPLE}", _are_sides)]
+Zoom = Annotated[list[float], Must("be [least, most], both above 0", _is_rising)]
+Scales = Annotated[list[float], Must("be positive and all different; [1.0] changes no size", _are_scales)]
+Triple = Annotated[list[float], Must("be three numbers", lambda mean: len(mean) == 3)]
+Positive = Annotated[list[float], Must("be three numbers above 0", lambda std: len(std) == 3 and min(std) > 0)]
 
 
 @dataclass
@@ -14,139 +50,191 @@ class SplitConfig:
     to `data.root`). Empty: made from what no other split names.
     """
 
-    train: str = ""
-    val: str = ""
-    test: str = ""
-    val_fraction: float = 0.2  # of the labelled images, where `val` is empty
-    test_fraction: float = 0.2  # likewise
-    labels: int = 0  # how many training masks to use; the other training images count as unlabelled. 0: by label_fraction
-    label_fraction: float = 1.0  # share of the training masks to use, where `labels` is 0
-    choose: str = "spread"  # which ones: spread (evenly over groups and names) | random | stratified (by class content)
-    group: str = ""  # regular expression; what its first group matches in an image's name is kept on one side of a made split
-    seed: int = 0
+    train: Annotated[str, Place(), "folder or list file of the training images"] = ""
+    val: Annotated[str, Place(), "folder or list file of the val images"] = ""
+    test: Annotated[str, Place(), "folder or list file of the test images"] = ""
+    val_fraction: Annotated[Share, "share of the labelled images that becomes val where `val` is empty"] = 0.2
+    test_fraction: Annotated[Share, "share of the labelled images that becomes test where `test` is empty"] = 0.2
+    labels: Annotated[
+        Count, "how many training masks to use; the other training images count as unlabelled; 0: by `label_fraction`"
+    ] = 0
+    label_fraction: Annotated[float, Bounds(above=0, most=1), "share of the training masks to use where `labels` is 0"] = 1.0
+    choose: Annotated[
+        str,
+        OneOf(
+            {
+                "spread": "evenly over groups and names",
+                "random": "at random",
+                "stratified": "by the content of the classes",
+            }
+        ),
+        "which training masks are used",
+    ] = "spread"
+    group: Annotated[
+        str,
+        "regular expression; images whose names have the same text in its first group stay on one side of a made split",
+    ] = ""
+    seed: Annotated[int, "seed of the made splits and of the choice of masks"] = 0
 
 
 @dataclass
 class DataConfig:
     """Where the images are, and what their masks mean."""
 
-    name: str = "shapes"
-    source: str = "shapes"  # shapes (drawn from a seed) | folder
-    root: str = ""
-    images: str = "images"
-    masks: str = "masks"
-    unlabelled: str = ""  # folder or list file of images without masks, relative to root
-    classes: list[str] = field(default_factory=list)
-    # grey or palette value of each class, or a list of several, [0, [1, 2]]; empty: 0, 1, 2, ...
-    values: list[Any] = field(default_factory=list)
-    colours: list[list[int]] = field(default_factory=list)  # or the RGB colour of each class
-    # mask values that count for nothing; [rest]: all that are not declared
-    ignore: list[Any] = field(default_factory=lambda: [255])
-    ignore_colours: list[list[int]] = field(default_factory=list)
-    size: list[int] = field(default_factory=list)  # [height, width] that images are brought to when read; empty: as they are
-    # values of 16-bit images that become 0 and 255: [dtype] (0, 65535) | [percentile] (measured) | [lowest, highest]
-    range: list[Any] = field(default_factory=lambda: ["dtype"])
-    mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])
-    std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225])
-    duplicates: str = "group"  # equal pictures: group (kept in one made split) | fault | drop (not trained on if in val or test)
-    cache_mb: int = 1024  # memory for decoded images, of each process and each of its workers
+    name: Annotated[str, "name of the data set in reports"] = "shapes"
+    source: Annotated[str, "where the images come from"] = "shapes"
+    root: Annotated[str, Place(), "folder of the data set"] = ""
+    images: Annotated[str, Place(), "folder of the images, relative to `root`"] = "images"
+    masks: Annotated[str, Place(), "folder of the masks, relative to `root`"] = "masks"
+    unlabelled: Annotated[str, Place(), "folder or list file of images without masks, relative to `root`"] = ""
+    classes: Annotated[list[str], "names of the classes"] = field(default_factory=list)
+    values: Annotated[
+        list[Any], "grey or palette value of each class, or a list of several, [0, [1, 2]]; empty: 0, 1, 2, ..."
+    ] = field(default_factory=list)
+    colours: Annotated[list[list[int]], "RGB colour of each class, instead of `values`"] = field(default_factory=list)
+    ignore: Annotated[list[Any], "mask values that count for nothing; [rest]: all that are not declared"] = field(
+        default_factory=lambda: [255]
+    )
+    ignore_colours: Annotated[list[list[int]], "mask colours that count for nothing"] = field(default_factory=list)
+    size: Annotated[list[int], "[height, width] to which images are resized when read; empty: they keep their size"] = field(
+        default_factory=list
+    )
+    range: Annotated[
+        list[Any],
+        "values of 16-bit images that become 0 and 255: [dtype] (0, 65535), [percentile] (measured), [lowest, highest]",
+    ] = field(default_factory=lambda: ["dtype"])
+    mean: Annotated[Triple, "mean of the pixels in 0..1, per channel"] = field(default_factory=lambda: [0.485, 0.456, 0.406])
+    std: Annotated[Positive, "standard deviation of the pixels in 0..1, per channel"] = field(
+        default_factory=lambda: [0.229, 0.224, 0.225]
+    )
+    duplicates: Annotated[
+        str,
+        OneOf(
+            {
+                "group": "they stay in one made split",
+                "fault": "they are a fault of the data",
+                "drop": "training images that are copies of val or test images are left out",
+            }
+        ),
+        "what to do with equal pictures",
+    ] = "group"
+    cache_mb: Annotated[Count, "memory in MB for decoded images, of each process and each of its workers"] = 1024
     splits: SplitConfig = field(default_factory=SplitConfig)
-    shapes: dict[str, int] = field(
+    shapes: Annotated[dict[str, int], Bounds(0), "images in each split of the drawn data set"] = field(
         default_factory=lambda: {"labelled": 24, "unlabelled": 200, "val": 40, "test": 60}
-    )  # images in each split of the drawn data set
+    )
 
 
 @dataclass
 class ModelConfig:
-    """A network by its smp names. `weights`: null, imagenet, or a safetensors file."""
+    """A network by its smp names."""
 
-    arch: str = "unet"
-    encoder: str = "tu-resnet18"
-    weights: str | None = None
-    partial_weights: bool = False  # take weights that fit only a part of the encoder; false: an error
-    decoder_channels: list[int] = field(default_factory=list)  # U-Net family: widths from deep to shallow; empty: smp's
+    arch: Annotated[str, "architecture"] = "unet"
+    encoder: Annotated[str, "encoder; `tu-` and a name of timm gives timm's"] = "tu-resnet18"
+    weights: Annotated[str | None, Place(), "weights of the encoder: null, imagenet, or a safetensors file"] = None
+    partial_weights: Annotated[bool, "take weights that fit only a part of the encoder; false: an error"] = False
+    decoder_channels: Annotated[
+        list[int], Bounds(1), "U-Net family: widths of the decoder from deep to shallow; empty: smp's"
+    ] = field(default_factory=list)
 
 
 @dataclass
 class NoiseConfig:
     """What makes learning harder for a student (Xie et al. 2020, Noisy Student), or for an online generation."""
 
-    rand_n: int = 0  # RandAugment: operations per image (Cubuk et al. 2020)
-    rand_m: float = 0.0  # RandAugment: magnitude, 0 to 30
-    cutmix: float = 0.0  # probability that an unlabelled image gets a box of another one
-    mix: dict[str, Likely] = field(default_factory=dict)  # further mixings of data/mixing.py with their probabilities
-    paste: float = 0.0  # probability that it is mixed with a labelled image, with its mask (Bai et al. 2023, BCP)
-    style: float = 0.0  # probability of a labelled image in the colours of an unlabelled one of its kind (Reinhard et al. 2001)
-    colour: float = 0.0  # probability of colour noise: jitter, greyscale, blur (Yang et al. 2022, ST++)
-    cutout: float = 0.0  # probability of a box of noise in the image, without label
-    dropout: float = 0.0  # on the features before the segmentation head
-    drop_path: float = 0.0  # stochastic depth of the encoder
-    labelled: bool = False  # the labelled images get RandAugment, colour noise and cutout, too
+    rand_n: Annotated[Count, "RandAugment: operations per image (Cubuk et al. 2020)"] = 0
+    rand_m: Annotated[float, Bounds(0, 30), "RandAugment: magnitude"] = 0.0
+    cutmix: Annotated[Share, "probability that an unlabelled image gets a box of another one"] = 0.0
+    mix: Annotated[dict[str, Likely], "further mixings of unlabelled images; one mixing acts at a time"] = field(
+        default_factory=dict
+    )
+    paste: Annotated[Share, "probability that it is mixed with a labelled image, with its mask (Bai et al. 2023, BCP)"] = 0.0
+    style: Annotated[
+        Share, "probability of a labelled image in the colours of an unlabelled one of its kind (Reinhard et al. 2001)"
+    ] = 0.0
+    colour: Annotated[Share, "probability of colour noise: jitter, greyscale, blur (Yang et al. 2022, ST++)"] = 0.0
+    cutout: Annotated[Share, "probability of a box of noise in the image, without label"] = 0.0
+    dropout: Annotated[Share, "dropout of the features before the segmentation head"] = 0.0
+    drop_path: Annotated[Share, "stochastic depth: probability that a block of the encoder is skipped"] = 0.0
+    labelled: Annotated[bool, "the labelled images get RandAugment, colour noise and cutout, too"] = False
 
 
 @dataclass
 class LossConfig:
     """What is minimised on labelled and on unlabelled pixels."""
 
-    # Losses with their weights, of objectives/losses.py; a weight of 0 leaves one out
-    labelled: dict[str, Weighted] = field(default_factory=lambda: {"ce": {"weight": 1.0, "smoothing": 0.1}})
-    pseudo: dict[str, Weighted] = field(default_factory=lambda: {"kl": {"weight": 1.0, "temperature": 1.0}})  # stored labels
-    online: dict[str, Weighted] = field(default_factory=dict)  # labels made in the step; empty: the method's own loss
-    balance: float = 0.5  # labelled pixels of a class weigh (its share of the labelled pixels)^-balance, mean 1
-    unlabelled_weight: float = 1.0
-    threshold: float = 0.95  # online: the confidence from which a pixel's label by the averaged network counts
-    adaptive: bool = False  # fixmatch, unimatch_v2: `threshold` is the surest class's, others have lower ones (FreeMatch)
-    ramp_up: float = 0.0  # online: share of the steps in which the weight of unlabelled images grows to its value
+    labelled: Annotated[dict[str, Weighted], "losses of labelled pixels with their weights; 0 leaves one out"] = field(
+        default_factory=lambda: {"ce": {"weight": 1.0, "smoothing": 0.1}}
+    )
+    pseudo: Annotated[dict[str, Weighted], "losses of stored pseudo-labels with their weights"] = field(
+        default_factory=lambda: {"kl": {"weight": 1.0, "temperature": 1.0}}
+    )
+    online: Annotated[dict[str, Weighted], "losses of labels made in the step; empty: the method's own"] = field(
+        default_factory=dict
+    )
+    balance: Annotated[Share, "labelled pixels of a class weigh (its share of the labelled pixels)^-balance, mean 1"] = 0.5
+    unlabelled_weight: Annotated[Size, "weight of the loss on unlabelled images"] = 1.0
+    threshold: Annotated[Share, "online: the confidence from which a pixel's label by the averaged network counts"] = 0.95
+    adaptive: Annotated[bool, "fixmatch, unimatch_v2: `threshold` is the surest class's, others have lower ones (FreeMatch)"] = (
+        False
+    )
+    ramp_up: Annotated[Share, "online: share of the steps in which the weight of unlabelled images grows to its value"] = 0.0
 
 
 @dataclass
 class TrainConfig:
     """One stage of training, counted in optimizer steps."""
 
-    steps: int = 1000
-    labelled_batch: int = 8
-    unlabelled_batch: int = 8  # unlabelled images that a student's or an online step has on top of the labelled ones
-    crop: list[int] = field(default_factory=lambda: [128, 128])  # [height, width] of what the network sees
-    scale: list[float] = field(default_factory=lambda: [0.75, 1.5])  # random zoom of every training image
-    jitter: float = 0.3  # brightness, contrast and saturation change of every training image, save those labelled online
-    flip: bool = True
-    optimizer: str = "adamw"  # any name that timm knows
-    # one | encoder (at its own rate) | layers (a rate for each layer) | frozen (the encoder does not learn)
-    groups: Choice = "one"
-    lr: float = 1e-3
-    weight_decay: float = 1e-2
-    schedule: Choice = "cosine"  # cosine | poly | plateau (by val); with settings: {poly: {power: 0.9}}
-    warmup: int = 50  # steps of linear warm-up
-    clip: float = 1.0  # gradient norm; 0: off
-    # Micro-batches that a process goes through in a step, where memory is short. The loss stays that of the whole batch;
-    # batch norm and the mixing of online methods see one micro-batch
-    accumulate: int = 1
-    # Which weights are evaluated, teach and are kept: ema | swa (the equal mean of the last quarter) | none (the last ones)
-    average: Choice = "ema"
-    ema: float = 0.995  # decay of the moving average
-    statistics: int = 24  # batches (of eval_batch) without noise to measure batch norm's statistics over at the end; 0: none
-    # auto | none (fp32) | bf16 | fp16 (GPUs only). auto is resolved when a run begins and kept: the precision that
-    # `accelerate launch` was told (--mixed_precision or its config file; `no` counts), else bf16 if the machine has it
-    precision: str = "auto"
-    workers: int = 0  # processes that load and augment; 0: the training process itself
-    threads: int = 0  # of each process on a CPU; 0: its share of the cores
-    checkpoint_every: int = 250
-    eval_every: int = 250  # steps between looks at val; 0: only at the end
-    eval_batch: int = 16
+    steps: Annotated[Some, "optimizer steps of a generation"] = 1000
+    labelled_batch: Annotated[Some, "labelled images in a step"] = 8
+    unlabelled_batch: Annotated[Some, "unlabelled images in a student's or an online step, besides the labelled ones"] = 8
+    crop: Annotated[Sides, "[height, width] of what the network sees"] = field(default_factory=lambda: [128, 128])
+    scale: Annotated[Zoom, "random zoom of every training image"] = field(default_factory=lambda: [0.75, 1.5])
+    jitter: Annotated[
+        Share, "change of brightness, contrast and saturation of every training image, save those labelled online"
+    ] = 0.3
+    flip: Annotated[bool, "mirror training images left to right, half of the time"] = True
+    optimizer: Annotated[str, "any name that timm knows"] = "adamw"
+    lr: Annotated[Size, "learning rate after the warm-up"] = 1e-3
+    weight_decay: Annotated[Size, "weight decay of the optimizer"] = 1e-2
+    groups: Annotated[Choice, "which parameters learn, and at which share of the learning rate"] = "one"
+    schedule: Annotated[Choice, "how the learning rate falls after the warm-up"] = "cosine"
+    warmup: Annotated[Count, "steps of linear warm-up"] = 50
+    clip: Annotated[Size, "largest norm of the gradient; 0: no limit"] = 1.0
+    accumulate: Annotated[
+        Some,
+        "micro-batches that a process goes through in a step, where memory is short; the loss stays that of the whole "
+        "batch, while batch norm and the mixing of online methods see one micro-batch",
+    ] = 1
+    average: Annotated[Choice, "average of the weights, which is evaluated, teaches and is kept"] = "ema"
+    ema: Annotated[Share, "decay of the moving average, `train.average=ema`"] = 0.995
+    statistics: Annotated[
+        Count, "batches of `eval_batch` without noise that measure batch norm's statistics at the end; 0: none"
+    ] = 24
+    precision: Annotated[str, OneOf(PRECISIONS), "what the network computes in"] = "auto"
+    workers: Annotated[Count, "processes that load and augment; 0: the training process itself"] = 0
+    threads: Annotated[Count, "threads of each process on a CPU; 0: its share of the cores"] = 0
+    checkpoint_every: Annotated[Some, "steps between checkpoints"] = 250
+    eval_every: Annotated[Count, "steps between evaluations on val; 0: only at the end"] = 250
+    eval_batch: Annotated[Some, "images that are evaluated at once"] = 16
 
 
 @dataclass
 class GenerationConfig:
     """One generation; what is null is taken from `model` and `train`."""
 
-    arch: str | None = None
-    encoder: str | None = None
-    decoder_channels: list[int] | None = None
-    steps: int | None = None
-    labelled_batch: int | None = None
-    image_share: float | None = None  # null: that of `select`
-    init: str = "random"  # random | teacher: begin with those of the teacher's weights that fit by name and shape
-    online: str = ""  # mean_teacher | fixmatch | unimatch_v2 | cps: labels made in each step; empty: stored ones, if any
+    arch: Annotated[str | None, "architecture; null: `model.arch`"] = None
+    encoder: Annotated[str | None, "encoder; null: `model.encoder`"] = None
+    decoder_channels: Annotated[list[int] | None, Bounds(1), "widths of the decoder; null: `model.decoder_channels`"] = None
+    steps: Annotated[int | None, Bounds(1), "optimizer steps; null: `train.steps`"] = None
+    labelled_batch: Annotated[int | None, Bounds(1), "labelled images in a step; null: `train.labelled_batch`"] = None
+    image_share: Annotated[float | None, Bounds(0, 1), "most reliable share of the images; null: `select.image_share`"] = None
+    init: Annotated[
+        str,
+        OneOf({"random": "as the network comes", "teacher": "the teacher's weights, where they fit by name and shape"}),
+        "what the network begins with",
+    ] = "random"
+    online: Annotated[str, "the method that makes labels in each step; empty: stored pseudo-labels, if any"] = ""
     noise: NoiseConfig = field(default_factory=NoiseConfig)
 
 
@@ -154,67 +242,94 @@ class GenerationConfig:
 class TTAConfig:
     """Views whose probabilities are averaged (ttach). The views are the product of the lists."""
 
-    hflip: bool = True
-    vflip: bool = False
-    rotate90: bool = False
-    scales: list[float] = field(default_factory=lambda: [1.0])
+    hflip: Annotated[bool, "mirrored left to right"] = True
+    vflip: Annotated[bool, "mirrored top to bottom"] = False
+    rotate90: Annotated[bool, "turned by 90, 180 and 270 degrees"] = False
+    scales: Annotated[Scales, "sizes, as multiples of the image's"] = field(default_factory=lambda: [1.0])
 
 
 @dataclass
 class CRFConfig:
     """Dense CRF (Kraehenbuehl & Koltun 2011); standard deviations in pixels and grey levels."""
 
-    enabled: bool = True
-    backend: str = "lattice"  # lattice (our own) | pydensecrf (the reference, slower)
-    iterations: int = 5
-    gaussian_sxy: float = 1.0
-    gaussian_compat: float = 1.0
-    bilateral_sxy: float = 20.0
-    bilateral_srgb: float = 8.0
-    bilateral_compat: float = 2.0  # gentle: strong ones erase thin and rare classes (docs/lab-notes.md)
-    workers: int = 0  # threads; 0: one per core
+    enabled: Annotated[bool, "refine the labels"] = True
+    backend: Annotated[str, "the implementation"] = "lattice"
+    iterations: Annotated[Count, "mean-field iterations"] = 5
+    gaussian_sxy: Annotated[Deviation, "smoothness: standard deviation of positions"] = 1.0
+    gaussian_compat: Annotated[float, "smoothness: weight"] = 1.0
+    bilateral_sxy: Annotated[Deviation, "appearance: standard deviation of positions"] = 20.0
+    bilateral_srgb: Annotated[Deviation, "appearance: standard deviation of colours"] = 8.0
+    bilateral_compat: Annotated[float, "appearance: weight; strong ones erase thin and rare classes (docs/lab-notes.md)"] = 2.0
+    workers: Annotated[Count, "threads; 0: one per core"] = 0
 
 
 @dataclass
 class LabelConfig:
     """What the teacher says of the unlabelled images, stored unfiltered."""
 
-    teacher: str = "leader"  # who that is: leader (the last generation that leads) | last (the one before, whatever val says)
+    teacher: Annotated[
+        str,
+        OneOf({"leader": "the last generation that leads", "last": "the generation before, whatever its score on val"}),
+        "who labels for the next generation",
+    ] = "leader"
     tta: TTAConfig = field(default_factory=TTAConfig)
     crf: CRFConfig = field(default_factory=CRFConfig)
-    soft_classes: int = 3  # most probable classes kept per pixel; the rest of the mass is spread over the others
-    shard: int = 32  # images per shard
-    batch: int = 8
-    window: int = 1024  # larger images are labelled in windows of this side, overlapping by a quarter
+    soft_classes: Annotated[
+        int, Bounds(1, 255), "most probable classes kept per pixel; the rest of the mass is spread over the others"
+    ] = 3
+    shard: Annotated[Some, "images per file of labels"] = 32
+    batch: Annotated[Some, "images that are labelled at once"] = 8
+    window: Annotated[
+        int,
+        Bounds(0),
+        Must(f"be a multiple of {MULTIPLE} (0: no windows)", lambda side: side % MULTIPLE == 0),
+        "larger images are labelled in windows of this side, which overlap by a quarter",
+    ] = 1024
 
 
 @dataclass
 class SelectConfig:
     """Which pixels and images the next student learns from. Acts when labels are read."""
 
-    threshold: str = "quantile"  # global | per class: quantile (CBST), distribution (as the masks, DARS), adaptive (FreeMatch)
-    confidence: float = 0.8  # the floor of `global`; the ceiling of a class's threshold in `quantile`
-    keep: float = 0.6  # least share of each predicted class's pixels that `quantile` keeps; of all pixels: `distribution`
-    balance: float = 0.0  # pixels of a class weigh (its share)^-balance, mean 1
-    image_share: float = 1.0  # most reliable share of the images
-    reliability: str = "confidence"  # of an image: confidence (mean of its pixels) | agreement (with the teacher's past, ST++)
-    weight_images: bool = False  # images weigh in proportion to their reliability
-    on_empty: str = "fail"  # no pseudo-label accepted: fail (exit 8) | labelled_only (the leader so far is the result)
+    threshold: Annotated[str, "rule for the confidence from which a pixel's label counts"] = "quantile"
+    confidence: Annotated[Share, "`global`: the threshold; `quantile`: the highest threshold of a class"] = 0.8
+    keep: Annotated[
+        Share, "`quantile`: least share of each predicted class's pixels that is kept; `distribution`: of all pixels"
+    ] = 0.6
+    balance: Annotated[float, "pixels of a class weigh (its share)^-balance, mean 1"] = 0.0
+    image_share: Annotated[Share, "most reliable share of the images"] = 1.0
+    reliability: Annotated[
+        str,
+        OneOf({"confidence": "mean confidence of its pixels", "agreement": "agreement with the teacher's past (ST++)"}),
+        "how far an image's labels can be trusted",
+    ] = "confidence"
+    weight_images: Annotated[bool, "images weigh in proportion to their reliability"] = False
+    on_empty: Annotated[
+        str,
+        OneOf({"fail": "exit with code 8", "labelled_only": "the leader so far is the result"}),
+        "what happens if no pseudo-label is accepted",
+    ] = "fail"
 
 
 @dataclass
 class ExportConfig:
-    generation: str = "best"  # best (the last that leads) | last (a small student meant for deployment)
-    onnx: bool = True
+    """What a run leaves for use elsewhere."""
+
+    generation: Annotated[
+        str,
+        OneOf({"best": "the last generation that leads", "last": "a small student meant for deployment"}),
+        "which generation is exported",
+    ] = "best"
+    onnx: Annotated[bool, "export to ONNX, too"] = True
 
 
 @dataclass
 class Config:
     """One run."""
 
-    recipe: str = "noisy_student"
-    out: str = ""
-    seed: int = 0
+    recipe: Annotated[str, "name of the recipe"] = "noisy_student"
+    out: Annotated[str, Place(), "the run directory; the same command again resumes"] = ""
+    seed: Annotated[Count, "seed of everything random in the run"] = 0
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -222,62 +337,11 @@ class Config:
     labels: LabelConfig = field(default_factory=LabelConfig)
     select: SelectConfig = field(default_factory=SelectConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
-    generations: list[GenerationConfig] = field(default_factory=lambda: [GenerationConfig()])
+    generations: Annotated[list[GenerationConfig], Must("have at least one entry", bool), "one entry for each generation"] = (
+        field(default_factory=lambda: [GenerationConfig()])
+    )
 
     def of_generation(self, number: int, name: str) -> int:
         """A generation's own setting `name`, or that of `train`."""
         own = getattr(self.generations[number], name)
         return getattr(self.train, name) if own is None else own
-
-
-# What runs had that began before these settings were there, where that is not the default of today.
-EARLIER = {"loss.balance": 0.0}
-
-# Settings that a resume may change: they decide how a run works, not what it does. Another number of threads rounds
-# otherwise; conditions.json records that.
-HARMLESS = {
-    "out", "data.root", "data.cache_mb", "train.workers", "train.threads", "train.checkpoint_every", "labels.crf.workers",
-    "export.onnx", "model.partial_weights",
-}  # fmt: skip
-
-# Settings that a resume may change, though sums are then rounded differently and batch norm is measured over other crops:
-# memory that is short must not cost a trained teacher. conditions.json records the change.
-ROUNDING = {"train.eval_batch", "labels.batch"}
-
-
-def flat(config: Config | dict, prefix: str = "") -> dict[str, object]:
-    """Settings as {"train.lr": 0.001, "generations.0.steps": 500, ...}; lists of plain values stay lists."""
-    tree = config if isinstance(config, dict) else asdict(config)
-    rows: dict[str, object] = {}
-    for name, value in tree.items():
-        if isinstance(value, dict) and value:
-            rows |= flat(value, f"{prefix}{name}.")
-        elif isinstance(value, list) and value and isinstance(value[0], dict):
-            rows |= flat({str(i): entry for i, entry in enumerate(value)}, f"{prefix}{name}.")
-        else:
-            rows[f"{prefix}{name}"] = value
-    return rows
-
-
-def differences(old: dict, new: dict) -> list[str]:
-    """Settings that change results and differ, as "name: old -> new".
-
-    What `old` does not have is from before that setting was there: it had what is the default now, or what EARLIER says.
-    """
-    after = flat(new)
-    before = {name: value for name, value in _defaults(flat(old)).items() if name in after} | flat(old)
-    names = [name for name in before | after if name not in HARMLESS | ROUNDING]
-    return [
-        f"{name}: {before.get(name, 'absent')} -> {after.get(name, 'absent')}"
-        for name in names
-        if before.get(name, "absent") != after.get(name, "absent")
-    ]
-
-
-def _defaults(rows: dict) -> dict[str, object]:
-    """The default of every setting, and of those of each generation that `rows` have."""
-    whole = asdict(Config())
-    del whole["generations"]
-    numbers = {name.split(".")[1] for name in rows if name.startswith("generations.")}
-    own = flat(asdict(GenerationConfig()))
-    return flat(whole) | EARLIER | {f"generations.{number}.{name}": value for number in numbers for name, value in own.items()}

@@ -6,17 +6,19 @@ from functools import cached_property, partial
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 
 from selftrain.config import Config, NoiseConfig, TrainConfig
 from selftrain.data import batches, sources
+from selftrain.data.cache import Cache
 from selftrain.data.labels import Labels, MaskLabels
 from selftrain.data.mixing import TABLE, Mixer
 from selftrain.ids import IGNORE
+from selftrain.inference.pixels import PixelScale
 from selftrain.labels.thresholds import balanced
 from selftrain.methods.base import Context, Method
 from selftrain.methods.table import METHODS
 from selftrain.rng import Key
-from selftrain.stages.inference import Inference
 
 
 @dataclass(frozen=True)
@@ -25,30 +27,32 @@ class Learning:
 
     cfg: Config
     data: sources.DataSet
-    inference: Inference
+    accelerator: Accelerator
+    cache: Cache
+    scale: PixelScale
 
     def dataset(self, number: int, pseudo: Labels | None, keys: tuple[Key, ...]) -> batches.StepDataset:
         """The examples of generation `number`: labelled ones and, of unlabelled images, `pseudo` or views to label online."""
         views = METHODS[self.cfg.generations[number].online].views
         labelled, unlabelled = self.cfg.of_generation(number, "labelled_batch"), self.cfg.train.unlabelled_batch
         return batches.StepDataset(
-            MaskLabels(self.data.labelled, self.inference.cache.mask),
+            MaskLabels(self.data.labelled, self.cache.mask),
             self.data.unlabelled,
             pseudo,
             sizes=(labelled, unlabelled if pseudo or views else 0),
             views=views,
             augmentation=self.augmentation(number),
-            cache=self.inference.cache,
+            cache=self.cache,
             keys=keys,
         )
 
     def step(self, number: int) -> Method:
         """The step function of generation `number`."""
-        accelerator = self.inference.accelerator
+        accelerator = self.accelerator
         context = Context(
             cfg=self.cfg.loss,
             classes=len(self.data.classes),
-            pixels=self.inference.pixels,
+            pixels=self.scale.normalise,
             ranks=accelerator.num_processes,
             reduce=self._sum,
             autocast=accelerator.autocast,
@@ -64,7 +68,7 @@ class Learning:
         train, from_labels_only = self.cfg.train, number == 0 and not self.cfg.generations[0].online
         images = self.data.labelled if from_labels_only else [*self.data.labelled, *self.data.unlabelled]
         batch = max(train.eval_batch, 2)  # batch norm after a pooling over the whole image has no statistics of one
-        return batches.crops(images, _weak(train), batch=batch, count=train.statistics, cache=self.inference.cache, keys=keys)
+        return batches.crops(images, _weak(train), batch=batch, count=train.statistics, cache=self.cache, keys=keys)
 
     def augmentation(self, number: int) -> batches.Augmentation:
         """How generation `number` sees its images."""
@@ -83,7 +87,7 @@ class Learning:
     def class_pixels(self) -> np.ndarray:
         """Pixels of each class in the masks of the labelled images, (C,); read once."""
         classes = len(self.data.classes)
-        masks = (self.inference.cache.mask(sample) for sample in self.data.labelled)
+        masks = (self.cache.mask(sample) for sample in self.data.labelled)
         return np.sum([np.bincount(mask[mask != IGNORE], minlength=classes) for mask in masks], axis=0)
 
     def _class_weights(self) -> torch.Tensor | None:
@@ -91,10 +95,10 @@ class Learning:
         if not self.cfg.loss.balance:
             return None
         weights = balanced(self.class_pixels, self.cfg.loss.balance)
-        return torch.tensor(weights, dtype=torch.float32, device=self.inference.accelerator.device)
+        return torch.tensor(weights, dtype=torch.float32, device=self.accelerator.device)
 
     def _sum(self, values: torch.Tensor) -> torch.Tensor:
-        accelerator = self.inference.accelerator
+        accelerator = self.accelerator
         return accelerator.reduce(values, "sum") if accelerator.num_processes > 1 else values
 
 

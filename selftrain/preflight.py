@@ -1,9 +1,7 @@
 """What is checked and written down before a run begins to work."""
 
 import itertools
-import math
 import os
-import re
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,15 +10,13 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import nn
 
-from selftrain import checkpoint, conditions, files, launcher, process
-from selftrain.config import ROUNDING, Config, GenerationConfig, flat
+from selftrain import checkpoint, choices, conditions, files, launcher, process
+from selftrain.config import PRECISIONS, Config, GenerationConfig
 from selftrain.data import loading, sources, verify
-from selftrain.data.augment import MAX_MAGNITUDE
 from selftrain.data.faults import refuse
 from selftrain.data.findings import Look
 from selftrain.errors import ConfigError, DataError, StorageError
-from selftrain.labels import crf, store, tta
-from selftrain.labels.thresholds import THRESHOLDS
+from selftrain.labels import crf, store
 from selftrain.learning import mixers
 from selftrain.log import say
 from selftrain.methods.table import METHODS
@@ -28,127 +24,37 @@ from selftrain.models.build import leaves_parameters_unused, parameters
 from selftrain.models.encoders import pretrained
 from selftrain.models.weights import check_weights
 from selftrain.objectives.objective import check_losses
-from selftrain.optim.averaging import AVERAGES
 from selftrain.optim.groups import GROUPS, WITHOUT_DEPTH
 from selftrain.optim.schedules import BY_SCORES, SCHEDULES
 from selftrain.rundir import RunDir
+from selftrain.settings.changes import ROUNDING, flat
+from selftrain.settings.check import check as check_settings
 from selftrain.tables import Table
 
-PRECISIONS = ("auto", "none", "bf16", "fp16")
-INITS = ("random", "teacher")
 PSEUDO_NOISE = ("rand_n", "colour", "cutout", "cutmix", "paste")  # of unlabelled images, unless noise.labelled
-INFINITE = float("inf")
 FEW = 8  # val images: a score of fewer says little of which generation is better
 COPIES = "copies"  # in data.json, where there are any
 WARNINGS = 10  # about files, that a run says
 CHECKPOINT = 4  # copies of the weights in a checkpoint: themselves, their average, two moments
-RANGES = {  # name: least, most
-    "seed": (0, INFINITE),
-    "train.steps": (1, INFINITE),
-    "train.labelled_batch": (1, INFINITE),
-    "train.unlabelled_batch": (1, INFINITE),
-    "train.eval_batch": (1, INFINITE),
-    "train.accumulate": (1, INFINITE),
-    "train.checkpoint_every": (1, INFINITE),
-    "train.eval_every": (0, INFINITE),
-    "train.statistics": (0, INFINITE),
-    "train.workers": (0, INFINITE),
-    "train.threads": (0, INFINITE),
-    "train.warmup": (0, INFINITE),
-    "data.cache_mb": (0, INFINITE),
-    "train.jitter": (0, 1),
-    "train.lr": (0, INFINITE),
-    "train.weight_decay": (0, INFINITE),
-    "train.clip": (0, INFINITE),
-    "train.ema": (0, 1),
-    "loss.balance": (0, 1),
-    "loss.unlabelled_weight": (0, INFINITE),
-    "labels.soft_classes": (1, 255),
-    "labels.shard": (1, INFINITE),
-    "labels.batch": (1, INFINITE),
-    "labels.window": (0, INFINITE),
-    "labels.crf.iterations": (0, INFINITE),
-    "labels.crf.workers": (0, INFINITE),
-    "labels.crf.gaussian_sxy": crf.DEVIATIONS,
-    "labels.crf.bilateral_sxy": crf.DEVIATIONS,
-    "labels.crf.bilateral_srgb": crf.DEVIATIONS,
-    "select.confidence": (0, 1),
-    "select.keep": (0, 1),
-    "select.image_share": (0, 1),
-    "steps": (1, INFINITE),  # of a generation
-    "labelled_batch": (1, INFINITE),  # likewise
-    "image_share": (0, 1),  # likewise
-    "noise.rand_n": (0, INFINITE),
-    "noise.rand_m": (0, MAX_MAGNITUDE),
-    "noise.cutmix": (0, 1),
-    "noise.paste": (0, 1),
-    "noise.style": (0, 1),
-    "noise.colour": (0, 1),
-    "noise.cutout": (0, 1),
-    "loss.threshold": (0, 1),
-    "loss.ramp_up": (0, 1),
-    "noise.dropout": (0, 1),
-    "noise.drop_path": (0, 1),
-}
 
 
 def check(cfg: Config) -> None:
     """Settings that no run can have. Raises ConfigError that names them."""
-    for name, value in flat(cfg).items():
-        least, most = RANGES.get(re.sub(r"^generations\.\d+\.", "", name), (-INFINITE, INFINITE))
-        if isinstance(value, int | float) and not (math.isfinite(value) and least <= value <= most):
-            bounds = f"lie between {least} and {most}" if most < INFINITE else f"be at least {least}"
-            raise ConfigError(f"{name}={value} must {bounds if least > -INFINITE else 'be a finite number'}")
-    train = cfg.train
-    _check_learning(cfg)
-    problems = {
-        "generations is empty": not cfg.generations,
-        f"train.precision={train.precision!r} is none of {', '.join(PRECISIONS)}": train.precision not in PRECISIONS,
-        f"train.crop={train.crop} must be [height, width] in multiples of 32": len(train.crop) != 2
-        or any(side < 32 or side % 32 for side in train.crop),
-        f"train.scale={train.scale} must be [least, most], both above 0": len(train.scale) != 2
-        or not 0 < train.scale[0] <= train.scale[1],
-        f"data.mean={cfg.data.mean} must be three numbers": len(cfg.data.mean) != 3,
-        f"data.std={cfg.data.std} must be three numbers above 0": len(cfg.data.std) != 3 or min(cfg.data.std) <= 0,
-        f"select.threshold={cfg.select.threshold!r} is none of {', '.join(THRESHOLDS)}": cfg.select.threshold not in THRESHOLDS,
-        f"select.reliability={cfg.select.reliability!r} is none of confidence, agreement": cfg.select.reliability
-        not in ("confidence", "agreement"),
-        "select.reliability=agreement looks at each third of the steps: a generation needs 3 or more": cfg.select.reliability
-        == "agreement"
-        and min([train.steps, *(row.steps for row in cfg.generations if row.steps is not None)]) < 3,
-        f"labels.crf.backend={cfg.labels.crf.backend!r} is none of {', '.join(crf.BACKENDS)}": cfg.labels.crf.backend
-        not in crf.BACKENDS,
-        f"select.on_empty={cfg.select.on_empty!r} is none of fail, labelled_only": cfg.select.on_empty
-        not in ("fail", "labelled_only"),
-        f"labels.teacher={cfg.labels.teacher!r} is none of leader, last": cfg.labels.teacher not in ("leader", "last"),
-        f"export.generation={cfg.export.generation!r} is none of best, last": cfg.export.generation not in ("best", "last"),
-        "generations: init must be random or teacher": any(row.init not in INITS for row in cfg.generations),
-        "generations.0.init=teacher: it has no teacher": any(row.init == "teacher" for row in cfg.generations[:1]),
-        f"generations: online must be one of {', '.join(filter(None, METHODS))}, or empty": any(
-            row.online not in METHODS for row in cfg.generations
-        ),
-        "generations: of online methods, only labelled images get rand_n and cutout; see noise.labelled": any(
-            row.online and (row.noise.rand_n or row.noise.cutout) and not row.noise.labelled for row in cfg.generations
-        ),
-        "labels.window must be a multiple of 32 (0: no windows)": cfg.labels.window % 32 != 0,
-    }
-    for problem, found in problems.items():
-        if found:
-            raise ConfigError(problem)
-    _check_methods(cfg)
+    check_settings(cfg)
+    choices.check(cfg)
+    for check_together in (_check_first, _check_agreement, _check_online_noise, _check_methods, _check_learning):
+        check_together(cfg)
     check_losses(cfg.loss)
-    tta.views(**asdict(cfg.labels.tta))
     if cfg.labels.crf.enabled and cfg.labels.crf.backend == "lattice":
         crf.compiled()
     check_weights(cfg.model.weights, arch=cfg.model.arch, encoder=cfg.model.encoder)
 
 
 def _check_learning(cfg: Config) -> None:
-    """How networks learn. Raises ConfigError for what no table has, and for settings that would do nothing."""
+    """Raises ConfigError for settings that the schedule or the parameter groups leave without effect."""
     train = cfg.train
     schedule = Table(SCHEDULES).one(train.schedule, "train.schedule").name
     groups = Table(GROUPS).one(train.groups, "train.groups").name
-    Table(AVERAGES).one(train.average, "train.average")
     if schedule in BY_SCORES and not train.eval_every:
         raise ConfigError(f"train.schedule={schedule} follows the scores on val, so train.eval_every must not be 0")
     for number, row in enumerate(cfg.generations):
@@ -157,6 +63,26 @@ def _check_learning(cfg: Config) -> None:
                 f"generations.{number}.noise.drop_path={row.noise.drop_path} acts in the encoder, and "
                 f"train.groups={groups} keeps that in eval mode; set it to 0"
             )
+
+
+def _check_first(cfg: Config) -> None:
+    """Raises ConfigError where the first generation is to begin as its teacher."""
+    if cfg.generations[0].init == "teacher":
+        raise ConfigError("generations.0.init=teacher: it has no teacher")
+
+
+def _check_agreement(cfg: Config) -> None:
+    """Raises ConfigError where a generation has too few steps to look back at."""
+    least = min(cfg.of_generation(number, "steps") for number in range(len(cfg.generations)))
+    if cfg.select.reliability == "agreement" and least < 3:
+        raise ConfigError("select.reliability=agreement looks at each third of the steps: a generation needs 3 or more")
+
+
+def _check_online_noise(cfg: Config) -> None:
+    """Raises ConfigError for noise that an online method does not have."""
+    for row in cfg.generations:
+        if row.online and (row.noise.rand_n or row.noise.cutout) and not row.noise.labelled:
+            raise ConfigError("generations: of online methods, only labelled images get rand_n and cutout; see noise.labelled")
 
 
 def _check_methods(cfg: Config) -> None:
@@ -216,7 +142,8 @@ def _known(run: RunDir, cfg: Config, data: sources.DataSet) -> Examined:
 
 def settle(run: RunDir, cfg: Config, known: Examined) -> None:
     """Write down what the run is made of, or compare: from here on it has begun."""
-    run.settle(_as_begun(asdict(cfg), run), {**sources.manifest(known.data), **known.facts})
+    settings = _as_begun(choices.completed(asdict(cfg)), run)
+    run.settle(settings, {**sources.manifest(known.data), **known.facts}, complete=choices.completed)
 
 
 def _as_begun(settings: dict, run: RunDir) -> dict:

@@ -8,19 +8,20 @@ from pathlib import Path
 import yaml
 
 from selftrain import __version__, process
-from selftrain.config import Config, differences
+from selftrain.config import Config
 from selftrain.errors import ConfigError, exit_code_of
 from selftrain.files import read_yaml
 from selftrain.log import print_any_letter
 from selftrain.rundir import RunDir
 from selftrain.settings import compose
+from selftrain.settings.changes import differences
 
 USAGE = """\
   recipe=NAME          noisy_student (the default) | supervised | any other of recipes/recipe
   data=NAME            shapes (drawn, the default) | folder | camvid | nuclei
   data.root=DIR        where the images are
   out=DIR              the run directory; the same command again resumes
-  SETTING=VALUE        any setting of selftrain/config.py, e.g. train.steps=2000 generations.1.encoder=tu-resnet50
+  SETTING=VALUE        any setting of docs/settings.md, e.g. train.steps=2000 generations.1.encoder=tu-resnet50
   'SETTING=[A,B]'      a list; quoted, as zsh reads brackets: 'data.classes=[background,road]' 'train.crop=[256,320]'"""
 
 
@@ -68,7 +69,9 @@ def _check_whole(names: list[str], run: RunDir, config: Config) -> None:
     if names != ["out"] or not run.config.is_file():
         return
     before = read_yaml(run.config, "recipe", "data", "generations")
-    if differences(before, asdict(config)):
+    from selftrain.choices import completed  # seconds of imports
+
+    if differences(before, asdict(config), completed):
         raise ConfigError(
             f"{run.path} was started with more settings than out=; give its whole command again "
             f"(recipe={before['recipe']} data={before['data'].get('name')} …; all are in {run.config})"

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import yaml
 
-from selftrain.config import differences
 from selftrain.errors import ConfigError, DataError, IntegrityError, LockedError, StorageError
 from selftrain.files import TEMPORARY, read_json, read_yaml, write_bytes, write_json
+from selftrain.settings import changes
 
 WEIGHTS = "model.safetensors"
 CORRUPT = ".corrupt"
@@ -103,19 +103,20 @@ class RunDir:
     def generation(self, number: int) -> Generation:
         return Generation(self.path / f"gen{number}")
 
-    def settle(self, config: dict, manifest: dict) -> None:
+    def settle(self, config: dict, manifest: dict, complete: changes.Complete = dict) -> None:
         """Write config and data manifest, or compare them with those the run was started with.
 
+        `complete` fills in the settings of entries of tables (choices.completed).
         Raises ConfigError or DataError with the differences: a run goes on only with what it began with.
         """
-        changed = self._changed(config)
+        changed = self._changed(config, complete)
         if self.data.exists():
             other = manifest_differences(read_json(self.data), manifest)
             if other:
                 raise DataError(f"the data of {self.path} changed ({other}); restore it or choose another out=")
         if changed:  # from here on nothing is refused
             self.report.unlink(missing_ok=True)  # first: it says that the run is finished
-        if any(_chooses(row) for row in changed):
+        if any(changes.chooses(row) for row in changed):
             for number in range(len(config["generations"])):
                 self.generation(number).selection.unlink(missing_ok=True)
         if changed or not self.config.exists():
@@ -123,21 +124,19 @@ class RunDir:
         if not self.data.exists():
             write_json(self.data, manifest)
 
-    def _changed(self, config: dict) -> list[str]:
+    def _changed(self, config: dict, complete: changes.Complete) -> list[str]:
         """What is new in `config`, all of it such that the run can go on. Raises ConfigError for anything else."""
         if not self.config.exists():
             return []
-        before = read_yaml(self.config, "generations")
+        before = changes.renewed(read_yaml(self.config, "generations"))
         if not _are_mappings(before["generations"]):
             raise IntegrityError(f"{self.config} is damaged (it holds other things than selftrain writes)")
-        begun = _without_new_generations(before, config)
-        # Labels are stored unfiltered, so until a student of them has begun another choice costs nothing.
-        if begun and (
-            self.has_student([row.get("online", "") for row in before["generations"]]) or not all(map(_chooses, begun))
-        ):
-            rows = "; ".join(begun)
+        used = self.has_student([row.get("online", "") for row in before["generations"]])
+        refused = changes.refused(before, config, labels_are_used=used, complete=complete)
+        if refused:
+            rows = "; ".join(refused)
             raise ConfigError(f"{self.path} was started with other settings ({rows}); set them back or choose another out=")
-        return differences(before, config)
+        return changes.differences(before, config, complete)
 
     def generations_begun(self) -> int:
         """How many generations the run was started with; 0 for a run that has not begun."""
@@ -255,17 +254,6 @@ def steps_in(directory: Path) -> list[Path]:
     """The checkpoints under a directory, the oldest first."""
     found = (path for path in directory.glob("step-*") if path.name.removeprefix("step-").isdigit())
     return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
-
-
-def _chooses(row: str) -> bool:
-    """Whether a changed setting acts on finished labels; snapshots for the agreement are made while a teacher learns."""
-    return row.startswith("select.") and not row.startswith("select.reliability")
-
-
-def _without_new_generations(before: dict, config: dict) -> list[str]:
-    """The differences but for generations that `config` has after those of `before`."""
-    known = len(before["generations"])
-    return differences(before, {**config, "generations": config["generations"][:known]})
 
 
 def manifest_differences(old: Mapping, new: Mapping) -> str:

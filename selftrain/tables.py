@@ -10,9 +10,11 @@ text in `Annotated` says what the parameter means. Whatever the program itself h
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
+from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
 from selftrain.errors import ConfigError
@@ -24,20 +26,84 @@ INFINITY = float("inf")
 
 @dataclass(frozen=True)
 class Bounds:
-    """The range of a number, both ends included."""
+    """The range of a number, or of each number in a list. `least` and `most` belong to it; `above` does not."""
 
     least: float = -INFINITY
     most: float = INFINITY
+    above: float = -INFINITY
 
     def fault(self, value: object) -> str:
         """What is wrong with a number, as the end of "x=2 must ..."; empty if nothing is."""
+        return next(filter(None, map(self._fault, _members(value))), "")
+
+    def _fault(self, value: object) -> str:
         if isinstance(value, bool) or not isinstance(value, int | float):
             return ""
-        if math.isfinite(value) and self.least <= value <= self.most:
-            return ""
+        inside = self.least <= value <= self.most and (value > self.above or self.above == -INFINITY)
+        return "" if inside and math.isfinite(value) else self.wanted
+
+    @property
+    def wanted(self) -> str:
+        """What a number must do: "lie between 0 and 1"."""
+        if self.above > -INFINITY:
+            return f"be above {self.above}" + (f" and at most {self.most}" if self.most < INFINITY else "")
         if self.most < INFINITY:
             return f"lie between {self.least} and {self.most}"
         return f"be at least {self.least}" if self.least > -INFINITY else "be a finite number"
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """The words that a setting takes, and what each means."""
+
+    meanings: Mapping[str, str]
+
+    def fault(self, value: object) -> str:
+        return "" if value in self.meanings else self.wanted
+
+    @property
+    def wanted(self) -> str:
+        return f"be one of {', '.join(self.meanings)}"
+
+
+@dataclass(frozen=True)
+class Must:
+    """A rule of its own for one setting: `Must("be three numbers", lambda mean: len(mean) == 3)`."""
+
+    wanted: str
+    holds: Callable[[Any], bool]
+
+    def fault(self, value: object) -> str:
+        return "" if self.holds(value) else self.wanted
+
+
+@dataclass(frozen=True)
+class Place:
+    """A path. A leading `~` is the home folder: shells pass `name=~/x` and `--name=~/x` on as they are."""
+
+    wanted: str = "be a whole path: no home folder is known for its `~`"
+
+    def fault(self, value: object) -> str:
+        try:
+            self.expanded(value)
+        except RuntimeError:  # `~name` of a user that does not exist
+            return self.wanted
+        return ""
+
+    @staticmethod
+    def expanded(value: Any) -> Any:
+        """The path with its home folder; anything but such a text as it is. Raises RuntimeError where there is none."""
+        return str(Path(value).expanduser()) if isinstance(value, str) and value.startswith("~") else value
+
+
+Rule = Bounds | OneOf | Must | Place
+
+
+def _members(value: object) -> Iterable[object]:
+    """The values within lists and dicts, or the value itself."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    return chain.from_iterable(map(_members, value)) if isinstance(value, list) else [value]
 
 
 Share = Annotated[float, Bounds(0, 1)]
@@ -47,12 +113,17 @@ Size = Annotated[float, Bounds(0)]
 
 @dataclass(frozen=True)
 class Parameter:
-    """A setting of an entry: its type, default, range and meaning."""
+    """A setting: its type, default, range and meaning, and what else its value must be."""
 
     kind: Any
     default: Any
     bounds: Bounds
     meaning: str
+    rules: tuple[Rule, ...] = ()
+
+    def fault(self, value: object) -> str:
+        """What is wrong with a value of the right type, as the end of "x=2 must ..."; empty if nothing is."""
+        return next(filter(None, (rule.fault(value) for rule in (*self.rules, self.bounds))), "")
 
 
 @dataclass(frozen=True)
@@ -127,17 +198,19 @@ def parameters_of(function: Callable[..., Any]) -> dict[str, Parameter]:
     """The settings of a function: its keyword-only parameters that have a default."""
     kinds = get_type_hints(function, include_extras=True)
     return {
-        name: _parameter(kinds[name], one.default)
+        name: parameter(kinds[name], one.default)
         for name, one in inspect.signature(function).parameters.items()
         if one.kind is one.KEYWORD_ONLY and one.default is not one.empty
     }
 
 
-def _parameter(kind: Any, default: Any) -> Parameter:
+def parameter(kind: Any, default: Any) -> Parameter:
+    """The setting that an annotation such as `Annotated[float, Bounds(0, 1), "how likely"]` declares."""
     extras = get_args(kind)[1:] if get_origin(kind) is Annotated else ()
     bounds = next((extra for extra in extras if isinstance(extra, Bounds)), Bounds())
     meaning = next((extra for extra in extras if isinstance(extra, str)), "")
-    return Parameter(get_args(kind)[0] if extras else kind, default, bounds, meaning)
+    rules = tuple(extra for extra in extras if isinstance(extra, OneOf | Must | Place))
+    return Parameter(get_args(kind)[0] if extras else kind, default, bounds, meaning, rules)
 
 
 def _checked(value: Any, parameter: Parameter, setting: str) -> Any:
@@ -146,8 +219,7 @@ def _checked(value: Any, parameter: Parameter, setting: str) -> Any:
     except (UnfitError, UnknownError):
         kind = getattr(parameter.kind, "__name__", str(parameter.kind))
         raise ConfigError(f"{setting}={value}: expected {kind}, e.g. {parameter.default}") from None
-    for number in fitted if isinstance(fitted, list) else [fitted]:
-        fault = parameter.bounds.fault(number)
-        if fault:
-            raise ConfigError(f"{setting}={value} must {fault}")
+    fault = parameter.fault(fitted)
+    if fault:
+        raise ConfigError(f"{setting}={value} must {fault}")
     return fitted

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from selftrain import errors
-from selftrain.config import HARMLESS, ROUNDING, Config, flat
+from selftrain.config import Config
 from selftrain.errors import exit_code_of
+from selftrain.settings.changes import HARMLESS, ROUNDING, flat
 
 CODES = {
     "ConfigError": 2, "DataError": 3, "StorageError": 5, "IntegrityError": 6, "ResourceError": 7, "LearningError": 8,

@@ -13,10 +13,11 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from runs import ROOT, SMALL, SMOKE, bits, known_fingerprints, run_command
-from selftrain.config import Config, GenerationConfig, LossConfig, differences, flat
+from selftrain.config import Config
 from selftrain.data import sources
 from selftrain.data.cache import Cache
 from selftrain.errors import ConfigError
+from selftrain.inference.pixels import PixelScale
 from selftrain.learning import Learning
 from selftrain.preflight import check, check_processes
 from selftrain.settings import compose
@@ -66,25 +67,6 @@ def test_a_range_and_what_is_ignored_may_be_given_with_and_without_brackets():
 def test_options_may_stand_anywhere(run):
     code, said, err = run("recipe=supervised", "--show", "train.steps=7")
     assert code == 0 and "steps: 7" in said, err
-
-
-def test_differences_name_what_changes_results_only():
-    old, new = flat(Config()), flat(Config(out="elsewhere", seed=3))
-    assert differences(old, new) == ["seed: 0 -> 3"]
-
-
-def test_settings_that_an_older_version_did_not_have_were_at_their_defaults():
-    old = flat(Config())
-    for name in ("loss.adaptive", "generations.0.online"):
-        del old[name]
-    assert differences(old, flat(Config())) == []
-    new = Config(loss=LossConfig(adaptive=True), generations=[GenerationConfig(), GenerationConfig()])
-    del old["loss.balance"]  # nothing weighed by its class in those days
-    assert differences(old, flat(Config())) == ["loss.balance: 0.0 -> 0.5"]
-    assert differences(old, flat(Config(loss=LossConfig(balance=0.0)))) == []
-    old["loss.balance"] = 0.5
-    rows = differences(old, flat(new))
-    assert rows[0] == "loss.adaptive: False -> True" and "generations.1.online: absent -> " in rows
 
 
 @pytest.mark.parametrize(
@@ -163,10 +145,10 @@ def test_statistics_are_measured_anew_over_what_a_generation_has_learnt_from(run
     assert learnt | running <= same  # a teacher that learns from labels alone has not met the others
 
     data = sources.load(compose([*SMOKE]).data)
-    inference = SimpleNamespace(cache=Cache(64))
+    scale = PixelScale(torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1))
     for online, teacher, student in (("''", False, True), ("fixmatch", True, True)):
         config = compose([*SMOKE, f"generations=[{{online: {online}}}, {{}}]"])
-        whole, part = (Learning(config, one, inference) for one in (data, replace(data, unlabelled=[])))
+        whole, part = (Learning(config, one, None, Cache(64), scale) for one in (data, replace(data, unlabelled=[])))
         for number, differ in enumerate((teacher, student)):
             drawn = (torch.cat(list(one.unnoised(number, (0, "statistics")))) for one in (whole, part))
             assert torch.equal(*drawn) != differ
@@ -177,7 +159,7 @@ def test_the_masks_say_what_pixels_of_a_class_weigh(online):
     config = compose([*SMOKE, f"generations=[{{online: {online}}}]"])
     accelerator = SimpleNamespace(num_processes=1, device="cpu", autocast=None, unwrap_model=None)
     learning = Learning(
-        config, sources.load(config.data), SimpleNamespace(cache=Cache(64), mean=0, std=1, accelerator=accelerator)
+        config, sources.load(config.data), accelerator, Cache(64), PixelScale(torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1))
     )
     pixels, weights = learning.class_pixels, learning.step(0).weights.numpy()
     assert pixels.sum() == sum(sample.read_mask().size for sample in learning.data.labelled)  # smoke has no void
@@ -362,3 +344,10 @@ def test_a_student_begins_as_its_teacher_a_deeper_one_too(run, tmp_path):
     learnt = [name for name in teacher if name.endswith(("weight", "bias"))]
     for student in students:
         assert not [name for name in learnt if not torch.allclose(student[name], teacher[name], atol=1e-5)]
+
+
+def test_agreement_needs_three_steps_of_every_generation_that_is_worked():
+    few = ["recipe=smoke", "select.reliability=agreement", "generations=[{steps: 3},{steps: 2}]"]
+    with pytest.raises(ConfigError, match="needs 3 or more"):
+        check(compose(few))
+    check(compose([*few[:2], "train.steps=2", "generations=[{steps: 3},{steps: 4}]"]))

@@ -4,9 +4,11 @@ import re
 
 import pytest
 
-from selftrain.config import Config, GenerationConfig, flat
+from selftrain.config import Config, GenerationConfig
 from selftrain.errors import ConfigError
+from selftrain.preflight import check
 from selftrain.settings import compose, flow, read
+from selftrain.settings.changes import flat
 
 FOREIGN = re.compile(
     r"hydra|omegaconf|configkeyerror|multirun|listconfig|dictconfig|override|grammar|structured|config object", re.I
@@ -16,7 +18,7 @@ FOREIGN = re.compile(
 def said_of(*overrides, **more):
     """The message with which settings are refused."""
     with pytest.raises(ConfigError) as refused:
-        compose([*overrides], **more)
+        check(compose([*overrides], **more))
     return str(refused.value)
 
 
@@ -288,7 +290,3 @@ def test_a_config_folder_that_is_not_there_is_a_mistake(tmp_path):
 def test_the_entry_of_a_table_is_chosen_with_its_settings(given):
     assert compose(["recipe=smoke", *given]).train.schedule == {"poly": {"power": 2}}
     assert compose(["recipe=smoke", *given, "train.schedule=cosine"]).train.schedule == "cosine"
-
-
-def test_an_entry_without_settings_of_its_own_is_part_of_a_comparison():
-    assert flat({"train": {"schedule": {"plateau": {}}}}) == {"train.schedule.plateau": {}}

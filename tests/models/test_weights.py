@@ -16,7 +16,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from selftrain.config import Config, ModelConfig, differences
+from selftrain.config import Config, ModelConfig
 from selftrain.errors import ConfigError, IntegrityError
 from selftrain.models.build import build
 from selftrain.models.encoders import pretrained
@@ -24,6 +24,7 @@ from selftrain.models.foreign import import_weights
 from selftrain.models.weights import Taken, check_weights, decoder_names, encoder_names, load_weights
 from selftrain.networks import Networks
 from selftrain.rundir import RunDir
+from selftrain.settings.changes import differences
 
 TINY = {"classes": 3, "decoder_channels": [32, 16, 16, 8]}
 ENCODER = "tu-resnet10t"

@@ -4,7 +4,8 @@ import re
 from dataclasses import asdict
 from difflib import get_close_matches
 
-from selftrain.config import Config, GenerationConfig, flat
+from selftrain.config import Config, GenerationConfig
+from selftrain.settings.changes import RENAMED, flat
 
 # What other programs call a setting; only the last part of a name is looked up.
 WORDS = {
@@ -41,6 +42,14 @@ WORDS = {
     "num_generations": "generations", "n_generations": "generations", "rounds": "generations",
 }  # fmt: skip
 MOST = 3  # names that are proposed
+
+
+def today(name: str) -> str:
+    """The name that the setting `name` of an earlier version has now; empty if it never was a setting."""
+    numbered = re.match(r"generations\.\d+\.", name)
+    general = name.replace(numbered[0], "generations.", 1) if numbered else name
+    new = RENAMED[general].name if general in RENAMED else ""
+    return new.replace("generations.", numbered[0], 1) if numbered else new
 
 
 def near(name: str) -> list[str]:

@@ -8,10 +8,13 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from selftrain.config import Config, GenerationConfig, flat
+from selftrain.config import Config, GenerationConfig
 from selftrain.errors import ConfigError
 from selftrain.files import plain_yaml
-from selftrain.names import beside, near
+from selftrain.settings.changes import flat
+from selftrain.settings.check import check, expand_home
+from selftrain.settings.names import beside, near, today
+from selftrain.tables import Place
 from selftrain.values import (
     Choice,
     Entry,
@@ -61,12 +64,15 @@ def compose(overrides: list[str], config_dir: str | None = None) -> Config:
     for name, value in given:
         _check_generation(tree, name, value)
         tree = _set(tree, name.split("."), value)
-    return _finished(_built(Config, tree))
+    config = _finished(_built(Config, tree))
+    check(config)
+    expand_home(config)
+    return config
 
 
 def recipes() -> Path:
     """The recipes, beside the package in a checkout and inside of it in a wheel."""
-    here = Path(__file__).resolve().parent
+    here = Path(__file__).resolve().parent.parent
     for folder in (here / "recipes", here.parent / "recipes"):
         if (folder / "config.yaml").is_file():
             return folder
@@ -77,10 +83,14 @@ def _own_folder(config_dir: str | None) -> list[Path]:
     """A user's folder of recipes and data sets, if one is given."""
     if not config_dir:
         return []
-    if not Path(config_dir).is_dir():
+    fault = Place().fault(config_dir)
+    if fault:
+        raise ConfigError(f"--config-dir {config_dir} must {fault}")
+    folder = Path(Place.expanded(config_dir))
+    if not folder.is_dir():
         raise ConfigError(f"--config-dir {config_dir}: no such folder")
-    _refuse_code_in_files(Path(config_dir))
-    return [Path(config_dir)]
+    _refuse_code_in_files(folder)
+    return [folder]
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -209,6 +219,8 @@ def _kind_of(name: str) -> Kind:
 
 def _unknown(name: str) -> str:
     """That there is no such setting, and which ones it may stand for."""
+    if today(name):
+        return f"{name}: this setting is {today(name)} now"
     meant, others = near(name), beside(name)
     if meant:
         return f"{name}: no such setting; did you mean {' or '.join(meant)}?"

@@ -1,0 +1,136 @@
+"""Writes docs/settings.md from the fields of config.py and the tables of choices.py.
+
+python scripts/settings_page.py
+"""
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import is_dataclass
+from pathlib import Path
+from textwrap import fill
+from typing import Any, get_args, get_origin
+
+from selftrain.choices import TABLES
+from selftrain.config import Config
+from selftrain.settings import flow
+from selftrain.settings.check import declared
+from selftrain.tables import OneOf, Parameter, Place, Table
+from selftrain.values import Choice, element_of, fields_of, is_entry, split_optional
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
+HEAD = """\
+# Settings
+
+<!-- Written by scripts/settings_page.py from the fields and tables; do not edit it. -->
+
+Every setting of a run, by the name that it has on the command line: `train.steps=500`. Generations
+are counted from 0: `generations.1.encoder=tu-resnet50`. Lists and sections are quoted, because
+shells read brackets: `'train.crop=[256,320]'`. `python -m selftrain.run recipe=NAME --show` prints
+the settings of a recipe.
+"""
+COLUMNS = ("name", "type", "default", "range or choices", "meaning")
+WORDS: dict[Any, str] = {int: "whole number", float: "number", bool: "true or false", str: "text", Any: "value"}
+NUMBER = "generations.N"  # how a section of a generation is written
+
+
+def page() -> str:
+    """The whole page."""
+    sections = [_section(name, kind) for name, kind in sections_of(Config)]
+    tables = [entries_of(name, table) for name, table in sorted(TABLES.items())]
+    return "\n".join([HEAD, *sections, "## Entries of tables\n", *tables])
+
+
+def sections_of(kind: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """The dataclass of each section with its name; "" is the whole run."""
+    yield name, kind
+    for own, member in fields_of(kind).items():
+        inner = element_of(member) if fields_of(element_of(member)) else member
+        full = own if inner is member else NUMBER
+        if is_dataclass(inner):
+            yield from sections_of(inner, f"{name}.{full}".lstrip("."))
+
+
+def _section(name: str, kind: Any) -> str:
+    rows = [_row(f"{name}.{one}".lstrip("."), setting) for one, setting in declared(kind).items() if _is_setting(setting)]
+    doc = fill(inspect.cleandoc(kind.__doc__ or ""), 100)
+    return f"## {name or 'The run'}\n\n{doc}\n\n{_table(COLUMNS, rows)}"
+
+
+def _is_setting(setting: Parameter) -> bool:
+    """Whether it is not a section, nor a list of sections."""
+    return not fields_of(setting.kind) and not fields_of(element_of(setting.kind))
+
+
+def _row(name: str, setting: Parameter) -> tuple[str, ...]:
+    table = TABLES.get(name.replace(NUMBER, "generations"))
+    allowed = f"an entry of its [table](#{_anchor(name)})" if table else range_of(setting)
+    return name, type_of(setting), _code(setting.default), allowed, setting.meaning
+
+
+def type_of(setting: Parameter) -> str:
+    """The type of a setting in words."""
+    kind, optional = split_optional(setting.kind)
+    if any(isinstance(rule, Place) for rule in setting.rules):
+        words = "path"
+    elif kind is Choice:
+        words = "entry"
+    elif get_origin(kind) is dict:
+        member = get_args(kind)[1]
+        words = f"entry: {member.main}" if is_entry(member) else f"name: {WORDS[member]}"
+    elif element_of(kind) is not None:
+        inner = element_of(element_of(kind))
+        words = f"list of lists of {WORDS[inner]}s" if inner else f"list of {_many(element_of(kind))}"
+    else:
+        words = WORDS[kind]
+    return f"{words} or null" if optional else words
+
+
+def _many(kind: Any) -> str:
+    return "texts" if kind is str else f"{WORDS[kind]}s"
+
+
+def range_of(setting: Parameter) -> str:
+    """The range of a setting, or its words with what they mean."""
+    wanted = [rule.wanted for rule in (*setting.rules, setting.bounds) if not isinstance(rule, OneOf | Place)]
+    told = [text.removeprefix("be ").removeprefix("lie ").removeprefix("have ") for text in wanted]
+    words = [rule.meanings.items() for rule in setting.rules if isinstance(rule, OneOf)]
+    told += [f"`{word}`: {meaning}" for rule in words for word, meaning in rule]
+    return "<br>".join(text for text in told if text != "a finite number")
+
+
+def entries_of(name: str, table: Table[Any]) -> str:
+    """The entries of a table with their settings; `name` is the setting that chooses from it."""
+    rows = [row for entry in filter(None, table.entries) for row in _entry(table, entry)]
+    columns = ("entry", *COLUMNS[1:])
+    if not any(row[1] for row in rows):  # no entry has settings
+        columns, rows = ("entry", "meaning"), [(row[0], row[-1]) for row in rows]
+    shown = name.replace("generations", NUMBER, 1)
+    main = f" Each entry has `{table.main}`, too." if table.main else ""
+    return f"### {shown}\n\nWhat `{shown}` chooses from.{main}\n\n{_table(columns, rows)}"
+
+
+def _entry(table: Table[Any], entry: str) -> Iterator[tuple[str, ...]]:
+    function = table.function(table.entries[entry])
+    doc = inspect.cleandoc(function.__doc__ or "").partition("\n")[0]
+    yield entry, "", "", "", doc
+    for name, one in table.parameters(entry).items():
+        yield f"{entry}.{name}", type_of(one), _code(one.default), range_of(one), one.meaning
+
+
+def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [columns, tuple("---" for _ in columns), *((f"`{name}`", *rest) for name, *rest in rows)]
+    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+
+
+def _code(value: Any) -> str:
+    """A default as it is written on the command line; nothing for an empty text."""
+    return f"`{flow(value)}`" if value != "" else ""
+
+
+def _anchor(name: str) -> str:
+    """How GitHub links to a heading."""
+    return name.replace(".", "").lower()
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

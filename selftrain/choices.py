@@ -1,0 +1,105 @@
+"""The tables from which settings choose, by the names of the settings.
+
+To add a table, add one line to `TABLES`:
+
+    "select.threshold": Table(THRESHOLDS),              # a word, or Choice: one entry
+    "loss.labelled": Table(LOSSES, main="weight"),      # dict[str, Weighted]: entries with their weights
+    "generations.noise.erase": Table(ERASE, main="p"),  # dict[str, Likely]: entries with their probabilities
+
+A setting of a generation is named without the generation's number. The check of settings, config.yaml and
+docs/settings.md (`python scripts/settings_page.py`) follow from the line. Where an entry is not the function itself,
+`Table(..., function=...)` says which function has the entry's settings as parameters.
+"""
+
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from selftrain.config import Config
+from selftrain.data import mixing
+from selftrain.data.sources import SOURCES
+from selftrain.errors import ConfigError
+from selftrain.labels.crf import BACKENDS
+from selftrain.labels.thresholds import THRESHOLDS
+from selftrain.methods.table import METHODS
+from selftrain.objectives import losses
+from selftrain.optim.averaging import AVERAGES
+from selftrain.optim.groups import GROUPS
+from selftrain.optim.schedules import SCHEDULES
+from selftrain.settings.check import declared, settings_in
+from selftrain.tables import Table
+from selftrain.values import Choice, UnfitError, UnknownError, element_of, fields_of, fit
+
+TABLES: dict[str, Table[Any]] = {
+    "data.source": Table(SOURCES),
+    "generations.noise.mix": mixing.TABLE,
+    "generations.online": Table(METHODS),
+    "labels.crf.backend": Table(BACKENDS),
+    "loss.labelled": losses.TABLE,
+    "loss.online": losses.TABLE,
+    "loss.pseudo": losses.TABLE,
+    "select.threshold": Table(THRESHOLDS),
+    "train.average": Table(AVERAGES),
+    "train.groups": Table(GROUPS),
+    "train.schedule": Table(SCHEDULES),
+}
+
+
+def table_of(name: str, tables: Mapping[str, Table[Any]] = TABLES) -> Table[Any] | None:
+    """The table from which the setting `name` chooses; None where it chooses from none."""
+    return tables.get(re.sub(r"^generations\.\d+\.", "generations.", name))
+
+
+def check(config: Any, tables: Mapping[str, Table[Any]] = TABLES) -> None:
+    """Raises ConfigError for the first setting that names an entry, or a setting of one, which its table does not have."""
+    for name, value, setting in settings_in(config):
+        table = table_of(name, tables)
+        if table and setting.kind is str:
+            _check_word(name, value, setting.default, table)
+        elif table:
+            _canonical(table, setting.kind, value, name)
+
+
+def _check_word(name: str, value: str, default: str, table: Table[Any]) -> None:
+    if value != default and value not in table.entries:
+        empty = " or empty" if default == "" else ""
+        raise ConfigError(f"{name}={value} must be one of {', '.join(filter(None, table.entries))}{empty}")
+
+
+def completed(settings: dict[str, Any], kind: Any = Config, tables: Mapping[str, Table[Any]] = TABLES) -> dict[str, Any]:
+    """`settings` of a run with every setting of the entries that they choose, in the order of the tables.
+
+    So config.yaml says all, and a setting that an entry has got since is no difference to an older run. Entries that no
+    table has stay as they are: they are a difference.
+    """
+    return _completed(settings, kind, "", tables)
+
+
+def _completed(tree: dict[str, Any], kind: Any, prefix: str, tables: Mapping[str, Table[Any]]) -> dict[str, Any]:
+    known = declared(kind)
+    return {
+        name: _completed_member(known[name].kind, value, f"{prefix}{name}", tables) if name in known else value
+        for name, value in tree.items()
+    }
+
+
+def _completed_member(kind: Any, value: Any, name: str, tables: Mapping[str, Table[Any]]) -> Any:
+    table, element = table_of(name, tables), element_of(kind)
+    if fields_of(kind) and isinstance(value, dict):
+        return _completed(value, kind, f"{name}.", tables)
+    if fields_of(element) and isinstance(value, list):
+        rows = enumerate(value)
+        return [_completed(row, element, f"{name}.{i}.", tables) if isinstance(row, dict) else row for i, row in rows]
+    if table and kind is not str:
+        with suppress(ConfigError, UnfitError, UnknownError):
+            return _canonical(table, kind, fit(kind, value, name), name)
+    return value
+
+
+def _canonical(table: Table[Any], kind: Any, value: Any, name: str) -> Any:
+    """What a setting chooses, with every setting of the entries. Raises ConfigError."""
+    if kind is Choice:
+        one = table.one(value, name)
+        return {one.name: one.settings} if one.settings else one.name
+    return {one.name: {table.main: one.amount, **one.settings} for one in table.chosen(value, name)}

@@ -1,0 +1,59 @@
+"""Each setting alone: its range, its words and its own rules, as its field in config.py declares them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from functools import cache
+from typing import Any, get_type_hints
+
+from selftrain.config import Config
+from selftrain.errors import ConfigError
+from selftrain.tables import Parameter, Place, parameter
+
+
+def check(config: Config) -> None:
+    """Raises ConfigError for the first setting whose value its field does not allow."""
+    for name, value, setting in settings_in(config):
+        fault = setting.fault(value)
+        if fault:
+            raise ConfigError(f"{name}={value} must {fault}")
+
+
+def expand_home(section: Any) -> None:
+    """Write the home folder in place of a leading `~` in every path, in the sections of `section` as well."""
+    kind: Any = type(section)
+    for name, setting in declared(kind).items():
+        if any(isinstance(rule, Place) for rule in setting.rules):
+            setattr(section, name, Place.expanded(getattr(section, name)))
+        for _, entry in _sections(name, getattr(section, name)):
+            expand_home(entry)
+
+
+def settings_in(section: Any, prefix: str = "") -> Iterator[tuple[str, Any, Parameter]]:
+    """Name, value and declaration of every setting, such as "generations.0.noise.cutmix"; a section is not a setting."""
+    kind: Any = type(section)
+    for name, setting in declared(kind).items():
+        value, full = getattr(section, name), f"{prefix}{name}"
+        if not is_dataclass(value):
+            yield full, value, setting
+        for inner, entry in _sections(full, value):
+            yield from settings_in(entry, f"{inner}.")
+
+
+@cache
+def declared(section: Any) -> Mapping[str, Parameter]:
+    """The settings and sections of a dataclass as its annotations declare them."""
+    kinds = get_type_hints(section, include_extras=True)
+    return {one.name: parameter(kinds[one.name], default_of(one)) for one in fields(section)}
+
+
+def default_of(field: Field[Any]) -> Any:
+    """The default of a field of a dataclass."""
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
+def _sections(name: str, value: Any) -> list[tuple[str, Any]]:
+    """The sections that a setting is or lists, by their names."""
+    if is_dataclass(value):
+        return [(name, value)]
+    entries = enumerate(value) if isinstance(value, list) else ()
+    return [(f"{name}.{number}", entry) for number, entry in entries if is_dataclass(entry)]
