@@ -37,7 +37,7 @@ def main() -> None:
     cfg = Config()
     accelerator = Accelerator(mixed_precision="bf16" if torch.cpu._is_avx512_bf16_supported() else "no")
     network = build(cfg.model.arch, arguments.encoder, classes=CLASSES)
-    learner = Learner(network, cfg.train, accelerator)
+    learner = Learner(network, cfg.train, accelerator, steps=cfg.train.steps)
     step = student(cfg, CLASSES, accelerator)
     batch = pixels(cfg).to(accelerator.device)
     steps, saves = [], []
@@ -45,7 +45,7 @@ def main() -> None:
         for block in range(arguments.blocks + 1):
             for i in range(STEPS):
                 began = time.perf_counter()
-                learner.step(block * STEPS + i, cfg.train.lr, step, batch)
+                learner.step(block * STEPS + i, cfg.train.lr, step, [batch])
                 steps.append(time.perf_counter() - began)
             began = time.perf_counter()
             checkpoint.write(Path(folder), learner.checkpoint((block + 1) * STEPS))

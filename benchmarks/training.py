@@ -37,14 +37,16 @@ from selftrain.labels.labelled import label_image
 from selftrain.labels.refiners import unrefined
 from selftrain.methods.self_training import SelfTraining
 from selftrain.models.build import build, to_layout
+from selftrain.optim.schedules import cosine, lr_at
 from selftrain.preflight import accelerator_of
 from selftrain.rng import rekey
 from selftrain.stages.select import select
-from selftrain.stages.train import Learner, lr_at
+from selftrain.stages.train import Learner
 from selftrain.tables import Chosen
 from selftrain.targets import Target
 
 KNOWN, GUESSED, CROP = 8, 16, (192, 256)
+STEPS = 10_000  # of the schedule; far fewer are taken
 NAMES = [f"c{i}" for i in range(pictures.CLASSES)]
 
 
@@ -129,7 +131,8 @@ def network() -> torch.nn.Module:
 
 def learner(model: torch.nn.Module, accelerator: Accelerator) -> tuple[Learner, SelfTraining]:
     cfg = Config()
-    return Learner(model, cfg.train, accelerator), student(cfg, pictures.CLASSES, accelerator)
+    mine = Learner(model, cfg.train, accelerator, steps=STEPS)
+    return mine, student(cfg, pictures.CLASSES, accelerator)
 
 
 def step_row(data: Data, rounds: int, steps: int = 3):
@@ -138,11 +141,14 @@ def step_row(data: Data, rounds: int, steps: int = 3):
     mine, step = learner(network(), accelerator)
     taken = count(0, steps)
 
+    def rate(t: int) -> float:
+        return lr_at(t, STEPS, [], lr=cfg.train.lr, warmup=cfg.train.warmup, schedule=cosine)
+
     def ours() -> None:
         first = next(taken)
         for t, batch in enumerate(data.ours(first, steps), start=first):
             rekey(0, "gen1", t, 0)
-            mine.step(t, lr_at(t, 10_000, cfg.train), step, batch)
+            mine.step(t, rate(t), step, [batch])
 
     with apart(plain_steps, data.root, steps) as reference:
         seconds = in_turns({"ours": ours, "reference": reference}, rounds)
@@ -205,7 +211,8 @@ def overhead_row(rounds: int, steps: int = 20):
     each: dict[str, list[float]] = {"ours": [], "reference": []}
     for _ in range(rounds):
         t = next(taken)
-        seconds = in_turns({"ours": lambda t=t: mine.step(t, 1e-3, step, batch), "reference": lambda: bare.step(*tensors)}, steps)
+        sides = {"ours": lambda t=t: mine.step(t, 1e-3, step, [batch]), "reference": lambda: bare.step(*tensors)}
+        seconds = in_turns(sides, steps)
         for name, value in seconds.items():
             each[name].append(value)
     ours, reference = (float(np.median(values)) for values in each.values())

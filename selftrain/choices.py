@@ -25,9 +25,11 @@ from selftrain.labels import refiners, thresholds
 from selftrain.labels.crf import BACKENDS
 from selftrain.methods.table import METHODS
 from selftrain.objectives import losses
+from selftrain.optim.averaging import AVERAGES
+from selftrain.optim.groups import GROUPS
+from selftrain.optim.schedules import SCHEDULES
 from selftrain.settings.check import declared, settings_in
 from selftrain.stages import reliability
-from selftrain.stages.train import SCHEDULES
 from selftrain.tables import Table
 from selftrain.values import Choice, UnfitError, UnknownError, element_of, fields_of, fit
 
@@ -43,6 +45,8 @@ TABLES: dict[str, Table[Any]] = {
     "loss.pseudo": losses.TABLE,
     "select.reliability": reliability.TABLE,
     "select.threshold": thresholds.TABLE,
+    "train.average": Table(AVERAGES),
+    "train.groups": Table(GROUPS),
     "train.schedule": Table(SCHEDULES),
 }
 

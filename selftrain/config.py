@@ -202,10 +202,17 @@ class TrainConfig:
     optimizer: Annotated[str, "any name that timm knows"] = "adamw"
     lr: Annotated[Size, "learning rate after the warm-up"] = 1e-3
     weight_decay: Annotated[Size, "weight decay of the optimizer"] = 1e-2
-    schedule: Annotated[str, "how the learning rate falls after the warm-up"] = "cosine"
+    groups: Annotated[Choice, "which parameters learn, and at which share of the learning rate"] = "one"
+    schedule: Annotated[Choice, "how the learning rate falls after the warm-up"] = "cosine"
     warmup: Annotated[Count, "steps of linear warm-up"] = 50
     clip: Annotated[Size, "largest norm of the gradient; 0: no limit"] = 1.0
-    ema: Annotated[Share, "decay of the averaged weights, which are evaluated and which teach"] = 0.995
+    accumulate: Annotated[
+        Some,
+        "micro-batches that a process goes through in a step, where memory is short; the loss stays that of the whole "
+        "batch, while batch norm and the mixing of online methods see one micro-batch",
+    ] = 1
+    average: Annotated[Choice, "average of the weights, which is evaluated, teaches and is kept"] = "ema"
+    ema: Annotated[Share, "decay of the moving average, `train.average=ema`"] = 0.995
     statistics: Annotated[
         Count, "batches of `eval_batch` without noise that measure batch norm's statistics at the end; 0: none"
     ] = 24

@@ -29,6 +29,7 @@ from selftrain.report import page, summary
 from selftrain.report.alarms import about_average, about_labels, about_scores
 from selftrain.rng import rekey
 from selftrain.rundir import RunDir
+from selftrain.signals import Stop
 from selftrain.stages import evaluate, export, pictures, pseudo_label, recalibrate, reliability, select, train
 
 
@@ -56,7 +57,7 @@ class Method:
     learning: Learning
     cache: Cache
     scale: PixelScale
-    stop: train.Stop
+    stop: Stop
     metrics: Metrics
     team: process.Team
     changes: list[str]  # of the conditions since the run began
@@ -78,7 +79,7 @@ class Method:
         metrics = Metrics(run.metrics if accelerator.is_main_process else None)
         cache, scale = Cache(cfg.data.cache_mb), PixelScale.of(cfg.data.mean, cfg.data.std, accelerator.device)
         learning = Learning(cfg, data, accelerator, cache, scale)
-        stop = train.Stop().listen()
+        stop = Stop().listen()
         return cls(cfg, run, data, accelerator, networks, learning, cache, scale, stop, metrics, team, changes)
 
     @staticmethod
@@ -190,38 +191,36 @@ class Method:
 
     def train(self, number: int, labels: select.SelectedLabels | None, network: nn.Module) -> train.Trained:
         """Train the network of generation `number` on labelled images and on `labels`, or online."""
-        cfg, stage = self.cfg.train, f"gen{number}"
         self._track()
-        keys = (self.cfg.seed, stage)
-        dataset = self.learning.dataset(number, labels, keys)
-        steps, rank, world = (
-            self.cfg.of_generation(number, "steps"),
-            self.accelerator.process_index,
-            self.accelerator.num_processes,
+        dataset = self.learning.dataset(number, labels, (self.cfg.seed, f"gen{number}"))
+        stage = train.Stage(
+            f"gen{number}",
+            self.cfg.seed,
+            steps=self.cfg.of_generation(number, "steps"),
+            images=sum(dataset.sizes),
+            directory=self.run.generation(number).checkpoints,
+            accelerator=self.accelerator,
+            metrics=self.metrics,
+            stop=self.stop,
         )
+        world = self.accelerator.num_processes
         trained = train.train(
             network,
             lambda first: loading.loader(
                 dataset,
                 first=first,
-                steps=steps,
-                rank=rank,
+                steps=stage.steps,
+                rank=self.accelerator.process_index,
                 world=world,
-                workers=cfg.workers,
+                workers=self.cfg.train.workers,
+                parts=self.cfg.train.accumulate,
                 stopped=lambda: self.stop.ends_waiting(world),
             ),
             self.learning.step(number),
-            cfg=cfg,
-            steps=steps,
-            images=sum(dataset.sizes),
+            cfg=self.cfg.train,
             stage=stage,
-            keys=keys,
-            directory=self.run.generation(number).checkpoints,
-            accelerator=self.accelerator,
-            metrics=self.metrics,
-            evaluate=lambda network: {"val_miou": _miou(self.evaluate(network, self.data.val))},
-            keep=self._snapshots(number, steps),
-            stop=self.stop,
+            evaluate=lambda network: _miou(self.evaluate(network, self.data.val)),
+            keep=self._snapshots(number, stage.steps),
         )
         return replace(trained, network=self._kept(number, trained.network))
 

@@ -24,12 +24,15 @@ from selftrain.models.encoders import pretrained
 from selftrain.models.weights import check_weights
 from selftrain.networks import SNAPSHOTS
 from selftrain.objectives.objective import check_losses
+from selftrain.optim.groups import GROUPS, WITHOUT_DEPTH
+from selftrain.optim.schedules import BY_SCORES, SCHEDULES
 from selftrain.rundir import RunDir
 from selftrain.settings.changes import ROUNDING, flat
 from selftrain.settings.check import check as check_settings
 from selftrain.stages import reliability
 from selftrain.stages.pseudo_label import check_refiner
 from selftrain.stages.select import check_threshold
+from selftrain.tables import Table
 
 PSEUDO_NOISE = ("rand_n", "colour", "cutout", "cutmix", "paste")  # of unlabelled images, unless noise.labelled
 FEW = 8  # val images: a score of fewer says little of which generation is better
@@ -42,13 +45,28 @@ def check(cfg: Config) -> None:
     """Settings that no run can have. Raises ConfigError that names them."""
     check_settings(cfg)
     choices.check(cfg)
-    for check_together in (_check_first, _check_snapshots, _check_online_noise, _check_methods):
+    for check_together in (_check_first, _check_snapshots, _check_online_noise, _check_methods, _check_learning):
         check_together(cfg)
     augmentation.check(cfg)
     check_losses(cfg.loss)
     check_refiner(cfg.labels)
     check_threshold(cfg.select)
     check_weights(cfg.model.weights, arch=cfg.model.arch, encoder=cfg.model.encoder)
+
+
+def _check_learning(cfg: Config) -> None:
+    """Raises ConfigError for settings that the schedule or the parameter groups leave without effect."""
+    train = cfg.train
+    schedule = Table(SCHEDULES).one(train.schedule, "train.schedule").name
+    groups = Table(GROUPS).one(train.groups, "train.groups").name
+    if schedule in BY_SCORES and not train.eval_every:
+        raise ConfigError(f"train.schedule={schedule} follows the scores on val, so train.eval_every must not be 0")
+    for number, row in enumerate(cfg.generations):
+        if groups in WITHOUT_DEPTH and row.noise.drop_path:
+            raise ConfigError(
+                f"generations.{number}.noise.drop_path={row.noise.drop_path} acts in the encoder, and "
+                f"train.groups={groups} keeps that in eval mode; set it to 0"
+            )
 
 
 def _check_first(cfg: Config) -> None:
@@ -180,31 +198,43 @@ def check_data(data: sources.DataSet, cfg: Config) -> None:
 
 
 def check_processes(cfg: Config, processes: int) -> None:
-    """Raises ConfigError for a batch that has not an image for each process."""
+    """Raises ConfigError for a batch that has not an image for each process, and for each of its micro-batches."""
     online = [cfg.train.unlabelled_batch] * (len(cfg.generations) > 1 or any(row.online for row in cfg.generations))
     least = min([cfg.of_generation(number, "labelled_batch") for number in range(len(cfg.generations))] + online)
     if least < processes:
         raise ConfigError(
             f"a batch of {least} cannot be shared by {processes} processes; raise train.labelled_batch and train.unlabelled_batch"
         )
+    parts = processes * cfg.train.accumulate
+    mixing = any(METHODS[row.online].views and augmentation.mixers(row.noise) for row in cfg.generations)
+    if least < parts or (mixing and processes < parts and cfg.train.unlabelled_batch < 2 * parts):
+        raise ConfigError(
+            f"train.accumulate={cfg.train.accumulate} leaves a micro-batch without an image, or without a second one to mix; "
+            "lower it, or raise train.labelled_batch and train.unlabelled_batch"
+        )
 
 
 def check_shared_memory(cfg: Config, classes: int, processes: int) -> None:
     """Raises ResourceError where the batches of the loader processes do not fit into shared memory."""
     needed = [
-        loading.most_shared(_images_of_a_step(cfg, number, classes, processes), cfg.train.crop, cfg.train.workers)
+        loading.most_shared(
+            _images_of_a_part(cfg, number, classes, processes * cfg.train.accumulate),
+            cfg.train.crop,
+            cfg.train.workers,
+            cfg.train.accumulate,
+        )
         for number in range(len(cfg.generations))
     ]
     if cfg.train.workers:
         loading.check_shared(max(needed) * int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
-def _images_of_a_step(cfg: Config, number: int, classes: int, processes: int) -> list[tuple[int, int]]:
-    """How many labelled and unlabelled images a process has in a step, at most, and their bytes per pixel."""
+def _images_of_a_part(cfg: Config, number: int, classes: int, parts: int) -> list[tuple[int, int]]:
+    """How many labelled and unlabelled images one of `parts` of a batch has, at most, and their bytes per pixel."""
     method = cfg.generations[number].online
     counts = cfg.of_generation(number, "labelled_batch"), cfg.train.unlabelled_batch if number or method else 0
     each = loading.bytes_per_pixel(classes, views=METHODS[method].views)
-    return [(-(-count // processes), of_one) for count, of_one in zip(counts, each, strict=True)]
+    return [(-(-count // parts), of_one) for count, of_one in zip(counts, each, strict=True)]
 
 
 def say_other_pixel_scales(cfg: Config) -> None:

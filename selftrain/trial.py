@@ -66,7 +66,7 @@ def check(cfg: Config, networks: Networks, built: Mapping[int, nn.Module], sizes
     """
     looked_at, tried = places(sizes, cfg), set[tuple]()
     for number, network in built.items():
-        images = 2 if images_of_a_step(cfg, number, accelerator.num_processes) > 1 else 1
+        images = 2 if images_at_once(cfg, number, accelerator.num_processes) > 1 else 1
         key = (str(networks.describe(number, network)), images)
         if key in tried:
             continue
@@ -79,10 +79,10 @@ def check(cfg: Config, networks: Networks, built: Mapping[int, nn.Module], sizes
             network.cpu()
 
 
-def images_of_a_step(cfg: Config, number: int, processes: int) -> int:
-    """The least number of images per process and step."""
+def images_at_once(cfg: Config, number: int, processes: int) -> int:
+    """The least number of images of a micro-batch."""
     unlabelled = cfg.train.unlabelled_batch if number or cfg.generations[number].online else 0
-    return (cfg.of_generation(number, "labelled_batch") + unlabelled) // processes
+    return (cfg.of_generation(number, "labelled_batch") + unlabelled) // (processes * cfg.train.accumulate)
 
 
 def places(sizes: Sizes, cfg: Config) -> list[Place]:

@@ -80,7 +80,7 @@ def test_what_is_composed_has_been_checked():
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        (Config(train=TrainConfig(schedule="step")), "train.schedule=step must be one of cosine, poly"),
+        (Config(train=TrainConfig(schedule="step")), "train.schedule: there is no 'step'; there are cosine, poly, plateau"),
         (Config(generations=[GenerationConfig(online="none")]), "generations.0.online=none must be one of .*cps.* or empty"),
     ],
 )

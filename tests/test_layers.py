@@ -7,7 +7,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "selftrain"
 FLOORS = {"run": 5, "cli": 5, "generations": 4, "preflight": 4, "networks": 4, "learning": 4, "trial": 4, "choices": 4}
 FLOORS |= {"stages": 3, "methods": 2.5, "inference": 2}
 FLOORS["augmentation"] = 4
-FLOORS |= dict.fromkeys(("data", "models", "labels", "objectives", "report"), 1)
+FLOORS |= dict.fromkeys(("data", "models", "labels", "objectives", "optim", "report"), 1)
 
 
 def room(path: Path) -> str:

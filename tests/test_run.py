@@ -75,6 +75,11 @@ def test_options_may_stand_anywhere(run):
     [
         (["train.crop=[33,32]"], 2, "train.crop"),
         (["train.schedule=step"], 2, "cosine, poly"),
+        (["train.schedule={poly: {power: -1}}"], 2, "train.schedule.poly.power=-1 must be at least 0"),
+        (["train.schedule=plateau", "train.eval_every=0"], 2, "train.schedule=plateau follows the scores on val"),
+        (["train.groups=frozen"], 2, "generations.1.noise.drop_path=0.05 acts in the encoder"),
+        (["train.groups=heads"], 2, "train.groups: there is no 'heads'; there are one, encoder, layers, frozen"),
+        (["train.average={swa: {begin: 0.5}}"], 2, "train.average.swa.begin: no such setting; swa has start"),
         (["train.steps=0"], 2, "train.steps=0 must be at least 1"),
         (["select.confidence=80"], 2, "select.confidence=80.0 must lie between 0 and 1"),
         (["train.optimizer=nonsense"], 2, "train.optimizer"),

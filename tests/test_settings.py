@@ -88,6 +88,8 @@ def test_a_section_keeps_what_is_not_named_and_a_list_does_not():
         ("train.steps=", "train.steps=: expected a whole number, e.g. train.steps=1000"),
         ("train.steps=1,2", "train.steps=1,2: expected a whole number, e.g. train.steps=1000"),
         ("select.keep=most", "select.keep=most: expected a number, e.g. select.keep=0.6"),
+        ("train.schedule.poly=0.9", "train.schedule.poly=0.9: expected settings in braces, e.g. 'train.schedule.poly={}'"),
+        ("train.schedule={poly: 0.9}", "train.schedule.poly=0.9: expected settings in braces"),
         ("train.flip=maybe", "train.flip=maybe: expected true or false, e.g. train.flip=true"),
         ("data.size=large", "data.size=large: expected a list of whole numbers, e.g. 'data.size=[512,512]'"),
         ("data.size=[512", "data.size=[512: expected a list of whole numbers, e.g. 'data.size=[512,512]'"),
@@ -247,6 +249,7 @@ def own(folder, text, group="recipe"):
     ("text", "said"),
     [
         ("train: {epochs: 3}", "recipe/mine.yaml: train.epochs: no such setting; did you mean train.steps?"),
+        ("train: {schedule: {poly: {power: {a: 1}}}}", "train.schedule.poly.power={a: 1}: expected a number, a word or a list"),
         ("train: {steps: many}", "recipe/mine.yaml: train.steps=many: expected a whole number, e.g. train.steps=1000"),
         ("train: 5", "recipe/mine.yaml: train=5: it has settings of its own"),
         ("generations: 3", "recipe/mine.yaml: generations=3: expected a list with one entry for each generation"),
@@ -281,3 +284,9 @@ def test_a_users_recipe_may_begin_with_another(tmp_path):
 def test_a_config_folder_that_is_not_there_is_a_mistake(tmp_path):
     with pytest.raises(ConfigError, match="no such folder"):
         compose([], str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize("given", [["train.schedule={poly: {power: 2}}"], ["train.schedule=poly", "train.schedule.poly.power=2"]])
+def test_the_entry_of_a_table_is_chosen_with_its_settings(given):
+    assert compose(["recipe=smoke", *given]).train.schedule == {"poly": {"power": 2}}
+    assert compose(["recipe=smoke", *given, "train.schedule=cosine"]).train.schedule == "cosine"

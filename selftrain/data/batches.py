@@ -144,9 +144,15 @@ def crops(
         yield torch.from_numpy(np.stack(seen))
 
 
-def places(first: int, steps: int, sizes: tuple[int, int], rank: int, world: int) -> Iterator[list[tuple[int, int]]]:
-    """(step, slot) pairs of one rank, a list a step. `sizes`: labelled and unlabelled examples of a global batch."""
+def places(
+    first: int, steps: int, sizes: tuple[int, int], rank: int, world: int, parts: int = 1
+) -> Iterator[list[tuple[int, int]]]:
+    """(step, slot) pairs of one rank, `parts` lists a step: a list is a micro-batch.
+
+    `sizes`: labelled and unlabelled examples of a global batch.
+    """
     labelled, unlabelled = sizes
-    own = [*range(rank, labelled, world), *range(labelled + rank, labelled + unlabelled, world)]
     for step in range(first, steps):
-        yield [(step, slot) for slot in own]
+        for start in range(rank, world * parts, world):
+            slots = [*range(start, labelled, world * parts), *range(labelled + start, labelled + unlabelled, world * parts)]
+            yield [(step, slot) for slot in slots]

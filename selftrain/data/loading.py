@@ -58,9 +58,10 @@ def loader(
     rank: int,
     world: int,
     workers: int,
+    parts: int = 1,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Batch]:
-    """Batches of one rank from step `first` on.
+    """Batches of one rank from step `first` on, in `parts` micro-batches a step.
 
     Ends early if `stopped` becomes true while waiting for a batch.
 
@@ -72,7 +73,7 @@ def loader(
     settings |= {"worker_init_fn": _prepare_worker, "pin_memory": torch.cuda.is_available()}
     started: list[BaseProcess] = []
     with _naming_limits(started), naming_savings("loading images"):
-        batches = iter(DataLoader(dataset, batch_sampler=places(first, steps, dataset.sizes, rank, world), **settings))
+        batches = iter(DataLoader(dataset, batch_sampler=places(first, steps, dataset.sizes, rank, world, parts), **settings))
         if not workers:
             yield from batches
             return
@@ -81,10 +82,13 @@ def loader(
             yield batch
 
 
-def most_shared(images: Sequence[tuple[int, int]], crop: Sequence[int], workers: int) -> int:
-    """Bytes of all batches in memory at once. `images`: (count, bytes per pixel), `crop`: (h, w)."""
+def most_shared(images: Sequence[tuple[int, int]], crop: Sequence[int], workers: int, parts: int = 1) -> int:
+    """Bytes of all batches in memory at once. `images`: (count, bytes per pixel), `crop`: (h, w).
+
+    `parts` of them are in use: the micro-batches of a step.
+    """
     batch = sum(count * each for count, each in images) * crop[0] * crop[1]
-    return (PREFETCH * workers + 1) * batch
+    return (PREFETCH * workers + parts) * batch
 
 
 def bytes_per_pixel(classes: int, *, views: int = 0) -> tuple[int, int]:

@@ -39,4 +39,4 @@ def about_average(share: float) -> list[str]:
     """About the distance of the averaged weights from the last ones, as a share of these."""
     if share <= FAR:
         return []
-    return [f"the averaged weights are {share:.0%} away from the last ones: train.ema is too slow for so few steps"]
+    return [f"the averaged weights are {share:.0%} away from the last ones: train.average or train.ema reaches too far back"]

@@ -9,6 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from selftrain.errors import naming_savings
 from selftrain.inference.pixels import PixelScale
 from selftrain.inference.predictor import Precision
+from selftrain.optim.groups import unfrozen
 
 
 @naming_savings("evaluating")
@@ -18,9 +19,10 @@ def recalibrate(network: nn.Module, crops: Iterable[torch.Tensor], *, scale: Pix
 
     Training gathered them over augmented and mixed images (Wu & Johnson 2021, "Rethinking Batch in BatchNorm",
     section 3: precise batch norm). `precision` is the context of a forward pass. Only batch norm is in training
-    mode. A network without batch norm stays as it is.
+    mode. A network without batch norm stays as it is,
+    and so does a frozen encoder.
     """
-    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    norms = [module for module in unfrozen(network) if isinstance(module, _BatchNorm)]
     if not norms:
         return
     network.eval()

@@ -1,86 +1,86 @@
 """The one training loop: teachers, students and baselines differ in their batches, their network and their step function."""
 
-import json
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from functools import partial, reduce
+from itertools import islice
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast
-from timm.optim import create_optimizer_v2  # type: ignore[attr-defined]
+from accelerate.utils import broadcast, broadcast_object_list
 from torch import nn
 
 from selftrain import checkpoint
 from selftrain.checkpoint import Checkpoint
 from selftrain.config import TrainConfig
 from selftrain.data.examples import Batch
-from selftrain.errors import ConfigError, LearningError, StoppedError, naming_savings
+from selftrain.errors import LearningError, StoppedError, naming_savings
 from selftrain.log import Metrics, progress, say
 from selftrain.methods.base import Step
-from selftrain.models.average import Average
 from selftrain.models.build import to_layout
+from selftrain.optim.averaging import AVERAGES, Average
+from selftrain.optim.groups import GROUPS
+from selftrain.optim.optimizers import optimizer_of, rate_of
+from selftrain.optim.schedules import SCHEDULES, lr_at
 from selftrain.rng import Key, rekey
+from selftrain.signals import Stop
+from selftrain.tables import Table, bound
 
-GRACE = 20.0  # seconds after a signal that one of several ranks goes on waiting for its batch
 LOG_EVERY = 10  # steps between rows of metrics.jsonl
 PATIENCE = 8  # steps in a row whose gradients are not finite, before the stage goes back to its last checkpoint
-FUSED = ("adam", "adamw", "sgd")  # one pass over the parameters: 3x quicker than foreach on CPUs (docs/lab-notes.md)
-SCHEDULES: dict[str, Callable[[float], float]] = {
-    "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
-    "poly": lambda done: (1 - done) ** 0.9,  # DeepLab's power
-}
+SCORE = "val_miou"  # in metrics.jsonl: a look at val while a stage learns
+Batches = Callable[[int], Iterator[Batch]]
 
 
-class Stop:
-    """Set by SIGTERM, SIGINT or SIGUSR1: save at the next step and exit 75. A second SIGINT ends at once."""
+@dataclass(frozen=True)
+class Stage:
+    """One stage of training and its place in a run."""
 
-    def __init__(self) -> None:
-        self.signal: int | None = None
-        self.since = math.inf
+    name: str
+    seed: Key
+    steps: int  # optimizer steps
+    images: int  # in a global batch
+    directory: Path  # of its checkpoints
+    accelerator: Accelerator
+    metrics: Metrics
+    stop: Stop
 
-    def listen(self) -> "Stop":
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
-            signal.signal(number, self._received)
-        return self
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """What names its random draws, before the number of the step."""
+        return (self.seed, self.name)
 
-    def _received(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.signal is not None:
-            raise KeyboardInterrupt
-        self.signal, self.since = number, min(self.since, time.monotonic())
+    def scores(self) -> list[float]:
+        """The looks at val that metrics.jsonl has of this stage, the same on every rank."""
+        rows = [row[SCORE] for row in self.metrics.rows() if row["stage"] == self.name and SCORE in row]
+        return broadcast_object_list([rows])[0]
 
-    def ends_waiting(self, ranks: int) -> bool:
-        """Whether to wait for a batch no longer. Of several ranks one that leaves alone costs the others their steps."""
-        return time.monotonic() - self.since > (GRACE if ranks > 1 else 0)
+    def newest(self) -> Checkpoint | None:
+        """The newest sound checkpoint; the main process sets damaged ones aside before the others look."""
+        with self.accelerator.main_process_first():
+            saved = checkpoint.newest(self.directory)
+            if self.accelerator.is_main_process:
+                checkpoint.prune(self.directory)
+            return saved
 
-    def agreed(self, accelerator: Accelerator) -> bool:
-        """Whether any rank was told to stop; all ranks get the same answer."""
-        if accelerator.num_processes == 1:
-            return self.signal is not None
-        told = torch.tensor(float(self.signal is not None), device=accelerator.device)
-        return bool(accelerator.reduce(told, "sum") > 0)
-
-    def check(self, where: str) -> None:
-        """Raises StoppedError if this rank was told to stop; whatever `where` had to save is saved."""
-        if self.signal is not None:
-            raise StoppedError(f"stopped by a signal at {where}; everything is saved, the same command resumes")
-
-
-class Diverged(Exception):
-    """PATIENCE steps in a row had gradients that are not finite."""
+    def save(self, learner: "Learner", done: int) -> None:
+        """Write a checkpoint after `done` steps; every rank waits for it."""
+        if self.accelerator.is_main_process:
+            self.metrics.sync()
+            checkpoint.write(self.directory, learner.checkpoint(done))
+        self.accelerator.wait_for_everyone()
 
 
 @dataclass(frozen=True)
 class Trained:
-    """`network` carries the averaged (EMA) weights.
+    """`network` has the averaged weights.
 
-    `empty` counts the steps in which no pseudo-labelled pixel was accepted, `skipped` those whose gradients were not finite.
-    `average_distance` is how far the averaged parameters are from the last ones, as a share of these.
+    `empty` counts the steps in which no pseudo-labelled pixel was accepted, `skipped` the steps whose gradients were not
+    finite. `average_distance` is how far the averaged parameters are from the last ones, as a share of these.
     """
 
     network: nn.Module
@@ -93,94 +93,149 @@ class Trained:
 @naming_savings("training")
 def train(
     network: nn.Module,
-    batches: Callable[[int], Iterator[Batch]],
+    batches: Batches,
     step: Step,
     *,
     cfg: TrainConfig,
-    steps: int,
-    images: int,
-    stage: str,
-    keys: tuple[Key, ...],
-    directory: Path,
-    accelerator: Accelerator,
-    metrics: Metrics,
-    evaluate: Callable[[nn.Module], dict[str, float]],
+    stage: Stage,
+    evaluate: Callable[[nn.Module], float],
     keep: Mapping[int, Callable[[nn.Module], None]],
-    stop: Stop,
 ) -> Trained:
-    """Train `network` for `steps` optimizer steps, from the newest checkpoint under `directory` if there is one.
+    """Train `network` from the newest checkpoint of the stage, or from step 0.
 
-    `batches(first)` yields this rank's part of the global batches, of `images` each, from step `first` on; it ends early
-    where a signal comes while it waits. `evaluate` is
-    asked of the averaged weights every `cfg.eval_every` steps; `keep` tells who is given them after how many steps. A step
-    whose gradients are not finite is skipped; PATIENCE of them in a row lead back to the last checkpoint, once, at half the
-    rate. Raises LearningError where that does not help, StoppedError after saving for a signal.
+    `batches(first)` yields this rank's part of the global batches from step `first` on, in `cfg.accumulate`
+    micro-batches a step. It ends early if a signal comes while it waits. `evaluate` gives the val score of the averaged
+    network, every `cfg.eval_every` steps. `keep` maps a number of steps to a function that is then given the averaged
+    network. A step whose gradients are not finite is skipped; PATIENCE such steps in a row lead back to the last
+    checkpoint, once, at half the rate. Raises LearningError if that does not help, StoppedError after saving for a signal.
     """
-    learner, saved = Learner(network, cfg, accelerator), _newest(directory, accelerator)
+    learner, saved = Learner(network, cfg, stage.accelerator, steps=stage.steps), stage.newest()
     first = learner.resume(saved)
     if saved is None:
-        _save(learner, 0, directory, accelerator, metrics)  # a place to go back to; and a full disk shows before the work
-
-    def advance(first: int) -> None:
-        """Steps `first` to the last."""
-        metrics.rewind(stage, first)
-        done = first
-        for t, batch in enumerate(batches(first) if first < steps else (), start=first):
-            rekey(*keys, t, accelerator.process_index)
-            values = learner.step(t, lr_at(t, steps, cfg), step, batch.to(accelerator.device))
-            done, said = t + 1, ""
-            if done % LOG_EVERY == 0 or done == steps:
-                metrics.write(stage, done, values())
-                said = f"loss {learner.loss:.3f}"
-            if cfg.eval_every and done % cfg.eval_every == 0 and done < steps:
-                metrics.write(stage, done, evaluate(learner.averaged()))
-            if done in keep:
-                keep[done](learner.averaged())
-            show(done, said)
-            stopped = stop.agreed(accelerator)
-            if (done % cfg.checkpoint_every == 0 and not learner.streak) or done == steps or stopped:
-                _save(learner, done, directory, accelerator, metrics)
-            if stopped:
-                raise StoppedError(f"stopped by a signal at {stage} step {done}; saved, the same command resumes")
-        if done < steps:
-            if accelerator.num_processes == 1:  # others are within a step and save no more
-                _save(learner, done, directory, accelerator, metrics)
-            raise StoppedError(f"stopped by a signal at {stage} step {done}, waiting for a batch; the same command resumes")
-
-    with progress(stage, steps, start=first, per_step=images, show=accelerator.is_main_process) as show:
-        while True:
-            try:
-                advance(first)
-                break
-            except Diverged:
-                first = learner.go_back(_newest(directory, accelerator), stage)
-    accelerator.free_memory()
-    distance = learner.ema.distance(learner.network)
-    return Trained(learner.averaged(), learner.seconds, learner.empty, learner.skipped, distance)
+        stage.save(learner, 0)  # a place to go back to; and a full disk shows before the work
+    shown = stage.accelerator.is_main_process
+    with progress(stage.name, stage.steps, start=first, per_step=stage.images, show=shown) as show:
+        loop = Loop(stage, cfg, learner, step, evaluate, keep, show)
+        while not loop.advance(batches, first):
+            first = learner.go_back(stage.newest(), stage.name)
+    stage.accelerator.free_memory()
+    distance = learner.average.distance(learner.network)
+    return Trained(learner.averaged(), learner.seconds, int(learner.empty), learner.skipped, distance)
 
 
-def lr_at(step: int, steps: int, cfg: TrainConfig) -> float:
-    """Learning rate of optimizer step `step` (from 0): linear warm-up, then the schedule down to 0."""
-    if step < cfg.warmup:
-        return cfg.lr * (step + 1) / cfg.warmup
-    done = (step - cfg.warmup) / max(steps - cfg.warmup, 1)
-    return cfg.lr * SCHEDULES[cfg.schedule](min(done, 1.0))
+@dataclass
+class Loop:
+    """The steps of a stage, and what is done between them."""
+
+    stage: Stage
+    cfg: TrainConfig
+    learner: "Learner"
+    step: Step
+    evaluate: Callable[[nn.Module], float]
+    keep: Mapping[int, Callable[[nn.Module], None]]
+    show: Callable[..., None]
+    scores: list[float] = field(default_factory=list)  # looks at val so far
+
+    def __post_init__(self) -> None:
+        self.schedule = bound(Table(SCHEDULES).one(self.cfg.schedule, "train.schedule"))
+
+    def advance(self, batches: Batches, first: int) -> bool:
+        """Steps `first` to the last; false if they diverge. Raises StoppedError for a signal."""
+        stage, done = self.stage, first
+        stage.metrics.rewind(stage.name, first)
+        self.scores = stage.scores()
+        coming = batches(first) if first < stage.steps else iter(())
+        for t, parts in enumerate(grouped(coming, self.cfg.accumulate), start=first):
+            rekey(*stage.keys, t, stage.accelerator.process_index)
+            here = [part.to(stage.accelerator.device) for part in parts]
+            taken = self.learner.step(t, self.lr_at(t), self.step, here)
+            if self.learner.diverged:
+                return False
+            done = t + 1
+            self.show(done, self.report(done, taken))
+            self.save(done)
+        if done < stage.steps:
+            self.end_waiting(done)
+        return True
+
+    def lr_at(self, t: int) -> float:
+        """The learning rate of step `t` by the schedule."""
+        cfg = self.cfg
+        return lr_at(t, self.stage.steps, self.scores, lr=cfg.lr, warmup=cfg.warmup, schedule=self.schedule)
+
+    def report(self, done: int, taken: "Taken") -> str:
+        """Log, evaluate and keep what is due after `done` steps; returns a note for the progress line."""
+        stage, cfg, note = self.stage, self.cfg, ""
+        if done % LOG_EVERY == 0 or done == stage.steps:
+            values = taken.values(stage.accelerator)
+            stage.metrics.write(stage.name, done, {name: value for name, value in values.items() if math.isfinite(value)})
+            note = f"loss {values['loss']:.3f}"
+        if cfg.eval_every and done % cfg.eval_every == 0 and done < stage.steps:
+            self.scores.append(self.evaluate(self.learner.averaged()))
+            stage.metrics.write(stage.name, done, {SCORE: self.scores[-1]})
+        if done in self.keep:
+            self.keep[done](self.learner.averaged())
+        return note
+
+    def save(self, done: int) -> None:
+        """Write a checkpoint if one is due. Raises StoppedError for a signal, after writing one."""
+        stage, stopped = self.stage, self.stage.stop.agreed(self.stage.accelerator)
+        due = done % self.cfg.checkpoint_every == 0 and not self.learner.streak
+        if due or done == stage.steps or stopped:
+            stage.save(self.learner, done)
+        if stopped:
+            raise StoppedError(f"stopped by a signal at {stage.name} step {done}; saved, the same command resumes")
+
+    def end_waiting(self, done: int) -> None:
+        """Raises StoppedError for a signal that came while a batch was waited for."""
+        stage = self.stage
+        if stage.accelerator.num_processes == 1:  # others are within a step and save no more
+            stage.save(self.learner, done)
+        where = f"{stage.name} step {done}"
+        raise StoppedError(f"stopped by a signal at {where}, waiting for a batch; the same command resumes")
+
+
+def added(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The sum of tensors of one shape."""
+    return reduce(torch.add, tensors)
+
+
+def grouped(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
+    """`size` micro-batches at a time. An incomplete group at the end, where a signal came, is left out."""
+    while len(group := list(islice(batches, size))) == size:
+        yield group
+
+
+@dataclass(frozen=True)
+class Taken:
+    """An optimizer step that was taken: what this rank logs of it, and its learning rate."""
+
+    logs: dict[str, torch.Tensor]
+    lr: float
+
+    def values(self, accelerator: Accelerator) -> dict[str, float]:
+        """The means over the ranks, and the rate. Waits for the device, so it is not called at every step."""
+        ranks = accelerator.reduce(torch.stack([value.float() for value in self.logs.values()]), "mean")
+        return {**dict(zip(self.logs, ranks.tolist(), strict=True)), "lr": self.lr}
 
 
 class Learner:
     """Network, averaged network and optimizer of one stage: what a checkpoint holds."""
 
-    def __init__(self, network: nn.Module, cfg: TrainConfig, accelerator: Accelerator):
+    def __init__(self, network: nn.Module, cfg: TrainConfig, accelerator: Accelerator, *, steps: int):
         self.network = to_layout(network).to(accelerator.device)
-        self.ema = Average(self.network, cfg.ema)
-        self.optimizer = _optimizer(self.network, cfg)
+        grouping = bound(Table(GROUPS).one(cfg.groups, "train.groups"))
+        groups = grouping(self.network, weight_decay=cfg.weight_decay)  # before the copy: a frozen encoder is frozen there
+        averaging = bound(Table(AVERAGES).one(cfg.average, "train.average"))
+        self.average, self.decay_at = Average(self.network), partial(averaging, steps=steps, decay=cfg.ema)
+        self.optimizer = optimizer_of(groups, cfg.optimizer, lr=cfg.lr, device=accelerator.device)
         # Kept here, as each step overwrites the groups' own.
-        self.rates = [_rate(group, cfg.lr) for group in self.optimizer.param_groups]
+        self.rates = [rate_of(group, cfg.lr) for group in self.optimizer.param_groups]
         self.model, self.prepared = accelerator.prepare(self.network, self.optimizer)
         self.accelerator, self.clip = accelerator, cfg.clip or math.inf
         self.buffers = list(self.network.buffers())
         self.began = time.monotonic()  # less what earlier processes took
-        self.loss, self.empty = math.nan, 0
+        self.empty = torch.zeros((), dtype=torch.int64, device=accelerator.device)  # there, so that no step waits for it
         self.skipped, self.streak, self.lr_scale = 0, 0, 1.0
 
     @property
@@ -188,43 +243,51 @@ class Learner:
         """The time that the stage has taken, over all processes that worked on it."""
         return time.monotonic() - self.began
 
-    def step(self, t: int, lr: float, step: Step, batch: Batch) -> Callable[[], dict[str, float]]:
-        """One optimizer step; returns a function that gives what may be logged of it. Raises Diverged."""
+    @property
+    def diverged(self) -> bool:
+        """Whether PATIENCE steps in a row had gradients that are not finite."""
+        return self.streak >= PATIENCE
+
+    def step(self, t: int, lr: float, step: Step, parts: Sequence[Batch]) -> Taken:
+        """Optimizer step `t` on this rank's micro-batches; it changes nothing if the gradients are not finite.
+
+        What counts is added over micro-batches and ranks before the first loss, so the gradients are those of the global
+        batch up to rounding. Batch norm is the exception: its statistics are of one micro-batch of one rank.
+        """
         lr *= self.lr_scale
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = lr * rate
         self.model.train()
         before = [buffer.clone() for buffer in self.buffers]
-        counts = self._sum(step.counts(batch))
-        result = step.loss(self.model, self.ema.module, batch, counts)
-        self.empty += int("accepted" in result.logs and not self._sum(result.logs["accepted"].detach()))
-        self.accelerator.backward(result.loss)
+        logs = self._gradients(step, parts)
+        if "accepted" in logs:
+            self.empty += self._sum(logs["accepted"]) == 0
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.clip)  # of all ranks, so all decide alike
-        if torch.isfinite(norm):
+        if torch.isfinite(norm):  # the one wait for the device in a step: whether to take it is decided here
             self.prepared.step()
-            self.ema.update(t)
+            self.average.update(self.decay_at(t))
             self.streak = 0
         else:
             self._skip(before)
         self.prepared.zero_grad()
-        if self.streak == PATIENCE:
-            raise Diverged
+        return Taken(logs, lr)
 
-        def values() -> dict[str, float]:
-            logs = {"loss": result.loss, **result.logs}
-            ranks = self.accelerator.reduce(torch.stack([value.detach().float() for value in logs.values()]), "mean")
-            named = dict(zip(logs, ranks.tolist(), strict=True))
-            self.loss = named["loss"]
-            return {name: value for name, value in {**named, "lr": lr}.items() if math.isfinite(value)}
-
-        return values
+    def _gradients(self, step: Step, parts: Sequence[Batch]) -> dict[str, torch.Tensor]:
+        """Add up the gradients of micro-batches; returns the sums of their logs. Ranks exchange gradients at the last one."""
+        counts, logs = self._sum(added([step.counts(part) for part in parts])), list[dict[str, torch.Tensor]]()
+        for left, part in zip(reversed(range(len(parts))), parts, strict=True):
+            with self.accelerator.no_sync(self.model) if left else nullcontext():
+                result = step.loss(self.model, self.average.module, part, counts)
+                self.accelerator.backward(result.loss)
+            logs.append({"loss": result.loss.detach(), **{name: value.detach() for name, value in result.logs.items()}})
+        return {name: added([row[name] for row in logs]) for name in logs[0]}
 
     def _sum(self, values: torch.Tensor) -> torch.Tensor:
         """The sum over ranks."""
         return self.accelerator.reduce(values, "sum") if self.accelerator.num_processes > 1 else values
 
     def _skip(self, buffers: list[torch.Tensor]) -> None:
-        """Forget a step: its statistics of batch norm too, which numbers that are none would have spoilt."""
+        """Undo a step with infinite or NaN gradients, including its batch-norm statistics."""
         for buffer, before in zip(self.buffers, buffers, strict=True):
             buffer.copy_(before)
         self.skipped += 1
@@ -251,22 +314,22 @@ class Learner:
 
     def averaged(self) -> nn.Module:
         """The averaged network, with the main process's batch-norm statistics on every rank: they are what is saved."""
-        for buffer in self.ema.module.buffers():
+        for buffer in self.average.module.buffers():
             broadcast(buffer)
-        return self.ema.module
+        return self.average.module
 
     def checkpoint(self, step: int) -> Checkpoint:
         """All that a resume after `step` steps needs."""
         tensors = {
             "model": self.network.state_dict(),
-            "ema": self.ema.module.state_dict(),
+            "ema": self.average.module.state_dict(),
             "optimizer": checkpoint.optimizer_tensors(self.optimizer),
         }
         scaler = self.accelerator.scaler
         state = {
             "step": step,
             "optimizer": checkpoint.optimizer_numbers(self.optimizer),
-            "empty": self.empty,
+            "empty": int(self.empty),
             "skipped": self.skipped,
             "streak": self.streak,
             "lr_scale": self.lr_scale,
@@ -280,55 +343,11 @@ class Learner:
         if saved is None:
             return 0
         self.network.load_state_dict(saved.tensors["model"])
-        self.ema.module.load_state_dict(saved.tensors["ema"])
+        self.average.module.load_state_dict(saved.tensors["ema"])
         checkpoint.load_optimizer(self.optimizer, saved.tensors["optimizer"], saved.state.get("optimizer", {}))
         if self.accelerator.scaler and saved.state["scaler"]:
             self.accelerator.scaler.load_state_dict(saved.state["scaler"])
-        self.began, self.empty = time.monotonic() - saved.state["seconds"], saved.state["empty"]
+        self.began = time.monotonic() - saved.state["seconds"]
+        self.empty.fill_(saved.state["empty"])
         self.skipped, self.streak, self.lr_scale = (saved.state[name] for name in ("skipped", "streak", "lr_scale"))
         return saved.state["step"]
-
-
-def _rate(group: dict[str, Any], lr: float) -> float:
-    """A parameter group's learning rate as a multiple of `lr`, times timm's `lr_scale` (layer decay)."""
-    return (group["lr"] / lr if lr else 1.0) * group.get("lr_scale", 1.0)
-
-
-def _optimizer(network: nn.Module, cfg: TrainConfig) -> torch.optim.Optimizer:
-    try:
-        extra: dict[str, Any] = {"fused": True} if cfg.optimizer in FUSED else {}
-        _try(cfg, next(network.parameters()).device)
-        return create_optimizer_v2(network, opt=cfg.optimizer, lr=cfg.lr, weight_decay=cfg.weight_decay, **extra)
-    except (AssertionError, ValueError, KeyError) as error:
-        raise ConfigError(f"train.optimizer={cfg.optimizer!r}: timm knows no such optimizer ({error})") from None
-
-
-def _try(cfg: TrainConfig, device: torch.device) -> None:
-    """Raises ConfigError for an optimizer that wants more than gradients, or whose state no checkpoint can hold."""
-    with torch.random.fork_rng(devices=[]):
-        weight = nn.Parameter(torch.ones(2, 2, device=device))  # some optimizers are for GPUs only
-        try:
-            optimizer = create_optimizer_v2([weight], opt=cfg.optimizer, lr=cfg.lr, weight_decay=cfg.weight_decay)
-            weight.square().sum().backward()
-            optimizer.step()
-            json.dumps(checkpoint.optimizer_numbers(optimizer))
-        except (RuntimeError, TypeError) as error:
-            raise ConfigError(
-                f"train.optimizer={cfg.optimizer!r} does not work here ({' '.join(str(error).split())}); adamw and sgd do"
-            ) from None
-
-
-def _newest(directory: Path, accelerator: Accelerator) -> Checkpoint | None:
-    """The newest sound checkpoint; the main process sets damaged ones aside before the others look."""
-    with accelerator.main_process_first():
-        saved = checkpoint.newest(directory)
-        if accelerator.is_main_process:
-            checkpoint.prune(directory)
-        return saved
-
-
-def _save(learner: Learner, step: int, directory: Path, accelerator: Accelerator, metrics: Metrics) -> None:
-    if accelerator.is_main_process:
-        metrics.sync()
-        checkpoint.write(directory, learner.checkpoint(step))
-    accelerator.wait_for_everyone()

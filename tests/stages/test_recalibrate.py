@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from selftrain.inference.pixels import PixelScale
+from selftrain.optim.groups import frozen
 from selftrain.stages.recalibrate import recalibrate
 
 MEAN, STD = torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1)
@@ -32,3 +33,21 @@ def test_a_network_without_batch_norm_asks_for_no_image():
     crops = iter([torch.zeros(1, 2, 2, 3, dtype=torch.uint8)])
     go(nn.Conv2d(3, 2, 1), crops)
     assert len(list(crops)) == 1
+
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.decoder = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+
+    def forward(self, images):
+        return self.decoder(self.encoder(images))
+
+
+def test_a_frozen_encoder_keeps_the_statistics_that_it_was_used_with():
+    network = Small()
+    network.encoder.running_mean.fill_(7.0)
+    frozen(network, weight_decay=0.0)
+    go(network, iter([torch.full((2, 4, 4, 3), 9, dtype=torch.uint8)]))
+    assert torch.equal(network.encoder.running_mean, torch.full((3,), 7.0))
+    assert torch.allclose(network.decoder.running_mean, torch.full((3,), 2.0), rtol=1e-4)  # 9 less 7

@@ -63,7 +63,9 @@ def test_the_mean_iou_of_earlier_labels_with_the_last_ones():
 
 
 def subject(samples):
-    return Subject(None, samples, 3, teacher=None, snapshots=None, inference=None, batch=2, stage="gen0", check=lambda: None)
+    return Subject(
+        None, samples, 3, teacher=None, snapshots=None, cache=None, accelerator=None, batch=2, stage="gen0", check=lambda: None
+    )
 
 
 @pytest.mark.parametrize("returned", [[0.5], [0.5, np.nan]])

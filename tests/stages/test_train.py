@@ -1,12 +1,10 @@
 import math
 import signal
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch
 from accelerate import Accelerator
-from timm.optim import create_optimizer_v2
 
 from selftrain import checkpoint
 from selftrain.config import TrainConfig
@@ -14,17 +12,20 @@ from selftrain.data.examples import Batch
 from selftrain.errors import ConfigError, LearningError, StoppedError
 from selftrain.log import Metrics
 from selftrain.methods.base import StepResult
-from selftrain.stages.train import PATIENCE, Diverged, Learner, Stop, lr_at, train
+from selftrain.optim.groups import GROUPS
+from selftrain.optim.schedules import cosine, lr_at
+from selftrain.signals import Stop
+from selftrain.stages.train import PATIENCE, Learner, Stage, grouped, train
 from selftrain.targets import Target
 
 CFG = TrainConfig(lr=0.1, warmup=0, ema=0.5, checkpoint_every=2, eval_every=2, optimizer="sgd", weight_decay=0.0, clip=0.0)
 
 
-def batches(first, steps=6):
-    """Batches whose only pixel is the number of the step."""
+def batches(first, steps=6, parts=1):
+    """Batches whose only pixel is the number of the step, each in so many parts."""
     for step in range(first, steps):
         pixel = torch.full((1, 1, 1, 3), step, dtype=torch.uint8)
-        yield Batch(pixel, Target(pixel[..., 0]))
+        yield from [Batch(pixel, Target(pixel[..., 0]))] * parts
 
 
 class Only:
@@ -46,29 +47,40 @@ def pull(model, averaged, batch):
     return StepResult((model.weight.sum() - target) ** 2, {"noise": torch.rand(())})
 
 
-def go(directory, *, step=pull, cfg=CFG, metrics=None, stop=None, steps=6, seen=None, keep=None):
+def go(directory, *, step=pull, cfg=CFG, metrics=None, stop=None, steps=6, evaluate=lambda network: 0.5, keep=None):
     torch.manual_seed(0)
-    return train(
-        torch.nn.Conv2d(1, 1, 1, bias=False), lambda first: batches(first, steps), Only(step), cfg=cfg,
-        steps=steps, images=1, stage="gen0", keys=(0, "gen0"),
-        directory=directory / "checkpoints", accelerator=Accelerator(cpu=True), metrics=metrics or Metrics(None),
-        evaluate=lambda network: (seen.append(network.weight.item()) if seen is not None else None) or {"val_miou": 0.5},
-        keep=keep or {}, stop=stop or Stop(),
+    stage = Stage(
+        "gen0", 0, steps=steps, images=1, directory=directory / "checkpoints", accelerator=Accelerator(cpu=True),
+        metrics=metrics or Metrics(None), stop=stop or Stop(),
     )  # fmt: skip
+    network = torch.nn.Conv2d(1, 1, 1, bias=False)
+    return train(
+        network,
+        lambda first: batches(first, steps, cfg.accumulate),
+        Only(step),
+        cfg=cfg,
+        stage=stage,
+        evaluate=evaluate,
+        keep=keep or {},
+    )
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "poly"])
-def test_the_learning_rate_warms_up_and_falls_to_nought(schedule):
-    cfg = TrainConfig(lr=0.1, warmup=4, schedule=schedule)
-    rates = [lr_at(step, 20, cfg) for step in range(20)]
-    assert rates[:4] == pytest.approx([0.025, 0.05, 0.075, 0.1])
-    assert rates[4:] == sorted(rates[4:], reverse=True) and rates[-1] < 0.02
-    assert lr_at(12, 20, cfg) == pytest.approx(0.05 if schedule == "cosine" else 0.1 * 0.5**0.9)
+def learner_of(network, accelerator=None, cfg=CFG):
+    return Learner(network, cfg, accelerator or Accelerator(cpu=True), steps=6)
+
+
+def rate_of_step(step, steps=6, cfg=CFG):
+    return lr_at(step, steps, [], lr=cfg.lr, warmup=cfg.warmup, schedule=cosine)
 
 
 def test_the_averaged_weights_are_what_comes_out_and_is_evaluated(tmp_path):
     seen, kept = [], []
-    trained = go(tmp_path, seen=seen, keep={4: lambda network: kept.append(network.weight.item())})
+
+    def evaluate(network):
+        seen.append(network.weight.item())
+        return 0.5
+
+    trained = go(tmp_path, evaluate=evaluate, keep={4: lambda network: kept.append(network.weight.item())})
     assert kept == seen[1:] and 0 < trained.average_distance < 1
     last = torch.nn.Conv2d(1, 1, 1, bias=False)
     saved = checkpoint.newest(tmp_path / "checkpoints")
@@ -78,19 +90,22 @@ def test_the_averaged_weights_are_what_comes_out_and_is_evaluated(tmp_path):
     assert len(seen) == 2  # after steps 2 and 4; the end is measured by the caller
 
 
-def test_an_interrupted_stage_goes_on_with_the_same_bits_and_the_same_rows(tmp_path):
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_an_interrupted_stage_goes_on_with_the_same_bits_and_the_same_rows(tmp_path, accumulate):
+    cfg = replace(CFG, accumulate=accumulate)
+
     def stopping(model, averaged, batch):
         if batch.images.max() == 3:
             stop.signal = signal.SIGTERM
         return pull(model, averaged, batch)
 
     straight, broken = Metrics(tmp_path / "a.jsonl"), Metrics(tmp_path / "b.jsonl")
-    whole = go(tmp_path / "a", metrics=straight)
+    whole = go(tmp_path / "a", metrics=straight, cfg=cfg)
     stop = Stop()
     with pytest.raises(StoppedError, match="gen0 step 4"):
-        go(tmp_path / "b", step=stopping, metrics=broken, stop=stop)
+        go(tmp_path / "b", step=stopping, metrics=broken, stop=stop, cfg=cfg)
     broken.write("gen0", 5, {"loss": 99.0})  # a row that a kill left behind
-    resumed = go(tmp_path / "b", metrics=broken)
+    resumed = go(tmp_path / "b", metrics=broken, cfg=cfg)
     assert torch.equal(whole.network.weight, resumed.network.weight)
     assert (tmp_path / "a.jsonl").read_text() == (tmp_path / "b.jsonl").read_text()
 
@@ -142,12 +157,12 @@ def test_a_step_without_finite_gradients_is_skipped_counted_and_kept_out_of_the_
 
 def test_a_skipped_step_leaves_the_statistics_of_batch_norm_alone():
     network = torch.nn.BatchNorm2d(3)
-    learner = Learner(network, CFG, Accelerator(cpu=True))
+    learner = learner_of(network)
 
     def step(model, averaged, batch):
         return StepResult(model(torch.full((2, 3, 4, 4), math.nan)).sum(), {})
 
-    learner.step(0, 0.1, Only(step), next(batches(0)))
+    learner.step(0, 0.1, Only(step), [next(batches(0))])
     assert torch.equal(network.running_mean, torch.zeros(3)) and int(network.num_batches_tracked) == 0
 
 
@@ -158,7 +173,7 @@ def test_many_skipped_steps_lead_back_to_the_checkpoint_at_half_the_learning_rat
     assert trained.skipped == 2
     state = checkpoint.newest(tmp_path / "checkpoints").state
     assert state["lr_scale"] == 0.5 and state["step"] == 6
-    assert metrics.rows()[-1]["lr"] == pytest.approx(lr_at(5, 6, CFG) / 2)
+    assert metrics.rows()[-1]["lr"] == pytest.approx(rate_of_step(5) / 2)
 
 
 def test_a_stage_that_stays_without_finite_gradients_ends_the_run_and_saves_nothing_of_it(tmp_path, monkeypatch):
@@ -172,15 +187,15 @@ def test_scaled_gradients_that_stay_without_end_lead_to_the_same_end(tmp_path):
     """fp16: the scale falls to 1 first; from then on steps are counted."""
     accelerator = Accelerator(cpu=True)
     accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
-    learner = Learner(torch.nn.Conv2d(1, 1, 1, bias=False), CFG, accelerator)
+    learner = learner_of(torch.nn.Conv2d(1, 1, 1, bias=False), accelerator)
     for _ in range(2):
-        learner.step(0, 0.1, Only(spoilt(None)), next(batches(0)))
+        learner.step(0, 0.1, Only(spoilt(None)), [next(batches(0))])
     assert accelerator.scaler.get_scale() == 1 and learner.streak == 0
     for _ in range(PATIENCE - 1):
-        learner.step(0, 0.1, Only(spoilt(None)), next(batches(0)))
-    assert accelerator.scaler.get_scale() == 1 and learner.streak == PATIENCE - 1
-    with pytest.raises(Diverged):
-        learner.step(0, 0.1, Only(spoilt(None)), next(batches(0)))
+        learner.step(0, 0.1, Only(spoilt(None)), [next(batches(0))])
+    assert accelerator.scaler.get_scale() == 1 and not learner.diverged
+    learner.step(0, 0.1, Only(spoilt(None)), [next(batches(0))])
+    assert learner.diverged
 
 
 def test_steps_without_an_accepted_pixel_are_counted_across_a_resume(tmp_path):
@@ -194,55 +209,134 @@ def test_steps_without_an_accepted_pixel_are_counted_across_a_resume(tmp_path):
     assert go(tmp_path, step=sparse, stop=stop).empty == 3  # steps 0, 2 and 4
 
 
-def two_groups(network, *, first, second):
-    """SGD over the two parameters of a convolution, a group each."""
-    groups = [{"params": [network.weight], **first}, {"params": [network.bias], **second}]
-    return torch.optim.SGD(groups, lr=0.1, momentum=0.9)
+def two_groups(**second):
+    """An entry of GROUPS for the two parameters of a convolution, a group each."""
+
+    def groups(network, *, weight_decay):
+        return [{"params": [network.weight]}, {"params": [network.bias], **second}]
+
+    return groups
 
 
 @pytest.mark.parametrize(
     ("second", "rate"), [({}, 1.0), ({"lr": 0.025}, 0.25), ({"lr_scale": 0.5}, 0.5), ({"lr": 0.025, "lr_scale": 0.5}, 0.125)]
 )
 def test_each_group_of_parameters_keeps_its_own_learning_rate(tmp_path, monkeypatch, second, rate):
-    monkeypatch.setattr("selftrain.stages.train._optimizer", lambda network, cfg: two_groups(network, first={}, second=second))
-    learner = Learner(torch.nn.Conv2d(1, 1, 1), CFG, Accelerator(cpu=True))
+    monkeypatch.setitem(GROUPS, "two", two_groups(**second))
+    learner, again = (learner_of(torch.nn.Conv2d(1, 1, 1), cfg=replace(CFG, groups="two")) for _ in range(2))
     for t, lr in enumerate((0.08, 0.04)):
-        learner.step(t, lr, Only(pull), next(batches(0)))
+        learner.step(t, lr, Only(pull), [next(batches(0))])
         assert [group["lr"] for group in learner.optimizer.param_groups] == pytest.approx([lr, lr * rate])
     checkpoint.write(tmp_path, learner.checkpoint(2))
-    again = Learner(torch.nn.Conv2d(1, 1, 1), CFG, Accelerator(cpu=True))
     again.resume(checkpoint.newest(tmp_path))
     for one in (learner, again):
-        one.step(2, 0.02, Only(pull), next(batches(3)))
+        one.step(2, 0.02, Only(pull), [next(batches(3))])
     rates = [[group["lr"] for group in one.optimizer.param_groups] for one in (learner, again)]
     assert rates[0] == rates[1] == pytest.approx([0.02, 0.02 * rate])
     weights = [torch.cat([one.network.weight.flatten(), one.network.bias]) for one in (learner, again)]
     assert torch.equal(*weights)
 
 
-class TwoLayers(torch.nn.Module):
-    """Layers that timm can tell apart."""
-
-    def __init__(self):
-        super().__init__()
-        self.first, self.second = (torch.nn.Conv2d(1, 1, 1, bias=False) for _ in range(2))
-
-    def group_matcher(self, coarse=False):
-        return {"first": "^first", "second": "^second"}
-
-
-def test_timms_layer_decay_reaches_the_steps(monkeypatch):
-    monkeypatch.setattr("selftrain.stages.train.create_optimizer_v2", partial(create_optimizer_v2, layer_decay=0.5))
-    network = TwoLayers()
-    learner = Learner(network, CFG, Accelerator(cpu=True))
-    before = [weight.item() for weight in network.parameters()]
-    learner.step(
-        0, 0.1, Only(lambda model, *_: StepResult(sum(model.parameters()).sum(), {})), next(batches(0))
-    )  # gradients of 1
-    first, second = (old - weight.item() for old, weight in zip(before, network.parameters(), strict=True))
-    assert first > 0 and second == pytest.approx(2 * first)
-
-
 def test_an_unknown_optimizer_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"train\.optimizer"):
         go(tmp_path, cfg=TrainConfig(optimizer="nonsense"))
+
+
+def become(model, averaged, batch):
+    """The weight becomes the step's number, and its gradient is 0."""
+    with torch.no_grad():
+        model.weight.fill_(batch.images.float().mean())
+    return StepResult(0 * model.weight.sum(), {})
+
+
+@pytest.mark.parametrize(("average", "expected"), [("none", 5.0), ({"swa": {"start": 0.5}}, 4.0), ("swa", 4.5)])
+def test_the_kept_network_is_the_average_that_was_asked_for(tmp_path, average, expected):
+    """The weight after step t is t. Over steps 3 to 5 its mean is 4, over steps 4 and 5 it is 4.5."""
+    trained = go(tmp_path, step=become, cfg=replace(CFG, average=average))
+    assert trained.network.weight.item() == pytest.approx(expected)
+
+
+PLATEAU = replace(CFG, eval_every=1, schedule={"plateau": {"factor": 0.5, "patience": 2}})
+
+
+def rates_logged(directory, monkeypatch, scores, **settings):
+    """The learning rate of each of 6 steps while the looks at val give `scores`."""
+    monkeypatch.setattr("selftrain.stages.train.LOG_EVERY", 1)
+    metrics = Metrics(directory / "metrics.jsonl")
+    scores = iter(scores)
+    go(directory, cfg=PLATEAU, metrics=metrics, evaluate=lambda network: next(scores), **settings)
+    return [row["lr"] for row in metrics.rows() if "lr" in row]
+
+
+def test_the_rate_falls_where_the_scores_of_the_stage_stop_improving(tmp_path, monkeypatch):
+    """The scores after steps 2 and 3 are no better than the first one, so the rate halves from step 3 (the 4th) on."""
+    rates = rates_logged(tmp_path, monkeypatch, [0.5, 0.4, 0.5, 0.6, 0.5])
+    assert rates == pytest.approx([0.1, 0.1, 0.1, 0.05, 0.05, 0.05])
+
+
+def test_a_resumed_stage_knows_the_scores_before_it(tmp_path, monkeypatch):
+    """It is stopped after step 2, and takes up the two scores that metrics.jsonl has of it; a later row is forgotten."""
+    stop = Stop()
+    monkeypatch.setattr("selftrain.stages.train.LOG_EVERY", 1)
+
+    def stopping(model, averaged, batch):
+        stop.signal = signal.SIGTERM if batch.images.max() == 1 else None
+        return pull(model, averaged, batch)
+
+    metrics = Metrics(tmp_path / "metrics.jsonl")
+    metrics.write("gen9", 1, {"val_miou": 0.9})  # another stage
+    scores = iter([0.5, 0.4])
+    with pytest.raises(StoppedError):
+        go(tmp_path, step=stopping, cfg=PLATEAU, metrics=metrics, stop=stop, evaluate=lambda network: next(scores))
+    metrics.write("gen0", 3, {"val_miou": 0.9})  # a kill left it behind
+    rates = rates_logged(tmp_path, monkeypatch, [0.5, 0.6, 0.5])
+    assert rates == pytest.approx([0.1, 0.1, 0.1, 0.05, 0.05, 0.05])
+
+
+class Parts(torch.nn.Module):
+    """An encoder with batch norm, and a decoder."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1), torch.nn.BatchNorm2d(2))
+        self.decoder = torch.nn.Conv2d(2, 1, 1)
+
+    def forward(self, images):
+        return self.decoder(self.encoder(images))
+
+
+def changes(network, before):
+    """How much each parameter and buffer has changed, the largest entry."""
+    return {name: float((value - before[name]).abs().max()) for name, value in network.state_dict().items()}
+
+
+def after_one_step(groups):
+    torch.manual_seed(0)
+    network = Parts()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    learner = learner_of(network, cfg=replace(CFG, groups=groups))
+    images = torch.rand(2, 3, 4, 4)
+    learner.step(0, 0.1, Only(lambda model, *_: StepResult(model(images).square().mean(), {})), [next(batches(0))])
+    return changes(network, before), changes(learner.average.module, before)
+
+
+def test_a_frozen_encoder_stays_in_every_step_and_in_the_average():
+    for changed in after_one_step("frozen"):
+        assert {name for name, change in changed.items() if change} == {"decoder.weight", "decoder.bias"}
+
+
+def test_an_encoder_learns_at_its_own_rate():
+    (full, _), (slow, _) = after_one_step("one"), after_one_step({"encoder": {"lr_scale": 0.25}})
+    assert slow["encoder.0.weight"] == pytest.approx(full["encoder.0.weight"] / 4, rel=1e-3) and full["encoder.0.weight"] > 0
+    assert slow["decoder.weight"] == pytest.approx(full["decoder.weight"])
+
+
+def test_layers_learn_the_slower_the_nearer_they_are_to_the_image():
+    (full, _), (slow, _) = after_one_step("one"), after_one_step({"layers": {"decay": 0.5}})
+    assert slow["encoder.0.weight"] == pytest.approx(full["encoder.0.weight"] / 2, rel=1e-3)  # one layer before the decoder
+    assert slow["decoder.weight"] == pytest.approx(full["decoder.weight"])
+
+
+def test_a_step_whose_last_part_never_came_is_not_taken():
+    parts = list(batches(0, steps=2, parts=2))[:3]
+    assert [len(group) for group in grouped(iter(parts), 2)] == [2]

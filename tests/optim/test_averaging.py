@@ -1,7 +1,8 @@
+import pytest
 import torch
 from torch import nn
 
-from selftrain.models.average import Average
+from selftrain.optim.averaging import Average, ema, none, swa
 
 
 def network():
@@ -11,12 +12,12 @@ def network():
 
 def test_the_first_steps_are_a_plain_mean_and_later_ones_forget():
     model = network()
-    average = Average(model, decay=0.75)
+    average = Average(model)
     expected = model[0].weight.detach().clone()
     for step in range(8):
         with torch.no_grad():
             model[0].weight.fill_(step)
-        average.update(step)
+        average.update(ema(step, steps=8, decay=0.75))
         decay = min(0.75, 1 - 1 / (step + 1))
         expected = decay * expected + (1 - decay) * step
         assert torch.allclose(average.module[0].weight, torch.as_tensor(expected))
@@ -26,11 +27,11 @@ def test_the_first_steps_are_a_plain_mean_and_later_ones_forget():
 
 def test_statistics_are_averaged_counters_copied_and_loading_changes_neither():
     model = network()
-    average = Average(model, decay=0.5)
+    average = Average(model)
     average.module.load_state_dict(average.module.state_dict())
     for step in range(4):
         model(torch.rand(2, 3, 4, 4) + step)
-        average.update(step)
+        average.update(0.5)
     assert average.module[1].num_batches_tracked == 4 and not average.module.training
     assert (average.module[1].running_mean != model[1].running_mean).any()
     assert not any(parameter.requires_grad for parameter in average.module.parameters())
@@ -38,9 +39,31 @@ def test_statistics_are_averaged_counters_copied_and_loading_changes_neither():
 
 def test_the_distance_is_a_share_of_the_network():
     model = network()
-    average = Average(model, decay=0.5)
+    average = Average(model)
     assert average.distance(model) == 0
     with torch.no_grad():
         for mine, other in zip(average.module.parameters(), model.parameters(), strict=True):
             mine.copy_(0.9 * other)
     assert abs(average.distance(model) - 0.1) < 1e-6
+
+
+def mean_of_steps(decays):
+    """The average over the numbers of the steps by these decays."""
+    average = 0.0
+    for step, decay in enumerate(decays):
+        average = decay * average + (1 - decay) * step
+    return average
+
+
+def test_an_average_of_nothing_is_the_last_weights():
+    assert mean_of_steps([none(step, steps=8, decay=0.9) for step in range(8)]) == 7
+
+
+@pytest.mark.parametrize(("start", "expected"), [(0.0, 3.5), (0.5, 5.5), (0.75, 6.5), (1.0, 7.0)])
+def test_swa_is_the_equal_mean_of_the_steps_from_its_start_on(start, expected):
+    """Of steps 0 to 7: all, the last four, the last two, the last one."""
+    assert mean_of_steps([swa(step, steps=8, decay=0.9, start=start) for step in range(8)]) == pytest.approx(expected)
+
+
+def test_before_its_start_swa_has_the_last_weights():
+    assert mean_of_steps([swa(step, steps=8, decay=0.9, start=0.75) for step in range(6)]) == 5

@@ -1,0 +1,64 @@
+"""Averages of a network's weights over the steps: the averaged network is evaluated, teaches and is kept.
+
+An average is given by its decay at each step: average = decay * average + (1 - decay) * weights.
+"""
+
+import copy
+from collections.abc import Callable
+from typing import Annotated
+
+import torch
+from torch import nn
+
+from selftrain.tables import Bounds
+
+
+def ema(step: int, *, steps: int, decay: float) -> float:
+    """Exponential moving average. The first steps are a plain mean (Tarvainen & Valpola 2017)."""
+    return min(decay, 1 - 1 / (step + 1))
+
+
+def none(step: int, *, steps: int, decay: float) -> float:
+    """The last weights."""
+    return 0.0
+
+
+def swa(
+    step: int,
+    *,
+    steps: int,
+    decay: float,
+    start: Annotated[float, Bounds(0, 1), "the share of the steps after which the mean begins"] = 0.75,
+) -> float:
+    """The equal mean of the weights after each step from `start` on; before that, the last weights (Izmailov et al. 2018)."""
+    first = min(int(start * steps), steps - 1)
+    return 0.0 if step < first else 1 - 1 / (step - first + 1)
+
+
+# Each gives the decay at `step` (from 0) of `steps`; `decay` is train.ema.
+AVERAGES: dict[str, Callable[..., float]] = {"ema": ema, "none": none, "swa": swa}
+
+
+class Average:
+    """`module` averages `network` over the steps: parameters and batch-norm statistics; other buffers are copied."""
+
+    def __init__(self, network: nn.Module):
+        self.module = copy.deepcopy(network).eval().requires_grad_(False)
+        ours, theirs = ([*one.parameters(), *one.buffers()] for one in (self.module, network))
+        pairs = list(zip(ours, theirs, strict=True))  # looked up once: in-place loading keeps them true
+        self.averaged = [(mine, other) for mine, other in pairs if mine.is_floating_point()]
+        self.copied = [(mine, other) for mine, other in pairs if not mine.is_floating_point()]
+
+    @torch.no_grad()
+    def update(self, decay: float) -> None:
+        """Take in the network's present weights, with the weight 1 - `decay`."""
+        torch._foreach_lerp_([mine for mine, _ in self.averaged], [other for _, other in self.averaged], 1 - decay)
+        for mine, other in self.copied:
+            mine.copy_(other)
+
+    @torch.no_grad()
+    def distance(self, network: nn.Module) -> float:
+        """|average - network| / |network| over all parameters."""
+        pairs = list(zip(self.module.parameters(), network.parameters(), strict=True))
+        apart = sum(float((mine - other).square().sum()) for mine, other in pairs)
+        return (apart / max(sum(float(other.square().sum()) for _, other in pairs), 1e-12)) ** 0.5

@@ -1,0 +1,115 @@
+"""Parameter groups: which parameters learn, and at which share of the learning rate.
+
+A group may have `lr_scale`, the share of train.lr at which its parameters learn. Biases and norms have no weight decay.
+"""
+
+from collections.abc import Callable, Collection, Iterator
+from typing import Annotated, Any
+
+from timm.models import group_parameters
+from timm.optim._param_groups import param_groups_weight_decay
+from torch import nn
+
+from selftrain.errors import ConfigError
+from selftrain.tables import Bounds
+
+Groups = list[dict[str, Any]]  # what torch.optim takes
+ENCODER = "encoder"
+LAYER = 12  # tensors in a layer of an encoder whose layers timm does not know: as many as in a transformer's block
+
+
+def one(network: nn.Module, *, weight_decay: float) -> Groups:
+    """All parameters learn at the same rate."""
+    spared: Collection[str] = getattr(network, "no_weight_decay", set)()
+    return param_groups_weight_decay(network, weight_decay, no_weight_decay_list=spared)
+
+
+def encoder(
+    network: nn.Module,
+    *,
+    weight_decay: float,
+    lr_scale: Annotated[float, Bounds(0), "the encoder's share of train.lr"] = 0.1,
+) -> Groups:
+    """The encoder learns at another rate than the rest: pretrained weights need less."""
+    of_encoders = {name for prefix, _ in _encoders(network) for name in _names(network, prefix)}
+    return _scaled(network, weight_decay, lambda name: lr_scale if name in of_encoders else 1.0)
+
+
+def layers(
+    network: nn.Module,
+    *,
+    weight_decay: float,
+    decay: Annotated[float, Bounds(0, 1), "the rate of a layer as a share of the next one's"] = 0.75,
+) -> Groups:
+    """Layer-wise decay: each layer of the encoder learns at `decay` times the rate of the next one (Bao et al. 2022, BEiT).
+
+    The decoder learns at the full rate, the last layer of the encoder at `decay` times that rate. The layers are timm's
+    where the encoder knows them; elsewhere LAYER tensors are one.
+    """
+    scales: dict[str, float] = {}
+    for prefix, module in _encoders(network):
+        depths = _layers_of(module)
+        above = max(depths.values(), default=0) + 1
+        scales |= {prefix + name: decay ** (above - depth) for name, depth in depths.items()}
+    return _scaled(network, weight_decay, lambda name: scales.get(name, 1.0))
+
+
+def frozen(network: nn.Module, *, weight_decay: float) -> Groups:
+    """The encoder keeps its weights and its batch-norm statistics; the rest learns."""
+    for _, module in _encoders(network):
+        module.requires_grad_(False)
+        module.register_forward_pre_hook(_in_eval_mode)
+    return one(network, weight_decay=weight_decay)
+
+
+GROUPS: dict[str, Callable[..., Groups]] = {"one": one, "encoder": encoder, "layers": layers, "frozen": frozen}
+WITHOUT_DEPTH = {"frozen"}  # groups whose encoder stays in eval mode, so it has no stochastic depth (noise.drop_path)
+
+
+def unfrozen(network: nn.Module) -> Iterator[nn.Module]:
+    """The modules of a network without its frozen parts."""
+    if _in_eval_mode not in network._forward_pre_hooks.values():
+        yield network
+        for child in network.children():
+            yield from unfrozen(child)
+
+
+def _in_eval_mode(module: nn.Module, inputs: tuple) -> None:
+    """A hook rather than a call of `eval` in the loop: whoever sets the whole network to training mode, this part stays."""
+    module.eval()
+
+
+def _encoders(network: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The encoder of a network, or of each of its networks, with the prefix of its parameters. Raises ConfigError."""
+    named = [(name, module) for name, module in network.named_modules() if name.split(".")[-1] == ENCODER]
+    found = [(f"{name}.", module) for name, module in named if name.count(".") < 2 and name.split(".").count(ENCODER) == 1]
+    if not found:
+        raise ConfigError(f"train.groups: {type(network).__name__} has no encoder of its own; set train.groups=one")
+    return found
+
+
+def _names(network: nn.Module, prefix: str) -> list[str]:
+    return [name for name, _ in network.named_parameters() if name.startswith(prefix)]
+
+
+def _layers_of(module: nn.Module) -> dict[str, int]:
+    """The layer of each parameter of an encoder, counted from its input."""
+    inner: Any = getattr(module, "model", module)  # smp keeps an encoder of timm as `model`
+    names = [name for name, _ in module.named_parameters()]
+    if not hasattr(inner, "group_matcher"):
+        return {name: i // LAYER for i, name in enumerate(names)}
+    prefix = "model." if inner is not module else ""
+    depths = group_parameters(inner, inner.group_matcher(coarse=False), reverse=True)
+    return {name: depths.get(name.removeprefix(prefix), max(depths.values())) for name in names}
+
+
+def _scaled(network: nn.Module, weight_decay: float, scale_of: Callable[[str], float]) -> Groups:
+    """The groups of `one`, divided by the rate of their parameters."""
+    scales = {id(parameter): scale_of(name) for name, parameter in network.named_parameters()}
+    divided: dict[tuple[int, float], dict[str, Any]] = {}
+    for number, group in enumerate(one(network, weight_decay=weight_decay)):
+        for parameter in group["params"]:
+            scale = scales[id(parameter)]
+            row = divided.setdefault((number, scale), {**group, "params": [], "lr_scale": scale})
+            row["params"].append(parameter)
+    return list(divided.values())

@@ -1,0 +1,72 @@
+"""Micro-batches add up to the batch that they are parts of."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from accumulating import STEPS, learnt
+
+from selftrain.data.batches import places
+from selftrain.errors import ConfigError
+from selftrain.preflight import check_processes
+from selftrain.settings import compose
+
+SCRIPT = Path(__file__).with_name("accumulating.py")
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+
+
+@pytest.mark.parametrize("accumulate", [3, 8])
+@pytest.mark.parametrize(
+    ("method", "losses"),
+    [
+        ("", {}),
+        ("", {"labelled": {"ce": {}, "dice": {}}, "pseudo": {"kl": {}, "ce": {}}}),
+        ("mean_teacher", {}),
+        ("fixmatch", {"threshold": 0.25}),
+    ],
+)
+def test_micro_batches_learn_what_the_whole_batch_teaches(accumulate, method, losses):
+    """8 and 8 images, in 3 unequal parts or one by one; another number of pixels counts in each part."""
+    (whole, expected, _), (weights, logs, _) = (
+        learnt(count, Accelerator(cpu=True), method, **losses) for count in (1, accumulate)
+    )
+    assert torch.allclose(weights, whole, rtol=1e-3, atol=1e-6)
+    assert logs == pytest.approx(expected, rel=1e-3, abs=1e-6) and logs["accepted"] > 0
+    supervised, _, _ = learnt(1, Accelerator(cpu=True), method, **{**losses, "unlabelled_weight": 0.0})
+    assert (weights - supervised).abs().max() > 1e-3  # the unlabelled images have a part in it
+
+
+def test_two_ranks_with_micro_batches_learn_the_same_and_exchange_gradients_once_a_step():
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    ended = subprocess.run([*TORCHRUN, str(SCRIPT), "2"], env=environment, capture_output=True, text=True, timeout=240)
+    assert ended.returncode == 0, ended.stderr
+    said = json.loads(ended.stdout.splitlines()[-1])
+    whole, expected, _ = learnt(1, Accelerator(cpu=True))
+    assert torch.allclose(torch.tensor(said["weights"]), whole, rtol=1e-3, atol=1e-6)
+    assert said["logs"] == pytest.approx(expected, rel=1e-3, abs=1e-6)
+    assert said["exchanged"] == STEPS  # a small network: all its gradients travel together
+
+
+def test_the_parts_of_a_batch_are_disjoint_and_each_has_images_of_both_kinds():
+    parts = list(places(4, 6, (4, 8), rank=1, world=2, parts=2))
+    assert parts[:2] == [[(4, 1), (4, 5), (4, 9)], [(4, 3), (4, 7), (4, 11)]]
+    whole = list(places(4, 6, (4, 8), rank=1, world=2))
+    assert [sorted(parts[i] + parts[i + 1]) for i in (0, 2)] == whole
+
+
+@pytest.mark.parametrize(
+    ("recipe", "processes", "accumulate", "sound"),
+    [("supervised", 1, 8, True), ("supervised", 1, 9, False), ("supervised", 2, 4, True), ("supervised", 2, 5, False),
+     ("mean_teacher", 1, 8, True), ("fixmatch", 1, 4, True), ("fixmatch", 1, 5, False)],
+)  # fmt: skip
+def test_a_micro_batch_without_an_image_or_without_a_partner_to_mix_is_refused(recipe, processes, accumulate, sound):
+    cfg = compose([f"recipe={recipe}", "train.labelled_batch=8", "train.unlabelled_batch=8", f"train.accumulate={accumulate}"])
+    if sound:
+        return check_processes(cfg, processes)
+    with pytest.raises(ConfigError, match=rf"train\.accumulate={accumulate} leaves a micro-batch without"):
+        check_processes(cfg, processes)
