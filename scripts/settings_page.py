@@ -29,6 +29,7 @@ the settings of a recipe.
 """
 COLUMNS = ("name", "type", "default", "range or choices", "meaning")
 WORDS: dict[Any, str] = {int: "whole number", float: "number", bool: "true or false", str: "text", Any: "value"}
+EMPTY = "''"  # how an entry without a name is written
 NUMBER = "generations.N"  # how a section of a generation is written
 
 
@@ -117,8 +118,14 @@ def _entry(table: Table[Any], entry: str) -> Iterator[tuple[str, ...]]:
 
 
 def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [columns, tuple("---" for _ in columns), *((f"`{name}`", *rest) for name, *rest in rows)]
-    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+    """A table of Markdown; the first cell of a row is code."""
+    named = [(f"`{name or EMPTY}`", *rest) for name, *rest in rows]
+    return "".join(map(_line, [columns, ("---",) * len(columns), *named]))
+
+
+def _line(cells: tuple[str, ...]) -> str:
+    escaped = [cell.replace("|", r"\|") for cell in cells]
+    return f"| {' | '.join(escaped)} |\n"
 
 
 def _code(value: Any) -> str:

@@ -8,7 +8,7 @@ from selftrain.config import Config, GenerationConfig, LossConfig
 from selftrain.errors import ConfigError
 from selftrain.settings import changes, compose
 from selftrain.settings.changes import Renamed, differences, flat, refused, renewed
-from selftrain.settings.names import today
+from selftrain.settings.names import WORDS, today
 
 TABLE = {
     "train.rate": Renamed("train.lr"),
@@ -75,6 +75,17 @@ def test_settings_of_earlier_versions_get_the_names_and_values_of_today():
     assert old == kept
 
 
+def test_two_old_settings_may_become_settings_of_one_entry():
+    table = {
+        "loss.heat": Renamed("loss.terms.soft.heat"),
+        "loss.share": Renamed("loss.terms", lambda share, _: {"soft": {"weight": share}, "hard": {"weight": 1 - share}}),
+    }
+    soft = {"heat": 2.0, "weight": 0.75}
+    for order in (table, dict(reversed(table.items()))):
+        tree = renewed({"loss": {"share": 0.75, "heat": 2.0}}, order)
+        assert tree == {"loss": {"terms": {"soft": soft, "hard": {"weight": 0.25}}}}
+
+
 @pytest.mark.parametrize("damaged", [{}, {"train": None}, {"train": [1], "generations": 3}, {"generations": [None, {}]}])
 def test_settings_that_are_damaged_are_left_as_they_are(damaged):
     assert renewed(damaged, TABLE) == damaged
@@ -111,6 +122,10 @@ def test_what_was_renamed_has_a_name_of_today_and_the_old_one_is_free():
         assert old not in known and not [name for name in known if name.startswith(f"{old}.")]
         assert any(f"{new.name}.".startswith(f"{name}.") or name.startswith(f"{new.name}.") for name in known)
     assert today("train.lr") == ""
+
+
+def test_words_of_other_programs_lead_to_settings_that_are_there():
+    assert not set(WORDS.values()) - {*flat(Config()), "generations"}
 
 
 def test_what_may_change_is_a_setting():

@@ -35,8 +35,8 @@ def same(value: Any, section: Mapping[str, Any]) -> Any:
 class Renamed:
     """The name that a setting has now, and its value there.
 
-    `value` gets the old value, and the old section for settings that are understood together. Where it gives a dict,
-    the setting `name` gets these entries besides those that it has.
+    `value` gets the old value, and the old section for settings that are understood together. A dict that it gives is
+    merged into what the setting `name` has by then.
     """
 
     name: str
@@ -91,8 +91,14 @@ def _move(tree: Any, old: str, new: str, convert: Callable[[Any, Mapping[str, An
     value = convert(section[last], dict(section))
     del section[last]
     where, last = _section(tree, new, make=True)
-    both = isinstance(value, dict) and isinstance(where.get(last), dict)
-    where[last] = {**where[last], **value} if both else value
+    where[last] = _merged(where.get(last), value)
+
+
+def _merged(old: Any, new: Any) -> Any:
+    """`new` over `old`, with all entries of both where they are dicts."""
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return new
+    return {**old, **{name: _merged(old.get(name), value) for name, value in new.items()}}
 
 
 def _section(tree: Any, name: str, *, make: bool = False) -> tuple[Any, str]:
