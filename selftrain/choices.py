@@ -17,20 +17,26 @@ from contextlib import suppress
 from typing import Any
 
 from selftrain.config import Config
+from selftrain.data import mixing
 from selftrain.data.sources import SOURCES
 from selftrain.errors import ConfigError
 from selftrain.labels.crf import BACKENDS
 from selftrain.labels.thresholds import THRESHOLDS
+from selftrain.methods.table import METHODS
+from selftrain.objectives import losses
 from selftrain.settings.check import declared, settings_in
-from selftrain.stages.online import METHODS
 from selftrain.stages.train import SCHEDULES
 from selftrain.tables import Table
 from selftrain.values import Choice, UnfitError, UnknownError, element_of, fields_of, fit
 
 TABLES: dict[str, Table[Any]] = {
     "data.source": Table(SOURCES),
+    "generations.noise.mix": mixing.TABLE,
     "generations.online": Table(METHODS),
     "labels.crf.backend": Table(BACKENDS),
+    "loss.labelled": losses.TABLE,
+    "loss.online": losses.TABLE,
+    "loss.pseudo": losses.TABLE,
     "select.threshold": Table(THRESHOLDS),
     "train.schedule": Table(SCHEDULES),
 }

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from selftrain.tables import Bounds, Count, Must, OneOf, Place, Share, Size
+from selftrain.values import Likely, Weighted
 
 Some = Annotated[int, Bounds(1)]  # a number of things, at least one
 Deviation = Annotated[float, Bounds(0.01, 1e4)]  # coordinates of finer lattices would overflow
@@ -144,7 +145,8 @@ class NoiseConfig:
     rand_n: Annotated[Count, "RandAugment: operations per image (Cubuk et al. 2020)"] = 0
     rand_m: Annotated[float, Bounds(0, 30), "RandAugment: magnitude"] = 0.0
     cutmix: Annotated[Share, "probability that an unlabelled image gets a box of another one"] = 0.0
-    paste: Annotated[Share, "probability that such a box is of a labelled image, with its mask (Bai et al. 2023, BCP)"] = 0.0
+    mix: Annotated[dict[str, Likely], "further mixings, of which one acts on an image"] = field(default_factory=dict)
+    paste: Annotated[Share, "probability that it is mixed with a labelled image, with its mask (Bai et al. 2023, BCP)"] = 0.0
     style: Annotated[
         Share, "probability of a labelled image in the colours of an unlabelled one of its kind (Reinhard et al. 2001)"
     ] = 0.0
@@ -157,15 +159,19 @@ class NoiseConfig:
 
 @dataclass
 class LossConfig:
-    """Labelled: cross-entropy with label smoothing. Pseudo-labelled: KL to the teacher's soft labels, and/or hard CE."""
+    """What is minimised on labelled and on unlabelled pixels."""
 
-    smoothing: Annotated[Share, "label smoothing; with `balance`, the smoothed part leans towards classes that weigh more"] = 0.1
+    labelled: Annotated[dict[str, Weighted], "losses on labelled pixels; a weight of 0 leaves one out"] = field(
+        default_factory=lambda: {"ce": {"weight": 1.0, "smoothing": 0.1}}
+    )
+    pseudo: Annotated[dict[str, Weighted], "losses on stored pseudo-labels"] = field(
+        default_factory=lambda: {"kl": {"weight": 1.0, "temperature": 1.0}}
+    )
+    online: Annotated[dict[str, Weighted], "losses on labels made in the step; empty: the method's own loss"] = field(
+        default_factory=dict
+    )
     balance: Annotated[Share, "labelled pixels of a class weigh (its share of the labelled pixels)^-balance, mean 1"] = 0.5
     unlabelled_weight: Annotated[Size, "weight of the loss on unlabelled images"] = 1.0
-    distillation: Annotated[Share, "share of KL in the pseudo-label loss; the rest is cross-entropy on hard pseudo-labels"] = 1.0
-    temperature: Annotated[
-        float, Bounds(above=0), "temperature of the KL; its gradient is scaled by T^2 (Hinton et al. 2015)"
-    ] = 1.0
     threshold: Annotated[Share, "online: the confidence from which a pixel's label by the averaged network counts"] = 0.95
     adaptive: Annotated[bool, "fixmatch, unimatch_v2: `threshold` is the surest class's, others have lower ones (FreeMatch)"] = (
         False

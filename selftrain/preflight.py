@@ -17,14 +17,16 @@ from selftrain.data.faults import refuse
 from selftrain.data.findings import Look
 from selftrain.errors import ConfigError, DataError, StorageError
 from selftrain.labels import crf, store
+from selftrain.learning import mixers
 from selftrain.log import say
+from selftrain.methods.table import METHODS
 from selftrain.models.build import leaves_parameters_unused, parameters
 from selftrain.models.encoders import pretrained
 from selftrain.models.weights import check_weights
+from selftrain.objectives.objective import check_losses
 from selftrain.rundir import RunDir
 from selftrain.settings.changes import ROUNDING, flat
 from selftrain.settings.check import check as check_settings
-from selftrain.stages.online import METHODS
 
 PSEUDO_NOISE = ("rand_n", "colour", "cutout", "cutmix", "paste")  # of unlabelled images, unless noise.labelled
 FEW = 8  # val images: a score of fewer says little of which generation is better
@@ -37,7 +39,8 @@ def check(cfg: Config) -> None:
     """Settings that no run can have. Raises ConfigError that names them."""
     check_settings(cfg)
     choices.check(cfg)
-    for check_together in (_check_first, _check_agreement, _check_online_noise, _check_adaptive):
+    check_losses(cfg.loss)
+    for check_together in (_check_first, _check_agreement, _check_online_noise, _check_methods):
         check_together(cfg)
     if cfg.labels.crf.enabled and cfg.labels.crf.backend == "lattice":
         crf.compiled()
@@ -62,14 +65,22 @@ def _check_online_noise(cfg: Config) -> None:
     for row in cfg.generations:
         if row.online and (row.noise.rand_n or row.noise.cutout) and not row.noise.labelled:
             raise ConfigError("generations: of online methods, only labelled images get rand_n and cutout; see noise.labelled")
-        if row.online == "mean_teacher" and row.noise.cutmix:
-            raise ConfigError("generations: mean_teacher mixes nothing: its noise.cutmix must be 0")
 
 
-def _check_adaptive(cfg: Config) -> None:
-    """Raises ConfigError for a threshold per class where no generation has a threshold."""
-    if cfg.loss.adaptive and not any(row.online in ("fixmatch", "unimatch_v2") for row in cfg.generations):
-        raise ConfigError("loss.adaptive is of fixmatch and unimatch_v2, and no generation is one of these; set it to false")
+def _check_methods(cfg: Config) -> None:
+    """Raises ConfigError for settings that no method of the run uses."""
+    adaptive = [name for name, method in METHODS.items() if method.adaptive]
+    if cfg.loss.adaptive and not any(row.online in adaptive for row in cfg.generations):
+        methods = " and ".join(adaptive)
+        raise ConfigError(f"loss.adaptive is of {methods}, and no generation is one of these; set it to false")
+    for row in cfg.generations:
+        mixed = mixers(row.noise)
+        if mixed and not METHODS[row.online].mixes:
+            setting = "cutmix" if row.noise.cutmix else "mix"
+            raise ConfigError(f"generations: {row.online} mixes nothing: its noise.{setting} must be 0")
+        if sum(mixer.p for mixer in mixed) > 1:
+            names = ", ".join(mixer.name for mixer in mixed)
+            raise ConfigError(f"generations: the probabilities of {names} add up to more than 1; one mixing acts on an image")
 
 
 @dataclass(frozen=True)
@@ -185,7 +196,7 @@ def _images_of_a_step(cfg: Config, number: int, classes: int, processes: int) ->
     """How many labelled and unlabelled images a process has in a step, at most, and their bytes per pixel."""
     method = cfg.generations[number].online
     counts = cfg.of_generation(number, "labelled_batch"), cfg.train.unlabelled_batch if number or method else 0
-    each = loading.bytes_per_pixel(classes, strong=METHODS[method].strong if method else 0)
+    each = loading.bytes_per_pixel(classes, views=METHODS[method].views)
     return [(-(-count // processes), of_one) for count, of_one in zip(counts, each, strict=True)]
 
 

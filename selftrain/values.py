@@ -5,14 +5,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import is_dataclass
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
 
 Kind = Any  # a type hint: int, list[str], str | None, a dataclass, ...
 TRUE, FALSE = ("true", "on", "yes", "1"), ("false", "off", "no", "0")
 BRACKETS = {"[": 1, "{": 1, "]": -1, "}": -1}
 
 
-class Entry:
+class _Entry:
     """The type of a setting that gives an entry of a table its own settings; a number stands for the one named `main`.
 
     `ce: 0.5` is read as `ce: {weight: 0.5}`. What the settings are is known to the table (tables.py).
@@ -21,20 +21,29 @@ class Entry:
     main = ""
 
 
-class Weighted(Entry):
+class _Weighted(_Entry):
     """An entry with a weight: a term of a loss."""
 
     main = "weight"
 
 
-class Likely(Entry):
+class _Likely(_Entry):
     """An entry with a probability: an augmentation."""
 
     main = "p"
 
 
-class Choice:
+class _Choice:
     """The type of a setting that names one entry of a table: `poly`, or `{poly: {power: 0.9}}`."""
+
+
+if TYPE_CHECKING:  # what such a setting holds
+    Entry = dict[str, Any]
+    Weighted = dict[str, Any]
+    Likely = dict[str, Any]
+    Choice = str | dict[str, dict[str, Any]]
+else:
+    Entry, Weighted, Likely, Choice = _Entry, _Weighted, _Likely, _Choice
 
 
 class UnfitError(Exception):
@@ -66,7 +75,7 @@ def is_section(kind: Kind) -> bool:
 
 
 def is_entry(kind: Kind) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Entry)
+    return isinstance(kind, type) and issubclass(kind, _Entry)
 
 
 def split_optional(kind: Kind) -> tuple[Kind, bool]:

@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 import pytest
 
+from selftrain.choices import completed
 from selftrain.config import Config, GenerationConfig, LossConfig
 from selftrain.errors import ConfigError
 from selftrain.settings import changes, compose
@@ -141,3 +142,24 @@ def test_more_generations_and_until_labels_are_used_another_choice_are_no_reason
     assert refused(old, longer, labels_are_used=True) == ["select.keep: 0.6 -> 0.5"]
     other = {**longer, "seed": 1}
     assert refused(old, other, labels_are_used=False) == ["seed: 0 -> 1", "select.keep: 0.6 -> 0.5"]
+
+
+@pytest.mark.parametrize(
+    ("old", "now"),
+    [
+        ({"smoothing": 0.1, "distillation": 1.0, "temperature": 1.0}, []),
+        (
+            {"smoothing": 0.0, "distillation": 1.0, "temperature": 2.0},
+            ["loss.labelled.ce.smoothing=0", "loss.pseudo.kl.temperature=2"],
+        ),
+        ({"smoothing": 0.1, "distillation": 0.25, "temperature": 1.0}, ["loss.pseudo={kl: 0.25, ce: 0.75}"]),
+        ({"smoothing": 0.1, "distillation": 0.0, "temperature": 1.0}, ["loss.pseudo={kl: 0, ce: 1}"]),
+    ],
+)
+def test_losses_of_runs_from_before_there_was_a_table_of_them_are_known(old, now):
+    before, after = asdict(Config()), asdict(compose([*now, "data=shapes", "recipe=smoke"]))
+    kept = {name: value for name, value in before["loss"].items() if name not in ("labelled", "pseudo", "online")}
+    before = {**after, "loss": {**kept, **old}}
+    assert differences(before, after, completed) == []
+    before["loss"]["smoothing"] = 0.3
+    assert [row.partition(":")[0] for row in differences(before, after, completed)] == ["loss.labelled.ce.smoothing"]

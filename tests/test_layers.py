@@ -5,7 +5,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent / "selftrain"
 FLOORS = {"run": 4, "cli": 4, "choices": 3, "generations": 3, "preflight": 3, "networks": 3, "learning": 3, "trial": 3}
-FLOORS["stages"] = 2
+FLOORS |= {"stages": 2, "methods": 1.5}
 FLOORS |= dict.fromkeys(("data", "models", "labels", "objectives", "report"), 1)
 
 

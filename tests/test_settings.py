@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from selftrain import choices
 from selftrain.config import Config, GenerationConfig
 from selftrain.errors import ConfigError
 from selftrain.settings import compose, flow, read
@@ -15,9 +16,9 @@ FOREIGN = re.compile(
 
 
 def said_of(*overrides, **more):
-    """The message with which settings are refused."""
+    """The message with which settings are refused: by their names, or by the tables that they choose from."""
     with pytest.raises(ConfigError) as refused:
-        compose([*overrides], **more)
+        choices.check(compose([*overrides], **more))
     return str(refused.value)
 
 

@@ -45,7 +45,11 @@ class Renamed:
 
 # Settings that have another name now, by the name that they had. A setting of a generation is named without the
 # generation's number: "generations.noise.mix". The old name must be free. The rows act one after the other.
-RENAMED: dict[str, Renamed] = {}
+RENAMED = {
+    "loss.smoothing": Renamed("loss.labelled.ce.smoothing"),
+    "loss.temperature": Renamed("loss.pseudo.kl.temperature"),
+    "loss.distillation": Renamed("loss.pseudo", lambda share, _: {"kl": {"weight": share}, "ce": {"weight": 1 - share}}),
+}
 
 
 def flat(config: Config | dict, prefix: str = "") -> dict[str, object]:
