@@ -20,12 +20,15 @@ from sides import Row, below, faster, finish, in_turns, parser
 
 from selftrain.config import Config
 from selftrain.data import sources
+from selftrain.data.cache import Cache
 from selftrain.data.images import IGNORE
+from selftrain.inference import windows
+from selftrain.inference.pixels import PixelScale
+from selftrain.inference.predictor import Predictor
 from selftrain.models.build import to_layout
 from selftrain.preflight import accelerator_of
 from selftrain.settings import compose
 from selftrain.stages.evaluate import evaluate
-from selftrain.stages.inference import Inference
 
 SOME = 24
 
@@ -53,8 +56,12 @@ def compare(samples: list, void: int, rounds: int) -> list[Row]:
     names = [f"c{i}" for i in range(pictures.CLASSES)]
 
     def ours(seen: list, accelerator: Accelerator) -> float:
-        inference = Inference.of(cfg.data, cfg.labels.window, accelerator)
-        return evaluate(ours_in_layout, seen, names, inference, batch=cfg.train.eval_batch)["miou"]
+        scale = PixelScale.of(cfg.data.mean, cfg.data.std, accelerator.device)
+        predictor = Predictor((ours_in_layout,), scale, windows.of(cfg.labels.window), precision=accelerator.autocast)
+        found = evaluate(
+            predictor, seen, names, batch=cfg.train.eval_batch, cache=Cache(cfg.data.cache_mb), accelerator=accelerator
+        )
+        return found["miou"]
 
     def reference(seen: list) -> float:
         return plain.miou(contiguous, [(sample.image, sample.mask) for sample in seen], pictures.CLASSES, void)

@@ -25,12 +25,15 @@ from sides import Row, below, faster, finish, in_turns, parser
 
 from selftrain.config import Config, LabelConfig, TTAConfig
 from selftrain.data import sources
+from selftrain.data.cache import Cache
+from selftrain.inference import tta, windows
+from selftrain.inference.pixels import PixelScale
+from selftrain.inference.predictor import Predictor
 from selftrain.labels import crf, store
 from selftrain.models.build import build, to_layout
 from selftrain.preflight import accelerator_of
 from selftrain.rng import rekey
 from selftrain.settings import compose
-from selftrain.stages.inference import Inference
 from selftrain.stages.pseudo_label import Labeller
 
 SCALES = [0.75, 1.0, 1.25]
@@ -97,7 +100,11 @@ def labeller(teacher: torch.nn.Module, *, crf_enabled: bool = True) -> Labeller:
     cfg.data.cache_mb = 0
     labels = LabelConfig(tta=LABELS.tta, shard=LABELS.shard)
     labels.crf.enabled = crf_enabled
-    return Labeller(teacher, pictures.CLASSES, labels, Inference.of(cfg.data, labels.window, accelerator_of(cfg)))
+    accelerator = accelerator_of(cfg)
+    scale = PixelScale.of(cfg.data.mean, cfg.data.std, accelerator.device)
+    views, precision = tta.views(**asdict(labels.tta)), accelerator.autocast
+    predictor = Predictor((teacher,), scale, windows.of(labels.window), views=views, precision=precision)
+    return Labeller(predictor, pictures.CLASSES, labels, Cache(cfg.data.cache_mb), accelerator)
 
 
 @dataclass(frozen=True)

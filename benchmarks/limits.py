@@ -19,7 +19,8 @@ import torch
 from sides import Row
 from torch.utils.flop_counter import FlopCounterMode
 
-from selftrain.labels import tta
+from selftrain.inference.windows import pad
+from selftrain.models.build import MULTIPLE
 
 SIZE = 4096  # of the matrix product
 # plain and both flips
@@ -87,7 +88,7 @@ def copying() -> float:
 def operations(size: tuple[int, int]) -> float:
     """Operations of the benchmark's network on one image of (H, W), padded as in labelling."""
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        labelling.network().eval()(tta.pad(torch.zeros(1, 3, *size)))
+        labelling.network().eval()(pad(torch.zeros(1, 3, *size), MULTIPLE))
     return counter.get_total_flops()
 
 

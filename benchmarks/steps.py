@@ -1,14 +1,12 @@
 """The step function of a student, as benchmarks time it."""
 
-from functools import partial
-
 import torch
 from accelerate import Accelerator
 
 from selftrain.config import Config
+from selftrain.inference.pixels import PixelScale
 from selftrain.methods.base import Context
 from selftrain.methods.self_training import SelfTraining
-from selftrain.stages.steps import normalised
 
 
 def scale(cfg: Config) -> list[torch.Tensor]:
@@ -18,8 +16,7 @@ def scale(cfg: Config) -> list[torch.Tensor]:
 
 def student(cfg: Config, classes: int, accelerator: Accelerator) -> SelfTraining:
     """The default step of one process."""
-    mean, std = (row.to(accelerator.device) for row in scale(cfg))
-    pixels = partial(normalised, mean=mean, std=std)
+    pixels = PixelScale.of(cfg.data.mean, cfg.data.std, accelerator.device).normalise
     return SelfTraining(
         Context(cfg.loss, classes, pixels, 1, lambda counts: counts, accelerator.autocast, accelerator.unwrap_model, 1)
     )

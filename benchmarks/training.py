@@ -9,6 +9,7 @@ which is fastest on two cores.
 """
 
 import tempfile
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -20,21 +21,26 @@ from reference import training as plain
 from sides import apart, below, faster, finish, in_turns, parser
 from steps import scale, student
 
+from selftrain.augmentation import mixers
 from selftrain.config import Config, NoiseConfig, SelectConfig
 from selftrain.data import batches
+from selftrain.data.augment.colour import jitter
+from selftrain.data.augment.geometry import flip
+from selftrain.data.augment.pipeline import Pipeline
+from selftrain.data.augment.randaugment import RandAugment
 from selftrain.data.cache import Cache
 from selftrain.data.examples import Batch
 from selftrain.data.labels import MaskLabels
 from selftrain.data.loading import loader
 from selftrain.labels import store
 from selftrain.labels.refine import refine
-from selftrain.learning import mixers
 from selftrain.methods.self_training import SelfTraining
 from selftrain.models.build import build, to_layout
 from selftrain.preflight import accelerator_of
 from selftrain.rng import rekey
 from selftrain.stages.select import select
 from selftrain.stages.train import Learner, lr_at
+from selftrain.tables import Chosen
 from selftrain.targets import Target
 
 KNOWN, GUESSED, CROP = 8, 16, (192, 256)
@@ -90,13 +96,19 @@ class Data:
 
     def ours(self, first: int, steps: int):
         """Our batches."""
-        noise = {"crop": CROP, "scale": (0.75, 1.5), "flip": True, "jitter": 0.3}
+        weak = Pipeline(
+            crop=CROP,
+            scale=(0.75, 1.5),
+            geometry=(Chosen("flip", flip, 0.5, {}),),
+            always=(Chosen("jitter", jitter, 1.0, {"strength": 0.3}),),
+        )
+        strong = replace(weak, randaugment=RandAugment(2, 10))
         dataset = batches.StepDataset(
             MaskLabels(self.labelled, self.cache.mask),
             self.unlabelled,
             self.selected,
             sizes=(KNOWN, GUESSED),
-            augmentation=batches.Augmentation(noise, {**noise, "rand_n": 2, "rand_m": 10}, mixers(NoiseConfig(cutmix=0.6))),
+            augmentation=batches.Augmentation(weak, strong, mixers(NoiseConfig(cutmix=0.6))),
             cache=self.cache,
             keys=(0, "gen1"),
         )

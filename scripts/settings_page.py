@@ -31,7 +31,6 @@ the settings of a recipe.
 COLUMNS = ("name", "type", "default", "range or choices", "meaning")
 WORDS: dict[Any, str] = {int: "whole number", float: "number", bool: "true or false", str: "text", Any: "value"}
 WIDTH = 100  # columns of prose
-EMPTY = "''"  # how an entry without a name is written
 NUMBER = "generations.N"  # how a section of a generation is written
 
 
@@ -120,7 +119,7 @@ def range_of(setting: Parameter) -> str:
 
 def entries_of(names: list[str], table: Table[Any]) -> str:
     """The entries of a table with their settings; `names` are the settings that choose from it."""
-    rows = [row for entry in table.entries for row in _entry(table, entry)]
+    rows = [row for entry in filter(None, table.entries) for row in _entry(table, entry)]
     columns = ("entry", *COLUMNS[1:])
     if not any(row[1] for row in rows):  # no entry has settings
         columns, rows = ("entry", "meaning"), [(row[0], row[-1]) for row in rows]
@@ -138,7 +137,7 @@ def _entry(table: Table[Any], entry: str) -> Iterator[tuple[str, ...]]:
 
 def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     """A table of Markdown; the first cell of a row is code."""
-    named = [(f"`{name or EMPTY}`", *rest) for name, *rest in rows]
+    named = [(f"`{name}`", *rest) for name, *rest in rows]
     return "".join(map(_line, [columns, ("---",) * len(columns), *named]))
 
 

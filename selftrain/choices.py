@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from selftrain import augmentation
 from selftrain.config import Config
 from selftrain.data import mixing
 from selftrain.data.sources import SOURCES
@@ -30,6 +31,7 @@ from selftrain.tables import Table
 from selftrain.values import Choice, UnfitError, UnknownError, element_of, fields_of, fit
 
 TABLES: dict[str, Table[Any]] = {
+    **{name.replace("noise.", "generations.noise."): table for name, table in augmentation.TABLES.items()},
     "data.source": Table(SOURCES),
     "generations.noise.mix": mixing.TABLE,
     "generations.online": Table(METHODS),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from selftrain.tables import Bounds, Count, Must, OneOf, Place, Share, Size
-from selftrain.values import Likely, Weighted
+from selftrain.values import Choice, Likely, Weighted
 
 Some = Annotated[int, Bounds(1)]  # a number of things, at least one
 Deviation = Annotated[float, Bounds(0.01, 1e4)]  # coordinates of finer lattices would overflow
@@ -145,7 +145,9 @@ class NoiseConfig:
     rand_n: Annotated[Count, "RandAugment: operations per image (Cubuk et al. 2020)"] = 0
     rand_m: Annotated[float, Bounds(0, 30), "RandAugment: magnitude"] = 0.0
     cutmix: Annotated[Share, "probability that an unlabelled image gets a box of another one"] = 0.0
-    mix: Annotated[dict[str, Likely], "further mixings, of which one acts on an image"] = field(default_factory=dict)
+    mix: Annotated[dict[str, Likely], "further mixings of unlabelled images; one mixing acts at a time"] = field(
+        default_factory=dict
+    )
     paste: Annotated[Share, "probability that it is mixed with a labelled image, with its mask (Bai et al. 2023, BCP)"] = 0.0
     style: Annotated[
         Share, "probability of a labelled image in the colours of an unlabelled one of its kind (Reinhard et al. 2001)"
@@ -154,20 +156,23 @@ class NoiseConfig:
     cutout: Annotated[Share, "probability of a box of noise in the image, without label"] = 0.0
     dropout: Annotated[Share, "dropout of the features before the segmentation head"] = 0.0
     drop_path: Annotated[Share, "stochastic depth: probability that a block of the encoder is skipped"] = 0.0
-    labelled: Annotated[bool, "the labelled images get RandAugment, colour noise and cutout, too"] = False
+    labelled: Annotated[bool, "the labelled images get RandAugment, geometry, colours and erasing as well"] = False
+    geometry: Annotated[dict[str, Likely], "changes of geometry, with their probabilities"] = field(default_factory=dict)
+    colours: Annotated[dict[str, Likely], "changes of colours, with their probabilities"] = field(default_factory=dict)
+    erase: Annotated[dict[str, Likely], "erased parts of images, with their probabilities"] = field(default_factory=dict)
 
 
 @dataclass
 class LossConfig:
     """What is minimised on labelled and on unlabelled pixels."""
 
-    labelled: Annotated[dict[str, Weighted], "losses on labelled pixels; a weight of 0 leaves one out"] = field(
+    labelled: Annotated[dict[str, Weighted], "losses of labelled pixels with their weights; 0 leaves one out"] = field(
         default_factory=lambda: {"ce": {"weight": 1.0, "smoothing": 0.1}}
     )
-    pseudo: Annotated[dict[str, Weighted], "losses on stored pseudo-labels"] = field(
+    pseudo: Annotated[dict[str, Weighted], "losses of stored pseudo-labels with their weights"] = field(
         default_factory=lambda: {"kl": {"weight": 1.0, "temperature": 1.0}}
     )
-    online: Annotated[dict[str, Weighted], "losses on labels made in the step; empty: the method's own loss"] = field(
+    online: Annotated[dict[str, Weighted], "losses of labels made in the step; empty: the method's own"] = field(
         default_factory=dict
     )
     balance: Annotated[Share, "labelled pixels of a class weigh (its share of the labelled pixels)^-balance, mean 1"] = 0.5
@@ -192,6 +197,8 @@ class TrainConfig:
         Share, "change of brightness, contrast and saturation of every training image, save those labelled online"
     ] = 0.3
     flip: Annotated[bool, "mirror training images left to right, half of the time"] = True
+    place: Annotated[Choice, "where a crop lies in its image"] = "uniform"
+    sampler: Annotated[Choice, "which labelled images a step sees"] = "uniform"
     optimizer: Annotated[str, "any name that timm knows"] = "adamw"
     lr: Annotated[Size, "learning rate after the warm-up"] = 1e-3
     weight_decay: Annotated[Size, "weight decay of the optimizer"] = 1e-2

@@ -14,7 +14,11 @@ from torch import nn
 from selftrain import files, preflight, process, trial, watchdog
 from selftrain.config import Config
 from selftrain.data import loading, sources
-from selftrain.ids import IGNORE
+from selftrain.data.cache import Cache
+from selftrain.inference import tta, windows
+from selftrain.inference.exported import card
+from selftrain.inference.pixels import PixelScale
+from selftrain.inference.predictor import Predictor
 from selftrain.labels.store import LabelStore
 from selftrain.learning import Learning
 from selftrain.log import Metrics, say
@@ -24,8 +28,7 @@ from selftrain.networks import SNAPSHOTS, Begun, Networks
 from selftrain.report import page, summary
 from selftrain.rng import rekey
 from selftrain.rundir import RunDir
-from selftrain.stages import evaluate, export, guard, pictures, pseudo_label, reliability, select, statistics, train
-from selftrain.stages.inference import Inference
+from selftrain.stages import evaluate, export, guard, pictures, pseudo_label, recalibrate, reliability, select, train
 
 
 def run(cfg: Config) -> dict:
@@ -50,7 +53,8 @@ class Method:
     accelerator: Accelerator
     networks: Networks
     learning: Learning
-    inference: Inference
+    cache: Cache
+    scale: PixelScale
     stop: train.Stop
     metrics: Metrics
     team: process.Team
@@ -71,10 +75,10 @@ class Method:
             data = preflight.recorded_data(run, cfg)
         preflight.check_data(data, cfg)
         metrics = Metrics(run.metrics if accelerator.is_main_process else None)
-        inference = Inference.of(cfg.data, cfg.labels.window, accelerator)
-        learning = Learning(cfg, data, inference)
+        cache, scale = Cache(cfg.data.cache_mb), PixelScale.of(cfg.data.mean, cfg.data.std, accelerator.device)
+        learning = Learning(cfg, data, accelerator, cache, scale)
         stop = train.Stop().listen()
-        return cls(cfg, run, data, accelerator, networks, learning, inference, stop, metrics, team, changes)
+        return cls(cfg, run, data, accelerator, networks, learning, cache, scale, stop, metrics, team, changes)
 
     @staticmethod
     def _checked(cfg: Config, run: RunDir, accelerator: Accelerator) -> tuple[sources.DataSet, Networks, list[str]]:
@@ -225,12 +229,24 @@ class Method:
         network = METHODS[self.cfg.generations[number].online].kept(network)
         if self.cfg.train.statistics:
             seen = self.learning.unnoised(number, (self.cfg.seed, f"gen{number}", "statistics"))
-            statistics.measure(network, seen, self.inference)
+            recalibrate.recalibrate(network, seen, scale=self.scale, precision=self.accelerator.autocast)
         return network
 
     def evaluate(self, network: nn.Module, samples: list[sources.Sample]) -> dict:
-        """Scores of a network over samples with masks, by the run's classes and pixel scale."""
-        return evaluate.evaluate(network, samples, self.data.classes, self.inference, batch=self.cfg.train.eval_batch)
+        """Scores of a network over samples with masks, one plain view each, by the run's classes."""
+        return evaluate.evaluate(
+            self.predictor(network),
+            samples,
+            self.data.classes,
+            batch=self.cfg.train.eval_batch,
+            cache=self.cache,
+            accelerator=self.accelerator,
+        )
+
+    def predictor(self, network: nn.Module) -> Predictor:
+        """How the run asks a network about images: one plain view each."""
+        window = windows.of(self.cfg.labels.window)
+        return Predictor((network,), self.scale, window, precision=self.accelerator.autocast)
 
     def _snapshots(self, number: int, steps: int) -> dict[int, Callable[[nn.Module], None]]:
         """What is kept of a generation on its way, where its agreement with itself is going to be asked for."""
@@ -249,7 +265,8 @@ class Method:
             return None
         gen = self.run.generation(teacher)
         network, digest = self.networks.load(teacher)
-        labeller = pseudo_label.Labeller(network, len(self.data.classes), self.cfg.labels, self.inference)
+        predictor = replace(self.predictor(network), views=tta.views(**asdict(self.cfg.labels.tta)))
+        labeller = pseudo_label.Labeller(predictor, len(self.data.classes), self.cfg.labels, self.cache, self.accelerator)
         where = f"gen{teacher}"
         store = labeller.label(
             self.data.unlabelled,
@@ -317,7 +334,8 @@ class Method:
             self.metrics.track = lambda values, step: self.accelerator.log(dict(values), step=step)
 
     def _write_page(self, report: dict, networks: dict[int, nn.Module], leader: int) -> None:
-        said = pictures.predictions(networks, self.data.val, self.inference)
+        predictors = {number: self.predictor(network) for number, network in networks.items()}
+        said = pictures.predictions(predictors, self.data.val)
         read = [row for row in report["generations"] if row["teacher"] is not None and not row["online"]]
         taught = {row["teacher"]: row["generation"] for row in read}
         learnt = [
@@ -352,12 +370,13 @@ class Method:
         kept, labelled = self.run.generation(teacher).reliability, {"teacher": store.index.teacher, "ids": store.index.ids_sha256}
         if not (kept.exists() and labelled.items() <= files.read_json(kept, "reliability").items()):
             found = reliability.agreement(
-                self.networks.snapshots(teacher),
-                self.networks.load(teacher)[0],
+                [self.predictor(network) for network in self.networks.snapshots(teacher)],
+                self.predictor(self.networks.load(teacher)[0]),
                 self.data.unlabelled,
-                self.inference,
                 classes=len(self.data.classes),
                 batch=self.cfg.labels.batch,
+                cache=self.cache,
+                accelerator=self.accelerator,
                 stage=f"gen{teacher}",
                 check=lambda: self.stop.check(f"gen{teacher} reliability"),
             )
@@ -367,31 +386,23 @@ class Method:
         return np.array(files.read_json(kept, "reliability")["reliability"], np.float32)
 
     def _card(self, report: dict) -> dict:
-        """What a user of the export has to know. No paths: it travels."""
-        cfg = self.cfg
-        model = report["generations"][report["exported"]]["model"]
-        return {
-            "format": 1,
-            "recipe": cfg.recipe,
-            "data": cfg.data.name,
-            "classes": self.data.classes,
-            "ignore_index": IGNORE,
-            "mean": cfg.data.mean,
-            "std": cfg.data.std,
-            "input": {
-                "size": cfg.data.size or None,
-                "multiple": 32,
-                "window": cfg.labels.window,
-                "range": self.data.labelled[0].levels,
-                "rule": "RGB, scaled to 0..1, minus mean, divided by std; brought to `size` where it is set; padded to "
-                "multiples; of 16-bit images, `range` becomes 0..255, or without one the high byte counts",
-            },
-            "masks": sources.mask_coding(cfg.data, self.data.classes),
-            "model": model,
-            "generation": report["exported"],
-            "seed": cfg.seed,
-            "metrics": {"val": report["generations"][report["exported"]]["val"], "test": report["exported_test"]},
-        }
+        """What a user of the export has to know."""
+        cfg, exported = self.cfg, report["generations"][report["exported"]]
+        return card(
+            recipe=cfg.recipe,
+            data=cfg.data.name,
+            classes=self.data.classes,
+            mean=cfg.data.mean,
+            std=cfg.data.std,
+            size=cfg.data.size,
+            window=cfg.labels.window,
+            levels=self.data.labelled[0].levels,
+            masks=sources.mask_coding(cfg.data, self.data.classes),
+            model=exported["model"],
+            generation=report["exported"],
+            seed=cfg.seed,
+            metrics={"val": exported["val"], "test": report["exported_test"]},
+        )
 
 
 def _warn(stage: str, alarms: list[str]) -> None:

@@ -7,13 +7,12 @@ import torch
 from torch import nn
 
 from selftrain import files
-from selftrain.checkpoint import pack, unpack
 from selftrain.config import Config
-from selftrain.errors import IntegrityError
-from selftrain.models.build import build, parameters, to_layout
+from selftrain.models import saved
+from selftrain.models.build import build, to_layout
 from selftrain.models.encoders import pretrained
 from selftrain.models.weights import IMAGENET, Taken, encoder_names, grown, load_weights
-from selftrain.rundir import WEIGHTS, RunDir
+from selftrain.rundir import RunDir
 
 SNAPSHOTS = 3  # a stage is looked at after each third of its steps, the last of which is its end (Yang et al. 2022, ST++)
 
@@ -99,40 +98,32 @@ class Networks:
 
     def keep(self, number: int, network: nn.Module) -> None:
         """Write the network of a generation whose training has ended."""
-        model = self.run.generation(number).model
-        if model.exists():
-            files.remove_directory(model)  # written before a kill, without the report that makes it count
-        weights = {WEIGHTS: pack(network.state_dict())}
-        files.commit_directory(model, weights, model=self.describe(number, network), classes=self.classes)
+        # What is there was written before a kill, without the report that makes it count.
+        saved.write(self.run.generation(number).model, network, self.describe(number, network), self.classes)
 
     def keep_snapshot(self, number: int, part: int, network: nn.Module) -> None:
         """Write the network as it is after `part` of SNAPSHOTS parts of its steps."""
         where = self.run.generation(number).snapshot(part)
         if not where.exists():
-            files.commit_directory(where, {WEIGHTS: pack(network.state_dict())})
+            files.commit_directory(where, saved.weights_of(network))
 
     def load(self, number: int) -> tuple[nn.Module, str]:
         """The network of a finished generation and the sha256 of its weights."""
-        model = self.run.generation(number).model
-        return self._load(number, model), files.read_manifest(model)["files"][WEIGHTS]
+        found = saved.read(self.run.generation(number).model)
+        return self._placed(found.network), found.digest
 
     def snapshots(self, number: int) -> list[nn.Module]:
         """The network of a generation as it was before its end."""
-        return [self._load(number, self.run.generation(number).snapshot(part)) for part in range(1, SNAPSHOTS)]
+        gen = self.run.generation(number)
+        places = [gen.snapshot(part) for part in range(1, SNAPSHOTS)]
+        return [self._placed(saved.read(place, described_in=gen.model).network) for place in places]
 
     def describe(self, number: int, network: nn.Module) -> dict:
-        """What a reader of its weights has to build."""
+        """What a reader of its weights has to build (`saved.describe`)."""
         arch, encoder, decoder_channels = self._names(number)
-        described = {"arch": arch, "encoder": encoder, "decoder_channels": decoder_channels}
-        return {**described, "params": parameters(network)}
+        return saved.describe(network, arch=arch, encoder=encoder, decoder_channels=decoder_channels)
 
-    def _load(self, number: int, directory: Path) -> nn.Module:
-        weights = unpack(files.read_directory(directory)[WEIGHTS], directory / WEIGHTS)
-        network = self.build(number)
-        try:
-            network.load_state_dict(weights)
-        except RuntimeError as error:
-            raise IntegrityError(f"{directory} does not hold this generation's network: {error}") from None
+    def _placed(self, network: nn.Module) -> nn.Module:
         return to_layout(network).to(self.device).eval()
 
     def _names(self, number: int) -> tuple[str, str, list[int]]:

@@ -10,14 +10,13 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import nn
 
-from selftrain import checkpoint, choices, conditions, files, launcher, process
+from selftrain import augmentation, checkpoint, choices, conditions, files, launcher, process
 from selftrain.config import PRECISIONS, Config, GenerationConfig
 from selftrain.data import loading, sources, verify
 from selftrain.data.faults import refuse
 from selftrain.data.findings import Look
 from selftrain.errors import ConfigError, DataError, StorageError
 from selftrain.labels import crf, store
-from selftrain.learning import mixers
 from selftrain.log import say
 from selftrain.methods.table import METHODS
 from selftrain.models.build import leaves_parameters_unused, parameters
@@ -39,9 +38,10 @@ def check(cfg: Config) -> None:
     """Settings that no run can have. Raises ConfigError that names them."""
     check_settings(cfg)
     choices.check(cfg)
-    check_losses(cfg.loss)
     for check_together in (_check_first, _check_agreement, _check_online_noise, _check_methods):
         check_together(cfg)
+    augmentation.check(cfg)
+    check_losses(cfg.loss)
     if cfg.labels.crf.enabled and cfg.labels.crf.backend == "lattice":
         crf.compiled()
     check_weights(cfg.model.weights, arch=cfg.model.arch, encoder=cfg.model.encoder)
@@ -63,8 +63,10 @@ def _check_agreement(cfg: Config) -> None:
 def _check_online_noise(cfg: Config) -> None:
     """Raises ConfigError for noise that an online method does not have."""
     for row in cfg.generations:
-        if row.online and (row.noise.rand_n or row.noise.cutout) and not row.noise.labelled:
-            raise ConfigError("generations: of online methods, only labelled images get rand_n and cutout; see noise.labelled")
+        if row.online and (row.noise.rand_n or row.noise.cutout or row.noise.erase) and not row.noise.labelled:
+            raise ConfigError(
+                "generations: of online methods, only labelled images get rand_n, cutout and erase; see noise.labelled"
+            )
 
 
 def _check_methods(cfg: Config) -> None:
@@ -74,7 +76,7 @@ def _check_methods(cfg: Config) -> None:
         methods = " and ".join(adaptive)
         raise ConfigError(f"loss.adaptive is of {methods}, and no generation is one of these; set it to false")
     for row in cfg.generations:
-        mixed = mixers(row.noise)
+        mixed = augmentation.mixers(row.noise)
         if mixed and not METHODS[row.online].mixes:
             setting = "cutmix" if row.noise.cutmix else "mix"
             raise ConfigError(f"generations: {row.online} mixes nothing: its noise.{setting} must be 0")

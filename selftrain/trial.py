@@ -17,8 +17,8 @@ from selftrain.config import Config
 from selftrain.data.findings import Look
 from selftrain.data.sources import SPLITS, DataSet
 from selftrain.errors import ConfigError, ResourceError, is_out_of_memory
-from selftrain.labels.tta import MULTIPLE
-from selftrain.models.build import to_layout
+from selftrain.models.build import MULTIPLE, to_layout
+from selftrain.models.outputs import tensors_of
 from selftrain.networks import Networks
 from selftrain.rng import untouched
 
@@ -134,9 +134,9 @@ def _try(network: nn.Module, place: Place, images: int, name: str, accelerator: 
     network.train(trained)
     try:
         with torch.set_grad_enabled(trained), accelerator.autocast():
-            logits = network(shown.contiguous(memory_format=torch.channels_last))
+            outputs = tensors_of(network(shown.contiguous(memory_format=torch.channels_last)))
         if trained:
-            logits.float().sum().backward()
+            torch.stack([logits.float().sum() for logits in outputs]).sum().backward()
             network.zero_grad()
     except Exception as error:
         raise _explained(error, place, images, name) from error

@@ -15,8 +15,10 @@ from safetensors.torch import load_file
 from runs import ROOT, SMALL, SMOKE, bits, known_fingerprints, run_command
 from selftrain.config import Config
 from selftrain.data import sources
+from selftrain.data.augment.randaugment import OFF
 from selftrain.data.cache import Cache
 from selftrain.errors import ConfigError
+from selftrain.inference.pixels import PixelScale
 from selftrain.learning import Learning
 from selftrain.preflight import check, check_processes
 from selftrain.settings import compose
@@ -121,8 +123,8 @@ def test_noise_reaches_labelled_images_where_that_is_asked():
         Learning(config, None, None).augmentation(1)
         for config in (compose([*settings, f"generations.1.noise.labelled={labelled}"]) for labelled in ("false", "true"))
     )
-    assert plain.labelled == {name: plain.pseudo[name] for name in ("crop", "scale", "flip", "jitter")}
-    assert noised.labelled == noised.pseudo == plain.pseudo and plain.pseudo["colour"] == 0.5
+    assert plain.labelled == replace(plain.pseudo, randaugment=OFF, colours=())
+    assert noised.labelled == noised.pseudo == plain.pseudo and plain.pseudo.colours[0].amount == 0.5
     assert (plain.cutmix, plain.paste, plain.style) == (0.5, 0.5, 0.5)  # smoke's
 
 
@@ -139,10 +141,10 @@ def test_statistics_are_measured_anew_over_what_a_generation_has_learnt_from(run
     assert learnt | running <= same  # a teacher that learns from labels alone has not met the others
 
     data = sources.load(compose([*SMOKE]).data)
-    inference = SimpleNamespace(cache=Cache(64))
+    scale = PixelScale(torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1))
     for online, teacher, student in (("''", False, True), ("fixmatch", True, True)):
         config = compose([*SMOKE, f"generations=[{{online: {online}}}, {{}}]"])
-        whole, part = (Learning(config, one, inference) for one in (data, replace(data, unlabelled=[])))
+        whole, part = (Learning(config, one, None, Cache(64), scale) for one in (data, replace(data, unlabelled=[])))
         for number, differ in enumerate((teacher, student)):
             drawn = (torch.cat(list(one.unnoised(number, (0, "statistics")))) for one in (whole, part))
             assert torch.equal(*drawn) != differ
@@ -153,7 +155,7 @@ def test_the_masks_say_what_pixels_of_a_class_weigh(online):
     config = compose([*SMOKE, f"generations=[{{online: {online}}}]"])
     accelerator = SimpleNamespace(num_processes=1, device="cpu", autocast=None, unwrap_model=None)
     learning = Learning(
-        config, sources.load(config.data), SimpleNamespace(cache=Cache(64), mean=0, std=1, accelerator=accelerator)
+        config, sources.load(config.data), accelerator, Cache(64), PixelScale(torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1))
     )
     pixels, weights = learning.class_pixels, learning.step(0).weights.numpy()
     assert pixels.sum() == sum(sample.read_mask().size for sample in learning.data.labelled)  # smoke has no void

@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from selftrain import choices
 from selftrain.config import Config, GenerationConfig
 from selftrain.errors import ConfigError
+from selftrain.preflight import check
 from selftrain.settings import compose, flow, read
 from selftrain.settings.changes import flat
 
@@ -18,7 +18,7 @@ FOREIGN = re.compile(
 def said_of(*overrides, **more):
     """The message with which settings are refused: by their names, or by the tables that they choose from."""
     with pytest.raises(ConfigError) as refused:
-        choices.check(compose([*overrides], **more))
+        check(compose([*overrides], **more))
     return str(refused.value)
 
 

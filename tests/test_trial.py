@@ -61,6 +61,30 @@ def test_a_step_is_made_at_the_crop_and_a_look_at_each_size():
     assert probe.seen[1:] == [((1, 3, *size), False, False) for size in ((64, 128), (32, 32), (64, 64))]
 
 
+def test_a_network_with_an_image_head_is_tried_with_both_outputs():
+    class TwoHeads(Probe):
+        def forward(self, images):
+            return super().forward(images), self.image(images)
+
+        def image(self, images):
+            return Unlearnable.apply(images.mean(dim=(2, 3)) * self.layer.weight.sum())
+
+    with pytest.raises(ConfigError, match="the image head cannot learn"):
+        try_all(config(), built={0: TwoHeads()})
+
+
+class Unlearnable(torch.autograd.Function):
+    """Has a forward pass only."""
+
+    @staticmethod
+    def forward(ctx, values):
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        raise RuntimeError("the image head cannot learn")
+
+
 def test_what_is_larger_than_a_window_is_seen_in_windows():
     cfg = config()
     cfg.labels.window = 96

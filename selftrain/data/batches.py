@@ -5,25 +5,29 @@ A rank takes its slice of each global batch. Neither the number of workers nor a
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from selftrain.data import augment
+from selftrain.data.augment.colour import in_colours_of
+from selftrain.data.augment.pipeline import Pipeline
+from selftrain.data.augment.view import OUTSIDE
 from selftrain.data.cache import Cache
 from selftrain.data.examples import Example, Seen
 from selftrain.data.labels import Labels, Readable, known_to_be
 from selftrain.data.mixing import Mixer, drawn, share_of
+from selftrain.data.samplers import Sampler, epochs
 from selftrain.rng import Key, batch_ids, generator
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What `augment.view` is told, for labelled and for unlabelled images, and how these are mixed."""
+    """How labelled and unlabelled images are seen, and how the latter are mixed."""
 
-    labelled: dict
-    unlabelled: dict
+    labelled: Pipeline
+    unlabelled: Pipeline
     mixers: tuple[Mixer, ...] = ()
     paste: float = 0.0  # probability that an image is mixed with a labelled one
     style: float = 0.0  # probability that a labelled image has the colours of another one
@@ -45,10 +49,12 @@ class StepDataset(Dataset):
         sizes: tuple[int, int],
         views: int = 0,
         augmentation: Augmentation,
+        sampler: Sampler | None = None,
         cache: Cache,
         keys: tuple[Key, ...],
     ):
         self.labels, self.unlabelled, self.pseudo = labels, unlabelled, pseudo
+        self.sampler: Sampler = sampler or partial(epochs, len(labels.samples))
         self.labelled_batch, self.unlabelled_batch = self.sizes = sizes
         self.views, self.augmentation, self.cache, self.keys = views, augmentation, cache, keys
         self.unmixed: tuple[int, dict[int, Example]] = (-1, {})  # of one step: each serves itself and a partner
@@ -70,18 +76,18 @@ class StepDataset(Dataset):
 
     def _labelled(self, step: int, slot: int) -> Example:
         samples = self.labels.samples
-        i = batch_ids(len(samples), self.labelled_batch, step, *self.keys, "labelled")[slot]
+        i = self.sampler(self.labelled_batch, step, (*self.keys, "labelled"))[slot]
         image = self.cache.image(samples[i])
         if self.augmentation.style:
             image = self._styled(image, generator(*self.keys, step, slot, "style"))
-        seen = augment.view(image, generator(*self.keys, step, slot), **self.augmentation.labelled)
+        seen = self.augmentation.labelled.view(image, generator(*self.keys, step, slot), self.cache.mask(samples[i]))
         return Example(seen.image, self.labels.target(i, seen.index), known=True)
 
     def _styled(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """`image`, in the colours of an unlabelled one as often as the augmentation says."""
         if rng.uniform() >= self.augmentation.style:
             return image
-        return augment.in_colours_of(image, self.cache.image(self.unlabelled[int(rng.integers(len(self.unlabelled)))]))
+        return in_colours_of(image, self.cache.image(self.unlabelled[int(rng.integers(len(self.unlabelled)))]))
 
     def _mixed(self, step: int, slot: int) -> Example:
         """The pseudo-labelled example of a slot, mixed with another one."""
@@ -110,7 +116,7 @@ class StepDataset(Dataset):
             samples = self.pseudo.samples
             i = self._drawn(len(samples), step, slot)
             rng = generator(*self.keys, step, slot)
-            seen = augment.view(self.cache.image(samples[i]), rng, **self.augmentation.unlabelled)
+            seen = self.augmentation.unlabelled.view(self.cache.image(samples[i]), rng)
             examples[slot] = Example(seen.image, self.pseudo.target(i, seen.index), known=False)
         return examples[slot]
 
@@ -118,10 +124,10 @@ class StepDataset(Dataset):
         """The views of an unlabelled slot, with the numbers of their mixing."""
         image = self.cache.image(self.unlabelled[self._drawn(len(self.unlabelled), step, slot)])
         rng = generator(*self.keys, step, slot)
-        images, index = augment.views(image, rng, strong=self.views, **self.augmentation.unlabelled)
+        images, index = self.augmentation.unlabelled.views(image, rng, strong=self.views)
         mixed = [drawn(self.augmentation.mixers, rng, index.shape) for _ in range(self.views)]
         pasted = rng.uniform(size=self.views) < self.augmentation.paste
-        return Seen(step, images, index != augment.OUTSIDE, mixed, pasted)
+        return Seen(step, images, index != OUTSIDE, mixed, pasted)
 
     def _drawn(self, count: int, step: int, slot: int) -> int:
         """Which of `count` unlabelled samples a slot has."""
@@ -129,12 +135,12 @@ class StepDataset(Dataset):
 
 
 def crops(
-    samples: Sequence[Readable], how: dict, *, batch: int, count: int, cache: Cache, keys: tuple[Key, ...]
+    samples: Sequence[Readable], how: Pipeline, *, batch: int, count: int, cache: Cache, keys: tuple[Key, ...]
 ) -> Iterator[torch.Tensor]:
-    """`count` batches (batch, h, w, 3) uint8 of images seen as `augment.view` is told; drawn like those of a stage."""
+    """`count` batches (batch, h, w, 3) uint8 of images seen through `how`, drawn like those of a stage."""
     for step in range(count):
         chosen = [samples[i] for i in batch_ids(len(samples), batch, step, *keys)]
-        seen = [augment.view(cache.image(one), generator(*keys, step, slot), **how).image for slot, one in enumerate(chosen)]
+        seen = [how.view(cache.image(one), generator(*keys, step, slot)).image for slot, one in enumerate(chosen)]
         yield torch.from_numpy(np.stack(seen))
 
 

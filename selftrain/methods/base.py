@@ -18,6 +18,7 @@ from selftrain.config import LossConfig
 from selftrain.data.examples import Batch, Views
 from selftrain.data.mixing import Mixer
 from selftrain.ids import IGNORE
+from selftrain.models.outputs import pixels_of
 from selftrain.objectives.objective import Objective
 from selftrain.targets import Target, blend
 
@@ -151,7 +152,7 @@ class Online(Method):
     def probabilities(self, network: nn.Module, images: Tensor) -> Tensor:
         """(N, C, h, w) of images (N, h, w, C) by a network in eval mode."""
         with self.context.autocast():
-            return network(self.pixels(images)).float().softmax(dim=1)
+            return pixels_of(network(self.pixels(images))).float().softmax(dim=1)
 
     def mixture(self, batch: Batch, hard: Tensor) -> "Mixture":
         """How the views of a batch are mixed, where `hard` (M, h, w) are the labels of the unlabelled images."""

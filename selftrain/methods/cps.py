@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from selftrain.data.examples import Batch
 from selftrain.ids import IGNORE
 from selftrain.methods.base import Learnt, Online, views_of
+from selftrain.models.outputs import pixels_of
 from selftrain.targets import Target
 
 
@@ -20,7 +21,7 @@ class Pair(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         first = self.first(images)
-        return torch.stack([first, self.second(images)]) if self.training else first
+        return torch.stack([pixels_of(first), pixels_of(self.second(images))]) if self.training else first
 
 
 class CPS(Online):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from selftrain.data.examples import Batch
 from selftrain.ids import IGNORE
 from selftrain.methods.base import Learnt, Online, views_of
+from selftrain.models.outputs import pixels_of
 from selftrain.targets import Target
 
 
@@ -32,7 +33,7 @@ class FixMatch(Online):
         mixed = mixture.mixed(target.expand(seen.shape[:-1]), batch.known.hard.long())  # (S, M, h, w)
         images = torch.cat([self.pixels(batch.images), self.pixels(seen)])
         with self.noise(self.context.unwrap(model), labelled, len(target)):
-            logits = model(images).float()
+            logits = pixels_of(model(images)).float()
         guessed = logits[labelled:], Target(mixed.flatten(0, 1))
         return Learnt((logits[:labelled], batch.known), guessed, (target != IGNORE).sum().float(), len(mixed))
 

@@ -6,6 +6,7 @@ from torch import nn
 from selftrain.data.examples import Batch
 from selftrain.ids import IGNORE
 from selftrain.methods.base import Learnt, Online, views_of
+from selftrain.models.outputs import pixels_of
 from selftrain.targets import Target
 
 
@@ -20,6 +21,6 @@ class MeanTeacher(Online):
         views, labelled = views_of(batch), batch.labelled
         soft = self.probabilities(averaged, views.images[0])
         images = torch.cat([self.pixels(batch.images), self.pixels(views.images[1])])
-        logits = model(images).float()
+        logits = pixels_of(model(images)).float()
         target = Target(torch.where(views.inside, soft.argmax(dim=1), IGNORE), soft=soft)
         return Learnt((logits[:labelled], batch.known), (logits[labelled:], target), views.inside.sum().float())

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from selftrain.data.examples import Batch
 from selftrain.methods.base import Method, StepResult
+from selftrain.models.outputs import pixels_of
 from selftrain.objectives.losses import weights_of
 from selftrain.objectives.objective import Objective
 
@@ -29,7 +30,7 @@ class SelfTraining(Method):
 
     def loss(self, model: nn.Module, averaged: nn.Module, batch: Batch, counts: Tensor) -> StepResult:
         """As `Step.loss`: labelled + `loss.unlabelled_weight` * pseudo."""
-        logits = model(self.context.pixels(batch.images)).float()  # (N, C, h, w); softmax in fp32
+        logits = pixels_of(model(self.context.pixels(batch.images))).float()  # (N, C, h, w); softmax in fp32
         labelled, first = batch.labelled, self.labelled.width
         supervised = self.ranks * self.labelled.value(logits[:labelled], batch.known, counts[:first])
         if batch.guessed is None:

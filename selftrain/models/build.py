@@ -14,6 +14,7 @@ from selftrain.models.weights import WAY_OUT
 
 UNETS = ("unet", "unetplusplus", "manet")  # architectures with a width per decoder depth
 VIT = "dpt"  # the decoder of vision transformers
+MULTIPLE = 32  # of the sides of images that every network takes
 FULL_DEPTH = 5  # stages of smp's own encoders
 
 

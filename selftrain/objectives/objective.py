@@ -15,11 +15,10 @@ from selftrain.targets import Target
 
 
 def check_losses(cfg: LossConfig) -> None:
-    """Raises ConfigError for losses that are not in the table, and where labelled or pseudo-labelled pixels have none."""
+    """Raises ConfigError if labelled or pseudo-labelled pixels have no loss."""
     for setting, terms in (("loss.labelled", cfg.labelled), ("loss.pseudo", cfg.pseudo)):
         if not TABLE.chosen(terms, setting):
             raise ConfigError(f"{setting} has no loss with a weight above 0; {setting}.ce=1 gives it one")
-    TABLE.chosen(cfg.online, "loss.online")
 
 
 @dataclass(frozen=True)

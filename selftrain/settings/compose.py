@@ -17,7 +17,9 @@ from selftrain.settings.names import beside, near, today
 from selftrain.tables import Place
 from selftrain.values import (
     Choice,
+    Entry,
     Kind,
+    Likely,
     UnfitError,
     UnknownError,
     element_of,
@@ -40,9 +42,12 @@ KINDS = {
     float: ("a number", "numbers"),
     bool: ("true or false", ""),
     str: ("text", "names"),
+    Entry: ("settings in braces", ""),
+    object: ("a number, a word or a list", ""),
+    Likely: ("a probability, or its settings in braces", ""),
 }
 PLAIN_VALUES = "settings are plain values, without _target_, ${…} and the like"
-SAMPLES = {int: "4", float: "0.5", bool: "true", str: "text"}
+SAMPLES = {int: "4", float: "0.5", bool: "true", str: "text", Entry: "{}", object: "0.5", Likely: "0.5"}
 
 
 def compose(overrides: list[str], config_dir: str | None = None) -> Config:
@@ -263,10 +268,15 @@ def _example(name: str, kind: Kind) -> str:
     """`name=value`, quoted where a shell would read its brackets."""
     default: Any = asdict(Config())
     for part in name.split("."):
-        default = asdict(GenerationConfig()) if isinstance(default, list) else default.get(part)
+        default = asdict(GenerationConfig()) if isinstance(default, list) else _member(default, part)
     shown = EXAMPLES.get(name) or (flow(default) if default not in (None, "", []) else "")
     text = f"{name}={shown or SAMPLES.get(split_optional(kind)[0], '[4]')}"
     return f"'{text}'" if set(text) & set("[]{}") else text
+
+
+def _member(default: Any, part: str) -> Any:
+    """The default of a setting; None where it is of an entry of a table, which the default does not choose."""
+    return default.get(part) if isinstance(default, dict) else None
 
 
 def _set(node: Any, parts: list[str], value: Any, kind: Kind = Config) -> Any:
@@ -307,10 +317,10 @@ def _check_generation(tree: dict[str, Any], name: str, value: Any) -> None:
 
 def _changes(row: dict[str, Any], default: dict[str, Any] | None = None) -> dict[str, Any]:
     """What an entry says that is not the default."""
-    default = default or asdict(GenerationConfig())
-    others = {name: value for name, value in row.items() if value != default[name]}
-    changed = {k: _changes(v, default[k]) if isinstance(v, dict) else v for k, v in others.items()}
-    return {name: value for name, value in changed.items() if value != {}}
+    default = asdict(GenerationConfig()) if default is None else default
+    others = {name: value for name, value in row.items() if name not in default or value != default[name]}
+    changed = {k: _changes(v, default.get(k, {})) if isinstance(v, dict) else v for k, v in others.items()}
+    return {name: value for name, value in changed.items() if value != {} or name not in default}
 
 
 def _built(kind: Kind, tree: dict[str, Any]) -> Any:

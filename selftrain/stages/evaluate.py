@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import nn
 
+from selftrain.data.cache import Cache
 from selftrain.data.labels import Readable
 from selftrain.errors import naming_savings
 from selftrain.ids import IGNORE
+from selftrain.inference.groups import neighbours, rank_share
+from selftrain.inference.predictor import Predictor
 from selftrain.stages.guard import drift
-from selftrain.stages.inference import Inference
 
 BINS = 15  # of the calibration error, as in Guo et al. 2017
 BLOCKS = 20  # of neighbouring images, frames of one video perhaps: leaving each out tells how sure a score is
@@ -26,10 +27,10 @@ class Scores:
         self.confidence = torch.zeros(BINS, dtype=torch.float64, device=device)
         self.blocks = torch.zeros(BLOCKS, classes, classes, dtype=torch.float64, device=device)  # rows are truth
 
-    def add(self, probs: torch.Tensor, target: torch.Tensor, blocks: Sequence[int]) -> None:
-        """probs (N, C, H, W), target (N, H, W) uint8 with 255 ignored, the block of each image."""
+    def add(self, probs: torch.Tensor, label: torch.Tensor, target: torch.Tensor, blocks: Sequence[int]) -> None:
+        """probs (N, C, H, W), label (N, H, W) uint8, target (N, H, W) uint8 with 255 ignored, the block of each image."""
         classes = probs.shape[1]
-        confidence, label = probs.max(dim=1)  # (N, H, W)
+        confidence = probs.gather(1, label[:, None].long())[:, 0]  # (N, H, W), of the label
         where = (confidence * BINS).int().clamp_max_(BINS - 1)
         truth = target.int().clamp_max_(classes)
         place = ((truth * classes + label.int()) * BINS + where).flatten(1)
@@ -91,20 +92,21 @@ def expected_calibration_error(bins: np.ndarray) -> float:
 
 @naming_savings("evaluating")
 def evaluate(
-    network: nn.Module,
+    predictor: Predictor,
     samples: Sequence[Readable],
     classes: Sequence[str],
-    inference: Inference,
     *,
     batch: int,
+    cache: Cache,
+    accelerator: Accelerator,
 ) -> dict:
-    """Scores of `network` over `samples` at their own size, one plain view each; ranks share the work."""
-    network.eval()
-    scores = Scores(len(classes), inference.accelerator.device)
+    """Scores of `predictor` over `samples` at their own size; ranks share the work."""
+    scores = Scores(len(classes), accelerator.device)
     block_of = {samples[i].id: i * min(BLOCKS, len(samples)) // len(samples) for i in range(len(samples))}
-    for group in inference.neighbours([samples[i] for i in inference.mine(len(samples))], batch):
-        masks = np.stack([inference.cache.mask(sample) for sample, _ in group])
-        probs = inference.probabilities(network, np.stack([image for _, image in group]))
-        scores.add(probs, torch.from_numpy(masks).to(probs.device), [block_of[sample.id] for sample, _ in group])
-    scores.reduce(inference.accelerator)
+    for group in neighbours([samples[i] for i in rank_share(len(samples), accelerator)], batch, cache.image):
+        masks = torch.from_numpy(np.stack([cache.mask(sample) for sample, _ in group]))
+        probs = predictor.probabilities(np.stack([image for _, image in group]))
+        label = predictor.decision(probs)
+        scores.add(probs, label, masks.to(probs.device), [block_of[sample.id] for sample, _ in group])
+    scores.reduce(accelerator)
     return scores.report(classes)

@@ -3,25 +3,24 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from torch import nn
 
 from selftrain.data.labels import Readable
 from selftrain.errors import naming_savings
+from selftrain.inference.predictor import Predictor
 from selftrain.report.page import Row
-from selftrain.stages.inference import Inference
 from selftrain.stages.select import SelectedLabels
 
 ROWS = 4
 
 
 @naming_savings("evaluating")
-def predictions(networks: Mapping[int, nn.Module], samples: Sequence[Readable], inference: Inference) -> list[Row]:
-    """Rows of image, truth and the labels of each network for samples spread over the set."""
+def predictions(predictors: Mapping[int, Predictor], samples: Sequence[Readable]) -> list[Row]:
+    """Rows of image, truth and what the networks of each generation predict, for samples spread over the set."""
     rows = []
     for i in _spread(len(samples)):
         image, truth = samples[i].read_image(), samples[i].read_mask()
         cells = [("image", image)] + ([("truth", truth)] if truth is not None else [])
-        cells += [(f"generation {number}", inference.labels(network, image[None])[0]) for number, network in networks.items()]
+        cells += [(f"generation {number}", one.labels(image[None])[0]) for number, one in predictors.items()]
         rows.append(Row(samples[i].id, cells))
     return rows
 

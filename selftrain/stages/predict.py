@@ -8,20 +8,17 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-import ttach
-from torch import Tensor, nn
 
 from selftrain.data.images import IMAGE_SUFFIXES, Fault, Levels, read_image, resize_image
 from selftrain.data.listing import Tree, suffix_counts, unread
 from selftrain.data.strays import masks_beside
 from selftrain.errors import OPEN_FILES_ERRNOS, STORAGE_ERRNOS, ConfigError, DataError, naming_savings
 from selftrain.files import read_json, write_json
-from selftrain.labels import tta
+from selftrain.inference.decide import at_size
+from selftrain.inference.exported import load_export, predictor_of
+from selftrain.inference.predictor import Predictor
 from selftrain.log import progress, say
 from selftrain.report.palette import palette, save_palette_png, save_plain_png
-from selftrain.stages.export import load_export
-from selftrain.stages.steps import normalised
 
 CLASSES = "classes.json"
 TILE = 4  # windows; what is larger is labelled tile by tile, or the probabilities of all pixels would not fit in memory
@@ -69,20 +66,16 @@ def predict(directory: Path, images: Path, out: Path, *, tta_flip: bool = False,
 
 @dataclass(frozen=True)
 class Labeller:
-    """An exported network with all that its card says of the input."""
+    """An exported network with its card: it reads and labels files."""
 
-    network: nn.Module
+    predictor: Predictor
     card: dict[str, Any]
-    views: ttach.Compose | None
-    batch: int
-    device: torch.device
 
     @classmethod
     def load(cls, directory: Path, *, tta_flip: bool = False, batch: int = 8) -> "Labeller":
         network, card = load_export(directory)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        views = tta.views(hflip=True, vflip=False, rotate90=False, scales=[1.0]) if tta_flip else None
-        return cls(network.to(device), card, views, batch, device)
+        return cls(predictor_of(network, card, flip=tta_flip, batch=batch, device=device), card)
 
     def label_all(self, files: Iterable[Path]) -> Iterator[tuple[Path, np.ndarray | Fault]]:
         """Each file, in order, with its class ids (H, W) uint8 or why it has none."""
@@ -94,34 +87,12 @@ class Labeller:
 
     def label(self, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Class ids (H, W) uint8 of RGB images (H, W, 3) uint8 of any size, which the network sees at one size."""
-        pixels = torch.from_numpy(np.stack([self._to_input(picture) for picture in pictures]))
-        # fp32 throughout: the TF32 that convolutions of a GPU take by default keeps ten bits
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-            if self.card["input"]["size"]:
-                probs = self._probabilities(pixels)  # (N, C, H, W)
-                return [_argmax(one[None], picture.shape[:2]) for one, picture in zip(probs, pictures, strict=True)]
-            return list(self._in_tiles(pixels))
-
-    def _in_tiles(self, pixels: Tensor) -> np.ndarray:
-        """Class ids (N, H, W) of pixels (N, H, W, 3). A tile is seen with half a window of what lies around it."""
-        count, height, width, _ = pixels.shape
-        side, margin = TILE * self.window or max(height, width), self.window // 2
-        labels = np.empty((count, height, width), np.uint8)
-        for top in range(0, height, side):
-            for left in range(0, width, side):
-                above, before = max(0, top - margin), max(0, left - margin)
-                seen = pixels[:, above : top + side + margin, before : left + side + margin]
-                found = self._probabilities(seen).argmax(dim=1).byte().cpu().numpy()  # (N, h, w)
-                found = found[:, top - above : top - above + side, left - before : left - before + side]
-                labels[:, top : top + side, left : left + side] = found
-        return labels
-
-    def _probabilities(self, pixels: Tensor) -> Tensor:
-        """(N, H, W, 3) uint8 -> (N, C, H, W) float32."""
-        mean, std = (255 * torch.tensor(self.card[name], device=self.device).view(1, 3, 1, 1) for name in ("mean", "std"))
-        images = normalised(pixels.to(self.device), mean, std).contiguous()
-        multiple = self.card["input"]["multiple"]
-        return tta.predict(self.network, images, transforms=self.views, multiple=multiple, window=self.window, batch=self.batch)
+        size = self.card["input"]["size"]
+        if not size:
+            return list(self.predictor.labels_in_tiles(np.stack(pictures)))
+        probs = self.predictor.probabilities(np.stack([resize_image(picture, (size[0], size[1])) for picture in pictures]))
+        decision, sizes = self.predictor.decision, [(picture.shape[0], picture.shape[1]) for picture in pictures]
+        return [at_size(decision, one, own).cpu().numpy() for one, own in zip(probs, sizes, strict=True)]
 
     @property
     def levels(self) -> Levels | None:
@@ -129,17 +100,8 @@ class Labeller:
         found = self.card["input"].get("range")
         return (found[0], found[1]) if found else None
 
-    @property
-    def window(self) -> int:
-        """Side in pixels; 0: no limit."""
-        return self.card["input"]["window"]
-
     def _exceeds(self, size: tuple[int, ...]) -> bool:
-        return 0 < self.window < max(size)
-
-    def _to_input(self, picture: np.ndarray) -> np.ndarray:
-        size = self.card["input"]["size"]
-        return resize_image(picture, (size[0], size[1])) if size else picture
+        return 0 < self.predictor.side < max(size)
 
     def _groups(self, files: Iterable[Path]) -> Iterator[list[tuple[Path, np.ndarray | Fault]]]:
         """Neighbours that one forward pass can take: of one input size, at most `batch`; what exceeds a window is alone."""
@@ -149,7 +111,7 @@ class Labeller:
             picture = _read(file, self.levels)
             if isinstance(picture, np.ndarray):
                 new = tuple(self.card["input"]["size"] or picture.shape[:2])
-                if group and (new != size or len(group) >= self.batch or self._exceeds(new)):
+                if group and (new != size or len(group) >= self.predictor.batch or self._exceeds(new)):
                     yield group
                     group = []
                 size = new
@@ -268,16 +230,3 @@ def _save(save: Callable[[Path, np.ndarray], None], path: Path, labels: np.ndarr
             raise
         return Fault(str(path), f"cannot be written ({error.strerror})", "rename the image or choose another folder")
     return None
-
-
-def _argmax(probs: Tensor, size: tuple[int, int]) -> np.ndarray:
-    """Class ids (H, W) uint8 of probs (1, C, h, w) at `size`; class by class, for all at once may not fit in memory."""
-    if tuple(probs.shape[2:]) == size:
-        return probs[0].argmax(dim=0).byte().cpu().numpy()
-    best = torch.full(size, -1.0, device=probs.device)
-    labels = torch.zeros(size, dtype=torch.uint8, device=probs.device)
-    for c in range(probs.shape[1]):
-        one = F.interpolate(probs[:, c : c + 1], size=size, mode="bilinear", align_corners=False)[0, 0]
-        better = one > best
-        best, labels = torch.where(better, one, best), torch.where(better, c, labels)
-    return labels.cpu().numpy()

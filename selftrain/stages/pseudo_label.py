@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
-from torch import nn
+from accelerate import Accelerator
 
 from selftrain import process
 from selftrain.config import LabelConfig
+from selftrain.data.cache import Cache
 from selftrain.data.labels import Readable
 from selftrain.errors import IntegrityError, naming_savings
-from selftrain.labels import store, tta
+from selftrain.inference.groups import neighbours, rank_share
+from selftrain.inference.predictor import Predictor
+from selftrain.labels import store
 from selftrain.labels.refine import Refined, refine
 from selftrain.log import progress, say
-from selftrain.stages.inference import Inference
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -28,10 +30,11 @@ R = TypeVar("R")
 class Labeller:
     """A frozen teacher with all that it takes to label an image. A mask, if there is one, only measures the labels."""
 
-    network: nn.Module
+    predictor: Predictor  # with the views whose probabilities are averaged
     classes: int
     cfg: LabelConfig
-    inference: Inference
+    cache: Cache
+    accelerator: Accelerator
 
     @naming_savings("labelling")
     def label(
@@ -43,9 +46,9 @@ class Labeller:
         Ranks share the shards; a shard's bits do not depend on who makes it.
         Raises IntegrityError where another teacher's labels lie there.
         """
-        if self.inference.accelerator.is_main_process:
+        if self.accelerator.is_main_process:
             _forget_damaged(directory)
-        self.inference.accelerator.wait_for_everyone()
+        self.accelerator.wait_for_everyone()
         if not (directory / store.INDEX).exists():
             self._fill(samples, directory, stage, teacher, check)
         found = store.LabelStore(directory)
@@ -62,46 +65,46 @@ class Labeller:
         size = self.cfg.shard
         shards = {n: samples[first : first + size] for n, first in enumerate(range(0, len(samples), size))}
         missing = [n for n in shards if not store.shard_is_sound(store.shard_path(directory, n), ids=_ids(shards[n]), **facts)]
-        self.inference.accelerator.wait_for_everyone()  # all ranks have seen the same shards before anybody writes
-        mine = [missing[i] for i in self.inference.mine(len(missing))]
-        network = self.inference.quickest(self.network, self.inference.cache.image(samples[0]))
+        self.accelerator.wait_for_everyone()  # all ranks have seen the same shards before anybody writes
+        mine = [missing[i] for i in rank_share(len(missing), self.accelerator)]
+        predictor = self.predictor.quickest(self.cache.image(samples[0]))
         images, done = sum(len(shards[n]) for n in mine), 0
-        with self._pool() as pool, progress(f"{stage} labels", images, show=self.inference.accelerator.is_main_process) as show:
+        with self._pool() as pool, progress(f"{stage} labels", images, show=self.accelerator.is_main_process) as show:
             waiting: deque[tuple[int, list[Future[Refined]]]] = deque()
             for place, number in enumerate(mine, start=1):
-                waiting.append((number, self._infer(network, shards[number], pool, check)))
+                waiting.append((number, self._infer(predictor, shards[number], pool, check)))
                 while len(waiting) > 1 or (waiting and place == len(mine)):  # one shard is refined while the next is inferred
                     ready, futures = waiting.popleft()
                     self._write(directory, ready, [future.result() for future in futures], _ids(shards[ready]), facts)
                     done += len(futures)
                     show(done)
-        self.inference.accelerator.wait_for_everyone()
-        if self.inference.accelerator.is_main_process:
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
             store.finish(directory, ids=_ids(samples), shard=size, **facts)
-        self.inference.accelerator.wait_for_everyone()
+        self.accelerator.wait_for_everyone()
 
     def _pool(self) -> "Refiners":
-        cores = process.cores() // self.inference.accelerator.num_processes
+        cores = process.cores() // self.accelerator.num_processes
         return Refiners(self.cfg.crf.workers or max(cores, 1))
 
     def _infer(
-        self, network: nn.Module, samples: Sequence[Readable], pool: "Refiners", check: Callable[[], None]
+        self, predictor: Predictor, samples: Sequence[Readable], pool: "Refiners", check: Callable[[], None]
     ) -> list[Future[Refined]]:
         """Average the views of a shard's images and hand each on to be refined."""
-        cfg, views = self.cfg, tta.views(**asdict(self.cfg.tta))
+        cfg, plain = self.cfg, predictor.plain()
         settings = {name: value for name, value in asdict(cfg.crf).items() if name not in ("enabled", "workers")}
         refining: list[Future[Refined]] = []
-        for batch in self.inference.neighbours(samples, cfg.batch):
+        for batch in neighbours(samples, cfg.batch, self.cache.image):
             check()
             masks = [sample.read_mask() for sample, _ in batch]
             images = np.stack([image for _, image in batch])
-            probs = self.inference.probabilities(network, images, views).cpu().numpy()
-            raw = self.inference.labels(network, images) if any(mask is not None for mask in masks) else None
+            probs = predictor.probabilities(images).cpu().numpy()
+            raw = plain.labels(images) if any(mask is not None for mask in masks) else None
             for i, mask in enumerate(masks):
                 job: dict[str, Any] = {"mask": mask, "raw": None if mask is None or raw is None else raw[i]}
                 job |= {"soft_classes": cfg.soft_classes, "settings": settings if cfg.crf.enabled else None}
                 refining.append(pool.submit(refine, images[i], probs[i], **job))
-            if self.inference.accelerator.device.type == "cpu":
+            if self.accelerator.device.type == "cpu":
                 wait(refining)  # on the same cores the threads of both would wait for each other
         return refining
 

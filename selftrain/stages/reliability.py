@@ -4,24 +4,27 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch import nn
+from accelerate import Accelerator
 
+from selftrain.data.cache import Cache
 from selftrain.data.labels import Readable
 from selftrain.errors import naming_savings
+from selftrain.inference.groups import neighbours, rank_share
+from selftrain.inference.predictor import Predictor
 from selftrain.labels.refine import confusion_of
 from selftrain.log import progress
-from selftrain.stages.inference import Inference
 
 
 @naming_savings("labelling")
 def agreement(
-    snapshots: Sequence[nn.Module],
-    teacher: nn.Module,
+    snapshots: Sequence[Predictor],
+    teacher: Predictor,
     samples: Sequence[Readable],
-    inference: Inference,
     *,
     classes: int,
     batch: int,
+    cache: Cache,
+    accelerator: Accelerator,
     stage: str,
     check: Callable[[], None],
 ) -> np.ndarray:
@@ -30,14 +33,14 @@ def agreement(
     The stability score of Yang et al. 2022 (ST++, section 3.3), divided by the number of snapshots; plain views. Ranks share
     the images. `check` is called between batches and may raise to stop.
     """
-    accelerator, mine, done = inference.accelerator, inference.mine(len(samples)), 0
+    mine, done = rank_share(len(samples), accelerator), 0
     found = torch.zeros(len(samples), device=accelerator.device)
     with progress(f"{stage} reliability", len(mine), show=accelerator.is_main_process) as show:
-        for group in inference.neighbours([samples[i] for i in mine], batch):
+        for group in neighbours([samples[i] for i in mine], batch, cache.image):
             check()
             images = np.stack([image for _, image in group])
-            last = inference.labels(teacher, images)
-            scores = np.mean([_ious(inference.labels(earlier, images), last, classes) for earlier in snapshots], axis=0)
+            last = teacher.labels(images)
+            scores = np.mean([_ious(earlier.labels(images), last, classes) for earlier in snapshots], axis=0)
             found[list(mine[done : done + len(group)])] = torch.from_numpy(scores).to(found)
             done += len(group)
             show(done)

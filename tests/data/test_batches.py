@@ -8,6 +8,9 @@ import pytest
 import torch
 
 from selftrain.data import loading
+from selftrain.data.augment.geometry import flip
+from selftrain.data.augment.pipeline import Pipeline
+from selftrain.data.augment.randaugment import RandAugment
 from selftrain.data.batches import Augmentation, StepDataset
 from selftrain.data.cache import Cache
 from selftrain.data.labels import MaskLabels
@@ -15,7 +18,11 @@ from selftrain.data.loading import loader
 from selftrain.data.mixing import MIXES, Mixer
 from selftrain.errors import ResourceError
 from selftrain.ids import IGNORE
+from selftrain.tables import Chosen
 from selftrain.targets import Target
+
+WEAK = Pipeline((32, 32))
+FLIP = Chosen("flip", flip, 0.5, {})
 
 
 @dataclass
@@ -55,8 +62,8 @@ def boxes(p):
 
 
 def dataset(cutmix=0.0, seed=0, paste=0.0, style=0.0, contrast=0, styles=Labels.samples):
-    strong = {"crop": (32, 32), "scale": (0.8, 1.2), "flip": True, "rand_n": 1, "rand_m": 10}
-    augmentation = Augmentation({"crop": (32, 32)}, strong, boxes(cutmix), paste, style)
+    strong = Pipeline((32, 32), scale=(0.8, 1.2), geometry=(FLIP,), randaugment=RandAugment(1, 10))
+    augmentation = Augmentation(WEAK, strong, boxes(cutmix), paste, style)
     labelled = [Picture(f"l{i}", i, contrast) for i in range(6)]
     return StepDataset(
         masks(labelled),
@@ -103,7 +110,7 @@ def test_workers_put_batches_into_shared_memory_themselves():
 
 @pytest.mark.parametrize("strong", [0, 2])
 def test_the_estimate_of_shared_memory_is_what_batches_have(strong):
-    plain, weak = dataset(), Augmentation({"crop": (32, 32)}, {"crop": (32, 32)}, boxes(1.0))
+    plain, weak = dataset(), Augmentation(WEAK, WEAK, boxes(1.0))
     settings = {"sizes": (3, 2), "cache": Cache(10), "keys": (0, "gen1")}
     online = StepDataset(plain.labels, Labels.samples, views=2, augmentation=weak, **settings)
     stored = StepDataset(plain.labels, Labels.samples, Labels(), augmentation=plain.augmentation, **settings)
@@ -188,7 +195,7 @@ def test_pasted_boxes_bring_their_mask_and_are_sure():
 
 @pytest.mark.parametrize("paste", [0.0, 0.5, 1.0])
 def test_online_boxes_are_pasted_as_often_as_asked(paste):
-    augmentation = Augmentation({"crop": (32, 32)}, {"crop": (32, 32)}, boxes(1.0), paste=paste)
+    augmentation = Augmentation(WEAK, WEAK, boxes(1.0), paste=paste)
     online = StepDataset(
         masks([Picture("l0", 0)]), Labels.samples, views=2, sizes=(2, 4), augmentation=augmentation,
         cache=Cache(10), keys=(0, "gen0"),
@@ -196,6 +203,28 @@ def test_online_boxes_are_pasted_as_often_as_asked(paste):
     batches = list(loader(online, first=0, steps=20, rank=0, world=1, workers=0))
     pasted = torch.cat([batch.views.pasted for batch in batches])
     assert pasted.shape == (40, 4) and abs(pasted.float().mean() - paste) < 0.15
+
+
+def test_labelled_slots_hold_the_images_that_the_sampler_draws():
+    data = dataset()
+    data.sampler = lambda batch, step, keys: [(step + slot) % 3 + 3 for slot in range(batch)]
+    for step, batch in enumerate(loader(data, first=0, steps=3, rank=0, world=1, workers=0)):
+        assert batch.images[:4, 0, 0, 0].tolist() == [(step + slot) % 3 + 3 for slot in range(4)]
+
+
+def test_places_see_the_mask_of_a_labelled_image_and_none_of_another():
+    seen = []
+
+    def middle(rng, size, crop, mask):
+        seen.append(None if mask is None else int(mask[0, 0]))
+        return 4.0, 4.0
+
+    data, place = dataset(), Chosen("middle", middle, 1.0, {})
+    seen_so = Pipeline((32, 32), place=place)
+    data.augmentation = Augmentation(seen_so, seen_so)
+    next(loader(data, first=0, steps=1, rank=0, world=1, workers=0))
+    ids = data.sampler(4, 0, (0, "gen1", "labelled"))
+    assert seen == [*(i % 3 for i in ids), None, None, None, None]
 
 
 def test_seeds_and_steps_differ():
@@ -218,7 +247,7 @@ def test_cutmix_mixes_image_and_targets_alike():
 def test_without_pseudo_labels_all_is_labelled():
     data = StepDataset(
         dataset().labels, sizes=(8, 0),
-        augmentation=Augmentation({"crop": (32, 32)}, {}), cache=Cache(0), keys=(0,),
+        augmentation=Augmentation(WEAK, WEAK), cache=Cache(0), keys=(0,),
     )  # fmt: skip
     batch = next(loader(data, first=0, steps=1, rank=0, world=1, workers=0))
     assert batch.labelled == 8 and batch.guessed is None

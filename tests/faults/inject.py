@@ -301,7 +301,7 @@ def no_training() -> None:
 
 def one_class() -> None:
     """The teacher says the same of every pixel."""
-    from selftrain.labels import tta
+    from selftrain.inference import tta
 
     genuine = tta.predict
 

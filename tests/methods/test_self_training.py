@@ -6,7 +6,6 @@ from methods import method, result_of
 
 from selftrain.data.examples import Batch
 from selftrain.labels.thresholds import balanced
-from selftrain.stages.steps import normalised
 from selftrain.targets import Target
 
 
@@ -88,10 +87,3 @@ def test_two_ranks_average_to_the_loss_of_the_global_batch():
     first, second = (0.25 * math.log(0.25 / p) + 0.75 * math.log(0.75 / (1 - p)) for p in sure)
     assert math.isclose(sum(share.loss.item() for share in shares) / 2, known + (first + 3 * second) / 4, rel_tol=1e-4)
     assert sum(share.logs["accepted"].item() for share in shares) / 2 == 0.5
-
-
-def test_pixels_are_scaled_and_channels_last():
-    images = torch.full((1, 4, 4, 3), 255, dtype=torch.uint8)
-    pixels = normalised(images, torch.full((1, 3, 1, 1), 127.5), torch.full((1, 3, 1, 1), 127.5))
-    assert pixels.shape == (1, 3, 4, 4) and (pixels == 1).all()
-    assert pixels.is_contiguous(memory_format=torch.channels_last)

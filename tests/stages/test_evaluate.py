@@ -1,16 +1,25 @@
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
+from torch import nn
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from selftrain.stages.evaluate import Scores, iou_report, is_worse
+from selftrain.data.cache import Cache
+from selftrain.inference import decide, windows
+from selftrain.inference.decide import argmax
+from selftrain.inference.pixels import PixelScale
+from selftrain.inference.predictor import Predictor
+from selftrain.stages.evaluate import Scores, evaluate, iou_report, is_worse
 
 NAMES = ["a", "b", "c"]
 
 
 def scores_of(probs, target):
     scores = Scores(3, torch.device("cpu"))
-    scores.add(probs, target, range(len(target)))
+    scores.add(probs, argmax(probs), target, range(len(target)))
     return scores.report(NAMES)
 
 
@@ -61,3 +70,34 @@ def test_worse_is_what_is_below_by_more_than_one_standard_error(mine, without, w
     best = {"miou": 0.5, "miou_without": [0.5, 0.5, 0.5]}
     assert is_worse({"miou": mine, "miou_without": without}, best) == worse
     assert not is_worse(best, best) and not is_worse({"miou": None, "miou_without": []}, {"miou": None, "miou_without": []})
+
+
+@dataclass
+class Picture:
+    id: str
+    red: list
+
+    def read_image(self):
+        return np.repeat(np.array([self.red], np.uint8)[..., None], 3, axis=-1)  # one row
+
+    def read_mask(self):
+        return (np.array([self.red]) > 3).astype(np.uint8)
+
+
+class Red(nn.Module):
+    """The logit of class 1 is the value of red."""
+
+    def forward(self, images):
+        return torch.stack([torch.zeros_like(images[:, 0]), images[:, 0]], dim=1)
+
+
+@pytest.mark.parametrize(("decision", "accuracy", "low"), [("argmax", 5 / 12, 2 / 9), ("sure", 1.0, 1.0)])
+def test_the_labels_of_the_decision_are_measured(monkeypatch, decision, accuracy, low):
+    """In the masks, class 1 begins at a red of 4. For argmax it begins at 1, so only the two zeros are low; for `sure` at 4."""
+    monkeypatch.setitem(decide.DECISIONS, "sure", lambda probs: (probs[:, 1] > 0.97).to(torch.uint8))
+    scale = PixelScale(torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1))
+    predictor = Predictor((Red(),), scale, windows.of(0), decision=decide.of(decision))
+    samples = [Picture("a", [0, 1, 2, 3]), Picture("b", [4, 2, 3, 1, 0, 5]), Picture("c", [1, 4])]
+    found = evaluate(predictor, samples, ["low", "high"], batch=2, cache=Cache(1), accelerator=Accelerator(cpu=True))
+    assert found["pixel_accuracy"] == pytest.approx(accuracy) and found["per_class"]["low"] == pytest.approx(low)
+    assert len(found["miou_without"]) == 3

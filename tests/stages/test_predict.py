@@ -14,10 +14,12 @@ from PIL import Image
 from selftrain.data.images import read_image, resize_image
 from selftrain.errors import ConfigError, DataError, IntegrityError
 from selftrain.files import commit_directory, read_directory
-from selftrain.labels import tta
+from selftrain.inference import tta
+from selftrain.inference.exported import load_export
+from selftrain.inference.predictor import Predictor
 from selftrain.models.build import build
 from selftrain.report.palette import palette
-from selftrain.stages.export import export, load_export
+from selftrain.stages.export import export
 from selftrain.stages.predict import Labeller, output_names, predict
 
 torch.set_num_threads(1)
@@ -236,25 +238,25 @@ def test_images_of_one_input_size_share_a_batch_whatever_their_own(tmp_path: Pat
 def test_what_cannot_be_read_makes_no_batch_larger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: int) -> None:
     seen = []
     monkeypatch.setattr(
-        Labeller, "_probabilities", lambda self, pixels: seen.append(len(pixels)) or torch.zeros(len(pixels), 4, 32, 32)
+        Predictor, "probabilities", lambda self, images: seen.append(len(images)) or torch.zeros(len(images), 4, 32, 32)
     )
     for number in range(20):
         save(tmp_path / "images" / f"{number:02}.png", 32, 32)
     (tmp_path / "images" / f"{broken:02}.png").write_bytes(b"broken")
     labeller = Labeller.load(exported(tmp_path / "export"))
     assert len(list(labeller.label_all(sorted((tmp_path / "images").iterdir())))) == 20
-    assert sum(seen) == 19 and max(seen) <= labeller.batch
+    assert sum(seen) == 19 and max(seen) <= labeller.predictor.batch
 
 
 def test_a_large_image_is_put_together_from_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a network that looks at single pixels, tiles cannot be told from the whole."""
     seen = []
 
-    def pointwise(self: Labeller, pixels: torch.Tensor) -> torch.Tensor:
-        seen.append(tuple(pixels.shape[1:3]))
-        return F.one_hot((pixels[..., 0] // 64).long(), 4).permute(0, 3, 1, 2).float()
+    def pointwise(self: Predictor, images: np.ndarray) -> torch.Tensor:
+        seen.append(tuple(images.shape[1:3]))
+        return F.one_hot(torch.as_tensor(images[..., 0] // 64).long(), 4).permute(0, 3, 1, 2).float()
 
-    monkeypatch.setattr(Labeller, "_probabilities", pointwise)
+    monkeypatch.setattr(Predictor, "probabilities", pointwise)
     labeller = Labeller.load(exported(tmp_path / "export", window=32))
     picture = np.random.default_rng(0).integers(0, 256, (150, 300, 3), dtype=np.uint8)
     assert (labeller.label([picture])[0] == picture[..., 0] // 64).all()

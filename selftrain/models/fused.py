@@ -1,6 +1,7 @@
-"""A copy of a network that only infers: batch norm and ReLU are part of the convolutions before them.
+"""A copy of a network for inference on CPUs: batch norm and ReLU are fused into the convolutions before them.
 
-On CPUs whose matrix units make convolutions cheap, the passes over memory between them are two thirds of the time.
+Where a CPU's matrix units make convolutions cheap, the passes over memory between them take two thirds of the
+time.
 """
 
 import copy
@@ -12,24 +13,26 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from selftrain.models.outputs import tensors_of
+
 # oneDNN's convolution with ReLU is there for torch.compile, under names that are not public.
 NEEDED = ("_convolution_pointwise", "_reorder_convolution_weight")
 POSSIBLE = torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in NEEDED)
 TOLERANCE = 1e-3  # of the largest logit; fp32 rounds to 1e-6 of it, a wrong graph to its own size
 
 
-def frozen(network: nn.Module, images: Tensor, dtype: torch.dtype) -> nn.Module:
-    """`network`, in eval mode, for a CPU whose convolutions compute in `dtype`; itself where that is not possible.
+def fused(network: nn.Module, images: Tensor, dtype: torch.dtype) -> nn.Module:
+    """A fused copy of `network`, which is in eval mode; its convolutions compute in `dtype`.
 
-    What follows what is seen while the network looks at `images` (N, 3, H, W). Where the copy does not say the same of
-    them, as where an output is used a second time, nothing is changed.
+    The order of the layers is recorded in one forward pass over `images` (N, C, H, W). If the logits of the fused
+    copy differ (an output may be used twice, say), or if this torch cannot fuse, the network itself is returned.
     """
     if not POSSIBLE:
         return network
     with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
         order, expected = _order(network, images)
-        faithful = _joined(network, order, torch.float32)(images)
-    if float((faithful - expected).abs().max()) > TOLERANCE * float(expected.abs().max()):
+        found = tensors_of(_joined(network, order, torch.float32)(images))
+    if any(_differ(*pair) for pair in zip(found, expected, strict=True)):
         return network
     return _joined(network, order, dtype)
 
@@ -73,14 +76,18 @@ class _Order:
         self._kept.append(output)
 
 
-def _order(network: nn.Module, images: Tensor) -> tuple[_Order, Tensor]:
-    """With what the network says of the images."""
+def _differ(found: Tensor, expected: Tensor) -> bool:
+    return float((found - expected).abs().max()) > TOLERANCE * float(expected.abs().max())
+
+
+def _order(network: nn.Module, images: Tensor) -> tuple[_Order, list[Tensor]]:
+    """The order of the layers, and what the network predicts of the images."""
     order, handles = _Order(), []
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.ReLU):
             handles.append(module.register_forward_pre_hook(partial(order.takes, name)))
             handles.append(module.register_forward_hook(partial(order.gives, name)))
-    logits = network(images)
+    logits = tensors_of(network(images))
     for handle in handles:
         handle.remove()
     return order, logits

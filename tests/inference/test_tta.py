@@ -4,7 +4,7 @@ import ttach
 from torch import Tensor, nn
 
 from selftrain.errors import ConfigError
-from selftrain.labels.tta import predict, views
+from selftrain.inference.tta import predict, views
 
 torch.set_num_threads(1)
 
@@ -95,7 +95,7 @@ def test_no_view_is_taken_twice(vflip: bool, rotate90: bool, expected: int) -> N
 def test_a_scale_resizes_its_image_once_and_the_next_image_anew(model: Pointwise, monkeypatch: pytest.MonkeyPatch) -> None:
     resized, resize = [], torch.nn.functional.interpolate
     monkeypatch.setattr(
-        "selftrain.labels.tta.F.interpolate", lambda *args, **kw: resized.append(kw["size"]) or resize(*args, **kw)
+        "selftrain.inference.tta.F.interpolate", lambda *args, **kw: resized.append(kw["size"]) or resize(*args, **kw)
     )
     transforms = views(hflip=True, vflip=True, rotate90=False, scales=[0.5])
     first, second = noise(2, 1, 3, 64, 64)
@@ -124,19 +124,6 @@ def test_a_result_does_not_depend_on_its_neighbours() -> None:
         torch.testing.assert_close(predict(model, images[i : i + 1], transforms=transforms), together[i : i + 1])
 
 
-def test_large_images_are_seen_in_windows(model: Pointwise) -> None:
-    images = noise(2, 3, 70, 200)
-    windowed = predict(model, images, window=64, batch=4)
-    assert {shape[2:] for shape in model.seen} == {(64, 64)} and max(shape[0] for shape in model.seen) <= 4
-    torch.testing.assert_close(windowed, model(images).softmax(1))
-    torch.testing.assert_close(windowed.sum(1), torch.ones(2, 70, 200))
-
-
-def test_a_small_side_narrows_the_window(model: Pointwise) -> None:
-    predict(model, noise(1, 3, 20, 200), window=64)
-    assert {shape[2:] for shape in model.seen} == {(32, 64)}
-
-
 @pytest.mark.parametrize(
     "transform",
     [ttach.FiveCrops(8, 8), ttach.Scale([2]), ttach.Resize([(9, 9)]), ttach.Resize([(9, 9)], original_size=(8, 8))],
@@ -158,6 +145,16 @@ def test_bad_scales_are_refused(scales: list[float]) -> None:
         views(hflip=True, vflip=False, rotate90=False, scales=scales)
 
 
-def test_a_window_that_the_network_cannot_take_is_refused(model: Pointwise) -> None:
-    with pytest.raises(ConfigError, match="take 128"):
-        predict(model, noise(1, 3, 8, 8), window=100)
+def test_views_are_seen_through_the_window_that_is_asked_for(model: Pointwise) -> None:
+    seen = []
+
+    def corners(logits, images, multiple, batch):
+        """Only the corner of 32 pixels is asked for; it stands for the whole image."""
+        seen.append((tuple(images.shape), multiple, batch))
+        corner = logits(images[:, :, :32, :32]).softmax(dim=1)
+        return corner.mean(dim=(2, 3), keepdim=True).repeat(1, 1, *images.shape[2:])
+
+    flips = views(hflip=True, vflip=False, rotate90=False, scales=[1.0])
+    probs = predict(model, noise(1, 3, 40, 50), transforms=flips, window=corners, multiple=8, batch=2)
+    assert seen == [((2, 3, 40, 50), 8, 2)] and model.seen == [(2, 3, 32, 32)]
+    assert probs.shape == (1, 4, 40, 50) and len(probs.flatten(2)[0].unique(dim=1).T) == 1

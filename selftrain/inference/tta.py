@@ -1,7 +1,7 @@
 """Test-time augmentation: softmax probabilities averaged over the views of ttach.
 
-Closed here are the traps of ttach 0.0.3: its `Scale` interpolates to the nearest pixel, adds the scale 1 unasked, and
-comes back a pixel short (`int(int(h * s) / s)`); turns with both flips give every view twice.
+Works around four traps of ttach 0.0.3: its `Scale` interpolates to the nearest pixel, adds the scale 1 unasked,
+and comes back a pixel short (`int(int(h * s) / s)`); turns with both flips give every view twice.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,16 +14,16 @@ import ttach
 from torch import Tensor, nn
 
 from selftrain.errors import ConfigError
-
-OVERLAP = 0.25  # of neighbouring windows
-MULTIPLE = 32  # of the sides that every network of smp takes
+from selftrain.inference.windows import Window, whole
+from selftrain.models.build import MULTIPLE
+from selftrain.models.outputs import pixels_of
 
 
 class Zoom(ttach.Scale):
     """Exactly the scales asked for, bilinear, sizes rounded.
 
-    The views of one scale share its image. The way back is left to `predict`, which knows the size of the images and resizes
-    the maps of one scale together.
+    The views of one scale share its image. `predict` does the way back: it knows the size of the images, and it
+    resizes the maps of one scale together.
     """
 
     def __init__(self, scales: Sequence[float]) -> None:
@@ -42,7 +42,7 @@ class Zoom(ttach.Scale):
 
 
 def views(*, hflip: bool, vflip: bool, rotate90: bool, scales: Sequence[float]) -> ttach.Compose:
-    """The product of the scales, the four turns and the flips, no view twice. Raises ConfigError for bad scales."""
+    """The product of scales, four turns and flips, no view twice. Raises ConfigError for bad scales."""
     if not scales or min(scales) <= 0 or len(set(scales)) < len(scales):
         raise ConfigError(f"tta scales must be positive and all different, not {list(scales)}; [1.0] changes no size")
     transforms: list[Any] = [Zoom(scales)]
@@ -61,27 +61,24 @@ def predict(
     images: Tensor,
     *,
     transforms: ttach.Compose | None = None,
+    window: Window = whole,
     multiple: int = MULTIPLE,
-    window: int = 0,
     batch: int = 1,
 ) -> Tensor:
-    """Class probabilities (N, C, H, W) float32 of images (N, 3, H, W): the mean over the views; None: the plain image.
+    """Class probabilities (N, K, H, W) float32 of images (N, C, H, W): the mean over the views.
 
-    `model`, in eval mode, gives logits (N, C, H, W); autocast is the caller's. Each view is padded at the bottom and
-    right to a multiple of `multiple`; one with a side above `window` (0: no limit) is seen in windows of that side,
-    which overlap by a quarter and are blended by a Gaussian. Views of one size, and windows, share a forward pass up
-    to `batch` images.
+    Without `transforms` there is one view, the plain image. `model` is in eval mode; autocast is the caller's.
+    `window`, an entry of WINDOWS with its settings, pads each view to `multiple` and asks for its logits. Views of
+    one size, and windows, share a forward pass up to `batch` images.
     Raises ConfigError for transforms that do not suit a segmentation.
     """
     assert not model.training, "batch statistics would let an image change the result of its neighbours"
-    if window % multiple:
-        raise ConfigError(f"window {window} is no multiple of {multiple}; take {-(-window // multiple) * multiple}")
     transforms = _suited(transforms or ttach.Compose([]))
     size = (images.shape[2], images.shape[3])
     sums: dict[tuple[int, int], Tensor] = {}  # by size on return: one resize for each
     for group in _groups(transforms, images, most=max(1, batch // len(images))):
         seen = torch.cat([view for _, view in group])
-        found = _probabilities(model, seen, multiple=multiple, window=window, batch=batch).split(len(images))
+        found = window(lambda padded: pixels_of(model(padded)), seen, multiple, batch).split(len(images))
         for (transformer, _), probs in zip(group, found, strict=True):
             probs = transformer.deaugment_mask(probs)  # (N, C, h, w)
             key = (probs.shape[2], probs.shape[3])
@@ -111,37 +108,6 @@ def _groups(transforms: ttach.Compose, images: Tensor, *, most: int) -> Iterator
             group = []
         group.append((transformer, view))
     yield group
-
-
-def _probabilities(model: nn.Module, images: Tensor, *, multiple: int, window: int, batch: int) -> Tensor:
-    height, width = images.shape[2:]
-    padded = pad(images, multiple)
-    sides = padded.shape[2:]
-    if not window or max(sides) <= window:
-        return _softmax(model(padded)[:, :, :height, :width])
-    from monai.inferers.utils import sliding_window_inference  # two seconds of import, for large images only
-
-    roi = [min(window, side) for side in sides]
-    probs = sliding_window_inference(padded, roi, batch, lambda part: _softmax(model(part)), overlap=OVERLAP, mode="gaussian")
-    assert isinstance(probs, Tensor)
-    return probs[:, :, :height, :width]
-
-
-def _softmax(logits: Tensor) -> Tensor:
-    # fp32: a bf16 softmax blurs 0.9 to 1.0, where thresholds live; class by class in memory: half the time of channels_last
-    return logits.to(torch.float32, memory_format=torch.contiguous_format).softmax(dim=1)
-
-
-def pad(images: Tensor, multiple: int = MULTIPLE) -> Tensor:
-    """Images (N, C, H, W) grown at the bottom and right to a multiple: by reflection, or by the edge where they are too small."""
-    height, width = images.shape[2:]
-    down, right = -height % multiple, -width % multiple
-    if down < height and right < width:
-        return F.pad(images, (0, right, 0, down), mode="reflect") if down or right else images
-    for border, side in (((0, 0, 0, down), height), ((0, right, 0, 0), width)):
-        if any(border):
-            images = F.pad(images, border, mode="reflect" if max(border) < side else "replicate")
-    return images
 
 
 def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:

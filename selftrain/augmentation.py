@@ -1,0 +1,111 @@
+"""How the images of each generation are seen: the settings as pipelines, resolved once."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from selftrain.config import Config, GenerationConfig, NoiseConfig, TrainConfig
+from selftrain.data import mixing
+from selftrain.data.augment.colour import COLOUR, Colour
+from selftrain.data.augment.erase import ERASE, Erase
+from selftrain.data.augment.geometry import GEOMETRY, Geometry
+from selftrain.data.augment.pipeline import Pipeline
+from selftrain.data.augment.places import PLACES
+from selftrain.data.augment.randaugment import RandAugment
+from selftrain.data.batches import Augmentation
+from selftrain.data.mixing import Mixer
+from selftrain.data.samplers import SAMPLERS, Contents, Sampler
+from selftrain.errors import ConfigError
+from selftrain.tables import Chosen, Table, bound
+
+Rows = Mapping[str, Mapping[str, Any]]
+
+TABLES: dict[str, Table[Callable[..., Any]]] = {  # of the settings that choose from one
+    "train.place": Table(PLACES),
+    "train.sampler": Table(SAMPLERS),
+    "noise.geometry": Table(GEOMETRY, main="p"),
+    "noise.colours": Table(COLOUR, main="p"),
+    "noise.erase": Table(ERASE, main="p"),
+}
+
+
+def check(cfg: Config) -> None:
+    """Raises ConfigError for settings that choose the same entry twice."""
+    for number, generation in enumerate(cfg.generations):
+        of(cfg.train, generation, number)
+
+
+def of(train: TrainConfig, generation: GenerationConfig, number: int) -> Augmentation:
+    """How generation `number` sees its images.
+
+    Online, the views of an unlabelled image share the geometry of one crop, and differ in colours only.
+    """
+    noise = generation.noise
+    plain, noisy = weak(train), strong(train, noise, f"generations.{number}.noise")
+    views = replace(plain, always=(), geometry=noisy.geometry, colours=noisy.colours)
+    return Augmentation(
+        labelled=noisy if noise.labelled else plain,
+        unlabelled=views if generation.online else noisy,
+        mixers=mixers(noise),
+        paste=noise.paste,
+        style=noise.style,
+    )
+
+
+def mixers(noise: NoiseConfig) -> tuple[Mixer, ...]:
+    """The mixings of `noise.cutmix` and `noise.mix`, in the order of their table."""
+    chosen = mixing.TABLE.chosen({"cutmix": {"p": noise.cutmix}, **noise.mix}, "noise.mix")
+    return tuple(Mixer(one.name, one.amount, partial(one.entry.draw, **one.settings), one.entry.mask) for one in chosen)
+
+
+def weak(train: TrainConfig) -> Pipeline:
+    """How images without noise are seen."""
+    jitter: Rows = {"jitter": {"p": 1.0, "strength": train.jitter}} if train.jitter else {}
+    return Pipeline(
+        crop=(train.crop[0], train.crop[1]),
+        scale=(train.scale[0], train.scale[1]),
+        place=TABLES["train.place"].one(train.place, "train.place"),
+        geometry=_geometry(train, {}, "noise"),
+        always=tuple(TABLES["noise.colours"].chosen(jitter, "train.jitter")),
+    )
+
+
+def strong(train: TrainConfig, noise: NoiseConfig, name: str) -> Pipeline:
+    """How images with `noise` are seen; `name` is that of its settings."""
+    return replace(
+        weak(train),
+        geometry=_geometry(train, noise.geometry, name),
+        randaugment=RandAugment(noise.rand_n, noise.rand_m),
+        colours=_colours(noise, name),
+        erase=_erase(noise, name),
+    )
+
+
+def sampler(train: TrainConfig, count: int, contents: Contents) -> Sampler:
+    """Which of `count` labelled images a step sees; `contents` reads their masks on demand."""
+    return bound(TABLES["train.sampler"].one(train.sampler, "train.sampler"))(count, contents)
+
+
+def _geometry(train: TrainConfig, given: Rows, name: str) -> tuple[Chosen[Geometry], ...]:
+    return _entries("geometry", given, name, {"flip": (0.5 if train.flip else 0.0, "train.flip")})
+
+
+def _colours(noise: NoiseConfig, name: str) -> tuple[Chosen[Colour], ...]:
+    return _entries("colours", noise.colours, name, {"colour_noise": (noise.colour, f"{name}.colour")})
+
+
+def _erase(noise: NoiseConfig, name: str) -> tuple[Chosen[Erase], ...]:
+    return _entries("erase", noise.erase, name, {"cutout": (noise.cutout, f"{name}.cutout")})
+
+
+def _entries(
+    table: str, given: Rows, name: str, short: Mapping[str, tuple[float, str]]
+) -> tuple[Chosen[Callable[..., Any]], ...]:
+    """The entries of a table that are `given`, and `short` settings: entry -> (probability, name)."""
+    rows = {entry: {"p": p} for entry, (p, _) in short.items() if p}
+    for entry in rows:
+        if entry in given:
+            setting = short[entry][1]
+            raise ConfigError(f"{name}.{table}.{entry}: {setting} chooses {entry}, too; switch {setting} off")
+    return tuple(TABLES[f"noise.{table}"].chosen({**rows, **given}, f"{name}.{table}"))

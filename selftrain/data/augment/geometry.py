@@ -1,0 +1,47 @@
+"""Geometric augmentations: functions (rng, crop) -> affine map (3, 3) of pixels of a crop (height, width).
+
+The maps are composed with the crop's own, so nothing is resampled twice and labels move with the pixels.
+"""
+
+from collections.abc import Callable
+from typing import Annotated
+
+import numpy as np
+
+from selftrain.data.augment.view import about_centre, affine
+from selftrain.tables import Bounds
+
+Geometry = Callable[..., np.ndarray]
+COSINES, SINES = (1, 0, -1, 0), (0, 1, 0, -1)  # of quarter turns
+
+
+def flip(rng: np.random.Generator, crop: tuple[int, int]) -> np.ndarray:
+    """Left and right change places."""
+    return affine(a=-1, tx=crop[1] - 1)
+
+
+def vflip(rng: np.random.Generator, crop: tuple[int, int]) -> np.ndarray:
+    """Top and bottom change places."""
+    return affine(d=-1, ty=crop[0] - 1)
+
+
+def rotate90(rng: np.random.Generator, crop: tuple[int, int]) -> np.ndarray:
+    """One, two or three quarter turns about the centre. A crop that is not square gets grey ends."""
+    turns = int(rng.integers(1, 4))
+    cosine, sine = COSINES[turns], SINES[turns]
+    return about_centre(affine(a=cosine, b=sine, c=-sine, d=cosine), crop)
+
+
+def rotate(
+    rng: np.random.Generator,
+    crop: tuple[int, int],
+    *,
+    degrees: Annotated[float, Bounds(0, 180), "largest angle, either way"] = 30.0,
+) -> np.ndarray:
+    """A turn about the centre by a uniform angle. Empty corners are grey and have no label."""
+    angle = np.deg2rad(rng.uniform(-degrees, degrees))
+    cosine, sine = np.cos(angle), np.sin(angle)
+    return about_centre(affine(a=cosine, b=sine, c=-sine, d=cosine), crop)
+
+
+GEOMETRY: dict[str, Geometry] = {"flip": flip, "vflip": vflip, "rotate90": rotate90, "rotate": rotate}

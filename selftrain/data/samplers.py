@@ -1,0 +1,61 @@
+"""Which labelled images a step sees.
+
+An entry is a function (count, contents) -> Sampler. `contents()` reads the masks and returns the pixels of
+each class in each of the `count` images, (count, C). A Sampler returns the ids of the global batch of a step:
+a pure function of (batch, step, keys), so there is no state to save.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated
+
+import numpy as np
+
+from selftrain.rng import Key, batch_ids, generator
+from selftrain.tables import Bounds
+
+Contents = Callable[[], np.ndarray]
+Sampler = Callable[[int, int, tuple[Key, ...]], list[int]]
+
+
+def uniform(count: int, contents: Contents) -> Sampler:
+    """Every image equally often: epochs of permutations."""
+    return partial(epochs, count)
+
+
+def by_class(
+    count: int,
+    contents: Contents,
+    *,
+    share: Annotated[float, Bounds(0, 1), "share of the draws that are by class; the others are uniform"] = 1.0,
+) -> Sampler:
+    """Draw a class, each equally often, then an image that contains it: rare classes come more often.
+
+    Images without any labelled pixel come in the uniform draws only. Images are drawn with replacement.
+    """
+    weights = share * class_weights(contents()) + (1 - share) / count
+    return partial(_weighted, weights / weights.sum())
+
+
+def class_weights(contents: np.ndarray) -> np.ndarray:
+    """The probability (N,) of each image if each class comes equally often; `contents` (N, C).
+
+    Uniform where no image has a labelled pixel.
+    """
+    has = contents[:, contents.any(axis=0)] > 0  # (N, classes that occur)
+    if not has.size:
+        return np.full(len(contents), 1 / len(contents))
+    return (has / has.sum(axis=0)).mean(axis=1)
+
+
+def epochs(count: int, batch: int, step: int, keys: tuple[Key, ...]) -> list[int]:
+    """Permutations of the `count` images laid end to end, cut into batches."""
+    return batch_ids(count, batch, step, *keys)
+
+
+def _weighted(weights: np.ndarray, batch: int, step: int, keys: tuple[Key, ...]) -> list[int]:
+    drawn = generator(*keys, "by class", step).choice(len(weights), size=batch, p=weights)
+    return [int(i) for i in drawn]
+
+
+SAMPLERS: dict[str, Callable[..., Sampler]] = {"uniform": uniform, "by_class": by_class}

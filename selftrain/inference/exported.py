@@ -1,0 +1,111 @@
+"""An exported network: weights, and card.json, which has all that a user of the network has to know."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from selftrain.errors import ConfigError, IntegrityError
+from selftrain.files import read_directory
+from selftrain.ids import IGNORE
+from selftrain.inference import decide, tta, windows
+from selftrain.inference.pixels import PixelScale
+from selftrain.inference.predictor import Predictor
+from selftrain.models import saved
+from selftrain.models.build import MULTIPLE
+from selftrain.rundir import WEIGHTS
+
+CARD = "card.json"
+FORMAT = 1
+RULE = (
+    "RGB, scaled to 0..1, minus mean, divided by std; brought to `size` where it is set; padded to "
+    "multiples; of 16-bit images, `range` becomes 0..255, or without one the high byte counts"
+)
+
+
+def card(
+    *,
+    recipe: str,
+    data: str,
+    classes: Sequence[str],
+    mean: Sequence[float],
+    std: Sequence[float],
+    size: Sequence[int],
+    window: int,
+    levels: Sequence[int] | None,
+    masks: dict[str, Any],
+    model: dict[str, Any],
+    generation: int,
+    seed: int,
+    metrics: dict[str, Any],
+) -> dict[str, Any]:
+    """What a user of the export has to know. No paths: it travels.
+
+    `size` of the input is [height, width], or empty for any. `levels` are the values of 16-bit images that become
+    0 and 255. `masks` are the values or colours of each class in the training masks. `model` describes the network.
+    """
+    return {
+        "format": FORMAT,
+        "recipe": recipe,
+        "data": data,
+        "classes": list(classes),
+        "ignore_index": IGNORE,
+        "mean": list(mean),
+        "std": list(std),
+        "input": {
+            "size": list(size) or None,
+            "multiple": MULTIPLE,
+            "window": window,
+            "range": levels,
+            "rule": RULE,
+        },
+        "masks": masks,
+        "model": model,
+        "generation": generation,
+        "seed": seed,
+        "metrics": metrics,
+    }
+
+
+def load_export(directory: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The network of an export, on the CPU and in eval mode, and its card.
+
+        network, card = load_export(Path("runs/demo/export"))
+        rgb = read_image(path, card["input"].get("range"))  # of selftrain.data.images: (H, W, 3) uint8
+        labels = predictor_of(network, card).labels(rgb[None])  # (1, H, W) uint8
+
+    Nothing is fetched. Raises ConfigError for a path that is no directory, and for an export of a later version;
+    IntegrityError for an incomplete or damaged one.
+    """
+    if not directory.is_dir():
+        raise ConfigError(f"{directory} is no directory; give the export/ of a finished run")
+    files = read_directory(directory)
+    if not {WEIGHTS, CARD} <= files.keys():
+        raise IntegrityError(f"{directory} holds no {WEIGHTS} and {CARD}; give the export/ of a finished run")
+    found = json.loads(files[CARD])
+    if found["format"] != FORMAT:
+        raise ConfigError(f"{directory} was written by selftrain {found['selftrain']}, in a later format; update selftrain")
+    return saved.rebuilt(found.get("model"), found.get("classes"), files, directory, source=directory / CARD), found
+
+
+def predictor_of(
+    network: nn.Module, described: dict[str, Any], *, flip: bool = False, batch: int = 8, device: torch.device | None = None
+) -> Predictor:
+    """The predictor of an exported network by its card; `flip` averages each image with its mirror image.
+
+    If the card has a size, the predictor expects images of that size. Without `device` the network is not moved.
+    """
+    device = device or next(network.parameters()).device
+    return Predictor(
+        (network.to(device),),
+        PixelScale.of(described["mean"], described["std"], device),
+        windows.of(described["input"]["window"]),
+        views=tta.views(hflip=True, vflip=False, rotate90=False, scales=[1.0]) if flip else None,
+        decision=decide.of(described.get("decision", "argmax")),
+        multiple=described["input"]["multiple"],
+        batch=batch,
+        layout=torch.contiguous_format,
+    )

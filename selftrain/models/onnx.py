@@ -1,0 +1,148 @@
+"""A network as an ONNX graph, which was compared with torch and has no trace of the machine that made it."""
+
+import importlib.util
+import logging
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from selftrain.models.outputs import tensors_of
+
+LIBRARIES = ("onnx", "onnxscript", "onnxruntime")
+OPSET = 20
+SIZES = ((2, 4, 5), (1, 6, 4), (3, 5, 9))  # compared: batch, and height and width in input multiples; the first is traced
+TOLERANCE = 1e-4  # of the largest logit; a graph that forgot a dynamic size is wrong by 0.1 to 1
+AXES = {0: "batch", 2: "height", 3: "width"}
+OUTPUTS = ("logits", "image_logits")
+MEANING = "largest |onnx - torch| over the largest |logit|, fp32, at each size; above the tolerance none is exported"
+
+
+class OnnxError(Exception):
+    """Why there is no ONNX graph, in words for the card."""
+
+
+def onnx_graph(network: nn.Module, *, multiple: int, channels: int = 3) -> tuple[bytes, dict[str, Any]]:
+    """The network, in fp32 and in eval mode, as ONNX; and how it was compared: opset, sizes, difference.
+
+    Input "image" (batch, channels, height, width) float32, normalised, sides multiples of `multiple`; output
+    "logits" (batch, classes, height, width), and "image_logits" of a network with an image-level head. Raises
+    OnnxError if the libraries are missing, the network cannot be exported, or the graph differs at any of SIZES.
+    """
+    missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise OnnxError(f"{', '.join(missing)} not installed: pip install 'selftrain[export]'")
+    sizes = [(count, channels, height * multiple, width * multiple) for count, height, width in SIZES]
+    try:
+        with _quiet(), torch.inference_mode(False), torch.no_grad():
+            example = torch.zeros(sizes[0])
+            names = OUTPUTS[: len(tensors_of(network(example)))]
+            content = _without_provenance(_convert(network, example, names))
+            differences = _compare(content, network, names, sizes)
+    except (MemoryError, OnnxError):
+        raise
+    except Exception as error:  # the exporter and onnxruntime raise what they like
+        raise OnnxError(f"the network cannot be exported: {_in_short(error)}") from None
+    compared = {
+        "opset": OPSET,
+        "input": {"name": "image", "shape": ["batch", channels, "height", "width"], "multiple": multiple},
+        **dict(zip(("output", "image_output"), names, strict=False)),
+        "compared_sizes": [list(size) for size in sizes],
+        "largest_difference": float(f"{max(differences):.1e}"),
+        "tolerance": TOLERANCE,
+        "meaning": MEANING,
+    }
+    return content, compared
+
+
+def _convert(network: nn.Module, example: Tensor, names: tuple[str, ...]) -> bytes:
+    program = torch.onnx.export(
+        network,
+        (example,),
+        input_names=["image"],
+        output_names=list(names),
+        dynamic_shapes=(AXES,),
+        opset_version=OPSET,
+        dynamo=True,
+        verbose=False,
+    )
+    assert program is not None
+    return program.model_proto.SerializeToString()
+
+
+def _without_provenance(content: bytes) -> bytes:
+    """The graph without notes: the exporter writes the stack trace of each node, with paths of this machine."""
+    import onnx
+
+    model = onnx.load_from_string(content)
+    _strip(model)
+    onnx.checker.check_model(model)
+    return model.SerializeToString(deterministic=True)
+
+
+def _strip(message: Any) -> None:
+    """Clear doc_string and metadata_props of a protobuf message and of all within."""
+    for field, value in message.ListFields():
+        if field.name in ("doc_string", "metadata_props"):
+            message.ClearField(field.name)
+        elif field.message_type is not None:
+            for part in value if hasattr(value, "add") else [value]:
+                _strip(part)
+
+
+def _compare(content: bytes, network: nn.Module, names: tuple[str, ...], sizes: Sequence[Sequence[int]]) -> list[float]:
+    """The largest difference at each size and output, relative to the largest logit.
+
+    Raises OnnxError above TOLERANCE.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # fatal: what it cannot run, it raises too
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    noise = torch.Generator().manual_seed(0)
+    differences = []
+    for size in sizes:
+        images, shape = torch.randn(tuple(size), generator=noise), "x".join(map(str, size))
+        expected = tensors_of(network(images))
+        try:
+            returned = session.run(list(names), {"image": images.numpy()})
+        except Exception as error:  # its classes are no part of its API
+            raise OnnxError(f"at {shape} the graph cannot be run: {_in_short(error)}") from None
+        differences += [_difference(torch.from_numpy(row), logits, shape) for row, logits in zip(returned, expected, strict=True)]
+    return differences
+
+
+def _difference(found: Tensor, expected: Tensor, shape: str) -> float:
+    if found.shape != expected.shape:
+        raise OnnxError(f"at {shape} the graph gives {tuple(found.shape)}, torch {tuple(expected.shape)}")
+    difference = float((found - expected).abs().max() / expected.abs().max())
+    if not difference <= TOLERANCE:  # nan too
+        raise OnnxError(f"at {shape} the graph is off by {difference:.3g} of the largest logit (allowed {TOLERANCE:g})")
+    return difference
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's warnings and log lines; what matters of them it also raises."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _in_short(error: Exception) -> str:
+    """What the cause says first, without paths."""
+    while error.__cause__ is not None:
+        error = error.__cause__  # type: ignore[assignment]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return re.sub(r"\S*/(?=\S)", "", " ".join(lines[:2]))[:300]

@@ -1,0 +1,76 @@
+"""Changes of colour."""
+
+import cv2
+import numpy as np
+import pytest
+
+from selftrain.data.augment import colour
+from selftrain.data.augment.colour import COLOUR, blur, colour_noise, greyscale, hue, in_colours_of, jitter
+from selftrain.errors import ConfigError
+
+IMAGE = np.random.default_rng(0).integers(60, 200, (32, 32, 3), dtype=np.uint8)
+
+
+def test_jitter_keeps_brightness_within_its_strength():
+    flat = np.full((4, 4, 3), 100, np.uint8)
+    values = [jitter(flat, np.random.default_rng(seed), strength=0.2).mean() for seed in range(300)]
+    assert 79 <= min(values) < 85 and 115 < max(values) <= 121
+    assert np.array_equal(jitter(IMAGE, np.random.default_rng(0), strength=0.0), IMAGE)
+
+
+def test_a_third_of_the_colour_circle_makes_red_green_or_blue():
+    red = np.zeros((2, 2, 3), np.uint8)
+    red[..., 0] = 200
+    hues = [hue(red, np.random.default_rng(seed), shift=0.5)[0, 0] for seed in range(200)]
+    assert {int(one.argmax()) for one in hues} == {0, 1, 2} and all(one.max() == 200 for one in hues)
+    assert np.array_equal(hue(red, np.random.default_rng(0), shift=0.0), red)
+
+
+def test_greyscale_makes_three_equal_channels():
+    grey = greyscale(IMAGE, np.random.default_rng(0))
+    assert (grey[..., 0] == grey[..., 1]).all() and (grey[..., 1] == grey[..., 2]).all() and grey.std() > 5
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_blur_evens_out_images_of_any_channels(channels):
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, channels), dtype=np.uint8)
+    spreads = [blur(image, np.random.default_rng(seed), most=3.0).std() for seed in range(50)]
+    assert blur(image, np.random.default_rng(0)).shape == image.shape
+    assert min(spreads) < 0.25 * image.std() and max(spreads) <= image.std()
+
+
+def test_colour_noise_has_the_probabilities_of_its_papers(monkeypatch):
+    """Jitter of a black image shows nothing, so the parts are counted as they are called."""
+    called = dict.fromkeys(("jitter", "greyscale", "blur"), 0)
+
+    def counted(name):
+        def part(image, rng):
+            called[name] += 1
+            return image
+
+        return part
+
+    for name in called:
+        monkeypatch.setattr(colour, name, counted(name))
+    rng = np.random.default_rng(0)
+    for _ in range(2000):
+        colour_noise(np.zeros((4, 4, 3), np.uint8), rng)
+    assert np.allclose([count / 2000 for count in called.values()], (0.8, 0.2, 0.5), atol=0.04)
+
+
+@pytest.mark.parametrize("name", [name for name in COLOUR if name != "blur"])
+def test_what_needs_rgb_refuses_other_channels_and_names_the_settings(name):
+    with pytest.raises(ConfigError, match=rf"^{name} needs images of 3 channels \(RGB\), and these have 5; .*noise\.colours"):
+        COLOUR[name](np.zeros((8, 8, 5), np.uint8), np.random.default_rng(0))
+
+
+def test_an_image_in_the_colours_of_another_one_has_its_mean_and_spread():
+    rng = np.random.default_rng(0)
+    image, other = (
+        rng.integers(60, 140, (40, 60, 3), dtype=np.uint8),
+        rng.integers(90, 200, (20, 30, 3), dtype=np.uint8),
+    )
+    lab = [cv2.cvtColor(one, cv2.COLOR_RGB2LAB).reshape(-1, 3) for one in (in_colours_of(image, other), other)]
+    assert np.allclose(lab[0].mean(axis=0), lab[1].mean(axis=0), atol=2)
+    assert np.allclose(lab[0].std(axis=0), lab[1].std(axis=0), rtol=0.1)
+    assert np.abs(in_colours_of(image, image).astype(int) - image).max() <= 8  # what Lab of 8 bits loses

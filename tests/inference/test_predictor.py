@@ -1,0 +1,170 @@
+"""How networks are asked about images."""
+
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import nn
+
+from selftrain.inference import tta, windows
+from selftrain.inference.pixels import PixelScale
+from selftrain.inference.predictor import Predictor, exact
+from selftrain.models.build import build
+from selftrain.models.fused import POSSIBLE, JoinedConvolution
+from selftrain.models.outputs import Output
+
+torch.set_num_threads(1)
+
+
+class Red(nn.Module):
+    """The logit of class 1 is the value of red, times a number; class 0 has none."""
+
+    def __init__(self, factor=1.0):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, images):
+        red = self.factor * images[:, 0]
+        return torch.stack([torch.zeros_like(red), red], dim=1)
+
+
+class Placed(nn.Module):
+    """Logits that grow to the right, wherever they are asked for."""
+
+    def forward(self, images):
+        ramp = torch.linspace(-1, 1, images.shape[3]).expand(len(images), 1, *images.shape[2:])
+        return torch.cat([ramp, -ramp], dim=1)
+
+
+def predictor(*networks, window=0, channels=3, **settings):
+    scale = PixelScale(torch.zeros(1, channels, 1, 1), torch.ones(1, channels, 1, 1))
+    return Predictor(networks, scale, windows.of(window), **settings)
+
+
+def red(*values):
+    """An image of one row, (1, 1, W, 3)."""
+    return np.repeat(np.array([[values]], np.uint8)[..., None], 3, axis=-1)
+
+
+def test_probabilities_and_labels_by_hand():
+    asked = predictor(Red())
+    probs = asked.probabilities(red(0, 2))
+    torch.testing.assert_close(probs[0, 1, 0], torch.tensor([0.5, 1 / (1 + np.exp(-2))], dtype=torch.float32))
+    labels = asked.labels(red(0, 2))
+    assert labels.dtype == np.uint8 and labels.tolist() == [[[0, 1]]]
+
+
+def test_several_networks_are_averaged_as_probabilities():
+    first, second = predictor(Red(1.0)), predictor(Red(-3.0))
+    together = predictor(Red(1.0), Red(-3.0))
+    images = red(0, 1, 2)
+    mean = (first.probabilities(images) + second.probabilities(images)) / 2
+    torch.testing.assert_close(together.probabilities(images), mean)
+    # Of red = 1: (0.731 + 0.047) / 2 is below 0.5, though the first network says class 1.
+    assert first.labels(images)[0, 0, 1] == 1 and together.labels(images)[0, 0, 1] == 0
+
+
+def test_views_are_averaged_and_plain_has_none():
+    flips = tta.views(hflip=True, vflip=False, rotate90=False, scales=[1.0])
+    viewed = predictor(Placed(), views=flips)
+    images = np.zeros((1, 32, 64, 3), np.uint8)
+    torch.testing.assert_close(viewed.probabilities(images), torch.full((1, 2, 32, 64), 0.5))
+    assert torch.equal(viewed.plain().probabilities(images), predictor(Placed()).probabilities(images))
+    assert not torch.allclose(viewed.plain().probabilities(images), viewed.probabilities(images))
+
+
+def test_networks_are_put_in_eval_mode():
+    network = nn.Sequential(nn.Dropout(0.9), Red()).train()
+    predictor(network)
+    assert not any(module.training for module in network.modules())
+
+
+def test_pixel_logits_of_a_network_with_two_outputs_are_taken():
+    class Both(Red):
+        def forward(self, images):
+            return Output(super().forward(images), images.mean(dim=(2, 3)))
+
+    images = red(0, 1, 2)
+    assert torch.equal(predictor(Both()).probabilities(images), predictor(Red()).probabilities(images))
+
+
+def test_images_of_five_channels():
+    network = nn.Conv2d(5, 2, 1)
+    images = np.random.default_rng(0).integers(0, 256, (2, 7, 9, 5), np.uint8)
+    found = predictor(network, channels=5).probabilities(images)
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float()
+    torch.testing.assert_close(found, network(pixels).softmax(dim=1).detach())
+
+
+def test_the_window_limits_what_a_network_sees():
+    seen = []
+
+    class Watched(Red):
+        def forward(self, images):
+            seen.append(tuple(images.shape[2:]))
+            return super().forward(images)
+
+    images = np.random.default_rng(0).integers(0, 3, (1, 32, 96, 3), np.uint8)
+    windowed = predictor(Watched(), window=64)
+    torch.testing.assert_close(windowed.probabilities(images), predictor(Red()).probabilities(images))
+    assert set(seen) == {(32, 64)} and windowed.side == 64 and predictor(Red()).side == 0
+
+
+def test_tiles_have_the_labels_of_the_whole():
+    images = np.random.default_rng(0).integers(0, 2, (1, 40, 300, 3), np.uint8)
+    assert np.array_equal(predictor(Red(), window=32).labels_in_tiles(images), images[..., 0])
+
+
+def test_every_forward_pass_has_the_precision_that_is_asked_for():
+    inside = []
+
+    @contextmanager
+    def noting():
+        inside.append(True)
+        yield
+        inside.pop()
+
+    class Noted(Red):
+        def forward(self, images):
+            assert inside
+            return super().forward(images)
+
+    predictor(Noted(), precision=noting).labels(red(1))
+    with pytest.raises(AssertionError):
+        predictor(Noted(), precision=nullcontext).labels(red(1))
+
+
+def test_exact_forbids_the_tf32_that_a_gpu_would_take():
+    with exact():
+        assert not torch.backends.cudnn.allow_tf32 and torch.backends.cudnn.deterministic
+
+
+def test_the_decision_gives_the_labels():
+    asked = replace(predictor(Red()), decision=lambda probs: (probs[:, 1] > 0.9).to(torch.uint8))
+    assert asked.labels(red(1, 2, 3)).tolist() == [[[0, 0, 1]]]  # 1 / (1 + exp(-x)) is 0.73, 0.88 and 0.95
+
+
+@pytest.fixture(params=["no", "bf16"])
+def accelerator(request):
+    """accelerate keeps one precision per process, unless it is told to forget it."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield Accelerator(cpu=True, mixed_precision=request.param)
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.skipif(not POSSIBLE, reason="this torch has no oneDNN")
+def test_many_images_are_labelled_by_a_fused_network_that_predicts_the_same(accelerator):
+    """Also where an image is larger than the window, of which only a part is looked at beforehand."""
+    network = build("unet", "tu-resnet10t", classes=3, decoder_channels=[32, 16, 16, 8])
+    scale = PixelScale.of([0.5] * 3, [0.25] * 3, accelerator.device)
+    asked = Predictor((network,), scale, windows.of(32), precision=accelerator.autocast)
+    image = np.random.default_rng(0).integers(0, 256, (70, 45, 3), np.uint8)
+    quick = asked.quickest(image)
+    kinds = {module.weight.dtype for module in quick.networks[0].modules() if isinstance(module, JoinedConvolution)}
+    assert kinds == {torch.bfloat16 if accelerator.mixed_precision == "bf16" else torch.float32}
+    expected, found = (one.probabilities(image[None]).numpy() for one in (asked, quick))
+    np.testing.assert_allclose(found, expected, atol=0.1 if accelerator.mixed_precision == "bf16" else 1e-4)

@@ -1,0 +1,196 @@
+"""The settings of augmentation: what each chooses, and what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+
+from runs import SMOKE
+from selftrain.augmentation import of, sampler, weak
+from selftrain.config import differences, flat
+from selftrain.data.augment.randaugment import OFF
+from selftrain.errors import ConfigError
+from selftrain.preflight import check
+from selftrain.settings import compose
+
+ONE = ["recipe=smoke", "generations=[{}]"]
+
+
+def resolved(*settings, number=0):
+    cfg = compose([*ONE, *settings])
+    check(cfg)
+    return of(cfg.train, cfg.generations[number], number)
+
+
+def names(entries):
+    return [(one.name, one.amount, one.settings) for one in entries]
+
+
+def test_short_settings_choose_entries_of_the_same_tables():
+    noisy = resolved(
+        "train.jitter=0.2",
+        "generations.0.noise={colour: 0.5, cutout: 0.3, rand_n: 2, rand_m: 7, labelled: true}",
+    ).labelled
+    assert names(noisy.geometry) == [("flip", 0.5, {})]
+    assert names(noisy.always) == [("jitter", 1.0, {"strength": 0.2})]
+    assert names(noisy.colours) == [("colour_noise", 0.5, {})]
+    assert names(noisy.erase) == [("cutout", 0.3, {"most": 0.4})]
+    assert (noisy.randaugment.n, noisy.randaugment.magnitude) == (2, 7.0)
+
+
+def test_what_is_switched_off_is_not_in_the_pipeline():
+    plain = resolved("train.jitter=0", "train.flip=false", "generations.0.noise.geometry.rotate=0").pseudo
+    assert not (plain.geometry or plain.always or plain.colours or plain.erase) and plain.randaugment == OFF
+
+
+def test_entries_have_a_probability_or_settings_and_act_in_the_order_of_the_table():
+    geometry = "{rotate: {p: 0.3, degrees: 15}, vflip: 0.5}"
+    noise = f"{{geometry: {geometry}, colours: {{blur: 0.2}}, erase: {{cutout: {{most: 0.1}}}}}}"
+    seen = resolved(f"generations.0.noise={noise}").pseudo
+    assert names(seen.geometry) == [("flip", 0.5, {}), ("vflip", 0.5, {}), ("rotate", 0.3, {"degrees": 15.0})]
+    assert names(seen.colours) == [("blur", 0.2, {"most": 2.0})]
+    assert names(seen.erase) == [("cutout", 1.0, {"most": 0.1})]
+
+
+def test_labelled_images_get_noise_where_that_is_asked():
+    noise = "generations.0.noise={geometry: {vflip: 1}, erase: {cutout: 1}, colours: {blur: 1}, labelled: %s}"
+    plain, noised = (resolved(noise % labelled) for labelled in ("false", "true"))
+    assert plain.labelled == weak(compose(ONE).train) and plain.labelled != plain.pseudo
+    assert noised.labelled == noised.pseudo == plain.pseudo
+
+
+def test_online_views_share_the_geometry_of_a_crop_and_differ_in_colours():
+    noise = "{geometry: {rotate90: 1}, colours: {blur: 1}}"
+    views = resolved(f"generations=[{{online: fixmatch, noise: {noise}}}]").pseudo
+    assert [one.name for one in views.geometry] == ["flip", "rotate90"]
+    assert [one.name for one in views.colours] == ["blur"] and not views.always and not views.erase
+
+
+@pytest.mark.parametrize("choice", ["non_empty", "{non_empty: {tries: 3, background: 2}}"])
+def test_a_place_is_chosen_by_name_or_with_settings(choice):
+    place = resolved(f"train.place={choice}").labelled.place
+    assert place.name == "non_empty" and place.settings["tries"] == (3 if "tries" in choice else 10)
+
+
+def test_the_sampler_reads_the_masks_when_it_needs_them():
+    reads = []
+
+    def contents():
+        reads.append(1)
+        return np.array([[1, 0], [0, 1]])
+
+    sampler(compose(ONE).train, 2, contents)(2, 0, (0,))
+    assert not reads
+    draw = sampler(compose([*ONE, "train.sampler=by_class"]).train, 2, contents)
+    assert [draw(2, step, (0,)) for step in range(5)] and len(reads) == 1
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        (
+            "noise.geometry.rotat=1",
+            "generations.0.noise.geometry: there is no 'rotat'; there are flip, vflip",
+        ),
+        (
+            "noise.geometry.rotate.angle=1",
+            "generations.0.noise.geometry.rotate.angle: no such setting; rotate has p, degrees",
+        ),
+        (
+            "noise.geometry.rotate.degrees=200",
+            "generations.0.noise.geometry.rotate.degrees=200 must lie between 0 and 180",
+        ),
+        ("noise.colours.blur=2", "generations.0.noise.colours.blur.p=2.0 must lie between 0 and 1"),
+        (
+            "noise.erase.cutout.most=all",
+            "generations.0.noise.erase.cutout.most=all: expected float, e.g. 0.4",
+        ),
+        (
+            "noise.geometry.flip=0.3",
+            "generations.0.noise.geometry.flip: train.flip chooses flip, too; switch train.flip off",
+        ),
+        (
+            "noise={colour: 1, colours: {colour_noise: 0.5}}",
+            "generations.0.noise.colours.colour_noise: generations.0.noise.colour chooses colour_noise, too",
+        ),
+        (
+            "noise={cutout: 1, erase: {cutout: 0.5}}",
+            "generations.0.noise.erase.cutout: generations.0.noise.cutout chooses cutout, too; switch",
+        ),
+    ],
+)
+def test_what_no_table_has_or_what_is_chosen_twice_is_refused(setting, message):
+    with pytest.raises(ConfigError) as error:
+        check(compose([*ONE, f"generations.0.{setting}"]))
+    assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("train.place=middle", "train.place: there is no 'middle'; there are uniform, non_empty"),
+        ("train.place={non_empty: {tries: 0}}", "train.place.non_empty.tries=0 must be at least 1"),
+        ("train.sampler=random", "train.sampler: there is no 'random'; there are uniform, by_class"),
+        ("train.sampler={by_class: {share: 2}}", "train.sampler.by_class.share=2 must lie between 0 and 1"),
+    ],
+)
+def test_choices_of_training_are_refused_alike(setting, message):
+    with pytest.raises(ConfigError) as error:
+        check(compose([*ONE, setting]))
+    assert str(error.value) == message
+
+
+def test_erasing_in_online_views_is_refused_unless_labelled_images_get_it():
+    for noise in ("erase: {cutout: 1}", "cutout: 1"):
+        online = f"generations=[{{online: fixmatch, noise: {{{noise}, labelled: %s}}}}]"
+        with pytest.raises(ConfigError, match="rand_n, cutout and erase"):
+            check(compose(["recipe=smoke", online % "false"]))
+        check(compose(["recipe=smoke", online % "true"]))
+
+
+def test_a_run_from_before_these_settings_goes_on_and_a_change_of_them_is_told():
+    before = flat(compose(ONE))
+    for name in [name for name in before if name.startswith(("train.place", "train.sampler")) or "noise.geometry" in name]:
+        del before[name]
+    assert differences(before, flat(compose(ONE))) == []
+    for setting in (
+        "train.place={non_empty: {}}",
+        "train.sampler=by_class",
+        "generations.0.noise.geometry.vflip.p=0.5",
+    ):
+        assert len(differences(before, flat(compose([*ONE, setting])))) == 1, setting
+    assert differences(before, flat(compose([*ONE, "generations.0.noise.geometry={vflip: {}}"])))
+
+
+def test_the_way_to_one_more_generation_repeats_the_entries_of_the_others():
+    with pytest.raises(ConfigError) as error:
+        compose(
+            [
+                *ONE,
+                "generations.0.noise.geometry={rotate: {p: 1, degrees: 5}, vflip: {}}",
+                "generations.1.steps=9",
+            ]
+        )
+    assert str(error.value).endswith("'generations=[{noise: {geometry: {rotate: {p: 1, degrees: 5}, vflip: {}}}}, {steps: 9}]'")
+
+
+def test_every_entry_trains_and_a_resume_of_a_finished_run_has_nothing_to_do(run, tmp_path):
+    noise = (
+        "{geometry: {vflip: 0.5, rotate90: 0.5, rotate: 0.5}, erase: {cutout: 0.5}, labelled: true, "
+        "colours: {jitter: 0.5, hue: 0.5, greyscale: 0.5, blur: 0.5, colour_noise: 0.5}}"
+    )
+    settings = [
+        *SMOKE,
+        "train.steps=3",
+        "train.place={non_empty: {tries: 2}}",
+        "train.sampler={by_class: {share: 0.5}}",
+    ]
+    command = [*settings, f"generations=[{{noise: {noise}}}]", f"out={tmp_path / 'run'}"]
+    code, _, err = run(*command)
+    assert code == 0, err
+    scores = (tmp_path / "run" / "report.json").read_bytes()
+    assert 0 < json.loads(scores)["test"]["miou"] < 1
+    code, _, err = run(*command)
+    assert code == 0 and (tmp_path / "run" / "report.json").read_bytes() == scores, err
+    code, _, err = run(*command, "train.sampler=uniform")
+    assert code == 2 and "train.sampler" in err.splitlines()[-1]
