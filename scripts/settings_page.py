@@ -4,10 +4,10 @@ python scripts/settings_page.py
 """
 
 import inspect
+import textwrap
 from collections.abc import Iterator
 from dataclasses import is_dataclass
 from pathlib import Path
-from textwrap import fill
 from typing import Any, get_args, get_origin
 
 from selftrain.choices import TABLES
@@ -21,7 +21,7 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
 HEAD = """\
 # Settings
 
-<!-- Written by scripts/settings_page.py from the fields and tables; do not edit it. -->
+<!-- Written by scripts/settings_page.py from config.py and choices.py. Do not edit it by hand. -->
 
 Every setting of a run, by the name that it has on the command line: `train.steps=500`. Generations
 are counted from 0: `generations.1.encoder=tu-resnet50`. Lists and sections are quoted, because
@@ -30,13 +30,14 @@ the settings of a recipe.
 """
 COLUMNS = ("name", "type", "default", "range or choices", "meaning")
 WORDS: dict[Any, str] = {int: "whole number", float: "number", bool: "true or false", str: "text", Any: "value"}
+WIDTH = 100  # columns of prose
 NUMBER = "generations.N"  # how a section of a generation is written
 
 
 def page() -> str:
     """The whole page."""
     sections = [_section(name, kind) for name, kind in sections_of(Config)]
-    tables = [entries_of(name, table) for name, table in sorted(TABLES.items())]
+    tables = [entries_of(names, TABLES[names[0]]) for names in shared()]
     return "\n".join([HEAD, *sections, "## Entries of tables\n", *tables])
 
 
@@ -50,10 +51,19 @@ def sections_of(kind: Any, name: str = "") -> Iterator[tuple[str, Any]]:
             yield from sections_of(inner, f"{name}.{full}".lstrip("."))
 
 
+def shared() -> list[list[str]]:
+    """The names of the settings that choose from each table, those of one table together."""
+    groups: dict[int, list[str]] = {}
+    for name in sorted(TABLES):
+        groups.setdefault(id(TABLES[name].entries), []).append(name)
+    return list(groups.values())
+
+
 def _section(name: str, kind: Any) -> str:
     rows = [_row(f"{name}.{one}".lstrip("."), setting) for one, setting in declared(kind).items() if _is_setting(setting)]
-    doc = fill(inspect.cleandoc(kind.__doc__ or ""), 100)
-    return f"## {name or 'The run'}\n\n{doc}\n\n{_table(COLUMNS, rows)}"
+    paragraphs = inspect.cleandoc(kind.__doc__ or "").split("\n\n")
+    prose = "\n\n".join(textwrap.fill(text, WIDTH, break_on_hyphens=False) for text in paragraphs)
+    return f"## {name or 'The run'}\n\n{prose}\n\n{_table(COLUMNS, rows)}"
 
 
 def _is_setting(setting: Parameter) -> bool:
@@ -62,9 +72,18 @@ def _is_setting(setting: Parameter) -> bool:
 
 
 def _row(name: str, setting: Parameter) -> tuple[str, ...]:
-    table = TABLES.get(name.replace(NUMBER, "generations"))
-    allowed = f"an entry of its [table](#{_anchor(name)})" if table else range_of(setting)
+    key = name.replace(NUMBER, "generations")
+    allowed = f"[table](#{_anchor(_head(_sharing(key)))})" if key in TABLES else range_of(setting)
     return name, type_of(setting), _code(setting.default), allowed, setting.meaning
+
+
+def _sharing(name: str) -> list[str]:
+    return next(names for names in shared() if name in names)
+
+
+def _head(names: list[str]) -> str:
+    """The heading of a table: the settings that choose from it."""
+    return ", ".join(name.replace("generations", NUMBER, 1) for name in names)
 
 
 def type_of(setting: Parameter) -> str:
@@ -73,10 +92,10 @@ def type_of(setting: Parameter) -> str:
     if any(isinstance(rule, Place) for rule in setting.rules):
         words = "path"
     elif kind is Choice:
-        words = "entry"
+        words = "an entry"
     elif get_origin(kind) is dict:
         member = get_args(kind)[1]
-        words = f"entry: {member.main}" if is_entry(member) else f"name: {WORDS[member]}"
+        words = f"entries: {member.main}" if is_entry(member) else f"name: {WORDS[member]}"
     elif element_of(kind) is not None:
         inner = element_of(element_of(kind))
         words = f"list of lists of {WORDS[inner]}s" if inner else f"list of {_many(element_of(kind))}"
@@ -98,15 +117,14 @@ def range_of(setting: Parameter) -> str:
     return "<br>".join(text for text in told if text != "a finite number")
 
 
-def entries_of(name: str, table: Table[Any]) -> str:
-    """The entries of a table with their settings; `name` is the setting that chooses from it."""
+def entries_of(names: list[str], table: Table[Any]) -> str:
+    """The entries of a table with their settings; `names` are the settings that choose from it."""
     rows = [row for entry in filter(None, table.entries) for row in _entry(table, entry)]
     columns = ("entry", *COLUMNS[1:])
     if not any(row[1] for row in rows):  # no entry has settings
         columns, rows = ("entry", "meaning"), [(row[0], row[-1]) for row in rows]
-    shown = name.replace("generations", NUMBER, 1)
-    main = f" Each entry has `{table.main}`, too." if table.main else ""
-    return f"### {shown}\n\nWhat `{shown}` chooses from.{main}\n\n{_table(columns, rows)}"
+    main = f"Each entry has `{table.main}`, too.\n\n" if table.main else ""
+    return f"### {_head(names)}\n\n{main}{_table(columns, rows)}"
 
 
 def _entry(table: Table[Any], entry: str) -> Iterator[tuple[str, ...]]:
@@ -118,8 +136,14 @@ def _entry(table: Table[Any], entry: str) -> Iterator[tuple[str, ...]]:
 
 
 def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [columns, tuple("---" for _ in columns), *((f"`{name}`", *rest) for name, *rest in rows)]
-    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+    """A table of Markdown; the first cell of a row is code."""
+    named = [(f"`{name}`", *rest) for name, *rest in rows]
+    return "".join(map(_line, [columns, ("---",) * len(columns), *named]))
+
+
+def _line(cells: tuple[str, ...]) -> str:
+    escaped = [cell.replace("|", r"\|") for cell in cells]
+    return f"| {' | '.join(escaped)} |\n"
 
 
 def _code(value: Any) -> str:
@@ -129,7 +153,7 @@ def _code(value: Any) -> str:
 
 def _anchor(name: str) -> str:
     """How GitHub links to a heading."""
-    return name.replace(".", "").lower()
+    return name.translate({ord("."): None, ord(","): None, ord(" "): "-"}).lower()
 
 
 if __name__ == "__main__":

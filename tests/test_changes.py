@@ -4,11 +4,12 @@ from dataclasses import asdict
 
 import pytest
 
+from selftrain.choices import completed
 from selftrain.config import Config, GenerationConfig, LossConfig
 from selftrain.errors import ConfigError
 from selftrain.settings import changes, compose
 from selftrain.settings.changes import Renamed, differences, flat, refused, renewed
-from selftrain.settings.names import today
+from selftrain.settings.names import WORDS, today
 
 TABLE = {
     "train.rate": Renamed("train.lr"),
@@ -75,6 +76,17 @@ def test_settings_of_earlier_versions_get_the_names_and_values_of_today():
     assert old == kept
 
 
+def test_two_old_settings_may_become_settings_of_one_entry():
+    table = {
+        "loss.heat": Renamed("loss.terms.soft.heat"),
+        "loss.share": Renamed("loss.terms", lambda share, _: {"soft": {"weight": share}, "hard": {"weight": 1 - share}}),
+    }
+    soft = {"heat": 2.0, "weight": 0.75}
+    for order in (table, dict(reversed(table.items()))):
+        tree = renewed({"loss": {"share": 0.75, "heat": 2.0}}, order)
+        assert tree == {"loss": {"terms": {"soft": soft, "hard": {"weight": 0.25}}}}
+
+
 @pytest.mark.parametrize("damaged", [{}, {"train": None}, {"train": [1], "generations": 3}, {"generations": [None, {}]}])
 def test_settings_that_are_damaged_are_left_as_they_are(damaged):
     assert renewed(damaged, TABLE) == damaged
@@ -113,6 +125,10 @@ def test_what_was_renamed_has_a_name_of_today_and_the_old_one_is_free():
     assert today("train.lr") == ""
 
 
+def test_words_of_other_programs_lead_to_settings_that_are_there():
+    assert not set(WORDS.values()) - {*flat(Config()), "generations"}
+
+
 def test_what_may_change_is_a_setting():
     known = set(flat(Config()))
     assert known >= changes.HARMLESS and known >= changes.ROUNDING and known >= set(changes.EARLIER)
@@ -126,3 +142,24 @@ def test_more_generations_and_until_labels_are_used_another_choice_are_no_reason
     assert refused(old, longer, labels_are_used=True) == ["select.keep: 0.6 -> 0.5"]
     other = {**longer, "seed": 1}
     assert refused(old, other, labels_are_used=False) == ["seed: 0 -> 1", "select.keep: 0.6 -> 0.5"]
+
+
+@pytest.mark.parametrize(
+    ("old", "now"),
+    [
+        ({"smoothing": 0.1, "distillation": 1.0, "temperature": 1.0}, []),
+        (
+            {"smoothing": 0.0, "distillation": 1.0, "temperature": 2.0},
+            ["loss.labelled.ce.smoothing=0", "loss.pseudo.kl.temperature=2"],
+        ),
+        ({"smoothing": 0.1, "distillation": 0.25, "temperature": 1.0}, ["loss.pseudo={kl: 0.25, ce: 0.75}"]),
+        ({"smoothing": 0.1, "distillation": 0.0, "temperature": 1.0}, ["loss.pseudo={kl: 0, ce: 1}"]),
+    ],
+)
+def test_losses_of_runs_from_before_there_was_a_table_of_them_are_known(old, now):
+    before, after = asdict(Config()), asdict(compose([*now, "data=shapes", "recipe=smoke"]))
+    kept = {name: value for name, value in before["loss"].items() if name not in ("labelled", "pseudo", "online")}
+    before = {**after, "loss": {**kept, **old}}
+    assert differences(before, after, completed) == []
+    before["loss"]["smoothing"] = 0.3
+    assert [row.partition(":")[0] for row in differences(before, after, completed)] == ["loss.labelled.ce.smoothing"]

@@ -16,7 +16,7 @@ FOREIGN = re.compile(
 
 
 def said_of(*overrides, **more):
-    """The message with which settings are refused."""
+    """The message with which settings are refused: by their names, or by the tables that they choose from."""
     with pytest.raises(ConfigError) as refused:
         check(compose([*overrides], **more))
     return str(refused.value)

@@ -8,9 +8,8 @@ from typing import Annotated, Any
 import pytest
 
 from runs import ROOT
-from selftrain.choices import TABLES
 from selftrain.config import Config
-from selftrain.settings.changes import flat
+from selftrain.settings.check import settings_in
 from selftrain.tables import Bounds, Must, OneOf, Place, Table, parameter
 from selftrain.values import Choice, Likely
 
@@ -24,9 +23,8 @@ def test_the_page_is_what_the_fields_say():
 
 def test_the_page_has_every_setting_once():
     names = re.findall(r"^\| `([^`]+)` \|", SCRIPT["page"]().partition("## Entries of tables")[0], re.MULTILINE)
-    numbered = {name.replace("generations.0.", "generations.N.") for name in flat(Config())}
-    within = ("data.shapes.", *(f"{name}." for name in TABLES))  # settings of one setting
-    assert len(names) == len(set(names)) and {name for name in numbered if not name.startswith(within)} <= set(names)
+    known = {name.replace("generations.0.", "generations.N.") for name, *_ in settings_in(Config())} - {"generations"}
+    assert len(names) == len(set(names)) and set(names) == known
 
 
 @pytest.mark.parametrize(
@@ -40,8 +38,8 @@ def test_the_page_has_every_setting_once():
         (list[str], "list of texts"),
         (list[Any], "list of values"),
         (dict[str, int], "name: whole number"),
-        (dict[str, Likely], "entry: p"),
-        (Choice, "entry"),
+        (dict[str, Likely], "entries: p"),
+        (Choice, "an entry"),
     ],
 )
 def test_types_are_told_in_words(kind, words):
@@ -75,8 +73,8 @@ def test_entries_are_told_with_the_settings_of_their_signatures():
         act: Any
 
     table = Table({"bend": Row(bend)}, main="p", function=lambda row: row.act)
-    lines = SCRIPT["entries_of"]("generations.noise.bent", table).splitlines()
-    assert lines[0] == "### generations.N.noise.bent" and lines[2].endswith("Each entry has `p`, too.")
+    lines = SCRIPT["entries_of"](["data.bent", "generations.noise.bent"], table).splitlines()
+    assert lines[0] == "### data.bent, generations.N.noise.bent" and lines[2] == "Each entry has `p`, too."
     assert lines[-2:] == [
         "| `bend` |  |  |  | Bends. |",
         r"| `bend.power` | number | `2.0` | between 0 and 3 | how \| steep |",

@@ -46,7 +46,7 @@ class Drawn:
 
 
 def box(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    """Top, bottom, left and right of a box.
+    """CutMix: a box of the partner, as top, bottom, left and right.
 
     Its share of the area is uniform (Beta(1, 1)), its centre is anywhere, and it is cut off at the border.
     """
@@ -67,7 +67,7 @@ def in_box(numbers: Tensor, hard: Tensor) -> Tensor:
 
 
 def priorities(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    """A number for each class id, by which ClassMix chooses."""
+    """ClassMix: half of the partner's classes, by a number for each class id."""
     return rng.uniform(size=IGNORE)
 
 

@@ -35,8 +35,8 @@ def same(value: Any, section: Mapping[str, Any]) -> Any:
 class Renamed:
     """The name that a setting has now, and its value there.
 
-    `value` gets the old value, and the old section for settings that are understood together. Where it gives a dict,
-    the setting `name` gets these entries besides those that it has.
+    `value` gets the old value, and the old section for settings that are understood together. A dict that it gives is
+    merged into what the setting `name` has by then.
     """
 
     name: str
@@ -45,16 +45,11 @@ class Renamed:
 
 # Settings that have another name now, by the name that they had. A setting of a generation is named without the
 # generation's number: "generations.noise.mix". The old name must be free. The rows act one after the other.
-RENAMED: dict[str, Renamed] = {
-    "loss.smoothing": Renamed("loss.labelled", lambda value, section: {"ce": {"weight": 1.0, "smoothing": value}}),
-    "loss.distillation": Renamed("loss.pseudo", lambda value, section: _distilled(value, section.get("temperature", 1.0))),
-    "loss.temperature": Renamed("loss.pseudo", lambda value, section: {}),
+RENAMED = {
+    "loss.smoothing": Renamed("loss.labelled.ce.smoothing"),
+    "loss.temperature": Renamed("loss.pseudo.kl.temperature"),
+    "loss.distillation": Renamed("loss.pseudo", lambda share, _: {"kl": {"weight": share}, "ce": {"weight": 1 - share}}),
 }
-
-
-def _distilled(share: float, temperature: float) -> dict[str, dict[str, float]]:
-    """Losses of pseudo-labels: a share of KL, and cross-entropy for the rest."""
-    return {"kl": {"weight": share, "temperature": temperature}, "ce": {"weight": 1 - share}}
 
 
 def flat(config: Config | dict, prefix: str = "") -> dict[str, object]:
@@ -100,8 +95,14 @@ def _move(tree: Any, old: str, new: str, convert: Callable[[Any, Mapping[str, An
     value = convert(section[last], dict(section))
     del section[last]
     where, last = _section(tree, new, make=True)
-    both = isinstance(value, dict) and isinstance(where.get(last), dict)
-    where[last] = {**where[last], **value} if both else value
+    where[last] = _merged(where.get(last), value)
+
+
+def _merged(old: Any, new: Any) -> Any:
+    """`new` over `old`, with all entries of both where they are dicts."""
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return new
+    return {**old, **{name: _merged(old.get(name), value) for name, value in new.items()}}
 
 
 def _section(tree: Any, name: str, *, make: bool = False) -> tuple[Any, str]:
