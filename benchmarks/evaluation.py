@@ -18,8 +18,9 @@ from reference import evaluating as plain
 from sides import Row, below, faster, finish, in_turns, parser
 
 from selftrain.config import Config
-from selftrain.data import sources
-from selftrain.data.images import IGNORE
+from selftrain.data.load import load
+from selftrain.datasets import spec_of
+from selftrain.ids import IGNORE
 from selftrain.models.build import to_layout
 from selftrain.preflight import accelerator_of
 from selftrain.settings import compose
@@ -36,7 +37,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         if arguments.camvid:
             data = compose(["data=camvid", f"data.root={arguments.camvid}"]).data
-            samples, void = sources.load(data).test, data.ignore[0]
+            samples, void = load(spec_of(data)).test, data.ignore[0]
         else:
             samples, void = pictures.draw(Path(folder) / "drawn", SOME), IGNORE
         rows = compare(samples, void, arguments.rounds)
@@ -56,7 +57,7 @@ def compare(samples: list, void: int, rounds: int) -> list[Row]:
         return evaluate(ours_in_layout, seen, names, inference, batch=cfg.train.eval_batch)["miou"]
 
     def reference(seen: list) -> float:
-        return plain.miou(contiguous, [(sample.image, sample.mask) for sample in seen], pictures.CLASSES, void)
+        return plain.miou(contiguous, [pictures.files_of(sample) for sample in seen], pictures.CLASSES, void)
 
     automatic, exact = accelerator_of(cfg), accelerator_of(cfg)
     exact.autocast = lambda: torch.autocast("cpu", enabled=False)  # accelerate keeps one precision per process

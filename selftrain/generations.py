@@ -13,7 +13,9 @@ from torch import nn
 
 from selftrain import files, preflight, process, trial, watchdog
 from selftrain.config import Config
-from selftrain.data import batches, loading, sources
+from selftrain.data import batches, loading
+from selftrain.data.load import mask_coding
+from selftrain.data.sample import DataSet, Sample
 from selftrain.labels.store import LabelStore
 from selftrain.learning import Learning
 from selftrain.log import Metrics, say
@@ -45,7 +47,7 @@ class Method:
 
     cfg: Config
     run: RunDir
-    data: sources.DataSet
+    data: DataSet
     accelerator: Accelerator
     networks: Networks
     learning: Learning
@@ -76,7 +78,7 @@ class Method:
         return cls(cfg, run, data, accelerator, networks, learning, inference, stop, metrics, team, changes)
 
     @staticmethod
-    def _checked(cfg: Config, run: RunDir, accelerator: Accelerator) -> tuple[sources.DataSet, Networks, list[str]]:
+    def _checked(cfg: Config, run: RunDir, accelerator: Accelerator) -> tuple[DataSet, Networks, list[str]]:
         """Data, networks and changed conditions, after all checks; the main process tries the networks and settles the run."""
         data = preflight.recorded_data(run, cfg)
         preflight.check_data(data, cfg)
@@ -226,7 +228,7 @@ class Method:
             statistics.measure(network, seen, self.inference)
         return network
 
-    def evaluate(self, network: nn.Module, samples: list[sources.Sample]) -> dict:
+    def evaluate(self, network: nn.Module, samples: list[Sample]) -> dict:
         """Scores of a network over samples with masks, by the run's classes and pixel scale."""
         return evaluate.evaluate(network, samples, self.data.classes, self.inference, batch=self.cfg.train.eval_batch)
 
@@ -380,11 +382,11 @@ class Method:
                 "size": cfg.data.size or None,
                 "multiple": 32,
                 "window": cfg.labels.window,
-                "range": self.data.labelled[0].levels,
+                "range": self.data.levels,
                 "rule": "RGB, scaled to 0..1, minus mean, divided by std; brought to `size` where it is set; padded to "
                 "multiples; of 16-bit images, `range` becomes 0..255, or without one the high byte counts",
             },
-            "masks": sources.mask_coding(cfg.data, self.data.classes),
+            "masks": mask_coding(self.data),
             "model": model,
             "generation": report["exported"],
             "seed": cfg.seed,

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from selftrain.config import Config, TrainConfig
-from selftrain.data import batches, sources
+from selftrain.data import batches
+from selftrain.data.sample import DataSet
 from selftrain.labels.thresholds import balanced
 from selftrain.rng import Key
 from selftrain.stages import online
@@ -22,7 +23,7 @@ class Learning:
     """What `cfg` says of each generation's learning from `data`."""
 
     cfg: Config
-    data: sources.DataSet
+    data: DataSet
     inference: Inference
 
     def dataset(self, number: int, labels: batches.PseudoLabels | None, keys: tuple[Key, ...]) -> batches.StepDataset:

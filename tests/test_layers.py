@@ -5,6 +5,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent / "selftrain"
 FLOORS = {"run": 4, "cli": 4, "settings": 4, "generations": 3, "preflight": 3, "networks": 3, "learning": 3, "trial": 3}
+FLOORS["datasets"] = 3
 FLOORS["stages"] = 2
 FLOORS |= dict.fromkeys(("data", "models", "labels", "objectives", "report"), 1)
 
@@ -35,6 +36,11 @@ def test_imports_go_down_only():
             if not allowed:
                 wrong.append(f"{path.relative_to(PACKAGE)} imports {other}")
     assert not wrong
+
+
+def test_nothing_on_the_data_floor_sees_the_settings():
+    seeing = [path.name for path in (PACKAGE / "data").rglob("*.py") if imported(path) & {"config", "settings"}]
+    assert not seeing
 
 
 def test_the_main_process_is_asked_for_above_floor_1_only():

@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 
 from runs import ROOT, SMALL, SMOKE, bits, known_fingerprints, run_command
 from selftrain.config import Config, GenerationConfig, LossConfig, differences, flat
-from selftrain.data import sources
 from selftrain.data.batches import Cache
+from selftrain.data.load import load
+from selftrain.datasets import spec_of
 from selftrain.errors import ConfigError
 from selftrain.learning import Learning
 from selftrain.preflight import check, check_processes
@@ -157,7 +158,7 @@ def test_statistics_are_measured_anew_over_what_a_generation_has_learnt_from(run
     assert learnt <= none and not running & none
     assert learnt | running <= same  # a teacher that learns from labels alone has not met the others
 
-    data = sources.load(compose([*SMOKE]).data)
+    data = load(spec_of(compose([*SMOKE]).data))
     inference = SimpleNamespace(cache=Cache(64))
     for online, teacher, student in (("''", False, True), ("fixmatch", True, True)):
         config = compose([*SMOKE, f"generations=[{{online: {online}}}, {{}}]"])
@@ -172,7 +173,7 @@ def test_the_masks_say_what_pixels_of_a_class_weigh(online):
     config = compose([*SMOKE, f"generations=[{{online: {online}}}]"])
     accelerator = SimpleNamespace(num_processes=1, device="cpu", autocast=None, unwrap_model=None)
     learning = Learning(
-        config, sources.load(config.data), SimpleNamespace(cache=Cache(64), mean=0, std=1, accelerator=accelerator)
+        config, load(spec_of(config.data)), SimpleNamespace(cache=Cache(64), mean=0, std=1, accelerator=accelerator)
     )
     pixels, weights = learning.class_pixels, learning.step(0).weights.numpy()
     assert pixels.sum() == sum(sample.read_mask().size for sample in learning.data.labelled)  # smoke has no void
