@@ -18,7 +18,7 @@ Division = tuple[list[Sample], list[Sample], list[Sample], list[Sample]]  # by S
 
 @dataclass
 class Pool:
-    """What a source found. `val` and `test` are None where they are to be made; `train` has masks throughout."""
+    """What a source found. All of `train` have masks. `val` and `test` are None if they are to be made."""
 
     train: list[Sample]
     unlabelled: list[Sample]
@@ -64,7 +64,10 @@ def _hold_out(pool: Pool, splits: SplitSpec, copies: Copies) -> tuple[list[Sampl
 
 
 def spend_labels(train: list[Sample], classes: int, splits: SplitSpec) -> tuple[list[Sample], list[Sample]]:
-    """The training samples whose masks are used, and the others. Masks are read only for splits.choose=stratified."""
+    """The training samples whose masks are used, and the others.
+
+    Masks are read only for data.splits.choose=stratified. Raises ConfigError for impossible budgets and groups.
+    """
 
     def content() -> np.ndarray:
         """Share of each image's labelled pixels that each class has, (N, C)."""

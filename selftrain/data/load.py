@@ -16,9 +16,9 @@ DUPLICATES = ("group", "fault", "drop")
 READERS = 4  # threads
 SHOWN = 4  # copies that a line names
 
-# What data.source may be. An entry lists the samples and decides the splits; `copies` are ids of equal pictures, which
-# are to stay in one split. It raises ConfigError for settings, DataError for files, and has no use for the mask or the
-# pixels of a sample unless splits.choose is "stratified".
+# What data.source may be. An entry lists the samples and decides the splits (data/division.py does that for most).
+# It keeps equal pictures, whose ids `copies` lists, in one split. It raises ConfigError for settings and DataError for
+# files. It reads no pixels unless splits.choose is "stratified".
 SOURCES: dict[str, Callable[[Spec, Copies], DataSet]] = {"shapes": shapes.data_set, "folder": folder.data_set}
 
 

@@ -19,8 +19,8 @@ Copies = Sequence[Sequence[str]]  # ids of images that are the same picture, gro
 class Source(ABC):
     """Where the pixels of one image, or the class ids of one mask, come from: a file, a drawing, polygons.
 
-    A new kind needs the three abstract members only. Sources are small, hashable where their fields are, and travel to
-    loader processes.
+    A new kind needs the three abstract members only. Loader processes get copies of sources, so these must be
+    small, and pickle must be able to copy them.
     """
 
     @property
@@ -30,23 +30,26 @@ class Source(ABC):
 
     @abstractmethod
     def read(self) -> np.ndarray:
-        """An image (H, W, C) uint8, or class ids (H, W) uint8 with IGNORE where there is no class. Raises DataError."""
+        """An image (H, W, C) uint8, or class ids (H, W) uint8 with IGNORE where there is no class.
+
+        Raises DataError, with a Fault that names the source.
+        """
 
     @abstractmethod
     def fingerprint(self) -> str | None:
-        """A hash of the content, for data.json and for what verify remembers; None: the id and the seed tell it.
+        """A hash of the content. data.json stores it, and verify remembers sound samples by it.
 
-        Raises DataError where there is nothing to read.
+        None means that the id of the sample and the facts of its data set tell what it shows. Raises DataError.
         """
 
     @property
     def reading(self) -> str:
-        """What decides beside the content what `read` returns, such as the values of the classes."""
+        """What else decides the result of `read`, such as the mask value of each class."""
         return ""
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """(height, width) if it is known without reading."""
+        """(height, width), if it is known without reading."""
         return None
 
     def within(self, levels: Levels) -> "Source":
@@ -58,7 +61,10 @@ class Source(ABC):
         return self.read()
 
     def examine(self, *, alone: bool = False) -> Mask:
-        """A mask, and what verify wants to know of it; `alone`: without a look at the image. Raises DataError."""
+        """A mask, and what verify wants to know about it. With `alone`, its image is not compared.
+
+        Raises DataError.
+        """
         return Mask(self.read())
 
 
@@ -66,8 +72,8 @@ class Source(ABC):
 class Sample:
     """One image and, where there is one, its mask.
 
-    Of files, `id` is the path below data.root without suffix ("images/train/0001TP_006690"), unique even where case or
-    Unicode form do not count; of drawn data "val/00003".
+    The `id` of files is the path below data.root without suffix ("images/train/0001TP_006690"). It is unique even
+    if case and Unicode form are ignored. A drawn sample has an id such as "val/00003".
     """
 
     id: str
@@ -92,7 +98,7 @@ class Sample:
         return resize_mask(mask, self.size) if self.size else mask
 
     def read_size(self) -> tuple[int, int]:
-        """(height, width) of `read_image`; reads the image only if nothing else tells. Raises DataError."""
+        """(height, width) of `read_image`. Reads the image only if the size is not known. Raises DataError."""
         known = self.size or self.image.size
         if known:
             return known
@@ -102,7 +108,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class DataSet:
-    """Who is in which split. The masks of unlabelled samples serve to measure pseudo-labels, never to train."""
+    """Who is in which split. Masks of unlabelled samples serve to measure pseudo-labels, never to train."""
 
     classes: list[str]
     labelled: list[Sample]

@@ -11,7 +11,7 @@ from selftrain.errors import DataError
 
 
 def open_regular(path: Path) -> BufferedReader:
-    """Open a regular file; raises DataError(Fault) for anything else (a FIFO would hang, a device might act)."""
+    """Opens a regular file. Raises DataError(Fault) for anything else: a FIFO would hang, a device might act."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise DataError(Fault(str(path), "is no regular file", "remove it"))

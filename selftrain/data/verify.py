@@ -131,7 +131,7 @@ def _remembered(empty: Look, found: dict) -> Look:
 
 
 def _key(sample: Sample, classes: int) -> str:
-    """A hash of a sample's content and of how it is read; "" where that has no fingerprint or cannot be read."""
+    """A hash of a sample's content and of how it is read; "" if it has no fingerprint or cannot be read."""
     sources = [sample.image] + ([sample.mask] if sample.mask else [])
     try:
         prints = [source.fingerprint() for source in sources]

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from selftrain.data.images import Levels, read_image, read_stored
-from selftrain.data.masks import Mask, MaskCode, examine_mask
+from selftrain.data.masks import Mask, MaskCode, examine_mask, read_mask
 from selftrain.data.sample import Source
 from selftrain.data.storage import fingerprint
 
@@ -16,7 +16,7 @@ class ImageFile(Source):
     """An image file, read as RGB."""
 
     path: Path
-    levels: Levels | None = None  # None: 16-bit samples keep their high byte
+    levels: Levels | None = None  # the 16-bit values that become 0 and 255; None: samples keep their high byte
 
     @property
     def name(self) -> str:
@@ -41,11 +41,11 @@ class ImageFile(Source):
 
 @dataclass(frozen=True)
 class MaskFile(Source):
-    """A mask file, which has the size of its image and lies on it the same way up."""
+    """A mask file. It must have the size of its image and lie on it the same way up."""
 
     path: Path
     code: MaskCode
-    image: Path | None = None  # None: any size will do
+    image: Path
 
     @property
     def name(self) -> str:
@@ -56,7 +56,7 @@ class MaskFile(Source):
         return repr(self.code)
 
     def read(self) -> np.ndarray:
-        return self.examine().ids
+        return read_mask(self.path, self.code, image=self.image)
 
     def examine(self, *, alone: bool = False) -> Mask:
         return examine_mask(self.path, self.code, image=None if alone else self.image)

@@ -217,7 +217,7 @@ def _photograph(image: np.ndarray, rng: Rng) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Drawing(Source):
-    """The image or the mask of a scene. Its id and the seed tell what it shows, so there is no fingerprint."""
+    """The image or the mask of a scene. The seed and the id tell what it shows: it has no fingerprint."""
 
     part: Literal["image", "mask"]
     seed: int
@@ -246,7 +246,7 @@ def name_of(split: str, index: int) -> str:
 
 
 def data_set(spec: Spec, copies: Copies) -> DataSet:
-    """The drawn data set. `copies` are of no use here: no two scenes are the same. Raises ConfigError."""
+    """The drawn data set. It has no copies, since no two scenes are the same. Raises ConfigError for settings."""
     counts, seed = spec.shapes, spec.splits.seed
     _refuse_file_settings(spec)
     if spec.classes and spec.classes != list(CLASSES):
