@@ -2,7 +2,7 @@
 PROCESSES ?= 1
 PY := .venv/bin/python
 
-# Not `accelerate launch`: untold of a precision it warns, and told `no` it means fp32 even where bf16 is quicker.
+# Not `accelerate launch`: without a precision it warns, and `no` means fp32 even if bf16 is faster.
 LAUNCH := $(if $(filter 1,$(PROCESSES)),$(PY),.venv/bin/torchrun --nproc_per_node $(PROCESSES))
 
 .PHONY: help env demo test faults faults-bite bench check format wheel clean
@@ -16,17 +16,17 @@ env: ## build .venv (the other targets do it by themselves)
 demo: env ## a whole run on the embedded data set, into runs/demo (PROCESSES=2 on a machine with two GPUs)
 	@$(LAUNCH) -m selftrain.run recipe=noisy_student out=runs/demo
 
-# One thread per worker: two workers with as many threads as cores each get in each other's way.
+# One thread per worker: two workers with a thread per core each would slow each other down.
 test: env ## run the tests
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n logical --maxprocesses 8 --dist loadfile
 
-faults: env ## every fault of docs/faults.md, some 20 minutes; as root it also mounts small disks
+faults: env ## cause every fault of docs/faults.md (about 20 minutes; as root, also on small mounted disks)
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n logical --maxprocesses 8 --dist worksteal -m promise --faults-table=docs/faults.md
 
 faults-bite: env ## break a copy in ten ways and show that the fault tests notice
 	@$(PY) scripts/faults_bite.py
 
-bench: env ## every measured promise, side by side with plain code, into docs/performance.md (CAMVID=its data.root)
+bench: env ## measure every promise, side by side with plain code, into docs/performance.md (CAMVID=its data.root)
 	@$(PY) benchmarks/all.py $(if $(CAMVID),--camvid $(CAMVID))
 
 check: env ## lint, format and types, without changing anything
@@ -34,7 +34,7 @@ check: env ## lint, format and types, without changing anything
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
 
-format: env ## sort imports, mend what the linter can, format
+format: env ## sort imports, fix what the linter can, format
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 

@@ -1,11 +1,12 @@
-"""What each part of noisy_student is worth: the study's cell without it, one line each.
+"""What each part of noisy_student contributes: the study's cell without it, one line each.
 
-    python benchmarks/ablation.py --camvid ROOT --out runs/accuracy [--columns camvid-8] [--variants "without TTA"]
+    python benchmarks/ablation.py --camvid ROOT --out runs/accuracy [--variants "without TTA"]
 
-Settings are those of `noisy_student` in benchmarks/accuracy.py, whose cells are what is compared with: those under the same
---out, or those of docs/results.json. Where a part acts on the student only, the teacher of a cell under --out is taken over: the
-same settings would train the same bits again. Resumable. Prints delta ± standard deviation over the seeds and writes
-OUT/ablation.md; --pages keeps the changes in docs/ablation.json, and what stands there is not run again.
+The complete recipe is `noisy_student` with the settings of benchmarks/accuracy.py. Its cells come from
+the same --out, or from docs/results.json. If a part only affects the last student, the teacher of a cell
+under --out is copied: the same settings would train the same bits again. The ablation can be resumed. It
+prints delta ± standard deviation over the seeds and writes OUT/ablation.md. --pages keeps the changes in
+docs/ablation.json; changes that this file contains are not run again.
 """
 
 import argparse
@@ -20,11 +21,12 @@ from typing import NamedTuple
 from accuracy import DATA, DOCS, MAIN, RECORD, SEEDS, STEPS, Cell, Study, flagship, note, parts, run, shown, spread
 from sides import put
 
-CHANGES = DOCS / "ablation.json"  # of test mIoU; against a whole under the same --out where there is one
+PAGE = DOCS / "ablation.md"
+CHANGES = DOCS / "ablation.json"  # of test mIoU, against the complete recipe
 
 
 class Variant(NamedTuple):
-    """Overrides, a change of the generations, and whether those before the last student and their labels stay as they are."""
+    """Overrides, a change of the generations, and what stays: the last student's teacher, its labels."""
 
     overrides: tuple[str, ...] = ()
     generations: Callable[[list[dict]], list[dict]] = lambda generations: generations
@@ -43,7 +45,7 @@ def noise(**changes: object) -> Callable[[list[dict]], list[dict]]:
 
 
 def at_once(generations: list[dict]) -> list[dict]:
-    """The online generation from random weights, with the steps of the one before it, too."""
+    """The online generation from random weights, with the steps of the first one added."""
     first, online, student = generations
     return [{**online, "init": "random", "steps": first["steps"] + online["steps"]}, student]
 
@@ -51,7 +53,7 @@ def at_once(generations: list[dict]) -> list[dict]:
 VARIANTS = {
     "without TTA": Variant(("labels.tta.hflip=false", "labels.tta.scales=[1.0]"), labels=False),
     "with CRF": Variant(("labels.crf.enabled=true",), labels=False),
-    "hard labels": Variant(("loss.distillation=0",)),
+    "hard labels": Variant(("loss.pseudo={kl: 0, ce: 1}",)),
     "one threshold for the last student (0.8)": Variant(("select.threshold=global",)),
     "every pixel for the last student": Variant(("select.threshold=global", "select.confidence=0")),
     "without weights of the classes for stored pseudo-labels": Variant(("select.balance=0",)),
@@ -62,7 +64,7 @@ VARIANTS = {
     "last student without boxes from labelled images": Variant(generations=noise(paste=0.0)),
     "last student without RandAugment": Variant(generations=noise(rand_n=0)),
     "with dropout and stochastic depth (0.1)": Variant(generations=noise(dropout=0.1, drop_path=0.1)),
-    "with label smoothing (0.1, threshold 0.8)": Variant(("loss.smoothing=0.1", "loss.threshold=0.8"), teacher=False),
+    "with label smoothing (0.1, threshold 0.8)": Variant(("loss.labelled.ce.smoothing=0.1", "loss.threshold=0.8"), teacher=False),
     "a larger last student (tu-resnet18d)": Variant(generations=last(encoder="tu-resnet18d")),
     "a last student from random weights": Variant(generations=last(init="random")),
     "online student without boxes from labelled images": Variant(("generations.1.noise.paste=0",), teacher=False),
@@ -82,7 +84,7 @@ def name_of(variant: str) -> str:
 
 
 def take_over(whole: Path, where: Path, *, labels: bool) -> None:
-    """A run that has come as far as the last student's teacher, with its `labels` or not; nothing if `whole` is not finished."""
+    """Copy a finished run up to the last student's teacher, with or without its `labels`."""
     if where.exists() or not (whole / "report.json").is_file():
         return
     temporary = where.with_name(f".{where.name}")
@@ -104,13 +106,13 @@ def train(roots: dict[str, Path], out: Path, steps: int, variant: str, cell: Cel
 
 
 def change(study: Study, cell: Cell, variant: str) -> float | None:
-    """Of the test mIoU of `cell`, by a variant's finished run; None without one."""
+    """Change of the test mIoU of `cell` in a variant's finished run; None if there is no such run."""
     mine, whole = (study.result(one.name) for one in (cell._replace(recipe=name_of(variant)), cell))
     return mine.test - whole.test if mine and whole else None
 
 
 def changes(study: Study, columns: list[str], known: dict[str, float]) -> dict[str, float]:
-    """What is `known` and what is finished of all variants, by the name of its cell."""
+    """The `known` changes and the finished changes of all variants, by cell name."""
     found = dict(known)
     for variant in VARIANTS:
         for data, labels in map(parts, columns):
@@ -122,7 +124,7 @@ def changes(study: Study, columns: list[str], known: dict[str, float]) -> dict[s
 
 
 def rows(study: Study, columns: list[str], variants: list[str], found: dict[str, float]) -> list[str]:
-    """Markdown: variant and, for each column, the change of test mIoU against the whole, seed by seed."""
+    """Markdown: variant and, for each column, the change of test mIoU, seed by seed."""
     table = [f"| noisy_student | {' | '.join(columns)} |", "| --- " * (1 + len(columns)) + "|"]
     pairs = list(map(parts, columns))
     scores = [study.scores(*pair, "noisy_student").values() for pair in pairs]
@@ -147,8 +149,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--columns", nargs="+", default=["camvid-8"])
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS)
-    parser.add_argument("--pages", action="store_true", help="write docs/ablation.json and the table of docs/results.md, too")
-    parser.add_argument("--again", action="store_true", help="run what stands in docs/ablation.json, too")
+    parser.add_argument("--pages", action="store_true", help="also write docs/ablation.json and the table of docs/ablation.md")
+    parser.add_argument("--again", action="store_true", help="also run what docs/ablation.json already contains")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, one thread each")
     arguments = parser.parse_args()
     if arguments.pages and (arguments.steps, arguments.seeds) != (STEPS, SEEDS):
@@ -174,7 +176,7 @@ def main() -> None:
     if arguments.pages:
         found = changes(study, MAIN, found)
         note(CHANGES, dict(sorted(found.items())))
-        put(DOCS / "results.md", "table of the ablation", "\n".join(rows(study, MAIN, list(VARIANTS), found)))
+        put(PAGE, "table of the ablation", "\n".join(rows(study, MAIN, list(VARIANTS), found)))
 
 
 if __name__ == "__main__":

@@ -1,15 +1,17 @@
-"""Every recipe against labels alone, at equal optimizer steps and with the same network, over data, budgets and seeds.
+"""Every recipe against labels alone, at equal optimizer steps and with the same network.
 
-    python benchmarks/accuracy.py --camvid ROOT --nuclei ROOT --out runs/accuracy [--columns camvid-8] [--recipes fixmatch]
+    python benchmarks/accuracy.py --camvid ROOT --nuclei ROOT --out runs/accuracy [--recipes fixmatch]
 
-A column is a data set with a number of masks. `supervised` trains for STEPS. Recipes with generations share the same steps out
-among them. Every step sees 16 labelled images, and 8 others on top where a recipe uses such (unimatch_v2 each twice).
-Every cell is a run of `python -m selftrain.run`, so a study that was stopped goes on where it was. Masks are spread over the
-video sequences, others for each seed; val chooses the generation, test is read once, at the end of each run, by that and by the
-last one. Prints what is finished as a table and writes it to OUT/table.md and, as a plot, OUT/accuracy.svg.
+A column is a data set with a number of masks; cells differ in data, budget, recipe and seed. `supervised`
+trains for STEPS. Recipes with generations divide these steps among them. Every step sees 16 labelled images,
+and 8 unlabelled ones in recipes that use them (unimatch_v2 sees each twice). Every cell is a run of `python
+-m selftrain.run`, so a stopped study can be resumed. Masks are spread over the video sequences and differ
+between seeds. val selects the generation. test is read once, at the end of each run, by the selected and by
+the last generation. The finished cells are printed as a table, and written to OUT/table.md and, as a plot, to
+OUT/accuracy.svg.
 
-Hours of it need not be the hours of one machine: --pages keeps the result of each finished cell in docs/results.json, and a
-cell that stands there is not run again, unless --again asks for it. A run under OUT goes before what is recorded.
+Several machines can share the work: --pages keeps the result of each finished cell in docs/results.json, and
+a cell in this file is not run again without --again. A run under OUT takes precedence over the record.
 """
 
 import argparse
@@ -28,7 +30,7 @@ from sides import cpu, put
 
 STEPS = 2000
 SEEDS = 3
-# The network is the same everywhere, so a gain is not one of a larger student. Recipes keep their smoothing and average.
+# The network is the same everywhere, so no gain comes from a larger student.
 SETTINGS = [
     "model.encoder=tu-resnet10t", "model.decoder_channels=[64,48,32,16,16]", "train.eval_every=0",
     "train.checkpoint_every=200", "train.labelled_batch=16", "train.unlabelled_batch=8", "train.threads=1",
@@ -51,7 +53,8 @@ RECIPE_FILES = HERE.parent / "recipes" / "recipe"
 DOCS = HERE.parent / "docs"
 RECORD = DOCS / "results.json"
 BUDGETS = " and ".join(column.split("-")[1] for column in MAIN)
-EXPECTED = f"# Test mIoU, CamVid at 90x120, {STEPS:,} steps in all, {BUDGETS} masks (docs/results.md):"
+EXPECTED = f"# Test mIoU on CamVid at 90x120 with {BUDGETS} masks, {STEPS:,} steps in total (docs/results.md):"
+SELECTED, LAST = "#   selected on val:", "#   last generation:"
 
 
 class Cell(NamedTuple):
@@ -72,7 +75,7 @@ def parts(column: str) -> tuple[str, int]:
 
 
 def cells(recipes: list[str], columns: list[str], seeds: int) -> list[Cell]:
-    """Seed by seed, so that a part of the study is a fair one too."""
+    """All cells, seed by seed, so that an unfinished study is fair as well."""
     pairs = list(map(parts, columns))
     wanted = [(data, labels, "supervised") for data, labels in pairs]
     wanted += [(data, ALL, "supervised") for data in dict.fromkeys(data for data, _ in pairs)]
@@ -81,14 +84,14 @@ def cells(recipes: list[str], columns: list[str], seeds: int) -> list[Cell]:
 
 
 def settings(recipe: str, steps: int) -> list[str]:
-    """How a recipe spends its steps."""
+    """The settings that divide `steps` among a recipe's generations."""
     if recipe == "noisy_student":
         return [f"generations={shown(flagship(steps))}"]
     return [f"train.steps={steps // GENERATIONS.get(recipe, 1)}"]
 
 
 def flagship(steps: int) -> list[dict]:
-    """noisy_student without its last and larger student: labels only for a quarter of the steps, half online, stored labels."""
+    """noisy_student without its larger student: steps 1/4 supervised, 1/2 online, 1/4 on stored labels."""
     generations = yaml.safe_load((RECIPE_FILES / "noisy_student.yaml").read_text())["generations"][:-1]
     shares = (steps // 4, steps - 2 * (steps // 4), steps // 4)
     return [{**generation, "steps": share} for generation, share in zip(generations, shares, strict=True)]
@@ -104,7 +107,7 @@ def shown(value: object) -> str:
 
 
 def run(roots: dict[str, Path], where: Path, cell: Cell, overrides: list[str]) -> None:
-    """The run of a cell under `where`, or what of it is missing; once it is done, without checkpoints: 350 MB of its 420."""
+    """Run or resume a cell under `where`. Once finished, remove its checkpoints: 350 MB of 420."""
     if (where / "report.json").is_file():
         return
     where.mkdir(parents=True, exist_ok=True)
@@ -121,7 +124,7 @@ def run(roots: dict[str, Path], where: Path, cell: Cell, overrides: list[str]) -
 
 
 class Result(NamedTuple):
-    """Test mIoU of a finished cell, that of its last generation (whatever val said), its wall time where it is known."""
+    """A finished cell: test mIoU, test mIoU of its last generation, wall time if known."""
 
     test: float
     last: float
@@ -130,7 +133,7 @@ class Result(NamedTuple):
 
 
 class Study:
-    """What is finished, under a directory or in a record of earlier runs."""
+    """The finished cells, under a directory or in a record of earlier runs."""
 
     def __init__(self, out: Path, seeds: int, record: Path | None = None):
         self.out, self.seeds, self.path = out, seeds, record
@@ -138,7 +141,7 @@ class Study:
         self.recorded = {name: Result(**result) for name, result in known.items()}
 
     def result(self, name: str) -> Result | None:
-        """Of the cell `name`, by its run or else by the record."""
+        """The result of the cell `name`, from its run or else from the record."""
         path = self.out / name / "report.json"
         if not path.is_file():
             return self.recorded.get(name)
@@ -147,14 +150,14 @@ class Study:
         return Result(*tests, round(report["seconds"] / 60, 2), cpu())
 
     def keep(self) -> None:
-        """Put what is finished of the whole study into the record."""
+        """Write the finished cells of the whole study into the record."""
         assert self.path
         names = sorted(cell.name for cell in cells(list(RECIPES), list(COLUMNS), self.seeds))
         found = self.recorded | {name: result for name in names if (result := self.result(name))}
         note(self.path, {name: result._asdict() for name, result in sorted(found.items())})
 
     def results(self, data: str, labels: int, recipe: str) -> dict[int, Result]:
-        """What is finished of a recipe, by seed."""
+        """The finished results of a recipe, by seed."""
         found = {seed: self.result(Cell(data, labels, recipe, seed).name) for seed in range(self.seeds)}
         return {seed: result for seed, result in found.items() if result}
 
@@ -163,15 +166,15 @@ class Study:
         return {seed: result.test for seed, result in self.results(data, labels, recipe).items()}
 
     def last(self, data: str, labels: int, recipe: str) -> list[float]:
-        """Test mIoU of a recipe's last generation, whatever val says, by seed."""
+        """Test mIoU of a recipe's last generation, promoted or not, by seed."""
         return [result.last for result in self.results(data, labels, recipe).values()]
 
     def begun(self, recipes: list[str], columns: list[str]) -> list[str]:
-        """Those columns of which anything is finished."""
+        """The columns with a finished cell."""
         return [column for column in columns if any(self.scores(*parts(column), recipe) for recipe in recipes)]
 
     def row(self, data: str, labels: int, recipe: str) -> str:
-        """Budget, recipe, score, gain over supervised seed by seed, share of the gap closed, last generation, time."""
+        """Budget, recipe, score, gain over supervised, share of the gap closed, last generation, time."""
         found, alone, full = (
             self.scores(data, labels, recipe),
             self.scores(data, labels, "supervised"),
@@ -187,7 +190,7 @@ class Study:
         return f"| {data} | {labels or 'all'} | {recipe} | {spread(list(found.values()))} | {gain} | {last} | {time} |"
 
     def table(self, recipes: list[str], columns: list[str]) -> list[str]:
-        """Markdown: what is finished, one block a column, with full supervision first."""
+        """Markdown: the finished cells, one block per column, with full supervision first."""
         heads = "| data | masks | recipe | test mIoU | gain, seed by seed | gap closed | last generation | training minutes |"
         rows = [heads, "| --- " * (heads.count("|") - 1) + "|"]
         pairs = list(map(parts, columns))
@@ -199,7 +202,7 @@ class Study:
         return rows
 
     def plot(self, recipes: list[str], columns: list[str], path: Path) -> None:
-        """A panel a column: a dot a run, a line at the mean of labels alone and one at that of all masks."""
+        """A panel per column: a dot per run, lines at the means of labels alone and of all masks."""
         import matplotlib
         from matplotlib.figure import Figure
 
@@ -224,22 +227,24 @@ class Study:
 
 
 def note(path: Path, facts: dict[str, object]) -> None:
-    """JSON with a line a fact: what was added shows in a difference."""
+    """JSON with a line per fact, so that diffs show additions."""
     lines = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in facts.items()]
     path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
-def expect(recipe: Path, said: str) -> None:
-    """Put the expected numbers into the header of a recipe, in place of those that were there."""
-    lines = [line for line in recipe.read_text().splitlines() if not line.startswith(EXPECTED)]
+def expect(recipe: Path, scores: list[str]) -> None:
+    """Write the expected scores into the header of a recipe, replacing earlier ones."""
+    lines = [line for line in recipe.read_text().splitlines() if not line.startswith((EXPECTED, SELECTED, LAST))]
     end = next(place for place, line in enumerate(lines) if not line.startswith("#"))
-    recipe.write_text("\n".join([*lines[:end], f"{EXPECTED} {said}", *lines[end:]]) + "\n")
+    recipe.write_text("\n".join([*lines[:end], EXPECTED, *scores, *lines[end:]]) + "\n")
 
 
-def expected(chosen: list[list[float]], last: list[list[float]]) -> str:
-    """Of each column the test mIoU of the generation that val chose, and of the last one where that is another."""
-    said = [" and ".join(map(spread, columns)) for columns in (chosen, last)]
-    return said[0] if chosen == last else f"{said[0]}, by val; last generation: {said[1]}"
+def expected(chosen: list[list[float]], last: list[list[float]]) -> list[str]:
+    """Header lines: test mIoU of the generation selected on val, and of the last one if it differs."""
+    lines = [f"{SELECTED} {' and '.join(map(spread, chosen))}"]
+    if last != chosen:
+        lines.append(f"{LAST} {' and '.join(map(spread, last))}")
+    return lines
 
 
 def spread(values: list[float]) -> str:
@@ -259,16 +264,17 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="+", default=list(RECIPES), choices=RECIPES)
     parser.add_argument("--columns", nargs="+", default=list(COLUMNS), choices=COLUMNS)
     parser.add_argument(
-        "--pages", action="store_true", help="write README's table, docs/results.md, its plot and the recipes' headers, too"
+        "--pages", action="store_true", help="also write README's table, docs/results.md, its plot and the recipes' headers"
     )
-    parser.add_argument("--again", action="store_true", help="run these and supervised whatever docs/results.json has")
+    parser.add_argument("--again", action="store_true", help="also run cells (and supervised) that docs/results.json contains")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, one thread each")
     arguments = parser.parse_args()
     if arguments.pages and (arguments.steps, arguments.seeds) != (STEPS, SEEDS):
         parser.error(f"--pages is for the study of {STEPS} steps and {SEEDS} seeds")
-    arguments.recipes = list(dict.fromkeys(["supervised", *arguments.recipes]))  # it is what all are compared with
+    arguments.recipes = list(dict.fromkeys(["supervised", *arguments.recipes]))  # all are compared with it
     again = arguments.recipes if arguments.again else []
-    roots = {data: root for data in DATA if (root := getattr(arguments, data))}  # none: only show what is finished
+    # Without roots, only the finished cells are printed.
+    roots = {data: root for data in DATA if (root := getattr(arguments, data))}
     study = Study(arguments.out, arguments.seeds, RECORD if arguments.steps == STEPS else None)
     wanted = cells(arguments.recipes, arguments.columns, arguments.seeds)
     todo = [cell for cell in wanted if cell.data in roots and (cell.recipe in again or not study.result(cell.name))]
@@ -285,7 +291,7 @@ def main() -> None:
 
 
 def write_pages(study: Study) -> None:
-    """All that is finished: the record, docs/results.md with its plot, README's table once it is complete, recipes' headers."""
+    """Write the record, docs/results.md and its plot, README's table if complete, and recipes' headers."""
     study.keep()
     recipes = list(RECIPES)
     columns = study.begun(recipes, list(COLUMNS))

@@ -1,8 +1,8 @@
-"""Every benchmark, one after the other, into one table.
+"""Run every benchmark in turn and write one table.
 
     python benchmarks/all.py [--camvid ROOT] [--out runs/bench] [NAME ...]
 
-The rows go to OUT/NAME.json and the table takes its place in docs/performance.md.
+The rows are written to OUT/NAME.json and the table into docs/performance.md.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def write(out: Path) -> None:
-    """Put the table of all that was measured into the page."""
+    """Write the table of all measurements into the page."""
     files = [out / f"{name}.json" for name in NAMES]
     rows = [Row(**row) for path in files if path.exists() for row in json.loads(path.read_text())]
     machine = f"{len(os.sched_getaffinity(0))} cores of {cpu()}, {time.strftime('%Y-%m-%d')}"

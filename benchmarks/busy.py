@@ -1,10 +1,11 @@
-"""Training on a machine that does other work, too: how fast it is beside neighbours, against its speed alone.
+"""Training beside other work: its speed beside neighbours, against its speed alone.
 
     python benchmarks/busy.py [--out busy.json]
 
-A neighbour is a Python loop that never rests, or a second training. Both sides train the same small network (U-Net with
-tu-resnet10t, 8 crops of 64x64, where threads meet most often) with a thread per core. Ours begins as a run does
-(selftrain/process.py); the reference is torch as it comes. The fair share of n cores beside k loops is n / (n + k).
+A neighbour is a Python loop that never rests, or a second training. Both sides train the same small network
+(U-Net with tu-resnet10t, 8 crops of 64x64, where threads synchronise most often) with a thread per core. Ours
+starts as a run does (selftrain/process.py); the reference is torch with its defaults. The fair share of n
+cores beside k loops is n / (n + k).
 """
 
 import os
@@ -60,7 +61,7 @@ def rows(speeds: list[dict[tuple[str, str], float]]) -> list[Row]:
 
 @contextmanager
 def training(side: str) -> Iterator[subprocess.Popen]:
-    """A process that trains for as many seconds as each line of its input says, and answers with images per second."""
+    """A process that trains for the seconds given by each input line and prints images per second."""
     chosen = {name: value for name, value in os.environ.items() if name not in (*process.WAITING, "OMP_NUM_THREADS")}
     pipe, command = subprocess.PIPE, [sys.executable, __file__, "--serve", side]
     child = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, bufsize=1, env=chosen)
@@ -73,7 +74,7 @@ def training(side: str) -> Iterator[subprocess.Popen]:
 
 @contextmanager
 def loops(count: int) -> Iterator[None]:
-    """Processes that take a core each."""
+    """Processes that use one core each."""
     children = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
     try:
         yield
@@ -91,7 +92,7 @@ def together(children: list[subprocess.Popen]) -> float:
 
 
 def serve(side: str) -> None:
-    """Train on request. torch is imported here: what a run says to OpenMP must come before."""
+    """Train on request. torch is imported here, since OpenMP must be configured before."""
     if side == "ours":
         process.prepare()
     import torch

@@ -1,10 +1,10 @@
-"""What surviving a kill costs: the share of a training step that durable checkpoints take at the default cadence.
+"""The cost of surviving a kill: durable checkpoints as a share of training time, at the default interval.
 
     python benchmarks/durability.py [--blocks 8] [--out durability.json]
 
-Steps and saves alternate in one process on the recipe's own network and batch (random pixels), so that both see the same
-noise of the machine. A save is all that a run does: copies, sha256, fsync of files and directory, one rename, and the removal
-of an older checkpoint. The goal is at most 2 %.
+Steps and saves alternate in one process on the recipe's own network and batch (random pixels), so that both
+see the same noise of the machine. A save is everything a run does: copies, sha256, fsync of files and
+directory, one rename, and the removal of an older checkpoint. The goal is at most 2 %.
 """
 
 import statistics
@@ -15,15 +15,16 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from sides import below, finish, parser
+from steps import student
 
 from selftrain import checkpoint
 from selftrain.config import Config
-from selftrain.data.batches import Batch
+from selftrain.data.examples import Batch
 from selftrain.models.build import build, parameters
-from selftrain.stages.steps import SelfTraining
 from selftrain.stages.train import Learner
+from selftrain.targets import Target
 
-STEPS = 6  # in a block
+STEPS = 6  # per block
 CLASSES = 11
 
 
@@ -37,8 +38,7 @@ def main() -> None:
     accelerator = Accelerator(mixed_precision="bf16" if torch.cpu._is_avx512_bf16_supported() else "no")
     network = build(cfg.model.arch, arguments.encoder, classes=CLASSES)
     learner = Learner(network, cfg.train, accelerator)
-    scale = torch.full((1, 3, 1, 1), 128.0, device=accelerator.device)
-    step = SelfTraining(cfg.loss, scale, scale, ranks=1, reduce=lambda counts: counts)
+    step = student(cfg, CLASSES, accelerator)
     batch = pixels(cfg).to(accelerator.device)
     steps, saves = [], []
     with tempfile.TemporaryDirectory() as folder:
@@ -63,8 +63,9 @@ def pixels(cfg: Config) -> Batch:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (known + guessed, *crop, 3), generator=generator, dtype=torch.uint8)
     hard = torch.randint(CLASSES, (known + guessed, *crop), generator=generator, dtype=torch.uint8)
-    soft = torch.rand(guessed, *crop, CLASSES, generator=generator)
-    return Batch(known, images, hard, soft / soft.sum(dim=-1, keepdim=True), torch.ones(guessed, *crop))
+    soft = torch.rand(guessed, *crop, CLASSES, generator=generator).permute(0, 3, 1, 2)
+    target = Target(hard[known:], torch.ones(guessed, *crop), soft / soft.sum(dim=1, keepdim=True))
+    return Batch(images, Target(hard[:known]), target)
 
 
 if __name__ == "__main__":

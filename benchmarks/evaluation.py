@@ -1,9 +1,10 @@
-"""Measuring a network against masks, against a loop over torchmetrics at batch 1.
+"""Evaluation on masks, compared with a loop over torchmetrics at batch 1.
 
     python benchmarks/evaluation.py [--camvid ROOT] [--out evaluation.json]
 
-480x360, 11 classes, U-Net with ResNet-18 in random weights, on drawn pictures or CamVid's test images. In fp32 both sides must
-agree to 1e-6 over all of them; speed is measured on 24. A run computes in bf16 where the machine does.
+480x360, 11 classes, U-Net with ResNet-18 from random weights, on drawn pictures or CamVid's test images. In
+fp32 both sides must agree to 1e-6 over all of them; speed is measured on 24. A run uses bf16 if the machine
+supports it.
 """
 
 import tempfile
@@ -45,7 +46,7 @@ def main() -> None:
 
 
 def compare(samples: list, void: int, rounds: int) -> list[Row]:
-    """`void`: what the mask files hold where there is no class; samples read it as 255."""
+    """`void`: the value of pixels without a class in the mask files; samples read it as 255."""
     cfg = Config()
     contiguous = network()
     ours_in_layout = to_layout(build_copy(contiguous)).eval()
@@ -60,7 +61,7 @@ def compare(samples: list, void: int, rounds: int) -> list[Row]:
         return plain.miou(contiguous, [pictures.files_of(sample) for sample in seen], pictures.CLASSES, void)
 
     automatic, exact = accelerator_of(cfg), accelerator_of(cfg)
-    exact.autocast = lambda: torch.autocast("cpu", enabled=False)  # accelerate keeps one precision per process
+    exact.autocast = lambda: torch.autocast("cpu", enabled=False)  # accelerate has one precision per process
     sides = {"ours": lambda seen: ours(seen, automatic), "fp32": lambda seen: ours(seen, exact), "reference": reference}
     some = samples[:: len(samples) // SOME][:SOME]
     seconds = in_turns({name: partial(side, some) for name, side in sides.items()}, rounds)

@@ -1,10 +1,10 @@
-"""Pseudo-labelling against ttach's wrapper and pydensecrf, image after image; the CRF alone; the label store.
+"""Pseudo-labelling compared with ttach and pydensecrf, image by image; the CRF alone; the label store.
 
     python benchmarks/labelling.py [--camvid ROOT] [--out labelling.json]
 
-480x360, 11 classes, 12 views (three scales, both flips), U-Net with ResNet-18 trained for a little, CRF of the defaults. How
-long a CRF takes and how small labels become depends on the pictures: drawn ones, or CamVid's test images. The reference is
-benchmarks/reference/labelling.py.
+480x360, 11 classes, 12 views (three scales, both flips), U-Net with ResNet-18 after a short training, default
+CRF. The time of the CRF and the size of labels depend on the pictures: drawn ones, or CamVid's test images.
+The reference is benchmarks/reference/labelling.py.
 """
 
 import os
@@ -55,13 +55,13 @@ def main() -> None:
 
 
 def drawn(folder: Path) -> tuple[list, list]:
-    """Samples to train a teacher on, and 16 for it to label."""
+    """Drawn samples to train a teacher on, and 16 for it to label."""
     found = pictures.draw(folder / "drawn", 32)
     return found[16:], found[:16]
 
 
 def camvid(root: Path) -> tuple[list, list]:
-    """The same of CamVid."""
+    """The same from CamVid."""
     data = load(spec_of(compose(["data=camvid", f"data.root={root}"]).data))
     return data.labelled, data.test[:: len(data.test) // 16][:16]
 
@@ -72,7 +72,7 @@ def network() -> torch.nn.Module:
 
 
 def trained(samples: list, steps: int = 200) -> torch.nn.Module:
-    """A teacher whose labels look like labels: some plain training on crops."""
+    """A teacher with realistic labels, after some plain training on crops."""
     model = to_layout(network()).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
     rng = np.random.default_rng(0)
@@ -112,7 +112,7 @@ class Unmasked:
         return cv2.cvtColor(cv2.imread(str(self.image)), cv2.COLOR_BGR2RGB)
 
     def read_mask(self) -> None:
-        """There is none."""
+        """An unlabelled image has no mask."""
 
 
 def labelling_rows(samples: list, teacher: torch.nn.Module, folder: Path, rounds: int) -> list[Row]:
@@ -200,7 +200,7 @@ def crf_rows(samples: list, teacher: torch.nn.Module, rounds: int) -> list[Row]:
 
 
 def store_rows(samples: list, teacher: torch.nn.Module, folder: Path, rounds: int) -> list[Row]:
-    """One side: our records with three classes a pixel. The other: hard labels as PNG, probabilities as npz of float16."""
+    """Our records with three classes per pixel, against PNGs of hard labels and npz of float16."""
     pairs = [(image, crf.refine(image, probs, **CRF)) for image, probs in teacher_says(samples, teacher)]
     records, npz, largest = [], 0, 0.0
     place = folder / "store"
@@ -237,7 +237,7 @@ def store_rows(samples: list, teacher: torch.nn.Module, folder: Path, rounds: in
 
 
 def streams_of(record: bytes) -> list[bytes]:
-    """What of a record zlib has packed."""
+    """The zlib streams of a record."""
     ends = np.cumsum([store.HEADER.size, *store.HEADER.unpack_from(record)[4:]]).tolist()
     return [record[start:end] for start, end in pairwise(ends) if end > start]
 

@@ -1,9 +1,9 @@
-"""What this machine could do at best, for the rows whose bound is a plain count: multiplications, or starting Python.
+"""The machine's limits, for rows whose bound is a simple count: multiplications, or starting Python.
 
     python benchmarks/limits.py [--bench runs/bench]
 
-A network is never quicker than its multiplications at the speed of a large product of matrices; every pass over memory comes
-on top. Rows that benchmarks/all.py has left under --bench are set against their bound.
+A network is never faster than its multiplications at the speed of a large matrix product; passes over memory
+come on top. The rows that benchmarks/all.py wrote under --bench are compared with their bound.
 """
 
 import argparse
@@ -21,8 +21,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from selftrain.labels import tta
 
-SIZE = 4096  # of the product of matrices
-VIEWS = [(round(360 * scale), round(480 * scale)) for scale in labelling.SCALES for _ in range(4)]  # plain and both flips
+SIZE = 4096  # of the matrix product
+# plain and both flips
+VIEWS = [(round(360 * scale), round(480 * scale)) for scale in labelling.SCALES for _ in range(4)]
 
 
 def main() -> None:
@@ -32,7 +33,7 @@ def main() -> None:
 
 
 def page(bench: Path) -> str:
-    """Markdown: the machine's speeds, and a line for each row that has a bound."""
+    """Markdown: the machine's speeds, and a line for each row with a bound."""
     half, full = products(torch.bfloat16), products(torch.float32)
     view, crop = operations((360, 480)), operations((192, 256))
     labelled = sum(map(operations, VIEWS))
@@ -57,7 +58,7 @@ def page(bench: Path) -> str:
 
 
 def quickest(function: Callable[[], object], rounds: int = 5) -> float:
-    """Seconds."""
+    """Seconds of the fastest call."""
     function()
     times = []
     for _ in range(rounds):
@@ -68,13 +69,13 @@ def quickest(function: Callable[[], object], rounds: int = 5) -> float:
 
 
 def products(dtype: torch.dtype) -> float:
-    """Operations a second in a product of square matrices."""
+    """Operations per second in a product of square matrices."""
     one = torch.randn(SIZE, SIZE).to(dtype)
     return 2 * SIZE**3 / quickest(lambda: one @ one)
 
 
 def copying() -> float:
-    """Bytes a second that one core reads and writes."""
+    """Bytes per second that one core reads and writes."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     one, other = torch.zeros(2**26, dtype=torch.uint8), torch.ones(2**26, dtype=torch.uint8)
@@ -84,7 +85,7 @@ def copying() -> float:
 
 
 def operations(size: tuple[int, int]) -> float:
-    """Of the benchmark's network looking at one image of (H, W), padded as labelling does."""
+    """Operations of the benchmark's network on one image of (H, W), padded as in labelling."""
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         labelling.network().eval()(tta.pad(torch.zeros(1, 3, *size)))
     return counter.get_total_flops()

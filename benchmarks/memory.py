@@ -1,9 +1,9 @@
-"""Peak memory of labelling and of training at 500 and at 5,000 unlabelled images: it should not grow with them.
+"""Peak memory of labelling and of training at 500 and at 5,000 unlabelled images: it should not grow.
 
     python benchmarks/memory.py [--out memory.json]
 
-Runs of teacher, labels and student on drawn images of 96x96; the budget for decoded images is 8 MB, which both sets exceed. The
-peak of a stage is the kernel's own count, set back where the stage begins.
+Runs of teacher, labels and student on drawn images of 96x96; the budget for decoded images is 8 MB, which
+both sets exceed. The peak of a stage is the kernel's count, reset when the stage begins.
 """
 
 import subprocess
@@ -51,10 +51,10 @@ def until(end: Path, process: subprocess.Popen) -> float:
     kernel = Path(f"/proc/{process.pid}")
     peak = 0
     if process.poll() is None:
-        (kernel / "clear_refs").write_text("5")  # proc(5): sets the peak back to what is resident
+        (kernel / "clear_refs").write_text("5")  # proc(5): resets the peak to the resident memory
     while process.poll() is None and not end.exists():
         status = dict(line.split(":", 1) for line in (kernel / "status").read_text().splitlines())
-        peak = int(status.get("VmHWM", "0 kB").split()[0]) or peak  # a process that has ended has none
+        peak = int(status.get("VmHWM", "0 kB").split()[0]) or peak  # missing once the process has ended
         time.sleep(0.05)
     return peak / 1024
 

@@ -1,4 +1,4 @@
-"""Pictures for the benchmarks: photograph-like noise with masks in any size, or a folder of CamVid's own."""
+"""Pictures for the benchmarks: photograph-like noise with masks in any size, or a folder of CamVid images."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +14,7 @@ CAMVID = (360, 480)
 
 @dataclass(frozen=True)
 class Picture:
-    """An image file with its mask file; what the rest of selftrain calls a sample."""
+    """An image file with its mask file; a sample, elsewhere in selftrain."""
 
     image: Path
     mask: Path
@@ -37,7 +37,7 @@ def files_of(sample: Any) -> tuple[Path, Path]:
 
 
 def draw(root: Path, count: int, *, size: tuple[int, int] = CAMVID, suffix: str = "png", classes: int = CLASSES) -> list[Picture]:
-    """`count` pictures under root/images and root/masks: shapes of a class's colour under noise, as smooth as photographs."""
+    """`count` pictures under root/images and root/masks: shapes in class colours under smooth noise."""
     rng = np.random.default_rng(0)
     for folder in ("images", "masks"):
         (root / folder).mkdir(parents=True)
@@ -57,12 +57,12 @@ def draw(root: Path, count: int, *, size: tuple[int, int] = CAMVID, suffix: str 
 
 
 def find(root: Path) -> list[Picture]:
-    """What `draw` has put under `root`."""
+    """The pictures that `draw` wrote under `root`."""
     return [Picture(path, root / "masks" / f"{path.stem}.png") for path in sorted((root / "images").iterdir())]
 
 
 def probabilities(mask: np.ndarray, rng: np.random.Generator, classes: int = CLASSES) -> np.ndarray:
-    """What a fair teacher might say of a mask (H, W): (classes, H, W) float32, unsure at the borders, wrong here and there."""
+    """A fair teacher's predictions for a mask (H, W): (classes, H, W) float32, unsure at borders."""
     known = np.minimum(mask, classes - 1)
     onehot = (np.arange(classes)[:, None, None] == known).astype(np.float32)
     blurred = np.stack([cv2.GaussianBlur(plane, (0, 0), 6) for plane in onehot])

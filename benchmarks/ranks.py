@@ -1,10 +1,11 @@
-"""Two processes of one thread against one process of two threads: a student's training, and the bytes of the labels.
+"""Two processes of one thread against one process of two: a student's training, and the label bytes.
 
     python benchmarks/ranks.py [--out ranks.json]
 
-The student's step has the size of the one in benchmarks/training.py, and then a quarter of the pixels and a smaller network,
-where the exchange of gradients weighs most. Two students that differ in their number of steps tell what a step takes: what a
-stage takes once, as its first and last checkpoint, is the same for both.
+The student's step has the size of the step in benchmarks/training.py; a second row has a quarter of the
+pixels and a smaller network, where the exchange of gradients matters most. Two students with different
+numbers of steps give the time of a step: one-off work of a stage, such as its first and last checkpoint, is
+the same.
 """
 
 import json
@@ -42,7 +43,7 @@ def main() -> None:
 
 
 def compare(folder: Path, what: str, steps: int, settings: list[str]) -> list[Row]:
-    """The same students from the same teacher, who labels again."""
+    """The same students of the same teacher, which labels again."""
     alone, together = folder / "alone", folder / "together"
     settings = [*settings, f"generations=[{{steps: {FEW}}}, {{steps: {FEW}}}, {{steps: {FEW + steps}}}]"]
     run([sys.executable], settings, alone)
@@ -62,7 +63,7 @@ def compare(folder: Path, what: str, steps: int, settings: list[str]) -> list[Ro
 
 
 def seconds(run: Path, generation: int) -> float:
-    """What the training of a generation took."""
+    """Seconds that the training of a generation took."""
     return json.loads((run / f"gen{generation}/report.json").read_text())["seconds"]
 
 

@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def measure(directory: Path) -> None:
-    """In a process of its own: the memory counts everything that it imports."""
+    """Measure in a separate process, since its memory includes all imports."""
     from selftrain.labels.store import LabelStore
     from selftrain.rng import batch_ids
 

@@ -1,4 +1,4 @@
-"""What the benchmarks share: two sides run in turns, rows of results, their table and their JSON."""
+"""Shared by the benchmarks: two sides in turns, rows of results, their table and JSON."""
 
 import argparse
 import json
@@ -26,7 +26,10 @@ class Row:
 
 
 def in_turns(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median seconds of each side; they take turns, so that a noisy machine is noisy for all. One round before counts not."""
+    """Median seconds of each side.
+
+    Sides take turns, so that noise affects all alike; a first round is not counted.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds + 1):
         for name, side in sides.items():
@@ -39,12 +42,15 @@ def in_turns(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, f
 
 @contextmanager
 def apart(make: Callable[..., Callable[[], object]], *arguments: object) -> Iterator[Callable[[], object]]:
-    """A side in a process of its own: what this one is set to does not help it. `make(*arguments)` gives what is called there."""
+    """A side in a separate process, independent of this one's settings.
+
+    `make(*arguments)` gives the called function.
+    """
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=_serve, args=(there, make, arguments))  # may have loader processes
     process.start()
-    there.close()  # so that its end shows here
+    there.close()  # so that its end is noticed here
 
     def call() -> object:
         here.send(True)
@@ -65,7 +71,7 @@ def _serve(connection: Connection, make: Callable[..., Callable[[], object]], ar
 
 
 def faster(what: str, ours: float, reference: float, unit: str, goal: float) -> Row:
-    """A row of two rates, of which ours should be `goal` times the other."""
+    """A row of two rates; ours should be `goal` times the reference."""
     return Row(what, ours, reference, unit, ours / reference, f">= {goal:g}x", ours / reference >= goal)
 
 
@@ -82,7 +88,7 @@ def parser(text: str | None) -> argparse.ArgumentParser:
 
 
 def finish(rows: list[Row], out: Path | None) -> None:
-    """Print the rows and keep them."""
+    """Print the rows and save them."""
     print(table(rows), flush=True)
     if out:
         out.write_text(json.dumps([asdict(row) for row in rows], indent=1))
@@ -101,7 +107,7 @@ def table(rows: list[Row]) -> str:
 
 
 def put(page: Path, mark: str, text: str) -> None:
-    """`text` in the place of what stands in `page` between <!-- mark --> and the next <!-- end -->."""
+    """Replace the text of `page` between <!-- mark --> and the next <!-- end -->."""
     begin, end = f"<!-- {mark} -->\n", "<!-- end -->\n"
     before, found, rest = page.read_text().partition(begin)
     assert found, f"{page} has no {begin!r}"
@@ -109,7 +115,7 @@ def put(page: Path, mark: str, text: str) -> None:
 
 
 def cpu() -> str:
-    """Its name and what matters of its instructions."""
+    """The CPU's name and its relevant instruction sets."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     facts = {line.partition(":")[0].strip(): line.partition(":")[2].strip() for line in lines}
     flags = facts.get("flags", "").split()

@@ -1,10 +1,11 @@
-"""A student's training against the loop that one writes today: whole steps, the input alone, and what the framework adds.
+"""A student's training compared with a plain loop: whole steps, the input alone, and our overhead.
 
     python benchmarks/training.py [--out training.json]
 
-Both sides: 8 labelled and 16 pseudo-labelled crops of 192x256 out of 480x360 pictures, U-Net with ResNet-18, RandAugment, CutMix,
-dropout, stochastic depth, soft labels of 11 classes, KL, label smoothing, gradient clipping, AdamW, EMA. The reference is
-benchmarks/reference/training.py. Both load in the training process, which is the quickest on two cores.
+Both sides: 8 labelled and 16 pseudo-labelled crops of 192x256 out of 480x360 pictures, U-Net with ResNet-18,
+RandAugment, CutMix, dropout, stochastic depth, soft labels of 11 classes, KL, label smoothing, gradient
+clipping, AdamW, EMA. The reference is benchmarks/reference/training.py. Both load in the training process,
+which is fastest on two cores.
 """
 
 import tempfile
@@ -17,17 +18,24 @@ import torch
 from accelerate import Accelerator
 from reference import training as plain
 from sides import apart, below, faster, finish, in_turns, parser
+from steps import scale, student
 
-from selftrain.config import Config, SelectConfig
+from selftrain.config import Config, NoiseConfig, SelectConfig
 from selftrain.data import batches
+from selftrain.data.cache import Cache
+from selftrain.data.examples import Batch
+from selftrain.data.labels import MaskLabels
+from selftrain.data.loading import loader
 from selftrain.labels import store
 from selftrain.labels.refine import refine
+from selftrain.learning import mixers
+from selftrain.methods.self_training import SelfTraining
 from selftrain.models.build import build, to_layout
 from selftrain.preflight import accelerator_of
 from selftrain.rng import rekey
 from selftrain.stages.select import select
-from selftrain.stages.steps import SelfTraining
 from selftrain.stages.train import Learner, lr_at
+from selftrain.targets import Target
 
 KNOWN, GUESSED, CROP = 8, 16, (192, 256)
 NAMES = [f"c{i}" for i in range(pictures.CLASSES)]
@@ -42,7 +50,7 @@ def main() -> None:
 
 
 class Data:
-    """Pictures on disk with the labels of a teacher, as each side keeps them."""
+    """Pictures on disk with a teacher's labels, in the format of each side."""
 
     def __init__(self, root: Path):
         self.root = root
@@ -54,10 +62,12 @@ class Data:
         self.npz = [root / f"{picture.id}.npz" for picture in self.unlabelled]
         if not there:
             self._label(root / "store")
-        self.selected = select(store.LabelStore(root / "store"), self.unlabelled, NAMES, SelectConfig(), generation=0)
+        self.selected = select(
+            store.LabelStore(root / "store"), self.unlabelled, NAMES, SelectConfig(), generation=0, known=np.ones(len(NAMES))
+        )
 
     def _label(self, directory: Path) -> None:
-        """What a teacher may have said, for both sides."""
+        """A plausible teacher's prediction, for both sides."""
         rng = np.random.default_rng(0)
         probs = [pictures.probabilities(picture.read_mask(), rng) for picture in self.unlabelled]
         for path, one in zip(self.npz, probs, strict=True):
@@ -82,20 +92,23 @@ class Data:
         """Our batches."""
         noise = {"crop": CROP, "scale": (0.75, 1.5), "flip": True, "jitter": 0.3}
         dataset = batches.StepDataset(
-            self.labelled,
+            MaskLabels(self.labelled, self.cache.mask),
+            self.unlabelled,
             self.selected,
-            labelled_batch=KNOWN,
-            pseudo_batch=GUESSED,
-            augmentation=batches.Augmentation(noise, {**noise, "rand_n": 2, "rand_m": 10}, cutmix=0.6),
+            sizes=(KNOWN, GUESSED),
+            augmentation=batches.Augmentation(noise, {**noise, "rand_n": 2, "rand_m": 10}, mixers(NoiseConfig(cutmix=0.6))),
             cache=self.cache,
             keys=(0, "gen1"),
         )
-        return batches.loader(dataset, first=first, steps=first + steps, rank=0, world=1, workers=0)
+        return loader(dataset, first=first, steps=first + steps, rank=0, world=1, workers=0)
 
-    cache = batches.Cache(1024)
+    cache = Cache(1024)
 
     def theirs(self):
-        """The reference's batches, for ever. Loader processes made it slower on two cores (2.9 images/s; 3.5 without)."""
+        """The reference's batches, endless.
+
+        Loader processes made it slower on two cores (2.9 images/s; 3.5 without).
+        """
         labelled = plain.Labelled([p.image for p in self.labelled], [p.mask for p in self.labelled], CROP)
         images = [p.image for p in self.unlabelled]
         pseudo = plain.PseudoLabelled(images, self.npz, CROP, self.selected.thresholds)
@@ -110,8 +123,7 @@ def network() -> torch.nn.Module:
 
 def learner(model: torch.nn.Module, accelerator: Accelerator) -> tuple[Learner, SelfTraining]:
     cfg = Config()
-    mean, std = (255 * torch.tensor(row).view(1, 3, 1, 1) for row in (cfg.data.mean, cfg.data.std))
-    return Learner(model, cfg.train, accelerator), SelfTraining(cfg.loss, mean, std, ranks=1, reduce=lambda counts: counts)
+    return Learner(model, cfg.train, accelerator), student(cfg, pictures.CLASSES, accelerator)
 
 
 def step_row(data: Data, rounds: int, steps: int = 3):
@@ -134,7 +146,7 @@ def step_row(data: Data, rounds: int, steps: int = 3):
 
 
 def plain_steps(root: Path, steps: int):
-    """The reference's side, in a process of its own."""
+    """The reference, in a separate process."""
     loop, theirs = plain.Loop(network()), Data(root).theirs()
 
     def side() -> None:
@@ -164,7 +176,7 @@ def pipeline_row(data: Data, rounds: int, steps: int = 6):
 
 
 def overhead_row(rounds: int, steps: int = 20):
-    """The smallest network that we train, so that whatever is added shows most."""
+    """The smallest network that we train, which shows overhead most clearly."""
     cfg = Config()
     accelerator = accelerator_of(cfg)
 
@@ -178,10 +190,11 @@ def overhead_row(rounds: int, steps: int = 20):
     shape = (KNOWN + GUESSED, 64, 96)
     hard = torch.randint(pictures.CLASSES, shape, generator=generator, dtype=torch.uint8)
     images = torch.randint(256, (*shape, 3), generator=generator, dtype=torch.uint8)
-    soft = torch.rand(GUESSED, *shape[1:], pictures.CLASSES, generator=generator)
-    batch = batches.Batch(KNOWN, images, hard, soft / soft.sum(-1, keepdim=True), torch.ones(GUESSED, *shape[1:]))
-    mean, std = step.mean, step.std
-    tensors = (images.permute(0, 3, 1, 2).float().sub(mean).div(std), hard.long(), batch.soft.permute(0, 3, 1, 2), batch.weight)
+    soft = torch.rand(GUESSED, *shape[1:], pictures.CLASSES, generator=generator).permute(0, 3, 1, 2)
+    soft, weight = soft / soft.sum(1, keepdim=True), torch.ones(GUESSED, *shape[1:])
+    batch = Batch(images, Target(hard[:KNOWN]), Target(hard[KNOWN:], weight, soft))
+    mean, std = scale(Config())
+    tensors = (images.permute(0, 3, 1, 2).float().sub(mean).div(std), hard.long(), soft, weight)
     taken = count()
     each: dict[str, list[float]] = {"ours": [], "reference": []}
     for _ in range(rounds):

@@ -1,8 +1,9 @@
-"""How many images of 512x512 `selftrain verify` checks in a minute of one core's work: first look, and a second one.
+"""Images of 512x512 that `selftrain verify` checks per minute of one core, on the first and on a second look.
 
     python benchmarks/verify.py [--images 300] [--out verify.json]
 
-Photograph-like noise as PNG and JPEG, a mask to each; the goal is 2,000 a minute. The second look finds them in the cache.
+Photograph-like noise as PNG and JPEG, one mask each; the goal is 2,000 per minute. The second look finds them
+in the cache.
 """
 
 import os

@@ -1,8 +1,9 @@
-"""Breaks a copy of selftrain in ten ways, one at a time, and shows that the fault tests turn red for each.
+"""Break a copy of selftrain in ten ways, one at a time, and show that the fault tests fail for each.
 
     python scripts/faults_bite.py [NAME ...]
 
-A sabotage is a piece of source and what takes its place. Exits with 1 if one of them goes unnoticed, or does not apply.
+A sabotage is a piece of source and its replacement. Exits with 1 if one of them is not noticed or does not
+apply.
 """
 
 import os
@@ -15,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SUITE = ["tests/faults", "tests/test_rng.py", "tests/data/test_batches.py"]
-SABOTAGES = {  # name: file, what is there, what is put there
+SABOTAGES = {  # name: file, source, replacement
     "no fsync": ("selftrain/files.py", "        os.fsync(file.fileno())\n", ""),
     "written in place": (
         "selftrain/files.py",
@@ -29,7 +30,7 @@ SABOTAGES = {  # name: file, what is there, what is put there
     "deleted before written": (
         "selftrain/checkpoint.py",
         "    commit_directory(path, files)\n    prune(directory)\n",
-        "    for old in _steps(directory):\n        remove_directory(old)\n    commit_directory(path, files)\n",
+        "    for old in steps_in(directory):\n        remove_directory(old)\n    commit_directory(path, files)\n",
     ),
     "no lock": ("selftrain/rundir.py", "fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass"),
     "randomness of the process": ("selftrain/rng.py", "    random.seed(seed)\n", "    return\n"),
@@ -43,7 +44,7 @@ SABOTAGES = {  # name: file, what is there, what is put there
         "        if not (directory / store.INDEX).exists():\n",
         "        if not store.shard_path(directory, 0).exists():\n",
     ),
-    "no checkpoint kept": ("selftrain/checkpoint.py", "_steps(directory)[:-KEEP]", "_steps(directory)"),
+    "no checkpoint kept": ("selftrain/checkpoint.py", "steps_in(directory)[:-KEEP]", "steps_in(directory)"),
     "teacher's hash ignored": ("selftrain/stages/pseudo_label.py", "found.index.teacher != teacher or ", ""),
 }  # fmt: skip
 

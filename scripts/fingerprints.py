@@ -1,10 +1,10 @@
 """Do the recipes still compute the same bits? Runs each at smoke size (fp32, one thread).
 
-    python scripts/fingerprints.py [RECIPE ...]                    compare with what is known of this kind of machine
-    python scripts/fingerprints.py --against COMMIT [RECIPE ...]   compare with another version, which runs here, too
-    python scripts/fingerprints.py --write                         write them down for this kind of machine
+    python scripts/fingerprints.py [RECIPE ...]                    compare with this kind of machine's known bits
+    python scripts/fingerprints.py --against COMMIT [RECIPE ...]   compare with another version, run here
+    python scripts/fingerprints.py --write                         record them for this kind of machine
 
-Exits with 1 where they differ. A commit that changes them on purpose says why and writes them anew.
+Exits with 1 if they differ. A commit that changes them on purpose says why and records the new ones.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def fingerprint(tree: Path, recipe: str) -> str:
-    """runs.bits of a recipe, run by the code of `tree`."""
+    """runs.bits of a recipe, run with the code of `tree`."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "selftrain.run", *runs.SMALL, f"recipe={recipe}", f"out={folder}/run"]
         ended = subprocess.run(command, cwd=tree, env={**os.environ, "PYTHONPATH": str(tree)}, capture_output=True, text=True)
@@ -53,7 +53,7 @@ def fingerprint(tree: Path, recipe: str) -> str:
 
 
 def of_commit(commit: str, recipes: list[str]) -> dict[str, str]:
-    """The fingerprints of another version, in a worktree of its own."""
+    """The fingerprints of another version, in a separate worktree."""
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder) / "tree"
         subprocess.run(["git", "worktree", "add", "--quiet", "--detach", str(tree), commit], cwd=ROOT, check=True)

@@ -2,7 +2,7 @@
 
     .venv/bin/python scripts/mend_torchvision.py
 
-Touches nothing where torchvision already imports. Exits with 1 if it fails for another reason, or is not mended.
+Changes nothing if torchvision can be imported. Exits with 1 if it fails for another reason, or still fails.
 """
 
 import shutil
@@ -16,7 +16,7 @@ HOOK = Path(__file__).with_name("torchvision_schemas.py")
 
 
 def import_error() -> str:
-    """What a fresh interpreter says to `import torchvision`; empty if it imports."""
+    """The error of `import torchvision` in a fresh interpreter; empty if it succeeds."""
     result = subprocess.run([sys.executable, "-c", "import torchvision"], capture_output=True, text=True, check=False)
     return result.stderr if result.returncode else ""
 
@@ -33,7 +33,7 @@ def main() -> int:
     if not error:
         print("torchvision imports: nothing to mend")
         return 0
-    if FAULT in error and sys.prefix != sys.base_prefix:  # never into the Python of the whole machine
+    if FAULT in error and sys.prefix != sys.base_prefix:  # never into the system's Python
         installed = install_hook(Path(sysconfig.get_path("purelib")))
         error = import_error()
         if not error:

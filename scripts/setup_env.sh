@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Build .venv with selftrain in it, ready for `make demo` and `make test`. Instant when nothing has changed since.
+# Build .venv with selftrain in it, ready for `make demo` and `make test`. Instant if nothing has changed.
 # Needs Python 3.11 with its headers, and g++ (for the dense CRF). Another interpreter: PYTHON=python3.12 scripts/setup_env.sh
 set -euo pipefail
 cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
 
 python=${PYTHON:-python3.11}
-ready=.venv/.ready # written last; says for which checkout, at which place, the environment is complete
+ready=.venv/.ready # written last; names the checkout and the place for which the environment is complete
 wanted=$(pwd && sha256sum pyproject.toml constraints.txt hatch_build.py selftrain/labels/*.cpp scripts/setup_env.sh scripts/*torchvision*.py)
 
 if [[ -f $ready && $(<"$ready") == "$wanted" && -f selftrain/labels/_mean_field.so ]]; then
@@ -20,7 +20,7 @@ die() {
     die "'$python' is not a Python 3.11 or 3.12 with venv; install one (python3.11 and python3.11-venv) or set PYTHON"
 command -v g++ >/dev/null || die "g++ is needed to build the dense CRF; install a C++ compiler"
 
-# An environment knows its own path: one that was moved or copied here, or left half made, is built anew.
+# An environment contains its own path: if it was moved, copied or left incomplete, it is rebuilt.
 if [[ $(.venv/bin/pip --version 2>/dev/null) != "pip "*" from $PWD/.venv/"* ]]; then
     "$python" -m venv --clear .venv
 fi

@@ -1,9 +1,10 @@
 """Import hook that lets a CUDA-built torchvision be imported beside a CPU-only torch.
 
-There torchvision's compiled operators do not load, and its import stops at `operator torchvision::nms does not
-exist` (pytorch/vision#9085). Declaring the two operators that it asks for is enough; neither is used by selftrain.
-`mend_torchvision.py` copies this file into a virtual environment where that fault is found. Every interpreter of that
-environment then runs it at start-up, so it imports neither torch nor torchvision until somebody imports torchvision.
+In that case torchvision's compiled operators do not load, and its import stops at `operator torchvision::nms
+does not exist` (pytorch/vision#9085). Declaring the two missing operators is enough; selftrain uses neither.
+`mend_torchvision.py` copies this file into a virtual environment with this fault. Every interpreter of that
+environment then runs it at start-up, so it imports neither torch nor torchvision until torchvision is
+imported.
 """
 
 import importlib.machinery

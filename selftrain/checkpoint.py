@@ -1,4 +1,4 @@
-"""Checkpoints: tensors as safetensors, state as JSON, committed as a directory; resume takes the newest sound one."""
+"""Checkpoints: directories of tensors (safetensors) and state (JSON). A resume takes the newest intact."""
 
 import json
 import os
@@ -28,29 +28,32 @@ class Checkpoint:
 
 
 def write(directory: Path, checkpoint: Checkpoint) -> None:
-    """Commit `directory`/step-<step> and `prune`. Raises LearningError for numbers that are not finite."""
+    """Commit `directory`/step-<step> and `prune`. Raises LearningError for NaN or infinite values."""
     for group, tensors in checkpoint.tensors.items():
         if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
-            raise LearningError(f"step {checkpoint.state['step']}: {group} holds numbers that are not finite; lower train.lr")
+            raise LearningError(f"step {checkpoint.state['step']}: {group} contains NaN or infinite values; lower train.lr")
     files = {f"{group}.safetensors": pack(tensors) for group, tensors in checkpoint.tensors.items()}
     files["state.json"] = json.dumps(checkpoint.state, indent=1).encode()
     path = directory / f"step-{checkpoint.state['step']:06d}"
-    if path.exists():  # saved before a rewind or by a run that was killed right after: the same bits
+    if path.exists():  # saved before a rewind, or by a run killed right after: the same bits
         remove_directory(path)
     commit_directory(path, files)
     prune(directory)
 
 
 def prune(directory: Path) -> None:
-    """Forget all but the newest KEEP. Asked for at a resume too: a kill may have come between writing and forgetting."""
+    """Remove all but the newest KEEP.
+
+    Also called on resume: a kill may have come between writing and removing.
+    """
     for old in steps_in(directory)[:-KEEP]:
         remove_directory(old)
 
 
 def newest(directory: Path) -> Checkpoint | None:
-    """The newest sound checkpoint, or None where there never was one.
+    """The newest intact checkpoint, or None if there never was one.
 
-    Unsound ones are set aside as *.corrupt. Raises IntegrityError with the reasons if there are only such.
+    Damaged ones are renamed *.corrupt. Raises IntegrityError with the reasons if all are damaged.
     """
     reasons = []
     for path in reversed(steps_in(directory)):
@@ -62,30 +65,33 @@ def newest(directory: Path) -> Checkpoint | None:
     set_aside = sorted(directory.glob(f"*{CORRUPT}*"))
     if reasons or set_aside:
         listed = "; ".join(reasons or [f"{path} was set aside earlier" for path in set_aside])
-        raise IntegrityError(f"no sound checkpoint in {directory}: {listed}; remove that directory to train this stage again")
+        raise IntegrityError(f"no intact checkpoint in {directory}: {listed}; remove that directory to train this stage again")
     return None
 
 
 def pack(tensors: Tensors) -> bytes:
-    """safetensors bytes. Dense copies: the format knows neither shared memory nor strides."""
+    """Tensors as safetensors bytes, from dense copies: the format has neither shared memory nor strides."""
     return save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()})
 
 
 def unpack(content: bytes, where: Path) -> Tensors:
-    """Raises IntegrityError for bytes that are no safetensors."""
+    """Tensors from safetensors bytes. Raises IntegrityError for other bytes."""
     try:
         return load(content)
     except (SafetensorError, ValueError, KeyError) as error:
-        raise IntegrityError(f"{where} is no safetensors file: {error}") from None
+        raise IntegrityError(f"{where} is not a safetensors file: {error}") from None
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:
-    """The optimizer's tensors: those of its state as "<parameter>.<name>", those of its groups as "group<number>.<name>"."""
+    """The optimizer's tensors: its state as "<parameter>.<name>", its groups as "group<number>.<name>"."""
     return {name: value for name, value in _entries(optimizer).items() if torch.is_tensor(value)}
 
 
 def optimizer_numbers(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """What else they hold, by the same names: counters, and settings. Tuples and types, of groups, are settings for good."""
+    """The optimizer's other values by the same names.
+
+    Tuples and dtypes in groups never change and are not saved.
+    """
     return {
         name: value
         for name, value in _entries(optimizer).items()
@@ -94,7 +100,10 @@ def optimizer_numbers(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors, numbers: dict[str, Any]) -> None:
-    """Put back what `optimizer_tensors` and `optimizer_numbers` took. Learning rates follow from the step and are not stored."""
+    """Restore the values of `optimizer_tensors` and `optimizer_numbers`.
+
+    Learning rates follow from the step.
+    """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     content = optimizer.state_dict()
     content["state"] = {}

@@ -1,4 +1,4 @@
-"""The `selftrain` command: verify data, look at runs, use exports. Training starts with selftrain.run."""
+"""The `selftrain` command: verify data, inspect runs, use exports. Training starts with selftrain.run."""
 
 import argparse
 import sys
@@ -49,7 +49,7 @@ def verify(arguments: argparse.Namespace) -> None:
 
 
 def _list_faults(faults: "list[Fault]", file: Path | None, root: Path) -> str:
-    """Writes every fault to a file if that is asked for, or if the groups leave files out; returns where they are."""
+    """Write every fault to a file if requested, or if groups leave out files. Returns where the file is."""
     from selftrain.data.faults import grouped, write_list
 
     if file is None and not any(group.hides_files for group in grouped(faults)):
@@ -69,13 +69,13 @@ def _list_faults(faults: "list[Fault]", file: Path | None, root: Path) -> str:
 
 
 def status(arguments: argparse.Namespace) -> None:
-    """Say how far a run is; reads only."""
+    """Print the progress of a run; reads only."""
     from selftrain.files import read_json, read_yaml
     from selftrain.rundir import RunDir, steps_in
 
     run = RunDir(arguments.run_directory)
     if not run.config.is_file():
-        raise ConfigError(f"{run.path} is no run directory: it has no {run.config.name}")
+        raise ConfigError(f"{run.path} is not a run directory: it has no {run.config.name}")
     count = len(read_yaml(run.config, "generations")["generations"])
     for number in range(count):
         gen = run.generation(number)
@@ -87,8 +87,8 @@ def status(arguments: argparse.Namespace) -> None:
                 say(f"      warning: {alarm}")
         else:
             steps = steps_in(gen.checkpoints)
-            say(f"gen{number}  {'at ' + steps[-1].name if steps else 'not begun'}")
-    say("finished" if run.report.is_file() else "not finished: the command that began it goes on")
+            say(f"gen{number}  {'at ' + steps[-1].name if steps else 'not started'}")
+    say("finished" if run.report.is_file() else "not finished: the command that started it resumes it")
 
 
 def predict(arguments: argparse.Namespace) -> None:
@@ -106,14 +106,14 @@ def predict(arguments: argparse.Namespace) -> None:
 
 
 def export(arguments: argparse.Namespace) -> None:
-    """Export a generation of a run once more, to another directory."""
+    """Export a generation of a run again, to another directory."""
     from selftrain.stages.export import export_again
 
     export_again(arguments.run_directory, arguments.output, generation=arguments.generation)
 
 
 def import_weights(arguments: argparse.Namespace) -> None:
-    """Turn another program's .pth file into safetensors that model.weights= takes; runs no code of that file."""
+    """Convert another program's .pth file to safetensors for model.weights=; runs no code of the file."""
     from selftrain.models.build import build
     from selftrain.models.foreign import import_weights
 
@@ -137,7 +137,7 @@ def report(arguments: argparse.Namespace) -> None:
 
 
 def _path(text: str) -> Path:
-    """A path as it is given; `--output=~/x` reaches us with its `~`."""
+    """A path as it is given; `--output=~/x` arrives with its `~`."""
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
@@ -145,7 +145,7 @@ def _path(text: str) -> Path:
 
 
 def _arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Of the command line. argparse knows no settings behind an option of a command; they are settings all the same."""
+    """Parse the command line; NAME=VALUE may also follow an option, which argparse alone rejects."""
     arguments, rest = parser.parse_known_args()
     if rest and ("overrides" not in arguments or any(text.startswith("-") for text in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -182,7 +182,7 @@ def _parser() -> argparse.ArgumentParser:
     forms.set_defaults(form="palette")
     text = "grey PNGs of class ids (default: palette PNGs of class ids)"
     forms.add_argument("--grey", dest="form", action="store_const", const="grey", help=text)
-    text = "PNGs with the values, or colours, of the masks that were learnt from"
+    text = "PNGs with the values, or colours, of the training masks"
     forms.add_argument("--values", dest="form", action="store_const", const="values", help=text)
 
     child = _command(commands, import_weights)

@@ -1,4 +1,7 @@
-"""What decides the bits of a run but not its method: ranks, threads, precision. Written down once, compared on resume."""
+"""What determines the bits of a run but not its method: ranks, threads, precision.
+
+Recorded once, compared on resume.
+"""
 
 import json
 from contextlib import suppress
@@ -10,14 +13,14 @@ NOW, CHANGES = "now", "changes"
 
 
 def recorded(run: RunDir) -> dict:
-    """The conditions that `run` last worked under, by name; empty before its first step."""
+    """The conditions of `run` when it last worked, by name; empty before its first step."""
     return _read(run)[NOW]
 
 
 def settle(run: RunDir, now: dict[str, object]) -> list[str]:
-    """Write down the conditions of this process. Returns each change since the run began, as "threads: 2 -> 1".
+    """Record the conditions of this process. Returns each change since the run began, as "threads: 2 -> 1".
 
-    A run with changes goes on, and what it computes from there on is not exact: another run would have other bits.
+    A run with changes continues, but is no longer exact: an undisturbed run would have other bits.
     """
     before, changes = (_read(run)[name] for name in (NOW, CHANGES))
     new = [f"{name}: {before[name]} -> {value}" for name, value in now.items() if before.get(name, value) != value]
@@ -32,7 +35,7 @@ def _read(run: RunDir) -> dict:
 
 
 def _of_older_run(run: RunDir) -> dict:
-    """Earlier versions wrote the number of ranks, and whether it had changed, into their checkpoints."""
+    """Conditions from a checkpoint of an earlier version: the number of ranks, and whether it had changed."""
     for path in sorted(run.path.glob("gen*/checkpoints"), reverse=True):
         for step in reversed(steps_in(path)):
             with suppress(OSError, ValueError, KeyError):

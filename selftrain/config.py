@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from selftrain.values import Likely, Weighted
+
 
 @dataclass
 class SplitConfig:
@@ -72,7 +74,8 @@ class NoiseConfig:
     rand_n: int = 0  # RandAugment: operations per image (Cubuk et al. 2020)
     rand_m: float = 0.0  # RandAugment: magnitude, 0 to 30
     cutmix: float = 0.0  # probability that an unlabelled image gets a box of another one
-    paste: float = 0.0  # probability that such a box is of a labelled image, with its mask (Bai et al. 2023, BCP)
+    mix: dict[str, Likely] = field(default_factory=dict)  # further mixings of data/mixing.py with their probabilities
+    paste: float = 0.0  # probability that it is mixed with a labelled image, with its mask (Bai et al. 2023, BCP)
     style: float = 0.0  # probability of a labelled image in the colours of an unlabelled one of its kind (Reinhard et al. 2001)
     colour: float = 0.0  # probability of colour noise: jitter, greyscale, blur (Yang et al. 2022, ST++)
     cutout: float = 0.0  # probability of a box of noise in the image, without label
@@ -83,13 +86,14 @@ class NoiseConfig:
 
 @dataclass
 class LossConfig:
-    """Labelled: cross-entropy with label smoothing. Pseudo-labelled: KL to the teacher's soft labels, and/or hard CE."""
+    """What is minimised on labelled and on unlabelled pixels."""
 
-    smoothing: float = 0.1  # with `balance`, the smoothed part leans towards classes that weigh more
+    # Losses with their weights, of objectives/losses.py; a weight of 0 leaves one out
+    labelled: dict[str, Weighted] = field(default_factory=lambda: {"ce": {"weight": 1.0, "smoothing": 0.1}})
+    pseudo: dict[str, Weighted] = field(default_factory=lambda: {"kl": {"weight": 1.0, "temperature": 1.0}})  # stored labels
+    online: dict[str, Weighted] = field(default_factory=dict)  # labels made in the step; empty: the method's own loss
     balance: float = 0.5  # labelled pixels of a class weigh (its share of the labelled pixels)^-balance, mean 1
     unlabelled_weight: float = 1.0
-    distillation: float = 1.0  # share of KL in the pseudo-label loss; the rest is cross-entropy on hard pseudo-labels
-    temperature: float = 1.0  # of the KL; its gradient is scaled by T^2 (Hinton et al. 2015)
     threshold: float = 0.95  # online: the confidence from which a pixel's label by the averaged network counts
     adaptive: bool = False  # fixmatch, unimatch_v2: `threshold` is the surest class's, others have lower ones (FreeMatch)
     ramp_up: float = 0.0  # online: share of the steps in which the weight of unlabelled images grows to its value

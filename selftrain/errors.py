@@ -20,13 +20,13 @@ STORAGE_ERRNOS = {
 OPEN_FILES_ERRNOS = {errno.EMFILE, errno.ENFILE}
 FORCED = 130
 OUR_FAULT = 1
-# How torch, oneDNN, CUDA, OpenCV, C++ and the system report that they were refused memory. Only some have a type of their own.
+# How torch, oneDNN, CUDA, OpenCV, C++ and the system report failed allocations. Few have their own type.
 MEMORY_SIGNS = (
     "can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory", "Insufficient memory",
     "could not create a primitive", "could not execute a primitive", "could not create a memory", "ALLOC_FAILED",
-    "bad_alloc", "MemoryError", "Unable to allocate",  # the last two of NumPy in a loader process: torch hands on the words
+    "bad_alloc", "MemoryError", "Unable to allocate",  # the last two: NumPy in a loader process
 )  # fmt: skip
-OPEN_FILES_SIGNS = ("Too many open files", "ancdata")  # the latter where a file handle was to be received
+OPEN_FILES_SIGNS = ("Too many open files", "ancdata")  # the latter when receiving a file handle
 SHARED_MEMORY_SIGNS = ("shared memory", "/dev/shm", "</torch_")
 PROCESSES_SIGNS = ("can't start new thread", "Resource temporarily unavailable")
 OUT_OF_MEMORY = "out of memory; lower data.cache_mb or train.workers and run the same command again"
@@ -34,9 +34,9 @@ OPEN_FILES = "too many open files; raise the limit (ulimit -n 4096) or set train
 MORE_SHARED_MEMORY = (
     "give the container more (docker run --shm-size=2g; `df /dev/shm` shows it) or set train.workers=0, then run the same command"
 )
-SHARED_MEMORY = f"the loader processes (train.workers) find no shared memory; {MORE_SHARED_MEMORY}"
+SHARED_MEMORY = f"the loader processes (train.workers) have no shared memory left; {MORE_SHARED_MEMORY}"
 PROCESSES = "the system refuses another process or thread (ulimit -u); raise the limit or lower train.workers and train.threads"
-LOADER_ENDINGS = {  # exit codes of loader processes that met a limit
+LOADER_ENDINGS = {  # exit codes of loader processes that reached a limit
     errno.ENOSPC: SHARED_MEMORY,
     errno.EMFILE: OPEN_FILES,
     errno.ENOMEM: OUT_OF_MEMORY,
@@ -45,14 +45,14 @@ LOADER_ENDINGS = {  # exit codes of loader processes that met a limit
 
 @dataclass(frozen=True)
 class Savings:
-    """How a stage gets along with less memory: settings that a resume may lower, and what else there is to do."""
+    """How to reduce the memory of a stage: settings that a resume may lower, and other ways."""
 
-    batch: str  # lowers the memory of any device
-    host: str  # lowers that of a CPU
+    batch: str  # lowers memory use on any device
+    host: str  # lowers memory use on a CPU
     otherwise: str
 
 
-ANOTHER = "may be lowered with another out= only, as they change results"
+ANOTHER = "change results, so lower them with another out= only"
 SAVINGS = {
     "training": Savings(
         "", "data.cache_mb or train.workers", f"train.labelled_batch, train.unlabelled_batch and train.crop {ANOTHER}"
@@ -65,7 +65,7 @@ SAVINGS = {
 
 
 class SelftrainError(Exception):
-    """A failure that a user can act on: the message says what, where and the way out."""
+    """A failure that a user can act on: the message names what, where and the fix."""
 
     exit_code = 1
 
@@ -105,15 +105,15 @@ class StoppedError(SelftrainError):
 
 
 def storage_error(error: OSError, path: object = None) -> StorageError:
-    """An OSError of the disk as a StorageError that names the path and the way out."""
+    """Turn an OSError of the disk into a StorageError that names the path and the fix."""
     where = error.filename or path or "the run directory"
     return StorageError(
-        f"cannot write {where}: {error.strerror}{_free(where)}; free space or mend the disk, then run the same command"
+        f"cannot write {where}: {error.strerror}{_free(where)}; free space or fix the disk, then run the same command"
     )
 
 
 def _free(where: object) -> str:
-    """ " (1234 bytes free there)" for a path, where that can be told."""
+    """Free space such as " (1234 bytes free there)", or "" if it is unknown."""
     folder = Path(str(where)).absolute()
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
@@ -126,7 +126,7 @@ def _free(where: object) -> str:
 def exit_code_of(main: Callable[[], None]) -> int:
     """Run `main`, print a failure as the last line of stderr, and return the process exit code.
 
-    A user's mistake gives one line; a traceback is printed for our own faults only.
+    A user's mistake prints one line. A traceback is printed for our own faults only.
     """
     try:
         _check_system()
@@ -142,7 +142,7 @@ def exit_code_of(main: Callable[[], None]) -> int:
 
 
 def _check_system() -> None:
-    """Raises ConfigError on macOS and Windows, which lack what a run asks of its system."""
+    """Raises ConfigError on macOS and Windows, which lack system calls that a run needs."""
     if not hasattr(os, "sched_getaffinity"):
         raise ConfigError("selftrain runs on Linux only; take a Linux machine, a container or WSL")
 
@@ -154,8 +154,8 @@ def _told(error: BaseException) -> tuple[str, int]:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted; the same command resumes", FORCED
     if isinstance(error, BrokenPipeError) and _nobody_reads():
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at its end
-        return "nobody reads the standard output any more; give it a reader or a file", StorageError.exit_code
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python reports the pipe at exit
+        return "nothing reads standard output any more; redirect it to a reader or a file", StorageError.exit_code
     if isinstance(error, OSError) and error.errno in STORAGE_ERRNOS:
         return str(storage_error(error)), StorageError.exit_code
     resource = resource_error(error)
@@ -169,7 +169,10 @@ def _told(error: BaseException) -> tuple[str, int]:
 
 @contextmanager
 def naming_savings(stage: str) -> Iterator[None]:
-    """Memory that is refused in this block becomes a ResourceError that names what to lower; `stage` is one of SAVINGS."""
+    """Turn failed allocations in the block into a ResourceError that names what to lower.
+
+    `stage`: a key of SAVINGS.
+    """
     try:
         yield
     except Exception as error:
@@ -185,7 +188,10 @@ def _remedy(savings: Savings, error: Exception) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error is somebody's word for refused memory. torch is not imported here, and raises RuntimeError for a CPU."""
+    """Whether an error reports a failed allocation.
+
+    Compares text: torch, not imported here, raises RuntimeError on CPUs.
+    """
     return (
         isinstance(error, MemoryError)
         or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
@@ -195,7 +201,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def resource_error(error: BaseException) -> ResourceError | None:
-    """A ResourceError for a limit of the system that `error` has met, if it has."""
+    """The ResourceError for a system limit that caused `error`, or None."""
     message = str(error)
     ended = re.search(r"DataLoader worker .* exit code (\d+)", message)
     if ended and int(ended[1]) in LOADER_ENDINGS:
@@ -222,7 +228,10 @@ def _nobody_reads() -> bool:
 
 
 def _end_workers() -> None:
-    """Loader processes would be waited for, and torch raises in whatever code runs when one of them dies."""
+    """Kill loader processes.
+
+    Otherwise exit waits for them, and torch raises in any code when one of them dies.
+    """
     multiprocessing = sys.modules.get("multiprocessing")
     if multiprocessing:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -231,15 +240,16 @@ def _end_workers() -> None:
 
 
 def _own_words(message: str) -> str:
-    """The message itself of an error that a loader process raised: torch wraps it into a traceback."""
+    """Extract the message of an error raised in a loader process, which torch wraps in a traceback."""
     last = message.strip().splitlines()[-1] if message.strip() else message
     return last.partition(": ")[2] if "Original Traceback" in message else message
 
 
 def _lost_process(error: BaseException) -> str:
-    """What happened, if the error is torch's word for a process that is no more: a loader worker or another rank.
+    """A message if the error means that a loader worker or another rank has died, else an empty string.
 
-    A worker may be named, or the pipe to it breaks or ends first; ranks speak through gloo and NCCL, which raise RuntimeError.
+    Either torch names the worker, or its pipe breaks first. Ranks communicate by gloo and NCCL, which raise
+    RuntimeError.
     """
     message = str(error)
     first = message.strip().splitlines()[0] if message.strip() else ""
@@ -250,6 +260,6 @@ def _lost_process(error: BaseException) -> str:
         first = first.partition(". Details are lost")[0]
         return f"{first}; if memory ran out, lower train.workers or data.cache_mb, then run the same command"
     signs = ("Connection closed by peer", "Connection reset by peer", "gloo", "NCCL")
-    if type(error).__name__.startswith("Dist") or any(sign in message for sign in signs):  # torch's DistNetworkError and others
-        return f"another process of this run is lost ({first}); its own message says why; the same command resumes"
+    if type(error).__name__.startswith("Dist") or any(sign in message for sign in signs):
+        return f"another process of this run is lost ({first}); its own message gives the reason; the same command resumes"
     return ""

@@ -1,4 +1,4 @@
-"""Files that a kill cannot tear, and reading that trusts nothing: hashes are compared, and nothing is executed."""
+"""Atomic writes that survive a kill, and reads that compare hashes and execute nothing."""
 
 import errno
 import hashlib
@@ -19,36 +19,42 @@ NOT_FOR_DIRECTORIES = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
 
 
 def read_json(path: Path, *keys: str) -> dict:
-    """A JSON object. Raises IntegrityError for a file that is none, or that lacks one of `keys`."""
+    """Read a JSON object. Raises IntegrityError if the file is not a JSON object or lacks one of `keys`."""
     try:
         content = json.loads(read_regular(path))
     except (ValueError, RecursionError, OSError) as error:
         raise IntegrityError(f"{path} is damaged ({error}); remove it to make it again") from None
     if not isinstance(content, dict) or any(key not in content for key in keys):
-        raise IntegrityError(f"{path} is damaged (it holds other things than selftrain writes); remove it to make it again")
+        raise IntegrityError(f"{path} is damaged (it contains other things than selftrain writes); remove it to make it again")
     return content
 
 
 def read_yaml(path: Path, *keys: str) -> dict:
-    """Settings. Raises IntegrityError for a file that is none, or that lacks one of `keys`."""
+    """Read settings. Raises IntegrityError if the file contains no settings or lacks one of `keys`."""
     try:
         content = plain_yaml(read_regular(path).decode())
     except (ValueError, OSError) as error:
         raise IntegrityError(f"{path} is damaged ({error})") from None
     if any(key not in content for key in keys):
-        raise IntegrityError(f"{path} is damaged (it holds other things than selftrain writes)")
+        raise IntegrityError(f"{path} is damaged (it contains other things than selftrain writes)")
     return content
 
 
 def read_regular(path: Path) -> bytes:
-    """The bytes of a regular file; OSError for anything else: a FIFO would be waited for, a device might have no end."""
+    """Read a regular file.
+
+    Raises OSError for anything else: a FIFO could block, a device could be endless.
+    """
     if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "is no regular file", str(path))
+        raise OSError(errno.EINVAL, "is not a regular file", str(path))
     return path.read_bytes()
 
 
 def plain_yaml(text: str) -> dict:
-    """A mapping of plain values. Raises ValueError for all else: tags make objects, and aliases grow without bound."""
+    """Parse a mapping of plain values.
+
+    Raises ValueError otherwise: tags create objects, aliases can grow exponentially.
+    """
     try:
         for token in yaml.scan(text):
             if isinstance(token, yaml.TagToken | yaml.AnchorToken | yaml.AliasToken):
@@ -66,7 +72,7 @@ def write_json(path: Path, content: object) -> None:
 
 
 def keep_json(path: Path, content: object) -> None:
-    """`write_json`, unless the file holds just that already."""
+    """`write_json`, unless the file already contains this value."""
     wanted = _json(content)
     if not path.is_file() or path.read_bytes() != wanted:
         write_bytes(path, wanted)
@@ -77,7 +83,7 @@ def _json(content: object) -> bytes:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file that is there whole or not at all: temporary name, fsync, rename, fsync of the directory."""
+    """Write a file atomically: temporary name, fsync, rename, fsync of the directory."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}{TEMPORARY}")
     try:
@@ -90,7 +96,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def commit_directory(path: Path, files: Mapping[str, bytes], **facts: object) -> None:
-    """Write a directory that is there whole or not at all, with a MANIFEST.json of sha256s (and `facts`) as its last file."""
+    """Write a directory atomically. Its last file is MANIFEST.json with sha256s and `facts`."""
     temporary = path.with_name(f".{path.name}{TEMPORARY}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -108,7 +114,7 @@ def commit_directory(path: Path, files: Mapping[str, bytes], **facts: object) ->
 
 
 def remove_directory(path: Path) -> None:
-    """Remove a directory so that a kill leaves all of it, or what `RunDir.sweep` removes."""
+    """Remove a directory. A kill leaves it complete, or leaves remains that `RunDir.sweep` removes."""
     temporary = path.with_name(f".{path.name}{TEMPORARY}")
     shutil.rmtree(temporary, ignore_errors=True)
     os.rename(path, temporary)
@@ -116,17 +122,20 @@ def remove_directory(path: Path) -> None:
 
 
 def read_manifest(path: Path) -> dict:
-    """MANIFEST.json of a committed directory. Raises IntegrityError where there is none."""
+    """Read MANIFEST.json of a committed directory. Raises IntegrityError if it is missing."""
     if not (path / MANIFEST).is_file():
         raise IntegrityError(f"{path} has no {MANIFEST}")
     manifest = read_json(path / MANIFEST, "files")
     if not isinstance(manifest["files"], dict) or any(Path(name).name != name or "\0" in name for name in manifest["files"]):
-        raise IntegrityError(f"{path / MANIFEST} is no manifest of files in its own directory")
+        raise IntegrityError(f"{path / MANIFEST} is not a manifest of files in its own directory")
     return manifest
 
 
 def read_directory(path: Path) -> dict[str, bytes]:
-    """The files of a committed directory. Raises IntegrityError for one that is missing or whose hash does not hold."""
+    """Read the files of a committed directory.
+
+    Raises IntegrityError if one is missing or has another hash.
+    """
     files = {}
     for name, expected in read_manifest(path)["files"].items():
         try:
@@ -134,13 +143,13 @@ def read_directory(path: Path) -> dict[str, bytes]:
         except OSError as error:
             raise IntegrityError(f"{path / name}: {error.strerror}") from None
         if hashlib.sha256(files[name]).hexdigest() != expected:
-            raise IntegrityError(f"{path / name} is damaged: its sha256 is not that of {MANIFEST}")
+            raise IntegrityError(f"{path / name} is damaged: its sha256 differs from {MANIFEST}")
     return files
 
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Errors of writing, which the system gives no name, get that of the file."""
+    """Add the file name to write errors, which the system reports without one."""
     try:
         yield
     except OSError as error:
@@ -156,7 +165,7 @@ def _write_synced(path: Path, content: bytes) -> None:
 
 
 def _sync_directory(path: Path) -> None:
-    """Bring a directory's names to the disk. Passed over, as git and borg do, where the file system syncs files only."""
+    """Fsync a directory. Ignored, as in git and borg, if the file system can only sync files."""
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         with naming(path):

@@ -13,14 +13,15 @@ from torch import nn
 
 from selftrain import files, preflight, process, trial, watchdog
 from selftrain.config import Config
-from selftrain.data import batches, loading
+from selftrain.data import loading
 from selftrain.data.load import mask_coding
 from selftrain.data.sample import DataSet, Sample
+from selftrain.ids import IGNORE
 from selftrain.labels.store import LabelStore
 from selftrain.learning import Learning
 from selftrain.log import Metrics, say
+from selftrain.methods.table import METHODS
 from selftrain.models.build import parameters
-from selftrain.models.pair import Pair
 from selftrain.networks import SNAPSHOTS, Begun, Networks
 from selftrain.report import page, summary
 from selftrain.rng import rekey
@@ -92,7 +93,7 @@ class Method:
         known = preflight.examine(run, cfg, data)
         preflight.say_where_students_shrink(built)
         preflight.say_other_pixel_scales(cfg)
-        sizes = [(1 + (row.online == "cps")) * parameters(network) for row, network in zip(cfg.generations, built, strict=True)]
+        sizes = [METHODS[row.online].networks * parameters(network) for row, network in zip(cfg.generations, built, strict=True)]
         snapshots = (SNAPSHOTS - 1) * (cfg.select.reliability == "agreement")
         preflight.check_space(run, cfg, sizes, known.data, snapshots=snapshots)
         new = {number: network for number, network in enumerate(built) if number >= run.generations_begun()}
@@ -177,10 +178,11 @@ class Method:
         if self.accelerator.is_main_process:
             for line in begun.lines:
                 say(line)
-        if self.cfg.generations[number].online == "cps":
+        method = METHODS[self.cfg.generations[number].online]
+        if method.networks > 1:
             rekey(self.cfg.seed, stage, "init of the second")
             second = self.networks.begin(number, None).network  # two that begin alike would stay alike
-            begun = replace(begun, network=Pair(begun.network, second))
+            begun = replace(begun, network=method.joined([begun.network, second]))
         return begun
 
     def train(self, number: int, labels: select.SelectedLabels | None, network: nn.Module) -> train.Trained:
@@ -208,7 +210,7 @@ class Method:
             self.learning.step(number),
             cfg=cfg,
             steps=steps,
-            images=dataset.labelled_batch + dataset.pseudo_batch,
+            images=sum(dataset.sizes),
             stage=stage,
             keys=keys,
             directory=self.run.generation(number).checkpoints,
@@ -222,7 +224,7 @@ class Method:
 
     def _kept(self, number: int, network: nn.Module) -> nn.Module:
         """What is kept of a trained network: the first of two, its batch-norm statistics measured anew if that is asked for."""
-        network = network.first if isinstance(network, Pair) else network
+        network = METHODS[self.cfg.generations[number].online].kept(network)
         if self.cfg.train.statistics:
             seen = self.learning.unnoised(number, (self.cfg.seed, f"gen{number}", "statistics"))
             statistics.measure(network, seen, self.inference)
@@ -375,7 +377,7 @@ class Method:
             "recipe": cfg.recipe,
             "data": cfg.data.name,
             "classes": self.data.classes,
-            "ignore_index": batches.IGNORE,
+            "ignore_index": IGNORE,
             "mean": cfg.data.mean,
             "std": cfg.data.std,
             "input": {

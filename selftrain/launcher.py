@@ -1,4 +1,4 @@
-"""What the launcher of this process was told: precision and processes of `accelerate launch` and torchrun."""
+"""Settings of this process's launcher: precision and processes of `accelerate launch` and torchrun."""
 
 import os
 from argparse import Namespace
@@ -15,8 +15,8 @@ COMMANDS = (
     "accelerate.commands.launch",
     "accelerate.commands.accelerate_cli",
 )
-PROCESSES = Path("/proc")  # Linux shows there how its processes were started
-UNSAID = "no"  # what accelerate hands on as precision where it was told none
+PROCESSES = Path("/proc")  # contains the command lines of processes on Linux
+UNSAID = "no"  # the precision that accelerate passes on if none was given
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class Told:
 
 
 def precision() -> Told | None:
-    """The precision that a launcher was told, in accelerate's words (no, bf16, fp16, ...), or None.
+    """The precision given to the launcher, in accelerate's terms (no, bf16, fp16, ...), or None.
 
     accelerate passes on `no` either way, so its command line and config file are read. Without an accelerate
-    process above this one, somebody has set `no` in the environment. Without /proc, `no` counts as not given.
+    process above this one, `no` was set in the environment. Without /proc, `no` counts as not given.
     """
     handed = os.environ.get("ACCELERATE_MIXED_PRECISION")
     if handed is None or (handed == UNSAID and not PROCESSES.is_dir()):
@@ -48,16 +48,16 @@ def precision() -> Told | None:
 
 
 def check_processes(running: int) -> None:
-    """Raises ResourceError if fewer processes work together than a launcher was told to start.
+    """Raises ResourceError if fewer processes work together than the launcher was asked to start.
 
-    Each of them would do the whole run on its own, into one directory.
+    Each process would do the whole run alone, in the same directory.
     """
     world = Told(os.environ.get("WORLD_SIZE", "1"), "torchrun or WORLD_SIZE")
     for told in (_processes_of_accelerate(), world):
         if told and told.value.isdigit() and int(told.value) > running:
             each = os.environ.get("LOCAL_WORLD_SIZE", told.value)
             raise ResourceError(
-                f"{told.value} processes were asked for ({told.place}) and {running} runs; on CPUs use: "
+                f"{told.value} processes were requested ({told.place}) and {running} runs; on CPUs use: "
                 f"ACCELERATE_USE_CPU=true torchrun --nproc_per_node {each} -m selftrain.run …"
             )
 
@@ -85,7 +85,7 @@ def _command() -> Namespace | None:
         own += words[own + 1 : own + 2] == ["launch"]
         try:
             return launch_command_parser().parse_args(words[own + 1 :])
-        except SystemExit:  # argparse's way to say that it is some other command
+        except SystemExit:  # raised by argparse for any other command
             continue
     return None
 
@@ -97,12 +97,12 @@ def _config(command: Namespace) -> tuple[str, Any]:
     file = command.config_file or ("" if command.cpu else default_config_file)
     try:
         return (file, load_config_from_file(file)) if file and os.path.isfile(file) else ("", None)
-    except (OSError, ValueError, TypeError):  # not readable by now: accelerate itself would have refused it
+    except (OSError, ValueError, TypeError):  # no longer readable: accelerate itself would have refused it
         return "", None
 
 
 def _ancestors() -> Iterator[list[str]]:
-    """The command lines of the processes above this one, the nearest first."""
+    """The command lines of this process's ancestors, nearest first."""
     number = os.getppid()
     while number > 1:
         try:
@@ -111,4 +111,4 @@ def _ancestors() -> Iterator[list[str]]:
         except OSError:
             return
         yield words[:-1]
-        number = int(status.rpartition(")")[2].split()[1])  # the name before it may hold anything
+        number = int(status.rpartition(")")[2].split()[1])  # the name before it may contain anything

@@ -2,20 +2,22 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
 
 import numpy as np
 import torch
 
-from selftrain.config import Config, TrainConfig
+from selftrain.config import Config, NoiseConfig, TrainConfig
 from selftrain.data import batches
+from selftrain.data.labels import Labels, MaskLabels
+from selftrain.data.mixing import TABLE, Mixer
 from selftrain.data.sample import DataSet
+from selftrain.ids import IGNORE
 from selftrain.labels.thresholds import balanced
+from selftrain.methods.base import Context, Method
+from selftrain.methods.table import METHODS
 from selftrain.rng import Key
-from selftrain.stages import online
 from selftrain.stages.inference import Inference
-from selftrain.stages.steps import SelfTraining, Step
 
 
 @dataclass(frozen=True)
@@ -26,41 +28,37 @@ class Learning:
     data: DataSet
     inference: Inference
 
-    def dataset(self, number: int, labels: batches.PseudoLabels | None, keys: tuple[Key, ...]) -> batches.StepDataset:
-        """The examples of generation `number`: labelled ones and, of unlabelled images, `labels` or views to label online."""
-        method = self.cfg.generations[number].online
-        settings: dict[str, Any] = {
-            "labelled_batch": self.cfg.of_generation(number, "labelled_batch"),
-            "pseudo_batch": self.cfg.train.unlabelled_batch if labels or method else 0,
-            "augmentation": self.augmentation(number),
-            "styles": self.data.unlabelled,
-            "cache": self.inference.cache,
-            "keys": keys,
-        }
-        if method:
-            strong = online.METHODS[method].strong
-            return batches.OnlineDataset(self.data.labelled, self.data.unlabelled, strong=strong, **settings)
-        return batches.StepDataset(self.data.labelled, labels, **settings)
+    def dataset(self, number: int, pseudo: Labels | None, keys: tuple[Key, ...]) -> batches.StepDataset:
+        """The examples of generation `number`: labelled ones and, of unlabelled images, `pseudo` or views to label online."""
+        views = METHODS[self.cfg.generations[number].online].views
+        labelled, unlabelled = self.cfg.of_generation(number, "labelled_batch"), self.cfg.train.unlabelled_batch
+        return batches.StepDataset(
+            MaskLabels(self.data.labelled, self.inference.cache.mask),
+            self.data.unlabelled,
+            pseudo,
+            sizes=(labelled, unlabelled if pseudo or views else 0),
+            views=views,
+            augmentation=self.augmentation(number),
+            cache=self.inference.cache,
+            keys=keys,
+        )
 
-    def step(self, number: int) -> Step:
+    def step(self, number: int) -> Method:
         """The step function of generation `number`."""
-        method, accelerator = self.cfg.generations[number].online, self.inference.accelerator
-        common: dict[str, Any] = {
-            "loss": self.cfg.loss,
-            "mean": self.inference.mean,
-            "std": self.inference.std,
-            "ranks": accelerator.num_processes,
-            "reduce": self._sum,
-            "weights": self._weights(),
-        }
-        if not method:
-            return SelfTraining(**common)
-        return online.METHODS[method](
-            **common,
+        accelerator = self.inference.accelerator
+        context = Context(
+            cfg=self.cfg.loss,
+            classes=len(self.data.classes),
+            pixels=self.inference.pixels,
+            ranks=accelerator.num_processes,
+            reduce=self._sum,
             autocast=accelerator.autocast,
             unwrap=accelerator.unwrap_model,
             steps=self.cfg.of_generation(number, "steps"),
+            class_weights=self._class_weights(),
+            mixers=mixers(self.cfg.generations[number].noise),
         )
+        return METHODS[self.cfg.generations[number].online](context)
 
     def unnoised(self, number: int, keys: tuple[Key, ...]) -> Iterator[torch.Tensor]:
         """Crops of what generation `number` learnt from, weakly augmented: `train.statistics` batches (N, h, w, 3) uint8."""
@@ -76,8 +74,8 @@ class Learning:
         strong = weak | {name: getattr(noise, name) for name in ("rand_n", "rand_m", "colour", "cutout")}
         return batches.Augmentation(
             labelled=strong if noise.labelled else weak,
-            pseudo=weak | {"jitter": 0.0, "colour": noise.colour} if generation.online else strong,
-            cutmix=noise.cutmix,
+            unlabelled=weak | {"jitter": 0.0, "colour": noise.colour} if generation.online else strong,
+            mixers=mixers(noise),
             paste=noise.paste,
             style=noise.style,
         )
@@ -87,9 +85,9 @@ class Learning:
         """Pixels of each class in the masks of the labelled images, (C,); read once."""
         classes = len(self.data.classes)
         masks = (self.inference.cache.mask(sample) for sample in self.data.labelled)
-        return np.sum([np.bincount(mask[mask != batches.IGNORE], minlength=classes) for mask in masks], axis=0)
+        return np.sum([np.bincount(mask[mask != IGNORE], minlength=classes) for mask in masks], axis=0)
 
-    def _weights(self) -> torch.Tensor | None:
+    def _class_weights(self) -> torch.Tensor | None:
         """What labelled pixels of each class weigh, (C,); None where all weigh the same."""
         if not self.cfg.loss.balance:
             return None
@@ -99,6 +97,13 @@ class Learning:
     def _sum(self, values: torch.Tensor) -> torch.Tensor:
         accelerator = self.inference.accelerator
         return accelerator.reduce(values, "sum") if accelerator.num_processes > 1 else values
+
+
+def mixers(noise: NoiseConfig) -> tuple[Mixer, ...]:
+    """The mixings of `noise.cutmix` and `noise.mix`, in the order of their table."""
+    given = {"cutmix": {"p": noise.cutmix}, **noise.mix}
+    chosen = TABLE.chosen(given, "noise.mix")
+    return tuple(Mixer(one.name, one.amount, partial(one.entry.draw, **one.settings), one.entry.mask) for one in chosen)
 
 
 def _weak(train: TrainConfig) -> dict:

@@ -1,4 +1,4 @@
-"""What a run says while it works: metrics.jsonl, trackers, and progress (rich on a terminal, plain lines otherwise)."""
+"""Output of a working run: metrics.jsonl, trackers and progress (rich on a terminal, else plain lines)."""
 
 import io
 import json
@@ -17,7 +17,9 @@ Tracker = Callable[[Mapping[str, float], int], None]
 
 
 class Metrics:
-    """metrics.jsonl: one row a measurement, only of what the seeds decide (no times): a resumed run writes the same.
+    """metrics.jsonl: one row per measurement.
+
+    Values depend only on seeds (no times), so a resumed run writes the same.
 
     On every rank but the main one `path` is None, and nothing is written.
     """
@@ -27,7 +29,7 @@ class Metrics:
         self.track: Tracker | None = None
 
     def write(self, stage: str, step: int, values: Mapping[str, float]) -> None:
-        """Append a row for `step` of `stage`, and hand it to the tracker."""
+        """Append a row for `step` of `stage`, and pass it to the tracker."""
         if self.path is None:
             return
         with naming(self.path), open(self.path, "a") as file:
@@ -36,19 +38,22 @@ class Metrics:
             self.track({f"{stage}/{name}": value for name, value in values.items()}, step)
 
     def rows(self) -> list[dict]:
-        """What was written so far."""
+        """The rows written so far."""
         if self.path is None or not self.path.exists():
             return []
         return [json.loads(line) for line in self.path.read_text().splitlines()]
 
     def sync(self) -> None:
-        """Bring what is written to the disk; called before a checkpoint or a report that relies on it."""
+        """Fsync the file. Called before a checkpoint or a report that refers to it."""
         if self.path is not None and self.path.exists():
             with open(self.path, "rb+") as file:
                 os.fsync(file.fileno())
 
     def rewind(self, stage: str, step: int) -> None:
-        """Forget rows of a stage after `step`, and what a kill or a power cut tore: they will be written again."""
+        """Remove rows of a stage after `step`, and rows torn by a kill or a power cut.
+
+        They will be written again.
+        """
         if self.path is None or not self.path.exists():
             return
         lines = self.path.read_text().splitlines(keepends=True)
@@ -66,19 +71,19 @@ def _keep(line: str, stage: str, step: int) -> bool:
 
 
 def print_any_letter() -> None:
-    """From here on, a letter that a terminal or a log lacks is printed as its code, and ends no program."""
+    """Print characters that a terminal or log cannot encode as escape codes, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def say(message: str) -> None:
-    """A line for the person who watches."""
+    """Print a line for the user."""
     print(message, flush=True)
 
 
 class Progress:
-    """Progress of one stage: `show(done, note)` as often as one likes."""
+    """Progress of one stage: call `show(done, note)` at any rate."""
 
     def __init__(self, stage: str, total: int, *, start: int = 0, per_step: int = 1):
         self.stage, self.total, self.start, self.per_step = stage, total, start, per_step
@@ -86,7 +91,7 @@ class Progress:
         self.bar = _rich_bar(stage, total, start) if sys.stdout.isatty() else None
 
     def show(self, done: int, note: str = "") -> None:
-        """Say that `done` of the total are done; `note` stands beside it."""
+        """Report that `done` of the total are done, with `note` beside it."""
         now = time.monotonic()
         note = f"{note}  {self.rate(done, now):.1f} images/s"
         if self.bar:
@@ -98,7 +103,7 @@ class Progress:
             say(f"{self.stage}  {done}/{self.total}  {note}  {_clock(left)} left")
 
     def rate(self, done: int, now: float) -> float:
-        """Images per second since this process took the stage up."""
+        """Images per second since this process started or resumed the stage."""
         return (done - self.start) * self.per_step / max(now - self.began, 1e-9)
 
     def close(self) -> None:
@@ -108,7 +113,7 @@ class Progress:
 
 @contextmanager
 def progress(stage: str, total: int, *, start: int = 0, per_step: int = 1, show: bool = True) -> Iterator[Callable[..., None]]:
-    """A function `show(done, note)`; silent where `show` is false (other ranks)."""
+    """Give a function `show(done, note)`, silent if `show` is false (other ranks)."""
     if not show:
         yield lambda *_: None
         return

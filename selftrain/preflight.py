@@ -23,12 +23,14 @@ from selftrain.datasets import spec_of
 from selftrain.errors import ConfigError, DataError, StorageError
 from selftrain.labels import crf, store, tta
 from selftrain.labels.thresholds import THRESHOLDS
+from selftrain.learning import mixers
 from selftrain.log import say
+from selftrain.methods.table import METHODS
 from selftrain.models.build import leaves_parameters_unused, parameters
 from selftrain.models.encoders import pretrained
 from selftrain.models.weights import check_weights
+from selftrain.objectives.objective import check_losses
 from selftrain.rundir import RunDir
-from selftrain.stages.online import METHODS
 from selftrain.stages.train import SCHEDULES
 
 PRECISIONS = ("auto", "none", "bf16", "fp16")
@@ -57,9 +59,7 @@ RANGES = {  # name: least, most
     "train.weight_decay": (0, INFINITE),
     "train.clip": (0, INFINITE),
     "train.ema": (0, 1),
-    "loss.smoothing": (0, 1),
     "loss.balance": (0, 1),
-    "loss.distillation": (0, 1),
     "loss.unlabelled_weight": (0, INFINITE),
     "labels.soft_classes": (1, 255),
     "labels.shard": (1, INFINITE),
@@ -122,27 +122,39 @@ def check(cfg: Config) -> None:
         f"export.generation={cfg.export.generation!r} is none of best, last": cfg.export.generation not in ("best", "last"),
         "generations: init must be random or teacher": any(row.init not in INITS for row in cfg.generations),
         "generations.0.init=teacher: it has no teacher": any(row.init == "teacher" for row in cfg.generations[:1]),
-        f"generations: online must be one of {', '.join(METHODS)}, or empty": any(
-            row.online and row.online not in METHODS for row in cfg.generations
+        f"generations: online must be one of {', '.join(filter(None, METHODS))}, or empty": any(
+            row.online not in METHODS for row in cfg.generations
         ),
         "generations: of online methods, only labelled images get rand_n and cutout; see noise.labelled": any(
             row.online and (row.noise.rand_n or row.noise.cutout) and not row.noise.labelled for row in cfg.generations
         ),
-        "generations: mean_teacher mixes nothing: its noise.cutmix must be 0": any(
-            row.online == "mean_teacher" and row.noise.cutmix for row in cfg.generations
-        ),
-        "loss.adaptive is of fixmatch and unimatch_v2, and no generation is one of these; set it to false": cfg.loss.adaptive
-        and not any(row.online in ("fixmatch", "unimatch_v2") for row in cfg.generations),
-        "loss.temperature must be above 0": cfg.loss.temperature <= 0,
         "labels.window must be a multiple of 32 (0: no windows)": cfg.labels.window % 32 != 0,
     }
     for problem, found in problems.items():
         if found:
             raise ConfigError(problem)
+    _check_methods(cfg)
+    check_losses(cfg.loss)
     tta.views(**asdict(cfg.labels.tta))
     if cfg.labels.crf.enabled and cfg.labels.crf.backend == "lattice":
         crf.compiled()
     check_weights(cfg.model.weights, arch=cfg.model.arch, encoder=cfg.model.encoder)
+
+
+def _check_methods(cfg: Config) -> None:
+    """Raises ConfigError for settings that no method of the run uses."""
+    adaptive = [name for name, method in METHODS.items() if method.adaptive]
+    if cfg.loss.adaptive and not any(row.online in adaptive for row in cfg.generations):
+        methods = " and ".join(adaptive)
+        raise ConfigError(f"loss.adaptive is of {methods}, and no generation is one of these; set it to false")
+    for row in cfg.generations:
+        mixed = mixers(row.noise)
+        if mixed and not METHODS[row.online].mixes:
+            setting = "cutmix" if row.noise.cutmix else "mix"
+            raise ConfigError(f"generations: {row.online} mixes nothing: its noise.{setting} must be 0")
+        if sum(mixer.p for mixer in mixed) > 1:
+            names = ", ".join(mixer.name for mixer in mixed)
+            raise ConfigError(f"generations: the probabilities of {names} add up to more than 1; one mixing acts on an image")
 
 
 @dataclass(frozen=True)
@@ -257,7 +269,7 @@ def _images_of_a_step(cfg: Config, number: int, classes: int, processes: int) ->
     """How many labelled and unlabelled images a process has in a step, at most, and their bytes per pixel."""
     method = cfg.generations[number].online
     counts = cfg.of_generation(number, "labelled_batch"), cfg.train.unlabelled_batch if number or method else 0
-    each = loading.bytes_per_pixel(classes, strong=METHODS[method].strong if method else 0)
+    each = loading.bytes_per_pixel(classes, views=METHODS[method].views)
     return [(-(-count // processes), of_one) for count, of_one in zip(counts, each, strict=True)]
 
 

@@ -1,4 +1,4 @@
-"""The process: which cores it may use, how its threads wait and where they run, what it does with freed memory."""
+"""The process: the cores it may use, how and where its threads run, what happens to freed memory."""
 
 import ctypes
 import math
@@ -10,19 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # names of mallopt(3)
-# Of the process as it was started; `pinned` narrows those of single threads. Not on Linux, errors.py refuses to go on.
+# The affinity at process start; `pinned` narrows single threads. errors.py refuses systems other than Linux.
 CORES = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset[int]()
 TASKS = Path("/proc/self/task")
 GROUPS, CGROUP = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
-# libgomp spins 300,000 rounds at a barrier before it sleeps. Beside other work, threads then burn the time that the one
-# they wait for needs. Sleeping at once costs a small network a quarter of its speed (benchmarks/busy.py).
+# libgomp spins 300,000 rounds at a barrier before it sleeps. Beside other work, waiting threads then take
+# the time of the thread they wait for. Sleeping at once costs a small network a quarter of its speed
+# (benchmarks/busy.py).
 SPIN = "10000"
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 LAUNCHED = ("TORCHELASTIC_RUN_ID", "LOCAL_WORLD_SIZE", "ACCELERATE_MIXED_PRECISION", "ACCELERATE_DYNAMO_BACKEND")
 
 
 def prepare() -> None:
-    """Say how OpenMP's threads wait. libgomp reads it once, as torch is imported. A user's own choice stays."""
+    """Set how OpenMP's threads wait. libgomp reads it once, when torch is imported.
+
+    A user's setting is kept.
+    """
     if not any(name in os.environ for name in WAITING):
         os.environ["GOMP_SPINCOUNT"] = SPIN
 
@@ -30,9 +34,9 @@ def prepare() -> None:
 def threads(wanted: int, *, recorded: int | None = None) -> int:
     """How many threads compute together in this process.
 
-    `wanted` (train.threads) comes first, then the user's OMP_NUM_THREADS, then the number that the run has recorded, but
-    at most this process's share of the cores: threads that share a core are many times slower. Launchers set
-    OMP_NUM_THREADS=1, so under a launcher 1 counts as unset.
+    `wanted` (train.threads) comes first, then the user's OMP_NUM_THREADS, then the number recorded by the
+    run, but at most this process's share of the cores: threads that share a core are many times slower.
+    Launchers set OMP_NUM_THREADS=1, so under a launcher 1 counts as unset.
     """
     theirs = os.environ.get("OMP_NUM_THREADS", "")
     if theirs == "1" and any(name in os.environ for name in LAUNCHED):
@@ -48,7 +52,7 @@ def cores() -> int:
 
 
 def _quota() -> float:
-    """CPUs that the control groups allow, v2 or v1; infinite where none limits them."""
+    """CPUs allowed by control groups, v2 or v1; infinite without a limit."""
     try:
         lines = GROUPS.read_text().splitlines()
     except OSError:
@@ -65,13 +69,16 @@ def _quota() -> float:
 
 
 def _upwards(root: Path, path: str, name: str) -> list[Path]:
-    """The file of a control group and of each one above it. In a container `path` may be the host's: the root counts."""
+    """The file of a control group and of each one above it.
+
+    In a container `path` may be the host's, so the root is included.
+    """
     group = root / path.strip("/")
     return [place / name for place in (group, *group.parents) if place.is_relative_to(root)]
 
 
 def _limit(*files: Path) -> float:
-    """Quota by period, from one file that holds both or from two; infinite where there is no limit."""
+    """Quota / period, from one file with both or from two; infinite without a limit."""
     try:
         quota, period = " ".join(file.read_text().strip() for file in files).split()
         return int(quota) / int(period) if int(quota) > 0 else math.inf
@@ -81,7 +88,7 @@ def _limit(*files: Path) -> float:
 
 @dataclass(frozen=True)
 class Team:
-    """The threads that compute together: the main one, and `workers` (thread ids of OpenMP)."""
+    """The threads that compute together: the main thread and `workers` (thread ids of OpenMP)."""
 
     workers: tuple[int, ...] = ()
 
@@ -90,7 +97,7 @@ class Team:
         """Set torch to `count` threads and start them."""
         import torch
 
-        torch.set_num_threads(count)  # starts a thread of another pool
+        torch.set_num_threads(count)  # starts a thread in another pool
         before = _threads_of_this_process()
         torch.zeros(1 << 20)  # the first parallel region starts the team
         started = sorted(_threads_of_this_process() - before)
@@ -98,10 +105,11 @@ class Team:
 
     @contextmanager
     def pinned(self) -> Iterator[None]:
-        """Keep each thread on a core of its own while the block runs, where the team takes all cores of the process.
+        """Pin each thread to its own core while the block runs, if the team uses all cores of the process.
 
-        Beside other work, the scheduler may put two of them on one core, and the kernels of oneDNN spin while they wait
-        for each other: training beside one busy process then keeps 0.2 of its speed instead of 0.45.
+        Beside other work, the scheduler may put two of them on one core, and the kernels of oneDNN spin while
+        they wait for each other: training beside one busy process then keeps 0.2 of its speed instead of
+        0.45.
         """
         places = sorted(CORES)
         if not self.workers or len(self.workers) + 1 != len(places):
@@ -116,14 +124,14 @@ class Team:
 
 
 def unpin() -> None:
-    """Let this thread or process run on every core: what a pinned thread starts is pinned, too."""
+    """Let this thread or process run on every core. Children of a pinned thread are pinned as well."""
     with suppress(OSError):
         os.sched_setaffinity(0, CORES)
 
 
 def _place(team: tuple[int, ...], places: list[set[int]]) -> None:
     for thread, cores in zip(team, places, strict=True):
-        with suppress(OSError):  # a thread that has ended, or cores that were taken away since
+        with suppress(OSError):  # the thread has ended, or cores were removed since
             os.sched_setaffinity(thread, cores)
 
 
@@ -135,7 +143,10 @@ def _threads_of_this_process() -> set[int]:
 
 
 def keep_freed() -> None:
-    """Have glibc keep large blocks. Returned to the system and requested anew in each step, they cost a CPU a quarter of it."""
+    """Make glibc keep large blocks.
+
+    Returning and requesting them in each step costs a quarter of a step on CPUs.
+    """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt:
         mallopt(MMAP_THRESHOLD, 1 << 30)

@@ -1,6 +1,6 @@
 """Randomness as a pure function of where we are: (seed, stage, step, ...) names every draw.
 
-There is no generator or sampler state to save: a resumed run asks for the same keys and gets the same numbers.
+No generator or sampler state is saved: a resumed run uses the same keys and gets the same numbers.
 """
 
 import hashlib
@@ -21,12 +21,12 @@ def seed_of(*keys: Key) -> int:
 
 
 def generator(*keys: Key) -> np.random.Generator:
-    """A NumPy generator that only the keys determine."""
+    """A NumPy generator that depends only on the keys."""
     return np.random.Generator(np.random.PCG64(seed_of(*keys)))
 
 
 def rekey(*keys: Key) -> None:
-    """Seed the global generators of Python, NumPy and torch from the keys (dropout and stochastic depth draw from them)."""
+    """Seed Python's, NumPy's and torch's global generators from the keys (dropout and drop path use them)."""
     import torch
 
     seed = seed_of(*keys)
@@ -36,7 +36,7 @@ def rekey(*keys: Key) -> None:
 
 
 def batch_ids(count: int, batch: int, step: int, *keys: Key) -> list[int]:
-    """Ids of the `batch` samples of a step out of `count`: epochs of permutations laid end to end, cut into batches.
+    """Ids of the `batch` samples of a step out of `count`: permutations laid end to end, cut into batches.
 
     A pure function of its arguments. A batch larger than the data set repeats samples.
     """
@@ -54,7 +54,7 @@ def _permutation(count: int, epoch: int, keys: tuple[Key, ...]) -> np.ndarray:
 
 @contextmanager
 def untouched() -> Iterator[None]:
-    """Put the global generators of Python, NumPy and torch back as they were before the block."""
+    """Restore the global generators of Python, NumPy and torch after the block."""
     import torch
 
     states = random.getstate(), np.random.get_state()

@@ -1,4 +1,4 @@
-"""The door of a run: `accelerate launch -m selftrain.run recipe=noisy_student data=camvid data.root=… out=…`."""
+"""The entry point of a run: `accelerate launch -m selftrain.run recipe=noisy_student data=camvid data.root=… out=…`."""
 
 import argparse
 import sys
@@ -44,7 +44,7 @@ def main() -> None:
 def launch(config: Config) -> None:
     """Run `config` on the processes and devices that `accelerate launch` or torchrun started."""
     RunDir(Path(config.out)).refuse_locked()
-    from selftrain import generations  # seconds of imports: what is refused above is refused at once
+    from selftrain import generations  # takes seconds to import; refusals above come at once
 
     generations.run(config)
 
@@ -64,13 +64,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check_whole(names: list[str], run: RunDir, config: Config) -> None:
-    """Raises ConfigError where `out=` alone is to go on with a run that began with more settings."""
+    """Raises ConfigError if `out=` alone should resume a run that was started with more settings."""
     if names != ["out"] or not run.config.is_file():
         return
     before = read_yaml(run.config, "recipe", "data", "generations")
     if differences(before, asdict(config)):
         raise ConfigError(
-            f"{run.path} began with more settings than out=; give its whole command again "
+            f"{run.path} was started with more settings than out=; give its whole command again "
             f"(recipe={before['recipe']} data={before['data'].get('name')} …; all are in {run.config})"
         )
 

@@ -13,6 +13,7 @@ from selftrain.errors import ConfigError
 from selftrain.files import plain_yaml
 from selftrain.names import beside, near
 from selftrain.values import (
+    Choice,
     Kind,
     UnfitError,
     UnknownError,
@@ -256,21 +257,25 @@ def _example(name: str, kind: Kind) -> str:
     return f"'{text}'" if set(text) & set("[]{}") else text
 
 
-def _set(node: Any, parts: list[str], value: Any) -> Any:
+def _set(node: Any, parts: list[str], value: Any, kind: Kind = Config) -> Any:
     """`node` with `value` at the place that `parts` name; a section keeps what `value` does not name."""
     if not parts:
-        return _merged(node, value) if isinstance(node, dict) and isinstance(value, dict) else value
+        return _merged(node, value, kind) if isinstance(node, dict) and isinstance(value, dict) else value
+    inner = member_of(kind, parts[0])
     if isinstance(node, list):
         number = int(parts[0])
-        return [*node[:number], _set(node[number], parts[1:], value), *node[number + 1 :]]
-    node = node or {}
-    return {**node, parts[0]: _set(node.get(parts[0]), parts[1:], value)}
+        return [*node[:number], _set(node[number], parts[1:], value, inner), *node[number + 1 :]]
+    node = node if isinstance(node, dict) else {}
+    old = {name: row for name, row in node.items() if name == parts[0] or kind is not Choice}
+    return {**old, parts[0]: _set(node.get(parts[0]), parts[1:], value, inner)}
 
 
-def _merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """`new` over `old`; dicts are merged, lists replaced."""
+def _merged(old: dict[str, Any], new: dict[str, Any], kind: Kind = Config) -> dict[str, Any]:
+    """`new` over `old`; dicts are merged, while lists and the choice of one entry are replaced."""
+    if kind is Choice:
+        return new
     both = [name for name in new if isinstance(old.get(name), dict) and isinstance(new[name], dict)]
-    return {**old, **new, **{name: _merged(old[name], new[name]) for name in both}}
+    return {**old, **new, **{name: _merged(old[name], new[name], member_of(kind, name)) for name in both}}
 
 
 def _check_generation(tree: dict[str, Any], name: str, value: Any) -> None:
@@ -280,7 +285,7 @@ def _check_generation(tree: dict[str, Any], name: str, value: Any) -> None:
     rows = tree["generations"]
     if section != "generations" or not rest or int(number) < len(rows):
         return
-    further = _set({}, own.split("."), value) if own else value
+    further = _set({}, own.split("."), value, GenerationConfig) if own else value
     entries = flow([*map(_changes, rows), further])
     raise ConfigError(
         f"{name}={flow(value)}: recipe={tree['recipe']} has {len(rows)} generations, counted from 0; "

@@ -1,7 +1,7 @@
-"""Every network of a run, tried before the first step on the sizes that it is going to meet.
+"""Try every network of a run before the first step, at the sizes it will meet.
 
-Some encoders take one size only, and some decoders fail below a least size. Without a trial, training would end at the
-first look at val.
+Some encoders take one size only, and some decoders fail below a minimum size. Without a trial, training would
+only fail at the first evaluation.
 """
 
 from collections import Counter
@@ -23,30 +23,30 @@ from selftrain.networks import Networks
 from selftrain.rng import untouched
 
 Size = tuple[int, int]  # height, width
-Sizes = Mapping[str, Counter[Size]]  # of the images in each split
+Sizes = Mapping[str, Counter[Size]]  # of the images, by split
 CROP = "train.crop"
 
 
 @dataclass(frozen=True)
 class Place:
-    """A size that the network sees, and where."""
+    """An input size of the network, and where it occurs."""
 
     size: Size
-    where: str  # for messages: train.crop, or what is looked at
+    where: str  # for messages: train.crop, or the images
 
 
 def sizes_seen(looks: Iterable[Look], cfg: Config) -> Sizes:
-    """The sizes of images by split, from the look at all files."""
+    """The sizes of images by split, from the check of all files."""
     own = (cfg.data.size[0], cfg.data.size[1]) if cfg.data.size else None
     sizes: dict[str, Counter[Size]] = {split: Counter() for split in SPLITS}
     for one in looks:
-        if one.size is not None and one.split:  # a copy that is left out has no split
+        if one.size is not None and one.split:  # a copy that was left out has no split
             sizes[one.split][own or one.size] += 1
     return sizes
 
 
 def sizes_sampled(data: DataSet, *, most: int = 8) -> Sizes:
-    """The sizes of up to `most` images of each split, which are read where nothing else tells."""
+    """The sizes of up to `most` images of each split. Images are read only if their size is not known."""
     sizes: dict[str, Counter[Size]] = {}
     for split in SPLITS:
         samples = getattr(data, split)
@@ -55,9 +55,10 @@ def sizes_sampled(data: DataSet, *, most: int = 8) -> Sizes:
 
 
 def check(cfg: Config, networks: Networks, built: Mapping[int, nn.Module], sizes: Sizes, accelerator: Accelerator) -> None:
-    """One step of training and a look at a few sizes with each of `built`, networks by generation that are not used again.
+    """Try a training step and a few input sizes with each of `built`: networks by generation, not reused.
 
-    Raises ConfigError that names the generation, the size and the way out, ResourceError where memory does not suffice.
+    Raises ConfigError that names the generation, the size and the fix, or ResourceError if memory is
+    insufficient.
     """
     looked_at, tried = places(sizes, cfg), set[tuple]()
     for number, network in built.items():
@@ -75,13 +76,13 @@ def check(cfg: Config, networks: Networks, built: Mapping[int, nn.Module], sizes
 
 
 def images_of_a_step(cfg: Config, number: int, processes: int) -> int:
-    """How many images a process has in a step, at least."""
+    """The least number of images per process and step."""
     unlabelled = cfg.train.unlabelled_batch if number or cfg.generations[number].online else 0
     return (cfg.of_generation(number, "labelled_batch") + unlabelled) // processes
 
 
 def places(sizes: Sizes, cfg: Config) -> list[Place]:
-    """The sizes at which networks look at val, test and unlabelled images; a few of each kind."""
+    """The input sizes for val, test and unlabelled images; a few of each."""
     kinds = {"val and test images": sizes["val"] + sizes["test"], "unlabelled images": _views(sizes["unlabelled"], cfg)}
     found: dict[Size, str] = {}
     for kind, counts in kinds.items():
@@ -94,7 +95,7 @@ def places(sizes: Sizes, cfg: Config) -> list[Place]:
 
 
 def _views(sizes: Counter[Size], cfg: Config) -> Counter[Size]:
-    """The sizes of the views by which unlabelled images are labelled; empty where nothing is stored."""
+    """The sizes of the views that label unlabelled images; empty if no labels are stored."""
     if all(generation.online for generation in cfg.generations[1:]):
         return Counter()
     views: Counter[Size] = Counter()
@@ -108,7 +109,7 @@ def _views(sizes: Counter[Size], cfg: Config) -> Counter[Size]:
 
 
 def _window(size: Size, window: int) -> Size:
-    """What of an image the network sees at once, padded."""
+    """The part of an image that the network sees at once, padded."""
     height, width = (side + -side % MULTIPLE for side in size)
     return (min(height, window), min(width, window)) if window else (height, width)
 
@@ -123,7 +124,7 @@ def _few(sizes: Counter[Size]) -> list[Size]:
 
 
 def _try(network: nn.Module, place: Place, images: int, name: str, accelerator: Accelerator) -> None:
-    """A forward pass at a place, with a backward pass where it is trained."""
+    """A forward pass at a place, with a backward pass if it is trained there."""
     trained = place.where == CROP
     shown = torch.zeros(images if trained else 1, 3, *place.size, device=accelerator.device)
     network.train(trained)
@@ -144,7 +145,7 @@ def _explained(error: Exception, place: Place, images: int, name: str) -> Config
         lower = CROP if trained else "data.size or labels.window"
         return ResourceError(f"{name}: no memory for images of {size} ({place.where}); lower {lower}")
     if trained and images == 1 and "more than 1 value per channel" in said:
-        why = f"cannot learn from one image a step and process ({said})"
+        why = f"cannot train with one image per step and process ({said})"
         return ConfigError(f"{name}: {why}; raise train.labelled_batch")
     return ConfigError(f"{name}: cannot take images of {size} ({place.where}): {said}; {_way_out(place, name)}")
 
@@ -162,7 +163,7 @@ def _way_out(place: Place, name: str) -> str:
 
 
 def only_size(encoder: str) -> Size | None:
-    """The one size that a timm encoder takes; None for those that take many, or are not timm's."""
+    """The only size that a timm encoder takes; None if it takes many sizes or is not from timm."""
     if not encoder.startswith("tu-"):
         return None
     known = timm.get_pretrained_cfg(encoder.removeprefix("tu-"))

@@ -5,11 +5,45 @@ from collections.abc import Iterator, Mapping
 from dataclasses import is_dataclass
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
 
 Kind = Any  # a type hint: int, list[str], str | None, a dataclass, ...
 TRUE, FALSE = ("true", "on", "yes", "1"), ("false", "off", "no", "0")
 BRACKETS = {"[": 1, "{": 1, "]": -1, "}": -1}
+
+
+class _Entry:
+    """The type of a setting that gives an entry of a table its own settings; a number stands for the one named `main`.
+
+    `ce: 0.5` is read as `ce: {weight: 0.5}`. What the settings are is known to the table (tables.py).
+    """
+
+    main = ""
+
+
+class _Weighted(_Entry):
+    """An entry with a weight: a term of a loss."""
+
+    main = "weight"
+
+
+class _Likely(_Entry):
+    """An entry with a probability: an augmentation."""
+
+    main = "p"
+
+
+class _Choice:
+    """The type of a setting that names one entry of a table: `poly`, or `{poly: {power: 0.9}}`."""
+
+
+if TYPE_CHECKING:  # what such a setting holds
+    Entry = dict[str, Any]
+    Weighted = dict[str, Any]
+    Likely = dict[str, Any]
+    Choice = str | dict[str, dict[str, Any]]
+else:
+    Entry, Weighted, Likely, Choice = _Entry, _Weighted, _Likely, _Choice
 
 
 class UnfitError(Exception):
@@ -37,7 +71,11 @@ def fields_of(kind: Kind) -> Mapping[str, Kind]:
 def is_section(kind: Kind) -> bool:
     """Whether settings of this type have settings of their own."""
     origin: Any = get_origin(kind)
-    return origin is dict or bool(fields_of(kind))
+    return origin is dict or bool(fields_of(kind)) or is_entry(kind)
+
+
+def is_entry(kind: Kind) -> bool:
+    return isinstance(kind, type) and issubclass(kind, _Entry)
 
 
 def split_optional(kind: Kind) -> tuple[Kind, bool]:
@@ -58,6 +96,8 @@ def element_of(kind: Kind) -> Kind | None:
 def member_of(kind: Kind, key: str) -> Kind | None:
     """The type of `key` in a dataclass or a dict, or of an entry in a list; None without such a member."""
     kind = split_optional(kind)[0]
+    if is_entry(kind) or kind is Choice:
+        return object if is_entry(kind) else Entry
     if is_section(kind):
         return fields_of(kind).get(key) if fields_of(kind) else get_args(kind)[1]
     element = element_of(kind)
@@ -73,16 +113,16 @@ def parse(text: str, kind: Kind, *, inside: bool = False) -> object:
     element = element_of(kind)
     if optional and text == "null":
         return text
-    if kind is Any and text[:1] == "[":
-        element = Any
+    if kind in (Any, object) and text[:1] == "[":
+        element = kind
     if element is not None:
         listed = _enclosed(text, "[]", nested=element is not str)
         if not listed and (inside or is_section(element) or not text or text[0] in "[{"):
             return text
         parts = _split(text[1:-1] if listed else text, nested=element is not str)
         return [parse(part, element, inside=True) for part in parts]
-    if is_section(kind):
-        return _parse_members(text, kind) if _enclosed(text, "{}", nested=True) else text
+    if is_section(kind) or kind is Choice:
+        return _parse_members(text, kind) if _enclosed(text, "{}", nested=True) else _unquoted(text)
     return _unquoted(text)
 
 
@@ -102,7 +142,11 @@ def fit(kind: Kind, value: object, name: str = "") -> Any:
         if optional:
             return None
         raise UnfitError(name, "null", kind)
-    if is_section(kind):
+    if kind is Choice and not isinstance(value, dict):
+        return fit(str, value, name)
+    if is_entry(kind) and kind.main and not isinstance(value, dict):
+        return {kind.main: fit(float, value, name)}
+    if is_section(kind) or kind is Choice:
         return _fit_members(kind, value, name)
     element = element_of(kind)
     if element is not None:
@@ -182,7 +226,12 @@ def _anything(value: object) -> object:
     return value
 
 
-LEAVES = {int: _whole, float: _number, bool: _truth, str: _text, Any: _anything}
+def _setting_of_an_entry(value: object) -> object:
+    """As `_anything`; YAML may have read true and false, and the entry's table knows the type."""
+    return value if isinstance(value, bool) else _anything(value)
+
+
+LEAVES = {int: _whole, float: _number, bool: _truth, str: _text, Any: _anything, object: _setting_of_an_entry}
 
 
 def _outside(text: str, *, nested: bool) -> Iterator[tuple[int, str, int]]:

@@ -1,4 +1,4 @@
-"""Ranks that watch each other: one that is stopped or lost ends the run in seconds, with its name, instead of hanging it."""
+"""Ranks watch each other: a stopped or lost rank ends the run in seconds instead of a hang."""
 
 import os
 import signal
@@ -13,16 +13,16 @@ from typing import Any, NoReturn
 
 from selftrain.errors import ResourceError
 
-BEAT = 2.0  # seconds between two signs of life
-STALL = 20.0  # seconds without one after which a rank counts as lost
+BEAT = 2.0  # seconds between two heartbeats
+STALL = 20.0  # seconds without a heartbeat until a rank counts as lost
 DONE = "done"
 
 
 @contextmanager
 def watching(rank: int, world: int) -> Iterator[None]:
-    """Watch the other ranks, from a thread, for as long as the block runs. A rank that is busy still gives signs of life.
+    """Watch the other ranks in a thread while the block runs. A busy rank still sends heartbeats.
 
-    Where one stalls, this process says so, kills it if it is on the same machine, and exits with 7.
+    If a rank stalls, this process names it, kills it if it is on the same machine, and exits with 7.
     """
     if world == 1:
         yield
@@ -30,9 +30,10 @@ def watching(rank: int, world: int) -> Iterator[None]:
     from torch.distributed.distributed_c10d import PrefixStore, _get_default_store
 
     store: Any = _get_default_store()
-    store = PrefixStore("selftrain/alive", store.clone())  # a connection of its own
+    store = PrefixStore("selftrain/alive", store.clone())  # its own connection
     store.set(str(rank), _sign(0))
-    signs = {other: store.get(str(other)).decode() for other in range(world) if other != rank}  # waits for theirs
+    # waits for their first heartbeats
+    signs = {other: store.get(str(other)).decode() for other in range(world) if other != rank}
     over = threading.Event()
     thread = threading.Thread(target=_watch, args=(store, rank, signs, over), daemon=True)
     thread.start()
@@ -41,7 +42,7 @@ def watching(rank: int, world: int) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
-    store.set(str(rank), DONE)  # after the last beat, which would take it back
+    store.set(str(rank), DONE)  # after the last heartbeat, which would overwrite it
 
 
 def _sign(beats: int) -> str:
@@ -56,7 +57,7 @@ def _watch(store: Any, rank: int, signs: dict[int, str], over: threading.Event) 
             beats += 1
             try:
                 signs = pool.submit(_exchange, store, rank, beats, list(seen)).result(STALL)
-            except Exception as error:  # the process that keeps the store is gone, or stopped: the launcher or rank 0
+            except Exception as error:  # the store's process (launcher or rank 0) is gone or stopped
                 if over.is_set():
                     return
                 _lost(f"the other ranks cannot be reached ({type(error).__name__})", seen.get(0, ("", 0))[0])
@@ -69,16 +70,16 @@ def _watch(store: Any, rank: int, signs: dict[int, str], over: threading.Event) 
 
 
 def _exchange(store: Any, rank: int, beats: int, others: list[int]) -> dict[int, str]:
-    """Give a sign of life and read those of the others. May wait for ever: the store's own timeout covers no write."""
+    """Send a heartbeat and read the others'. May block forever: the store's timeout does not cover writes."""
     store.set(str(rank), _sign(beats))
     return {other: store.get(str(other)).decode() for other in others}
 
 
 def _lost(what: str, sign: str) -> NoReturn:
-    """Say `what` happened, end the process that gave `sign` if it is on this machine, and this one."""
+    """Print `what` happened, kill the process that sent `sign` if it is on this machine, and exit."""
     print(f"selftrain: error: {what}; the same command resumes from the last checkpoint", file=sys.stderr, flush=True)
     host, _, rest = sign.partition(" ")
     if host == socket.gethostname():
         with suppress(OSError):
-            os.kill(int(rest.split()[0]), signal.SIGKILL)  # stopped, it would not hear its launcher either
+            os.kill(int(rest.split()[0]), signal.SIGKILL)  # a stopped process ignores its launcher
     os._exit(ResourceError.exit_code)

@@ -73,8 +73,9 @@ def pytest_terminal_summary(terminalreporter, config):
 
 HEAD = """# What the software survives
 
-Written by `make faults`. Each row is a promise; a case is one fault brought about in a real run (a kill, a damaged file, a
-full disk) with what came of it checked. "The same bits": the sha256 of every weight, average, optimizer state, label, choice,
-score and row of metrics is that of a run that nothing happened to. docs/reliability.md says which test holds what.
+Written by `make faults`. Each row is a promise. A case causes one fault in a real run (a kill, a
+damaged file, a full disk) and checks the outcome. "The same bits" means: every weight, EMA, optimizer
+state, label, selection, score and row of metrics has the same sha256 as in an undisturbed run.
+docs/reliability.md names the test of each promise.
 
 """

@@ -49,7 +49,7 @@ def test_only_damaged_ones_are_an_error_now_and_later_and_nothing_is_deleted(tmp
     save(tmp_path, 3)
     (tmp_path / "step-000003" / "state.json").write_text("{}")
     for _ in range(2):
-        with pytest.raises(IntegrityError, match="no sound checkpoint"):
+        with pytest.raises(IntegrityError, match="no intact checkpoint"):
             checkpoint.newest(tmp_path)
     assert (tmp_path / "step-000003.corrupt" / "model.safetensors").exists()
 

@@ -50,7 +50,7 @@ def test_an_output_that_nobody_reads_is_said_in_one_line():
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         process.stdout.close()
         assert process.stderr.read() == (
-            "selftrain: error: nobody reads the standard output any more; give it a reader or a file\n"
+            "selftrain: error: nothing reads standard output any more; redirect it to a reader or a file\n"
         )
         assert process.wait() == 5
 

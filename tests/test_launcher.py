@@ -72,7 +72,7 @@ def test_processes_that_were_asked_for_and_are_missing_are_refused(tmp_path, pla
     code, _, err = run_command(*TINY, f"out={tmp_path / 'run'}", launcher=command, HF_HOME=str(tmp_path))
     (said,) = [line for line in err.splitlines() if line.startswith("selftrain: error")]
     asker = "accelerate launch --num_processes" if place == "line" else str(file)
-    assert code != 0 and f"2 processes were asked for ({asker}" in said.replace("num_processes of ", ""), err
+    assert code != 0 and f"2 processes were requested ({asker}" in said.replace("num_processes of ", ""), err
     assert "1 runs" in said and "ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2" in said
     assert not (tmp_path / "run").exists()
 
@@ -83,7 +83,7 @@ def test_torchrun_whose_processes_would_not_work_together_is_refused_before_any_
     code, _, err = run_command(*TINY, f"out={tmp_path / 'run'}", launcher=torchrun)
     said = {line for line in err.splitlines() if line.startswith("selftrain: error")}
     assert code != 0 and len(said) == 1, err
-    assert "2 processes were asked for" in err and "ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2" in err
+    assert "2 processes were requested" in err and "ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2" in err
     assert "another run is writing" not in err and not (tmp_path / "run").exists()
 
 
@@ -100,7 +100,7 @@ def test_as_many_processes_as_were_asked_for_are_taken_on_several_machines_too(m
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     launcher.check_processes(4)
-    with pytest.raises(ResourceError, match=r"4 processes were asked for .* and 1 runs; .*--nproc_per_node 2 "):
+    with pytest.raises(ResourceError, match=r"4 processes were requested .* and 1 runs; .*--nproc_per_node 2 "):
         launcher.check_processes(1)
 
 

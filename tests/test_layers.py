@@ -5,8 +5,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent / "selftrain"
 FLOORS = {"run": 4, "cli": 4, "settings": 4, "generations": 3, "preflight": 3, "networks": 3, "learning": 3, "trial": 3}
-FLOORS["datasets"] = 3
-FLOORS["stages"] = 2
+FLOORS |= {"datasets": 3, "stages": 2, "methods": 1.5}
 FLOORS |= dict.fromkeys(("data", "models", "labels", "objectives", "report"), 1)
 
 

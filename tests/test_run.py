@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from runs import ROOT, SMALL, SMOKE, bits, known_fingerprints, run_command
 from selftrain.config import Config, GenerationConfig, LossConfig, differences, flat
-from selftrain.data.batches import Cache
+from selftrain.data.cache import Cache
 from selftrain.data.load import load
 from selftrain.datasets import spec_of
 from selftrain.errors import ConfigError
@@ -113,7 +113,7 @@ def test_mistakes_end_with_their_exit_code_and_one_last_line(run, tmp_path, sett
 @pytest.mark.parametrize(
     "setting",
     ["select.keep=60", "train.ema=2", "train.lr=-1", "labels.shard=0", "labels.window=100", "labels.tta.scales=[]",
-     "generations.1.noise.dropout=3", "generations.0.steps=0", "data.std=[0,0,0]", "loss.temperature=0", "seed=-1",
+     "generations.1.noise.dropout=3", "generations.0.steps=0", "data.std=[0,0,0]", "loss.pseudo.kl.temperature=0", "seed=-1",
      "generations.0.init=teacher", "select.reliability=hope", "loss.adaptive=true",
      "labels.crf.bilateral_srgb=0", "labels.crf.backend=gpu", "train.lr=inf", "select.balance=nan"],
 )  # fmt: skip

@@ -80,14 +80,15 @@ def test_an_ablation_is_the_change_against_the_whole(tmp_path):
 def test_a_recipe_says_what_was_measured_last(tmp_path):
     recipe = tmp_path / "mine.yaml"
     recipe.write_text("# @package _global_\n# Mine.\nrecipe: mine\n")
-    for said in ("0.1 (1)", "0.2 ± 0.1 (2)"):
-        accuracy.expect(recipe, said)
-    assert recipe.read_text() == f"# @package _global_\n# Mine.\n{accuracy.EXPECTED} 0.2 ± 0.1 (2)\nrecipe: mine\n"
+    for last in ([[0.3]], [[0.1]]):
+        accuracy.expect(recipe, accuracy.expected([[0.1]], last))
+    scores = f"{accuracy.EXPECTED}\n#   selected on val: 0.1000 (1)\n"
+    assert recipe.read_text() == f"# @package _global_\n# Mine.\n{scores}recipe: mine\n"
 
 
 def test_an_expected_number_says_when_val_chose_a_teacher():
-    assert accuracy.expected([[0.1], [0.2]], [[0.1], [0.2]]) == "0.1000 (1) and 0.2000 (1)"
-    assert accuracy.expected([[0.1], [0.2]], [[0.1], [0.3]]).endswith("last generation: 0.1000 (1) and 0.3000 (1)")
+    assert accuracy.expected([[0.1], [0.2]], [[0.1], [0.2]]) == ["#   selected on val: 0.1000 (1) and 0.2000 (1)"]
+    assert accuracy.expected([[0.1], [0.2]], [[0.1], [0.3]])[1] == "#   last generation: 0.1000 (1) and 0.3000 (1)"
 
 
 @pytest.mark.parametrize("recipe", accuracy.RECIPES)
@@ -110,7 +111,10 @@ def test_every_variant_is_a_possible_run_that_differs_from_the_whole(variant):
     other = compose([*whole, f"generations={accuracy.shown(changed)}", *chosen.overrides])
     check(other)
     assert one != other
-    before = [(c.generations[:-1], c.train, replace(c.loss, distillation=0.0)) for c in (one, other)]
+    before = [
+        (c.generations[:-1], c.train, replace(c.loss, pseudo={"kl": {"weight": 0.0, "temperature": 1.0}, "ce": {"weight": 1.0}}))
+        for c in (one, other)
+    ]
     assert chosen.teacher == (before[0] == before[1])
     assert chosen.labels == (one.labels == other.labels)
 

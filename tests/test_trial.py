@@ -126,7 +126,7 @@ def test_memory_that_does_not_suffice_is_7():
 def test_one_image_a_step_is_told_where_batch_norm_needs_two():
     cfg = config(arch="deeplabv3plus")
     cfg.train.labelled_batch = 1
-    with pytest.raises(ConfigError, match=r"cannot learn from one image a step and process .* raise train.labelled_batch"):
+    with pytest.raises(ConfigError, match=r"cannot train with one image per step and process .* raise train.labelled_batch"):
         try_all(cfg)
     cfg.train.labelled_batch = 2
     try_all(cfg)

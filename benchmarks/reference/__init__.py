@@ -1,1 +1,1 @@
-"""The other sides: plain code that a competent user of the same libraries writes today."""
+"""The references: plain code that a competent user of the same libraries writes today."""

@@ -1,4 +1,4 @@
-"""Pseudo-labelling as one writes it with ttach and pydensecrf: image after image, view after view, arrays saved by numpy."""
+"""Pseudo-labelling as one writes it with ttach and pydensecrf: image by image, view by view, npz files."""
 
 import cv2
 import numpy as np
@@ -12,7 +12,7 @@ MEAN, STD = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224,
 
 
 class Padded(nn.Module):
-    """Probabilities of images of any size: the network wants multiples of 32."""
+    """Probabilities of images of any size: the network needs multiples of 32."""
 
     def __init__(self, model):
         super().__init__()

@@ -1,4 +1,4 @@
-"""A student's training as one writes it with albumentations, a DataLoader and a plain loop: fp32, contiguous, labels in npz."""
+"""A student's training as one writes it with albumentations and a DataLoader: fp32, contiguous, npz."""
 
 import os
 

@@ -3,293 +3,144 @@
 A rank takes its slice of each global batch. Neither the number of workers nor a resume changes what a step sees.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from selftrain.data import augment
-from selftrain.data.mixing import box, cutmix
+from selftrain.data.cache import Cache
+from selftrain.data.examples import Example, Seen
+from selftrain.data.labels import Labels, Readable, known_to_be
+from selftrain.data.mixing import Mixer, drawn, share_of
 from selftrain.rng import Key, batch_ids, generator
-
-IGNORE = 255
-
-
-class Readable(Protocol):
-    """An image with or without a mask, under an id that nothing else has."""
-
-    @property
-    def id(self) -> str: ...
-
-    def read_image(self) -> np.ndarray: ...
-
-    def read_mask(self) -> np.ndarray | None: ...
-
-
-class PseudoLabels(Protocol):
-    """What a teacher says of unlabelled images, filtered."""
-
-    @property
-    def samples(self) -> Sequence[Readable]: ...
-
-    def target(self, i: int, index: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of sample `i` at flat indices (h, w), -1 outside.
-
-        hard (h, w) uint8, 255 rejected; soft (h, w, C) float32; weight (h, w) float32.
-        """
-
-
-@dataclass(frozen=True)
-class Example:
-    """One augmented crop. Soft labels of a labelled one are empty: (h, w, 0)."""
-
-    image: np.ndarray  # (h, w, 3) uint8
-    hard: np.ndarray  # (h, w) uint8, IGNORE where nothing may be learnt
-    soft: np.ndarray  # (h, w, C) float32
-    weight: np.ndarray  # (h, w) float32
-
-
-@dataclass(frozen=True)
-class Seen:
-    """One crop of an unlabelled image for online methods: seen once without noise and then with."""
-
-    step: int
-    images: np.ndarray  # (V, h, w, 3) uint8
-    inside: np.ndarray  # (h, w) bool: of the image, not of its padding
-    boxes: np.ndarray  # (V - 1, 4) int64: top, bottom, left, right of what CutMix takes from another image; maybe nothing
-    pasted: np.ndarray  # (V - 1,) bool: that image is a labelled one, instead of the next unlabelled one
-
-
-@dataclass(frozen=True)
-class Views:
-    """Those of the M unlabelled images of a step."""
-
-    step: int
-    images: torch.Tensor  # (V, M, h, w, 3) uint8
-    inside: torch.Tensor  # (M, h, w) bool
-    boxes: torch.Tensor  # (V - 1, M, 4) int64
-    pasted: torch.Tensor  # (V - 1, M) bool
-
-    def each(self, use: Callable[[torch.Tensor], torch.Tensor]) -> "Views":
-        return Views(self.step, *map(use, (self.images, self.inside, self.boxes, self.pasted)))
-
-
-@dataclass(frozen=True)
-class Batch:
-    """`labelled` images come first; `soft` and `weight` are of the pseudo-labelled rest. Online methods have `views` instead."""
-
-    labelled: int
-    images: torch.Tensor  # (N, h, w, 3) uint8
-    hard: torch.Tensor  # (N, h, w) uint8
-    soft: torch.Tensor  # (M, h, w, C) float32
-    weight: torch.Tensor  # (M, h, w) float32
-    views: Views | None = None
-
-    def to(self, device: torch.device) -> "Batch":
-        return self.each(partial(torch.Tensor.to, device=device, non_blocking=True))
-
-    def each(self, use: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
-        """The batch with what `use` makes of each tensor."""
-        views = self.views.each(use) if self.views else None
-        return Batch(self.labelled, use(self.images), use(self.hard), use(self.soft), use(self.weight), views)
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What `augment.view` is told, for labelled and for pseudo-labelled images; the others are probabilities."""
+    """What `augment.view` is told, for labelled and for unlabelled images, and how these are mixed."""
 
     labelled: dict
-    pseudo: dict
-    cutmix: float = 0.0
-    paste: float = 0.0  # that a box of CutMix comes from a labelled image
-    style: float = 0.0  # that a labelled image has the colours of another one
-
-
-class Cache:
-    """Decoded arrays within a budget of bytes. Past it, reads go to the source: access is random, so no eviction pays."""
-
-    def __init__(self, megabytes: float):
-        self.left = megabytes * 2**20
-        self.arrays: dict[tuple[str, str], np.ndarray] = {}
-
-    def image(self, sample: Readable) -> np.ndarray:
-        return self._get((sample.id, "image"), sample.read_image)
-
-    def mask(self, sample: Readable) -> np.ndarray:
-        """The mask of a sample that has one."""
-        return self._get((sample.id, "mask"), sample.read_mask)  # type: ignore[arg-type]
-
-    def _get(self, key: tuple[str, str], read: Callable[[], np.ndarray]) -> np.ndarray:
-        found = self.arrays.get(key)
-        if found is None:
-            found = read()
-            if found.nbytes <= self.left:
-                self.left -= found.nbytes
-                self.arrays[key] = found
-        return found
+    unlabelled: dict
+    mixers: tuple[Mixer, ...] = ()
+    paste: float = 0.0  # probability that an image is mixed with a labelled one
+    style: float = 0.0  # probability that a labelled image has the colours of another one
 
 
 class StepDataset(Dataset):
-    """Example `slot` of the global batch of `step`: labelled slots first, then pseudo-labelled ones."""
+    """Example `slot` of the global batch of `step`: labelled slots come first, then unlabelled ones.
+
+    `labels` are those of the labelled samples. The unlabelled slots have pseudo-labels, if they are given, or else
+    `views` noisy views for an online method.
+    """
 
     def __init__(
         self,
-        labelled: Sequence[Readable],
-        pseudo: PseudoLabels | None,
+        labels: Labels,
+        unlabelled: Sequence[Readable] = (),
+        pseudo: Labels | None = None,
         *,
-        labelled_batch: int,
-        pseudo_batch: int,
+        sizes: tuple[int, int],
+        views: int = 0,
         augmentation: Augmentation,
-        styles: Sequence[Readable] = (),
         cache: Cache,
         keys: tuple[Key, ...],
     ):
-        self.labelled, self.pseudo = labelled, pseudo
-        self.labelled_batch, self.pseudo_batch = labelled_batch, pseudo_batch
-        self.augmentation, self.styles, self.cache, self.keys = augmentation, styles, cache, keys
-        self.unmixed: tuple[int, dict[int, Example]] = (
-            -1,
-            {},
-        )  # of one step: each is needed for itself and for a partner
+        self.labels, self.unlabelled, self.pseudo = labels, unlabelled, pseudo
+        self.labelled_batch, self.unlabelled_batch = self.sizes = sizes
+        self.views, self.augmentation, self.cache, self.keys = views, augmentation, cache, keys
+        self.unmixed: tuple[int, dict[int, Example]] = (-1, {})  # of one step: each serves itself and a partner
 
-    def __getitem__(self, place: tuple[int, int]) -> Example:
+    def __getitem__(self, place: tuple[int, int]) -> Example | Seen:
         step, slot = place
         if slot < self.labelled_batch:
             return self._labelled(step, slot)
-        example = self._unmixed(step, slot)
-        rng = generator(*self.keys, step, slot, "cutmix")
-        if rng.uniform() >= self.augmentation.cutmix:
-            return example
-        area = box(rng, *example.hard.shape)
-        if rng.uniform() < self.augmentation.paste:
-            return cutmix(example, self._as_pseudo(self._labelled(step, self.donor(slot)), example.soft.shape[-1]), area)
-        return cutmix(example, self._unmixed(step, self.partner(slot)), area)
+        return self._mixed(step, slot) if self.pseudo else self._seen(step, slot)
 
     def partner(self, slot: int) -> int:
-        """The pseudo-labelled slot whose box `slot` may get: the next one, round the global batch, whatever the rank."""
+        """The unlabelled slot that `slot` is mixed with: the next one, round the global batch, whatever the rank."""
         first = self.labelled_batch
-        return first + (slot - first + 1) % self.pseudo_batch
+        return first + (slot - first + 1) % self.unlabelled_batch
 
     def donor(self, slot: int) -> int:
-        """The labelled slot whose box `slot` may get instead (after Bai et al. 2023, whose boxes go both ways)."""
+        """The labelled slot that `slot` may be mixed with instead (after Bai et al. 2023, whose boxes go both ways)."""
         return (slot - self.labelled_batch) % self.labelled_batch
 
-    def _as_pseudo(self, example: Example, classes: int) -> Example:
-        """A labelled example as a teacher that knows the truth would have labelled it."""
-        known = example.hard != IGNORE
-        soft = np.eye(classes, dtype=np.float32)[np.where(known, example.hard, 0)]  # (h, w, C)
-        return Example(example.image, example.hard, soft, known.astype(np.float32))
-
     def _labelled(self, step: int, slot: int) -> Example:
-        i = batch_ids(len(self.labelled), self.labelled_batch, step, *self.keys, "labelled")[slot]
-        image, mask = self.cache.image(self.labelled[i]), self.cache.mask(self.labelled[i])
+        samples = self.labels.samples
+        i = batch_ids(len(samples), self.labelled_batch, step, *self.keys, "labelled")[slot]
+        image = self.cache.image(samples[i])
         if self.augmentation.style:
             image = self._styled(image, generator(*self.keys, step, slot, "style"))
         seen = augment.view(image, generator(*self.keys, step, slot), **self.augmentation.labelled)
-        hard = seen.take(mask, IGNORE)
-        return Example(seen.image, hard, np.empty((*hard.shape, 0), np.float32), np.empty(0, np.float32))
+        return Example(seen.image, self.labels.target(i, seen.index), known=True)
 
     def _styled(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """`image`, in the colours of one of `styles` as often as the augmentation says."""
+        """`image`, in the colours of an unlabelled one as often as the augmentation says."""
         if rng.uniform() >= self.augmentation.style:
             return image
-        return augment.in_colours_of(image, self.cache.image(self.styles[int(rng.integers(len(self.styles)))]))
+        return augment.in_colours_of(image, self.cache.image(self.unlabelled[int(rng.integers(len(self.unlabelled)))]))
 
-    def _unmixed(self, step: int, slot: int) -> Example:
+    def _mixed(self, step: int, slot: int) -> Example:
+        """The pseudo-labelled example of a slot, mixed with another one."""
+        example = self._pseudo(step, slot)
+        rng = generator(*self.keys, step, slot, "cutmix")
+        mixed = drawn(self.augmentation.mixers, rng, example.target.hard.shape)
+        if mixed.which < 0:
+            return example
+        pasted = rng.uniform() < self.augmentation.paste
+        partner = self._pasted(step, slot, example) if pasted else self._pseudo(step, self.partner(slot))
+        mixer = self.augmentation.mixers[mixed.which]
+        return example.blended(partner, share_of(mixer, mixed.numbers, partner.target.hard))
+
+    def _pasted(self, step: int, slot: int, example: Example) -> Example:
+        """The labelled example that a slot is mixed with, as a teacher that knows the truth would have labelled it."""
+        donor = self._labelled(step, self.donor(slot))
+        assert example.target.soft is not None
+        return Example(donor.image, known_to_be(donor.target, len(example.target.soft)), known=False)
+
+    def _pseudo(self, step: int, slot: int) -> Example:
         if self.unmixed[0] != step:
             self.unmixed = (step, {})
         examples = self.unmixed[1]
         if slot not in examples:
-            examples[slot] = self._pseudo(step, slot)
+            assert self.pseudo is not None
+            samples = self.pseudo.samples
+            i = self._drawn(len(samples), step, slot)
+            rng = generator(*self.keys, step, slot)
+            seen = augment.view(self.cache.image(samples[i]), rng, **self.augmentation.unlabelled)
+            examples[slot] = Example(seen.image, self.pseudo.target(i, seen.index), known=False)
         return examples[slot]
 
-    def _drawn(self, step: int, slot: int) -> int:
-        """Which unlabelled sample a slot has."""
-        assert self.pseudo is not None
-        count = len(self.pseudo.samples)
-        return batch_ids(count, self.pseudo_batch, step, *self.keys, "pseudo")[slot - self.labelled_batch]
-
-    def _pseudo(self, step: int, slot: int) -> Example:
-        assert self.pseudo is not None
-        i = self._drawn(step, slot)
-        image = self.cache.image(self.pseudo.samples[i])
-        seen = augment.view(image, generator(*self.keys, step, slot), **self.augmentation.pseudo)
-        hard, soft, weight = self.pseudo.target(i, seen.index)
-        return Example(seen.image, hard, soft, weight)
-
-
-@dataclass(frozen=True)
-class Unlabelled:
-    """Samples of which nothing is known yet."""
-
-    samples: Sequence[Readable]
-
-
-class OnlineDataset(StepDataset):
-    """Labelled examples as ever; of the unlabelled ones, one weak view and `strong` noisy ones of the same crop."""
-
-    def __init__(self, labelled: Sequence[Readable], unlabelled: Sequence[Readable], *, strong: int, **settings: Any):
-        super().__init__(labelled, Unlabelled(unlabelled), **settings)  # type: ignore[arg-type]
-        self.strong = strong
-
-    def __getitem__(self, place: tuple[int, int]) -> Example | Seen:  # type: ignore[override]
-        step, slot = place
-        if slot < self.labelled_batch:
-            return self._labelled(step, slot)
-        assert self.pseudo is not None
-        image = self.cache.image(self.pseudo.samples[self._drawn(step, slot)])
+    def _seen(self, step: int, slot: int) -> Seen:
+        """The views of an unlabelled slot, with the numbers of their mixing."""
+        image = self.cache.image(self.unlabelled[self._drawn(len(self.unlabelled), step, slot)])
         rng = generator(*self.keys, step, slot)
-        images, index = augment.views(image, rng, strong=self.strong, **self.augmentation.pseudo)
-        boxes = [self._box(rng, index.shape) for _ in range(self.strong)]
-        pasted = rng.uniform(size=self.strong) < self.augmentation.paste
-        return Seen(step, images, index != augment.OUTSIDE, np.array(boxes, np.int64), pasted)
+        images, index = augment.views(image, rng, strong=self.views, **self.augmentation.unlabelled)
+        mixed = [drawn(self.augmentation.mixers, rng, index.shape) for _ in range(self.views)]
+        pasted = rng.uniform(size=self.views) < self.augmentation.paste
+        return Seen(step, images, index != augment.OUTSIDE, mixed, pasted)
 
-    def _box(self, rng: np.random.Generator, size: tuple[int, ...]) -> tuple[int, int, int, int]:
-        if rng.uniform() >= self.augmentation.cutmix:
-            return 0, 0, 0, 0
-        rows, columns = box(rng, *size)
-        return rows.start, rows.stop, columns.start, columns.stop
+    def _drawn(self, count: int, step: int, slot: int) -> int:
+        """Which of `count` unlabelled samples a slot has."""
+        return batch_ids(count, self.unlabelled_batch, step, *self.keys, "pseudo")[slot - self.labelled_batch]
 
 
 def crops(
     samples: Sequence[Readable], how: dict, *, batch: int, count: int, cache: Cache, keys: tuple[Key, ...]
 ) -> Iterator[torch.Tensor]:
-    """`count` batches (batch, h, w, 3) uint8 of images seen as `augment.view` is told; drawn as those of a stage are."""
+    """`count` batches (batch, h, w, 3) uint8 of images seen as `augment.view` is told; drawn like those of a stage."""
     for step in range(count):
-        drawn = [samples[i] for i in batch_ids(len(samples), batch, step, *keys)]
-        seen = [augment.view(cache.image(one), generator(*keys, step, slot), **how).image for slot, one in enumerate(drawn)]
+        chosen = [samples[i] for i in batch_ids(len(samples), batch, step, *keys)]
+        seen = [augment.view(cache.image(one), generator(*keys, step, slot), **how).image for slot, one in enumerate(chosen)]
         yield torch.from_numpy(np.stack(seen))
 
 
 def places(first: int, steps: int, sizes: tuple[int, int], rank: int, world: int) -> Iterator[list[tuple[int, int]]]:
-    """(step, slot) pairs of one rank, a list a step. `sizes`: labelled and pseudo-labelled examples of a global batch."""
-    labelled, pseudo = sizes
-    mine = [*range(rank, labelled, world), *range(labelled + rank, labelled + pseudo, world)]
+    """(step, slot) pairs of one rank, a list a step. `sizes`: labelled and unlabelled examples of a global batch."""
+    labelled, unlabelled = sizes
+    own = [*range(rank, labelled, world), *range(labelled + rank, labelled + unlabelled, world)]
     for step in range(first, steps):
-        yield [(step, slot) for slot in mine]
-
-
-def collate(mixed: list[Example | Seen]) -> Batch:
-    """Examples of one step, labelled ones first, as tensors."""
-    examples, seen = [one for one in mixed if isinstance(one, Example)], [one for one in mixed if isinstance(one, Seen)]
-    pseudo = [example for example in examples if example.soft.shape[-1]]
-    labelled = len(examples) - len(pseudo)
-    crop = examples[0].hard.shape
-    soft = np.stack([e.soft for e in pseudo]) if pseudo else np.empty((0, *crop, 0), np.float32)
-    weight = np.stack([e.weight for e in pseudo]) if pseudo else np.empty((0, *crop), np.float32)
-    images, hard = np.stack([e.image for e in examples]), np.stack([e.hard for e in examples])
-    from_numpy = torch.from_numpy
-    views = _collate_views(seen) if seen else None
-    return Batch(labelled, from_numpy(images), from_numpy(hard), from_numpy(soft), from_numpy(weight), views)
-
-
-def _collate_views(seen: list[Seen]) -> Views:
-    inside = torch.from_numpy(np.stack([one.inside for one in seen]))
-    images, boxes, pasted = (
-        torch.from_numpy(np.stack([getattr(one, name) for one in seen], axis=1)) for name in ("images", "boxes", "pasted")
-    )
-    return Views(seen[0].step, images, inside, boxes, pasted)
+        yield [(step, slot) for slot in own]

@@ -1,10 +1,13 @@
-"""Batches made ahead by other processes. One that cannot make or hand over a batch ends the run; nothing waits for ever.
+"""Batches prepared by worker processes.
 
-Left to itself, torch moves a batch to shared memory in a thread of the worker. That thread prints an error and drops the
-batch, and the main process waits for it for ever. So a worker moves its batch itself, where an error reaches the main process
-like one of reading, and ends where its threads fail. The main process receives batches in a thread, since receiving a file
-handle may block as well, and looks at signals and workers meanwhile. Shared memory stays the way, rather than a pipe: of
-170 MB, a pipe costs the main process 0.4 s a step.
+A worker that cannot prepare or send a batch ends the run; nothing hangs.
+
+By default, torch moves a batch to shared memory in a thread of the worker. On an error, this thread prints it
+and drops the batch, and the main process waits forever. So here a worker moves its batch itself, and its
+errors reach the main process like read errors; if one of its threads fails, the worker exits. The main
+process receives batches in a thread, since receiving a file handle may block as well, and checks signals and
+workers meanwhile. Batches go through shared memory, not through a pipe: for 170 MB, a pipe costs the main
+process 0.4 s a step.
 """
 
 import errno
@@ -28,7 +31,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from selftrain import process
-from selftrain.data.batches import Batch, Example, Seen, StepDataset, collate, places
+from selftrain.data.batches import StepDataset, places
+from selftrain.data.examples import Batch, Example, Seen, collate
 from selftrain.errors import (
     LOADER_ENDINGS,
     MORE_SHARED_MEMORY,
@@ -39,9 +43,9 @@ from selftrain.errors import (
     resource_error,
 )
 
-PREFETCH = 2  # batches that each worker makes ahead
-POLL = 1.0  # seconds between two looks at the signals and the workers while a batch is waited for
-IDLE = 300.0  # seconds without a batch and without work after which the workers count as stuck
+PREFETCH = 2  # batches that each worker prepares in advance
+POLL = 1.0  # seconds between two checks of signals and workers while waiting for a batch
+IDLE = 300.0  # seconds without a batch and without CPU time until workers count as stuck
 SHARED = Path("/dev/shm")
 FLOAT = 4  # bytes
 
@@ -56,18 +60,19 @@ def loader(
     workers: int,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Batch]:
-    """Batches of one rank from step `first` on. Ends early where `stopped` becomes true while a batch is waited for.
+    """Batches of one rank from step `first` on.
 
-    Raises ResourceError where the workers are refused memory, shared memory or file handles, or do nothing.
+    Ends early if `stopped` becomes true while waiting for a batch.
+
+    Raises ResourceError if workers cannot get memory, shared memory or file handles, or are stuck.
     """
-    sizes = (dataset.labelled_batch, dataset.pseudo_batch)
     settings: dict[str, Any] = {"collate_fn": collate}
     if workers:
         settings = {"collate_fn": _collate_shared, "num_workers": workers, "prefetch_factor": PREFETCH}
     settings |= {"worker_init_fn": _prepare_worker, "pin_memory": torch.cuda.is_available()}
     started: list[BaseProcess] = []
     with _naming_limits(started), naming_savings("loading images"):
-        batches = iter(DataLoader(dataset, batch_sampler=places(first, steps, sizes, rank, world), **settings))
+        batches = iter(DataLoader(dataset, batch_sampler=places(first, steps, dataset.sizes, rank, world), **settings))
         if not workers:
             yield from batches
             return
@@ -77,23 +82,23 @@ def loader(
 
 
 def most_shared(images: Sequence[tuple[int, int]], crop: Sequence[int], workers: int) -> int:
-    """Bytes of all batches that may exist at once, of (count, bytes per pixel) `images` of size `crop` (h, w)."""
+    """Bytes of all batches in memory at once. `images`: (count, bytes per pixel), `crop`: (h, w)."""
     batch = sum(count * each for count, each in images) * crop[0] * crop[1]
     return (PREFETCH * workers + 1) * batch
 
 
-def bytes_per_pixel(classes: int, *, strong: int = 0) -> tuple[int, int]:
-    """Of a labelled and an unlabelled image in a batch; the latter with soft labels of `classes`, or in `strong` + 1 views."""
+def bytes_per_pixel(classes: int, *, views: int = 0) -> tuple[int, int]:
+    """Bytes per pixel of a labelled and an unlabelled image (with soft labels, or in `views` + 1 views)."""
     image, hard, weight, inside = 3, 1, FLOAT, 1
     stored = image + hard + FLOAT * classes + weight
-    return image + hard, image * (strong + 1) + inside if strong else stored
+    return image + hard, image * (views + 1) + inside if views else stored
 
 
 def check_shared(needed: int) -> None:
-    """Raises ResourceError where the system has less than `needed` bytes of shared memory."""
+    """Raises ResourceError if the system has less than `needed` bytes of shared memory."""
     try:
         free = shutil.disk_usage(SHARED).free
-    except OSError:  # not there: the first batch tells
+    except OSError:  # no /dev/shm: the first batch will show
         return
     if free < needed:
         sizes = f"{SHARED} has {free / 2**20:.1f} MiB free, and batches may take {needed / 2**20:.1f} MiB"
@@ -101,7 +106,7 @@ def check_shared(needed: int) -> None:
 
 
 def _next(batches: Iterator[Batch], workers: Sequence[BaseProcess], stopped: Callable[[], bool]) -> Batch | None:
-    """The next batch; None after the last one, and where `stopped` becomes true before it comes."""
+    """The next batch; None after the last one, or if `stopped` becomes true before it arrives."""
     coming, began, worked = _received(batches), time.monotonic(), _seconds_of_work(workers)
     while True:
         with suppress(FutureTimeout):
@@ -112,14 +117,14 @@ def _next(batches: Iterator[Batch], workers: Sequence[BaseProcess], stopped: Cal
         if waited > IDLE:
             if _seconds_of_work(workers) - worked < waited / 100:
                 raise ResourceError(
-                    f"no batch came for {waited:.0f} s, and the loader processes do nothing; "
+                    f"no batch arrived for {waited:.0f} s, and the loader processes do nothing; "
                     "set train.workers=0 or see whether the images can be read, then run the same command"
                 )
             began, worked = time.monotonic(), _seconds_of_work(workers)
 
 
 def _received(batches: Iterator[Batch]) -> "Future[Batch | None]":
-    """The next batch, or None, when it comes. The thread ends with the process, whatever it waits for."""
+    """The next batch, or None, when it arrives. The thread ends with the process, whatever it waits for."""
     coming: Future[Batch | None] = Future()
 
     def receive() -> None:
@@ -133,12 +138,12 @@ def _received(batches: Iterator[Batch]) -> "Future[Batch | None]":
 
 
 def _seconds_of_work(workers: Sequence[BaseProcess]) -> float:
-    """What processes have computed so far; one that waits for a disk counts as working."""
+    """CPU time of processes so far; a process that waits for a disk counts as working."""
     total = 0.0
     for worker in workers:
         try:
             state, *fields = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:  # it has ended: torch will tell
+        except OSError:  # it has ended: torch will report it
             continue
         total += sum(map(int, fields[10:12])) / os.sysconf("SC_CLK_TCK") + (time.monotonic() if state == "D" else 0)
     return total
@@ -149,18 +154,18 @@ def _collate_shared(examples: list[Example | Seen]) -> Batch:
 
 
 def _prepare_worker(worker: int) -> None:
-    """Ctrl-C and a scheduler's SIGTERM to the group are for the main process, which ends the workers after saving."""
+    """Ignore Ctrl-C and SIGTERM to the process group: the main process ends the workers after saving."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     process.unpin()
-    # Threads that send batches and file handles: left alone, they print their error, and the batch is missing for ever.
+    # Threads that send batches and file handles: by default they only print an error, and the batch is lost.
     multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(lambda error, _: _give_up(error))  # type: ignore
     sys.excepthook = lambda kind, error, trace: _give_up(error)
 
 
 def _give_up(error: BaseException) -> NoReturn:
-    """End this worker, with an exit code that tells why."""
-    print(f"a loader process cannot hand over a batch: {error}", file=sys.stderr, flush=True)
+    """End this worker with an exit code that gives the reason."""
+    print(f"a loader process cannot send a batch: {error}", file=sys.stderr, flush=True)
     limit = str(resource_error(error) or "")
     number = error.errno if isinstance(error, OSError) and error.errno in LOADER_ENDINGS else 1
     os._exit(next((code for code, why in LOADER_ENDINGS.items() if why == limit), number))
@@ -168,14 +173,14 @@ def _give_up(error: BaseException) -> NoReturn:
 
 @contextmanager
 def _naming_limits(workers: Sequence[BaseProcess]) -> Iterator[None]:
-    """Errors of workers that met a limit of the system become a ResourceError that names it."""
+    """Turn worker errors caused by a system limit into a ResourceError that names it."""
     try:
         yield
     except SelftrainError:
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.ENOENT) and not error.filename:
-            raise ResourceError(SHARED_MEMORY) from error  # semaphores live there, too
+            raise ResourceError(SHARED_MEMORY) from error  # semaphores are there as well
         limit = _ending(workers, error) or resource_error(error)
         if limit is None:
             raise
@@ -183,7 +188,7 @@ def _naming_limits(workers: Sequence[BaseProcess]) -> Iterator[None]:
 
 
 def _ending(workers: Sequence[BaseProcess], error: Exception) -> ResourceError | None:
-    """Why a worker has given up, if one has; its pipe may break a moment before it has ended."""
+    """Why a worker has exited, if one has; its pipe may break shortly before it ends."""
     if isinstance(error, ConnectionError | EOFError):
         multiprocessing.connection.wait([worker.sentinel for worker in workers], timeout=POLL)
     codes = [worker.exitcode for worker in workers]

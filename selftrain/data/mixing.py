@@ -1,26 +1,107 @@
-"""CutMix for dense labels (Yun et al. 2019; French et al. 2020): a box of one example replaced by that of its partner."""
+"""Mixing of two training images with their labels.
 
-from dataclasses import fields, replace
-from typing import TypeVar
+A mixing is a mask: how much of each pixel comes from the partner. Its random numbers are drawn beforehand, with the crop, so
+that a step is a pure function of its seed; the mask may also depend on the partner's labels, which online methods know in the
+step only. The same function serves stored labels (in the loader) and online labels (in the step).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
 
-E = TypeVar("E")
+from selftrain.ids import IGNORE
+from selftrain.tables import Table
+
+Draw = Callable[..., np.ndarray]  # (rng, (h, w), *, settings) -> numbers (k,)
+Mask = Callable[[Tensor, Tensor], Tensor]  # numbers (..., k), the partner's hard labels (..., h, w) -> share (..., h, w)
 
 
-def box(rng: np.random.Generator, height: int, width: int) -> tuple[slice, slice]:
-    """A box whose share of the area is uniform (Beta(1, 1)) and whose centre is anywhere; it is cut off at the border."""
+@dataclass(frozen=True)
+class Mixing:
+    """How two images are mixed: `draw` draws the numbers from which `mask` makes the partner's share of each pixel."""
+
+    draw: Draw
+    mask: Mask
+
+
+@dataclass(frozen=True)
+class Mixer:
+    """A mixing with its probability; at most one mixing acts on an image."""
+
+    name: str
+    p: float
+    draw: Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
+    mask: Mask
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Which of the mixers acts on an image, -1 for none, and the numbers drawn for it."""
+
+    which: int
+    numbers: np.ndarray  # (k,) float64
+
+
+def box(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    """Top, bottom, left and right of a box.
+
+    Its share of the area is uniform (Beta(1, 1)), its centre is anywhere, and it is cut off at the border.
+    """
+    height, width = size
     side = np.sqrt(rng.uniform())
     tall, wide = round(side * height), round(side * width)
     top, left = int(rng.integers(height)) - tall // 2, int(rng.integers(width)) - wide // 2
-    return slice(max(top, 0), max(top + tall, 0)), slice(max(left, 0), max(left + wide, 0))
+    return np.array([max(top, 0), max(top + tall, 0), max(left, 0), max(left + wide, 0)], float)
 
 
-def cutmix(example: E, partner: E, area: tuple[slice, slice]) -> E:
-    """`example`, a dataclass of arrays (h, w, ...), with the box `area` of every array taken from `partner`."""
-    mixed = {}
-    for field in fields(example):  # type: ignore[arg-type]
-        plane = getattr(example, field.name).copy()
-        plane[area] = getattr(partner, field.name)[area]
-        mixed[field.name] = plane
-    return replace(example, **mixed)  # type: ignore[type-var]
+def in_box(numbers: Tensor, hard: Tensor) -> Tensor:
+    """Where a pixel lies within the box: (..., h, w) bool."""
+    height, width = hard.shape[-2:]
+    top, bottom, left, right = numbers[..., :4, None, None].unbind(dim=-3)  # (..., 1, 1) each
+    rows = torch.arange(height, device=numbers.device)[:, None]
+    columns = torch.arange(width, device=numbers.device)
+    return (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
+
+
+def priorities(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    """A number for each class id, by which ClassMix chooses."""
+    return rng.uniform(size=IGNORE)
+
+
+def of_classes(numbers: Tensor, hard: Tensor) -> Tensor:
+    """Where a pixel is of one of the chosen classes: half of those in the partner, rounded up. (..., h, w) bool."""
+    flat, drawn = hard.reshape(-1, *hard.shape[-2:]).long(), numbers.expand(*hard.shape[:-2], -1).reshape(-1, numbers.shape[-1])
+    masks = [torch.isin(one, _half(torch.unique(one), row)) for one, row in zip(flat, drawn, strict=True)]
+    return torch.stack(masks).reshape(hard.shape)
+
+
+def _half(present: Tensor, numbers: Tensor) -> Tensor:
+    present = present[present != IGNORE]
+    return present[numbers[present].argsort()][: (len(present) + 1) // 2]
+
+
+MIXES: dict[str, Mixing] = {
+    "cutmix": Mixing(box, in_box),  # Yun et al. 2019; for dense labels French et al. 2020
+    "classmix": Mixing(priorities, of_classes),  # Olsson et al. 2021
+}
+TABLE = Table(MIXES, main="p", function=lambda mixing: mixing.draw)
+
+
+def drawn(mixers: tuple[Mixer, ...], rng: np.random.Generator, size: tuple[int, int]) -> Drawn:
+    """Which mixer acts on an image of `size` (h, w); one uniform number decides for all of them."""
+    if not mixers:
+        return Drawn(-1, np.zeros(0))
+    at, reached = rng.uniform(), 0.0
+    for which, mixer in enumerate(mixers):
+        reached += mixer.p
+        if at < reached:
+            return Drawn(which, mixer.draw(rng, size))
+    return Drawn(-1, np.zeros(0))
+
+
+def share_of(mixer: Mixer, numbers: np.ndarray, hard: np.ndarray) -> np.ndarray:
+    """The partner's share (h, w) of an image, from the partner's hard labels (h, w)."""
+    return mixer.mask(torch.from_numpy(numbers), torch.from_numpy(hard)).numpy()

@@ -12,7 +12,7 @@ from selftrain.models.encoders import HUB, TIMM, about_name
 from selftrain.models.noise import add_dropout
 from selftrain.models.weights import WAY_OUT
 
-UNETS = ("unet", "unetplusplus", "manet")  # what takes a width for each depth of the decoder
+UNETS = ("unet", "unetplusplus", "manet")  # architectures with a width per decoder depth
 VIT = "dpt"  # the decoder of vision transformers
 FULL_DEPTH = 5  # stages of smp's own encoders
 
@@ -29,9 +29,9 @@ def build(
 ) -> nn.Module:
     """A segmentation network: images (N, 3, H, W) -> logits (N, classes, H, W), with its noise built in.
 
-    `drop_path` is the stochastic depth of a timm encoder ("tu-..."); `dropout` acts on the features before the head.
-    `imagenet`: the encoder's weights are fetched from a hub; otherwise all weights are random.
-    Raises ConfigError for unknown names, settings that the network does not take, and weights that cannot be had.
+    `drop_path` is the stochastic depth of a timm encoder ("tu-..."); `dropout` acts on the features before
+    the head. `imagenet`: the encoder's weights are downloaded from a hub; otherwise all weights are random.
+    Raises ConfigError for unknown names, settings that the network does not take, and unavailable weights.
     """
     network = _create(arch, encoder, classes, decoder_channels, drop_path, imagenet=imagenet)
     if dropout:
@@ -71,7 +71,7 @@ def _create(
 
 
 def _create_vit(arch: str, encoder: str, **settings: Any) -> nn.Module:
-    """A network that takes images of any size, where the vision transformer can: timm fixes that of most."""
+    """A network for images of any size, if the vision transformer supports it (timm fixes most sizes)."""
     try:
         return smp.create_model(arch, encoder, dynamic_img_size=True, **settings)
     except TypeError as error:
@@ -83,15 +83,15 @@ def _create_vit(arch: str, encoder: str, **settings: Any) -> nn.Module:
 def leaves_parameters_unused(arch: str, encoder: str, decoder_channels: list[int] | None) -> bool:
     """Whether a network may have parameters that no output depends on.
 
-    timm's vision transformers keep their last norm and classifier. smp's own encoders keep the stages that a shallow
-    decoder does not read.
+    timm's vision transformers keep their last norm and classifier. smp's own encoders keep the stages that a
+    shallow decoder does not read.
     """
     shallow = arch.lower() == "pspnet" or bool(decoder_channels and len(decoder_channels) < FULL_DEPTH)
     return arch.lower() == VIT or (shallow and not encoder.startswith(TIMM))
 
 
 def _about_channels(arch: str, decoder_channels: list[int] | None) -> str:
-    """What is wrong with widths of the decoder, for a network that has none to choose."""
+    """The fault of given decoder widths, for a network without configurable widths."""
     if not decoder_channels or arch.lower() in UNETS or arch.lower() not in smp.MODEL_ARCHITECTURES_MAPPING:
         return ""
     return f"only {', '.join(UNETS)} take decoder_channels; set model.decoder_channels=[]"
@@ -102,7 +102,7 @@ def _has_drop_path(network: nn.Module) -> bool:
 
 
 def _hub_name(encoder: str) -> str | bool:
-    """smp's word for an encoder's ImageNet weights; those of timm are in the encoder's name."""
+    """smp's name for an encoder's ImageNet weights; for timm, the encoder's name selects them."""
     return True if encoder.startswith(TIMM) else HUB
 
 
@@ -112,5 +112,5 @@ def _first_line(error: Exception) -> str:
 
 
 def to_layout(network: nn.Module) -> nn.Module:
-    """channels_last: what convolutions of CPUs and GPUs compute in."""
+    """channels_last, the layout in which CPUs and GPUs compute convolutions."""
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -1,4 +1,4 @@
-"""What timm and smp know of an encoder by its name, without building it and without a network."""
+"""Facts about an encoder from timm and smp by its name, without building it and without internet access."""
 
 import difflib
 import json
@@ -12,32 +12,32 @@ import segmentation_models_pytorch as smp
 import timm
 
 TIMM = "tu-"  # how smp names the encoders of timm
-HUB = "imagenet"  # smp's name of the weights that nearly all of its own encoders have
+HUB = "imagenet"  # smp's name for the weights that nearly all its encoders have
 NEAR = 4  # names to suggest
-SAME = 1e-3  # pixel scales that differ by less are one
+SAME = 1e-3  # pixel scales that differ by less are equal
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Published weights of an encoder: their name on the hub, and the pixel scale of their training, if known."""
+    """Published weights of an encoder: their name on the hub, and their pixel scale if known."""
 
     source: str
     mean: list[float]
     std: list[float]
 
     def fits(self, mean: list[float], std: list[float]) -> bool:
-        """Whether the weights expect images normalised by `mean` and `std`; true where that is not known."""
+        """Whether the weights expect images normalised by `mean` and `std`; true if unknown."""
         pairs = [*zip(self.mean, mean, strict=False), *zip(self.std, std, strict=False)]
         return all(abs(theirs - ours) < SAME for theirs, ours in pairs)
 
 
 def pretrained(encoder: str) -> Pretrained | None:
-    """The ImageNet weights of an encoder, None where it has none or is unknown."""
+    """The ImageNet weights of an encoder, None if it has none or is unknown."""
     return _of_timm(encoder.removeprefix(TIMM)) if encoder.startswith(TIMM) else _of_smp(encoder)
 
 
 def about_name(encoder: str) -> str:
-    """What is wrong with the name of an encoder, and names to use instead; empty for a known one."""
+    """The fault of an encoder's name, with suggestions; empty for a known name."""
     bare = encoder.removeprefix(TIMM)
     if encoder.startswith(TIMM) and timm.is_model(bare):
         return ""
@@ -56,7 +56,7 @@ def about_name(encoder: str) -> str:
 def _of_timm(name: str) -> Pretrained | None:
     try:
         found = timm.get_pretrained_cfg(name)
-    except RuntimeError:  # a tag that the model does not have
+    except RuntimeError:  # an unknown tag of the model
         return None
     if found is None or not found.has_weights:
         return None
@@ -73,6 +73,6 @@ def _of_smp(name: str) -> Pretrained | None:
 
 
 def _kept_config(settings: Mapping[str, str]) -> dict[str, Any]:
-    """The config.json in the hub's cache that came with smp's weights; empty if they were never fetched."""
+    """The config.json of smp's weights in the hub's cache; empty if they were never downloaded."""
     kept = huggingface_hub.try_to_load_from_cache(settings["repo_id"], "config.json", revision=settings["revision"])
     return json.loads(Path(kept).read_text()) if isinstance(kept, str) else {}

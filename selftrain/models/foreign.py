@@ -1,6 +1,6 @@
-"""Weights that other programs saved, turned into safetensors on request.
+"""Convert weights of other programs to safetensors, on request.
 
-The only place where a pickle is opened, by torch's restricted reader (weights_only), which runs no code.
+The only module that opens a pickle. It uses torch's restricted reader (weights_only), which runs no code.
 """
 
 import pickle
@@ -21,24 +21,24 @@ from selftrain.files import write_bytes
 from selftrain.models.encoders import TIMM
 from selftrain.models.weights import COUNTER, Taken, Tensors, encoder_names, fitting, misfit
 
-# Keys around the weights in other programs' files, those to prefer first
+# Keys around the weights in other programs' files, preferred keys first
 WRAPPERS = ("state_dict", "model_state_dict", "model", "ema", "student", "teacher", "net")
 ESCAPE_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What was written, and whether it was matched by order; `missing` counts tensors by part of the network."""
+    """The tensors written, and whether by order; `missing` counts tensors by part of the network."""
 
     taken: Taken
     by_order: bool
     missing: dict[str, int]
 
     def lines(self) -> list[str]:
-        """The summary for a person."""
+        """The summary for the user."""
         taken = self.taken
         decoder = f" and {taken.decoder} of {taken.of_decoder} decoder tensors" if taken.decoder else ""
-        how = ", matched by order and shape as the names do not fit" if self.by_order else ""
+        how = ", matched by order and shape, since the names do not fit" if self.by_order else ""
         lines = [f"{taken.encoder} of {taken.of_encoder} encoder tensors{decoder} from {taken.source}{how}"]
         if self.missing:
             parts = ", ".join(f"{count} of {part}" for part, count in self.missing.items())
@@ -50,10 +50,11 @@ class Imported:
 
 
 def import_weights(source: Path, target: Path, network: nn.Module, *, arch: str, encoder: str) -> Imported:
-    """Write the tensors of a PyTorch file that fit `network`, built as `arch` and `encoder`, to a safetensors file.
+    """Write the tensors of a PyTorch file that fit `network` to a safetensors file.
 
-    They fit by name and shape, or else by order and shape. Raises IntegrityError for a file that cannot be read
-    without running its code, ConfigError where no tensor of the encoder fits.
+    `network` is built as `arch` and `encoder`. Tensors fit by name and shape, or else by order and shape.
+    Raises IntegrityError for a file that cannot be read without running its code, ConfigError if no encoder
+    tensor fits.
     """
     if target.suffix != ".safetensors":
         raise ConfigError(f"-o {target}: weights are written as .safetensors")
@@ -84,12 +85,12 @@ def _read(source: Path) -> Any:
 
 
 def _refused(error: Exception) -> str:
-    """Why torch's reader stopped, in one line."""
+    """The reason why torch's reader stopped, in one line."""
     said = ESCAPE_CODES.sub("", str(error)).strip()
     name = re.search(r"\bGLOBAL (\S+)", said)
     if name:
         return (
-            f"holds {name[1]} beside the weights, which is not read because it could run code; "
+            f"contains {name[1]} beside the weights, which is not read because it could run code; "
             "where the file was made, save the state_dict alone: torch.save(network.state_dict(), 'weights.pth')"
         )
     first = said.splitlines()[0].strip() if said else type(error).__name__
@@ -97,7 +98,7 @@ def _refused(error: Exception) -> str:
 
 
 def _states(content: Any) -> Iterator[dict[str, torch.Tensor]]:
-    """The dictionaries of tensors in a foreign file, at its top and inside its other dictionaries."""
+    """The dictionaries of tensors in a foreign file, at the top level and inside other dictionaries."""
     if not isinstance(content, dict):
         return
     yield {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}
@@ -108,9 +109,9 @@ def _states(content: Any) -> Iterator[dict[str, torch.Tensor]]:
 def _first_in_order(
     network: nn.Module, encoder: str, states: list[dict[str, torch.Tensor]], named: Tensors
 ) -> dict[str, torch.Tensor] | None:
-    """The tensors of the first of `states` whose shapes are those of a known network, one after the other.
+    """The tensors of the first of `states` with the same sequence of shapes as a known network.
 
-    None if there is no such state, or if a tensor of `named`, which fits by name, would get another place.
+    None if there is no such state, or if a tensor of `named`, which fits by name, would get another position.
     """
     for state in states:
         found = _in_order(network, encoder, state)
@@ -129,7 +130,7 @@ def _in_order(network: nn.Module, encoder: str, state: Tensors) -> dict[str, tor
 
 
 def _known_networks(network: nn.Module, encoder: str) -> Iterator[Tensors]:
-    """What a file may contain, by our names: the network, its encoder, or timm's classifier with that encoder."""
+    """What a file may contain, under our names: the network, its encoder, or timm's classifier."""
     own = network.state_dict()
     yield own
     yield {name: own[name] for name in own if name.startswith("encoder.")}

@@ -1,4 +1,4 @@
-"""Where a network's first weights come from: a hub, a safetensors file, or its teacher."""
+"""The sources of a network's initial weights: a hub, a safetensors file, or its teacher."""
 
 import os
 import re
@@ -19,16 +19,16 @@ HUB = ("huggingface.co", 443)
 HUB_SECONDS = 3.0
 IMAGENET = "imagenet"
 WAY_OUT = "set model.weights=null (from scratch) or model.weights=/path/to/weights.safetensors"
-PREFIXES = ("model.", "net.", "_orig_mod.", "module.")  # of Lightning, of torch.compile, of DataParallel
+PREFIXES = ("model.", "net.", "_orig_mod.", "module.")  # Lightning, torch.compile, DataParallel
 ENCODER = "encoder."
-COUNTER = "num_batches_tracked"  # batch norm counts its steps; no network needs that number
+COUNTER = "num_batches_tracked"  # batch norm's step counter, which no network needs
 SHOWN = 3  # names of tensors in a message
 Tensors = Mapping[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
 class Taken:
-    """How many of a network's tensors `source` gave; the counters of batch norm aside."""
+    """How many of a network's tensors came from `source`, without batch norm's counters."""
 
     source: str
     encoder: int
@@ -49,7 +49,7 @@ class Taken:
 
 
 def encoder_names(network: nn.Module) -> list[str]:
-    """The encoder tensors that weights must have: no counters, and not the classifier that timm's ViTs keep."""
+    """The encoder tensors that weights must have: no counters, no classifier (timm's ViTs keep theirs)."""
     unused = tuple(f"{ENCODER}model.{name}." for name in _classifiers(network))
     return [name for name in _counted(network) if name.startswith(ENCODER) and not name.startswith(unused)]
 
@@ -70,7 +70,7 @@ def _classifiers(network: nn.Module) -> tuple[str, ...]:
 
 
 def check_weights(weights: str | None, *, arch: str, encoder: str) -> None:
-    """Say at once, before any work, that weights cannot be had. Raises ConfigError with the way out."""
+    """Check before any work that weights are available. Raises ConfigError with the fix."""
     if weights == IMAGENET:
         if not _hub_reachable():
             _go_offline()  # a cached file is still found, and a missing one fails without retries
@@ -85,19 +85,19 @@ def check_weights(weights: str | None, *, arch: str, encoder: str) -> None:
 
 
 def load_weights(network: nn.Module, path: Path, *, partial: bool = False, whose: str, remedy: str) -> set[str]:
-    """Load every tensor whose name and shape fit; returns their names. The decoder's need not be in the file.
+    """Load every tensor whose name and shape fit; returns their names. Decoder tensors may be missing.
 
-    Raises ConfigError where tensors of the encoder are missing and `partial` does not allow that: `whose` names the
+    Raises ConfigError if encoder tensors are missing and `partial` does not allow it: `whose` names the
     network and `remedy` the setting of its encoder. Raises IntegrityError for a damaged file.
     """
     try:
         found = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise IntegrityError(f"model.weights={path} is no sound safetensors file ({error})") from None
+        raise IntegrityError(f"model.weights={path} is not an intact safetensors file ({error})") from None
     tensors = fitting(network, found)
     if not partial and not tensors.keys() >= set(encoder_names(network)):
         raise ConfigError(
-            f"model.weights={path}: {misfit(network, tensors, found, whose)}. Ways out: {remedy}, "
+            f"model.weights={path}: {misfit(network, tensors, found, whose)}. Fixes: {remedy}, "
             "model.partial_weights=true (what does not fit stays random), or model.weights=null (from scratch)"
         )
     network.load_state_dict(tensors, strict=False)
@@ -105,9 +105,9 @@ def load_weights(network: nn.Module, path: Path, *, partial: bool = False, whose
 
 
 def misfit(network: nn.Module, tensors: Tensors, found: Tensors, whose: str) -> str:
-    """How many encoder tensors fit, and the first names that do not, of the network and, if none fits, of the file.
+    """The number of encoder tensors that fit, and the first names that do not (if none fits, of both sides).
 
-    `tensors`: what of `found`, by the network's names, fits.
+    `tensors`: the part of `found` that fits, by the network's names.
     """
     own, names = network.state_dict(), encoder_names(network)
     lacking = {name: own[name] for name in names if name not in tensors}
@@ -125,7 +125,10 @@ def _listed(tensors: Tensors) -> str:
 
 
 def fitting(network: nn.Module, found: Tensors) -> dict[str, torch.Tensor]:
-    """The tensors that fit by name and shape, under the network's names. A file of the encoder alone fits, too."""
+    """The tensors that fit by name and shape, under the network's names.
+
+    A file may contain the encoder only.
+    """
     own = network.state_dict()
     tensors: dict[str, torch.Tensor] = {}
     for theirs, tensor in found.items():
@@ -136,7 +139,7 @@ def fitting(network: nn.Module, found: Tensors) -> dict[str, torch.Tensor]:
 
 
 def _names(theirs: str) -> Iterator[str]:
-    """What a network may call a file's tensor: as it is, then without one prefix after the other."""
+    """Possible network names of a file's tensor: unchanged, then without each prefix in turn."""
     while True:
         # timm's feature extractors join these: stages.0. is stages_0.
         flat = re.sub(r"^(\w+)\.(\d+)\.", r"\1_\2.", theirs)
@@ -148,9 +151,10 @@ def _names(theirs: str) -> Iterator[str]:
 
 
 def grown(network: nn.Module, teacher: Tensors) -> dict[str, torch.Tensor]:
-    """Tensors of a teacher that fit, narrower ones in a corner: as `network` they do what they did (Net2Net, Chen et al. 2016).
+    """The teacher's tensors, zero-padded so that `network` computes the same function (Net2Net).
 
-    Channels that only the network has keep their weights; those of the teacher do not listen to them.
+    Channels that only the network has keep their weights; the teacher's channels give them weight 0.
+    Chen et al. 2016.
     """
     own, tensors = network.state_dict(), fitting(network, teacher)
     for name, tensor in teacher.items():
@@ -167,7 +171,7 @@ def grown(network: nn.Module, teacher: Tensors) -> dict[str, torch.Tensor]:
 
 def _hub_reachable() -> bool:
     if os.environ.get("https_proxy") or os.environ.get("HTTPS_PROXY"):
-        return True  # a proxy decides; the hub's own client will say
+        return True  # a proxy decides; the hub's client will report it
     try:
         socket.create_connection(HUB, timeout=HUB_SECONDS).close()
     except OSError:

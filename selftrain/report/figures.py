@@ -1,4 +1,7 @@
-"""The report's plots as SVG that takes its colours and its font from the page around it, so that it follows light and dark."""
+"""The report's plots as SVG.
+
+Colours and font come from the surrounding page, so plots follow light and dark mode.
+"""
 
 import io
 import math
@@ -15,18 +18,22 @@ if TYPE_CHECKING:
 
 Points = Sequence[tuple[float, float]]
 
-# Drawn in these colours, which nothing else uses; the page's CSS variable takes their place in the SVG.
+# Placeholder colours that nothing else uses; in the SVG they are replaced by CSS variables of the page.
 INK, MUTED, GRID, PAPER = "#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04"
-COLOURS = [f"#0a0b1{k}" for k in range(6)]  # of generations; further ones begin anew
+COLOURS = [f"#0a0b1{k}" for k in range(6)]  # of generations; after the last, they repeat
 VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--line", PAPER: "--paper"} | {c: f"--g{k}" for k, c in enumerate(COLOURS)}
-DASHES = [(), (6, 2), (2, 2), (8, 2, 2, 2), (10, 3), (4, 1, 1, 1)]  # the second sign of a generation, for eyes that see no hue
+# Dash patterns, so that lines differ without colour.
+DASHES = [(), (6, 2), (2, 2), (8, 2, 2, 2), (10, 3), (4, 1, 1, 1)]
 
-SIZE = (4.9, 2.7)  # inches of 72 units: as wide as a phone, so that the letters are as large there as on a desk
-LIMIT = 160  # points of a curve; longer ones are averaged down to it
+SIZE = (4.9, 2.7)  # inches of 72 units: as wide as a phone, so text has one size on phone and desktop
+LIMIT = 160  # points of a curve; longer curves are averaged to this number
 
 
 def promotion(scores: Mapping[int, float | None], promoted: Mapping[int, bool | None], best: int | None) -> str | None:
-    """val mIoU of each generation, hollow where it was not promoted, and the line of who led. None without any score."""
+    """val mIoU per generation (hollow if not promoted) and a line through the leaders.
+
+    None without any score.
+    """
     known = {k: score for k, score in scores.items() if _finite(score)}
     if not known:
         return None
@@ -36,7 +43,8 @@ def promotion(scores: Mapping[int, float | None], promoted: Mapping[int, bool | 
     for k, score in known.items():
         edge = COLOURS[k % len(COLOURS)]
         axes.plot(k, score, "o", markersize=8, color=edge, markerfacecolor=edge if promoted.get(k) else PAPER, zorder=2)
-        place, side = ((7, -12), "left") if any(j > k for j, _ in leaders) else ((0, 9), "center")  # off the rising line
+        # off the rising line
+        place, side = ((7, -12), "left") if any(j > k for j, _ in leaders) else ((0, 9), "center")
         weight = "bold" if k == best else "normal"
         axes.annotate(
             f"{score:.3f}", (k, score), place, textcoords="offset points", ha=side, color=INK, weight=weight, fontsize=10
@@ -47,9 +55,9 @@ def promotion(scores: Mapping[int, float | None], promoted: Mapping[int, bool | 
 
 
 def curves(lines: Mapping[int, Points], *, smooth: bool = False) -> str | None:
-    """One line a generation over its optimizer steps. None without any point.
+    """One line per generation over its optimizer steps. None without any point.
 
-    `smooth` draws a running mean over the faint measurements. What is not finite is left out.
+    `smooth` draws a running mean over the faint measurements. NaN and infinite values are left out.
     """
     known = {k: [p for p in points if _finite(p[0]) and _finite(p[1])] for k, points in lines.items()}
     if not any(known.values()):
@@ -63,7 +71,10 @@ def curves(lines: Mapping[int, Points], *, smooth: bool = False) -> str | None:
 
 
 def stages(lines: Mapping[int, Sequence[float | None]], names: Sequence[str]) -> str | None:
-    """A score of the pseudo-labels after each stage of their making, one line per labelling generation. None without any."""
+    """A score of the pseudo-labels after each labelling stage, one line per generation.
+
+    None without any score.
+    """
     known = {k: [(i, v) for i, v in enumerate(line) if _finite(v)] for k, line in lines.items()}
     if not any(known.values()):
         return None
@@ -136,7 +147,7 @@ def _panel() -> tuple["Figure", "Axes"]:
 
 
 def _svg(figure: "Figure") -> str:
-    """The figure as an <svg> for the inside of a page: text as text, CSS variables for colours, no id that two figures share."""
+    """The figure as inline <svg>: text stays text, colours are CSS variables, ids are unique."""
     import matplotlib
 
     buffer = io.StringIO()

@@ -1,4 +1,4 @@
-"""report.html: what a run did and how far to trust it, on one page that needs nothing but itself."""
+"""report.html: what a run did and how far to trust it, on one self-contained page."""
 
 import base64
 import io
@@ -20,16 +20,17 @@ from selftrain.report.palette import palette
 TEMPLATE = Path(__file__).with_name("page.html.j2")
 STAGES = {"raw": "raw", "tta": "TTA", "crf": "CRF", "selected": "selected"}
 IGNORE = 255
-SIDE = 320  # pixels; pictures are brought down to it
-PIXELATED = 192  # pictures up to this side are shown with their pixels
-HEAVY = 90_000  # characters; a photograph whose PNG is larger travels as JPEG
+SIDE = 320  # pixels; larger pictures are resized to it
+PIXELATED = 192  # pictures up to this side are shown without smoothing
+HEAVY = 90_000  # characters; a photograph with a larger PNG is embedded as JPEG
 
 
 @dataclass(frozen=True)
 class Row:
     """Pictures to compare side by side.
 
-    `cells`: caption and either an RGB picture (H, W, 3) uint8 or class ids (H, W) uint8, 255 = none, shown in their colours.
+    `cells`: caption and either an RGB picture (H, W, 3) uint8 or class ids (H, W) uint8, 255 = ignored, shown
+    in class colours.
     """
 
     title: str
@@ -39,9 +40,10 @@ class Row:
 def write(
     path: Path, report: dict, *, classes: list[str], metrics: list[dict], predictions: list[Row], pseudo_labels: list[Row]
 ) -> None:
-    """Write report.html: one file without scripts, whose pictures and plots are part of it.
+    """Write report.html: one file without scripts that contains its pictures and plots.
 
-    `report` is the run's report.json and `metrics` are the rows of metrics.jsonl; what they lack shows as a dash.
+    `report` is the run's report.json and `metrics` are the rows of metrics.jsonl. Missing values are shown as
+    dashes.
     """
     page = render(report, classes=classes, metrics=metrics, predictions=predictions, pseudo_labels=pseudo_labels)
     files.write_bytes(path, page.encode())
@@ -68,7 +70,7 @@ def render(report: dict, *, classes: list[str], metrics: list[dict], predictions
 
 
 def pick(tree: Any, *keys: object) -> Any:
-    """tree[key][key]..., or None where that leads nowhere."""
+    """tree[key][key]..., or None if a key is missing."""
     for key in keys:
         tree = tree.get(key) if isinstance(tree, Mapping) else None
     return tree
@@ -111,7 +113,7 @@ class Generation:
 
     @property
     def sources(self) -> str:
-        """What it learnt from."""
+        """What it was trained on."""
         teacher, method = pick(self.row, "teacher"), pick(self.row, "online")
         return ", ".join(
             ["labels"]
@@ -121,7 +123,7 @@ class Generation:
 
     @property
     def begun(self) -> str | None:
-        """Where its first weights came from; None in reports from before that was recorded."""
+        """The source of its initial weights; None in older reports, which do not contain it."""
         rows = pick(self.row, "weights")
         if not isinstance(rows, list):
             return None
@@ -149,7 +151,7 @@ def _taken(row: object) -> str:
 
 @dataclass(frozen=True)
 class Headline:
-    """The best generation against the teacher, on test, or on val where there is no test set.
+    """Scores of the best generation and the teacher, on test, or on val if there is no test set.
 
     `classes` and `teacher_classes`: IoU by class name.
     """
@@ -170,7 +172,7 @@ class Headline:
 
 
 def headline(report: dict, generations: Sequence[Generation]) -> Headline:
-    """What the top of the page says: the best generation against the first, on test, or on val without a test set."""
+    """The top of the page: the best generation against the first, on test, or on val without a test set."""
     best = pick(report, "best")
     best = best if isinstance(best, int) and 0 <= best < len(generations) else None
     if pick(report, "test"):
@@ -184,7 +186,7 @@ def headline(report: dict, generations: Sequence[Generation]) -> Headline:
 
 
 def remarks(report: dict, top: Headline, generations: Sequence[Generation]) -> list[str]:
-    """What a reader has to know before believing the numbers."""
+    """What a reader has to know before trusting the numbers."""
     return [
         *_about_promotion(top, generations),
         *_alarms(generations),
@@ -199,7 +201,7 @@ def _about_promotion(top: Headline, generations: Sequence[Generation]) -> Iterab
         yield "Only the teacher was trained: there is no student to compare it with."
     if top.best == 0 and len(generations) > 1:
         yield "Every student is worse than the teacher on val: the teacher is the result of this run."
-    incumbent: Generation | None = None  # the best that led so far
+    incumbent: Generation | None = None  # the best leader so far
     for g in generations:
         if g.promoted is False and incumbent is not None:
             scores = "" if difference(g.miou, incumbent.miou) is None else f" ({g.miou:.4f} against {incumbent.miou:.4f})"
@@ -216,14 +218,14 @@ def _alarms(generations: Sequence[Generation]) -> Iterable[str]:
 
 def _about_scores(report: dict, top: Headline) -> Iterable[str]:
     if top.split == "val":
-        yield "There is no test set. The scores at the top are of val, which also chose the generation: they are optimistic."
+        yield "There is no test set. The scores at the top are optimistic: val also selected the generation."
     elif top.gain is not None and top.gain < 0:
-        yield "On test the chosen generation is worse than the teacher. val chose it, and test is shown as it was read."
+        yield "On test, the generation selected on val is worse than the teacher."
     exported = pick(report, "exported")
     if isinstance(exported, int) and exported != top.best:
         score = number(report, "exported_test", "miou")
-        said = f" Its test mIoU is {score:.4f}." if score is not None else ""
-        yield f"The export is generation {exported}, not the best one.{said}"
+        its_score = f" Its test mIoU is {score:.4f}." if score is not None else ""
+        yield f"The export is generation {exported}, not the best one.{its_score}"
 
 
 def _about_fairness(top: Headline, generations: Sequence[Generation]) -> Iterable[str]:
@@ -232,28 +234,28 @@ def _about_fairness(top: Headline, generations: Sequence[Generation]) -> Iterabl
     until = [g.row for g in generations[: top.best + 1]]
     sizes = [number(row, "model", "params") or 0 for row in until]
     steps = [number(row, "steps") or 0 for row in until]
-    ratios = [(sizes[-1], sizes[0], "the teacher's parameters"), (sum(steps), steps[0], "the teacher's steps behind it")]
-    said = [f"{mine / teachers:.2g} times {what}" for mine, teachers, what in ratios if teachers and mine != teachers]
-    if said:
+    ratios = [(sizes[-1], sizes[0], "the teacher's parameters"), (sum(steps), steps[0], "the teacher's steps in total")]
+    larger = [f"{mine / teachers:.2g} times {what}" for mine, teachers, what in ratios if teachers and mine != teachers]
+    if larger:
         yield (
-            f"Generation {top.best} has {' and '.join(said)}, so the gain is not that of the unlabelled images alone. "
-            "recipe=supervised with its model and as many steps in all is the number to compare with."
+            f"Generation {top.best} has {' and '.join(larger)}, so the gain does not come from the unlabelled images alone. "
+            "Compare it with recipe=supervised, with the same model and the same total steps."
         )
-    yield "One run is one seed: a gain smaller than the spread between seeds says nothing."
+    yield "One run is one seed: a gain smaller than the spread between seeds proves nothing."
 
 
 def _about_exactness(generations: Sequence[Generation]) -> Iterable[str]:
     for g in generations:
         if g.exact is False:
             yield (
-                f"Generation {g.number} is not exact: the run was resumed under other conditions "
-                f"({'; '.join(pick(g.row, 'changed_conditions') or ['another number of processes'])}), so the same command "
-                "may give other bits."
+                f"Generation {g.number} is not exact: the run was resumed under different conditions "
+                f"({'; '.join(pick(g.row, 'changed_conditions') or ['a different number of processes'])}), so the same "
+                "command may give different bits."
             )
 
 
 def plots(top: Headline, generations: Sequence[Generation], metrics: Sequence[Mapping]) -> dict[str, str | None]:
-    """SVG by name, None where there is nothing to draw."""
+    """SVG by name, None if there is nothing to draw."""
 
     def logged(name: str) -> dict[int, list[tuple[float, float]]]:
         return {g.number: _points(metrics, f"gen{g.number}", name) for g in generations}
@@ -323,7 +325,7 @@ def _embedded(image: Image.Image, kind: str, **settings: object) -> str:
 
 @cache
 def _template() -> jinja2.Template:
-    """Everything is escaped, and what a report lacks is a dash."""
+    """The template: all values are escaped, missing values are dashes."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATE.parent),
         autoescape=True,

@@ -11,14 +11,15 @@ from selftrain.files import write_bytes
 
 IGNORE = 255
 MAX_CLASSES = 255
-LEVELS = 12  # per channel, of the lattice from which colours beyond the named ones are chosen
-DARKEST = 0.35  # Oklab lightness of those; what is darker reads as black
+LEVELS = 12  # per channel, of the lattice from which further colours are chosen
+DARKEST = 0.35  # their least Oklab lightness; darker colours look black
 
 # Okabe & Ito 2008, "Color universal design": distinct with any colour vision.
 NAMED = [(86, 180, 233), (213, 94, 0), (0, 158, 115), (240, 228, 66), (0, 114, 178), (204, 121, 167), (230, 159, 0)]
-KEPT_FREE = [(0, 0, 0), (255, 255, 255)]  # what is ignored, and the page
+KEPT_FREE = [(0, 0, 0), (255, 255, 255)]  # ignored pixels, and the page
 
-# Machado, Oliveira & Fernandes 2009, table 1, severity 1, for linear RGB: normal vision, no red cones, no green cones.
+# Machado, Oliveira & Fernandes 2009, table 1, severity 1, for linear RGB: normal vision, no red cones,
+# no green cones.
 VISIONS = np.array(
     [
         np.eye(3),
@@ -44,9 +45,9 @@ OKLAB = np.array(
 
 
 def palette(classes: int) -> np.ndarray:
-    """RGB (256, 3) uint8: distinct colours for the ids below `classes`, black for the others and for 255, ignored.
+    """RGB (256, 3) uint8: distinct colours for ids below `classes`, black for others and 255 (ignored).
 
-    A class keeps its colour however many follow. Raises ValueError for more than 255 classes.
+    A class has the same colour for any number of classes. Raises ValueError for more than 255 classes.
     """
     if not 0 <= classes <= MAX_CLASSES:
         raise ValueError(f"{classes} classes: a palette has room for {MAX_CLASSES} and 255, ignored")
@@ -65,12 +66,12 @@ def palette_png(mask: np.ndarray) -> bytes:
 
 
 def save_palette_png(path: Path, mask: np.ndarray) -> None:
-    """Write `palette_png` whole or not at all."""
+    """Write `palette_png` atomically."""
     write_bytes(path, palette_png(mask))
 
 
 def save_plain_png(path: Path, pixels: np.ndarray) -> None:
-    """Write grey (H, W) uint8 or uint16, or RGB (H, W, 3) uint8, as PNG without palette, whole or not at all."""
+    """Write grey (H, W) uint8 or uint16, or RGB (H, W, 3) uint8, atomically as PNG without palette."""
     content = io.BytesIO()
     Image.fromarray(pixels).save(content, format="PNG")
     write_bytes(path, content.getvalue())
@@ -78,7 +79,7 @@ def save_plain_png(path: Path, pixels: np.ndarray) -> None:
 
 @lru_cache(maxsize=1)
 def _colours() -> np.ndarray:
-    """(MAX_CLASSES, 3) uint8: the named colours, then always the one farthest from all before, whoever looks at it."""
+    """(MAX_CLASSES, 3) uint8: the named colours, then always the most distant one for every colour vision."""
     steps = np.linspace(0, 255, LEVELS).round()
     lattice = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
     lattice = lattice[_appearance(lattice)[:, 0, 0] >= DARKEST]
@@ -86,7 +87,7 @@ def _colours() -> np.ndarray:
     colours = [np.array(colour) for colour in NAMED]
     nearest = np.min([_distance(seen, appearance) for appearance in taken], axis=0)  # (lattice,)
     while len(colours) < MAX_CLASSES:
-        farthest = int(nearest.round(9).argmax())  # rounded: the last bits of a sum differ between machines
+        farthest = int(nearest.round(9).argmax())  # the last bits of a sum differ between machines
         colours.append(lattice[farthest])
         nearest = np.minimum(nearest, _distance(seen, seen[farthest]))
     return np.array(colours, np.uint8)
@@ -101,5 +102,5 @@ def _appearance(colours: np.ndarray) -> np.ndarray:
 
 
 def _distance(seen: np.ndarray, one: np.ndarray) -> np.ndarray:
-    """(n, vision, 3) and (vision, 3) -> (n,): the distance for who sees it least."""
+    """(n, vision, 3) and (vision, 3) -> (n,): the smallest distance over all types of colour vision."""
     return np.linalg.norm(seen - one, axis=-1).min(axis=-1)

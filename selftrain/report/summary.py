@@ -1,4 +1,4 @@
-"""The table that ends a run."""
+"""The table printed at the end of a run."""
 
 from pathlib import Path
 
@@ -33,5 +33,5 @@ def print_table(report: dict, page: Path, export: Path) -> None:
 
 
 def score(scores: dict | None) -> str:
-    """mIoU with four digits, or a dash where there is none."""
+    """mIoU with four digits, or a dash if there is no score."""
     return "–" if not scores or scores["miou"] is None else f"{scores['miou']:.4f}"

@@ -7,8 +7,9 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from selftrain.data.batches import IGNORE, Readable
+from selftrain.data.labels import Readable
 from selftrain.errors import naming_savings
+from selftrain.ids import IGNORE
 from selftrain.stages.guard import drift
 from selftrain.stages.inference import Inference
 

@@ -12,7 +12,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from selftrain.config import DataConfig
-from selftrain.data.batches import Cache, Readable
+from selftrain.data.cache import Cache
+from selftrain.data.labels import Readable
 from selftrain.labels import tta
 from selftrain.models.frozen import frozen
 from selftrain.stages.steps import normalised

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from torch import nn
 
-from selftrain.data.batches import Readable
+from selftrain.data.labels import Readable
 from selftrain.errors import naming_savings
 from selftrain.report.page import Row
 from selftrain.stages.inference import Inference
@@ -34,7 +34,7 @@ def pseudo_labels(labels: SelectedLabels) -> list[Row]:
         image, truth = sample.read_image(), sample.read_mask()
         index = np.arange(image.shape[0] * image.shape[1]).reshape(image.shape[:2])
         label = labels.store.read(labels.chosen[place])
-        hard, _, _ = labels.target(place, index)
+        hard = labels.target(place, index).hard
         sureness = np.repeat(label.confidence[..., None], 3, axis=-1)  # (H, W, 3) grey
         cells = [("image", image), ("pseudo-label", label.hard), ("confidence", sureness), ("accepted", hard)]
         if truth is not None:

@@ -13,7 +13,7 @@ from torch import nn
 
 from selftrain import process
 from selftrain.config import LabelConfig
-from selftrain.data.batches import Readable
+from selftrain.data.labels import Readable
 from selftrain.errors import IntegrityError, naming_savings
 from selftrain.labels import store, tta
 from selftrain.labels.refine import Refined, refine

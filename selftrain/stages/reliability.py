@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from selftrain.data.batches import Readable
+from selftrain.data.labels import Readable
 from selftrain.errors import naming_savings
 from selftrain.labels.refine import confusion_of
 from selftrain.log import progress

@@ -6,12 +6,14 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from selftrain.config import SelectConfig
-from selftrain.data.batches import IGNORE, Readable
+from selftrain.data.labels import Readable
 from selftrain.errors import ConfigError, LearningError
+from selftrain.ids import IGNORE
 from selftrain.labels import thresholds
 from selftrain.labels.refine import confusion_of
 from selftrain.labels.store import STAGES, LabelStore
 from selftrain.stages.evaluate import iou_report
+from selftrain.targets import Target
 
 
 @dataclass
@@ -38,15 +40,14 @@ class SelectedLabels:
         labels = map(self.store.read, self.chosen)  # the first one answers, nearly always
         return any((label.confidence >= self.floors[label.hard]).any() for label in labels)
 
-    def target(self, i: int, index: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Hard labels (h, w) uint8, soft labels (h, w, C) float32 and weights (h, w) float32 of sample `i` at flat indices."""
+    def target(self, i: int, index: np.ndarray) -> Target[np.ndarray]:
+        """As `data.labels.Labels.target`, with soft labels; rejected pixels weigh 0."""
         label = self.store.read(self.chosen[i])
         outside = index < 0
         hard = label.hard.reshape(-1)[index]
         accepted = ~outside & (label.confidence.reshape(-1)[index] >= self.floors[hard])
         weight = np.where(accepted, self.class_weights[hard] * self.image_weights[self.chosen[i]], 0).astype(np.float32)
-        soft = np.moveaxis(label.soft_at(index, len(self.classes)), 0, -1)  # (h, w, C)
-        return np.where(accepted, hard, np.uint8(IGNORE)), soft, weight
+        return Target(np.where(accepted, hard, np.uint8(IGNORE)), weight, label.soft_at(index, len(self.classes)))
 
     def report(self) -> dict:
         """selection.json: thresholds and kept shares per class, images, and the labels' quality where masks exist."""

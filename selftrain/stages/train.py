@@ -19,13 +19,13 @@ from torch import nn
 from selftrain import checkpoint
 from selftrain.checkpoint import Checkpoint
 from selftrain.config import TrainConfig
-from selftrain.data.batches import Batch
+from selftrain.data.examples import Batch
 from selftrain.errors import ConfigError, LearningError, StoppedError, naming_savings
 from selftrain.log import Metrics, progress, say
+from selftrain.methods.base import Step
 from selftrain.models.average import Average
 from selftrain.models.build import to_layout
 from selftrain.rng import Key, rekey
-from selftrain.stages.steps import Step
 
 GRACE = 20.0  # seconds after a signal that one of several ranks goes on waiting for its batch
 LOG_EVERY = 10  # steps between rows of metrics.jsonl
@@ -195,8 +195,9 @@ class Learner:
             group["lr"] = lr * rate
         self.model.train()
         before = [buffer.clone() for buffer in self.buffers]
-        result = step(self.model, self.ema.module, batch)
-        self.empty += int("accepted" in result.logs and not result.logs["accepted"])
+        counts = self._sum(step.counts(batch))
+        result = step.loss(self.model, self.ema.module, batch, counts)
+        self.empty += int("accepted" in result.logs and not self._sum(result.logs["accepted"].detach()))
         self.accelerator.backward(result.loss)
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.clip)  # of all ranks, so all decide alike
         if torch.isfinite(norm):
@@ -217,6 +218,10 @@ class Learner:
             return {name: value for name, value in {**named, "lr": lr}.items() if math.isfinite(value)}
 
         return values
+
+    def _sum(self, values: torch.Tensor) -> torch.Tensor:
+        """The sum over ranks."""
+        return self.accelerator.reduce(values, "sum") if self.accelerator.num_processes > 1 else values
 
     def _skip(self, buffers: list[torch.Tensor]) -> None:
         """Forget a step: its statistics of batch norm too, which numbers that are none would have spoilt."""

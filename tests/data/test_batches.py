@@ -8,9 +8,14 @@ import pytest
 import torch
 
 from selftrain.data import loading
-from selftrain.data.batches import IGNORE, Augmentation, Cache, OnlineDataset, StepDataset
+from selftrain.data.batches import Augmentation, StepDataset
+from selftrain.data.cache import Cache
+from selftrain.data.labels import MaskLabels
 from selftrain.data.loading import loader
+from selftrain.data.mixing import MIXES, Mixer
 from selftrain.errors import ResourceError
+from selftrain.ids import IGNORE
+from selftrain.targets import Target
 
 
 @dataclass
@@ -36,22 +41,29 @@ class Labels:
     def target(self, i, index):
         outside = index < 0
         hard = np.where(outside | (index % 40 >= 20), IGNORE, i).astype(np.uint8)
-        soft = np.full((*index.shape, 5), 0.05, np.float32)
-        soft[..., i] = 0.8
-        return hard, soft, (hard != IGNORE).astype(np.float32)
+        soft = np.full((5, *index.shape), 0.05, np.float32)
+        soft[i] = 0.8
+        return Target(hard, (hard != IGNORE).astype(np.float32), soft)
+
+
+def masks(samples):
+    return MaskLabels(samples, Picture.read_mask)
+
+
+def boxes(p):
+    return (Mixer("cutmix", p, MIXES["cutmix"].draw, MIXES["cutmix"].mask),) if p else ()
 
 
 def dataset(cutmix=0.0, seed=0, paste=0.0, style=0.0, contrast=0, styles=Labels.samples):
     strong = {"crop": (32, 32), "scale": (0.8, 1.2), "flip": True, "rand_n": 1, "rand_m": 10}
-    augmentation = Augmentation({"crop": (32, 32)}, strong, cutmix, paste, style)
+    augmentation = Augmentation({"crop": (32, 32)}, strong, boxes(cutmix), paste, style)
     labelled = [Picture(f"l{i}", i, contrast) for i in range(6)]
     return StepDataset(
-        labelled,
+        masks(labelled),
+        styles,
         Labels(),
-        labelled_batch=4,
-        pseudo_batch=4,
+        sizes=(4, 4),
         augmentation=augmentation,
-        styles=styles,
         cache=Cache(10),
         keys=(seed, "gen1"),
     )
@@ -61,13 +73,20 @@ def take(first=0, steps=6, rank=0, world=1, workers=0, **settings):
     return list(loader(dataset(**settings), first=first, steps=steps, rank=rank, world=world, workers=workers))
 
 
+def planes(batch):
+    """Every tensor of a batch."""
+    found = []
+    batch.each(lambda tensor: found.append(tensor) or tensor)
+    return found
+
+
 def same(a, b):
-    return all(torch.equal(getattr(a, name), getattr(b, name)) for name in ("images", "hard", "soft", "weight"))
+    return all(torch.equal(one, other) for one, other in zip(planes(a), planes(b), strict=True))
 
 
 def test_labelled_images_are_in_every_batch_and_come_first():
     for batch in take():
-        assert batch.labelled == 4 and len(batch.images) == 8 and len(batch.soft) == len(batch.weight) == 4
+        assert batch.labelled == 4 and len(batch.images) == 8 and len(batch.guessed.soft) == len(batch.guessed.weight) == 4
         assert (batch.images[:4] < 6).all() and batch.images.dtype == torch.uint8
 
 
@@ -78,22 +97,21 @@ def test_workers_change_nothing(workers):
 
 def test_workers_put_batches_into_shared_memory_themselves():
     batch = take(steps=1, workers=1)[0]
-    assert all(tensor.is_shared() for tensor in (batch.images, batch.hard, batch.soft, batch.weight))
+    assert len(planes(batch)) == 5 and all(tensor.is_shared() for tensor in planes(batch))
     assert not take(steps=1)[0].images.is_shared()
 
 
 @pytest.mark.parametrize("strong", [0, 2])
 def test_the_estimate_of_shared_memory_is_what_batches_have(strong):
-    plain, weak = dataset(), Augmentation({"crop": (32, 32)}, {"crop": (32, 32)}, 0.5)
-    settings = {"labelled_batch": 3, "pseudo_batch": 2, "cache": Cache(10), "keys": (0, "gen1")}
-    online = OnlineDataset(plain.labelled, Labels.samples, strong=2, augmentation=weak, **settings)
-    stored = StepDataset(plain.labelled, Labels(), augmentation=plain.augmentation, **settings)
+    plain, weak = dataset(), Augmentation({"crop": (32, 32)}, {"crop": (32, 32)}, boxes(1.0))
+    settings = {"sizes": (3, 2), "cache": Cache(10), "keys": (0, "gen1")}
+    online = StepDataset(plain.labels, Labels.samples, views=2, augmentation=weak, **settings)
+    stored = StepDataset(plain.labels, Labels.samples, Labels(), augmentation=plain.augmentation, **settings)
     batch = next(loader(online if strong else stored, first=0, steps=1, rank=0, world=1, workers=0))
-    sizes = []
-    batch.each(lambda tensor: sizes.append(tensor.nbytes) or tensor)
-    images = list(zip((3, 2), loading.bytes_per_pixel(5, strong=strong), strict=True))
+    sizes = [tensor.nbytes for tensor in planes(batch)]
+    images = list(zip((3, 2), loading.bytes_per_pixel(5, views=strong), strict=True))
     estimate = loading.most_shared(images, (32, 32), workers=2) / 5  # 2 x 2 made ahead, 1 in use
-    assert sum(sizes) == estimate + (2 * (2 * 4 * 8 + 2) if strong else 0)  # boxes, and who is pasted
+    assert sum(sizes) == estimate + (2 * 2 * (8 + 4 * 8 + 1) if strong else 0)  # who is mixed, boxes, and who is pasted
 
 
 def test_a_worker_that_raises_tells_the_main_process_why():
@@ -144,33 +162,35 @@ def test_a_resumed_stream_goes_on_with_the_same_batches():
 def test_ranks_together_see_the_global_batch_of_one():
     whole = take(cutmix=1.0)
     for batch, *parts in zip(whole, take(rank=0, world=2, cutmix=1.0), take(rank=1, world=2, cutmix=1.0), strict=True):
-        for name in ("images", "hard"):
-            halves = [getattr(part, name) for part in parts]
-            labelled = torch.stack([half[: part.labelled] for half, part in zip(halves, parts, strict=True)], dim=1).flatten(0, 1)
-            pseudo = torch.stack([half[part.labelled :] for half, part in zip(halves, parts, strict=True)], dim=1).flatten(0, 1)
-            assert torch.equal(torch.cat([labelled, pseudo]), getattr(batch, name))
+        labelled, pseudo = ([part.images[: part.labelled] for part in parts], [part.images[part.labelled :] for part in parts])
+        together = [torch.stack(halves, dim=1).flatten(0, 1) for halves in (labelled, pseudo)]
+        assert torch.equal(torch.cat(together), batch.images)
+        for name in ("known", "guessed"):
+            halves = [getattr(part, name).hard for part in parts]
+            assert torch.equal(torch.stack(halves, dim=1).flatten(0, 1), getattr(batch, name).hard)
 
 
 def test_pasted_boxes_bring_their_mask_and_are_sure():
     pasted = 0
     for batch, plain in zip(take(cutmix=1.0, paste=1.0), take(), strict=True):
         assert torch.equal(batch.images[:4], plain.images[:4])
-        for own, before, donor in zip(range(4, 8), range(4, 8), range(4), strict=True):
-            box = (batch.images[own] != plain.images[before]).any(dim=-1)
-            assert torch.equal(batch.images[own][box], batch.images[donor][box])
-            known = box & (batch.hard[donor] != IGNORE)
-            assert torch.equal(batch.hard[own][box], batch.hard[donor][box])
-            assert (batch.soft[own - 4][known].argmax(dim=-1) == batch.hard[own][known]).all()
-            assert (batch.weight[own - 4][known] == 1).all() and (batch.soft[own - 4][known].max(dim=-1).values == 1).all()
+        for i in range(4):
+            box = (batch.images[4 + i] != plain.images[4 + i]).any(dim=-1)
+            assert torch.equal(batch.images[4 + i][box], batch.images[i][box])
+            guessed, mask = batch.guessed, batch.known.hard[i]
+            known, soft = box & (mask != IGNORE), guessed.soft[i].permute(1, 2, 0)
+            assert torch.equal(guessed.hard[i][box], mask[box])
+            assert (soft[known].argmax(dim=-1) == mask[known]).all()
+            assert (guessed.weight[i][known] == 1).all() and (soft[known].amax(dim=-1) == 1).all()
             pasted += int(box.sum())
     assert pasted > 1000
 
 
 @pytest.mark.parametrize("paste", [0.0, 0.5, 1.0])
 def test_online_boxes_are_pasted_as_often_as_asked(paste):
-    augmentation = Augmentation({"crop": (32, 32)}, {"crop": (32, 32)}, cutmix=1.0, paste=paste)
-    online = OnlineDataset(
-        [Picture("l0", 0)], Labels.samples, strong=2, labelled_batch=2, pseudo_batch=4, augmentation=augmentation,
+    augmentation = Augmentation({"crop": (32, 32)}, {"crop": (32, 32)}, boxes(1.0), paste=paste)
+    online = StepDataset(
+        masks([Picture("l0", 0)]), Labels.samples, views=2, sizes=(2, 4), augmentation=augmentation,
         cache=Cache(10), keys=(0, "gen0"),
     )  # fmt: skip
     batches = list(loader(online, first=0, steps=20, rank=0, world=1, workers=0))
@@ -187,9 +207,9 @@ def test_seeds_and_steps_differ():
 def test_cutmix_mixes_image_and_targets_alike():
     mixed = 0
     for batch in take(cutmix=1.0, steps=10):
-        for hard, soft, weight in zip(batch.hard[4:], batch.soft, batch.weight, strict=True):
+        for hard, soft, weight in zip(batch.guessed.hard, batch.guessed.soft, batch.guessed.weight, strict=True):
             said = hard[hard != IGNORE].long()
-            assert torch.equal(soft.argmax(dim=-1)[hard != IGNORE], said)
+            assert torch.equal(soft.argmax(dim=0)[hard != IGNORE], said)
             assert torch.equal(weight > 0, hard != IGNORE)
             mixed += len(said.unique()) > 1
     assert mixed > 5
@@ -197,11 +217,11 @@ def test_cutmix_mixes_image_and_targets_alike():
 
 def test_without_pseudo_labels_all_is_labelled():
     data = StepDataset(
-        dataset().labelled, None, labelled_batch=8, pseudo_batch=0,
+        dataset().labels, sizes=(8, 0),
         augmentation=Augmentation({"crop": (32, 32)}, {}), cache=Cache(0), keys=(0,),
     )  # fmt: skip
     batch = next(loader(data, first=0, steps=1, rank=0, world=1, workers=0))
-    assert batch.labelled == 8 and len(batch.soft) == 0
+    assert batch.labelled == 8 and batch.guessed is None
 
 
 def test_the_cache_keeps_to_its_budget():
@@ -226,4 +246,4 @@ def test_labelled_images_take_the_colours_of_unlabelled_ones_of_their_kind_and_k
         for one in (0.0, style)
     )
     assert least <= styled.images[:4].min() and styled.images[:4].max() <= most
-    assert torch.equal(styled.hard, plain.hard) and torch.equal(styled.images[4:], plain.images[4:])
+    assert torch.equal(styled.known.hard, plain.known.hard) and torch.equal(styled.images[4:], plain.images[4:])

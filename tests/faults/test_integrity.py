@@ -85,7 +85,7 @@ def test_only_damaged_checkpoints(zygote, out):
     count = len(list(folder.rglob("*.safetensors")))
     for _ in range(2):
         ended = zygote.go(out)
-        assert ended.code == 6 and "no sound checkpoint" in ended.last and "Traceback" not in ended.err
+        assert ended.code == 6 and "no intact checkpoint" in ended.last and "Traceback" not in ended.err
     assert len(list(folder.rglob("*.safetensors"))) == count
 
 

@@ -132,7 +132,7 @@ def test_a_loss_on_test_is_shown_with_its_sign_and_said() -> None:
     report["test"]["miou"] = 0.38
     text = words(render(report))
     assert "gain over the teacher −0.0200" in text
-    assert "On test the chosen generation is worse than the teacher" in text
+    assert "On test, the generation selected on val is worse than the teacher" in text
 
 
 def remarks_of(report: dict) -> str:
@@ -154,7 +154,7 @@ def test_a_run_without_a_better_student_says_that_the_teacher_is_the_result() ->
 
 def test_a_larger_student_is_not_credited_to_pseudo_labels_alone() -> None:
     report = three()
-    said = "Generation 1 has 1.7 times the teacher's parameters and 2 times the teacher's steps behind it, so the gain is not"
+    said = "Generation 1 has 1.7 times the teacher's parameters and 2 times the teacher's steps in total, so the gain does not"
     assert said in remarks_of(report)
     for row in report["generations"]:
         row["model"]["params"] = 5

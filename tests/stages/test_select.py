@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from selftrain.config import SelectConfig
-from selftrain.data.batches import IGNORE
 from selftrain.errors import ConfigError, LearningError
+from selftrain.ids import IGNORE
 from selftrain.labels import store
 from selftrain.labels.refine import refine
 from selftrain.stages.select import refuse_empty, select
@@ -55,10 +55,10 @@ INDEX = np.arange(8).reshape(2, 4)
 
 def test_pixels_below_the_threshold_are_ignored_and_weigh_nothing(tmp_path):
     labels = chosen(tmp_path, [0.7, 0.95], threshold="global", confidence=0.8)
-    hard, soft, weight = labels.target(0, INDEX)
-    assert hard.tolist() == [[IGNORE, IGNORE, 1, 1]] * 2 and weight.tolist() == [[0, 0, 1, 1]] * 2
-    assert soft.shape == (2, 4, 2) and np.allclose(soft[0, 0], [0.7, 0.3], atol=1 / 255)
-    assert labels.target(1, INDEX)[0].tolist() == [[0, 0, 1, 1]] * 2
+    target = labels.target(0, INDEX)
+    assert target.hard.tolist() == [[IGNORE, IGNORE, 1, 1]] * 2 and target.weight.tolist() == [[0, 0, 1, 1]] * 2
+    assert target.soft.shape == (2, 2, 4) and np.allclose(target.soft[:, 0, 0], [0.7, 0.3], atol=1 / 255)
+    assert labels.target(1, INDEX).hard.tolist() == [[0, 0, 1, 1]] * 2
 
 
 def test_pseudo_labels_may_be_distributed_as_the_masks_are(tmp_path):
@@ -69,14 +69,14 @@ def test_pseudo_labels_may_be_distributed_as_the_masks_are(tmp_path):
 
 
 def test_what_lies_outside_of_the_image_is_ignored(tmp_path):
-    hard, _, weight = chosen(tmp_path, [0.95], threshold="global", confidence=0.5).target(0, np.array([[-1, 3]]))
-    assert hard.tolist() == [[IGNORE, 1]] and weight.tolist() == [[0, 1]]
+    target = chosen(tmp_path, [0.95], threshold="global", confidence=0.5).target(0, np.array([[-1, 3]]))
+    assert target.hard.tolist() == [[IGNORE, 1]] and target.weight.tolist() == [[0, 1]]
 
 
 def test_the_most_confident_images_are_kept_and_may_weigh_by_their_confidence(tmp_path):
     labels = chosen(tmp_path, [0.6, 0.95, 0.8], threshold="global", confidence=0.5, image_share=0.6, weight_images=True)
     assert [sample.id for sample in labels.samples] == ["1", "2"]
-    assert labels.target(0, INDEX)[2].max() > 1 > labels.target(1, INDEX)[2].max()
+    assert labels.target(0, INDEX).weight.max() > 1 > labels.target(1, INDEX).weight.max()
 
 
 def test_the_report_measures_every_stage_and_the_choice(tmp_path):

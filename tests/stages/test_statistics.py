@@ -2,7 +2,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from selftrain.data.batches import Cache
+from selftrain.data.cache import Cache
 from selftrain.stages.inference import Inference
 from selftrain.stages.statistics import measure
 

@@ -10,11 +10,12 @@ from timm.optim import create_optimizer_v2
 
 from selftrain import checkpoint
 from selftrain.config import TrainConfig
-from selftrain.data.batches import Batch
+from selftrain.data.examples import Batch
 from selftrain.errors import ConfigError, LearningError, StoppedError
 from selftrain.log import Metrics
-from selftrain.stages.steps import StepResult
+from selftrain.methods.base import StepResult
 from selftrain.stages.train import PATIENCE, Diverged, Learner, Stop, lr_at, train
+from selftrain.targets import Target
 
 CFG = TrainConfig(lr=0.1, warmup=0, ema=0.5, checkpoint_every=2, eval_every=2, optimizer="sgd", weight_decay=0.0, clip=0.0)
 
@@ -23,7 +24,20 @@ def batches(first, steps=6):
     """Batches whose only pixel is the number of the step."""
     for step in range(first, steps):
         pixel = torch.full((1, 1, 1, 3), step, dtype=torch.uint8)
-        yield Batch(1, pixel, pixel[..., 0], torch.empty(0, 1, 1, 0), torch.empty(0, 1, 1))
+        yield Batch(pixel, Target(pixel[..., 0]))
+
+
+class Only:
+    """A step function of a loss that counts nothing."""
+
+    def __init__(self, loss):
+        self.call = loss
+
+    def counts(self, batch):
+        return torch.zeros(0)
+
+    def loss(self, model, averaged, batch, counts):
+        return self.call(model, averaged, batch)
 
 
 def pull(model, averaged, batch):
@@ -35,7 +49,7 @@ def pull(model, averaged, batch):
 def go(directory, *, step=pull, cfg=CFG, metrics=None, stop=None, steps=6, seen=None, keep=None):
     torch.manual_seed(0)
     return train(
-        torch.nn.Conv2d(1, 1, 1, bias=False), lambda first: batches(first, steps), step, cfg=cfg,
+        torch.nn.Conv2d(1, 1, 1, bias=False), lambda first: batches(first, steps), Only(step), cfg=cfg,
         steps=steps, images=1, stage="gen0", keys=(0, "gen0"),
         directory=directory / "checkpoints", accelerator=Accelerator(cpu=True), metrics=metrics or Metrics(None),
         evaluate=lambda network: (seen.append(network.weight.item()) if seen is not None else None) or {"val_miou": 0.5},
@@ -133,7 +147,7 @@ def test_a_skipped_step_leaves_the_statistics_of_batch_norm_alone():
     def step(model, averaged, batch):
         return StepResult(model(torch.full((2, 3, 4, 4), math.nan)).sum(), {})
 
-    learner.step(0, 0.1, step, next(batches(0)))
+    learner.step(0, 0.1, Only(step), next(batches(0)))
     assert torch.equal(network.running_mean, torch.zeros(3)) and int(network.num_batches_tracked) == 0
 
 
@@ -160,13 +174,13 @@ def test_scaled_gradients_that_stay_without_end_lead_to_the_same_end(tmp_path):
     accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
     learner = Learner(torch.nn.Conv2d(1, 1, 1, bias=False), CFG, accelerator)
     for _ in range(2):
-        learner.step(0, 0.1, spoilt(None), next(batches(0)))
+        learner.step(0, 0.1, Only(spoilt(None)), next(batches(0)))
     assert accelerator.scaler.get_scale() == 1 and learner.streak == 0
     for _ in range(PATIENCE - 1):
-        learner.step(0, 0.1, spoilt(None), next(batches(0)))
+        learner.step(0, 0.1, Only(spoilt(None)), next(batches(0)))
     assert accelerator.scaler.get_scale() == 1 and learner.streak == PATIENCE - 1
     with pytest.raises(Diverged):
-        learner.step(0, 0.1, spoilt(None), next(batches(0)))
+        learner.step(0, 0.1, Only(spoilt(None)), next(batches(0)))
 
 
 def test_steps_without_an_accepted_pixel_are_counted_across_a_resume(tmp_path):
@@ -193,13 +207,13 @@ def test_each_group_of_parameters_keeps_its_own_learning_rate(tmp_path, monkeypa
     monkeypatch.setattr("selftrain.stages.train._optimizer", lambda network, cfg: two_groups(network, first={}, second=second))
     learner = Learner(torch.nn.Conv2d(1, 1, 1), CFG, Accelerator(cpu=True))
     for t, lr in enumerate((0.08, 0.04)):
-        learner.step(t, lr, pull, next(batches(0)))
+        learner.step(t, lr, Only(pull), next(batches(0)))
         assert [group["lr"] for group in learner.optimizer.param_groups] == pytest.approx([lr, lr * rate])
     checkpoint.write(tmp_path, learner.checkpoint(2))
     again = Learner(torch.nn.Conv2d(1, 1, 1), CFG, Accelerator(cpu=True))
     again.resume(checkpoint.newest(tmp_path))
     for one in (learner, again):
-        one.step(2, 0.02, pull, next(batches(3)))
+        one.step(2, 0.02, Only(pull), next(batches(3)))
     rates = [[group["lr"] for group in one.optimizer.param_groups] for one in (learner, again)]
     assert rates[0] == rates[1] == pytest.approx([0.02, 0.02 * rate])
     weights = [torch.cat([one.network.weight.flatten(), one.network.bias]) for one in (learner, again)]
@@ -222,7 +236,9 @@ def test_timms_layer_decay_reaches_the_steps(monkeypatch):
     network = TwoLayers()
     learner = Learner(network, CFG, Accelerator(cpu=True))
     before = [weight.item() for weight in network.parameters()]
-    learner.step(0, 0.1, lambda model, *_: StepResult(sum(model.parameters()).sum(), {}), next(batches(0)))  # gradients of 1
+    learner.step(
+        0, 0.1, Only(lambda model, *_: StepResult(sum(model.parameters()).sum(), {})), next(batches(0))
+    )  # gradients of 1
     first, second = (old - weight.item() for old, weight in zip(before, network.parameters(), strict=True))
     assert first > 0 and second == pytest.approx(2 * first)
 

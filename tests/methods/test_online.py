@@ -1,20 +1,21 @@
-import contextlib
-import dataclasses
 import math
 
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+from methods import method as step
+from methods import result_of
 from torch import nn
 
-from selftrain.config import LossConfig
-from selftrain.data.batches import Batch, Views
-from selftrain.data.images import IGNORE
+from selftrain.data.examples import Batch, Views
+from selftrain.data.mixing import MIXES, Mixer
+from selftrain.ids import IGNORE
+from selftrain.methods.base import Mixture
+from selftrain.methods.cps import Pair
 from selftrain.models.build import build
-from selftrain.models.pair import Pair
-from selftrain.stages.online import METHODS, boxes_of, mixed
+from selftrain.targets import Target
 
-MEAN, STD = torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1)
+BOXES = (Mixer("cutmix", 1.0, MIXES["cutmix"].draw, MIXES["cutmix"].mask),)
 
 
 class Says(nn.Module):
@@ -31,56 +32,71 @@ class Says(nn.Module):
         return torch.stack([side, -side], dim=1)
 
 
-def batch(boxes=(0, 0, 0, 0), strong=1, padding=0, pasted=(False, False)):
+def views_of(images, inside=None, box=None, pasted=(False,)):
+    """The views of M unlabelled images, `box` of each mixed with another image."""
+    strong, many = len(images) - 1, images.shape[1]
+    inside = torch.ones(images.shape[1:4], dtype=torch.bool) if inside is None else inside
+    which = torch.full((strong, many), -1 if box is None else 0)
+    numbers = torch.tensor(box or (0, 0, 0, 0), dtype=torch.float64).expand(strong, many, 4)
+    return Views(0, images, inside, which, numbers, torch.tensor(pasted)[:many].expand(strong, many))
+
+
+def batch(box=None, strong=1, padding=0, pasted=(False, False)):
     """A labelled image of class 0, and two unlabelled ones, black and white."""
     images = torch.zeros(1 + strong, 2, 4, 4, 3, dtype=torch.uint8)
     images[:, 1] = 255
     inside = torch.ones(2, 4, 4, dtype=torch.bool)
     inside[:, :padding] = False
-    views = Views(0, images, inside, torch.tensor(boxes).expand(strong, 2, 4), torch.tensor(pasted).expand(strong, 2))
-    return Batch(1, images[0, :1], torch.zeros(1, 4, 4, dtype=torch.uint8), torch.empty(0, 4, 4, 0), torch.empty(0, 4, 4), views)
+    known = Target(torch.zeros(1, 4, 4, dtype=torch.uint8))
+    return Batch(images[0, :1], known, views=views_of(images, inside, box, pasted))
 
 
-def step(method, **loss):
-    settings = {"smoothing": 0.0, **loss}
-    return METHODS[method](
-        LossConfig(**settings), MEAN, STD, ranks=1, reduce=lambda counts: counts, autocast=contextlib.nullcontext,
-        unwrap=lambda model: model, steps=10,
-    )  # fmt: skip
+def mixed(batch, labelled, mixers=BOXES):
+    """The noisy views of a batch, mixed with each other or with `labelled` (L, h, w, 3)."""
+    hard = torch.tensor([0, 1])[:, None, None].expand(2, 4, 4)
+    known = Target(torch.zeros(labelled.shape[:3], dtype=torch.uint8))
+    mixture = Mixture.of(batch.views, Batch(labelled, known), hard, mixers)
+    return mixture.mixed(batch.views.images[1:], labelled)
 
 
 def test_boxes_take_pixels_of_the_next_image():
-    known, views = batch().images, batch(boxes=(1, 3, 0, 2)).views
-    area = boxes_of(views)
-    assert area.shape == (1, 2, 4, 4) and area.sum() == 8 and area[0, 0, 1:3, :2].all()
-    seen = mixed(views.images[1:], known, views)
-    assert (seen[0, 0, 1:3, :2] == 255).all() and (seen[0, 0, 0] == 0).all() and (seen[0, 1, 1:3, :2] == 0).all()
-    assert not boxes_of(batch().views).any()
+    seen = mixed(batch(box=(1, 3, 0, 2)), batch().images)
+    assert (seen[0, 0, 1:3, :2] == 255).all() and (seen[0, 0] == 255).sum() == 12
+    assert (seen[0, 1, 1:3, :2] == 0).all() and (seen[0, 1] == 0).sum() == 12
+    assert torch.equal(mixed(batch(), batch().images), batch().views.images[1:])
+
+
+def test_classmix_takes_the_pixels_of_half_of_the_partners_classes():
+    """The partner of the black image has one class, and one is the half of it, rounded up."""
+    mixer = Mixer("classmix", 1.0, MIXES["classmix"].draw, MIXES["classmix"].mask)
+    there = batch(box=(0.1, 0.2, 0.3, 0.4))  # the numbers that are drawn for the classes
+    seen = mixed(there, batch().images, (mixer,))
+    assert (seen[0, 0] == 255).all() and (seen[0, 1] == 0).all()
 
 
 def test_pasted_boxes_are_of_labelled_images_another_for_each_view():
-    views = batch(boxes=(1, 3, 0, 2), strong=2, pasted=(True, False)).views
+    there = batch(box=(1, 3, 0, 2), strong=2, pasted=(True, False))
     labelled = torch.arange(10, 14, dtype=torch.uint8)[:, None, None, None].expand(4, 4, 4, 3)
-    seen = mixed(views.images[1:], labelled, views)
+    seen = mixed(there, labelled)
     box = seen[:, :, 1:3, :2]
     assert (box[0, 0] == 10).all() and (box[1, 0] == 12).all() and (box[:, 1] == 0).all()
     assert (seen[:, 0, 0] == 0).all() and (seen[:, 1, 0] == 255).all()
 
 
 def test_a_pasted_box_is_learnt_by_its_mask_however_unsure_the_average_is():
-    there = batch(boxes=(0, 2, 0, 4), pasted=(True, True))  # half of each image, of class 0
-    result = step("fixmatch", threshold=0.95)(Says(0.6), Says(0.9).eval(), there)
+    there = batch(box=(0, 2, 0, 4), pasted=(True, True))  # half of each image, of class 0
+    result = result_of(step("fixmatch", threshold=0.95, mixers=BOXES), Says(0.6), Says(0.9).eval(), there)
     assert result.logs["accepted"].item() == 0  # of the average's own labels
     assert math.isclose(result.logs["pseudo_loss"].item(), -0.5 * math.log(0.6), abs_tol=1e-6)
-    there.hard[:] = IGNORE
-    result = step("fixmatch", threshold=0.95)(Says(0.6), Says(0.9).eval(), there)
+    there.known.hard[:] = IGNORE
+    result = result_of(step("fixmatch", threshold=0.95, mixers=BOXES), Says(0.6), Says(0.9).eval(), there)
     assert result.logs["pseudo_loss"].item() == 0
 
 
 @pytest.mark.parametrize(("threshold", "share"), [(0.85, 1.0), (0.95, 0.0)])
 def test_fixmatch_learns_what_the_average_is_sure_of(threshold, share):
     model = Says(0.6)
-    result = step("fixmatch", threshold=threshold)(model, Says(0.9).eval(), batch(boxes=(0, 2, 0, 4)))
+    result = result_of(step("fixmatch", threshold=threshold, mixers=BOXES), model, Says(0.9).eval(), batch(box=(0, 2, 0, 4)))
     assert result.logs["accepted"].item() == share
     assert math.isclose(result.logs["pseudo_loss"].item(), -share * math.log(0.6), abs_tol=1e-6)  # labels move with the pixels
     assert math.isclose(result.loss.item(), -(1 + share) * math.log(0.6) / 2, abs_tol=1e-6)
@@ -90,8 +106,8 @@ def test_fixmatch_learns_what_the_average_is_sure_of(threshold, share):
 
 def test_labelled_pixels_weigh_by_their_class():
     plain = step("fixmatch")
-    heavy = dataclasses.replace(plain, weights=torch.tensor([3.0, 1.0]))
-    one, other = (method(Says(0.6), Says(0.9).eval(), batch()).logs["labelled_loss"].item() for method in (plain, heavy))
+    heavy = step("fixmatch", class_weights=torch.tensor([3.0, 1.0]))
+    one, other = (result_of(one, Says(0.6), Says(0.9).eval(), batch()).logs["labelled_loss"].item() for one in (plain, heavy))
     assert math.isclose(other, 3 * one, rel_tol=1e-6)
 
 
@@ -115,18 +131,18 @@ class HalfSure(Says):
 @pytest.mark.parametrize(("adaptive", "share"), [(False, 0.5), (True, 1.0)])
 def test_an_adaptive_threshold_lets_a_class_in_that_is_less_sure(adaptive, share):
     """Confidences 0.99 and 0.91 (half of the logit); 0.95 times 0.91 / 0.99 is 0.87. Padding counts for nothing."""
-    result = step("fixmatch", threshold=0.95, adaptive=adaptive)(Says(0.6), HalfSure(0.99).eval(), batch(padding=1))
+    result = result_of(step("fixmatch", threshold=0.95, adaptive=adaptive), Says(0.6), HalfSure(0.99).eval(), batch(padding=1))
     assert result.logs["accepted"].item() == share
 
 
 def test_two_ranks_of_an_online_method_average_to_the_loss_of_the_global_batch():
     """A rank without padding and one with: 32 and 24 pixels of unlabelled images, 16 labelled ones each."""
-    parts, counts = [batch(), batch(padding=1)], torch.tensor([32.0, 56.0])
+    parts = [batch(), batch(padding=1)]
+    counts = sum(step("fixmatch").counts(part) for part in parts)
+    assert counts.tolist() == [32, 56, 56]
     sure = (0.6, 0.8)  # the ranks' pixels cost differently
     found = [
-        dataclasses.replace(step("fixmatch"), ranks=2, reduce=lambda mine: counts if mine.dim() else mine)(
-            Says(p), Says(0.99).eval(), part
-        )
+        result_of(step("fixmatch", ranks=2), Says(p), Says(0.99).eval(), part, counts)
         for p, part in zip(sure, parts, strict=True)
     ]
     labelled = -(math.log(0.6) + math.log(0.8)) / 2
@@ -135,20 +151,20 @@ def test_two_ranks_of_an_online_method_average_to_the_loss_of_the_global_batch()
 
 
 def test_padding_counts_for_nothing():
-    result = step("fixmatch")(Says(0.6), Says(0.99).eval(), batch(padding=2))
+    result = result_of(step("fixmatch"), Says(0.6), Says(0.99).eval(), batch(padding=2))
     assert math.isclose(result.logs["pseudo_loss"].item(), -math.log(0.6), abs_tol=1e-6) and result.logs["accepted"].item() == 1
 
 
 def test_the_mean_teacher_compares_probabilities_and_ramps_up():
-    result = step("mean_teacher")(Says(0.6), Says(0.9).eval(), batch())
+    result = result_of(step("mean_teacher"), Says(0.6), Says(0.9).eval(), batch())
     assert math.isclose(result.logs["pseudo_loss"].item(), 0.3**2, abs_tol=1e-6)
-    early = step("mean_teacher", ramp_up=0.5)(Says(0.6), Says(0.9).eval(), batch())
+    early = result_of(step("mean_teacher", ramp_up=0.5), Says(0.6), Says(0.9).eval(), batch())
     assert math.isclose(early.loss.item(), (-math.log(0.6) + math.exp(-5) * 0.3**2) / 2, abs_tol=1e-6)
 
 
 def test_each_network_of_cps_learns_the_labels_of_the_other():
     pair = Pair(Says(0.7), Says(0.2))  # the second says the opposite
-    result = step("cps", unlabelled_weight=1.0)(pair, pair, batch())
+    result = result_of(step("cps", unlabelled_weight=1.0), pair, pair, batch())
     assert math.isclose(result.logs["pseudo_loss"].item(), -math.log(0.3) - math.log(0.2), abs_tol=1e-5)
     assert math.isclose(result.logs["labelled_loss"].item(), -math.log(0.7) - math.log(0.2), abs_tol=1e-5)
     assert pair.training and pair.eval()(torch.zeros(1, 3, 2, 2)).dim() == 4
@@ -161,18 +177,10 @@ def test_unimatch_drops_complementary_channels_and_leaves_labelled_images_alone(
     network.decoder.register_forward_pre_hook(lambda module, inputs: features.append(inputs[0]))
     plain = []
     network.encoder.register_forward_hook(lambda module, inputs, output: plain.append([one.clone() for one in output]))
-    many = batch(strong=2)
     images = torch.rand(3, 16, 32, 32, 3).mul(255).byte()
-    views = Views(
-        0,
-        images,
-        torch.ones(16, 32, 32, dtype=torch.bool),
-        torch.zeros(2, 16, 4, dtype=torch.int64),
-        torch.zeros(2, 16, dtype=torch.bool),
-    )
-    hard = torch.zeros(1, 32, 32, dtype=torch.uint8)
-    many = Batch(1, images[0, :1], hard, torch.empty(0, 32, 32, 0), torch.empty(0, 32, 32), views)
-    step("unimatch_v2")(network, build("unet", "tu-resnet10t", classes=2, decoder_channels=[16, 16, 8, 8]).eval(), many)
+    many = Batch(images[0, :1], Target(torch.zeros(1, 32, 32, dtype=torch.uint8)), views=views_of(images))
+    averaged = build("unet", "tu-resnet10t", classes=2, decoder_channels=[16, 16, 8, 8]).eval()
+    result_of(step("unimatch_v2"), network, averaged, many)
     (seen,), (before,) = features, plain
     for depth in range(1, len(seen)):
         scale = seen[depth].sum(dim=(2, 3)) / before[depth].sum(dim=(2, 3)).clamp_min(1e-9)
@@ -189,10 +197,7 @@ def test_unimatch_drops_complementary_channels_and_leaves_labelled_images_alone(
 def of_side(side, unlabelled=3):
     """A labelled image and unlabelled ones in two strong views, all noise."""
     images = torch.rand(3, unlabelled, side, side, 3).mul(255).byte()
-    boxes, pasted = torch.zeros(2, unlabelled, 4, dtype=torch.int64), torch.zeros(2, unlabelled, dtype=torch.bool)
-    views = Views(0, images, torch.ones(unlabelled, side, side, dtype=torch.bool), boxes, pasted)
-    hard = torch.zeros(1, side, side, dtype=torch.uint8)
-    return Batch(1, images[0, :1], hard, torch.empty(0, side, side, 0), torch.empty(0, side, side), views)
+    return Batch(images[0, :1], Target(torch.zeros(1, side, side, dtype=torch.uint8)), views=views_of(images))
 
 
 def ones(module, inputs, output):
@@ -234,7 +239,7 @@ def test_the_feature_noise_acts_in_every_network_and_a_step_of_unimatch_runs(arc
         labelled, first, second = scale.split((1, 8, 8))
         assert labelled.eq(1).all() and (first + second).eq(2).all()
         assert (first == 2).any() and (first == 0).any()
-    result = method(network, tiny_of(arch).eval(), of_side(128 if arch == "pan" else 64))  # pan pools down to nothing
+    result = result_of(method, network, tiny_of(arch).eval(), of_side(128 if arch == "pan" else 64))  # pan pools down to nothing
     result.loss.backward()
     assert math.isfinite(result.loss.item())
     assert not network.encoder._forward_hooks

@@ -2,13 +2,12 @@ import math
 
 import numpy as np
 import torch
+from methods import method, result_of
 
-from selftrain.config import LossConfig
-from selftrain.data.batches import Batch
+from selftrain.data.examples import Batch
 from selftrain.labels.thresholds import balanced
-from selftrain.stages.steps import SelfTraining, normalised
-
-MEAN, STD = torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1)
+from selftrain.stages.steps import normalised
+from selftrain.targets import Target
 
 
 class Constant(torch.nn.Module):
@@ -24,18 +23,16 @@ class Constant(torch.nn.Module):
 
 def batch(accepted):
     """One labelled image of class 0 and one pseudo-labelled image of class 1, of which `accepted` pixels count."""
-    hard = torch.full((2, 2, 2), 255, dtype=torch.uint8)
-    hard[0] = 0
-    weight = torch.zeros(1, 2, 2)
-    hard[1].view(-1)[:accepted] = 1
-    weight[0].view(-1)[:accepted] = 1
-    soft = torch.tensor([0.25, 0.75]).expand(1, 2, 2, 2)
-    return Batch(1, torch.zeros(2, 2, 2, 3, dtype=torch.uint8), hard, soft, weight)
+    hard, weight = torch.full((1, 2, 2), 255, dtype=torch.uint8), torch.zeros(1, 2, 2)
+    hard.view(-1)[:accepted] = 1
+    weight.view(-1)[:accepted] = 1
+    soft = torch.tensor([0.25, 0.75]).view(1, 2, 1, 1).expand(1, 2, 2, 2)
+    known = Target(torch.zeros(1, 2, 2, dtype=torch.uint8))
+    return Batch(torch.zeros(2, 2, 2, 3, dtype=torch.uint8), known, Target(hard, weight, soft))
 
 
 def loss_of(batch, **settings):
-    settings = {"smoothing": 0.0, **settings}
-    return SelfTraining(LossConfig(**settings), MEAN, STD, ranks=1, reduce=lambda counts: counts)(Constant(0.6), None, batch)
+    return result_of(method(**settings), Constant(0.6), None, batch)
 
 
 def test_the_loss_is_the_mean_over_labelled_plus_the_mean_over_accepted_pixels():
@@ -48,15 +45,29 @@ def test_the_loss_is_the_mean_over_labelled_plus_the_mean_over_accepted_pixels()
 def test_labelled_pixels_weigh_by_their_class():
     """Two classes with 3 and 1 pixels: at balance 1 both weigh the same, over a mean of 1."""
     known = batch(0)
-    known.hard[0] = torch.tensor([[0, 0], [0, 1]])
+    known.known.hard[0] = torch.tensor([[0, 0], [0, 1]])
     weights = torch.tensor(balanced(np.array([3, 1]), 1.0), dtype=torch.float32)
-    step = SelfTraining(LossConfig(smoothing=0.0), MEAN, STD, ranks=1, reduce=lambda counts: counts, weights=weights)
-    assert math.isclose(step(Constant(0.6), None, known).loss.item(), -(math.log(0.6) + math.log(0.4)) / 2, rel_tol=1e-5)
+    loss = loss_of(known, class_weights=weights).loss
+    assert math.isclose(loss.item(), -(math.log(0.6) + math.log(0.4)) / 2, rel_tol=1e-5)
 
 
 def test_hard_labels_are_the_alternative_to_soft_ones():
-    result = loss_of(batch(2), distillation=0.0)
+    result = loss_of(batch(2), pseudo={"ce": {}})
     assert math.isclose(result.loss.item(), -math.log(0.6) - math.log(0.4), rel_tol=1e-4)
+
+
+def test_soft_and_hard_labels_may_be_mixed():
+    soft, hard = (loss_of(batch(2), pseudo=terms).logs["pseudo_loss"].item() for terms in ({"kl": {}}, {"ce": {}}))
+    both = loss_of(batch(2), pseudo={"kl": {"weight": 0.25}, "ce": {"weight": 0.75}})
+    assert math.isclose(both.logs["pseudo_loss"].item(), 0.25 * soft + 0.75 * hard, rel_tol=1e-5)
+
+
+def test_labelled_pixels_may_weigh_by_themselves():
+    """Weights 1 and 3 on pixels that cost -log 0.6 and -log 0.4."""
+    known = batch(0)
+    target = Target(torch.tensor([[[0, 1], [255, 255]]], dtype=torch.uint8), torch.tensor([[[1.0, 3.0], [9.0, 9.0]]]))
+    weighted = Batch(known.images, target, known.guessed)
+    assert math.isclose(loss_of(weighted).loss.item(), -(math.log(0.6) + 3 * math.log(0.4)) / 4, rel_tol=1e-5)
 
 
 def test_without_accepted_pixels_the_pseudo_loss_is_nought_finite_and_counted():
@@ -69,15 +80,14 @@ def test_without_accepted_pixels_the_pseudo_loss_is_nought_finite_and_counted():
 def test_two_ranks_average_to_the_loss_of_the_global_batch():
     """Ranks with unequal counts, whose pixels cost differently: 1 and 3 accepted ones, 2 and 4 with a mask."""
     parts, sure = [batch(1), batch(3)], (0.6, 0.9)
-    parts[0].hard[0, 0] = 255
-    counts = torch.tensor([6.0, 4.0, 4.0, 8.0])  # of both ranks together
-    shares = [
-        SelfTraining(LossConfig(smoothing=0.0), MEAN, STD, ranks=2, reduce=lambda _: counts)(Constant(p), None, part)
-        for p, part in zip(sure, parts, strict=True)
-    ]
+    parts[0].known.hard[0, 0] = 255
+    counts = sum(method().counts(part) for part in parts)
+    assert counts.tolist() == [6, 4, 8]
+    shares = [result_of(method(ranks=2), Constant(p), None, part, counts) for p, part in zip(sure, parts, strict=True)]
     known = -(2 * math.log(0.6) + 4 * math.log(0.9)) / 6
     first, second = (0.25 * math.log(0.25 / p) + 0.75 * math.log(0.75 / (1 - p)) for p in sure)
     assert math.isclose(sum(share.loss.item() for share in shares) / 2, known + (first + 3 * second) / 4, rel_tol=1e-4)
+    assert sum(share.logs["accepted"].item() for share in shares) / 2 == 0.5
 
 
 def test_pixels_are_scaled_and_channels_last():

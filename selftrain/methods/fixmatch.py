@@ -1,0 +1,56 @@
+"""FixMatch, with adaptive thresholds after FreeMatch."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from selftrain.data.examples import Batch
+from selftrain.ids import IGNORE
+from selftrain.methods.base import Learnt, Online, views_of
+from selftrain.targets import Target
+
+
+class FixMatch(Online):
+    """Sohn et al. 2020, with the EMA network as the teacher: its labels of weak views teach the strong views.
+
+    A pixel counts if the teacher is confident about it, before mixing.
+    """
+
+    adaptive = True
+
+    def learn(self, model: nn.Module, averaged: nn.Module, batch: Batch) -> Learnt:
+        """As `Online.learn`."""
+        views, labelled = views_of(batch), batch.labelled
+        probabilities = self.probabilities(averaged, views.images[0])
+        confidence, hard = probabilities.max(dim=1)  # (M, h, w)
+        floors = self.thresholds(confidence[views.inside], hard[views.inside], classes=probabilities.shape[1])
+        target = torch.where(views.inside & (confidence >= floors[hard]), hard, IGNORE)
+        mixture = self.mixture(batch, torch.where(views.inside, hard, IGNORE))
+        seen = mixture.mixed(views.images[1:], batch.images)
+        mixed = mixture.mixed(target.expand(seen.shape[:-1]), batch.known.hard.long())  # (S, M, h, w)
+        images = torch.cat([self.pixels(batch.images), self.pixels(seen)])
+        with self.noise(self.context.unwrap(model), labelled, len(target)):
+            logits = model(images).float()
+        guessed = logits[labelled:], Target(mixed.flatten(0, 1))
+        return Learnt((logits[:labelled], batch.known), guessed, (target != IGNORE).sum().float(), len(mixed))
+
+    def thresholds(self, confidence: Tensor, hard: Tensor, *, classes: int) -> Tensor:
+        """Threshold per class (C,): `loss.threshold`, scaled down by the class's relative mean confidence if `loss.adaptive`.
+
+        `confidence` and `hard` (P,) are of the pixels inside of images. After FreeMatch (Wang et al. 2023, eq. 8), which takes
+        the mean probability of c over all samples, by moving averages, and also moves the threshold of the surest class.
+        """
+        if not self.cfg.adaptive:
+            return torch.full((classes,), self.cfg.threshold, device=hard.device)
+        pixels = torch.bincount(hard, minlength=classes).float()
+        sums = torch.bincount(hard, weights=confidence, minlength=classes)
+        pixels, sums = self.context.reduce(torch.stack([pixels, sums]))
+        mean = sums / pixels.clamp_min(1)
+        return self.cfg.threshold * mean / mean.max()
+
+    @contextmanager
+    def noise(self, network: nn.Module, labelled: int, unlabelled: int) -> Iterator[None]:
+        """Noise inside of the network for this pass."""
+        yield

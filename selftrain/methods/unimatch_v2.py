@@ -1,0 +1,59 @@
+"""UniMatch V2."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from selftrain.methods.fixmatch import FixMatch
+
+
+class UniMatchV2(FixMatch):
+    """Yang et al. 2025: two strong views, of which each loses the channels that the other keeps."""
+
+    views = 2
+
+    @contextmanager
+    def noise(self, network: nn.Module, labelled: int, unlabelled: int) -> Iterator[None]:
+        """Complementary dropout of whole channels (p = 0.5, doubled) on half of the images, at all encoder depths.
+
+        The depths of a vision transformer share one mask, as in the paper. In a CNN they differ in width, and each
+        has its own.
+        """
+        dropped = torch.rand(unlabelled) < 0.5
+
+        def drop(module: nn.Module, inputs: tuple, output: list[Tensor] | tuple) -> list[Tensor] | tuple:
+            if isinstance(output, tuple):  # a vision transformer: every feature is a depth; prefix tokens have no noise
+                features, *rest = output
+                return (_complementary(features, labelled, dropped), *rest)
+            image, *features = output
+            return [image, *_complementary(features, labelled, dropped, shared=False)]
+
+        handle = network.encoder.register_forward_hook(drop)  # type: ignore[union-attr]
+        try:
+            yield
+        finally:
+            handle.remove()
+
+
+def _complementary(features: list[Tensor], labelled: int, dropped: Tensor, *, shared: bool = True) -> list[Tensor]:
+    """Features (labelled + 2 M, C, h, w) with noise: of images `dropped` (M,), a view loses what the other keeps.
+
+    `shared`: features of one width get one mask.
+    """
+    masks: dict[int, Tensor] = {}
+    found = []
+    for feature in features:
+        width = feature.shape[1]
+        if not shared or width not in masks:
+            masks[width] = _scale(width, labelled, dropped)
+        found.append(feature * masks[width][:, :, None, None].to(feature))
+    return found
+
+
+def _scale(width: int, labelled: int, dropped: Tensor) -> Tensor:
+    """(labelled + 2 M, width): 1 where nothing is dropped; otherwise 0 or 2, which add up to 2 over both views."""
+    mask = 2.0 * (torch.rand(len(dropped), width) < 0.5)
+    first, second = (torch.where(dropped[:, None], one, 1.0) for one in (mask, 2.0 - mask))
+    return torch.cat([torch.ones(labelled, width), first, second])

@@ -1,0 +1,73 @@
+"""A weighted sum of losses: what is counted first, and the one place that divides by what counts in the global batch."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from selftrain.config import LossConfig
+from selftrain.errors import ConfigError
+from selftrain.objectives.losses import TABLE, Loss
+from selftrain.tables import Chosen
+from selftrain.targets import Target
+
+
+def check_losses(cfg: LossConfig) -> None:
+    """Raises ConfigError for losses that are not in the table, and where labelled or pseudo-labelled pixels have none."""
+    for setting, terms in (("loss.labelled", cfg.labelled), ("loss.pseudo", cfg.pseudo)):
+        if not TABLE.chosen(terms, setting):
+            raise ConfigError(f"{setting} has no loss with a weight above 0; {setting}.ce=1 gives it one")
+    TABLE.chosen(cfg.online, "loss.online")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The losses of one target with their weights, `loss.labelled` for example.
+
+    Terms that count alike are added before they are divided.
+    """
+
+    groups: tuple[tuple[Chosen[Loss], ...], ...]
+    classes: int
+    class_weights: Tensor | None = None  # (C,)
+
+    @classmethod
+    def of(
+        cls, terms: Mapping[str, Mapping[str, Any]], setting: str, classes: int, class_weights: Tensor | None = None
+    ) -> "Objective":
+        """The losses that the setting of this name lists. Raises ConfigError for names that no loss has."""
+        groups: dict[tuple[Callable[..., Tensor], bool], list[Chosen[Loss]]] = {}
+        for term in TABLE.chosen(terms, setting):
+            groups.setdefault((term.entry.count, term.entry.per_class), []).append(term)
+        return cls(tuple(map(tuple, groups.values())), classes, class_weights)
+
+    @property
+    def width(self) -> int:
+        """How many counts the objective has."""
+        return sum(self.classes if group[0].entry.per_class else 1 for group in self.groups)
+
+    def counts(self, target: Target[Tensor]) -> Tensor:
+        """What counts of a target (of one rank's micro-batch), (width,)."""
+        counted = [group[0].entry.count(target).reshape(-1) for group in self.groups]
+        return torch.cat(counted) if counted else target.hard.new_zeros(0, dtype=torch.float32)
+
+    def value(self, logits: Tensor, target: Target[Tensor], counts: Tensor) -> Tensor:
+        """The loss of this part of the global batch, of which `counts` (width,) are the counts."""
+        total, first = logits.new_zeros(()), 0
+        for group in self.groups:
+            size = self.classes if group[0].entry.per_class else 1
+            part, first = self._mean(group, logits, target, counts[first : first + size]), first + size
+            total = total + part
+        return total
+
+    def _mean(self, group: tuple[Chosen[Loss], ...], logits: Tensor, target: Target[Tensor], counts: Tensor) -> Tensor:
+        sums = [
+            term.amount * term.entry.total(logits, target, class_weights=self.class_weights, **term.settings).reshape(-1)
+            for term in group
+        ]
+        shares = 1.0 / counts.clamp_min(1.0)
+        if len(counts) > 1:
+            shares = shares / (counts > 0).sum().clamp_min(1)
+        return (shares * torch.stack(sums).sum(dim=0)).sum()

@@ -1,0 +1,52 @@
+"""What is known about pixels, and how two pictures of pixels are blended: for masks and pseudo-labels, arrays and tensors."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import torch
+
+Plane = TypeVar("Plane", np.ndarray, torch.Tensor)
+
+
+@dataclass(frozen=True)
+class Target(Generic[Plane]):
+    """What pixels are to be predicted as, of one crop or of N crops."""
+
+    hard: Plane  # (..., h, w) class ids, IGNORE where nothing may be learnt
+    weight: Plane | None = None  # (..., h, w) float32; None: every pixel weighs 1
+    soft: Plane | None = None  # (..., C, h, w) float32 probabilities; None: only `hard` is known
+
+    def each(self, use: Callable[[Plane], Plane]) -> "Target[Plane]":
+        """The target with what `use` makes of each plane."""
+        weight, soft = (None if plane is None else use(plane) for plane in (self.weight, self.soft))
+        return Target(use(self.hard), weight, soft)
+
+    def blended(self, other: "Target[Plane]", share: Plane) -> "Target[Plane]":
+        """This target with the `share` (..., h, w) of `other`: bool, or 0 to 1. Both have the same planes.
+
+        Hard labels have no mean: with a share between 0 and 1 the larger part gives the label, so learn from `soft`.
+        """
+        weight = None if self.weight is None or other.weight is None else blend(share, self.weight, other.weight)
+        soft = None if self.soft is None or other.soft is None else blend(share[..., None, :, :], self.soft, other.soft)
+        theirs = share if _is_bool(share) else share > 0.5
+        return Target(blend(theirs, self.hard, other.hard), weight, soft)
+
+
+def blend(share: Plane, ours: Plane, theirs: Plane) -> Plane:
+    """`theirs` where `share` is true or 1, `ours` where it is false or 0, and their weighted mean between.
+
+    `share` has the shape of the planes, or one that broadcasts to it. Integers are rounded.
+    """
+    library: Any = np if isinstance(ours, np.ndarray) else torch
+    if _is_bool(share):
+        return library.where(share, theirs, ours)
+    mean = (1 - share) * ours + share * theirs
+    if isinstance(ours, np.ndarray):
+        return (mean.round() if ours.dtype.kind in "iu" else mean).astype(ours.dtype)
+    return (mean if ours.is_floating_point() else mean.round()).to(ours.dtype)
+
+
+def _is_bool(plane: np.ndarray | torch.Tensor) -> bool:
+    return plane.dtype in (np.bool_, torch.bool)
