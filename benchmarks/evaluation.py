@@ -19,9 +19,10 @@ from reference import evaluating as plain
 from sides import Row, below, faster, finish, in_turns, parser
 
 from selftrain.config import Config
-from selftrain.data import sources
 from selftrain.data.cache import Cache
-from selftrain.data.images import IGNORE
+from selftrain.data.load import load
+from selftrain.datasets import spec_of
+from selftrain.ids import IGNORE
 from selftrain.inference import windows
 from selftrain.inference.pixels import PixelScale
 from selftrain.inference.predictor import Predictor
@@ -40,7 +41,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         if arguments.camvid:
             data = compose(["data=camvid", f"data.root={arguments.camvid}"]).data
-            samples, void = sources.load(data).test, data.ignore[0]
+            samples, void = load(spec_of(data)).test, data.ignore[0]
         else:
             samples, void = pictures.draw(Path(folder) / "drawn", SOME), IGNORE
         rows = compare(samples, void, arguments.rounds)
@@ -64,7 +65,7 @@ def compare(samples: list, void: int, rounds: int) -> list[Row]:
         return found["miou"]
 
     def reference(seen: list) -> float:
-        return plain.miou(contiguous, [(sample.image, sample.mask) for sample in seen], pictures.CLASSES, void)
+        return plain.miou(contiguous, [pictures.files_of(sample) for sample in seen], pictures.CLASSES, void)
 
     automatic, exact = accelerator_of(cfg), accelerator_of(cfg)
     exact.autocast = lambda: torch.autocast("cpu", enabled=False)  # accelerate has one precision per process

@@ -24,8 +24,9 @@ from reference import labelling as plain
 from sides import Row, below, faster, finish, in_turns, parser
 
 from selftrain.config import Config, LabelConfig, TTAConfig
-from selftrain.data import sources
 from selftrain.data.cache import Cache
+from selftrain.data.load import load
+from selftrain.datasets import spec_of
 from selftrain.inference import tta, windows
 from selftrain.inference.pixels import PixelScale
 from selftrain.inference.predictor import Predictor
@@ -65,7 +66,7 @@ def drawn(folder: Path) -> tuple[list, list]:
 
 def camvid(root: Path) -> tuple[list, list]:
     """The same from CamVid."""
-    data = sources.load(compose(["data=camvid", f"data.root={root}"]).data)
+    data = load(spec_of(compose(["data=camvid", f"data.root={root}"]).data))
     return data.labelled, data.test[:: len(data.test) // 16][:16]
 
 
@@ -123,7 +124,7 @@ class Unmasked:
 
 
 def labelling_rows(samples: list, teacher: torch.nn.Module, folder: Path, rounds: int) -> list[Row]:
-    few = [Unmasked(sample.id, sample.image) for sample in samples]
+    few = [Unmasked(sample.id, pictures.files_of(sample)[0]) for sample in samples]
     wrapped = plain.wrap(teacher, SCALES)
     ours_in_layout = to_layout(build_copy(teacher)).eval()
     number = count()

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -27,6 +28,12 @@ class Picture:
 
     def read_mask(self) -> np.ndarray:
         return cv2.imread(str(self.mask), cv2.IMREAD_GRAYSCALE)
+
+
+def files_of(sample: Any) -> tuple[Path, Path]:
+    """The image and the mask of a picture, or of a sample of selftrain whose sources are files."""
+    image, mask = (one if isinstance(one, Path) else one.path for one in (sample.image, sample.mask))
+    return image, mask
 
 
 def draw(root: Path, count: int, *, size: tuple[int, int] = CAMVID, suffix: str = "png", classes: int = CLASSES) -> list[Picture]:

@@ -15,7 +15,9 @@ import pictures
 from sides import Row, finish, parser
 
 from selftrain.config import DataConfig
-from selftrain.data import sources, verify
+from selftrain.data import verify
+from selftrain.data.load import load
+from selftrain.datasets import spec_of
 
 SIDE, CLASSES = 512, 8
 
@@ -30,11 +32,11 @@ def main() -> None:
             os.environ["XDG_CACHE_HOME"] = f"{folder}/cache-{suffix}"
             root = Path(folder) / suffix
             pictures.draw(root, arguments.images, size=(SIDE, SIDE), suffix=suffix, classes=CLASSES)
-            cfg = DataConfig(source="folder", root=str(root), classes=[f"c{i}" for i in range(CLASSES)])
-            data = sources.load(cfg, strict=False)
+            spec = spec_of(DataConfig(source="folder", root=str(root), classes=[f"c{i}" for i in range(CLASSES)]))
+            data = load(spec, strict=False)
             for look in ("first", "second"):
                 began = time.process_time()
-                report = verify.verify(data, cfg, workers=1)
+                report = verify.verify(data, spec, workers=1)
                 rate = 60 * arguments.images / (time.process_time() - began)
                 assert not report.faults, report.faults[:3]
                 found[f"{suffix}, {look} look"] = rate

@@ -19,7 +19,7 @@ from typing import Any
 from selftrain import augmentation
 from selftrain.config import Config
 from selftrain.data import mixing
-from selftrain.data.sources import SOURCES
+from selftrain.data.load import SOURCES
 from selftrain.errors import ConfigError
 from selftrain.labels import refiners, thresholds
 from selftrain.labels.crf import BACKENDS

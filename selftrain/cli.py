@@ -11,7 +11,7 @@ from selftrain.errors import ConfigError, DataError, exit_code_of
 from selftrain.log import print_any_letter, say
 
 if TYPE_CHECKING:
-    from selftrain.data.images import Fault
+    from selftrain.data.faults import Fault
 
 
 FAULTS = "selftrain-faults.txt"
@@ -27,14 +27,17 @@ def main() -> None:
 
 def verify(arguments: argparse.Namespace) -> None:
     """Check every image and mask of a data set and list all faults."""
-    from selftrain.data import sources, verify
+    from selftrain.data import verify
     from selftrain.data.faults import FaultsError, counted
     from selftrain.data.findings import print_faults, print_report
+    from selftrain.data.load import load
+    from selftrain.datasets import spec_of
     from selftrain.settings import compose
 
     cfg = compose(arguments.overrides, arguments.config_dir).data
+    spec = spec_of(cfg)
     try:
-        _, report = verify.divide(sources.load(cfg, strict=False), cfg, workers=arguments.workers)
+        _, report = verify.divide(load(spec, strict=False), spec, workers=arguments.workers)
         print_report(report)
         faults = report.faults
     except FaultsError as error:

@@ -13,8 +13,10 @@ from torch import nn
 
 from selftrain import files, preflight, process, trial, watchdog
 from selftrain.config import Config
-from selftrain.data import loading, sources
+from selftrain.data import loading
 from selftrain.data.cache import Cache
+from selftrain.data.load import mask_coding
+from selftrain.data.sample import DataSet, Sample
 from selftrain.inference import tta, windows
 from selftrain.inference.exported import card
 from selftrain.inference.pixels import PixelScale
@@ -51,7 +53,7 @@ class Method:
 
     cfg: Config
     run: RunDir
-    data: sources.DataSet
+    data: DataSet
     accelerator: Accelerator
     networks: Networks
     learning: Learning
@@ -83,7 +85,7 @@ class Method:
         return cls(cfg, run, data, accelerator, networks, learning, cache, scale, stop, metrics, team, changes)
 
     @staticmethod
-    def _checked(cfg: Config, run: RunDir, accelerator: Accelerator) -> tuple[sources.DataSet, Networks, list[str]]:
+    def _checked(cfg: Config, run: RunDir, accelerator: Accelerator) -> tuple[DataSet, Networks, list[str]]:
         """Data, networks and changed conditions, after all checks; the main process tries the networks and settles the run."""
         data = preflight.recorded_data(run, cfg)
         preflight.check_data(data, cfg)
@@ -232,7 +234,7 @@ class Method:
             recalibrate.recalibrate(network, seen, scale=self.scale, precision=self.accelerator.autocast)
         return network
 
-    def evaluate(self, network: nn.Module, samples: list[sources.Sample]) -> dict:
+    def evaluate(self, network: nn.Module, samples: list[Sample]) -> dict:
         """Scores of a network over samples with masks, one plain view each, by the run's classes."""
         return evaluate.evaluate(
             self.predictor(network),
@@ -400,8 +402,8 @@ class Method:
             std=cfg.data.std,
             size=cfg.data.size,
             window=cfg.labels.window,
-            levels=self.data.labelled[0].levels,
-            masks=sources.mask_coding(cfg.data, self.data.classes),
+            levels=self.data.levels,
+            masks=mask_coding(self.data),
             model=exported["model"],
             generation=report["exported"],
             seed=cfg.seed,

@@ -10,9 +10,10 @@ from accelerate import Accelerator
 
 from selftrain import augmentation
 from selftrain.config import Config
-from selftrain.data import batches, sources
+from selftrain.data import batches
 from selftrain.data.cache import Cache
 from selftrain.data.labels import Labels, MaskLabels
+from selftrain.data.sample import DataSet
 from selftrain.data.samplers import Sampler
 from selftrain.inference.pixels import PixelScale
 from selftrain.labels.thresholds import balanced
@@ -27,7 +28,7 @@ class Learning:
     """What `cfg` says of each generation's learning from `data`."""
 
     cfg: Config
-    data: sources.DataSet
+    data: DataSet
     accelerator: Accelerator
     cache: Cache
     scale: PixelScale

@@ -12,9 +12,11 @@ from torch import nn
 
 from selftrain import augmentation, checkpoint, choices, conditions, files, launcher, process
 from selftrain.config import PRECISIONS, Config, GenerationConfig
-from selftrain.data import loading, sources, verify
+from selftrain.data import load, loading, verify
 from selftrain.data.faults import refuse
 from selftrain.data.findings import Look
+from selftrain.data.sample import DataSet, Sample, with_levels, without
+from selftrain.datasets import spec_of
 from selftrain.errors import ConfigError, DataError, StorageError
 from selftrain.labels import record
 from selftrain.log import say
@@ -112,12 +114,12 @@ def _check_methods(cfg: Config) -> None:
 class Examined:
     """What is known of a run's data before its first step."""
 
-    data: sources.DataSet  # as it is to be worked with
+    data: DataSet  # as it is to be worked with
     facts: dict  # what data.json has beside the samples: set_aside, and where there are any, range and copies
     looks: list[Look]  # at every file; empty for drawn images, and on a resume
 
 
-def examine(run: RunDir, cfg: Config, data: sources.DataSet) -> Examined:
+def examine(run: RunDir, cfg: Config, data: DataSet) -> Examined:
     """Read every file before a first step; later only what the run wrote down of them. Prints warnings, raises DataError.
 
     Unreadable unlabelled images are set aside, and made splits are divided so that no two hold the same picture.
@@ -134,23 +136,23 @@ def examine(run: RunDir, cfg: Config, data: sources.DataSet) -> Examined:
     return known
 
 
-def _known(run: RunDir, cfg: Config, data: sources.DataSet) -> Examined:
+def _known(run: RunDir, cfg: Config, data: DataSet) -> Examined:
     if run.data.exists():  # a resume never measures again; a changed data.range is refused by `settle`
         begun = files.read_json(run.data, "set_aside")
         return Examined(data, {name: begun[name] for name in ("set_aside", "range", COPIES) if name in begun}, [])
-    if cfg.data.source == "shapes":
+    if data.sound:
         return Examined(data, {"set_aside": []}, [])
     data, looks, aside, copies = _looked_at(data, cfg)
-    sound = sources.without(data, aside)
-    levels = sources.levels_of(sound, cfg.data.range)
+    sound = without(data, aside)
+    levels = load.levels_of(sound, cfg.data.range)
     found = {name: value for name, value in (("range", levels and list(levels)), (COPIES, copies)) if value}
-    return Examined(sources.with_levels(sound, levels), {"set_aside": aside, **found}, looks)
+    return Examined(with_levels(sound, levels), {"set_aside": aside, **found}, looks)
 
 
 def settle(run: RunDir, cfg: Config, known: Examined) -> None:
     """Write down what the run is made of, or compare: from here on it has begun."""
     settings = _as_begun(choices.completed(asdict(cfg)), run)
-    run.settle(settings, {**sources.manifest(known.data), **known.facts}, complete=choices.completed)
+    run.settle(settings, {**load.manifest(known.data), **known.facts}, complete=choices.completed)
 
 
 def _as_begun(settings: dict, run: RunDir) -> dict:
@@ -166,16 +168,16 @@ def _idle_noise(first: GenerationConfig) -> list[str]:
     return [name for name in names if getattr(first.noise, name)]
 
 
-def recorded_data(run: RunDir, cfg: Config) -> sources.DataSet:
+def recorded_data(run: RunDir, cfg: Config) -> DataSet:
     """The data set, divided as `run` began with it: copies of pictures are known once every file was read."""
     begun = files.read_json(run.data, "set_aside") if run.data.exists() else {}
-    data = sources.load(cfg.data, copies=begun.get(COPIES, ()))
-    return sources.with_levels(sources.without(data, begun.get("set_aside", ())), begun.get("range"))
+    data = load.load(spec_of(cfg.data), copies=begun.get(COPIES, ()))
+    return with_levels(without(data, begun.get("set_aside", ())), begun.get("range"))
 
 
-def _looked_at(data: sources.DataSet, cfg: Config) -> tuple[sources.DataSet, list[Look], list[str], list[list[str]]]:
+def _looked_at(data: DataSet, cfg: Config) -> tuple[DataSet, list[Look], list[str], list[list[str]]]:
     """The data set, the looks at it, ids of unlabelled images to go on without, and copies. Raises DataError for other faults."""
-    data, report = verify.divide(data, cfg.data, workers=process.cores())
+    data, report = verify.divide(data, spec_of(cfg.data), workers=process.cores())
     refuse(report.faults)
     found = report.warnings[len(data.warnings) :]
     for warning in found[:WARNINGS]:
@@ -186,7 +188,7 @@ def _looked_at(data: sources.DataSet, cfg: Config) -> tuple[sources.DataSet, lis
     return data, report.seen, [sample.id for sample in report.set_aside], copies
 
 
-def check_data(data: sources.DataSet, cfg: Config) -> None:
+def check_data(data: DataSet, cfg: Config) -> None:
     """Raises DataError for splits without which no run can begin."""
     if not data.labelled:
         raise DataError("no labelled image to train the teacher on; see data.images and data.masks")
@@ -259,7 +261,7 @@ def say_where_students_shrink(networks: list[nn.Module]) -> None:
             )
 
 
-def check_space(run: RunDir, cfg: Config, sizes: list[int], data: sources.DataSet, *, snapshots: int = 0) -> None:
+def check_space(run: RunDir, cfg: Config, sizes: list[int], data: DataSet, *, snapshots: int = 0) -> None:
     """Raises StorageError, with the estimate, where the disk has no room for generations of `sizes` parameters each.
 
     `snapshots`: copies of the weights that each generation keeps of its past.
@@ -282,7 +284,7 @@ def check_space(run: RunDir, cfg: Config, sizes: list[int], data: sources.DataSe
         )
 
 
-def _pixels(samples: list[sources.Sample]) -> int:
+def _pixels(samples: list[Sample]) -> int:
     """Pixels of the largest of a few images."""
     looked_at = samples[:: max(len(samples) // 8, 1)]
     return max((image.shape[0] * image.shape[1] for image in (sample.read_image() for sample in looked_at)), default=0)

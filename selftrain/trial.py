@@ -15,7 +15,7 @@ from torch import nn
 
 from selftrain.config import Config
 from selftrain.data.findings import Look
-from selftrain.data.sources import SPLITS, DataSet
+from selftrain.data.sample import SPLITS, DataSet
 from selftrain.errors import ConfigError, ResourceError, is_out_of_memory
 from selftrain.models.build import MULTIPLE, to_layout
 from selftrain.models.outputs import tensors_of
@@ -46,15 +46,11 @@ def sizes_seen(looks: Iterable[Look], cfg: Config) -> Sizes:
 
 
 def sizes_sampled(data: DataSet, *, most: int = 8) -> Sizes:
-    """The sizes of up to `most` images of each split.
-
-    Reads the images; drawn images are all alike, so one per split.
-    """
+    """The sizes of up to `most` images of each split. Images are read only if their size is not known."""
     sizes: dict[str, Counter[Size]] = {}
     for split in SPLITS:
         samples = getattr(data, split)
-        chosen = samples[:1] if samples and samples[0].drawn else samples[:: max(len(samples) // most, 1)]
-        sizes[split] = Counter(one.size or one.read_image().shape[:2] for one in chosen)
+        sizes[split] = Counter(one.read_size() for one in samples[:: max(len(samples) // most, 1)])
     return sizes
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent.parent / "selftrain"
 FLOORS = {"run": 5, "cli": 5, "generations": 4, "preflight": 4, "networks": 4, "learning": 4, "trial": 4, "choices": 4}
 FLOORS |= {"stages": 3, "methods": 2.5, "inference": 2}
-FLOORS["augmentation"] = 4
+FLOORS |= {"augmentation": 4, "datasets": 4}
 FLOORS |= dict.fromkeys(("data", "models", "labels", "objectives", "optim", "report"), 1)
 
 
@@ -36,6 +36,11 @@ def test_imports_go_down_only():
             if not allowed:
                 wrong.append(f"{path.relative_to(PACKAGE)} imports {other}")
     assert not wrong
+
+
+def test_nothing_on_the_data_floor_sees_the_settings():
+    seeing = [path.name for path in (PACKAGE / "data").rglob("*.py") if imported(path) & {"config", "settings"}]
+    assert not seeing
 
 
 def test_the_main_process_is_asked_for_above_floor_1_only():

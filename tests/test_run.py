@@ -14,9 +14,10 @@ from safetensors.torch import load_file
 
 from runs import ROOT, SMALL, SMOKE, bits, known_fingerprints, run_command
 from selftrain.config import Config
-from selftrain.data import sources
 from selftrain.data.augment.randaugment import OFF
 from selftrain.data.cache import Cache
+from selftrain.data.load import load
+from selftrain.datasets import spec_of
 from selftrain.errors import ConfigError
 from selftrain.inference.pixels import PixelScale
 from selftrain.learning import Learning
@@ -145,7 +146,7 @@ def test_statistics_are_measured_anew_over_what_a_generation_has_learnt_from(run
     assert learnt <= none and not running & none
     assert learnt | running <= same  # a teacher that learns from labels alone has not met the others
 
-    data = sources.load(compose([*SMOKE]).data)
+    data = load(spec_of(compose([*SMOKE]).data))
     scale = PixelScale(torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1))
     for online, teacher, student in (("''", False, True), ("fixmatch", True, True)):
         config = compose([*SMOKE, f"generations=[{{online: {online}}}, {{}}]"])
@@ -160,7 +161,7 @@ def test_the_masks_say_what_pixels_of_a_class_weigh(online):
     config = compose([*SMOKE, f"generations=[{{online: {online}}}]"])
     accelerator = SimpleNamespace(num_processes=1, device="cpu", autocast=None, unwrap_model=None)
     learning = Learning(
-        config, sources.load(config.data), accelerator, Cache(64), PixelScale(torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1))
+        config, load(spec_of(config.data)), accelerator, Cache(64), PixelScale(torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1))
     )
     pixels, weights = learning.class_pixels, learning.step(0).weights.numpy()
     assert pixels.sum() == sum(sample.read_mask().size for sample in learning.data.labelled)  # smoke has no void

@@ -12,8 +12,9 @@ from torch import nn
 from selftrain import trial
 from selftrain.config import Config, GenerationConfig
 from selftrain.data.findings import Look
-from selftrain.data.shapes import CLASSES
-from selftrain.data.sources import load
+from selftrain.data.load import load
+from selftrain.data.sources.shapes import CLASSES, Drawing
+from selftrain.datasets import spec_of
 from selftrain.errors import ConfigError, ResourceError
 from selftrain.networks import Networks
 from selftrain.rng import untouched
@@ -189,10 +190,11 @@ def test_the_sizes_are_those_of_the_files_or_of_data_size():
     assert trial.sizes_seen(looks, cfg)["val"] == {(32, 64): 2}
 
 
-def test_of_drawn_images_one_is_read():
-    cfg = config()
-    data = load(cfg.data)
-    assert trial.sizes_sampled(data)["val"] == {data.val[0].read_image().shape[:2]: 1}
+def test_the_sizes_of_drawn_images_are_known_without_reading(monkeypatch: pytest.MonkeyPatch):
+    data = load(spec_of(Config().data))
+    height, width = data.val[0].read_image().shape[:2]
+    monkeypatch.delattr(Drawing, "read")
+    assert set(trial.sizes_sampled(data)["val"]) == {(height, width)}
 
 
 def test_a_resume_tries_new_generations_only(run, tmp_path):

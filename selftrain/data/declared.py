@@ -15,8 +15,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from selftrain.data.faults import counted, some
-from selftrain.data.images import MOST_VALUES, SHOWN, Fault, MaskCode
+from selftrain.data.faults import Fault, counted, some
+from selftrain.data.masks import MOST_VALUES, SHOWN, MaskCode
 
 FEW = 4  # classes
 HARDLY = 0.05  # share of the files

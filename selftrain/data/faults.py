@@ -6,13 +6,30 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from selftrain.data.images import Fault
 from selftrain.errors import ConfigError, DataError
 from selftrain.files import write_bytes
 
 EXAMPLES = 3  # files that a group names
 # Names and paths of files, remarks in brackets and numbers differ between faults of one cause.
 PARTICULAR = re.compile(r"'[^']*'|\([^)]*\)|\S*[/.]\w\S*|\d+")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with one file and the way out; the argument of the DataErrors raised here.
+
+    `cause` is what the files of equal faults have in common, to be read after their number ("masks have no image").
+    `values` are the grey values of a mask that has undeclared ones, or its colours as 0xRRGGBB; at most MOST_VALUES.
+    """
+
+    file: str
+    what: str
+    remedy: str
+    cause: str = ""
+    values: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.what}; {self.remedy}"
 
 
 @dataclass(frozen=True)

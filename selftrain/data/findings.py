@@ -12,9 +12,9 @@ from rich.table import Table
 
 from selftrain.data import levels as ranges
 from selftrain.data.declared import hidden_classes, odd_masks, values_used, with_one_remedy
-from selftrain.data.faults import counted, grouped, some
-from selftrain.data.images import Fault, MaskCode
-from selftrain.data.sources import SPLITS, DataSet, Sample
+from selftrain.data.faults import Fault, counted, grouped, some
+from selftrain.data.masks import MaskCode
+from selftrain.data.sample import SPLITS, DataSet, Sample
 
 SET_ASIDE = 0.01  # share of the unlabelled images that may be unreadable
 LEVELS = 1 << 16  # of 16-bit samples
@@ -27,7 +27,7 @@ Colour = tuple[int, ...]  # red, green, blue
 class Look:
     """What one look at a sample's files found. `counts` (C + 1,): pixels of each class and, last, ignored ones.
 
-    `split` is empty for a copy that is left out of training (sources.load).
+    `split` is empty for a copy that is left out of training (load.load).
 
     `palette` has RGB of each index, where indices were read as ids; `used` are those that the mask uses.
     """
@@ -60,7 +60,7 @@ class Look:
 
 @dataclass
 class Report:
-    """The findings. `faults` must be mended; `set_aside` are the unlabelled samples to leave out (sources.without)."""
+    """The findings. `faults` must be mended; `set_aside` are the unlabelled samples to leave out (sample.without)."""
 
     classes: list[str]
     faults: list[Fault] = field(default_factory=list)
@@ -89,19 +89,19 @@ class Report:
         return [
             ("", *SPLITS),
             ("images", *(str(len(of[split])) for split in SPLITS)),
-            ("masks", *(str(sum(one.sample.has_mask for one in of[split])) for split in SPLITS)),
+            ("masks", *(str(sum(one.sample.mask is not None for one in of[split])) for split in SPLITS)),
             ("size", *(_sizes(of[split]) for split in SPLITS)),
             *((name, *(shares[split][place] for split in SPLITS)) for place, name in enumerate(self.classes)),
             ("(ignored)", *(shares[split][-1] for split in SPLITS)),
         ]
 
 
-def findings(data: DataSet, looks: list[Look], root: Path, *, levels: Sequence[Any] = ranges.DTYPE) -> Report:
-    """Judges the `looks` at every file of `data`. Faults name files from `root`; `levels` is data.range."""
+def findings(data: DataSet, looks: list[Look], *, levels: Sequence[Any] = ranges.DTYPE) -> Report:
+    """Judges the `looks` at every sample of `data`. `levels` is data.range."""
     report = Report(data.classes, list(data.faults), list(data.warnings), seen=looks)
-    code = next((one.sample.code for one in looks if one.sample.code), None)
+    root, code = data.root, data.code
     _report_unreadable(report, root, code, count=len(data.unlabelled))
-    if not _report_palettes(report, root):
+    if not _report_palettes(report, root, code):
         _report_ignored(report, root, code)
     _report_doubles(report)
     _report_blank(report)
@@ -149,7 +149,8 @@ def _from_root(fault: Fault, root: Path) -> Fault:
 
 
 def _mask_name(one: Look, root: Path) -> str:
-    return _from_root(Fault(str(one.sample.mask), "", ""), root).file if one.sample.mask else one.sample.id
+    """The name of a sample's mask, for messages."""
+    return _from_root(Fault(one.sample.mask.name, "", ""), root).file if one.sample.mask else one.sample.id
 
 
 def _report_ignored(report: Report, root: Path, code: MaskCode | None) -> None:
@@ -238,7 +239,7 @@ def _report_absent(report: Report) -> None:
         report.warnings += [f"class {name!r} has no pixel in the {split} masks: {meaning}" for name in missing]
 
 
-def _report_palettes(report: Report, root: Path) -> bool:
+def _report_palettes(report: Report, root: Path, code: MaskCode | None) -> bool:
     """Whether two masks that are read by palette index number their colours differently, which is a fault."""
     found = _palettes_that_differ([one for one in report.seen if one.palette])
     if found is None:
@@ -247,7 +248,7 @@ def _report_palettes(report: Report, root: Path) -> bool:
     names = [_mask_name(one, root) for one in (first, second)]
     what = f"has another palette than {names[0]} ({difference}), and masks are read by palette index"
     how = "read them by colour, in the order of data.classes and without data.values"
-    remedy = f"{how}: {_colours_found(report.seen)}"
+    remedy = f"{how}: {_colours_found(report.seen, code)}"
     report.faults.append(Fault(names[1], what, remedy))
     return True
 
@@ -270,12 +271,11 @@ def _palettes_that_differ(looks: list[Look]) -> tuple[Look, Look, str] | None:
     return None
 
 
-def _colours_found(looks: list[Look]) -> str:
+def _colours_found(looks: list[Look], code: MaskCode | None) -> str:
     """Settings that read the masks by colour, ordered by the index that each colour has in most files."""
     files = Counter((one.colour(index), index) for one in looks if one.palette for index in one.used)
     places = {colour: index for (colour, index), _ in reversed(files.most_common())}
     ordered = sorted(places, key=lambda colour: places[colour])
-    code = next((one.sample.code for one in looks if one.palette), None)
     void = [colour for colour in ordered if code and places[colour] in code.ignore]
     shown = [colour for colour in ordered if colour not in void]
     rest = f" and {len(shown) - COLOURS} more" if len(shown) > COLOURS else ""

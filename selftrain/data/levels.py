@@ -46,7 +46,7 @@ def some(things: Sequence[Thing]) -> list[Thing]:
 
 
 def measure(pictures: Iterable[np.ndarray]) -> Levels:
-    """The range for data.range=percentile, measured over the uint16 pictures (H, W, 3).
+    """The range for data.range=percentile, measured over the uint16 pictures (H, W, C).
 
     Raises DataError where no picture is, and where their values do not differ.
     """

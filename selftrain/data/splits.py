@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -165,19 +166,37 @@ def budget(labels: int, fraction: float, available: int) -> int:
     return labels or max(1, round(fraction * available))
 
 
-def choose_labelled(
-    how: str, count: int, names: Sequence[str], *, group: str, seed: int, content: Callable[[], np.ndarray]
-) -> list[int]:
-    """Indices of the `count` images whose masks are used; `content()` gives (N, C) pixel shares, for stratified."""
+@dataclass(frozen=True)
+class Candidates:
+    """Images of which some are to be labelled."""
+
+    names: Sequence[str]
+    group: str  # data.splits.group
+    seed: int
+    content: Callable[[], np.ndarray]  # reads the pixel shares of the classes (N, C)
+
+
+def choose_labelled(how: str, count: int, candidates: Candidates) -> list[int]:
+    """Indices of the `count` images whose masks are used. Raises ConfigError for a way that CHOICES lacks."""
     if how not in CHOICES:
         raise ConfigError(f"data.splits.choose={how!r} is none of {', '.join(CHOICES)}")
-    if count == len(names):
+    if count == len(candidates.names):
         return list(range(count))
-    if how == "spread":
-        return spread(count, group_names(names, group), seed=seed)
-    if how == "random":
-        return at_random(count, len(names), seed=seed)
-    return stratified(count, content(), seed=seed)
+    return CHOICES[how](count, candidates)
 
 
-CHOICES = ("spread", "random", "stratified")
+def _spread(count: int, images: Candidates) -> list[int]:
+    return spread(count, group_names(images.names, images.group), seed=images.seed)
+
+
+def _random(count: int, images: Candidates) -> list[int]:
+    return at_random(count, len(images.names), seed=images.seed)
+
+
+def _stratified(count: int, images: Candidates) -> list[int]:
+    return stratified(count, images.content(), seed=images.seed)
+
+
+CHOICES: dict[str, Callable[[int, Candidates], list[int]]] = {
+    "spread": _spread, "random": _random, "stratified": _stratified,
+}  # fmt: skip

@@ -13,10 +13,10 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from selftrain.data.images import IMAGE_SUFFIXES, MASK_SUFFIXES, open_regular, read_stored
+from selftrain.data.images import IMAGE_SUFFIXES, JPEG_SUFFIXES, read_stored
+from selftrain.data.storage import open_regular
 from selftrain.errors import DataError
 
-JPEG_SUFFIXES = IMAGE_SUFFIXES - MASK_SUFFIXES
 Thing = TypeVar("Thing")
 SYSTEM = {"@eadir", "__macosx", "system volume information", "$recycle.bin", ".thumbnails", ".ipynb_checkpoints"}
 TRASH = ".trash-"  # and the number of a user

@@ -15,23 +15,24 @@ from pathlib import Path
 
 import numpy as np
 
-from selftrain.config import DataConfig
-from selftrain.data import images
 from selftrain.data.faults import none_hidden
 from selftrain.data.findings import Look, Report, findings
 from selftrain.data.levels import DTYPE
-from selftrain.data.sources import SPLITS, DataSet, Sample, load, with_levels
+from selftrain.data.load import load
+from selftrain.data.sample import SPLITS, DataSet, Sample, with_levels
+from selftrain.data.spec import Spec
 from selftrain.errors import DataError
+from selftrain.ids import IGNORE
 from selftrain.log import progress
 from selftrain.scores import class_pixels
 
 VERSION = 4  # of what `_look` finds
 
 
-def verify(data: DataSet, cfg: DataConfig, *, workers: int) -> Report:
-    """Reads every image and mask, with `workers` threads. `data` comes from load(cfg, strict=False)."""
+def verify(data: DataSet, spec: Spec, *, workers: int) -> Report:
+    """Reads every image and mask, with `workers` threads. `data` comes from load(spec, strict=False)."""
     # Which levels does not matter here: what could not be scaled by them is a fault.
-    scaled = data if cfg.range == DTYPE else with_levels(data, (0, 0xFFFF))
+    scaled = data if spec.range == DTYPE else with_levels(data, (0, 0xFFFF))
     jobs = [(sample, split) for split in SPLITS for sample in getattr(scaled, split)]
     known, seen = Known(), []
     with ThreadPoolExecutor(max(1, workers)) as pool, progress("verify", len(jobs)) as show:
@@ -39,27 +40,22 @@ def verify(data: DataSet, cfg: DataConfig, *, workers: int) -> Report:
             seen.append(one)
             show(len(seen))
     known.save()
-    return findings(data, seen, _root(cfg), levels=cfg.range)
+    return findings(data, seen, levels=spec.range)
 
 
-def divide(data: DataSet, cfg: DataConfig, *, workers: int) -> tuple[DataSet, Report]:
+def divide(data: DataSet, spec: Spec, *, workers: int) -> tuple[DataSet, Report]:
     """`verify`, and the data set as it is to be divided now that copies of pictures are known (data.duplicates).
 
-    `data` comes from load(cfg) without copies; `report.copies` is what a later load(cfg, copies=...) wants.
+    `data` comes from load(spec) without copies; `report.copies` is what a later load(spec, copies=...) wants.
     """
-    report = verify(data, cfg, workers=workers)
-    if cfg.duplicates == "fault" or not report.copies:
+    report = verify(data, spec, workers=workers)
+    if spec.duplicates == "fault" or not report.copies:
         return data, report
     with none_hidden(report.faults, "data.splits"):
-        data = load(cfg, strict=False, copies=report.copies)
+        data = load(spec, strict=False, copies=report.copies)
     split_of = {sample.id: split for split in SPLITS for sample in getattr(data, split)}
     moved = [replace(one, split=split_of.get(one.sample.id, "")) for one in report.seen]
-    return data, findings(data, moved, _root(cfg), levels=cfg.range)
-
-
-def _root(cfg: DataConfig) -> Path:
-    """Of drawn data it is never named in a fault."""
-    return Path(cfg.root).expanduser().resolve()
+    return data, findings(data, moved, levels=spec.range)
 
 
 class Known:
@@ -136,39 +132,37 @@ def _remembered(empty: Look, found: dict) -> Look:
 
 
 def _key(sample: Sample, classes: int) -> str:
-    """A hash of the bytes of a sample's files and of how they are read; "" for what is no readable file."""
-    if sample.image is None:
-        return ""
-    read = (VERSION, classes, sample.code, sample.mask is None, sample.levels is None)
-    digest = hashlib.sha256(repr(read).encode())
+    """A hash of a sample's content and of how it is read; "" if it has no fingerprint or cannot be read."""
+    sources = [sample.image] + ([sample.mask] if sample.mask else [])
     try:
-        for path in filter(None, (sample.image, sample.mask)):
-            with images.open_regular(path) as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+        prints = [source.fingerprint() for source in sources]
     except (DataError, OSError):
         return ""
-    return digest.hexdigest()
+    if None in prints:
+        return ""
+    read = (VERSION, classes, *prints, *[source.reading for source in sources])
+    return hashlib.sha256(repr(read).encode()).hexdigest()
 
 
 def _look(sample: Sample, split: str, *, classes: int) -> Look:
-    """Reads a sample's files at their own size; what they raise becomes a fault."""
+    """Reads a sample at its own size; what its sources raise becomes a fault."""
     seen = Look(sample, split)
-    whole = replace(sample, size=None)
     try:
-        image = whole.read_stored()
+        image = sample.image.stored()
         digest = hashlib.sha256(f"{image.shape}".encode())
         digest.update(np.ascontiguousarray(image).data)
         blank = bool((image == image[:1, :1]).all())
-        seen = replace(seen, size=image.shape[:2], digest=digest.digest(), blank=blank)
+        height, width = image.shape[:2]
+        seen = replace(seen, size=(height, width), digest=digest.digest(), blank=blank)
         if image.dtype == np.uint16:
             seen = replace(seen, largest=int(image.max()))
     except DataError as error:
         seen = replace(seen, image_fault=error.args[0])
+    if sample.mask is None:
+        return seen
     try:
-        mask = whole.read_mask_file(alone=seen.image_fault is not None)
+        mask = sample.mask.examine(alone=seen.image_fault is not None)
     except DataError as error:
         return replace(seen, mask_fault=error.args[0])
-    if mask is None:
-        return seen
-    counts = np.append(class_pixels(mask.ids, classes), np.count_nonzero(mask.ids == images.IGNORE))
+    counts = np.append(class_pixels(mask.ids, classes), np.count_nonzero(mask.ids == IGNORE))
     return replace(seen, counts=counts, rest=mask.rest, palette=mask.palette, used=mask.used)

@@ -53,11 +53,11 @@ RENAMED = {
 
 
 def flat(config: Config | dict, prefix: str = "") -> dict[str, object]:
-    """Settings as {"train.lr": 0.001, "generations.0.steps": 500, ...}; lists of plain values stay lists."""
+    """Settings as {"train.lr": 0.001, "generations.0.steps": 500, ...}; lists of plain values and empty dicts stay."""
     tree = config if isinstance(config, dict) else asdict(config)
     rows: dict[str, object] = {}
     for name, value in tree.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             rows |= flat(value, f"{prefix}{name}.")
         elif isinstance(value, list) and value and isinstance(value[0], dict):
             rows |= flat({str(i): entry for i, entry in enumerate(value)}, f"{prefix}{name}.")

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from selftrain.data.images import IMAGE_SUFFIXES, Fault, Levels, read_image, resize_image
-from selftrain.data.listing import Tree, suffix_counts, unread
+from selftrain.data.faults import Fault
+from selftrain.data.images import IMAGE_SUFFIXES, Levels, read_image, resize_image
+from selftrain.data.sources.tree import Tree, suffix_counts, unread
 from selftrain.data.strays import masks_beside
 from selftrain.errors import OPEN_FILES_ERRNOS, STORAGE_ERRNOS, ConfigError, DataError, naming_savings
 from selftrain.files import read_json, write_json

@@ -9,8 +9,10 @@ import yaml
 from PIL import Image
 
 from selftrain.config import DataConfig, SplitConfig
-from selftrain.data.sources import SPLITS, load
+from selftrain.data.load import load
+from selftrain.data.sample import SPLITS
 from selftrain.data.verify import divide
+from selftrain.datasets import spec_of
 from selftrain.errors import ConfigError
 
 pytestmark = pytest.mark.promise("copies of one picture: kept in one made split, or named")
@@ -35,16 +37,17 @@ def root(tmp_path):
     return root
 
 
-def config(root, duplicates="group", **splits):
-    return DataConfig(
+def spec(root, duplicates="group", **splits):
+    cfg = DataConfig(
         name="folder", source="folder", root=str(root), unlabelled="unlabelled", classes=["ground", "thing"],
         duplicates=duplicates, splits=SplitConfig(**splits),
     )  # fmt: skip
+    return spec_of(cfg)
 
 
 def divided(root, *arguments, **splits):
-    cfg = config(root, *arguments, **splits)
-    return divide(load(cfg, strict=False), cfg, workers=1)
+    one = spec(root, *arguments, **splits)
+    return divide(load(one, strict=False), one, workers=1)
 
 
 def split_of(data):
@@ -86,7 +89,7 @@ def test_between_named_splits_a_copy_is_a_fault_or_is_left_out_of_training(root)
 
 def test_an_unknown_way_is_refused_by_name(root):
     with pytest.raises(ConfigError, match=r"data\.duplicates='keep' is none of group, fault, drop"):
-        load(config(root, "keep"))
+        load(spec(root, "keep"))
 
 
 @pytest.fixture

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from selftrain.data.faults import FaultsError, grouped, none_hidden, refuse, some, write_list
-from selftrain.data.images import Fault
+from selftrain.data.faults import Fault, FaultsError, grouped, none_hidden, refuse, some, write_list
 from selftrain.errors import ConfigError, DataError
 
 EMPTY = [Fault(f"images/{i}.png", "is empty (0 bytes)", "replace or remove it") for i in range(5)]

@@ -9,11 +9,11 @@ from PIL import Image
 
 from selftrain.config import DataConfig, SplitConfig
 from selftrain.data import verify as verification
-from selftrain.data.faults import grouped
+from selftrain.data.faults import Fault, grouped
 from selftrain.data.findings import Report
-from selftrain.data.images import Fault
-from selftrain.data.sources import load
+from selftrain.data.load import load
 from selftrain.data.verify import verify
+from selftrain.datasets import spec_of
 from selftrain.errors import ConfigError
 
 pytestmark = pytest.mark.promise("16-bit ranges, palettes that differ, undeclared values: said by verify, never silent")
@@ -56,8 +56,8 @@ def deepen(root: Path, largest: int, names: list[str] = NAMES) -> None:
 def check(root: Path, **settings) -> Report:
     splits = SplitConfig(train="train", val="val", test="test")
     settings = {"classes": ["ground", "thing"]} | settings
-    cfg = DataConfig(name="folder", source="folder", root=str(root), splits=splits, **settings)
-    return verify(load(cfg, strict=False), cfg, workers=1)
+    spec = spec_of(DataConfig(name="folder", source="folder", root=str(root), splits=splits, **settings))
+    return verify(load(spec, strict=False), spec, workers=1)
 
 
 def palettes(root: Path, *rows: tuple) -> list[Fault]:

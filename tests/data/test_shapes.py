@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from selftrain.data import shapes
+from selftrain.config import DataConfig, SplitConfig
+from selftrain.data.load import load, manifest
+from selftrain.data.sample import SPLITS
+from selftrain.data.sources import shapes
+from selftrain.datasets import spec_of
+from selftrain.errors import ConfigError
 
 
 @pytest.fixture(scope="module")
@@ -11,7 +16,7 @@ def labelled() -> list[tuple[np.ndarray, np.ndarray]]:
     return [shapes.draw(0, "labelled", index) for index in range(24)]
 
 
-@pytest.mark.parametrize("split", shapes.SPLITS)
+@pytest.mark.parametrize("split", SPLITS)
 def test_same_arguments_draw_the_same_bits(split: str) -> None:
     image, mask = shapes.draw(3, split, 7)
     shapes.draw(3, split, 8)
@@ -74,3 +79,45 @@ def test_every_outline_has_a_class_and_a_texture() -> None:
 def test_unknown_split_names_the_known_ones() -> None:
     with pytest.raises(ValueError, match="labelled, unlabelled, val, test"):
         shapes.draw(0, "train", 0)
+
+
+# --- the data set
+
+
+def test_shapes_are_drawn_by_the_seed_of_the_splits():
+    cfg = DataConfig(shapes={"labelled": 3, "unlabelled": 4, "val": 2, "test": 1}, splits=SplitConfig(seed=5))
+    data = load(spec_of(cfg))
+    assert [len(getattr(data, split)) for split in SPLITS] == [3, 4, 2, 1]
+    assert data.classes == list(shapes.CLASSES) and data.val[1].id == "val/00001"
+    image, labels = shapes.draw(5, "val", 1)
+    assert np.array_equal(data.val[1].read_image(), image) and np.array_equal(data.val[1].read_mask(), labels)
+    assert data.unlabelled[0].read_mask() is not None
+
+
+def test_a_label_budget_holds_for_drawn_data_too():
+    data = load(spec_of(DataConfig(splits=SplitConfig(labels=6))))
+    assert len(data.labelled) == 6 and len(data.unlabelled) == 200 + 18
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"root": "/data"},
+        {"classes": ["a", "b"]},
+        {"values": [1, 2]},
+        {"range": ["percentile"]},
+        {"shapes": {"labelled": 1, "val": 1}},
+        {"shapes": {"labelled": 0, "unlabelled": 1, "val": 1, "test": 1}},
+        {"shapes": {"labelled": 1, "unlabelled": -1, "val": 1, "test": 1}},
+        {"splits": SplitConfig(val="val")},
+        {"splits": SplitConfig(seed=-1)},
+    ],
+)
+def test_settings_that_drawn_data_would_ignore_are_refused(settings: dict):
+    with pytest.raises(ConfigError):
+        load(spec_of(DataConfig(**settings)))
+
+
+def test_the_manifest_of_drawn_data_is_its_recipe():
+    entry = manifest(load(spec_of(DataConfig(splits=SplitConfig(seed=7)))))
+    assert entry["drawn"] == {"seed": 7} and entry["test"][0] == {"id": "test/00000"}

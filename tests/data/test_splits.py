@@ -1,7 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from selftrain.data import splits
 from selftrain.data.splits import (
+    Candidates,
     at_random,
     budget,
     choose_labelled,
@@ -147,16 +151,21 @@ def test_budgets_out_of_range_are_refused(labels: int, fraction: float):
 
 
 def test_masks_are_read_for_stratified_only():
-    names = [f"{i}" for i in range(10)]
+    unseen = Candidates([f"{i}" for i in range(10)], group="", seed=0, content=unread)
     for how in ("spread", "random"):
-        assert len(choose_labelled(how, 3, names, group="", seed=0, content=unread)) == 3
-    assert len(choose_labelled("stratified", 3, names, group="", seed=0, content=lambda: np.ones((10, 2)))) == 3
-    assert choose_labelled("stratified", 10, names, group="", seed=0, content=unread) == list(range(10))
+        assert len(choose_labelled(how, 3, unseen)) == 3
+    assert len(choose_labelled("stratified", 3, replace(unseen, content=lambda: np.ones((10, 2))))) == 3
+    assert choose_labelled("stratified", 10, unseen) == list(range(10))
+
+
+def test_a_new_way_to_choose_is_one_function_and_one_entry(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(splits.CHOICES, "last", lambda count, images: list(range(len(images.names)))[-count:])
+    assert choose_labelled("last", 2, Candidates(["a", "b", "c"], group="", seed=0, content=unread)) == [1, 2]
 
 
 def test_an_unknown_choice_lists_the_known():
     with pytest.raises(ConfigError, match="spread, random, stratified"):
-        choose_labelled("best", 1, ["a"], group="", seed=0, content=unread)
+        choose_labelled("best", 1, Candidates(["a"], group="", seed=0, content=unread))
 
 
 def test_groups_that_hold_copies_of_one_picture_become_one():

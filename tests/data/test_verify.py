@@ -1,7 +1,9 @@
 import hashlib
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -9,9 +11,14 @@ from PIL import Image
 
 from selftrain.config import DataConfig, SplitConfig
 from selftrain.data import verify as verification
+from selftrain.data.faults import Fault
 from selftrain.data.findings import Report, print_report
-from selftrain.data.sources import load, without
+from selftrain.data.load import load
+from selftrain.data.sample import DataSet, Sample, Source, without
+from selftrain.data.spec import Spec
 from selftrain.data.verify import verify
+from selftrain.datasets import spec_of
+from selftrain.errors import DataError
 
 pytestmark = pytest.mark.promise(
     "every fault of the data in one pass; unreadable unlabelled images set aside; the same picture in two splits found"
@@ -47,17 +54,18 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def config(root: Path, **splits) -> DataConfig:
+def spec(root: Path, **splits) -> Spec:
     named = {"train": "train", "val": "val", "test": "test"} | splits
-    return DataConfig(
+    cfg = DataConfig(
         name="folder", source="folder", root=str(root), unlabelled="unlabelled", classes=["ground", "thing"],
         splits=SplitConfig(**named),
     )  # fmt: skip
+    return spec_of(cfg)
 
 
 def check(root: Path, **splits) -> Report:
-    cfg = config(root, **splits)
-    return verify(load(cfg, strict=False), cfg, workers=2)
+    one = spec(root, **splits)
+    return verify(load(one, strict=False), one, workers=2)
 
 
 def test_a_sound_data_set_has_no_findings_and_counts_its_pixels(root: Path):
@@ -114,13 +122,13 @@ def test_a_broken_mask_is_found_behind_a_broken_image(root: Path):
 def test_few_unreadable_unlabelled_images_are_set_aside(root: Path):
     for seed in range(100):
         picture(root / "unlabelled" / f"more{seed}.png", 1000 + seed, size=(2, 2))
-    sound = load(config(root))
+    sound = load(spec(root))
     (root / "unlabelled" / "broken.png").write_bytes(b"\x89PNG")
     report = check(root)
     assert report.faults == []
     assert [sample.id for sample in report.set_aside] == ["unlabelled/broken"]
     assert "set aside: unlabelled/broken.png" in report.warnings[0]
-    assert without(load(config(root)), {"unlabelled/broken"}) == sound  # as if it had never been there
+    assert without(load(spec(root)), {"unlabelled/broken"}) == sound  # as if it had never been there
 
 
 def test_many_unreadable_unlabelled_images_are_faults(root: Path):
@@ -236,8 +244,8 @@ def test_the_report_is_printed_in_plain_lines(root: Path, capsys: pytest.Capture
 
 
 def test_drawn_data_is_sound():
-    cfg = DataConfig(shapes={"labelled": 8, "unlabelled": 2, "val": 8, "test": 1})
-    report = verify(load(cfg), cfg, workers=1)
+    drawn = spec_of(DataConfig(shapes={"labelled": 8, "unlabelled": 2, "val": 8, "test": 1}))
+    report = verify(load(drawn), drawn, workers=1)
     assert report.faults == [] and report.rows()[3] == ("size", *["128x128"] * 4)
 
 
@@ -249,7 +257,8 @@ def test_camvid_val_is_sound():
     cfg = DataConfig(
         name="camvid", source="folder", root=str(folder), classes=classes, ignore=[11], splits=splits,
     )  # fmt: skip
-    report = verify(load(cfg, strict=False), cfg, workers=2)
+    camvid = spec_of(cfg)
+    report = verify(load(camvid, strict=False), camvid, workers=2)
     assert report.faults == [] and report.set_aside == []
     assert all(report.pixels("labelled") > 0)
 
@@ -273,3 +282,39 @@ def test_without_a_place_for_the_cache_everything_is_decoded(root: Path, monkeyp
     monkeypatch.setenv("XDG_CACHE_HOME", str(root / "file"))
     assert check(root).faults == [] and check(root).faults == []
     assert (root / "file").read_text() == "no folder"
+
+
+@dataclass(frozen=True)
+class Plain(Source):
+    """A picture of one value that is no file; `value` of a mask may be a class that it may not hold."""
+
+    value: int
+    shape: tuple[int, ...]
+    looked_at: ClassVar[list[str]] = []
+
+    @property
+    def name(self) -> str:
+        return f"plain {self.value}"
+
+    def read(self) -> np.ndarray:
+        self.looked_at.append(self.name)
+        if self.value > 200:
+            raise DataError(Fault(self.name, "is too bright", "make it darker"))
+        return np.full(self.shape, self.value, np.uint8)
+
+    def fingerprint(self) -> str:
+        return f"{self.value} {self.shape}"
+
+
+def test_samples_that_are_no_files_are_verified_and_remembered_alike(root: Path):
+    samples = [Sample(f"s{i}", Plain(i, (4, 6, 2)), Plain(i % 2, (4, 6))) for i in range(4)]
+    broken = Sample("broken", Plain(201, (4, 6, 2)), None)
+    data = DataSet(["ground", "thing"], samples[:2], [], [*samples[2:], broken], [])
+    for _ in range(2):
+        Plain.looked_at.clear()
+        report = verify(data, spec(root), workers=1)
+        assert [str(fault) for fault in report.faults] == ["plain 201: is too bright; make it darker"]
+        assert report.rows()[3:6] == [
+            ("size", "4x6", "-", "4x6", "-"), ("ground", "50.00%", "-", "50.00%", "-"), ("thing", "50.00%", "-", "50.00%", "-"),
+        ]  # fmt: skip
+    assert Plain.looked_at == ["plain 201"]  # faults are not remembered

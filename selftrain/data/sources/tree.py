@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from selftrain.data import strays
-from selftrain.data.images import IMAGE_SUFFIXES, Fault, open_regular
+from selftrain.data.faults import Fault
+from selftrain.data.images import IMAGE_SUFFIXES
+from selftrain.data.storage import open_regular
 from selftrain.errors import ConfigError, DataError
 
 # "a b.jpg c.png" in a list without tabs: the image ends at the first image suffix that white space (a comma) follows.

@@ -1,4 +1,4 @@
-"""The layouts of data.source=folder: which images the settings name, and which mask belongs to which image.
+"""data.source=folder and its layouts: which images the settings name, and which mask belongs to which image.
 
 * images/ masks/ unlabelled/: a mask has its image's path, suffix aside: images/a/1.jpg, masks/a/1.png;
 * images/<split>/ masks/<split>/ with data.splits.train=<split> and so on;
@@ -15,11 +15,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from selftrain.config import DataConfig
-from selftrain.data.faults import none_hidden, refuse
-from selftrain.data.images import IMAGE_SUFFIXES, MASK_SUFFIXES, Fault, jpeg_mask
-from selftrain.data.listing import Tree, suffix_counts, unread
-from selftrain.data.strays import JPEG_SUFFIXES, masks_beside
+from selftrain.data import levels
+from selftrain.data.division import Pool, divided
+from selftrain.data.faults import Fault, none_hidden, refuse
+from selftrain.data.images import IMAGE_SUFFIXES, JPEG_SUFFIXES, Levels
+from selftrain.data.masks import MASK_SUFFIXES, MaskCode, jpeg_mask, mask_code
+from selftrain.data.sample import Copies, DataSet, Sample
+from selftrain.data.sources.files import ImageFile, MaskFile
+from selftrain.data.sources.tree import Tree, suffix_counts, unread
+from selftrain.data.spec import Spec
+from selftrain.data.strays import masks_beside
 from selftrain.errors import ConfigError, DataError
 
 SPLIT_FOLDERS = {"val": "val", "valid": "val", "validation": "val", "test": "test"}  # names that ask to be declared
@@ -47,25 +52,51 @@ class Layout:
     faults: list[Fault] = field(default_factory=list)
 
 
-def find(cfg: DataConfig) -> Layout:
+def data_set(spec: Spec, copies: Copies) -> DataSet:
+    """Image and mask files under data.root. Raises ConfigError, DataError or FaultsError, as `find` does."""
+    root = root_of(spec)  # the setting that is forgotten most often comes first
+    code, fixed = mask_code(spec), levels.fixed(spec.range)
+    layout = find(spec)
+    with none_hidden(layout.faults, "data.splits"):
+        division = divided(_pool(layout, spec, code, fixed), len(spec.classes), spec.splits, copies)
+    return DataSet(
+        list(spec.classes), *division, warnings=layout.warnings, faults=layout.faults, root=root, code=code, levels=fixed
+    )
+
+
+def _pool(layout: "Layout", spec: Spec, code: MaskCode, fixed: Levels | None) -> Pool:
+    """The samples of a layout."""
+
+    def sample(found: Found) -> Sample:
+        mask = MaskFile(found.mask, code, found.path) if found.mask else None
+        return Sample(found.id, ImageFile(found.path, fixed), mask, spec.target, found.name)
+
+    def samples(found: list[Found] | None) -> list[Sample] | None:
+        return None if found is None else [sample(one) for one in found]
+
+    train, unlabelled = ([sample(one) for one in found] for found in (layout.train, layout.unlabelled))
+    return Pool(train, unlabelled, samples(layout.val), samples(layout.test))
+
+
+def find(spec: Spec) -> Layout:
     """Lists the files. Faults of single files are noted.
 
     Raises ConfigError or DataError where the settings name nothing; FaultsError, with all faults, where some are noted.
     """
-    tree = Tree(root_of(cfg))
+    tree = Tree(root_of(spec))
     with none_hidden(tree.faults, "data"):
-        return _layout(cfg, tree)
+        return _layout(spec, tree)
 
 
-def _layout(cfg: DataConfig, tree: Tree) -> Layout:
-    named = _without_shared_ids(_named(cfg, tree), tree)
-    matcher = _Matcher(cfg, tree)
+def _layout(spec: Spec, tree: Tree) -> Layout:
+    named = _without_shared_ids(_named(spec, tree), tree)
+    matcher = _Matcher(spec, tree)
     named = {split: matcher.match(found) for split, found in named.items()}
     orphans = matcher.orphans(named)
     bare = [found for found in named["train"] if found.mask is None]
     if bare and len(bare) == len(named["train"]):
         refuse(tree.faults)
-        raise DataError(_nothing_matches(cfg, bare[0], orphans, matcher.unread()))
+        raise DataError(_nothing_matches(spec, bare[0], orphans, matcher.unread()))
     layout = Layout(
         train=[found for found in named["train"] if found.mask],
         unlabelled=named.get("unlabelled", []),
@@ -73,61 +104,61 @@ def _layout(cfg: DataConfig, tree: Tree) -> Layout:
         test=_masked(named["test"], matcher) if "test" in named else None,
         faults=tree.faults,
     )
-    if bare and (cfg.unlabelled or orphans):
+    if bare and (spec.unlabelled or orphans):
         for item in bare:
             tree.note(matcher.missing(item))
     else:
         layout.unlabelled = layout.unlabelled + bare
     # with fewer, no split can be made, and that would hide why they are few
-    made = (layout.val is None) + (layout.test is None and cfg.splits.test_fraction > 0)
+    made = (layout.val is None) + (layout.test is None and spec.splits.test_fraction > 0)
     if len(layout.train) <= made:
         refuse(tree.faults)
-    layout.warnings += _remarks(cfg, matcher, orphans, bare)
+    layout.warnings += _remarks(spec, matcher, orphans, bare)
     return layout
 
 
-def root_of(cfg: DataConfig) -> Path:
+def root_of(spec: Spec) -> Path:
     """data.root as a real path. Raises ConfigError where it is not given, DataError where it is no folder."""
-    if not cfg.root:
-        raise ConfigError(f"data={cfg.name} needs the folder that its files are in: data.root=/path")
-    root = Path(cfg.root).expanduser()
+    if not spec.root:
+        raise ConfigError(f"data={spec.name} needs the folder that its files are in: data.root=/path")
+    root = Path(spec.root).expanduser()
     if not root.is_dir():
-        raise DataError(f"data.root={cfg.root} is no folder; give data.root=/path")
+        raise DataError(f"data.root={spec.root} is no folder; give data.root=/path")
     return Path(os.path.realpath(root))
 
 
 # --- which images
 
 
-def _named(cfg: DataConfig, tree: Tree) -> dict[str, list[Found]]:
+def _named(spec: Spec, tree: Tree) -> dict[str, list[Found]]:
     """The images of each split that is named, and of train; without masks but those of lists."""
     settings = [
-        ("test", "data.splits.test", cfg.splits.test, cfg.images),
-        ("val", "data.splits.val", cfg.splits.val, cfg.images),
-        ("train", "data.splits.train", cfg.splits.train, cfg.images),
-        ("unlabelled", "data.unlabelled", cfg.unlabelled, ""),
+        ("test", "data.splits.test", spec.splits.test, spec.images),
+        ("val", "data.splits.val", spec.splits.val, spec.images),
+        ("train", "data.splits.train", spec.splits.train, spec.images),
+        ("unlabelled", "data.unlabelled", spec.unlabelled, ""),
     ]
-    if not cfg.splits.train:
-        settings.append(("train", "data.images", ".", cfg.images))
-        _refuse_undeclared(cfg, tree.folder(cfg.images, "data.images"))
+    if not spec.splits.train:
+        settings.append(("train", "data.images", ".", spec.images))
+        _refuse_undeclared(spec, tree.folder(spec.images, "data.images"))
     named: dict[str, list[Found]] = {}
     owner: dict[Path, str] = {}  # the setting that took an image
     for split, setting, text, base in settings:
         if text and (tree.root / text).is_file():
-            named[split] = _from_list(cfg, tree, setting, tree.root / text, owner)
+            named[split] = _from_list(spec, tree, setting, tree.root / text, owner)
         elif text:
-            named[split] = _from_folder(cfg, tree, setting, posixpath.join(base, text), owner, named)
+            named[split] = _from_folder(spec, tree, setting, posixpath.join(base, text), owner, named)
     if not named["train"]:
         refuse(tree.faults)
-        raise DataError(_nothing_left(cfg, tree))
+        raise DataError(_nothing_left(spec, tree))
     return named
 
 
-def _nothing_left(cfg: DataConfig, tree: Tree) -> str:
+def _nothing_left(spec: Spec, tree: Tree) -> str:
     """The message of a training split without an image."""
-    if cfg.splits.train and (tree.root / cfg.splits.train).is_file():
-        return f"data.splits.train={cfg.splits.train} names no image; list one a line, relative to data.root"
-    folder = tree.folder(posixpath.join(cfg.images, cfg.splits.train or "."), "data.images")
+    if spec.splits.train and (tree.root / spec.splits.train).is_file():
+        return f"data.splits.train={spec.splits.train} names no image; list one a line, relative to data.root"
+    folder = tree.folder(posixpath.join(spec.images, spec.splits.train or "."), "data.images")
     what = f"no image below {folder} is left for train"
     left_out = [path for path in tree.left_out if path.is_relative_to(folder)]
     if left_out:
@@ -136,10 +167,10 @@ def _nothing_left(cfg: DataConfig, tree: Tree) -> str:
 
 
 def _from_folder(
-    cfg: DataConfig, tree: Tree, setting: str, text: str, owner: dict[Path, str], named: dict[str, list[Found]]
+    spec: Spec, tree: Tree, setting: str, text: str, owner: dict[Path, str], named: dict[str, list[Found]]
 ) -> list[Found]:
     """The images below a folder that no setting took before; masks that lie among them are noted and left out."""
-    folder, masks = tree.folder(text, setting), tree.folder(cfg.masks, "data.masks")
+    folder, masks = tree.folder(text, setting), tree.folder(spec.masks, "data.masks")
     if not folder.is_dir():
         raise DataError(
             f"{setting}: there is no folder {folder}, nor a list file of the name that the setting gives; "
@@ -149,24 +180,24 @@ def _from_folder(
         raise ConfigError(f"{setting} and data.masks name the same folder: use list files with two columns")
     taken = owner.keys() | {item.mask for found in named.values() for item in found}
     paths = [path for path in tree.walk(folder, IMAGE_SUFFIXES, without=[masks]) if path not in taken]
-    paths = _without_masks(cfg, tree, paths)
+    paths = _without_masks(spec, tree, paths)
     owner.update(dict.fromkeys(paths, setting))
     return [Found(path, None, tree.name(path), tree.name(path, below=folder)) for path in paths]
 
 
-def _without_masks(cfg: DataConfig, tree: Tree, paths: list[Path]) -> list[Path]:
+def _without_masks(spec: Spec, tree: Tree, paths: list[Path]) -> list[Path]:
     """The images without the masks that lie among them, which are noted."""
     beside = masks_beside(paths)
-    remedy = f"move the masks to {cfg.masks}/ (data.masks), or name images and masks in a list file with two columns"
+    remedy = f"move the masks to {spec.masks}/ (data.masks), or name images and masks in a list file with two columns"
     for mask, image in beside.items():
         what = f"lies among the images and looks like the mask of {tree.relative(image)}"
         tree.note(Fault(tree.relative(mask), what, remedy))
     return [path for path in paths if path not in beside]
 
 
-def _from_list(cfg: DataConfig, tree: Tree, setting: str, file: Path, owner: dict[Path, str]) -> list[Found]:
+def _from_list(spec: Spec, tree: Tree, setting: str, file: Path, owner: dict[Path, str]) -> list[Found]:
     """The images that a list names; one that is named before is noted and left out."""
-    images, masks = tree.folder(cfg.images, "data.images"), tree.folder(cfg.masks, "data.masks")
+    images, masks = tree.folder(spec.images, "data.images"), tree.folder(spec.masks, "data.masks")
     found = []
     for path, mask in tree.read_list(file, images=images, masks=masks):
         if path in owner:
@@ -179,9 +210,9 @@ def _from_list(cfg: DataConfig, tree: Tree, setting: str, file: Path, owner: dic
     return sorted(found, key=lambda item: item.id)
 
 
-def _refuse_undeclared(cfg: DataConfig, images: Path) -> None:
+def _refuse_undeclared(spec: Spec, images: Path) -> None:
     """Raises ConfigError where train would take in a folder that is called val or test."""
-    declared = {cfg.splits.val, cfg.splits.test, os.path.relpath(cfg.unlabelled, cfg.images) if cfg.unlabelled else ""}
+    declared = {spec.splits.val, spec.splits.test, os.path.relpath(spec.unlabelled, spec.images) if spec.unlabelled else ""}
     undeclared = [name for name in SPLIT_FOLDERS if (images / name).is_dir() and name not in declared]
     if undeclared:
         train = "train" if (images / "train").is_dir() else "."
@@ -214,11 +245,11 @@ def _without_shared_ids(named: dict[str, list[Found]], tree: Tree) -> dict[str, 
 class _Matcher:
     """Finds masks by name: the path below data.images, or else below data.unlabelled, is that below data.masks."""
 
-    def __init__(self, cfg: DataConfig, tree: Tree):
+    def __init__(self, spec: Spec, tree: Tree):
         self.tree = tree
-        self.masks = tree.folder(cfg.masks, "data.masks")
-        images = tree.folder(cfg.images, "data.images")
-        other = tree.root / cfg.unlabelled if cfg.unlabelled and not cfg.unlabelled.startswith("/") else None
+        self.masks = tree.folder(spec.masks, "data.masks")
+        images = tree.folder(spec.images, "data.images")
+        other = tree.root / spec.unlabelled if spec.unlabelled and not spec.unlabelled.startswith("/") else None
         self.bases = [base for base in (images, other) if base and base.is_dir()]
         self.by_name = self._index() if self.masks.is_dir() else {}
         self.all_images = tree.walk(images, IMAGE_SUFFIXES, without=[self.masks]) if images.is_dir() else []
@@ -286,26 +317,26 @@ def _masked(found: list[Found], matcher: _Matcher) -> list[Found]:
     return [item for item in found if item.mask is not None]
 
 
-def _nothing_matches(cfg: DataConfig, image: Found, orphans: list[str], unread_masks: list[Path]) -> str:
+def _nothing_matches(spec: Spec, image: Found, orphans: list[str], unread_masks: list[Path]) -> str:
     if unread_masks and not orphans:
-        what = unread(f"{cfg.masks}/", unread_masks, "masks", MASK_SUFFIXES)
+        what = unread(f"{spec.masks}/", unread_masks, "masks", MASK_SUFFIXES)
         return f"no training image has a mask, for instance {image.id} has none: {what}"
-    found = f"there are masks such as {orphans[0]}" if orphans else f"no mask was found below {cfg.masks}/"
+    found = f"there are masks such as {orphans[0]}" if orphans else f"no mask was found below {spec.masks}/"
     return (
         f"no training image has a mask, for instance {image.id} has none; {found}. Below data.masks, a mask has its "
         "image's path and name, suffix aside; where names differ, use list files with the mask in a second column"
     )
 
 
-def _remarks(cfg: DataConfig, matcher: _Matcher, orphans: list[str], bare: Sequence[Found]) -> list[str]:
+def _remarks(spec: Spec, matcher: _Matcher, orphans: list[str], bare: Sequence[Found]) -> list[str]:
     """What the user should know of how the files were taken."""
     remarks, tree = list[str](), matcher.tree
     without_mask = {matcher.key(found.path) for found in bare}
     unread_masks = [path for path in matcher.unread() if tree.name(path, below=matcher.masks) in without_mask]
     if unread_masks:
-        remarks.append(unread(f"{cfg.masks}/", unread_masks, "masks", MASK_SUFFIXES))
-    if bare and not (cfg.unlabelled or orphans):
-        remarks.append(f"{_count(bare, 'image')} below {cfg.images}/ without a mask: taken as unlabelled")
+        remarks.append(unread(f"{spec.masks}/", unread_masks, "masks", MASK_SUFFIXES))
+    if bare and not (spec.unlabelled or orphans):
+        remarks.append(f"{_count(bare, 'image')} below {spec.images}/ without a mask: taken as unlabelled")
     if orphans:
         remarks.append(f"{_count(orphans, 'mask')} without an image, for instance {orphans[0]}: not used")
     if tree.left_out:

@@ -6,13 +6,24 @@ Pebbles in the background wear the same textures. Stars are rare, and golden amo
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
 
+from selftrain.data.division import spend_labels
+from selftrain.data.sample import SPLITS, Copies, DataSet, Sample, Source
+from selftrain.data.spec import Spec
+from selftrain.errors import ConfigError
+
 CLASSES: tuple[str, ...] = ("background", "disc", "ring", "square", "triangle", "star")
-SPLITS: tuple[str, ...] = ("labelled", "unlabelled", "val", "test")
 SIZE = 128
+# Settings that say nothing of drawn data
+OF_FILES = (
+    "root", "images", "masks", "unlabelled", "values", "colours", "ignore", "ignore_colours", "range", "duplicates",
+)  # fmt: skip
+OF_FILE_SPLITS = ("train", "val", "test", "val_fraction", "test_fraction", "group")
 
 Points = list[np.ndarray]  # closed contours (P, 2) float32 around the origin, radius about 1; a second one is a hole
 Rng = np.random.Generator
@@ -199,3 +210,71 @@ def _photograph(image: np.ndarray, rng: Rng) -> np.ndarray:
     image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 0.9))
     grain = rng.standard_normal(image.shape, np.float32) * np.float32(rng.uniform(0.005, 0.035))
     return np.clip(255 * (image + grain), 0, 255).astype(np.uint8)
+
+
+# --- the data set
+
+
+@dataclass(frozen=True)
+class Drawing(Source):
+    """The image or the mask of a scene. The seed and the id tell what it shows: it has no fingerprint."""
+
+    part: Literal["image", "mask"]
+    seed: int
+    split: str
+    index: int
+
+    @property
+    def name(self) -> str:
+        return name_of(self.split, self.index)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return SIZE, SIZE
+
+    def read(self) -> np.ndarray:
+        image, mask = draw(self.seed, self.split, self.index)
+        return image if self.part == "image" else mask
+
+    def fingerprint(self) -> None:
+        return None
+
+
+def name_of(split: str, index: int) -> str:
+    """The id of a scene."""
+    return f"{split}/{index:05d}"
+
+
+def data_set(spec: Spec, copies: Copies) -> DataSet:
+    """The drawn data set. It has no copies, since no two scenes are the same. Raises ConfigError for settings."""
+    counts, seed = spec.shapes, spec.splits.seed
+    _refuse_file_settings(spec)
+    if spec.classes and spec.classes != list(CLASSES):
+        raise ConfigError(f"data.classes={spec.classes}, but data.source=shapes draws {', '.join(CLASSES)}")
+    if set(counts) != set(SPLITS) or min(counts.values()) < 0:
+        raise ConfigError(f"data.shapes={counts} must hold a count for each of {', '.join(SPLITS)}")
+    if counts["labelled"] < 1 or counts["val"] < 1:
+        raise ConfigError("data.shapes needs at least one image in labelled and in val")
+    scenes = {split: [_scene(spec, split, index) for index in range(counts[split])] for split in SPLITS}
+    labelled, spared = spend_labels(scenes["labelled"], len(CLASSES), spec.splits)
+    unlabelled = spared + scenes["unlabelled"]
+    facts = {"drawn": {"seed": seed}}
+    return DataSet(list(CLASSES), labelled, unlabelled, scenes["val"], scenes["test"], facts=facts, sound=True)
+
+
+def _scene(spec: Spec, split: str, index: int) -> Sample:
+    image, mask = (Drawing(part, spec.splits.seed, split, index) for part in ("image", "mask"))
+    return Sample(name_of(split, index), image, mask, size=spec.target)
+
+
+def _refuse_file_settings(spec: Spec) -> None:
+    """Raises ConfigError for a setting that drawn data would ignore."""
+    for name in OF_FILES:
+        if name in spec.changed:
+            value = getattr(spec, name)
+            raise ConfigError(f"data.{name}={value} is about files, but data.source=shapes draws its images: use data=folder")
+    for name in OF_FILE_SPLITS:
+        if f"splits.{name}" in spec.changed:
+            raise ConfigError(f"data.splits.{name} divides files, but data.source=shapes: set the counts in data.shapes")
+    if spec.splits.seed < 0:
+        raise ConfigError(f"data.splits.seed={spec.splits.seed} must be at least 0")

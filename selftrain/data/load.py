@@ -1,0 +1,124 @@
+"""Data sets by the settings: who is labelled, unlabelled, val and test, and what a run records of them."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+from selftrain.data import faults, levels
+from selftrain.data.images import Levels
+from selftrain.data.sample import SPLITS, Copies, DataSet, Sample
+from selftrain.data.sources import folder, shapes
+from selftrain.data.spec import Spec
+from selftrain.errors import ConfigError, DataError
+
+DUPLICATES = ("group", "fault", "drop")
+READERS = 4  # threads
+SHOWN = 4  # copies that a line names
+
+# What data.source may be. An entry lists the samples and decides the splits (data/division.py does that for most).
+# It keeps equal pictures, whose ids `copies` lists, in one split. It raises ConfigError for settings and DataError for
+# files. It reads no pixels unless splits.choose is "stratified".
+SOURCES: dict[str, Callable[[Spec, Copies], DataSet]] = {"shapes": shapes.data_set, "folder": folder.data_set}
+
+
+def load(spec: Spec, *, strict: bool = True, copies: Copies = ()) -> DataSet:
+    """List the samples and decide the splits. Masks are read only where splits.choose is "stratified".
+
+    `copies`, which verify finds, are treated as data.duplicates says: made splits hold a picture once, and training
+    does without copies of val and test images.
+
+    Raises ConfigError for settings, DataError for files. With strict=False, files with faults of their own (a missing
+    mask, a name that two files share, a link that leaves the root) are left out and listed in `faults`, for verify.
+    """
+    if spec.source not in SOURCES:
+        raise ConfigError(f"data.source={spec.source!r} is none of {', '.join(SOURCES)}")
+    if spec.size and (len(spec.size) != 2 or min(spec.size) < 1):
+        raise ConfigError(f"data.size={spec.size} must be [height, width] in pixels, or [] for images as they are")
+    if spec.duplicates not in DUPLICATES:
+        raise ConfigError(f"data.duplicates={spec.duplicates!r} is none of {', '.join(DUPLICATES)}")
+    copies = () if spec.duplicates == "fault" else copies
+    data = _without_copies(_listed(spec, copies, strict=strict), spec, copies)
+    if strict:
+        faults.refuse(data.faults)
+    return data
+
+
+def _listed(spec: Spec, copies: Copies, *, strict: bool) -> DataSet:
+    try:
+        return SOURCES[spec.source](spec, copies)
+    except DataError:
+        if strict or spec.splits.choose != "stratified":
+            raise
+        # Masks that stratifying cannot read are for verify to list, all of them.
+        return SOURCES[spec.source](replace(spec, splits=replace(spec.splits, choose="spread")), copies)
+
+
+def _without_copies(data: DataSet, spec: Spec, copies: Copies) -> DataSet:
+    """The data set without training images that are copies of val or test images, and with a line about it.
+
+    With data.duplicates=group only unlabelled images are left out, and only copies of images in made splits: a named
+    split that shares a picture with another one is a fault of the data.
+    """
+    if not copies:
+        return data
+    split_of = {sample.id: split for split in SPLITS for sample in getattr(data, split)}
+    made = {split for split in ("val", "test") if not getattr(spec.splits, split)}
+    leaving = ("labelled", "unlabelled") if spec.duplicates == "drop" else ("unlabelled",)
+    gone: dict[str, str] = {}
+    for names in copies:
+        held = [name for name in names if split_of.get(name) in ("val", "test")]
+        if held and (spec.duplicates == "drop" or {split_of[name] for name in held} <= made):
+            gone |= {name: held[0] for name in names if split_of.get(name) in leaving}
+    kept = data.each(lambda samples: [sample for sample in samples if sample.id not in gone])
+    return replace(kept, warnings=[*data.warnings, *_about_copies(copies, split_of, gone, made)])
+
+
+def _about_copies(copies: Copies, split_of: dict[str, str], gone: dict[str, str], made: set[str]) -> list[str]:
+    """What was decided about copies: which pictures stay together, which images are left out."""
+    masked = [[name for name in names if split_of.get(name) in ("labelled", "val", "test")] for names in copies]
+    together = [names for names in masked if len(names) > 1]
+    lines = []
+    if together and made:
+        first = " = ".join(together[0][:SHOWN]) + (" = ..." if len(together[0]) > SHOWN else "")
+        more = f" (and {len(together) - 1} more such groups)" if len(together) > 1 else ""
+        lines.append(f"equal pictures stay in one split: {first}{more}")
+    if gone:
+        name, other = next(iter(gone.items()))
+        lines.append(f"{len(gone)} copies of val or test images are left out of training, such as {name} = {other}")
+    return lines
+
+
+def levels_of(data: DataSet, setting: Sequence[Any]) -> Levels | None:
+    """What data.range comes to for this data set: two numbers, or None for dtype.
+
+    Raises ConfigError for a wrong setting, DataError where it is to be measured and cannot be.
+    """
+    if list(setting) != levels.PERCENTILE:
+        return levels.fixed(setting)
+    measured = levels.some([*data.labelled, *data.unlabelled])
+    with ThreadPoolExecutor(READERS) as pool:
+        return levels.measure(pool.map(lambda sample: sample.image.stored(), measured))
+
+
+def mask_coding(data: DataSet) -> dict[str, list[Any]]:
+    """How the masks that were learnt from write the classes: their values, or their colours, in order."""
+    if data.code is None:
+        return {"values": list(range(len(data.classes)))}
+    if data.code.colours:
+        return {"colours": [list(colour) for colour in data.code.colours]}
+    return {"values": [list(value) if isinstance(value, tuple) else value for value in data.code.values]}
+
+
+def manifest(data: DataSet) -> dict[str, Any]:
+    """What the data set consists of, for data.json: the id and the fingerprints of each sample."""
+    with ThreadPoolExecutor(READERS) as pool:
+        rows = {split: list(pool.map(_fingerprints, getattr(data, split))) for split in SPLITS}
+    return {"classes": data.classes, **data.facts, **rows}
+
+
+def _fingerprints(sample: Sample) -> dict[str, str | None]:
+    image = sample.image.fingerprint()
+    if image is None:
+        return {"id": sample.id}
+    return {"id": sample.id, "image": image, "mask": sample.mask.fingerprint() if sample.mask else None}

@@ -1,0 +1,318 @@
+"""The class ids of mask files, and what the settings say of their pixels (MaskCode).
+
+A mask is (H, W) uint8 class ids with IGNORE for ignored. It is read by value (grey of 1 to 16 bits as the numbers that
+the file holds, palette index) or, where `MaskCode.colours` is given, by RGB colour. A JPEG or lossy WebP is no mask:
+its compression invents values. The numbers of the file are the ids also in a TIFF whose white is zero (photometric 0)
+and in a PGM of any maximal value. A GIF whose palette is all grey is read by grey level: GIF has no other way to store
+grey, and programs renumber its palette from file to file.
+
+A mask is turned upright, as its image is. Where only one of the two files has an EXIF orientation, that is a fault,
+unless their sizes prove that they agree when upright.
+"""
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from selftrain.data import headers
+from selftrain.data.faults import Fault
+from selftrain.data.images import IMAGE_SUFFIXES, JPEG_SUFFIXES, decode, geometry, to_rgb
+from selftrain.data.spec import Spec
+from selftrain.data.storage import open_regular
+from selftrain.errors import ConfigError, DataError
+from selftrain.ids import IGNORE
+
+MASK_SUFFIXES = IMAGE_SUFFIXES - JPEG_SUFFIXES  # WebP: lossless ones
+MULTIPLIED = {"L;2": 85, "L;4": 17}  # PIL brings 2- and 4-bit grey to 0..255: right for images, wrong for ids
+SHOWN = 12  # unknown mask values that a message lists
+MOST_VALUES = 256  # of a mask, that a fault keeps
+COLOUR_MASKS = "masks are colour masks, but data.colours is empty"  # the cause of a fault
+MAX_CLASSES = 254
+REST = "rest"  # of data.ignore: every value that is not declared
+
+
+@dataclass(frozen=True)
+class MaskCode:
+    """What the pixels of a mask mean.
+
+    Class k is values[k], one number or several, or the colour colours[k] where there are colours. With `rest`,
+    whatever is not declared is ignored.
+    """
+
+    values: tuple[int | tuple[int, ...], ...]
+    ignore: tuple[int, ...] = ()
+    colours: tuple[tuple[int, int, int], ...] = ()
+    ignore_colours: tuple[tuple[int, int, int], ...] = ()
+    rest: bool = False
+
+    def numbers(self) -> list[tuple[int, ...]]:
+        """The values of each class."""
+        return [value if isinstance(value, tuple) else (value,) for value in self.values]
+
+
+@dataclass(frozen=True)
+class Mask:
+    """The class ids of a mask, and what else its file shows."""
+
+    ids: np.ndarray  # (H, W) uint8
+    rest: int = 0  # pixels that are ignored because nothing declares their value
+    palette: bytes = b""  # RGB of each index, where indices were read as ids and the palette shows colours
+    used: tuple[int, ...] = ()  # indices of the palette that the mask uses, ascending
+
+
+def read_mask(path: Path, code: MaskCode, *, image: Path | None = None) -> np.ndarray:
+    """Class ids (H, W) uint8, 255 ignored.
+
+    Raises DataError(Fault) for a file that cannot be read whole, for pixels that `code` does not know (all of them
+    named), for another size than that of `image`, and for an EXIF orientation that only one of the two files has.
+    """
+    return examine_mask(path, code, image=image).ids
+
+
+def examine_mask(path: Path, code: MaskCode, *, image: Path | None = None) -> Mask:
+    """`read_mask`, with what the file tells beyond the ids."""
+    picture = decode(path)
+    if picture.format in ("JPEG", "MPO") or path.suffix.lower() in (".jpg", ".jpeg"):
+        raise DataError(jpeg_mask(path))
+    if picture.format == "WEBP" and _is_lossy_webp(path):
+        raise DataError(replace(jpeg_mask(path), what="is a lossy WebP, whose compression invents mask values"))
+    if image is not None:
+        _check_fits(path, image, picture)
+    return _ids_by_colour(path, picture, code) if code.colours else _ids_by_value(path, picture, code)
+
+
+def jpeg_mask(path: Path) -> Fault:
+    """The fault of a mask stored as JPEG."""
+    return Fault(str(path), "is a JPEG, whose compression invents mask values", "save masks as PNG from their source")
+
+
+def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(H, W) -> size by the nearest pixel, centres aligned as in resize_image (INTER_NEAREST is half a pixel off)."""
+    if mask.shape == size:
+        return mask
+    return cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+def _check_fits(mask: Path, image: Path, picture: Image.Image) -> None:
+    """Raises DataError(Fault) unless the mask `picture` has its image's size and lies on it the same way up."""
+    size, orientation = (picture.height, picture.width), picture.info["orientation"]
+    other, image_orientation = geometry(image)
+    quarter, image_quarter = orientation > 4, image_orientation > 4
+    square = other[0] == other[1]
+    if size == other and (orientation == image_orientation or (quarter != image_quarter and not square)):
+        return
+    stored, image_stored = size[:: -1 if quarter else 1], other[:: -1 if image_quarter else 1]
+    if stored != image_stored or orientation == image_orientation:
+        raise DataError(wrong_size(mask, size, other))
+    raise DataError(_one_is_turned(mask, orientation, image, image_orientation, proven=size != other))
+
+
+def _one_is_turned(mask: Path, orientation: int, image: Path, image_orientation: int, *, proven: bool) -> Fault:
+    """The fault of an image and a mask whose EXIF turns them differently."""
+    what = f"has {_turn(orientation)}, but its image {image.name} has {_turn(image_orientation)}"
+    if proven:
+        reason = "their sizes agree only as stored, so the mask was drawn without that turn"
+    else:
+        reason = "so it cannot be told which way up the mask was drawn"
+    turned = image.name if image_orientation != 1 else mask.name
+    remedy = f"if the two agree as stored, run exiftool -Orientation= {turned}"
+    if not proven:
+        remedy += f"; if they agree upright, save {turned} upright (magick mogrify -auto-orient {turned})"
+    return Fault(str(mask), f"{what}: {reason}", remedy)
+
+
+def _turn(orientation: int) -> str:
+    return f"EXIF orientation {orientation}" if orientation != 1 else "no EXIF orientation"
+
+
+def _is_lossy_webp(path: Path) -> bool:
+    with open_regular(path) as file:
+        return headers.is_lossy_webp(file)
+
+
+def wrong_size(mask: Path, size: tuple[int, int], image_size: tuple[int, int]) -> Fault:
+    """The fault of a mask whose (height, width) is not that of its image."""
+    what = f"is {size[0]}x{size[1]} (height x width), but its image is {image_size[0]}x{image_size[1]}"
+    return Fault(str(mask), what, "make the mask again at the image's size, upright")
+
+
+def _ids_by_value(path: Path, picture: Image.Image, code: MaskCode) -> Mask:
+    raw = _values(path, picture)  # (H, W) uint8 or uint16
+    table, known = _value_table(code)
+    rest = int(np.count_nonzero(~known[raw]))
+    if rest and not code.rest:
+        values, counts = np.unique(raw[~known[raw]], return_counts=True)
+        listed = _listed([str(value) for value in values.tolist()], counts)
+        remedy = (
+            "declare them in data.values (one for each class; empty: 0, 1, 2, ...) or in data.ignore (all at once: "
+            f"data.ignore=rest), or mend the mask (declared: {_brief(code.values)}; ignored: {_brief(code.ignore)})"
+        )
+        what = f"has mask values that are not declared: {listed}"
+        raise DataError(Fault(str(path), what, remedy, values=_distinct(raw)))
+    palette = _palette(picture)
+    used = tuple(np.flatnonzero(np.bincount(raw.ravel())).tolist()) if palette else ()
+    if _is_grey(palette) and all(palette[3 * index] == index for index in used):
+        return Mask(table[raw], rest)
+    return Mask(table[raw], rest, palette, used)
+
+
+def _palette(picture: Image.Image) -> bytes:
+    """RGB of each index that was read as an id; b"" where there is no palette, or grey levels were read."""
+    if picture.mode not in ("P", "PA"):
+        return b""
+    palette = bytes(picture.getpalette("RGB") or b"")
+    return b"" if picture.format == "GIF" and _is_grey(palette) else palette.ljust(768, b"\0")
+
+
+def _is_grey(palette: bytes) -> bool:
+    return palette[0::3] == palette[1::3] == palette[2::3]
+
+
+def _values(path: Path, picture: Image.Image) -> np.ndarray:
+    """Grey values or palette indices (H, W), uint8 or uint16."""
+    pixels = np.asarray(picture)
+    maximum = picture.info["maximum"]
+    if picture.format == "PPM" and picture.mode == "1":
+        what = "is a bitmap (PBM), of which programs disagree whether black is 1"
+        raise DataError(Fault(str(path), what, "save it as PGM or PNG"))
+    if maximum not in (0, 255, 0xFFFF):  # PIL has scaled what the file holds
+        pixels = np.rint(pixels * (maximum / (0xFFFF if picture.mode == "I" else 255))).astype(np.uint16)
+    if picture.mode == "P" and picture.format == "GIF" and not _palette(picture):
+        levels = np.array((picture.getpalette("RGB") or [])[::3], np.uint8)
+        return levels[pixels]
+    if picture.mode in ("1", "L", "P"):
+        pixels = ~pixels if picture.info["inverted"] else pixels
+        return pixels.astype(np.uint8) // np.uint8(MULTIPLIED.get(picture.info["raw_mode"].rstrip("I"), 1))
+    if picture.mode == "PA" or (picture.mode == "LA" and ";16" not in picture.info["raw_mode"]):
+        return pixels[..., 0]
+    if picture.mode.startswith("I;16"):
+        return pixels.astype(np.uint16)
+    if picture.mode == "I" and pixels.min() >= 0 and pixels.max() <= 0xFFFF:
+        return pixels.astype(np.uint16)
+    if picture.mode not in ("LA", "RGB", "RGBA"):
+        what = f"has pixels of mode {picture.mode}, which is no kind of mask"
+        raise DataError(Fault(str(path), what, "save it as 8- or 16-bit grey, palette or RGB"))
+    if ";16" in picture.info["raw_mode"]:  # PIL gives the high bytes: 0 for every id below 256
+        raise DataError(Fault(str(path), "has 16 bits in each of several channels", "save it as 8- or 16-bit grey"))
+    if (pixels[..., :1] == pixels[..., 1:3]).all():
+        return pixels[..., 0]  # grey, stored as RGB
+    colours, counts = np.unique(_packed(pixels), return_counts=True)
+    what = f"is a colour mask, but data.colours is empty; its colours: {_listed(_hex_to_rgb(colours), counts)}"
+    remedy = "give data.colours the [red, green, blue] of each class of data.classes, in order"
+    raise DataError(Fault(str(path), what, remedy, cause=COLOUR_MASKS, values=_distinct(colours)))
+
+
+def _ids_by_colour(path: Path, picture: Image.Image, code: MaskCode) -> Mask:
+    if picture.mode.startswith("I") or picture.mode == "F":
+        what = "has more than 8 bits a pixel, but data.colours asks for RGB"
+        raise DataError(Fault(str(path), what, "save it as RGB, or use data.values"))
+    if picture.mode in ("P", "PA", "LA"):
+        picture = picture.convert("RGBA")
+    packed = _packed(np.asarray(to_rgb(path, picture)))
+    colours, ids = _colour_table(code)
+    place = np.minimum(np.searchsorted(colours, packed), len(colours) - 1)  # (H, W)
+    unknown = colours[place] != packed
+    if unknown.any() and not code.rest:
+        others, counts = np.unique(packed[unknown], return_counts=True)
+        what = f"has colours that are not declared: {_listed(_hex_to_rgb(others), counts)}"
+        remedy = "declare them in data.colours (one for each class, in order) or data.ignore_colours, or mend the mask"
+        raise DataError(Fault(str(path), what, remedy, values=_distinct(packed)))
+    return Mask(np.where(unknown, np.uint8(IGNORE), ids[place]), int(np.count_nonzero(unknown)))
+
+
+@lru_cache(maxsize=8)
+def _value_table(code: MaskCode) -> tuple[np.ndarray, np.ndarray]:
+    """Class id of each 16-bit value, (65536,) uint8, and which values are declared, (65536,) bool."""
+    table, known = np.full(1 << 16, IGNORE, np.uint8), np.zeros(1 << 16, bool)
+    known[list(code.ignore)] = True
+    for number, values in enumerate(code.numbers()):
+        known[list(values)] = True
+        table[list(values)] = number
+    return table, known
+
+
+@lru_cache(maxsize=8)
+def _colour_table(code: MaskCode) -> tuple[np.ndarray, np.ndarray]:
+    """Declared colours, packed and ascending, and the class id of each."""
+    packed = _packed(np.array(code.colours + code.ignore_colours, np.uint8)[None])[0]
+    ids = np.array([*range(len(code.colours)), *[IGNORE] * len(code.ignore_colours)], np.uint8)
+    order = np.argsort(packed)
+    return packed[order], ids[order]
+
+
+def _packed(pixels: np.ndarray) -> np.ndarray:
+    """(H, W, 3 or 4) uint8 -> (H, W) uint32, 0xRRGGBB."""
+    red, green, blue = (pixels[..., channel].astype(np.uint32) for channel in range(3))
+    return red << 16 | green << 8 | blue
+
+
+def _hex_to_rgb(packed: np.ndarray) -> list[str]:
+    return [f"[{value >> 16}, {value >> 8 & 255}, {value & 255}]" for value in packed.tolist()]
+
+
+def _listed(names: list[str], counts: np.ndarray) -> str:
+    """ "3 (120 pixels), 7 (1 pixel)", the most frequent first."""
+    order = np.argsort(-counts, kind="stable")[:SHOWN]
+    shown = [f"{names[i]} ({counts[i]} pixel{'s' if counts[i] > 1 else ''})" for i in order]
+    more = [f"and {len(names) - SHOWN} more"] if len(names) > SHOWN else []
+    return ", ".join(shown + more)
+
+
+def _distinct(pixels: np.ndarray) -> tuple[int, ...]:
+    return tuple(np.unique(pixels)[:MOST_VALUES].tolist())
+
+
+def _brief(values: tuple[int | tuple[int, ...], ...]) -> str:
+    shown = [str(list(value) if isinstance(value, tuple) else value) for value in values[:SHOWN]]
+    return ", ".join(shown + ["..."] * (len(values) > SHOWN)) or "none"
+
+
+# --- the settings
+
+
+def mask_code(spec: Spec) -> MaskCode:
+    """What the settings say of mask pixels. Raises ConfigError where they contradict themselves."""
+    count = len(spec.classes)
+    if not 2 <= count <= MAX_CLASSES or len(set(spec.classes)) != count:
+        some = f"2 to {MAX_CLASSES} different classes, such as [background,road]"
+        raise ConfigError(f"data.classes={spec.classes} must name {some}")
+    if spec.colours or spec.ignore_colours:
+        return _colour_code(spec)
+    values = spec.values or list(range(count))
+    declared = [one for value in values for one in (value if isinstance(value, list) else [value])]
+    if len(values) != count:
+        raise ConfigError(f"data.values has {len(values)} entries for {count} classes: give one for each, in order")
+    # The default, which nobody set, does not contradict what somebody declared.
+    yields = "ignore" not in spec.changed
+    ignore = [value for value in spec.ignore if value != REST and not (yields and value in declared)]
+    both = declared + ignore
+    if not all(type(value) is int and 0 <= value <= 0xFFFF for value in both) or len(set(both)) != len(both):
+        raise ConfigError(
+            f"data.values={values} and data.ignore={spec.ignore} must be different numbers from 0 to 65535; "
+            "where a class has the value 255, set data.ignore=[]; where it has several values, list them, such as "
+            "data.values=[0,[1,2]]; data.ignore=rest ignores all others"
+        )
+    if [] in values:
+        raise ConfigError(f"data.values={values} leaves a class without a value; give each at least one")
+    coded = tuple(tuple(value) if isinstance(value, list) else value for value in values)
+    return MaskCode(coded, tuple(ignore), rest=REST in spec.ignore)
+
+
+def _colour_code(spec: Spec) -> MaskCode:
+    both = [*spec.colours, *spec.ignore_colours]
+    if spec.values:
+        raise ConfigError("data.values and data.colours are two ways to read masks: give one of them")
+    if len(spec.colours) != len(spec.classes):
+        counts = f"{len(spec.colours)} entries for {len(spec.classes)} classes"
+        raise ConfigError(f"data.colours has {counts}: give one for each, in order")
+    if not all(len(colour) == 3 and 0 <= min(colour) <= max(colour) <= 255 for colour in both):
+        raise ConfigError("data.colours and data.ignore_colours hold [red, green, blue] from 0 to 255")
+    if len({tuple(colour) for colour in both}) != len(both):
+        raise ConfigError("data.colours and data.ignore_colours must be different colours")
+    colours = [(red, green, blue) for red, green, blue in both]
+    count = len(spec.colours)
+    return MaskCode((), (), tuple(colours[:count]), tuple(colours[count:]), rest=REST in spec.ignore)

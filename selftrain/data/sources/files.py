@@ -1,0 +1,65 @@
+"""Images and masks that are files."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from selftrain.data.images import Levels, read_image, read_stored
+from selftrain.data.masks import Mask, MaskCode, examine_mask, read_mask
+from selftrain.data.sample import Source
+from selftrain.data.storage import fingerprint
+
+
+@dataclass(frozen=True)
+class ImageFile(Source):
+    """An image file, read as RGB."""
+
+    path: Path
+    levels: Levels | None = None  # the 16-bit values that become 0 and 255; None: samples keep their high byte
+
+    @property
+    def name(self) -> str:
+        return str(self.path)
+
+    @property
+    def reading(self) -> str:
+        return "scaled" if self.levels else ""
+
+    def read(self) -> np.ndarray:
+        return read_image(self.path, self.levels)
+
+    def stored(self) -> np.ndarray:
+        return read_stored(self.path, scaled=self.levels is not None)
+
+    def within(self, levels: Levels) -> "ImageFile":
+        return replace(self, levels=levels)
+
+    def fingerprint(self) -> str:
+        return fingerprint(self.path)
+
+
+@dataclass(frozen=True)
+class MaskFile(Source):
+    """A mask file. It must have the size of its image and lie on it the same way up."""
+
+    path: Path
+    code: MaskCode
+    image: Path
+
+    @property
+    def name(self) -> str:
+        return str(self.path)
+
+    @property
+    def reading(self) -> str:
+        return repr(self.code)
+
+    def read(self) -> np.ndarray:
+        return read_mask(self.path, self.code, image=self.image)
+
+    def examine(self, *, alone: bool = False) -> Mask:
+        return examine_mask(self.path, self.code, image=None if alone else self.image)
+
+    def fingerprint(self) -> str:
+        return fingerprint(self.path)

@@ -1,0 +1,48 @@
+"""What to read: the settings of a data set, as this floor takes them. selftrain/datasets.py fills them in."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class SplitSpec:
+    """Who is labelled, unlabelled, val and test (data.splits)."""
+
+    train: str
+    val: str
+    test: str
+    val_fraction: float
+    test_fraction: float
+    labels: int
+    label_fraction: float
+    choose: str
+    group: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Which data set to read, and how. The names, types and meanings are those of the settings in `data`."""
+
+    name: str
+    source: str
+    root: str
+    images: str
+    masks: str
+    unlabelled: str
+    classes: list[str]
+    values: list[Any]
+    colours: list[list[int]]
+    ignore: list[Any]
+    ignore_colours: list[list[int]]
+    size: list[int]
+    range: list[Any]
+    duplicates: str
+    splits: SplitSpec
+    shapes: dict[str, int]
+    changed: frozenset[str]  # the settings that differ from their defaults, such as "root" and "splits.val"
+
+    @property
+    def target(self) -> tuple[int, int] | None:
+        """(height, width) that images are brought to when they are read."""
+        return (self.size[0], self.size[1]) if self.size else None

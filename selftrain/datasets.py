@@ -1,0 +1,17 @@
+"""The settings of a data set, as the data floor takes them."""
+
+from dataclasses import asdict, fields
+
+from selftrain.config import DataConfig
+from selftrain.data.spec import Spec, SplitSpec
+
+
+def spec_of(cfg: DataConfig) -> Spec:
+    """What the settings say of the data set to read."""
+    settings, default = asdict(cfg), asdict(DataConfig())
+    splits = settings.pop("splits")
+    changed = [name for name, value in settings.items() if value != default[name]]
+    changed += [f"splits.{name}" for name, value in splits.items() if value != default["splits"][name]]
+    plain = {field.name: settings[field.name] for field in fields(Spec) if field.name in settings}
+    split_spec = SplitSpec(**{field.name: splits[field.name] for field in fields(SplitSpec)})
+    return Spec(**plain, splits=split_spec, changed=frozenset(changed))

@@ -1,0 +1,33 @@
+"""The settings of a data set reach the data floor as they are."""
+
+from dataclasses import fields
+
+import pytest
+
+from selftrain.config import DataConfig, SplitConfig
+from selftrain.data.spec import Spec, SplitSpec
+from selftrain.datasets import spec_of
+
+ABOUT_PIXELS = {"mean", "std", "cache_mb"}  # of the network's input and of memory: no reader looks at them
+
+
+def test_every_setting_of_a_data_set_reaches_the_reader():
+    assert {field.name for field in fields(DataConfig)} - ABOUT_PIXELS == {field.name for field in fields(Spec)} - {"changed"}
+    assert {field.name for field in fields(SplitConfig)} == {field.name for field in fields(SplitSpec)}
+    cfg = DataConfig(root="/d", values=[0, [1, 2]], size=[8, 9], splits=SplitConfig(val="v.txt", seed=7), shapes={"val": 3})
+    spec = spec_of(cfg)
+    assert (spec.root, spec.values, spec.size, spec.shapes) == ("/d", [0, [1, 2]], [8, 9], {"val": 3})
+    assert (spec.splits.val, spec.splits.seed, spec.target) == ("v.txt", 7, (8, 9))
+    assert spec_of(DataConfig()).target is None
+
+
+@pytest.mark.parametrize(
+    ("cfg", "changed"),
+    [
+        (DataConfig(), set()),
+        (DataConfig(ignore=[255]), set()),  # what is set to its default is not changed
+        (DataConfig(ignore=[254], splits=SplitConfig(test_fraction=0.0)), {"ignore", "splits.test_fraction"}),
+    ],
+)
+def test_the_settings_that_somebody_changed_are_known(cfg: DataConfig, changed: set[str]):
+    assert spec_of(cfg).changed == changed
