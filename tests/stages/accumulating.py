@@ -14,6 +14,7 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 
 from selftrain.config import DataConfig, LossConfig, TrainConfig
 from selftrain.data import loading, sources
+from selftrain.data.augment.pipeline import Pipeline
 from selftrain.data.batches import Augmentation, StepDataset
 from selftrain.data.cache import Cache
 from selftrain.data.labels import MaskLabels
@@ -25,7 +26,7 @@ from selftrain.targets import Target
 
 STEPS, IMAGES, SIDE = 3, 8, 32
 SHAPES = {"labelled": IMAGES, "unlabelled": IMAGES, "val": 1, "test": 1}
-SMALL = {"crop": (SIDE, SIDE), "scale": (0.5, 0.9), "flip": True}  # crops with padding, which does not count
+SMALL = Pipeline((SIDE, SIDE), scale=(0.5, 0.9))  # crops with padding, which does not count
 
 
 class Guesses:
