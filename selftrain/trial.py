@@ -5,7 +5,7 @@ only fail at the first evaluation.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import timm
@@ -20,6 +20,7 @@ from selftrain.errors import ConfigError, ResourceError, is_out_of_memory
 from selftrain.models.build import MULTIPLE, to_layout
 from selftrain.models.outputs import tensors_of
 from selftrain.networks import Networks
+from selftrain.plan import Plan
 from selftrain.rng import untouched
 
 Size = tuple[int, int]  # height, width
@@ -54,20 +55,23 @@ def sizes_sampled(data: DataSet, *, most: int = 8) -> Sizes:
     return sizes
 
 
-def check(cfg: Config, networks: Networks, built: Mapping[int, nn.Module], sizes: Sizes, accelerator: Accelerator) -> None:
-    """Try a training step and a few input sizes with each of `built`: networks by generation, not reused.
+def check(
+    cfg: Config, networks: Networks, built: Sequence[tuple[Plan, nn.Module]], sizes: Sizes, accelerator: Accelerator
+) -> None:
+    """Try a training step and a few input sizes with each of `built`, networks that are not used again.
 
     Raises ConfigError that names the generation, the size and the fix, or ResourceError if memory is
     insufficient.
     """
-    looked_at, tried = places(sizes, cfg), set[tuple]()
-    for number, network in built.items():
-        images = 2 if images_at_once(cfg, number, accelerator.num_processes) > 1 else 1
-        key = (str(networks.describe(number, network)), images)
+    labelling = any(plan.needs_labels for plan in networks.plans)
+    looked_at, tried = places(sizes, cfg, labelling=labelling), set[tuple]()
+    for plan, network in built:
+        images = 2 if plan.batch // (accelerator.num_processes * cfg.train.accumulate) > 1 else 1
+        key = (str(networks.describe(plan, network)), images)
         if key in tried:
             continue
         tried.add(key)
-        name = "generation {}: arch={arch} encoder={encoder}".format(number, **networks.describe(number, network))
+        name = f"generation {plan.number}: arch={plan.arch} encoder={plan.encoder}"
         with untouched():
             network = to_layout(network).to(accelerator.device)
             for place in (Place((cfg.train.crop[0], cfg.train.crop[1]), CROP), *looked_at):
@@ -75,15 +79,10 @@ def check(cfg: Config, networks: Networks, built: Mapping[int, nn.Module], sizes
             network.cpu()
 
 
-def images_at_once(cfg: Config, number: int, processes: int) -> int:
-    """The least number of images of a micro-batch."""
-    unlabelled = cfg.train.unlabelled_batch if number or cfg.generations[number].online else 0
-    return (cfg.of_generation(number, "labelled_batch") + unlabelled) // (processes * cfg.train.accumulate)
-
-
-def places(sizes: Sizes, cfg: Config) -> list[Place]:
+def places(sizes: Sizes, cfg: Config, *, labelling: bool) -> list[Place]:
     """The input sizes for val, test and unlabelled images; a few of each."""
-    kinds = {"val and test images": sizes["val"] + sizes["test"], "unlabelled images": _views(sizes["unlabelled"], cfg)}
+    views = _views(sizes["unlabelled"], cfg) if labelling else Counter[Size]()
+    kinds = {"val and test images": sizes["val"] + sizes["test"], "unlabelled images": views}
     found: dict[Size, str] = {}
     for kind, counts in kinds.items():
         seen: Counter[Size] = Counter()
@@ -95,9 +94,7 @@ def places(sizes: Sizes, cfg: Config) -> list[Place]:
 
 
 def _views(sizes: Counter[Size], cfg: Config) -> Counter[Size]:
-    """The sizes of the views that label unlabelled images; empty if no labels are stored."""
-    if all(generation.online for generation in cfg.generations[1:]):
-        return Counter()
+    """The sizes of the views that label unlabelled images."""
     views: Counter[Size] = Counter()
     for size, count in sizes.items():
         for scale in cfg.labels.tta.scales:
