@@ -43,6 +43,7 @@ class Networks:
             arch,
             encoder,
             classes=len(self.classes),
+            channels=len(self.cfg.data.mean),
             decoder_channels=decoder_channels,
             imagenet=imagenet,
             dropout=noise.dropout,
@@ -121,7 +122,8 @@ class Networks:
     def describe(self, number: int, network: nn.Module) -> dict:
         """What a reader of its weights has to build (`saved.describe`)."""
         arch, encoder, decoder_channels = self._names(number)
-        return saved.describe(network, arch=arch, encoder=encoder, decoder_channels=decoder_channels)
+        channels = len(self.cfg.data.mean)
+        return saved.describe(network, arch=arch, encoder=encoder, decoder_channels=decoder_channels, channels=channels)
 
     def _placed(self, network: nn.Module) -> nn.Module:
         return to_layout(network).to(self.device).eval()

@@ -13,11 +13,12 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from selftrain.anatomy import Anatomy, anatomy_of
 from selftrain.config import Config
 from selftrain.data.findings import Look
 from selftrain.data.sample import SPLITS, DataSet
 from selftrain.errors import ConfigError, ResourceError, is_out_of_memory
-from selftrain.models.build import MULTIPLE, to_layout
+from selftrain.models.build import to_layout
 from selftrain.models.outputs import tensors_of
 from selftrain.networks import Networks
 from selftrain.rng import untouched
@@ -60,7 +61,7 @@ def check(cfg: Config, networks: Networks, built: Mapping[int, nn.Module], sizes
     Raises ConfigError that names the generation, the size and the fix, or ResourceError if memory is
     insufficient.
     """
-    looked_at, tried = places(sizes, cfg), set[tuple]()
+    tried = set[tuple]()
     for number, network in built.items():
         images = 2 if images_at_once(cfg, number, accelerator.num_processes) > 1 else 1
         key = (str(networks.describe(number, network)), images)
@@ -68,10 +69,11 @@ def check(cfg: Config, networks: Networks, built: Mapping[int, nn.Module], sizes
             continue
         tried.add(key)
         name = "generation {}: arch={arch} encoder={encoder}".format(number, **networks.describe(number, network))
+        looked_at = places(sizes, cfg, multiple=anatomy_of(network).multiple)
         with untouched():
             network = to_layout(network).to(accelerator.device)
             for place in (Place((cfg.train.crop[0], cfg.train.crop[1]), CROP), *looked_at):
-                _try(network, place, images, name, accelerator)
+                _try(network, place, images, len(cfg.data.mean), name, accelerator)
             network.cpu()
 
 
@@ -81,14 +83,14 @@ def images_at_once(cfg: Config, number: int, processes: int) -> int:
     return (cfg.of_generation(number, "labelled_batch") + unlabelled) // (processes * cfg.train.accumulate)
 
 
-def places(sizes: Sizes, cfg: Config) -> list[Place]:
+def places(sizes: Sizes, cfg: Config, *, multiple: int = Anatomy.multiple) -> list[Place]:
     """The input sizes for val, test and unlabelled images; a few of each."""
     kinds = {"val and test images": sizes["val"] + sizes["test"], "unlabelled images": _views(sizes["unlabelled"], cfg)}
     found: dict[Size, str] = {}
     for kind, counts in kinds.items():
         seen: Counter[Size] = Counter()
         for size, count in counts.items():
-            seen[_window(size, cfg.labels.window)] += count
+            seen[_window(size, cfg.labels.window, multiple)] += count
         for size in _few(seen):
             found.setdefault(size, kind)
     return [Place(size, where) for size, where in found.items()]
@@ -108,9 +110,9 @@ def _views(sizes: Counter[Size], cfg: Config) -> Counter[Size]:
     return views
 
 
-def _window(size: Size, window: int) -> Size:
+def _window(size: Size, window: int, multiple: int) -> Size:
     """The part of an image that the network sees at once, padded."""
-    height, width = (side + -side % MULTIPLE for side in size)
+    height, width = (side + -side % multiple for side in size)
     return (min(height, window), min(width, window)) if window else (height, width)
 
 
@@ -123,10 +125,10 @@ def _few(sizes: Counter[Size]) -> list[Size]:
     return list(dict.fromkeys(chosen))
 
 
-def _try(network: nn.Module, place: Place, images: int, name: str, accelerator: Accelerator) -> None:
+def _try(network: nn.Module, place: Place, images: int, channels: int, name: str, accelerator: Accelerator) -> None:
     """A forward pass at a place, with a backward pass if it is trained there."""
     trained = place.where == CROP
-    shown = torch.zeros(images if trained else 1, 3, *place.size, device=accelerator.device)
+    shown = torch.zeros(images if trained else 1, channels, *place.size, device=accelerator.device)
     network.train(trained)
     try:
         with torch.set_grad_enabled(trained), accelerator.autocast():
@@ -158,7 +160,7 @@ def _way_out(place: Place, name: str) -> str:
     size = f"[{height},{width}]"
     if trained:
         return f"this encoder is made for {height}x{width}: set {CROP}={size}"
-    fits = height == width and height % MULTIPLE == 0 and min(place.size) >= height
+    fits = height == width and height % Anatomy.multiple == 0 and min(place.size) >= height
     return f"this encoder is made for {height}x{width}: set data.size={size}{f' or labels.window={height}' if fits else ''}"
 
 
