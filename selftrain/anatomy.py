@@ -29,4 +29,6 @@ def part(network: nn.Module, name: str, setting: str) -> nn.Module:
     try:
         return network.get_submodule(name)
     except AttributeError:
-        raise ConfigError(f"{setting}: {type(network).__name__} has no module {name!r}; its Anatomy may name another") from None
+        raise ConfigError(
+            f"{setting}: {type(network).__name__} has no module {name!r}; its Anatomy may name another"
+        ) from None

@@ -72,7 +72,9 @@ def _check_word(name: str, value: str, default: str, table: Table[Any]) -> None:
         raise ConfigError(f"{name}={value} must be one of {', '.join(filter(None, table.entries))}{empty}")
 
 
-def completed(settings: dict[str, Any], kind: Any = Config, tables: Mapping[str, Table[Any]] = TABLES) -> dict[str, Any]:
+def completed(
+    settings: dict[str, Any], kind: Any = Config, tables: Mapping[str, Table[Any]] = TABLES
+) -> dict[str, Any]:
     """`settings` of a run with every setting of the entries that they choose, in the order of the tables.
 
     So config.yaml says all, and a setting that an entry has got since is no difference to an older run. Entries that no
@@ -81,10 +83,14 @@ def completed(settings: dict[str, Any], kind: Any = Config, tables: Mapping[str,
     return _completed(settings, kind, "", tables)
 
 
-def _completed(tree: dict[str, Any], kind: Any, prefix: str, tables: Mapping[str, Table[Any]]) -> dict[str, Any]:
+def _completed(
+    tree: dict[str, Any], kind: Any, prefix: str, tables: Mapping[str, Table[Any]]
+) -> dict[str, Any]:
     known = declared(kind)
     return {
-        name: _completed_member(known[name].kind, value, f"{prefix}{name}", tables) if name in known else value
+        name: _completed_member(known[name].kind, value, f"{prefix}{name}", tables)
+        if name in known
+        else value
         for name, value in tree.items()
     }
 
@@ -95,7 +101,10 @@ def _completed_member(kind: Any, value: Any, name: str, tables: Mapping[str, Tab
         return _completed(value, kind, f"{name}.", tables)
     if fields_of(element) and isinstance(value, list):
         rows = enumerate(value)
-        return [_completed(row, element, f"{name}.{i}.", tables) if isinstance(row, dict) else row for i, row in rows]
+        return [
+            _completed(row, element, f"{name}.{i}.", tables) if isinstance(row, dict) else row
+            for i, row in rows
+        ]
     if table and kind is not str:
         with suppress(ConfigError, UnfitError, UnknownError):
             return _canonical(table, kind, fit(kind, value, name), name)

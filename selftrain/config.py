@@ -38,7 +38,9 @@ Sides = Annotated[list[int], Must("be [height, width], both above 0", _are_sides
 Zoom = Annotated[list[float], Must("be [least, most], both above 0", _is_rising)]
 Scales = Annotated[list[float], Must("be positive and all different; [1.0] changes no size", _are_scales)]
 Triple = Annotated[list[float], Must("be three numbers", lambda mean: len(mean) == 3)]
-Positive = Annotated[list[float], Must("be three numbers above 0", lambda std: len(std) == 3 and min(std) > 0)]
+Positive = Annotated[
+    list[float], Must("be three numbers above 0", lambda std: len(std) == 3 and min(std) > 0)
+]
 
 
 @dataclass
@@ -53,11 +55,16 @@ class SplitConfig:
     val: Annotated[str, Place(), "folder or list file of the val images"] = ""
     test: Annotated[str, Place(), "folder or list file of the test images"] = ""
     val_fraction: Annotated[Share, "share of the labelled images that becomes val where `val` is empty"] = 0.2
-    test_fraction: Annotated[Share, "share of the labelled images that becomes test where `test` is empty"] = 0.2
+    test_fraction: Annotated[
+        Share, "share of the labelled images that becomes test where `test` is empty"
+    ] = 0.2
     labels: Annotated[
-        Count, "how many training masks to use; the other training images count as unlabelled; 0: by `label_fraction`"
+        Count,
+        "how many training masks to use; the other training images count as unlabelled; 0: by `label_fraction`",
     ] = 0
-    label_fraction: Annotated[float, Bounds(above=0, most=1), "share of the training masks to use where `labels` is 0"] = 1.0
+    label_fraction: Annotated[
+        float, Bounds(above=0, most=1), "share of the training masks to use where `labels` is 0"
+    ] = 1.0
     choose: Annotated[
         str,
         OneOf(
@@ -85,24 +92,33 @@ class DataConfig:
     root: Annotated[str, Place(), "folder of the data set"] = ""
     images: Annotated[str, Place(), "folder of the images, relative to `root`"] = "images"
     masks: Annotated[str, Place(), "folder of the masks, relative to `root`"] = "masks"
-    unlabelled: Annotated[str, Place(), "folder or list file of images without masks, relative to `root`"] = ""
+    unlabelled: Annotated[str, Place(), "folder or list file of images without masks, relative to `root`"] = (
+        ""
+    )
     classes: Annotated[list[str], "names of the classes"] = field(default_factory=list)
     values: Annotated[
-        list[Any], "grey or palette value of each class, or a list of several, [0, [1, 2]]; empty: 0, 1, 2, ..."
+        list[Any],
+        "grey or palette value of each class, or a list of several, [0, [1, 2]]; empty: 0, 1, 2, ...",
     ] = field(default_factory=list)
-    colours: Annotated[list[list[int]], "RGB colour of each class, instead of `values`"] = field(default_factory=list)
-    ignore: Annotated[list[Any], "mask values that count for nothing; [rest]: all that are not declared"] = field(
-        default_factory=lambda: [255]
-    )
-    ignore_colours: Annotated[list[list[int]], "mask colours that count for nothing"] = field(default_factory=list)
-    size: Annotated[list[int], "[height, width] to which images are resized when read; empty: they keep their size"] = field(
+    colours: Annotated[list[list[int]], "RGB colour of each class, instead of `values`"] = field(
         default_factory=list
     )
+    ignore: Annotated[list[Any], "mask values that count for nothing; [rest]: all that are not declared"] = (
+        field(default_factory=lambda: [255])
+    )
+    ignore_colours: Annotated[list[list[int]], "mask colours that count for nothing"] = field(
+        default_factory=list
+    )
+    size: Annotated[
+        list[int], "[height, width] to which images are resized when read; empty: they keep their size"
+    ] = field(default_factory=list)
     range: Annotated[
         list[Any],
         "values of 16-bit images that become 0 and 255: [dtype] (0, 65535), [percentile] (measured), [lowest, highest]",
     ] = field(default_factory=lambda: ["dtype"])
-    mean: Annotated[Triple, "mean of the pixels in 0..1, per channel"] = field(default_factory=lambda: [0.485, 0.456, 0.406])
+    mean: Annotated[Triple, "mean of the pixels in 0..1, per channel"] = field(
+        default_factory=lambda: [0.485, 0.456, 0.406]
+    )
     std: Annotated[Positive, "standard deviation of the pixels in 0..1, per channel"] = field(
         default_factory=lambda: [0.229, 0.224, 0.225]
     )
@@ -117,7 +133,9 @@ class DataConfig:
         ),
         "what to do with equal pictures",
     ] = "group"
-    cache_mb: Annotated[Count, "memory in MB for decoded images, of each process and each of its workers"] = 1024
+    cache_mb: Annotated[Count, "memory in MB for decoded images, of each process and each of its workers"] = (
+        1024
+    )
     splits: SplitConfig = field(default_factory=SplitConfig)
     shapes: Annotated[dict[str, int], Bounds(0), "images in each split of the drawn data set"] = field(
         default_factory=lambda: {"labelled": 24, "unlabelled": 200, "val": 40, "test": 60}
@@ -130,8 +148,12 @@ class ModelConfig:
 
     arch: Annotated[str, "architecture"] = "unet"
     encoder: Annotated[str, "encoder; `tu-` and a name of timm gives timm's"] = "tu-resnet18"
-    weights: Annotated[str | None, Place(), "weights of the encoder: null, imagenet, or a safetensors file"] = None
-    partial_weights: Annotated[bool, "take weights that fit only a part of the encoder; false: an error"] = False
+    weights: Annotated[
+        str | None, Place(), "weights of the encoder: null, imagenet, or a safetensors file"
+    ] = None
+    partial_weights: Annotated[bool, "take weights that fit only a part of the encoder; false: an error"] = (
+        False
+    )
     decoder_channels: Annotated[
         list[int], Bounds(1), "U-Net family: widths of the decoder from deep to shallow; empty: smp's"
     ] = field(default_factory=list)
@@ -144,43 +166,62 @@ class NoiseConfig:
     rand_n: Annotated[Count, "RandAugment: operations per image (Cubuk et al. 2020)"] = 0
     rand_m: Annotated[float, Bounds(0, 30), "RandAugment: magnitude"] = 0.0
     cutmix: Annotated[Share, "probability that an unlabelled image gets a box of another one"] = 0.0
-    mix: Annotated[dict[str, Likely], "further mixings of unlabelled images; one mixing acts at a time"] = field(
-        default_factory=dict
+    mix: Annotated[dict[str, Likely], "further mixings of unlabelled images; one mixing acts at a time"] = (
+        field(default_factory=dict)
     )
-    paste: Annotated[Share, "probability that it is mixed with a labelled image, with its mask (Bai et al. 2023, BCP)"] = 0.0
-    style: Annotated[
-        Share, "probability of a labelled image in the colours of an unlabelled one of its kind (Reinhard et al. 2001)"
+    paste: Annotated[
+        Share, "probability that it is mixed with a labelled image, with its mask (Bai et al. 2023, BCP)"
     ] = 0.0
-    colour: Annotated[Share, "probability of colour noise: jitter, greyscale, blur (Yang et al. 2022, ST++)"] = 0.0
+    style: Annotated[
+        Share,
+        "probability of a labelled image in the colours of an unlabelled one of its kind (Reinhard et al. 2001)",
+    ] = 0.0
+    colour: Annotated[
+        Share, "probability of colour noise: jitter, greyscale, blur (Yang et al. 2022, ST++)"
+    ] = 0.0
     cutout: Annotated[Share, "probability of a box of noise in the image, without label"] = 0.0
     dropout: Annotated[Share, "dropout of the features before the segmentation head"] = 0.0
     drop_path: Annotated[Share, "stochastic depth: probability that a block of the encoder is skipped"] = 0.0
-    labelled: Annotated[bool, "the labelled images get RandAugment, geometry, colours and erasing as well"] = False
-    geometry: Annotated[dict[str, Likely], "changes of geometry, with their probabilities"] = field(default_factory=dict)
-    colours: Annotated[dict[str, Likely], "changes of colours, with their probabilities"] = field(default_factory=dict)
-    erase: Annotated[dict[str, Likely], "erased parts of images, with their probabilities"] = field(default_factory=dict)
+    labelled: Annotated[
+        bool, "the labelled images get RandAugment, geometry, colours and erasing as well"
+    ] = False
+    geometry: Annotated[dict[str, Likely], "changes of geometry, with their probabilities"] = field(
+        default_factory=dict
+    )
+    colours: Annotated[dict[str, Likely], "changes of colours, with their probabilities"] = field(
+        default_factory=dict
+    )
+    erase: Annotated[dict[str, Likely], "erased parts of images, with their probabilities"] = field(
+        default_factory=dict
+    )
 
 
 @dataclass
 class LossConfig:
     """What is minimised on labelled and on unlabelled pixels."""
 
-    labelled: Annotated[dict[str, Weighted], "losses of labelled pixels with their weights; 0 leaves one out"] = field(
-        default_factory=lambda: {"ce": {"weight": 1.0, "smoothing": 0.1}}
-    )
+    labelled: Annotated[
+        dict[str, Weighted], "losses of labelled pixels with their weights; 0 leaves one out"
+    ] = field(default_factory=lambda: {"ce": {"weight": 1.0, "smoothing": 0.1}})
     pseudo: Annotated[dict[str, Weighted], "losses of stored pseudo-labels with their weights"] = field(
         default_factory=lambda: {"kl": {"weight": 1.0, "temperature": 1.0}}
     )
-    online: Annotated[dict[str, Weighted], "losses of labels made in the step; empty: the method's own"] = field(
-        default_factory=dict
+    online: Annotated[dict[str, Weighted], "losses of labels made in the step; empty: the method's own"] = (
+        field(default_factory=dict)
     )
-    balance: Annotated[Share, "labelled pixels of a class weigh (its share of the labelled pixels)^-balance, mean 1"] = 0.5
+    balance: Annotated[
+        Share, "labelled pixels of a class weigh (its share of the labelled pixels)^-balance, mean 1"
+    ] = 0.5
     unlabelled_weight: Annotated[Size, "weight of the loss on unlabelled images"] = 1.0
-    threshold: Annotated[Share, "online: the confidence from which a pixel's label by the averaged network counts"] = 0.95
-    adaptive: Annotated[bool, "fixmatch, unimatch_v2: `threshold` is the surest class's, others have lower ones (FreeMatch)"] = (
-        False
-    )
-    ramp_up: Annotated[Share, "online: share of the steps in which the weight of unlabelled images grows to its value"] = 0.0
+    threshold: Annotated[
+        Share, "online: the confidence from which a pixel's label by the averaged network counts"
+    ] = 0.95
+    adaptive: Annotated[
+        bool, "fixmatch, unimatch_v2: `threshold` is the surest class's, others have lower ones (FreeMatch)"
+    ] = False
+    ramp_up: Annotated[
+        Share, "online: share of the steps in which the weight of unlabelled images grows to its value"
+    ] = 0.0
 
 
 @dataclass
@@ -189,13 +230,16 @@ class TrainConfig:
 
     steps: Annotated[Some, "optimizer steps of a generation"] = 1000
     labelled_batch: Annotated[Some, "labelled images in a step"] = 8
-    unlabelled_batch: Annotated[Some, "unlabelled images in a student's or an online step, besides the labelled ones"] = 8
-    crop: Annotated[Sides, "[height, width] of what the network sees, in multiples of 32 for smp's networks"] = field(
-        default_factory=lambda: [128, 128]
-    )
+    unlabelled_batch: Annotated[
+        Some, "unlabelled images in a student's or an online step, besides the labelled ones"
+    ] = 8
+    crop: Annotated[
+        Sides, "[height, width] of what the network sees, in multiples of 32 for smp's networks"
+    ] = field(default_factory=lambda: [128, 128])
     scale: Annotated[Zoom, "random zoom of every training image"] = field(default_factory=lambda: [0.75, 1.5])
     jitter: Annotated[
-        Share, "change of brightness, contrast and saturation of every training image, save those labelled online"
+        Share,
+        "change of brightness, contrast and saturation of every training image, save those labelled online",
     ] = 0.3
     flip: Annotated[bool, "mirror training images left to right, half of the time"] = True
     place: Annotated[Choice, "where a crop lies in its image"] = "uniform"
@@ -215,7 +259,8 @@ class TrainConfig:
     average: Annotated[Choice, "average of the weights, which is evaluated, teaches and is kept"] = "ema"
     ema: Annotated[Share, "decay of the moving average, `train.average=ema`"] = 0.995
     statistics: Annotated[
-        Count, "batches of `eval_batch` without noise that measure batch norm's statistics at the end; 0: none"
+        Count,
+        "batches of `eval_batch` without noise that measure batch norm's statistics at the end; 0: none",
     ] = 24
     precision: Annotated[str, OneOf(PRECISIONS), "what the network computes in"] = "auto"
     workers: Annotated[Count, "processes that load and augment; 0: the training process itself"] = 0
@@ -231,16 +276,29 @@ class GenerationConfig:
 
     arch: Annotated[str | None, "architecture; null: `model.arch`"] = None
     encoder: Annotated[str | None, "encoder; null: `model.encoder`"] = None
-    decoder_channels: Annotated[list[int] | None, Bounds(1), "widths of the decoder; null: `model.decoder_channels`"] = None
+    decoder_channels: Annotated[
+        list[int] | None, Bounds(1), "widths of the decoder; null: `model.decoder_channels`"
+    ] = None
     steps: Annotated[int | None, Bounds(1), "optimizer steps; null: `train.steps`"] = None
-    labelled_batch: Annotated[int | None, Bounds(1), "labelled images in a step; null: `train.labelled_batch`"] = None
-    image_share: Annotated[float | None, Bounds(0, 1), "most reliable share of the images; null: `select.image_share`"] = None
+    labelled_batch: Annotated[
+        int | None, Bounds(1), "labelled images in a step; null: `train.labelled_batch`"
+    ] = None
+    image_share: Annotated[
+        float | None, Bounds(0, 1), "most reliable share of the images; null: `select.image_share`"
+    ] = None
     init: Annotated[
         str,
-        OneOf({"random": "as the network comes", "teacher": "the teacher's weights, where they fit by name and shape"}),
+        OneOf(
+            {
+                "random": "as the network comes",
+                "teacher": "the teacher's weights, where they fit by name and shape",
+            }
+        ),
         "what the network begins with",
     ] = "random"
-    online: Annotated[str, "the method that makes labels in each step; empty: stored pseudo-labels, if any"] = ""
+    online: Annotated[
+        str, "the method that makes labels in each step; empty: stored pseudo-labels, if any"
+    ] = ""
     noise: NoiseConfig = field(default_factory=NoiseConfig)
 
 
@@ -265,7 +323,9 @@ class CRFConfig:
     gaussian_compat: Annotated[float, "smoothness: weight"] = 1.0
     bilateral_sxy: Annotated[Deviation, "appearance: standard deviation of positions"] = 20.0
     bilateral_srgb: Annotated[Deviation, "appearance: standard deviation of colours"] = 8.0
-    bilateral_compat: Annotated[float, "appearance: weight; strong ones erase thin and rare classes (docs/lab-notes.md)"] = 2.0
+    bilateral_compat: Annotated[
+        float, "appearance: weight; strong ones erase thin and rare classes (docs/lab-notes.md)"
+    ] = 2.0
     workers: Annotated[Count, "threads; 0: one per core"] = 0
 
 
@@ -275,14 +335,21 @@ class LabelConfig:
 
     teacher: Annotated[
         str,
-        OneOf({"leader": "the last generation that leads", "last": "the generation before, whatever its score on val"}),
+        OneOf(
+            {
+                "leader": "the last generation that leads",
+                "last": "the generation before, whatever its score on val",
+            }
+        ),
         "who labels for the next generation",
     ] = "leader"
     tta: TTAConfig = field(default_factory=TTAConfig)
     refiner: Annotated[Choice, "what refines the averaged probabilities"] = "crf"
     crf: CRFConfig = field(default_factory=CRFConfig)
     soft_classes: Annotated[
-        int, Bounds(1, 255), "most probable classes kept per pixel; the rest of the mass is spread over the others"
+        int,
+        Bounds(1, 255),
+        "most probable classes kept per pixel; the rest of the mass is spread over the others",
     ] = 3
     shard: Annotated[Some, "images per file of labels"] = 32
     batch: Annotated[Some, "images that are labelled at once"] = 8
@@ -299,9 +366,12 @@ class SelectConfig:
     """Which pixels and images the next student learns from. Acts when labels are read."""
 
     threshold: Annotated[Choice, "rule for the confidence from which a pixel's label counts"] = "quantile"
-    confidence: Annotated[Share, "`global`: the threshold; `quantile`: the highest threshold of a class"] = 0.8
+    confidence: Annotated[Share, "`global`: the threshold; `quantile`: the highest threshold of a class"] = (
+        0.8
+    )
     keep: Annotated[
-        Share, "`quantile`: least share of each predicted class's pixels that is kept; `distribution`: of all pixels"
+        Share,
+        "`quantile`: least share of each predicted class's pixels that is kept; `distribution`: of all pixels",
     ] = 0.6
     balance: Annotated[float, "pixels of a class weigh (its share)^-balance, mean 1"] = 0.0
     image_share: Annotated[Share, "most reliable share of the images"] = 1.0
@@ -340,6 +410,6 @@ class Config:
     labels: LabelConfig = field(default_factory=LabelConfig)
     select: SelectConfig = field(default_factory=SelectConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
-    generations: Annotated[list[GenerationConfig], Must("have at least one entry", bool), "one entry for each generation"] = (
-        field(default_factory=lambda: [GenerationConfig()])
-    )
+    generations: Annotated[
+        list[GenerationConfig], Must("have at least one entry", bool), "one entry for each generation"
+    ] = field(default_factory=lambda: [GenerationConfig()])

@@ -30,10 +30,10 @@ OPEN_FILES_SIGNS = ("Too many open files", "ancdata")  # the latter when receivi
 SHARED_MEMORY_SIGNS = ("shared memory", "/dev/shm", "</torch_")
 PROCESSES_SIGNS = ("can't start new thread", "Resource temporarily unavailable")
 OUT_OF_MEMORY = "out of memory; lower data.cache_mb or train.workers and run the same command again"
-OPEN_FILES = "too many open files; raise the limit (ulimit -n 4096) or set train.workers=0, then run the same command"
-MORE_SHARED_MEMORY = (
-    "give the container more (docker run --shm-size=2g; `df /dev/shm` shows it) or set train.workers=0, then run the same command"
+OPEN_FILES = (
+    "too many open files; raise the limit (ulimit -n 4096) or set train.workers=0, then run the same command"
 )
+MORE_SHARED_MEMORY = "give the container more (docker run --shm-size=2g; `df /dev/shm` shows it) or set train.workers=0, then run the same command"
 SHARED_MEMORY = f"the loader processes (train.workers) have no shared memory left; {MORE_SHARED_MEMORY}"
 PROCESSES = "the system refuses another process or thread (ulimit -u); raise the limit or lower train.workers and train.threads"
 LOADER_ENDINGS = {  # exit codes of loader processes that reached a limit
@@ -55,10 +55,14 @@ class Savings:
 ANOTHER = "change results, so lower them with another out= only"
 SAVINGS = {
     "training": Savings(
-        "", "data.cache_mb or train.workers", f"train.labelled_batch, train.unlabelled_batch and train.crop {ANOTHER}"
+        "",
+        "data.cache_mb or train.workers",
+        f"train.labelled_batch, train.unlabelled_batch and train.crop {ANOTHER}",
     ),
     "evaluating": Savings("train.eval_batch", "data.cache_mb", f"data.size and labels.window {ANOTHER}"),
-    "labelling": Savings("labels.batch", "labels.crf.workers or data.cache_mb", f"data.size and labels.window {ANOTHER}"),
+    "labelling": Savings(
+        "labels.batch", "labels.crf.workers or data.cache_mb", f"data.size and labels.window {ANOTHER}"
+    ),
     "loading images": Savings("", "data.cache_mb or train.workers", f"data.size {ANOTHER}"),
     "predicting": Savings("", "", "label smaller images, or take a machine with more memory"),
 }
@@ -155,7 +159,10 @@ def _told(error: BaseException) -> tuple[str, int]:
         return "interrupted; the same command resumes", FORCED
     if isinstance(error, BrokenPipeError) and _nobody_reads():
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python reports the pipe at exit
-        return "nothing reads standard output any more; redirect it to a reader or a file", StorageError.exit_code
+        return (
+            "nothing reads standard output any more; redirect it to a reader or a file",
+            StorageError.exit_code,
+        )
     if isinstance(error, OSError) and error.errno in STORAGE_ERRNOS:
         return str(storage_error(error)), StorageError.exit_code
     resource = resource_error(error)
@@ -206,7 +213,9 @@ def resource_error(error: BaseException) -> ResourceError | None:
     ended = re.search(r"DataLoader worker .* exit code (\d+)", message)
     if ended and int(ended[1]) in LOADER_ENDINGS:
         return ResourceError(LOADER_ENDINGS[int(ended[1])])
-    if (isinstance(error, OSError) and error.errno in OPEN_FILES_ERRNOS) or any(sign in message for sign in OPEN_FILES_SIGNS):
+    if (isinstance(error, OSError) and error.errno in OPEN_FILES_ERRNOS) or any(
+        sign in message for sign in OPEN_FILES_SIGNS
+    ):
         return ResourceError(OPEN_FILES)
     if isinstance(error, OSError | RuntimeError) and any(sign in message for sign in SHARED_MEMORY_SIGNS):
         return ResourceError(SHARED_MEMORY)

@@ -82,13 +82,32 @@ class Method:
             data = preflight.recorded_data(run, cfg)
         preflight.check_data(data, cfg)
         metrics = Metrics(run.metrics if accelerator.is_main_process else None)
-        cache, scale = Cache(cfg.data.cache_mb), PixelScale.of(cfg.data.mean, cfg.data.std, accelerator.device)
+        cache, scale = (
+            Cache(cfg.data.cache_mb),
+            PixelScale.of(cfg.data.mean, cfg.data.std, accelerator.device),
+        )
         material = Material(cfg.train, cfg.loss, data, accelerator, cache, scale)
         stop = Stop().listen()
-        return cls(cfg, planned, run, data, accelerator, networks, material, cache, scale, stop, metrics, team, changes)
+        return cls(
+            cfg,
+            planned,
+            run,
+            data,
+            accelerator,
+            networks,
+            material,
+            cache,
+            scale,
+            stop,
+            metrics,
+            team,
+            changes,
+        )
 
     @staticmethod
-    def _checked(cfg: Config, planned: list[Plan], run: RunDir, accelerator: Accelerator) -> tuple[DataSet, Networks, list[str]]:
+    def _checked(
+        cfg: Config, planned: list[Plan], run: RunDir, accelerator: Accelerator
+    ) -> tuple[DataSet, Networks, list[str]]:
         """Data, networks and changed conditions, after all checks; the main process tries the networks and settles the run."""
         data = preflight.recorded_data(run, cfg)
         preflight.check_data(data, cfg)
@@ -102,7 +121,9 @@ class Method:
         known = preflight.examine(run, cfg, data)
         preflight.say_where_students_shrink(built)
         preflight.say_other_pixel_scales(cfg, planned)
-        sizes = [plan.method.networks * parameters(network) for plan, network in zip(planned, built, strict=True)]
+        sizes = [
+            plan.method.networks * parameters(network) for plan, network in zip(planned, built, strict=True)
+        ]
         snapshots = (SNAPSHOTS - 1) * reliability.chosen(cfg.select).entry.snapshots
         preflight.check_space(run, cfg, planned, sizes, known.data, snapshots=snapshots)
         begun = run.generations_begun()
@@ -137,7 +158,9 @@ class Method:
             return None
         return _leader(reports) if self.cfg.labels.teacher == "leader" else len(reports) - 1
 
-    def generation(self, plan: Plan, labels: select.SelectedLabels | None, teacher: int | None, reports: list[dict]) -> dict:
+    def generation(
+        self, plan: Plan, labels: select.SelectedLabels | None, teacher: int | None, reports: list[dict]
+    ) -> dict:
         """Train and measure one generation; returns its report.json, which marks it as done.
 
         It leads from here on unless it is worse than the best of `reports`, those before it, that led.
@@ -251,13 +274,18 @@ class Method:
         """How the run asks a network about images: one plain view each."""
         window = windows.of(self.cfg.labels.window)
         multiple = anatomy_of(network).multiple
-        return Predictor((network,), self.scale, window, precision=self.accelerator.autocast, multiple=multiple)
+        return Predictor(
+            (network,), self.scale, window, precision=self.accelerator.autocast, multiple=multiple
+        )
 
     def _snapshots(self, plan: Plan) -> dict[int, Callable[[nn.Module], None]]:
         """What is kept of a generation on its way, where its agreement with itself is going to be asked for."""
         if not reliability.chosen(self.cfg.select).entry.snapshots:
             return {}
-        return {plan.steps * part // SNAPSHOTS: partial(self._keep_snapshot, plan, part) for part in range(1, SNAPSHOTS)}
+        return {
+            plan.steps * part // SNAPSHOTS: partial(self._keep_snapshot, plan, part)
+            for part in range(1, SNAPSHOTS)
+        }
 
     def _keep_snapshot(self, plan: Plan, part: int, network: nn.Module) -> None:
         if self.accelerator.is_main_process:
@@ -271,7 +299,9 @@ class Method:
         gen = self.run.generation(teacher)
         network, digest = self.networks.load(teacher)
         predictor = replace(self.predictor(network), views=tta.views(**asdict(self.cfg.labels.tta)))
-        labeller = pseudo_label.Labeller(predictor, len(self.data.classes), self.cfg.labels, self.cache, self.accelerator)
+        labeller = pseudo_label.Labeller(
+            predictor, len(self.data.classes), self.cfg.labels, self.cache, self.accelerator
+        )
         where = f"gen{teacher}"
         store = labeller.label(
             self.data.unlabelled,
@@ -282,7 +312,9 @@ class Method:
         )
         selected = self._selected(teacher, student, store)
         if self.accelerator.is_main_process:
-            alarms = about_labels(store.histogram().sum(axis=1), self.material.class_pixels, self.data.classes)
+            alarms = about_labels(
+                store.histogram().sum(axis=1), self.material.class_pixels, self.data.classes
+            )
             files.keep_json(gen.selection, {**selected.report(), "alarms": alarms})
             _warn(where, alarms)
         self.accelerator.wait_for_everyone()
@@ -296,19 +328,30 @@ class Method:
         """Read the test set, once, for the best generation and the teacher it began with; export; write report.json."""
         chosen = leader if self.cfg.export.generation == "best" else len(reports) - 1
         networks = {number: self.networks.load(number)[0] for number in {0, leader, chosen}}
-        tests = {number: self.evaluate(network, self.data.test) for number, network in networks.items()} if self.data.test else {}
+        tests = (
+            {number: self.evaluate(network, self.data.test) for number, network in networks.items()}
+            if self.data.test
+            else {}
+        )
         if self.accelerator.is_main_process:
             self._write_results(networks, tests, leader, chosen, reports)
         self.accelerator.wait_for_everyone()
 
     def _write_results(
-        self, networks: dict[int, nn.Module], tests: dict[int, dict], leader: int, chosen: int, reports: list[dict]
+        self,
+        networks: dict[int, nn.Module],
+        tests: dict[int, dict],
+        leader: int,
+        chosen: int,
+        reports: list[dict],
     ) -> None:
         """Export, page, and last report.json, which marks the run as finished."""
         for number, report in enumerate(reports):
             selection = self.run.generation(number).selection
             chosen_labels = files.read_json(selection) if selection.exists() else {}
-            report["labels"] = {name: value for name, value in chosen_labels.items() if name != "image_weights"} or None
+            report["labels"] = {
+                name: value for name, value in chosen_labels.items() if name != "image_weights"
+            } or None
         report = {
             "generations": reports,
             "best": leader,
@@ -350,10 +393,17 @@ class Method:
             for row in pictures.pseudo_labels(self._selected(teacher, self.plans[student]))
         ]
         page.write(
-            self.run.page, report, classes=self.data.classes, metrics=self.metrics.rows(), predictions=said, pseudo_labels=learnt
+            self.run.page,
+            report,
+            classes=self.data.classes,
+            metrics=self.metrics.rows(),
+            predictions=said,
+            pseudo_labels=learnt,
         )
 
-    def _selected(self, teacher: int, student: Plan, store: LabelStore | None = None) -> select.SelectedLabels:
+    def _selected(
+        self, teacher: int, student: Plan, store: LabelStore | None = None
+    ) -> select.SelectedLabels:
         """A teacher's labels by the rule of a student."""
         store = store or LabelStore(self.run.generation(teacher).labels)
         rule = student.select
@@ -385,11 +435,16 @@ class Method:
         )
         if not reliability.chosen(rule).entry.looks:
             return reliability.measure(rule, subject)
-        kept, labelled = self.run.generation(teacher).reliability, {"teacher": store.index.teacher, "ids": store.index.ids_sha256}
+        kept, labelled = (
+            self.run.generation(teacher).reliability,
+            {"teacher": store.index.teacher, "ids": store.index.ids_sha256},
+        )
         if not (kept.exists() and labelled.items() <= files.read_json(kept, "reliability").items()):
             found = reliability.measure(rule, subject)
             if self.accelerator.is_main_process:
-                files.write_json(kept, {**labelled, "reliability": [round(float(value), 6) for value in found]})
+                files.write_json(
+                    kept, {**labelled, "reliability": [round(float(value), 6) for value in found]}
+                )
             self.accelerator.wait_for_everyone()
         return np.array(files.read_json(kept, "reliability")["reliability"], np.float32)
 

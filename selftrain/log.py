@@ -112,7 +112,9 @@ class Progress:
 
 
 @contextmanager
-def progress(stage: str, total: int, *, start: int = 0, per_step: int = 1, show: bool = True) -> Iterator[Callable[..., None]]:
+def progress(
+    stage: str, total: int, *, start: int = 0, per_step: int = 1, show: bool = True
+) -> Iterator[Callable[..., None]]:
     """Give a function `show(done, note)`, silent if `show` is false (other ranks)."""
     if not show:
         yield lambda *_: None
@@ -127,7 +129,12 @@ def progress(stage: str, total: int, *, start: int = 0, per_step: int = 1, show:
 def _rich_bar(stage: str, total: int, start: int) -> tuple[Any, Any]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
     bar = Progress(*columns, TimeRemainingColumn())
     bar.start()
     return bar, bar.add_task(stage, total=total, completed=start, note="")

@@ -71,7 +71,9 @@ class Material:
         """Weakly augmented crops of what a generation learnt from: `train.statistics` batches (N, h, w, C) uint8."""
         train, from_masks_only = self.train, plan.unlabelled_batch == 0
         images = self.data.labelled if from_masks_only else [*self.data.labelled, *self.data.unlabelled]
-        batch = max(train.eval_batch, 2)  # batch norm after a pooling over the whole image has no statistics of one
+        batch = max(
+            train.eval_batch, 2
+        )  # batch norm after a pooling over the whole image has no statistics of one
         how, cache = augmentation.weak(train), self.cache
         return batches.crops(images, how, batch=batch, count=train.statistics, cache=cache, keys=keys)
 

@@ -70,7 +70,9 @@ class Networks:
             path,
             partial=model.partial_weights,
             whose=f"generation {plan.number} (arch={plan.arch} encoder={encoder})",
-            remedy=own if encoder != model.encoder else "model.encoder= (the encoder that the file was made for)",
+            remedy=own
+            if encoder != model.encoder
+            else "model.encoder= (the encoder that the file was made for)",
         )
         return network, path.name, names
 
@@ -89,8 +91,13 @@ class Networks:
         found = grown(network, theirs)
         network.load_state_dict(found, strict=False)
         rest = Taken.of(network, names - found.keys(), source)
-        weights = [Taken.of(network, found, f"generation {teacher}"), *([rest] if rest.encoder or rest.decoder else [])]
-        unused = f"; {len(theirs) - len(found)} of its teacher's fit nowhere" if len(found) < len(theirs) else ""
+        weights = [
+            Taken.of(network, found, f"generation {teacher}"),
+            *([rest] if rest.encoder or rest.decoder else []),
+        ]
+        unused = (
+            f"; {len(theirs) - len(found)} of its teacher's fit nowhere" if len(found) < len(theirs) else ""
+        )
         said = f"{plan.name}: {len(found)} of its {len(own)} tensors are its teacher's (gen{teacher}){unused}"
         lines = [said] if len(found) < len(own) or unused else []
         return Begun(network, weights, [*lines, *(f"{plan.name}: {taken}" for taken in weights[1:])])
@@ -98,7 +105,9 @@ class Networks:
     def keep(self, plan: Plan, network: nn.Module) -> None:
         """Write the network of a generation whose training has ended."""
         # What is there was written before a kill, without the report that makes it count.
-        saved.write(self.run.generation(plan.number).model, network, self.describe(plan, network), self.classes)
+        saved.write(
+            self.run.generation(plan.number).model, network, self.describe(plan, network), self.classes
+        )
 
     def keep_snapshot(self, number: int, part: int, network: nn.Module) -> None:
         """Write the network as it is after `part` of SNAPSHOTS parts of its steps."""

@@ -37,7 +37,13 @@ from selftrain.stages.pseudo_label import check_refiner
 from selftrain.stages.select import check_threshold
 from selftrain.tables import Table
 
-PSEUDO_NOISE = ("rand_n", "colour", "cutout", "cutmix", "paste")  # of unlabelled images, unless noise.labelled
+PSEUDO_NOISE = (
+    "rand_n",
+    "colour",
+    "cutout",
+    "cutmix",
+    "paste",
+)  # of unlabelled images, unless noise.labelled
 FEW = 8  # val images: a score of fewer says little of which generation is better
 COPIES = "copies"  # in data.json, where there are any
 WARNINGS = 10  # about files, that a run says
@@ -48,7 +54,14 @@ def check(cfg: Config) -> None:
     """Settings that no run can have. Raises ConfigError that names them."""
     check_settings(cfg)
     choices.check(cfg)
-    for check_together in (_check_sides, _check_first, _check_snapshots, _check_online_noise, _check_methods, _check_learning):
+    for check_together in (
+        _check_sides,
+        _check_first,
+        _check_snapshots,
+        _check_online_noise,
+        _check_methods,
+        _check_learning,
+    ):
         check_together(cfg)
     plans(cfg)  # refuses settings that choose the same augmentation twice
     check_losses(cfg.loss)
@@ -63,7 +76,9 @@ def _check_learning(cfg: Config) -> None:
     schedule = Table(SCHEDULES).one(train.schedule, "train.schedule").name
     groups = Table(GROUPS).one(train.groups, "train.groups").name
     if schedule in BY_SCORES and not train.eval_every:
-        raise ConfigError(f"train.schedule={schedule} follows the scores on val, so train.eval_every must not be 0")
+        raise ConfigError(
+            f"train.schedule={schedule} follows the scores on val, so train.eval_every must not be 0"
+        )
     for number, row in enumerate(cfg.generations):
         if groups in WITHOUT_DEPTH and row.noise.drop_path:
             raise ConfigError(
@@ -76,9 +91,13 @@ def _check_sides(cfg: Config) -> None:
     """Raises ConfigError for a crop or a window of a size that a network of the run does not take."""
     for multiple in (multiple_of(row.arch or cfg.model.arch) for row in cfg.generations):
         if any(side % multiple for side in cfg.train.crop):
-            raise ConfigError(f"train.crop={cfg.train.crop} must be [height, width] in multiples of {multiple}")
+            raise ConfigError(
+                f"train.crop={cfg.train.crop} must be [height, width] in multiples of {multiple}"
+            )
         if cfg.labels.window % multiple:
-            raise ConfigError(f"labels.window={cfg.labels.window} must be a multiple of {multiple} (0: no windows)")
+            raise ConfigError(
+                f"labels.window={cfg.labels.window} must be a multiple of {multiple} (0: no windows)"
+            )
 
 
 def _check_first(cfg: Config) -> None:
@@ -92,13 +111,19 @@ def _check_snapshots(cfg: Config) -> None:
     least = min(plan.steps for plan in plans(cfg))
     chosen = reliability.chosen(cfg.select)
     if chosen.entry.snapshots and least < SNAPSHOTS:
-        raise ConfigError(f"select.reliability={chosen.name} looks at each third of the steps: a generation needs 3 or more")
+        raise ConfigError(
+            f"select.reliability={chosen.name} looks at each third of the steps: a generation needs 3 or more"
+        )
 
 
 def _check_online_noise(cfg: Config) -> None:
     """Raises ConfigError for noise that an online method does not have."""
     for row in cfg.generations:
-        if row.online and (row.noise.rand_n or row.noise.cutout or row.noise.erase) and not row.noise.labelled:
+        if (
+            row.online
+            and (row.noise.rand_n or row.noise.cutout or row.noise.erase)
+            and not row.noise.labelled
+        ):
             raise ConfigError(
                 "generations: of online methods, only labelled images get rand_n, cutout and erase; see noise.labelled"
             )
@@ -109,7 +134,9 @@ def _check_methods(cfg: Config) -> None:
     adaptive = [name for name, method in METHODS.items() if method.adaptive]
     if cfg.loss.adaptive and not any(row.online in adaptive for row in cfg.generations):
         methods = " and ".join(adaptive)
-        raise ConfigError(f"loss.adaptive is of {methods}, and no generation is one of these; set it to false")
+        raise ConfigError(
+            f"loss.adaptive is of {methods}, and no generation is one of these; set it to false"
+        )
     for row in cfg.generations:
         mixed = augmentation.mixers(row.noise)
         if mixed and not METHODS[row.online].mixes:
@@ -117,7 +144,9 @@ def _check_methods(cfg: Config) -> None:
             raise ConfigError(f"generations: {row.online} mixes nothing: its noise.{setting} must be 0")
         if sum(mixer.p for mixer in mixed) > 1:
             names = ", ".join(mixer.name for mixer in mixed)
-            raise ConfigError(f"generations: the probabilities of {names} add up to more than 1; one mixing acts on an image")
+            raise ConfigError(
+                f"generations: the probabilities of {names} add up to more than 1; one mixing acts on an image"
+            )
 
 
 @dataclass(frozen=True)
@@ -139,17 +168,23 @@ def examine(run: RunDir, cfg: Config, data: DataSet) -> Examined:
     for warning in data.warnings:
         say(f"data: {warning}")
     if len(data.val) < FEW:
-        say(f"data: few images in val ({len(data.val)}), hardly enough to tell generations apart (data.splits.val_fraction)")
+        say(
+            f"data: few images in val ({len(data.val)}), hardly enough to tell generations apart (data.splits.val_fraction)"
+        )
     idle = _idle_noise(cfg.generations[0])
     if idle:
-        say(f"generations.0: {', '.join(idle)} of its noise have no image to act on: it learns from labelled images only")
+        say(
+            f"generations.0: {', '.join(idle)} of its noise have no image to act on: it learns from labelled images only"
+        )
     return known
 
 
 def _known(run: RunDir, cfg: Config, data: DataSet) -> Examined:
     if run.data.exists():  # a resume never measures again; a changed data.range is refused by `settle`
         begun = files.read_json(run.data, "set_aside")
-        return Examined(data, {name: begun[name] for name in ("set_aside", "range", COPIES) if name in begun}, [])
+        return Examined(
+            data, {name: begun[name] for name in ("set_aside", "range", COPIES) if name in begun}, []
+        )
     if data.sound:
         return Examined(data, {"set_aside": []}, [])
     data, looks, aside, copies = _looked_at(data, cfg)
@@ -168,7 +203,9 @@ def settle(run: RunDir, cfg: Config, known: Examined) -> None:
 def _as_begun(settings: dict, run: RunDir) -> dict:
     """`settings` with the run's own train.precision: the precision itself has been compared already."""
     if _precision_of_run(run):
-        settings["train"]["precision"] = files.read_yaml(run.config, "train")["train"].get("precision", "auto")
+        settings["train"]["precision"] = files.read_yaml(run.config, "train")["train"].get(
+            "precision", "auto"
+        )
     return settings
 
 
@@ -204,9 +241,13 @@ def check_data(data: DataSet, cfg: Config) -> None:
         raise DataError("no labelled image to train the teacher on; see data.images and data.masks")
     if not data.val:
         raise DataError("no val image to choose by; set data.splits.val or data.splits.val_fraction")
-    needing = [row.online for row in cfg.generations if row.online] + ["noise.style"] * (cfg.generations[0].noise.style > 0)
+    needing = [row.online for row in cfg.generations if row.online] + ["noise.style"] * (
+        cfg.generations[0].noise.style > 0
+    )
     if needing and not data.unlabelled:
-        raise DataError(f"{needing[0]} learns from unlabelled images, and there is none; see data.unlabelled and data.splits")
+        raise DataError(
+            f"{needing[0]} learns from unlabelled images, and there is none; see data.unlabelled and data.splits"
+        )
 
 
 def check_processes(cfg: Config, planned: list[Plan], processes: int) -> None:
@@ -242,7 +283,10 @@ def check_shared_memory(cfg: Config, planned: list[Plan], classes: int, processe
 
 def _images_of_a_part(plan: Plan, classes: int, parts: int) -> list[tuple[int, int]]:
     """How many labelled and unlabelled images one of `parts` of a batch has, at most, and their bytes per pixel."""
-    counts, each = (plan.labelled_batch, plan.unlabelled_batch), loading.bytes_per_pixel(classes, views=plan.method.views)
+    counts, each = (
+        (plan.labelled_batch, plan.unlabelled_batch),
+        loading.bytes_per_pixel(classes, views=plan.method.views),
+    )
     return [(-(-count // parts), of_one) for count, of_one in zip(counts, each, strict=True)]
 
 
@@ -268,7 +312,9 @@ def say_where_students_shrink(networks: list[nn.Module]) -> None:
             )
 
 
-def check_space(run: RunDir, cfg: Config, planned: list[Plan], sizes: list[int], data: DataSet, *, snapshots: int = 0) -> None:
+def check_space(
+    run: RunDir, cfg: Config, planned: list[Plan], sizes: list[int], data: DataSet, *, snapshots: int = 0
+) -> None:
     """Raises StorageError, with the estimate, where the disk has no room for generations of `sizes` parameters each.
 
     `snapshots`: copies of the weights that each generation keeps of its past.
@@ -277,7 +323,9 @@ def check_space(run: RunDir, cfg: Config, planned: list[Plan], sizes: list[int],
     if run.report.exists() and run.generations_begun() == len(planned):
         return
     kept = sum(size * 4 * (checkpoint.KEEP * CHECKPOINT + 1 + snapshots) for size in sizes)
-    passing = max(sizes) * 4 * (CHECKPOINT + 3)  # a checkpoint under way, or two forms of the export and its predecessor
+    passing = (
+        max(sizes) * 4 * (CHECKPOINT + 3)
+    )  # a checkpoint under way, or two forms of the export and its predecessor
     stores = sum(plan.needs_labels for plan in planned)
     bytes_each = record.most_bytes(min(cfg.labels.soft_classes, len(data.classes))) * _pixels(data.unlabelled)
     labels = stores * len(data.unlabelled) * bytes_each
@@ -294,14 +342,19 @@ def check_space(run: RunDir, cfg: Config, planned: list[Plan], sizes: list[int],
 def _pixels(samples: list[Sample]) -> int:
     """Pixels of the largest of a few images."""
     looked_at = samples[:: max(len(samples) // 8, 1)]
-    return max((image.shape[0] * image.shape[1] for image in (sample.read_image() for sample in looked_at)), default=0)
+    return max(
+        (image.shape[0] * image.shape[1] for image in (sample.read_image() for sample in looked_at)),
+        default=0,
+    )
 
 
 def team_of(cfg: Config, run: RunDir) -> process.Team:
     """The threads of this process: as many as the run began with, unless cores or settings changed (process.threads)."""
     known = conditions.recorded(run)
     same_ranks = known.get("ranks") == int(os.environ.get("WORLD_SIZE", 1))
-    return process.Team.of(process.threads(cfg.train.threads, recorded=known.get("threads") if same_ranks else None))
+    return process.Team.of(
+        process.threads(cfg.train.threads, recorded=known.get("threads") if same_ranks else None)
+    )
 
 
 def settle_conditions(run: RunDir, cfg: Config, accelerator: Accelerator) -> list[str]:
@@ -309,11 +362,17 @@ def settle_conditions(run: RunDir, cfg: Config, accelerator: Accelerator) -> lis
     if run.report.exists():
         return []
     batches = {name: value for name, value in flat(cfg).items() if name in ROUNDING}
-    now: dict[str, object] = {"ranks": accelerator.num_processes, "threads": torch.get_num_threads(), **batches}
+    now: dict[str, object] = {
+        "ranks": accelerator.num_processes,
+        "threads": torch.get_num_threads(),
+        **batches,
+    }
     kept = {} if _is_older(run) else {"precision": precision_of(accelerator)}
     changes = conditions.settle(run, now | kept)
     if changes:
-        say(f"resumed under other conditions ({'; '.join(changes)}): generations from here on are marked as not exact")
+        say(
+            f"resumed under other conditions ({'; '.join(changes)}): generations from here on are marked as not exact"
+        )
     return changes
 
 
@@ -374,7 +433,9 @@ def _asked_precision(cfg: Config, run: RunDir) -> tuple[str, str]:
 def _precision(asked: str, asker: str, run: RunDir) -> str:
     """none, bf16 or fp16: the run's own precision, else the one asked for, else bf16 if the machine has it."""
     began = _precision_of_run(run)
-    native = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
+    native = (
+        torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
+    )
     if began and asked not in ("auto", began):
         raise ConfigError(
             f"{run.path} began in {began}, and {asker} asks for another precision; "

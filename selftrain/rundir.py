@@ -18,7 +18,12 @@ from selftrain.settings import changes
 WEIGHTS = "model.safetensors"
 CORRUPT = ".corrupt"
 LOGS = {".log", ".txt", ".out", ".err"}  # files that shells and schedulers write beside a run
-NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}  # of Lustre, NFS, CIFS and FUSE, by their mount options
+NO_LOCKS = {
+    errno.ENOSYS,
+    errno.ENOLCK,
+    errno.EOPNOTSUPP,
+    errno.EINVAL,
+}  # of Lustre, NFS, CIFS and FUSE, by their mount options
 FLOCK = "hhqqi"  # struct flock of fcntl(2): type, whence, start, length, process
 
 
@@ -66,7 +71,9 @@ class RunDir:
         try:
             object.__setattr__(self, "path", self.path.expanduser())
         except RuntimeError:  # `~name` of a user that does not exist
-            raise ConfigError(f"{self.path}: no home folder is known for this `~`; give the whole path") from None
+            raise ConfigError(
+                f"{self.path}: no home folder is known for this `~`; give the whole path"
+            ) from None
 
     @property
     def config(self) -> Path:
@@ -113,7 +120,9 @@ class RunDir:
         if self.data.exists():
             other = manifest_differences(read_json(self.data), manifest)
             if other:
-                raise DataError(f"the data of {self.path} changed ({other}); restore it or choose another out=")
+                raise DataError(
+                    f"the data of {self.path} changed ({other}); restore it or choose another out="
+                )
         if changed:  # from here on nothing is refused
             self.report.unlink(missing_ok=True)  # first: it says that the run is finished
         if any(changes.chooses(row) for row in changed):
@@ -135,7 +144,9 @@ class RunDir:
         refused = changes.refused(before, config, labels_are_used=used, complete=complete)
         if refused:
             rows = "; ".join(refused)
-            raise ConfigError(f"{self.path} was started with other settings ({rows}); set them back or choose another out=")
+            raise ConfigError(
+                f"{self.path} was started with other settings ({rows}); set them back or choose another out="
+            )
         return changes.differences(before, config, complete)
 
     def generations_begun(self) -> int:
@@ -144,7 +155,11 @@ class RunDir:
 
     def has_student(self, online: Sequence[str]) -> bool:
         """Whether a generation that learns from stored labels has begun; `online`: each one's method, empty for none."""
-        return any(self.generation(number).path.exists() for number, method in enumerate(online) if number and not method)
+        return any(
+            self.generation(number).path.exists()
+            for number, method in enumerate(online)
+            if number and not method
+        )
 
     def sweep(self) -> None:
         """Remove what a killed process had begun to write or to remove. Only the holder of the lock may."""
@@ -163,12 +178,16 @@ class RunDir:
         found = sorted(entry.name for entry in self.path.iterdir() if not _may_be_there(entry))
         if found and not self._is_ours():
             some = ", ".join(found[:3]) + (", …" if found[3:] else "")
-            raise ConfigError(f"out={self.path} holds files that are not a run's ({some}); choose another folder")
+            raise ConfigError(
+                f"out={self.path} holds files that are not a run's ({some}); choose another folder"
+            )
 
     def _is_ours(self) -> bool:
         """Whether selftrain wrote what is here. Files may be damaged: they are looked at one by one later."""
         own = (self.config, self.data, self.report)
-        if self.generation(0).checkpoints.is_dir() or (self.lock_file.exists() and not any(path.exists() for path in own)):
+        if self.generation(0).checkpoints.is_dir() or (
+            self.lock_file.exists() and not any(path.exists() for path in own)
+        ):
             return True  # the latter was killed before it wrote its settings
         with suppress(IntegrityError):
             return bool(read_yaml(self.config, "generations", "train", "data"))
@@ -228,7 +247,9 @@ class RunDir:
         import fcntl  # not of Windows, where errors.py has the first word
 
         try:
-            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not flock: forked loader workers would hold that one too
+            fcntl.lockf(
+                handle, fcntl.LOCK_EX | fcntl.LOCK_NB
+            )  # not flock: forked loader workers would hold that one too
         except (BlockingIOError, PermissionError):
             os.close(handle)
             raise self._locked() from None

@@ -44,4 +44,6 @@ class Stop:
     def check(self, where: str) -> None:
         """Raises StoppedError if this rank was told to stop; whatever `where` had to save is saved."""
         if self.signal is not None:
-            raise StoppedError(f"stopped by a signal at {where}; everything is saved, the same command resumes")
+            raise StoppedError(
+                f"stopped by a signal at {where}; everything is saved, the same command resumes"
+            )

@@ -158,7 +158,11 @@ class Table(Generic[E]):
         `setting` is the name of the setting for messages. Raises ConfigError for names, settings and values that no
         entry has.
         """
-        rows = {name: self.filled(name, row, f"{setting}.{name}") for name, row in given.items() if self._has(name, setting)}
+        rows = {
+            name: self.filled(name, row, f"{setting}.{name}")
+            for name, row in given.items()
+            if self._has(name, setting)
+        }
         amounts = {name: row.pop(self.main) for name, row in rows.items()}
         names = [name for name in self.entries if amounts.get(name)]
         return [Chosen(name, self.entries[name], amounts[name], rows[name]) for name in names]
@@ -167,7 +171,9 @@ class Table(Generic[E]):
         """The entry that `given` names: `poly`, or `{poly: {power: 0.9}}`. Raises ConfigError like `chosen`."""
         rows: Mapping[str, Mapping[str, Any]] = {given: {}} if isinstance(given, str) else given
         if len(rows) != 1:
-            raise ConfigError(f"{setting} takes one of {', '.join(self.entries)}, not {', '.join(rows) or 'none'}")
+            raise ConfigError(
+                f"{setting} takes one of {', '.join(self.entries)}, not {', '.join(rows) or 'none'}"
+            )
         name, row = next(iter(rows.items()))
         self._has(name, setting)
         return Chosen(name, self.entries[name], 1.0, self.filled(name, row, f"{setting}.{name}"))
@@ -180,8 +186,12 @@ class Table(Generic[E]):
             known = {self.main: Parameter(float, 1.0, bounds, ""), **known}
         unknown = next((key for key in row if key not in known), None)
         if unknown is not None:
-            raise ConfigError(f"{setting}.{unknown}: no such setting; {name} has {', '.join(known) or 'none'}")
-        return {key: _checked(row.get(key, one.default), one, f"{setting}.{key}") for key, one in known.items()}
+            raise ConfigError(
+                f"{setting}.{unknown}: no such setting; {name} has {', '.join(known) or 'none'}"
+            )
+        return {
+            key: _checked(row.get(key, one.default), one, f"{setting}.{key}") for key, one in known.items()
+        }
 
     def _has(self, name: str, setting: str) -> bool:
         if name not in self.entries:
@@ -203,7 +213,9 @@ def handed(function: Callable[..., Any], setting: str, **offered: Any) -> dict[s
     asked = [one.name for one in parameters if one.kind is one.KEYWORD_ONLY and one.default is one.empty]
     unknown = [name for name in asked if name not in offered]
     if unknown:
-        there = f"the program hands over {', '.join(offered)}" if offered else "the program hands over nothing"
+        there = (
+            f"the program hands over {', '.join(offered)}" if offered else "the program hands over nothing"
+        )
         raise ConfigError(f"{setting} asks for {unknown[0]}, which needs a default: {there}")
     return {name: offered[name] for name in asked}
 

@@ -57,7 +57,11 @@ def sizes_sampled(data: DataSet, *, most: int = 8) -> Sizes:
 
 
 def check(
-    cfg: Config, networks: Networks, built: Sequence[tuple[Plan, nn.Module]], sizes: Sizes, accelerator: Accelerator
+    cfg: Config,
+    networks: Networks,
+    built: Sequence[tuple[Plan, nn.Module]],
+    sizes: Sizes,
+    accelerator: Accelerator,
 ) -> None:
     """Try a training step and a few input sizes with each of `built`, networks that are not used again.
 
@@ -121,7 +125,9 @@ def _few(sizes: Counter[Size]) -> list[Size]:
     return list(dict.fromkeys(chosen))
 
 
-def _try(network: nn.Module, place: Place, images: int, channels: int, name: str, accelerator: Accelerator) -> None:
+def _try(
+    network: nn.Module, place: Place, images: int, channels: int, name: str, accelerator: Accelerator
+) -> None:
     """A forward pass at a place, with a backward pass if it is trained there."""
     trained = place.where == CROP
     shown = torch.zeros(images if trained else 1, channels, *place.size, device=accelerator.device)
@@ -145,7 +151,9 @@ def _explained(error: Exception, place: Place, images: int, name: str) -> Config
     if trained and images == 1 and "more than 1 value per channel" in said:
         why = f"cannot train with one image per step and process ({said})"
         return ConfigError(f"{name}: {why}; raise train.labelled_batch")
-    return ConfigError(f"{name}: cannot take images of {size} ({place.where}): {said}; {_way_out(place, name)}")
+    return ConfigError(
+        f"{name}: cannot take images of {size} ({place.where}): {said}; {_way_out(place, name)}"
+    )
 
 
 def _way_out(place: Place, name: str) -> str:

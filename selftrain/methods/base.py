@@ -63,7 +63,9 @@ class Context:
 class Method:
     """A step function, and what it needs: a method is one file, a subclass and a line in table.py."""
 
-    views: ClassVar[int] = 0  # noisy views of an unlabelled image that it labels itself; 0: it learns from stored labels
+    views: ClassVar[int] = (
+        0  # noisy views of an unlabelled image that it labels itself; 0: it learns from stored labels
+    )
     networks: ClassVar[int] = 1  # networks that are trained together
     mixes: ClassVar[bool] = True  # whether unlabelled images may be mixed
     adaptive: ClassVar[bool] = False  # whether `loss.adaptive` has an effect
@@ -84,7 +86,9 @@ class Method:
     @cached_property
     def labelled(self) -> Objective:
         """The loss of labelled pixels."""
-        return Objective.of(self.cfg.labelled, "loss.labelled", self.context.classes, self.context.class_weights)
+        return Objective.of(
+            self.cfg.labelled, "loss.labelled", self.context.classes, self.context.class_weights
+        )
 
     def counts(self, batch: Batch) -> Tensor:
         """As `Step.counts`."""
@@ -177,7 +181,9 @@ class Mixture:
 
     @classmethod
     def of(cls, views: Views, batch: Batch, hard: Tensor, mixers: tuple[Mixer, ...]) -> "Mixture":
-        partner = _partner(hard.expand(*views.pasted.shape, *hard.shape[1:]), batch.known.hard.to(hard), views.pasted)
+        partner = _partner(
+            hard.expand(*views.pasted.shape, *hard.shape[1:]), batch.known.hard.to(hard), views.pasted
+        )
         share = torch.zeros_like(partner, dtype=torch.bool)
         for which, mixer in enumerate(mixers):
             chosen = (views.which == which)[..., None, None]

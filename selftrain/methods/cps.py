@@ -49,13 +49,18 @@ class CPS(Online):
         assert isinstance(pair, Pair)
         pair.eval()
         labels = torch.stack(
-            [self.probabilities(network, views.images[0]).argmax(dim=1) for network in (pair.second, pair.first)]
+            [
+                self.probabilities(network, views.images[0]).argmax(dim=1)
+                for network in (pair.second, pair.first)
+            ]
         )
         pair.train()
         labels = torch.where(views.inside, labels, IGNORE)  # (2, M, h, w): what each network has to learn
         mixture, known = self.mixture(batch, labels[0]), batch.known.hard.long()
         target = torch.cat([mixture.mixed(one[None], known) for one in labels])
-        images = torch.cat([self.pixels(batch.images), self.pixels(mixture.mixed(views.images[1:], batch.images))])
+        images = torch.cat(
+            [self.pixels(batch.images), self.pixels(mixture.mixed(views.images[1:], batch.images))]
+        )
         logits = model(images).float()  # (2, N, C, h, w)
         both = batch.known.each(lambda plane: plane.repeat(2, *[1] * (plane.dim() - 1)))
         guessed = logits[:, labelled:].flatten(0, 1), Target(target.flatten(0, 1))

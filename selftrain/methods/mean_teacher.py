@@ -23,4 +23,6 @@ class MeanTeacher(Online):
         images = torch.cat([self.pixels(batch.images), self.pixels(views.images[1])])
         logits = pixels_of(model(images)).float()
         target = Target(torch.where(views.inside, soft.argmax(dim=1), IGNORE), soft=soft)
-        return Learnt((logits[:labelled], batch.known), (logits[labelled:], target), views.inside.sum().float())
+        return Learnt(
+            (logits[:labelled], batch.known), (logits[labelled:], target), views.inside.sum().float()
+        )

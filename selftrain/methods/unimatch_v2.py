@@ -24,10 +24,14 @@ class UniMatchV2(FixMatch):
         """
         dropped = torch.rand(unlabelled) < 0.5
 
-        def drop(module: nn.Module, inputs: tuple, output: Tensor | list[Tensor] | tuple) -> Tensor | list[Tensor] | tuple:
+        def drop(
+            module: nn.Module, inputs: tuple, output: Tensor | list[Tensor] | tuple
+        ) -> Tensor | list[Tensor] | tuple:
             if isinstance(output, Tensor):  # an encoder of one depth
                 return _complementary([output], labelled, dropped)[0]
-            if isinstance(output, tuple):  # a vision transformer: every feature is a depth; prefix tokens have no noise
+            if isinstance(
+                output, tuple
+            ):  # a vision transformer: every feature is a depth; prefix tokens have no noise
                 features, *rest = output
                 return (_complementary(features, labelled, dropped), *rest)
             image, *features = output
@@ -41,7 +45,9 @@ class UniMatchV2(FixMatch):
             handle.remove()
 
 
-def _complementary(features: list[Tensor], labelled: int, dropped: Tensor, *, shared: bool = True) -> list[Tensor]:
+def _complementary(
+    features: list[Tensor], labelled: int, dropped: Tensor, *, shared: bool = True
+) -> list[Tensor]:
     """Features (labelled + 2 M, C, h, w) with noise: of images `dropped` (M,), a view loses what the other keeps.
 
     `shared`: features of one width get one mask.

@@ -20,7 +20,11 @@ UNETS = ("unet", "unetplusplus", "manet")  # architectures with a width per deco
 VIT = "dpt"  # the decoder of vision transformers
 FULL_DEPTH = 5  # stages of smp's own encoders
 SMP = Anatomy()
-UNUSED = {"decoder_channels": "model.decoder_channels=[]", "drop_path": "noise.drop_path=0", "imagenet": "model.weights=null"}
+UNUSED = {
+    "decoder_channels": "model.decoder_channels=[]",
+    "drop_path": "noise.drop_path=0",
+    "imagenet": "model.weights=null",
+}
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,13 @@ def build(
     """
     chosen = _architecture(arch)
     noise = {"drop_path": drop_path, "imagenet": imagenet}
-    offered = {"encoder": encoder, "classes": classes, "channels": channels, "decoder_channels": decoder_channels, **noise}
+    offered = {
+        "encoder": encoder,
+        "classes": classes,
+        "channels": channels,
+        "decoder_channels": decoder_channels,
+        **noise,
+    }
     asked = handed(chosen.build, f"arch={arch}", arch=arch, **offered)
     for name in UNUSED:
         if offered[name] and name not in asked:
@@ -106,13 +116,19 @@ def smp_network(
     except (KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
         reason = about_name(encoder) or _about_channels(arch, decoder_channels) or _first_line(error)
         shown = {name: value for name, value in extra.items() if (name, value) != ("in_channels", 3)}
-        raise ConfigError(f"cannot build arch={arch} encoder={encoder}{f' {shown}' if shown else ''}: {reason}") from None
+        raise ConfigError(
+            f"cannot build arch={arch} encoder={encoder}{f' {shown}' if shown else ''}: {reason}"
+        ) from None
     except Exception as error:  # the hub's errors have no common base
         if not imagenet:
             raise
-        raise ConfigError(f"weights of {encoder} cannot be fetched ({_first_line(error)}); {WAY_OUT}") from None
+        raise ConfigError(
+            f"weights of {encoder} cannot be fetched ({_first_line(error)}); {WAY_OUT}"
+        ) from None
     if drop_path and not _has_drop_path(network):
-        raise ConfigError(f"encoder {encoder!r} has no stochastic depth; set noise.drop_path=0 or choose another encoder")
+        raise ConfigError(
+            f"encoder {encoder!r} has no stochastic depth; set noise.drop_path=0 or choose another encoder"
+        )
     return network
 
 
@@ -149,7 +165,11 @@ def _about_channels(arch: str, decoder_channels: list[int] | None) -> str:
 
 
 def _has_drop_path(network: nn.Module) -> bool:
-    return any(getattr(module, "drop_prob", 0.0) for module in network.modules() if type(module).__name__ == "DropPath")
+    return any(
+        getattr(module, "drop_prob", 0.0)
+        for module in network.modules()
+        if type(module).__name__ == "DropPath"
+    )
 
 
 def _hub_name(encoder: str) -> str | bool:

@@ -49,7 +49,11 @@ def about_name(encoder: str) -> str:
     known = dict.fromkeys([*timm.list_models(), *smp.encoders.encoders])
     near = difflib.get_close_matches(bare, known, n=NEAR)
     shown = [TIMM + name if timm.is_model(name) else name for name in near]
-    hint = f"; similar names: {', '.join(shown)}" if shown else f"; names of timm are written with {TIMM} in front"
+    hint = (
+        f"; similar names: {', '.join(shown)}"
+        if shown
+        else f"; names of timm are written with {TIMM} in front"
+    )
     return f"neither smp nor timm has an encoder of this name{hint}"
 
 
@@ -74,5 +78,7 @@ def _of_smp(name: str) -> Pretrained | None:
 
 def _kept_config(settings: Mapping[str, str]) -> dict[str, Any]:
     """The config.json of smp's weights in the hub's cache; empty if they were never downloaded."""
-    kept = huggingface_hub.try_to_load_from_cache(settings["repo_id"], "config.json", revision=settings["revision"])
+    kept = huggingface_hub.try_to_load_from_cache(
+        settings["repo_id"], "config.json", revision=settings["revision"]
+    )
     return json.loads(Path(kept).read_text()) if isinstance(kept, str) else {}

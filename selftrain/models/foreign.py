@@ -63,7 +63,11 @@ def import_weights(source: Path, target: Path, network: nn.Module, *, arch: str,
     named = [fitting(network, state) for state in states]
     best = max(range(len(states)), key=lambda i: sum(name in named[i] for name in needed), default=None)
     tensors = named[best] if best is not None else {}
-    ordered = None if all(name in tensors for name in needed) else _first_in_order(network, encoder, states, tensors)
+    ordered = (
+        None
+        if all(name in tensors for name in needed)
+        else _first_in_order(network, encoder, states, tensors)
+    )
     tensors = ordered or tensors
     taken = Taken.of(network, tensors, source.name)
     if not taken.encoder:
@@ -80,7 +84,15 @@ def _read(source: Path) -> Any:
         return torch.load(source, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ConfigError(f"{source}: no such file") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError, AttributeError) as error:
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        OSError,
+        KeyError,
+        AttributeError,
+    ) as error:
         raise IntegrityError(f"{source} {_refused(error)}") from None
 
 
@@ -115,7 +127,9 @@ def _first_in_order(
     """
     for state in states:
         found = _in_order(network, encoder, state)
-        if found and all(found.get(name) is tensor for name, tensor in named.items() if not name.endswith(COUNTER)):
+        if found and all(
+            found.get(name) is tensor for name, tensor in named.items() if not name.endswith(COUNTER)
+        ):
             return found
     return None
 

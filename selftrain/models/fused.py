@@ -52,7 +52,9 @@ class JoinedConvolution(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         images = images.to(self.weight.dtype)
-        return torch.ops.mkldnn._convolution_pointwise(images, self.weight, self.bias, *self.geometry, self.then, [], "")
+        return torch.ops.mkldnn._convolution_pointwise(
+            images, self.weight, self.bias, *self.geometry, self.then, [], ""
+        )
 
 
 @dataclass
@@ -61,7 +63,9 @@ class _Order:
 
     after: dict[str, str] = field(default_factory=dict)
     calls: Counter = field(default_factory=Counter)
-    _made: dict[tuple[int, int], str] = field(default_factory=dict)  # by a tensor's id and its version: both change with it
+    _made: dict[tuple[int, int], str] = field(
+        default_factory=dict
+    )  # by a tensor's id and its version: both change with it
     _kept: list[Tensor] = field(default_factory=list)  # alive, so that an id stays one tensor's
 
     def takes(self, name: str, module: nn.Module, inputs: tuple) -> None:

@@ -15,7 +15,11 @@ from selftrain.models.outputs import tensors_of
 
 LIBRARIES = ("onnx", "onnxscript", "onnxruntime")
 OPSET = 20
-SIZES = ((2, 4, 5), (1, 6, 4), (3, 5, 9))  # compared: batch, and height and width in input multiples; the first is traced
+SIZES = (
+    (2, 4, 5),
+    (1, 6, 4),
+    (3, 5, 9),
+)  # compared: batch, and height and width in input multiples; the first is traced
 TOLERANCE = 1e-4  # of the largest logit; a graph that forgot a dynamic size is wrong by 0.1 to 1
 AXES = {0: "batch", 2: "height", 3: "width"}
 OUTPUTS = ("logits", "image_logits")
@@ -94,7 +98,9 @@ def _strip(message: Any) -> None:
                 _strip(part)
 
 
-def _compare(content: bytes, network: nn.Module, names: tuple[str, ...], sizes: Sequence[Sequence[int]]) -> list[float]:
+def _compare(
+    content: bytes, network: nn.Module, names: tuple[str, ...], sizes: Sequence[Sequence[int]]
+) -> list[float]:
     """The largest difference at each size and output, relative to the largest logit.
 
     Raises OnnxError above TOLERANCE.
@@ -114,7 +120,10 @@ def _compare(content: bytes, network: nn.Module, names: tuple[str, ...], sizes: 
             returned = session.run(list(names), {"image": images.numpy()})
         except Exception as error:  # its classes are no part of its API
             raise OnnxError(f"at {shape} the graph cannot be run: {_in_short(error)}") from None
-        differences += [_difference(torch.from_numpy(row), logits, shape) for row, logits in zip(returned, expected, strict=True)]
+        differences += [
+            _difference(torch.from_numpy(row), logits, shape)
+            for row, logits in zip(returned, expected, strict=True)
+        ]
     return differences
 
 
@@ -123,7 +132,9 @@ def _difference(found: Tensor, expected: Tensor, shape: str) -> float:
         raise OnnxError(f"at {shape} the graph gives {tuple(found.shape)}, torch {tuple(expected.shape)}")
     difference = float((found - expected).abs().max() / expected.abs().max())
     if not difference <= TOLERANCE:  # nan too
-        raise OnnxError(f"at {shape} the graph is off by {difference:.3g} of the largest logit (allowed {TOLERANCE:g})")
+        raise OnnxError(
+            f"at {shape} the graph is off by {difference:.3g} of the largest logit (allowed {TOLERANCE:g})"
+        )
     return difference
 
 

@@ -16,7 +16,11 @@ from selftrain.files import MANIFEST, commit_directory, read_directory, read_man
 from selftrain.models.build import build, parameters
 from selftrain.rundir import WEIGHTS
 
-DESCRIPTION = ("arch", "encoder", "decoder_channels")  # what a network is built from; "params" is there for the reader
+DESCRIPTION = (
+    "arch",
+    "encoder",
+    "decoder_channels",
+)  # what a network is built from; "params" is there for the reader
 CHANNELS = 3  # of images, where a description of an earlier version does not have them
 
 
@@ -34,7 +38,12 @@ def describe(
     network: nn.Module, *, arch: str, encoder: str, decoder_channels: Sequence[int], channels: int = CHANNELS
 ) -> dict[str, Any]:
     """What a reader of the weights of `network` has to build, and how many parameters it has."""
-    described = {"arch": arch, "encoder": encoder, "decoder_channels": list(decoder_channels), "channels": channels}
+    described = {
+        "arch": arch,
+        "encoder": encoder,
+        "decoder_channels": list(decoder_channels),
+        "channels": channels,
+    }
     return {**described, "params": parameters(network)}
 
 
@@ -43,7 +52,9 @@ def weights_of(network: nn.Module) -> dict[str, bytes]:
     return {WEIGHTS: pack(network.state_dict())}
 
 
-def write(directory: Path, network: nn.Module, description: Mapping[str, Any], classes: Sequence[str]) -> None:
+def write(
+    directory: Path, network: nn.Module, description: Mapping[str, Any], classes: Sequence[str]
+) -> None:
     """Commit `directory` with the weights and the description of `network`, in place of what was there."""
     if directory.exists():
         remove_directory(directory)
@@ -57,19 +68,31 @@ def read(directory: Path, *, described_in: Path | None = None) -> Saved:
     """
     files, where = read_directory(directory), described_in or directory
     described = read_manifest(where)
-    network = rebuilt(described.get("model"), described.get("classes"), files, directory, source=where / MANIFEST)
-    return Saved(network, described["model"], described["classes"], read_manifest(directory)["files"][WEIGHTS])
+    network = rebuilt(
+        described.get("model"), described.get("classes"), files, directory, source=where / MANIFEST
+    )
+    return Saved(
+        network, described["model"], described["classes"], read_manifest(directory)["files"][WEIGHTS]
+    )
 
 
-def rebuilt(description: Any, classes: Any, files: Mapping[str, bytes], directory: Path, *, source: Path) -> nn.Module:
+def rebuilt(
+    description: Any, classes: Any, files: Mapping[str, bytes], directory: Path, *, source: Path
+) -> nn.Module:
     """The network of `description` with the weights in `files`, on the CPU and in eval mode; nothing is fetched.
 
     `directory` contains the files; `source` contains the description and the names of the classes. Raises
     IntegrityError if one of the two is missing or if they do not belong together, ConfigError for a network that
     cannot be built here.
     """
-    if not isinstance(description, dict) or not description.keys() >= set(DESCRIPTION) or not isinstance(classes, list):
-        raise IntegrityError(f"{source} is damaged (it does not describe a network); remove {source.parent} to make it again")
+    if (
+        not isinstance(description, dict)
+        or not description.keys() >= set(DESCRIPTION)
+        or not isinstance(classes, list)
+    ):
+        raise IntegrityError(
+            f"{source} is damaged (it does not describe a network); remove {source.parent} to make it again"
+        )
     if WEIGHTS not in files:
         raise IntegrityError(f"{directory} contains no {WEIGHTS}; remove {directory} to make it again")
     arch, encoder, decoder_channels = (description[name] for name in DESCRIPTION)
@@ -79,5 +102,7 @@ def rebuilt(description: Any, classes: Any, files: Mapping[str, bytes], director
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
-        raise IntegrityError(f"{directory / WEIGHTS} does not hold the network of {source.name}: {error}") from None
+        raise IntegrityError(
+            f"{directory / WEIGHTS} does not hold the network of {source.name}: {error}"
+        ) from None
     return network.eval()

@@ -45,7 +45,9 @@ class Taken:
 
     def __str__(self) -> str:
         said = f"{self.encoder} of {self.of_encoder} encoder tensors from {self.source}; "
-        return said + (f"decoder: {self.decoder} of {self.of_decoder}" if self.decoder else "decoder from random weights")
+        return said + (
+            f"decoder: {self.decoder} of {self.of_decoder}" if self.decoder else "decoder from random weights"
+        )
 
 
 def encoder_names(network: nn.Module) -> list[str]:
@@ -84,14 +86,18 @@ def check_weights(weights: str | None, *, arch: str, encoder: str) -> None:
     elif weights and not Path(weights).is_file():
         raise ConfigError(f"model.weights={weights}: no such file; {WAY_OUT}")
     elif weights and Path(weights).suffix != ".safetensors":
-        source, target = (shlex.quote(str(path)) for path in (weights, Path(weights).with_suffix(".safetensors")))
+        source, target = (
+            shlex.quote(str(path)) for path in (weights, Path(weights).with_suffix(".safetensors"))
+        )
         raise ConfigError(
             f"model.weights={weights}: only safetensors are read (a pickle could run code); convert it with: "
             f"selftrain import-weights {source} -o {target} --arch {arch} --encoder {encoder}"
         )
 
 
-def load_weights(network: nn.Module, path: Path, *, partial: bool = False, whose: str, remedy: str) -> set[str]:
+def load_weights(
+    network: nn.Module, path: Path, *, partial: bool = False, whose: str, remedy: str
+) -> set[str]:
     """Load every tensor whose name and shape fit; returns their names. Decoder tensors may be missing.
 
     Raises ConfigError if encoder tensors are missing and `partial` does not allow it: `whose` names the
@@ -122,7 +128,11 @@ def misfit(network: nn.Module, tensors: Tensors, found: Tensors, whose: str) -> 
     if len(lacking) < len(names):
         return f"{said}; not in the file, or of another shape: {_listed(lacking)}"
     used = {id(tensor) for tensor in tensors.values()}
-    theirs = {name: tensor for name, tensor in found.items() if id(tensor) not in used and not name.endswith(COUNTER)}
+    theirs = {
+        name: tensor
+        for name, tensor in found.items()
+        if id(tensor) not in used and not name.endswith(COUNTER)
+    }
     return f"{said}; the file has {_listed(theirs)}; the network has {_listed(lacking)}"
 
 
@@ -139,7 +149,10 @@ def fitting(network: nn.Module, found: Tensors) -> dict[str, torch.Tensor]:
     own, encoder = network.state_dict(), encoder_prefix(network)
     tensors: dict[str, torch.Tensor] = {}
     for theirs, tensor in found.items():
-        name = next((name for name in _names(theirs, encoder) if name in own and own[name].shape == tensor.shape), None)
+        name = next(
+            (name for name in _names(theirs, encoder) if name in own and own[name].shape == tensor.shape),
+            None,
+        )
         if name:
             tensors.setdefault(name, tensor)
     return tensors
@@ -166,7 +179,12 @@ def grown(network: nn.Module, teacher: Tensors) -> dict[str, torch.Tensor]:
     own, tensors = network.state_dict(), fitting(network, teacher)
     for name, tensor in teacher.items():
         mine = own.get(name)
-        if name in tensors or mine is None or mine.dim() != tensor.dim() or mine.shape[2:] != tensor.shape[2:]:
+        if (
+            name in tensors
+            or mine is None
+            or mine.dim() != tensor.dim()
+            or mine.shape[2:] != tensor.shape[2:]
+        ):
             continue
         if all(theirs <= ours for theirs, ours in zip(tensor.shape, mine.shape, strict=True)):
             whole = mine.clone()

@@ -51,7 +51,9 @@ def images(target: Target[Tensor]) -> Tensor:
     return (weights_of(target).flatten(1).amax(dim=1) > 0).sum().float()
 
 
-def cross_entropy(logits: Tensor, target: Target[Tensor], *, class_weights: Tensor | None, smoothing: Share = 0.0) -> Tensor:
+def cross_entropy(
+    logits: Tensor, target: Target[Tensor], *, class_weights: Tensor | None, smoothing: Share = 0.0
+) -> Tensor:
     """-log p of the hard label per pixel, with label smoothing (Szegedy et al. 2016).
 
     As in torch, class weights also weigh the smoothing term, so smoothing favours rare classes. With few masks val prefers
@@ -59,8 +61,12 @@ def cross_entropy(logits: Tensor, target: Target[Tensor], *, class_weights: Tens
     """
     hard = target.hard.long()
     if target.weight is None:
-        return F.cross_entropy(logits, hard, class_weights, ignore_index=IGNORE, label_smoothing=smoothing, reduction="sum")
-    each = F.cross_entropy(logits, hard, class_weights, ignore_index=IGNORE, label_smoothing=smoothing, reduction="none")
+        return F.cross_entropy(
+            logits, hard, class_weights, ignore_index=IGNORE, label_smoothing=smoothing, reduction="sum"
+        )
+    each = F.cross_entropy(
+        logits, hard, class_weights, ignore_index=IGNORE, label_smoothing=smoothing, reduction="none"
+    )
     return (each * weights_of(target)).sum()
 
 
@@ -69,7 +75,9 @@ def kl(
     target: Target[Tensor],
     *,
     class_weights: Tensor | None,
-    temperature: Annotated[float, Bounds(0.01), "softens teacher and student; the loss is scaled by its square"] = 1.0,
+    temperature: Annotated[
+        float, Bounds(0.01), "softens teacher and student; the loss is scaled by its square"
+    ] = 1.0,
 ) -> Tensor:
     """KL(teacher || student) per pixel, both softened by T (Hinton, Vinyals, Dean 2015, section 2).
 
@@ -112,7 +120,9 @@ def ohem(
     target: Target[Tensor],
     *,
     class_weights: Tensor | None,
-    keep: Annotated[float, Bounds(0.01, 1), "share of each image's pixels, the hardest ones, that is learnt from"] = 0.25,
+    keep: Annotated[
+        float, Bounds(0.01, 1), "share of each image's pixels, the hardest ones, that is learnt from"
+    ] = 0.25,
 ) -> Tensor:
     """Mean cross-entropy of the hardest pixels per image (online hard example mining, Shrivastava et al. 2016)."""
     each = F.cross_entropy(logits, target.hard.long(), class_weights, ignore_index=IGNORE, reduction="none")

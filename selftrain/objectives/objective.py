@@ -34,7 +34,11 @@ class Objective:
 
     @classmethod
     def of(
-        cls, terms: Mapping[str, Mapping[str, Any]], setting: str, classes: int, class_weights: Tensor | None = None
+        cls,
+        terms: Mapping[str, Mapping[str, Any]],
+        setting: str,
+        classes: int,
+        class_weights: Tensor | None = None,
     ) -> "Objective":
         """The losses that the setting of this name lists. Raises ConfigError for names that no loss has."""
         groups: dict[tuple[Callable[..., Tensor], bool], list[Chosen[Loss]]] = {}
@@ -61,9 +65,12 @@ class Objective:
             total = total + part
         return total
 
-    def _mean(self, group: tuple[Chosen[Loss], ...], logits: Tensor, target: Target[Tensor], counts: Tensor) -> Tensor:
+    def _mean(
+        self, group: tuple[Chosen[Loss], ...], logits: Tensor, target: Target[Tensor], counts: Tensor
+    ) -> Tensor:
         sums = [
-            term.amount * term.entry.total(logits, target, class_weights=self.class_weights, **term.settings).reshape(-1)
+            term.amount
+            * term.entry.total(logits, target, class_weights=self.class_weights, **term.settings).reshape(-1)
             for term in group
         ]
         shares = 1.0 / counts.clamp_min(1.0)

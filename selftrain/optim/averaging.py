@@ -52,7 +52,9 @@ class Average:
     @torch.no_grad()
     def update(self, decay: float) -> None:
         """Take in the network's present weights, with the weight 1 - `decay`."""
-        torch._foreach_lerp_([mine for mine, _ in self.averaged], [other for _, other in self.averaged], 1 - decay)
+        torch._foreach_lerp_(
+            [mine for mine, _ in self.averaged], [other for _, other in self.averaged], 1 - decay
+        )
         for mine, other in self.copied:
             mine.copy_(other)
 

@@ -62,8 +62,15 @@ def frozen(network: nn.Module, *, weight_decay: float) -> Groups:
     return one(network, weight_decay=weight_decay)
 
 
-GROUPS: dict[str, Callable[..., Groups]] = {"one": one, "encoder": encoder, "layers": layers, "frozen": frozen}
-WITHOUT_DEPTH = {"frozen"}  # groups whose encoder stays in eval mode, so it has no stochastic depth (noise.drop_path)
+GROUPS: dict[str, Callable[..., Groups]] = {
+    "one": one,
+    "encoder": encoder,
+    "layers": layers,
+    "frozen": frozen,
+}
+WITHOUT_DEPTH = {
+    "frozen"
+}  # groups whose encoder stays in eval mode, so it has no stochastic depth (noise.drop_path)
 
 
 def unfrozen(network: nn.Module) -> Iterator[nn.Module]:
@@ -85,7 +92,9 @@ def _encoders(network: nn.Module) -> list[tuple[str, nn.Module]]:
     of_parts = [f"{name}.{anatomy_of(child).encoder}" for name, child in network.named_children()]
     found = [(f"{name}.", known[name]) for name in ([own] if own in known else of_parts) if name in known]
     if not found:
-        raise ConfigError(f"train.groups: {type(network).__name__} has no encoder of its own; set train.groups=one")
+        raise ConfigError(
+            f"train.groups: {type(network).__name__} has no encoder of its own; set train.groups=one"
+        )
     return found
 
 

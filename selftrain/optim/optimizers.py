@@ -11,7 +11,11 @@ from selftrain import checkpoint
 from selftrain.errors import ConfigError
 from selftrain.optim.groups import Groups
 
-FUSED = ("adam", "adamw", "sgd")  # one pass over the parameters: 3x quicker than foreach on CPUs (docs/lab-notes.md)
+FUSED = (
+    "adam",
+    "adamw",
+    "sgd",
+)  # one pass over the parameters: 3x quicker than foreach on CPUs (docs/lab-notes.md)
 
 
 def optimizer_of(groups: Groups, name: str, *, lr: float, device: torch.device) -> torch.optim.Optimizer:

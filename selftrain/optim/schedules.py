@@ -7,7 +7,9 @@ from typing import Annotated
 from selftrain.tables import Bounds
 
 Scores = Sequence[float]  # val mIoU at each look of this stage so far
-Schedule = Callable[[float, Scores], float]  # progress after the warm-up (0 to 1), scores -> share of the full rate
+Schedule = Callable[
+    [float, Scores], float
+]  # progress after the warm-up (0 to 1), scores -> share of the full rate
 
 
 def cosine(done: float, scores: Scores) -> float:
@@ -15,7 +17,9 @@ def cosine(done: float, scores: Scores) -> float:
     return 0.5 * (1 + math.cos(math.pi * done))
 
 
-def poly(done: float, scores: Scores, *, power: Annotated[float, Bounds(0), "1 is a straight line"] = 0.9) -> float:
+def poly(
+    done: float, scores: Scores, *, power: Annotated[float, Bounds(0), "1 is a straight line"] = 0.9
+) -> float:
     """(1 - done)^power; 0.9 is DeepLab's power."""
     return (1 - done) ** power
 
@@ -25,7 +29,9 @@ def plateau(
     scores: Scores,
     *,
     factor: Annotated[float, Bounds(0, 1), "what the rate is multiplied by"] = 0.3,
-    patience: Annotated[int, Bounds(1), "looks at val in a row without a new best score, before the rate falls"] = 3,
+    patience: Annotated[
+        int, Bounds(1), "looks at val in a row without a new best score, before the rate falls"
+    ] = 3,
     margin: Annotated[float, Bounds(0), "how far above the best score a new best one must be"] = 0.0,
 ) -> float:
     """Constant until the scores stop improving, then `factor` times as high, and so on."""

@@ -48,7 +48,9 @@ class Renamed:
 RENAMED = {
     "loss.smoothing": Renamed("loss.labelled.ce.smoothing"),
     "loss.temperature": Renamed("loss.pseudo.kl.temperature"),
-    "loss.distillation": Renamed("loss.pseudo", lambda share, _: {"kl": {"weight": share}, "ce": {"weight": 1 - share}}),
+    "loss.distillation": Renamed(
+        "loss.pseudo", lambda share, _: {"kl": {"weight": share}, "ce": {"weight": 1 - share}}
+    ),
 }
 
 
@@ -166,5 +168,8 @@ def _filled_member(kind: Any, name: str, value: Any, prefix: str) -> Any:
     if fields_of(member) and isinstance(value, dict):
         return _filled(member, value, f"{prefix}{name}.")
     if fields_of(element) and isinstance(value, list):
-        return [_filled(element, entry, f"{prefix}{name}.") if isinstance(entry, dict) else entry for entry in value]
+        return [
+            _filled(element, entry, f"{prefix}{name}.") if isinstance(entry, dict) else entry
+            for entry in value
+        ]
     return value

@@ -25,9 +25,13 @@ class Scores:
         # Pixels by truth (ignored ones in a row of their own), label and bin of confidence; and sums of confidence by bin.
         self.pixels = torch.zeros(classes + 1, classes, BINS, dtype=torch.float64, device=device)
         self.confidence = torch.zeros(BINS, dtype=torch.float64, device=device)
-        self.blocks = torch.zeros(BLOCKS, classes, classes, dtype=torch.float64, device=device)  # rows are truth
+        self.blocks = torch.zeros(
+            BLOCKS, classes, classes, dtype=torch.float64, device=device
+        )  # rows are truth
 
-    def add(self, probs: torch.Tensor, label: torch.Tensor, target: torch.Tensor, blocks: Sequence[int]) -> None:
+    def add(
+        self, probs: torch.Tensor, label: torch.Tensor, target: torch.Tensor, blocks: Sequence[int]
+    ) -> None:
         """probs (N, C, H, W), label (N, H, W) uint8, target (N, H, W) uint8 with 255 ignored, the block of each image."""
         classes = probs.shape[1]
         confidence = probs.gather(1, label[:, None].long())[:, 0]  # (N, H, W), of the label
@@ -64,7 +68,9 @@ def is_worse(scores: Mapping, best: Mapping) -> bool:
     The one-standard-error rule (Breiman et al. 1984); the error is that of the jackknife over blocks (Miller 1974), paired.
     """
     without = scores["miou_without"]
-    pairs = zip(without, best.get("miou_without", without), strict=True)  # a report of an older version has none: no error
+    pairs = zip(
+        without, best.get("miou_without", without), strict=True
+    )  # a report of an older version has none: no error
     differences = np.array([(mine or 0.0) - (other or 0.0) for mine, other in pairs])
     count = len(differences)
     error = np.sqrt((count - 1) * differences.var()) if count else 0.0

@@ -40,7 +40,9 @@ def export(network: nn.Module, directory: Path, *, card: dict[str, Any], onnx: b
     card = {**card, "selftrain": selftrain.__version__, "onnx": None, "onnx_reason": "not asked for"}
     if onnx:
         try:
-            files[ONNX], card["onnx"] = onnx_graph(plain, multiple=card["input"]["multiple"], channels=len(card["mean"]))
+            files[ONNX], card["onnx"] = onnx_graph(
+                plain, multiple=card["input"]["multiple"], channels=len(card["mean"])
+            )
             del card["onnx_reason"]
         except OnnxError as error:
             card["onnx_reason"] = str(error)
@@ -54,7 +56,9 @@ def export_again(run_directory: Path, directory: Path, *, generation: int | None
     """Export a finished run's best generation, or `generation`, to another directory. Reads of the run only."""
     run = RunDir(run_directory)
     if not run.report.is_file():
-        raise ConfigError(f"{run.path} has no {run.report.name}: it is not finished (selftrain status {run.path})")
+        raise ConfigError(
+            f"{run.path} has no {run.report.name}: it is not finished (selftrain status {run.path})"
+        )
     report = read_json(run.report)
     number = report["best"] if generation is None else generation
     gen = run.generation(number)
@@ -62,7 +66,11 @@ def export_again(run_directory: Path, directory: Path, *, generation: int | None
         raise ConfigError(f"{run.path} has no generation {number}")
     card = read_json(run.export / CARD)
     found = saved.read(gen.model)
-    tests = {report["best"]: report["test"], 0: report["teacher_test"], report["exported"]: report["exported_test"]}
+    tests = {
+        report["best"]: report["test"],
+        0: report["teacher_test"],
+        report["exported"]: report["exported_test"],
+    }
     metrics = {"val": report["generations"][number]["val"], "test": tests.get(number)}
     changed = {"model": found.description, "generation": number, "metrics": metrics}
     changed["input"] = {**card["input"], "multiple": anatomy_of(found.network).multiple}

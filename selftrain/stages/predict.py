@@ -34,7 +34,9 @@ NOTES = {  # by form: what the PNGs hold
 
 
 @naming_savings("predicting")
-def predict(directory: Path, images: Path, out: Path, *, tta_flip: bool = False, batch: int = 8, form: str = "palette") -> int:
+def predict(
+    directory: Path, images: Path, out: Path, *, tta_flip: bool = False, batch: int = 8, form: str = "palette"
+) -> int:
     """Label every image below `images`, a folder or one file, with the export in `directory`; returns how many.
 
     Of images/a/b.jpg the labels are out/a/b.png, at its size; where two images would share that name (b.jpg and b.png)
@@ -52,7 +54,11 @@ def predict(directory: Path, images: Path, out: Path, *, tta_flip: bool = False,
     faults = list(passed_over)
     with progress("predict", len(files)) as show:
         for done, (file, result) in enumerate(labeller.label_all(files), start=1):
-            fault = result if isinstance(result, Fault) else _save(save, out / names[file.relative_to(root)], result)
+            fault = (
+                result
+                if isinstance(result, Fault)
+                else _save(save, out / names[file.relative_to(root)], result)
+            )
             if fault:
                 faults.append(fault)
             show(done)
@@ -91,8 +97,13 @@ class Labeller:
         size = self.card["input"]["size"]
         if not size:
             return list(self.predictor.labels_in_tiles(np.stack(pictures)))
-        probs = self.predictor.probabilities(np.stack([resize_image(picture, (size[0], size[1])) for picture in pictures]))
-        decision, sizes = self.predictor.decision, [(picture.shape[0], picture.shape[1]) for picture in pictures]
+        probs = self.predictor.probabilities(
+            np.stack([resize_image(picture, (size[0], size[1])) for picture in pictures])
+        )
+        decision, sizes = (
+            self.predictor.decision,
+            [(picture.shape[0], picture.shape[1]) for picture in pictures],
+        )
         return [at_size(decision, one, own).cpu().numpy() for one, own in zip(probs, sizes, strict=True)]
 
     @property
@@ -129,7 +140,13 @@ def classes_json(card: dict[str, Any], form: str = "palette") -> dict[str, Any]:
     colours = palette(len(card["classes"])).tolist()
     rows = [{"id": c, "name": name, "colour": colours[c]} for c, name in enumerate(card["classes"])]
     coding = {"masks": card["masks"]} if "masks" in card else {}
-    return {"note": NOTES[form], "form": form, "ignore_index": card["ignore_index"], "classes": rows, **coding}
+    return {
+        "note": NOTES[form],
+        "form": form,
+        "ignore_index": card["ignore_index"],
+        "classes": rows,
+        **coding,
+    }
 
 
 def writer(card: dict[str, Any], form: str) -> Callable[[Path, np.ndarray], None]:
@@ -205,7 +222,9 @@ def _check_out(out: Path, images: Path, classes: dict[str, Any]) -> None:
     if not target.is_dir() or not any(target.iterdir()):
         return
     if not (target / CLASSES).is_file():
-        raise ConfigError(f"-o {out} is not empty and was not written by selftrain predict; choose a new folder")
+        raise ConfigError(
+            f"-o {out} is not empty and was not written by selftrain predict; choose a new folder"
+        )
     there = {"form": "palette", **read_json(target / CLASSES)}  # exports of before knew one form only
     if any(there.get(name) != classes[name] for name in ("ignore_index", "classes")):
         raise ConfigError(f"-o {out} holds labels of other classes; choose a new folder")
@@ -229,5 +248,7 @@ def _save(save: Callable[[Path, np.ndarray], None], path: Path, labels: np.ndarr
     except OSError as error:
         if error.errno in STORAGE_ERRNOS | OPEN_FILES_ERRNOS:
             raise
-        return Fault(str(path), f"cannot be written ({error.strerror})", "rename the image or choose another folder")
+        return Fault(
+            str(path), f"cannot be written ({error.strerror})", "rename the image or choose another folder"
+        )
     return None

@@ -42,7 +42,13 @@ class Labeller:
 
     @naming_savings("labelling")
     def label(
-        self, samples: Sequence[Readable], directory: Path, *, stage: str, teacher: str, check: Callable[[], None]
+        self,
+        samples: Sequence[Readable],
+        directory: Path,
+        *,
+        stage: str,
+        teacher: str,
+        check: Callable[[], None],
     ) -> store.LabelStore:
         """The finished label store of `samples` under `directory`; what of it is already there and sound is kept.
 
@@ -57,10 +63,19 @@ class Labeller:
             self._fill(samples, directory, stage, teacher, check)
         found = store.LabelStore(directory)
         if found.index.teacher != teacher or found.index.ids_sha256 != store.ids_digest(_ids(samples)):
-            raise IntegrityError(f"{directory} holds the labels of another teacher or data set; remove it to label again")
+            raise IntegrityError(
+                f"{directory} holds the labels of another teacher or data set; remove it to label again"
+            )
         return found
 
-    def _fill(self, samples: Sequence[Readable], directory: Path, stage: str, teacher: str, check: Callable[[], None]) -> None:
+    def _fill(
+        self,
+        samples: Sequence[Readable],
+        directory: Path,
+        stage: str,
+        teacher: str,
+        check: Callable[[], None],
+    ) -> None:
         origin = store.Origin(teacher, self.classes, min(self.cfg.soft_classes, self.classes))
         size = self.cfg.shard
         shards = {n: samples[first : first + size] for n, first in enumerate(range(0, len(samples), size))}
@@ -70,13 +85,20 @@ class Labeller:
         mine = [missing[i] for i in rank_share(len(missing), self.accelerator)]
         predictor = self.predictor.quickest(self.cache.image(samples[0]))
         images, done = sum(len(shards[n]) for n in mine), 0
-        with self._pool() as pool, progress(f"{stage} labels", images, show=self.accelerator.is_main_process) as show:
+        with (
+            self._pool() as pool,
+            progress(f"{stage} labels", images, show=self.accelerator.is_main_process) as show,
+        ):
             waiting: deque[tuple[int, list[Future[Labelled]]]] = deque()
             for place, number in enumerate(mine, start=1):
                 waiting.append((number, self._infer(predictor, shards[number], pool, check)))
-                while len(waiting) > 1 or (waiting and place == len(mine)):  # one shard is refined while the next is inferred
+                while len(waiting) > 1 or (
+                    waiting and place == len(mine)
+                ):  # one shard is refined while the next is inferred
                     ready, futures = waiting.popleft()
-                    store.write_shard(paths[ready], [future.result() for future in futures], _ids(shards[ready]), origin)
+                    store.write_shard(
+                        paths[ready], [future.result() for future in futures], _ids(shards[ready]), origin
+                    )
                     done += len(futures)
                     show(done)
         self.accelerator.wait_for_everyone()
@@ -118,7 +140,9 @@ def refiner_of(cfg: LabelConfig) -> refiners.Refiner:
     if chosen.name == "crf" and not cfg.crf.enabled:
         chosen = refiners.TABLE.one("none", "labels.refiner")
     settings = {name: value for name, value in asdict(cfg.crf).items() if name not in ("enabled", "workers")}
-    return partial(bound(chosen), **handed(chosen.entry, f"labels.refiner={chosen.name}", crf=CRF(**settings)))
+    return partial(
+        bound(chosen), **handed(chosen.entry, f"labels.refiner={chosen.name}", crf=CRF(**settings))
+    )
 
 
 def check_refiner(cfg: LabelConfig) -> None:
@@ -126,7 +150,9 @@ def check_refiner(cfg: LabelConfig) -> None:
     image, probs = np.full((32, 32, 3), 128, np.uint8), np.full((2, 32, 32), 0.5, np.float32)
     refined = refiner_of(cfg)(image, probs)
     if refined.shape != probs.shape:
-        raise ConfigError(f"labels.refiner={cfg.refiner} makes {refined.shape} of probabilities {probs.shape}; they must agree")
+        raise ConfigError(
+            f"labels.refiner={cfg.refiner} makes {refined.shape} of probabilities {probs.shape}; they must agree"
+        )
 
 
 class Refiners(ThreadPoolExecutor):

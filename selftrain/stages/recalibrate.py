@@ -14,7 +14,9 @@ from selftrain.optim.groups import unfrozen
 
 @naming_savings("evaluating")
 @torch.no_grad()
-def recalibrate(network: nn.Module, crops: Iterable[torch.Tensor], *, scale: PixelScale, precision: Precision) -> None:
+def recalibrate(
+    network: nn.Module, crops: Iterable[torch.Tensor], *, scale: PixelScale, precision: Precision
+) -> None:
     """Replace the running statistics of `network` by their mean over batches of `crops`, (N, h, w, C) uint8.
 
     Training gathered them over augmented and mixed images (Wu & Johnson 2021, "Rethinking Batch in BatchNorm",

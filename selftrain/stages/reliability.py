@@ -31,7 +31,9 @@ class Subject:
     samples: Sequence[Readable]  # the images of the store
     classes: int
     teacher: Callable[[], Predictor]  # loads the network
-    snapshots: Callable[[], Sequence[Predictor]]  # loads the networks of its past, where a measure asks for them
+    snapshots: Callable[
+        [], Sequence[Predictor]
+    ]  # loads the networks of its past, where a measure asks for them
     cache: Cache
     accelerator: Accelerator
     batch: int
@@ -76,7 +78,10 @@ def agreement(subject: Subject) -> np.ndarray:
     return accelerator.reduce(found, "sum").cpu().numpy()
 
 
-RELIABILITIES = {"confidence": Reliability(confidence), "agreement": Reliability(agreement, looks=True, snapshots=True)}
+RELIABILITIES = {
+    "confidence": Reliability(confidence),
+    "agreement": Reliability(agreement, looks=True, snapshots=True),
+}
 TABLE = Table(RELIABILITIES, function=lambda entry: entry.measure)
 
 
@@ -92,7 +97,9 @@ def measure(rule: SelectConfig, subject: Subject) -> np.ndarray:
     found, count = chosen(rule), len(subject.samples)
     reliability = np.asarray(found.entry.measure(subject, **found.settings), np.float32)
     if reliability.shape != (count,) or not np.isfinite(reliability).all():
-        raise ConfigError(f"select.reliability={found.name} must return a finite number for each of {count} images")
+        raise ConfigError(
+            f"select.reliability={found.name} must return a finite number for each of {count} images"
+        )
     return reliability
 
 

@@ -47,8 +47,12 @@ class SelectedLabels:
         outside = index < 0
         hard = label.hard.reshape(-1)[index]
         accepted = ~outside & (label.confidence.reshape(-1)[index] >= self.floors[hard])
-        weight = np.where(accepted, self.class_weights[hard] * self.image_weights[self.chosen[i]], 0).astype(np.float32)
-        return Target(np.where(accepted, hard, np.uint8(IGNORE)), weight, label.soft_at(index, len(self.classes)))
+        weight = np.where(accepted, self.class_weights[hard] * self.image_weights[self.chosen[i]], 0).astype(
+            np.float32
+        )
+        return Target(
+            np.where(accepted, hard, np.uint8(IGNORE)), weight, label.soft_at(index, len(self.classes))
+        )
 
     def report(self) -> dict:
         """selection.json: thresholds and kept shares per class, images, and the labels' quality where masks exist."""
@@ -118,7 +122,9 @@ def select(
         floors,
         thresholds.class_weights(histogram, floors, rule.balance),
         thresholds.image_weights(
-            np.ones(len(store), np.float32) if reliability is None else reliability, rule.image_share, rule.weight_images
+            np.ones(len(store), np.float32) if reliability is None else reliability,
+            rule.image_share,
+            rule.weight_images,
         ),
     )
 

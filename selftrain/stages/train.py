@@ -31,7 +31,9 @@ from selftrain.signals import Stop
 from selftrain.tables import Table, bound
 
 LOG_EVERY = 10  # steps between rows of metrics.jsonl
-PATIENCE = 8  # steps in a row whose gradients are not finite, before the stage goes back to its last checkpoint
+PATIENCE = (
+    8  # steps in a row whose gradients are not finite, before the stage goes back to its last checkpoint
+)
 SCORE = "val_miou"  # in metrics.jsonl: a look at val while a stage learns
 Batches = Callable[[int], Iterator[Batch]]
 
@@ -168,7 +170,9 @@ class Loop:
         stage, cfg, note = self.stage, self.cfg, ""
         if done % LOG_EVERY == 0 or done == stage.steps:
             values = taken.values(stage.accelerator)
-            stage.metrics.write(stage.name, done, {name: value for name, value in values.items() if math.isfinite(value)})
+            stage.metrics.write(
+                stage.name, done, {name: value for name, value in values.items() if math.isfinite(value)}
+            )
             note = f"loss {values['loss']:.3f}"
         if cfg.eval_every and done % cfg.eval_every == 0 and done < stage.steps:
             self.scores.append(self.evaluate(self.learner.averaged()))
@@ -184,7 +188,9 @@ class Loop:
         if due or done == stage.steps or stopped:
             stage.save(self.learner, done)
         if stopped:
-            raise StoppedError(f"stopped by a signal at {stage.name} step {done}; saved, the same command resumes")
+            raise StoppedError(
+                f"stopped by a signal at {stage.name} step {done}; saved, the same command resumes"
+            )
 
     def end_waiting(self, done: int) -> None:
         """Raises StoppedError for a signal that came while a batch was waited for."""
@@ -225,7 +231,9 @@ class Learner:
     def __init__(self, network: nn.Module, cfg: TrainConfig, accelerator: Accelerator, *, steps: int):
         self.network = to_layout(network).to(accelerator.device)
         grouping = bound(Table(GROUPS).one(cfg.groups, "train.groups"))
-        groups = grouping(self.network, weight_decay=cfg.weight_decay)  # before the copy: a frozen encoder is frozen there
+        groups = grouping(
+            self.network, weight_decay=cfg.weight_decay
+        )  # before the copy: a frozen encoder is frozen there
         averaging = bound(Table(AVERAGES).one(cfg.average, "train.average"))
         self.average, self.decay_at = Average(self.network), partial(averaging, steps=steps, decay=cfg.ema)
         self.optimizer = optimizer_of(groups, cfg.optimizer, lr=cfg.lr, device=accelerator.device)
@@ -235,7 +243,9 @@ class Learner:
         self.accelerator, self.clip = accelerator, cfg.clip or math.inf
         self.buffers = list(self.network.buffers())
         self.began = time.monotonic()  # less what earlier processes took
-        self.empty = torch.zeros((), dtype=torch.int64, device=accelerator.device)  # there, so that no step waits for it
+        self.empty = torch.zeros(
+            (), dtype=torch.int64, device=accelerator.device
+        )  # there, so that no step waits for it
         self.skipped, self.streak, self.lr_scale = 0, 0, 1.0
 
     @property
@@ -262,7 +272,9 @@ class Learner:
         logs = self._gradients(step, parts)
         if "accepted" in logs:
             self.empty += self._sum(logs["accepted"]) == 0
-        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.clip)  # of all ranks, so all decide alike
+        norm = self.accelerator.clip_grad_norm_(
+            self.model.parameters(), self.clip
+        )  # of all ranks, so all decide alike
         if torch.isfinite(norm):  # the one wait for the device in a step: whether to take it is decided here
             self.prepared.step()
             self.average.update(self.decay_at(t))
@@ -274,12 +286,20 @@ class Learner:
 
     def _gradients(self, step: Step, parts: Sequence[Batch]) -> dict[str, torch.Tensor]:
         """Add up the gradients of micro-batches; returns the sums of their logs. Ranks exchange gradients at the last one."""
-        counts, logs = self._sum(added([step.counts(part) for part in parts])), list[dict[str, torch.Tensor]]()
+        counts, logs = (
+            self._sum(added([step.counts(part) for part in parts])),
+            list[dict[str, torch.Tensor]](),
+        )
         for left, part in zip(reversed(range(len(parts))), parts, strict=True):
             with self.accelerator.no_sync(self.model) if left else nullcontext():
                 result = step.loss(self.model, self.average.module, part, counts)
                 self.accelerator.backward(result.loss)
-            logs.append({"loss": result.loss.detach(), **{name: value.detach() for name, value in result.logs.items()}})
+            logs.append(
+                {
+                    "loss": result.loss.detach(),
+                    **{name: value.detach() for name, value in result.logs.items()},
+                }
+            )
         return {name: added([row[name] for row in logs]) for name in logs[0]}
 
     def _sum(self, values: torch.Tensor) -> torch.Tensor:
@@ -296,7 +316,9 @@ class Learner:
             self.prepared.step()  # changes no weight, but lowers the scale of fp16: that may be all that is wrong
             return
         if scaler:
-            scaler.update(1.0)  # a scale below 1 would only lose digits; without a word it would refuse the next step
+            scaler.update(
+                1.0
+            )  # a scale below 1 would only lose digits; without a word it would refuse the next step
         self.streak += 1
 
     def go_back(self, saved: Checkpoint | None, stage: str) -> int:
@@ -309,7 +331,9 @@ class Learner:
         first = self.resume(saved)
         self.skipped, self.began, self.streak, self.lr_scale = skipped, began, 0, 0.5
         if self.accelerator.is_main_process:
-            say(f"{stage}: {PATIENCE} steps in a row without finite gradients; back to step {first} at half the rate")
+            say(
+                f"{stage}: {PATIENCE} steps in a row without finite gradients; back to step {first} at half the rate"
+            )
         return first
 
     def averaged(self) -> nn.Module:
@@ -344,10 +368,14 @@ class Learner:
             return 0
         self.network.load_state_dict(saved.tensors["model"])
         self.average.module.load_state_dict(saved.tensors["ema"])
-        checkpoint.load_optimizer(self.optimizer, saved.tensors["optimizer"], saved.state.get("optimizer", {}))
+        checkpoint.load_optimizer(
+            self.optimizer, saved.tensors["optimizer"], saved.state.get("optimizer", {})
+        )
         if self.accelerator.scaler and saved.state["scaler"]:
             self.accelerator.scaler.load_state_dict(saved.state["scaler"])
         self.began = time.monotonic() - saved.state["seconds"]
         self.empty.fill_(saved.state["empty"])
-        self.skipped, self.streak, self.lr_scale = (saved.state[name] for name in ("skipped", "streak", "lr_scale"))
+        self.skipped, self.streak, self.lr_scale = (
+            saved.state[name] for name in ("skipped", "streak", "lr_scale")
+        )
         return saved.state["step"]
