@@ -17,7 +17,7 @@ class MeanTeacher(Online):
     term = "mse"
 
     def learn(self, model: nn.Module, averaged: nn.Module, batch: Batch) -> Learnt:
-        """As `Online.learn`."""
+        """See `Online.learn`."""
         views, labelled = views_of(batch), batch.labelled
         soft = self.probabilities(averaged, views.images[0])
         images = torch.cat([self.pixels(batch.images), self.pixels(views.images[1])])

@@ -11,7 +11,7 @@ from selftrain.methods.fixmatch import FixMatch
 
 
 class UniMatchV2(FixMatch):
-    """Yang et al. 2025: two strong views, of which each loses the channels that the other keeps."""
+    """Yang et al. 2025: two strong views, each of which loses the channels that the other keeps."""
 
     views = 2
 
@@ -27,11 +27,10 @@ class UniMatchV2(FixMatch):
         def drop(
             module: nn.Module, inputs: tuple, output: Tensor | list[Tensor] | tuple
         ) -> Tensor | list[Tensor] | tuple:
-            if isinstance(output, Tensor):  # an encoder of one depth
+            if isinstance(output, Tensor):  # an encoder with one depth
                 return _complementary([output], labelled, dropped)[0]
-            if isinstance(
-                output, tuple
-            ):  # a vision transformer: every feature is a depth; prefix tokens have no noise
+            # a vision transformer: every feature is a depth; prefix tokens get no noise
+            if isinstance(output, tuple):
                 features, *rest = output
                 return (_complementary(features, labelled, dropped), *rest)
             image, *features = output
@@ -63,7 +62,10 @@ def _complementary(
 
 
 def _scale(width: int, labelled: int, dropped: Tensor) -> Tensor:
-    """(labelled + 2 M, width): 1 where nothing is dropped; otherwise 0 or 2, which add up to 2 over both views."""
+    """Channel factors (labelled + 2 M, width): 1 without dropout, otherwise 0 or 2.
+
+    The factors of both views of an image add up to 2.
+    """
     mask = 2.0 * (torch.rand(len(dropped), width) < 0.5)
     first, second = (torch.where(dropped[:, None], one, 1.0) for one in (mask, 2.0 - mask))
     return torch.cat([torch.ones(labelled, width), first, second])
