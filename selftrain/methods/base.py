@@ -105,7 +105,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Learnt:
-    """What an online method gives in a step: logits with their targets, and how many pixels it accepts (a number)."""
+    """The result of an online step: logits with their targets, and the number of accepted pixels."""
 
     known: tuple[Tensor, Target[Tensor]]
     guessed: tuple[Tensor, Target[Tensor]]
@@ -167,7 +167,10 @@ class Online(Method):
         return Mixture.of(views_of(batch), batch, hard, self.context.mixers)
 
     def _ramp(self, step: int) -> float:
-        """The sigmoid ramp-up exp(-5 (1 - t)^2) of Laine & Aila 2017, over the first `ramp_up` of the steps."""
+        """The sigmoid ramp-up exp(-5 (1 - t)^2) over the first `loss.ramp_up` steps (Laine & Aila 2017).
+
+        `loss.ramp_up` is a share of the stage's steps.
+        """
         ramp = self.cfg.ramp_up * self.context.steps
         return math.exp(-5 * (1 - step / ramp) ** 2) if step < ramp else 1.0
 

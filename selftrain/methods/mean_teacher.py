@@ -11,7 +11,7 @@ from selftrain.targets import Target
 
 
 class MeanTeacher(Online):
-    """Tarvainen & Valpola 2017: the network's probabilities follow those of its EMA; every pixel counts."""
+    """Tarvainen & Valpola 2017: the network's probabilities approach its EMA's; every pixel counts."""
 
     mixes = False
     term = "mse"

@@ -17,10 +17,10 @@ class UniMatchV2(FixMatch):
 
     @contextmanager
     def noise(self, network: nn.Module, labelled: int, unlabelled: int) -> Iterator[None]:
-        """Complementary dropout of whole channels (p = 0.5, doubled) on half of the images, at all encoder depths.
+        """Complementary dropout of whole channels (p = 0.5, scaled by 2), at all encoder depths.
 
-        The depths of a vision transformer share one mask, as in the paper. In a CNN they differ in width, and each
-        has its own.
+        It acts on half of the images. The depths of a vision transformer share one mask, as in the paper. In
+        a CNN, depths differ in width, so each has its own mask.
         """
         dropped = torch.rand(unlabelled) < 0.5
 
@@ -47,9 +47,10 @@ class UniMatchV2(FixMatch):
 def _complementary(
     features: list[Tensor], labelled: int, dropped: Tensor, *, shared: bool = True
 ) -> list[Tensor]:
-    """Features (labelled + 2 M, C, h, w) with noise: of images `dropped` (M,), a view loses what the other keeps.
+    """Apply channel dropout to features (labelled + 2 M, C, h, w).
 
-    `shared`: features of one width get one mask.
+    In the images `dropped` (M,), each view loses the channels that the other keeps. With `shared`, features
+    of one width get one mask.
     """
     masks: dict[int, Tensor] = {}
     found = []

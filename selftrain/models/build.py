@@ -1,4 +1,4 @@
-"""Networks by their architecture and encoder. smp's have the names that smp gives them."""
+"""Networks by architecture and encoder. Networks of smp keep their smp names."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from selftrain.models.noise import add_dropout
 from selftrain.models.weights import WAY_OUT
 from selftrain.tables import handed
 
-UNETS = ("unet", "unetplusplus", "manet")  # architectures with a width per decoder depth
+UNETS = ("unet", "unetplusplus", "manet")  # architectures with one width per decoder depth
 VIT = "dpt"  # the decoder of vision transformers
 FULL_DEPTH = 5  # stages of smp's own encoders
 SMP = Anatomy()
@@ -50,11 +50,12 @@ def build(
     dropout: float = 0.0,
     drop_path: float = 0.0,
 ) -> nn.Module:
-    """A segmentation network: images (N, channels, H, W) -> logits (N, classes, H, W), with its noise built in.
+    """Build a segmentation network: images (N, channels, H, W) -> logits (N, classes, H, W).
 
-    `arch` is a name of ARCHITECTURES or else of smp. `drop_path` is the stochastic depth of a timm encoder ("tu-...");
-    `dropout` acts on the features before the head. `imagenet`: the encoder's weights are downloaded from a hub;
-    otherwise all weights are random.
+    `arch` is a name in ARCHITECTURES or an smp name. `drop_path` is the stochastic depth of a timm encoder
+    ("tu-..."). `dropout` acts on the features before the head. With `imagenet` the encoder's weights are
+    downloaded from a hub; otherwise all weights are random.
+
     Raises ConfigError for unknown names, settings that the network does not take, and unavailable weights.
     """
     chosen = _architecture(arch)
@@ -78,7 +79,7 @@ def build(
 
 
 def multiple_of(arch: str) -> int:
-    """What the sides of images for networks of `arch` are multiples of."""
+    """The number that divides the image sides of networks of `arch`."""
     return _architecture(arch).anatomy.multiple
 
 
@@ -105,7 +106,8 @@ def smp_network(
     if drop_path:
         if not encoder.startswith(TIMM):
             raise ConfigError(
-                f"encoder {encoder!r} takes no drop_path (stochastic depth); use 'tu-{encoder}' or noise.drop_path=0"
+                f"encoder {encoder!r} takes no drop_path (stochastic depth); "
+                f"use 'tu-{encoder}' or noise.drop_path=0"
             )
         extra["drop_path_rate"] = drop_path
     if decoder_channels:
@@ -132,11 +134,12 @@ def smp_network(
     return network
 
 
-ARCHITECTURES = {"smp": Architecture(smp_network)}  # and the architecture of all names that are not here
+# "smp" is also the architecture of all names that are not listed here
+ARCHITECTURES = {"smp": Architecture(smp_network)}
 
 
 def _create_vit(arch: str, encoder: str, **settings: Any) -> nn.Module:
-    """A network for images of any size, if the vision transformer supports it (timm fixes most sizes)."""
+    """Build a network for images of any size, if the vision transformer supports it (timm fixes most sizes)."""
     try:
         return smp.create_model(arch, encoder, dynamic_img_size=True, **settings)
     except TypeError as error:
@@ -158,7 +161,7 @@ def leaves_parameters_unused(arch: str, encoder: str, decoder_channels: list[int
 
 
 def _about_channels(arch: str, decoder_channels: list[int] | None) -> str:
-    """The fault of given decoder widths, for a network without configurable widths."""
+    """A message about `decoder_channels`, for a network without configurable widths."""
     if not decoder_channels or arch.lower() in UNETS or arch.lower() not in smp.MODEL_ARCHITECTURES_MAPPING:
         return ""
     return f"only {', '.join(UNETS)} take decoder_channels; set model.decoder_channels=[]"
@@ -183,5 +186,5 @@ def _first_line(error: Exception) -> str:
 
 
 def to_layout(network: nn.Module) -> nn.Module:
-    """channels_last, the layout in which CPUs and GPUs compute convolutions."""
+    """Convert a network to channels_last, the layout in which CPUs and GPUs compute convolutions."""
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

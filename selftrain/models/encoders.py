@@ -1,4 +1,4 @@
-"""Facts about an encoder from timm and smp by its name, without building it and without internet access."""
+"""Facts about timm and smp encoders by name, without building them and without internet access."""
 
 import difflib
 import json
@@ -13,7 +13,7 @@ import timm
 
 TIMM = "tu-"  # how smp names the encoders of timm
 HUB = "imagenet"  # smp's name for the weights that nearly all its encoders have
-NEAR = 4  # names to suggest
+NEAR = 4  # suggested names
 SAME = 1e-3  # pixel scales that differ by less are equal
 
 
@@ -37,7 +37,7 @@ def pretrained(encoder: str) -> Pretrained | None:
 
 
 def about_name(encoder: str) -> str:
-    """The fault of an encoder's name, with suggestions; empty for a known name."""
+    """A message about an unknown encoder name, with suggestions; empty for a known name."""
     bare = encoder.removeprefix(TIMM)
     if encoder.startswith(TIMM) and timm.is_model(bare):
         return ""

@@ -52,7 +52,8 @@ class Imported:
 def import_weights(source: Path, target: Path, network: nn.Module, *, arch: str, encoder: str) -> Imported:
     """Write the tensors of a PyTorch file that fit `network` to a safetensors file.
 
-    `network` is built as `arch` and `encoder`. Tensors fit by name and shape, or else by order and shape.
+    `network` is built from `arch` and `encoder`. Tensors fit by name and shape, or else by order and shape.
+
     Raises IntegrityError for a file that cannot be read without running its code, ConfigError if no encoder
     tensor fits.
     """
@@ -97,13 +98,14 @@ def _read(source: Path) -> Any:
 
 
 def _refused(error: Exception) -> str:
-    """The reason why torch's reader stopped, in one line."""
+    """Why torch's reader stopped, in one line."""
     said = ESCAPE_CODES.sub("", str(error)).strip()
     name = re.search(r"\bGLOBAL (\S+)", said)
     if name:
         return (
             f"contains {name[1]} beside the weights, which is not read because it could run code; "
-            "where the file was made, save the state_dict alone: torch.save(network.state_dict(), 'weights.pth')"
+            "where the file was made, save the state_dict alone: "
+            "torch.save(network.state_dict(), 'weights.pth')"
         )
     first = said.splitlines()[0].strip() if said else type(error).__name__
     return f"cannot be read as weights without running its code ({first}); save the state_dict alone"
@@ -144,7 +146,7 @@ def _in_order(network: nn.Module, encoder: str, state: Tensors) -> dict[str, tor
 
 
 def _known_networks(network: nn.Module, encoder: str) -> Iterator[Tensors]:
-    """What a file may contain, under our names: the network, its encoder, or timm's classifier."""
+    """The possible contents of a file, under our names: the network, its encoder, or timm's classifier."""
     own = network.state_dict()
     yield own
     yield {name: own[name] for name in own if name.startswith(encoder_prefix(network))}

@@ -82,9 +82,9 @@ def kl(
         float, Bounds(0.01), "softens teacher and student; the loss is scaled by its square"
     ] = 1.0,
 ) -> Tensor:
-    """KL(teacher || student) per pixel, both softened by T (Hinton, Vinyals, Dean 2015, section 2).
+    """Per-pixel KL(teacher || student), both softened by T (Hinton, Vinyals, Dean 2015, section 2).
 
-    The teacher's logits are not stored: log(soft) stands for them, which softmax cannot tell apart.
+    The teacher's logits are not stored. log(soft) replaces them: it has the same softmax.
     """
     soft = _soft(target)
     log_teacher, teacher = soft.clamp_min(LEAST).log(), soft
@@ -127,7 +127,10 @@ def ohem(
         float, Bounds(0.01, 1), "share of each image's pixels, the hardest ones, that is learnt from"
     ] = 0.25,
 ) -> Tensor:
-    """Mean cross-entropy of the hardest pixels per image (online hard example mining, Shrivastava et al. 2016)."""
+    """Mean cross-entropy of each image's hardest pixels.
+
+    Online hard example mining, Shrivastava et al. 2016.
+    """
     each = F.cross_entropy(logits, target.hard.long(), class_weights, ignore_index=IGNORE, reduction="none")
     each, weight = (each * weights_of(target)).flatten(1), weights_of(target).flatten(1)  # (N, P)
     most = (keep * (weight > 0).sum(dim=1)).ceil().long()  # (N,)

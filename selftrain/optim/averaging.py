@@ -30,7 +30,10 @@ def swa(
     decay: float,
     start: Annotated[float, Bounds(0, 1), "the share of the steps after which the mean begins"] = 0.75,
 ) -> float:
-    """The equal mean of the weights after each step from `start` on; before that, the last weights (Izmailov et al. 2018)."""
+    """Stochastic weight averaging (Izmailov et al. 2018): the equal mean of the weights from `start` on.
+
+    The weights after each step count. Before `start` it is the latest weights.
+    """
     first = min(int(start * steps), steps - 1)
     return 0.0 if step < first else 1 - 1 / (step - first + 1)
 
@@ -63,7 +66,7 @@ class Average:
 
     @torch.no_grad()
     def distance(self, network: nn.Module) -> float:
-        """|average - network| / |network| over all parameters."""
+        """Relative distance over all parameters, |average - network| / |network|."""
         pairs = list(zip(self.module.parameters(), network.parameters(), strict=True))
         apart = sum(float((mine - other).square().sum()) for mine, other in pairs)
         return (apart / max(sum(float(other.square().sum()) for _, other in pairs), 1e-12)) ** 0.5

@@ -42,10 +42,11 @@ def layers(
     weight_decay: float,
     decay: Annotated[float, Bounds(0, 1), "the rate of a layer as a share of the next one's"] = 0.75,
 ) -> Groups:
-    """Layer-wise decay: each layer of the encoder learns at `decay` times the rate of the next one (Bao et al. 2022, BEiT).
+    """Layer-wise decay: each encoder layer is trained at `decay` times the rate of the next layer.
 
-    The decoder learns at the full rate, the last layer of the encoder at `decay` times that rate. The layers are timm's
-    where the encoder knows them; elsewhere LAYER tensors are one.
+    BEiT, Bao et al. 2022. The decoder is trained at the full rate, the last layer of the encoder at `decay`
+    times that rate. timm defines the layers of the encoders that it supports; in others, every LAYER tensors
+    form a layer.
     """
     scales: dict[str, float] = {}
     for prefix, module in _encoders(network):
@@ -90,7 +91,10 @@ def _in_eval_mode(module: nn.Module, inputs: tuple) -> None:
 
 
 def _encoders(network: nn.Module) -> list[tuple[str, nn.Module]]:
-    """The encoder of a network, or of each of its networks, with the prefix of its parameters. Raises ConfigError."""
+    """The encoder of a network, or of each network in a pair, with the prefix of its parameters.
+
+    Raises ConfigError if there is no encoder.
+    """
     known, own = dict(network.named_modules()), anatomy_of(network).encoder
     of_parts = [f"{name}.{anatomy_of(child).encoder}" for name, child in network.named_children()]
     found = [(f"{name}.", known[name]) for name in ([own] if own in known else of_parts) if name in known]

@@ -44,5 +44,6 @@ def _try(name: str, lr: float, weight_decay: float, device: torch.device) -> Non
             json.dumps(checkpoint.optimizer_numbers(optimizer))
         except (RuntimeError, TypeError) as error:
             raise ConfigError(
-                f"train.optimizer={name!r} does not work here ({' '.join(str(error).split())}); adamw and sgd do"
+                f"train.optimizer={name!r} does not work here ({' '.join(str(error).split())}); "
+                "adamw and sgd do"
             ) from None
