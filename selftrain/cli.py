@@ -83,7 +83,8 @@ def status(arguments: argparse.Namespace) -> None:
             report = read_json(gen.report, "val", "promoted")
             labelled = ", labels finished" if (gen.labels / "index.json").is_file() else ""
             say(
-                f"gen{number}  val mIoU {report['val']['miou'] or 0:.4f}  promoted {report['promoted']}{labelled}"
+                f"gen{number}  val mIoU {report['val']['miou'] or 0:.4f}  "
+                f"promoted {report['promoted']}{labelled}"
             )
             for alarm in report.get("alarms", []):
                 say(f"      warning: {alarm}")

@@ -1,4 +1,4 @@
-"""What can go wrong, and the exit code of each (docs/design.md, "Exit codes")."""
+"""The errors of the program, and their exit codes (docs/design.md, "Exit codes")."""
 
 import errno
 import os
@@ -22,8 +22,9 @@ FORCED = 130
 OUR_FAULT = 1
 # How torch, oneDNN, CUDA, OpenCV, C++ and the system report failed allocations. Few have their own type.
 MEMORY_SIGNS = (
-    "can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory", "Insufficient memory",
-    "could not create a primitive", "could not execute a primitive", "could not create a memory", "ALLOC_FAILED",
+    "can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory",
+    "Insufficient memory", "could not create a primitive", "could not execute a primitive",
+    "could not create a memory", "ALLOC_FAILED",
     "bad_alloc", "MemoryError", "Unable to allocate",  # the last two: NumPy in a loader process
 )  # fmt: skip
 OPEN_FILES_SIGNS = ("Too many open files", "ancdata")  # the latter when receiving a file handle
@@ -33,9 +34,15 @@ OUT_OF_MEMORY = "out of memory; lower data.cache_mb or train.workers and run the
 OPEN_FILES = (
     "too many open files; raise the limit (ulimit -n 4096) or set train.workers=0, then run the same command"
 )
-MORE_SHARED_MEMORY = "give the container more (docker run --shm-size=2g; `df /dev/shm` shows it) or set train.workers=0, then run the same command"
+MORE_SHARED_MEMORY = (
+    "give the container more (docker run --shm-size=2g; `df /dev/shm` shows it) or set train.workers=0, "
+    "then run the same command"
+)
 SHARED_MEMORY = f"the loader processes (train.workers) have no shared memory left; {MORE_SHARED_MEMORY}"
-PROCESSES = "the system refuses another process or thread (ulimit -u); raise the limit or lower train.workers and train.threads"
+PROCESSES = (
+    "the system refuses another process or thread (ulimit -u); "
+    "raise the limit or lower train.workers and train.threads"
+)
 LOADER_ENDINGS = {  # exit codes of loader processes that reached a limit
     errno.ENOSPC: SHARED_MEMORY,
     errno.EMFILE: OPEN_FILES,
@@ -112,7 +119,8 @@ def storage_error(error: OSError, path: object = None) -> StorageError:
     """Turn an OSError of the disk into a StorageError that names the path and the fix."""
     where = error.filename or path or "the run directory"
     return StorageError(
-        f"cannot write {where}: {error.strerror}{_free(where)}; free space or fix the disk, then run the same command"
+        f"cannot write {where}: {error.strerror}{_free(where)}; free space or fix the disk, "
+        "then run the same command"
     )
 
 
@@ -270,5 +278,8 @@ def _lost_process(error: BaseException) -> str:
         return f"{first}; if memory ran out, lower train.workers or data.cache_mb, then run the same command"
     signs = ("Connection closed by peer", "Connection reset by peer", "gloo", "NCCL")
     if type(error).__name__.startswith("Dist") or any(sign in message for sign in signs):
-        return f"another process of this run is lost ({first}); its own message gives the reason; the same command resumes"
+        return (
+            f"another process of this run is lost ({first}); its own message gives the reason; "
+            "the same command resumes"
+        )
     return ""

@@ -19,9 +19,8 @@ Tracker = Callable[[Mapping[str, float], int], None]
 class Metrics:
     """metrics.jsonl: one row per measurement.
 
-    Values depend only on seeds (no times), so a resumed run writes the same.
-
-    On every rank but the main one `path` is None, and nothing is written.
+    Values depend only on seeds (no times), so a resumed run writes the same rows. On every rank but the main
+    one, `path` is None and nothing is written.
     """
 
     def __init__(self, path: Path | None):
@@ -115,7 +114,7 @@ class Progress:
 def progress(
     stage: str, total: int, *, start: int = 0, per_step: int = 1, show: bool = True
 ) -> Iterator[Callable[..., None]]:
-    """Give a function `show(done, note)`, silent if `show` is false (other ranks)."""
+    """Yield a function `show(done, note)`; it is silent if `show` is false (other ranks)."""
     if not show:
         yield lambda *_: None
         return

@@ -1,4 +1,4 @@
-"""The process: the cores it may use, how and where its threads run, what happens to freed memory."""
+"""The process: its cores, its threads, and the handling of freed memory."""
 
 import ctypes
 import math

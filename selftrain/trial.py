@@ -128,7 +128,7 @@ def _few(sizes: Counter[Size]) -> list[Size]:
 def _try(
     network: nn.Module, place: Place, images: int, channels: int, name: str, accelerator: Accelerator
 ) -> None:
-    """A forward pass at a place, with a backward pass if it is trained there."""
+    """Try a forward pass at a place, and a backward pass if training happens there."""
     trained = place.where == CROP
     shown = torch.zeros(images if trained else 1, channels, *place.size, device=accelerator.device)
     network.train(trained)
@@ -165,7 +165,10 @@ def _way_out(place: Place, name: str) -> str:
     if trained:
         return f"this encoder is made for {height}x{width}: set {CROP}={size}"
     fits = height == width and height % Anatomy.multiple == 0 and min(place.size) >= height
-    return f"this encoder is made for {height}x{width}: set data.size={size}{f' or labels.window={height}' if fits else ''}"
+    return (
+        f"this encoder is made for {height}x{width}: "
+        f"set data.size={size}{f' or labels.window={height}' if fits else ''}"
+    )
 
 
 def only_size(encoder: str) -> Size | None:

@@ -67,7 +67,8 @@ def _watch(store: Any, rank: int, signs: dict[int, str], over: threading.Event) 
                     seen[other] = (sign, time.monotonic())
                 elif sign != DONE and time.monotonic() - since > STALL:
                     _lost(
-                        f"rank {other} ({sign.rpartition(' ')[0]}) has given no sign of life for {STALL:.0f} s",
+                        f"rank {other} ({sign.rpartition(' ')[0]}) has given no sign of life "
+                        f"for {STALL:.0f} s",
                         sign,
                     )
 

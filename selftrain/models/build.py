@@ -29,10 +29,11 @@ UNUSED = {
 
 @dataclass(frozen=True)
 class Architecture:
-    """A function that builds a network, and the anatomy of what it builds.
+    """A function that builds a network, and the anatomy of that network.
 
-    The network maps images (N, channels, H, W) to logits (N, classes, H, W). The function has keyword-only parameters, of
-    those that `build` has; one that has no `decoder_channels`, `drop_path` or `imagenet` refuses to have it set.
+    The network maps images (N, channels, H, W) to logits (N, classes, H, W). The function's parameters are
+    keyword-only and a subset of `build`'s parameters. If it lacks `decoder_channels`, `drop_path` or
+    `imagenet`, setting that one is an error.
     """
 
     build: Callable[..., nn.Module]
@@ -139,7 +140,10 @@ ARCHITECTURES = {"smp": Architecture(smp_network)}
 
 
 def _create_vit(arch: str, encoder: str, **settings: Any) -> nn.Module:
-    """Build a network for images of any size, if the vision transformer supports it (timm fixes most sizes)."""
+    """Build a network for images of any size, if the vision transformer supports it.
+
+    timm fixes most sizes.
+    """
     try:
         return smp.create_model(arch, encoder, dynamic_img_size=True, **settings)
     except TypeError as error:
@@ -149,7 +153,7 @@ def _create_vit(arch: str, encoder: str, **settings: Any) -> nn.Module:
 
 
 def leaves_parameters_unused(arch: str, encoder: str, decoder_channels: list[int] | None) -> bool:
-    """Whether a network may have parameters that no output depends on.
+    """Whether a network may have parameters that do not affect any output.
 
     timm's vision transformers keep their last norm and classifier. smp's own encoders keep the stages that a
     shallow decoder does not read. Nothing is known of other architectures.

@@ -28,7 +28,10 @@ ESCAPE_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 @dataclass(frozen=True)
 class Imported:
-    """The tensors written, and whether by order; `missing` counts tensors by part of the network."""
+    """The tensors written, and whether they were matched by order.
+
+    `missing` counts tensors by part of the network.
+    """
 
     taken: Taken
     by_order: bool

@@ -59,7 +59,7 @@ class JoinedConvolution(nn.Module):
 
 @dataclass
 class _Order:
-    """Which module takes the output of which, untouched, and how often each is called, by their names."""
+    """Which module receives another module's unmodified output, and how often each is called, by name."""
 
     after: dict[str, str] = field(default_factory=dict)
     calls: Counter = field(default_factory=Counter)

@@ -20,7 +20,10 @@ SIZES = ((2, 4, 5), (1, 6, 4), (3, 5, 9))
 TOLERANCE = 1e-4  # share of the largest logit; a graph that ignores a dynamic size is wrong by 0.1 to 1
 AXES = {0: "batch", 2: "height", 3: "width"}
 OUTPUTS = ("logits", "image_logits")
-MEANING = "largest |onnx - torch| over the largest |logit|, fp32, at each size; above the tolerance none is exported"
+MEANING = (
+    "largest |onnx - torch| over the largest |logit|, fp32, at each size; "
+    "above the tolerance none is exported"
+)
 
 
 class OnnxError(Exception):
@@ -49,7 +52,7 @@ def onnx_graph(network: nn.Module, *, multiple: int, channels: int = 3) -> tuple
             differences = _compare(content, network, names, sizes)
     except (MemoryError, OnnxError):
         raise
-    except Exception as error:  # the exporter and onnxruntime raise what they like
+    except Exception as error:  # the exporter and onnxruntime raise many types
         raise OnnxError(f"the network cannot be exported: {_in_short(error)}") from None
     compared = {
         "opset": OPSET,
@@ -140,7 +143,7 @@ def _difference(found: Tensor, expected: Tensor, shape: str) -> float:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's warnings and log lines; what matters of them it also raises."""
+    """Silence the exporter's warnings and log lines; it also raises those that matter."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

@@ -33,7 +33,7 @@ class Taken:
     source: str
     encoder: int
     of_encoder: int
-    decoder: int  # and head
+    decoder: int  # includes the head
     of_decoder: int
 
     @classmethod

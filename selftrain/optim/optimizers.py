@@ -26,7 +26,7 @@ def optimizer_of(groups: Groups, name: str, *, lr: float, device: torch.device) 
 
 
 def rate_of(group: dict[str, Any], lr: float) -> float:
-    """A group's learning rate as a multiple of `lr`: its own rate if the optimizer set one, times `lr_scale`."""
+    """A group's learning rate as a multiple of `lr`: its own rate (if it has one) times `lr_scale`."""
     return (group["lr"] / lr if lr else 1.0) * group.get("lr_scale", 1.0)
 
 

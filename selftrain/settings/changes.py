@@ -17,8 +17,8 @@ EARLIER = {"loss.balance": 0.0}
 # Settings that a resume may change: they affect how a run works, not its result. Another number of threads
 # changes rounding; conditions.json records that.
 HARMLESS = {
-    "out", "data.root", "data.cache_mb", "train.workers", "train.threads", "train.checkpoint_every", "labels.crf.workers",
-    "export.onnx", "model.partial_weights",
+    "out", "data.root", "data.cache_mb", "train.workers", "train.threads", "train.checkpoint_every",
+    "labels.crf.workers", "export.onnx", "model.partial_weights",
 }  # fmt: skip
 
 # Settings that a resume may change although they change rounding and the crops for batch-norm statistics. A
@@ -153,7 +153,10 @@ def chooses(row: str) -> bool:
 
 
 def _filled(kind: Any, tree: Tree, prefix: str = "") -> Tree:
-    """`tree` with the defaults of the settings that it lacks, at any depth; a setting that is a dict is one setting."""
+    """`tree` with defaults for missing settings, at any depth.
+
+    A setting that is a dict counts as one setting.
+    """
     return {
         **dict(_lacking(kind, tree, prefix)),
         **{name: _filled_member(kind, name, value, prefix) for name, value in tree.items()},

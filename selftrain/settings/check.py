@@ -44,7 +44,7 @@ def settings_in(section: Any, prefix: str = "") -> Iterator[tuple[str, Any, Para
 
 @cache
 def declared(section: Any) -> Mapping[str, Parameter]:
-    """The settings and sections of a dataclass as its annotations declare them."""
+    """The settings and sections that a dataclass declares in its annotations."""
     kinds = get_type_hints(section, include_extras=True)
     return {one.name: parameter(kinds[one.name], default_of(one)) for one in fields(section)}
 

@@ -30,10 +30,11 @@ TILE = 4
 
 
 NOTES = {  # the contents of the PNGs, by form
-    "palette": "The PNGs hold class ids as palette indices. Read them with PIL: OpenCV's imread gives the colours "
-    "instead of the ids; for it, write other PNGs by selftrain predict --grey or --values.",
+    "palette": "The PNGs hold class ids as palette indices. Read them with PIL: OpenCV's imread gives the "
+    "colours instead of the ids; for it, write other PNGs by selftrain predict --grey or --values.",
     "grey": "The PNGs hold class ids as grey values.",
-    "values": "The PNGs hold what the training masks hold, as in `masks`; of several values of a class, the first.",
+    "values": "The PNGs hold what the training masks hold, as in `masks`; of several values of a class, "
+    "the first.",
 }
 
 
@@ -80,7 +81,7 @@ def predict(
 
 @dataclass(frozen=True)
 class Labeller:
-    """An exported network with its card: it reads and labels files."""
+    """An exported network with its card, which reads and labels files."""
 
     predictor: Predictor
     card: dict[str, Any]

@@ -95,7 +95,7 @@ def chosen(rule: SelectConfig) -> Chosen[Reliability]:
 
 
 def measure(rule: SelectConfig, subject: Subject) -> np.ndarray:
-    """Reliabilities (N,) of the images of `subject`. Raises ConfigError if the measure returns anything else."""
+    """Reliabilities (N,) of the images of `subject`. Raises ConfigError for any other result."""
     found, count = chosen(rule), len(subject.samples)
     reliability = np.asarray(found.entry.measure(subject, **found.settings), np.float32)
     if reliability.shape != (count,) or not np.isfinite(reliability).all():

@@ -146,7 +146,7 @@ def threshold_of(rule: SelectConfig, known: np.ndarray) -> Callable[[np.ndarray]
 def check_threshold(rule: SelectConfig) -> None:
     """Try the threshold rule on a few pixels.
 
-    Raises ConfigError if it does not return a share of 1 for each class.
+    Raises ConfigError if it does not return a threshold in 0..1 for each class.
     """
     histogram = np.zeros((3, 256), np.int64)
     histogram[:2, 100:200] = 1  # the third class has no pixel
@@ -167,6 +167,7 @@ def refuse_empty(rule: SelectConfig, where: object, *, settled: bool) -> None:
     if rule.on_empty == "fail":
         how = "begin another out= with" if settled else "the same command goes on with"
         raise LearningError(
-            f"no pseudo-label is accepted (see {where}); {how} a lower select.confidence, a higher select.keep, "
-            "or select.on_empty=labelled_only, which takes what leads so far as the result"
+            f"no pseudo-label is accepted (see {where}); {how} a lower select.confidence, "
+            "a higher select.keep, or select.on_empty=labelled_only, "
+            "which takes what leads so far as the result"
         )

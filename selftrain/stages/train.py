@@ -130,7 +130,7 @@ def train(
 
 @dataclass
 class Loop:
-    """The steps of a stage, and what is done between them."""
+    """The steps of a stage, and the work between them."""
 
     stage: Stage
     cfg: TrainConfig
@@ -145,7 +145,10 @@ class Loop:
         self.schedule = bound(Table(SCHEDULES).one(self.cfg.schedule, "train.schedule"))
 
     def advance(self, batches: Batches, first: int) -> bool:
-        """Steps `first` to the last; false if they diverge. Raises StoppedError for a signal."""
+        """Run the steps from `first` to the last; returns false if they diverge.
+
+        Raises StoppedError for a signal.
+        """
         stage, done = self.stage, first
         stage.metrics.rewind(stage.name, first)
         self.scores = stage.scores()
@@ -223,7 +226,7 @@ class Taken:
     lr: float
 
     def values(self, accelerator: Accelerator) -> dict[str, float]:
-        """The means over the ranks, and the rate. It waits for the device, so it is not called at every step."""
+        """The means over the ranks, and the rate. Not called at every step, as it waits for the device."""
         ranks = accelerator.reduce(torch.stack([value.float() for value in self.logs.values()]), "mean")
         return {**dict(zip(self.logs, ranks.tolist(), strict=True)), "lr": self.lr}
 
@@ -260,10 +263,11 @@ class Learner:
         return self.streak >= PATIENCE
 
     def step(self, t: int, lr: float, step: Step, parts: Sequence[Batch]) -> Taken:
-        """Optimizer step `t` on this rank's micro-batches; it changes nothing if the gradients are not finite.
+        """Take optimizer step `t` on this rank's micro-batches.
 
-        What counts is added over micro-batches and ranks before the first loss, so the gradients are those of the global
-        batch up to rounding. Batch norm is the exception: its statistics are of one micro-batch of one rank.
+        A step with NaN or infinite gradients changes nothing. Counts are summed over micro-batches and ranks
+        before the first loss. So the gradients equal the gradients of the global batch, up to rounding. Batch
+        norm is the exception: it sees one micro-batch of one rank.
         """
         lr *= self.lr_scale
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
@@ -340,7 +344,8 @@ class Learner:
         self.skipped, self.began, self.streak, self.lr_scale = skipped, began, 0, 0.5
         if self.accelerator.is_main_process:
             say(
-                f"{stage}: {PATIENCE} steps in a row without finite gradients; back to step {first} at half the rate"
+                f"{stage}: {PATIENCE} steps in a row without finite gradients; "
+                f"back to step {first} at half the rate"
             )
         return first
 
