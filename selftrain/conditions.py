@@ -1,4 +1,4 @@
-"""What determines the bits of a run but not its method: ranks, threads, precision.
+"""The conditions that affect the bits of a run but not its method: ranks, threads, precision.
 
 Recorded once, compared on resume.
 """

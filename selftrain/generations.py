@@ -70,7 +70,7 @@ class Method:
     stop: Stop
     metrics: Metrics
     team: process.Team
-    changes: list[str]  # of the conditions since the run began
+    changes: list[str]  # changes of conditions since the run began
 
     @classmethod
     def open(cls, cfg: Config) -> "Method":

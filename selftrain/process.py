@@ -37,7 +37,7 @@ def prepare() -> None:
 
 
 def threads(wanted: int, *, recorded: int | None = None) -> int:
-    """How many threads compute together in this process.
+    """The number of threads that compute together in this process.
 
     `wanted` (train.threads) comes first, then the user's OMP_NUM_THREADS, then the number recorded by the
     run, but at most this process's share of the cores: threads that share a core are many times slower.

@@ -164,7 +164,7 @@ class RunDir:
         )
 
     def sweep(self) -> None:
-        """Remove remains that a killed process was writing or removing. Only the holder of the lock may."""
+        """Remove the leftovers of a killed process. Only the holder of the lock may call it."""
         for path in [*self.path.glob(f".*{TEMPORARY}"), *self.path.glob(f"gen*/**/.*{TEMPORARY}")]:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
 
@@ -216,7 +216,7 @@ class RunDir:
             raise
 
     def _forget(self, folders: Sequence[Path]) -> None:
-        """Remove the lock, and then those of `folders` (deepest first) that are empty."""
+        """Remove the lock, and then all empty folders among `folders` (deepest first)."""
         with suppress(OSError):
             self.lock_file.unlink(missing_ok=True)
             for folder in folders:

@@ -25,13 +25,13 @@ from selftrain.plan import Plan
 from selftrain.rng import untouched
 
 Size = tuple[int, int]  # height, width
-Sizes = Mapping[str, Counter[Size]]  # of the images, by split
+Sizes = Mapping[str, Counter[Size]]  # image sizes by split
 CROP = "train.crop"
 
 
 @dataclass(frozen=True)
 class Place:
-    """An input size of the network, and where it occurs."""
+    """An input size of the network, and its origin."""
 
     size: Size
     where: str  # for messages: train.crop, or the images
@@ -111,7 +111,7 @@ def _views(sizes: Counter[Size], cfg: Config) -> Counter[Size]:
 
 
 def _window(size: Size, window: int, multiple: int) -> Size:
-    """The part of an image that the network sees at once, padded."""
+    """The padded part of an image that one forward pass takes."""
     height, width = (side + -side % multiple for side in size)
     return (min(height, window), min(width, window)) if window else (height, width)
 

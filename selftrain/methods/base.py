@@ -1,8 +1,8 @@
 """The base classes of the training methods: a step function and its requirements.
 
-First, a step function counts the pixels of a batch that contribute to each loss; this needs no forward pass.
-The caller sums these counts over the micro-batches and ranks of the global batch. With the sums, the step
-function computes its batch's share of the loss of the global batch.
+First, a step function counts the pixels or images of a batch that contribute to each loss. This needs no
+forward pass. The caller sums these counts over the micro-batches and ranks of the global batch. With the
+sums, the step function computes its batch's share of the loss of the global batch.
 """
 
 import math

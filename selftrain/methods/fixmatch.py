@@ -14,10 +14,9 @@ from selftrain.targets import Target
 
 
 class FixMatch(Online):
-    """Sohn et al. 2020, with the EMA network as the teacher.
+    """Sohn et al. 2020: the EMA network labels weak views, and the student learns these on strong views.
 
-    The teacher labels weak views, and the student learns these labels on strong views. A pixel counts if the
-    teacher is confident about it before mixing.
+    A pixel counts if the EMA network is confident about it before mixing.
     """
 
     adaptive = True

@@ -127,9 +127,9 @@ def ohem(
         float, Bounds(0.01, 1), "share of each image's pixels, the hardest ones, that is learnt from"
     ] = 0.25,
 ) -> Tensor:
-    """Mean cross-entropy of each image's hardest pixels.
+    """Mean cross-entropy of each image's hardest pixels (OHEM, Shrivastava et al. 2016).
 
-    Online hard example mining, Shrivastava et al. 2016.
+    OHEM is online hard example mining.
     """
     each = F.cross_entropy(logits, target.hard.long(), class_weights, ignore_index=IGNORE, reduction="none")
     each, weight = (each * weights_of(target)).flatten(1), weights_of(target).flatten(1)  # (N, P)

@@ -32,7 +32,7 @@ def swa(
 ) -> float:
     """Stochastic weight averaging (Izmailov et al. 2018): the equal mean of the weights from `start` on.
 
-    The weights after each step count. Before `start` it is the latest weights.
+    The mean covers the weights after each step. Before `start` the average is the latest weights.
     """
     first = min(int(start * steps), steps - 1)
     return 0.0 if step < first else 1 - 1 / (step - first + 1)

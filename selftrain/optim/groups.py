@@ -42,11 +42,10 @@ def layers(
     weight_decay: float,
     decay: Annotated[float, Bounds(0, 1), "the rate of a layer as a share of the next one's"] = 0.75,
 ) -> Groups:
-    """Layer-wise decay: each encoder layer is trained at `decay` times the rate of the next layer.
+    """Layer-wise decay (BEiT, Bao et al. 2022): each encoder layer has `decay` times the next one's rate.
 
-    BEiT, Bao et al. 2022. The decoder is trained at the full rate, the last layer of the encoder at `decay`
-    times that rate. timm defines the layers of the encoders that it supports; in others, every LAYER tensors
-    form a layer.
+    The decoder is trained at the full rate, the last layer of the encoder at `decay` times that rate. timm
+    defines the layers of the encoders that it supports; in others, every LAYER tensors form a layer.
     """
     scales: dict[str, float] = {}
     for prefix, module in _encoders(network):

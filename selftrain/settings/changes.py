@@ -135,7 +135,7 @@ def differences(old: Tree, new: Tree, complete: Complete = dict) -> list[str]:
 
 
 def refused(old: Tree, new: Tree, *, labels_are_used: bool, complete: Complete = dict) -> list[str]:
-    """The differences that keep a run from continuing. Adding generations to those of `old` is allowed.
+    """The differences that keep a run from continuing. Adding generations is allowed.
 
     Labels are stored unfiltered, so `select` may change freely until a student trains on them.
     """

@@ -44,8 +44,8 @@ class Stage:
     name: str
     seed: Key
     steps: int  # optimizer steps
-    images: int  # in a global batch
-    directory: Path  # of its checkpoints
+    images: int  # images per global batch
+    directory: Path  # contains the checkpoints
     accelerator: Accelerator
     metrics: Metrics
     stop: Stop
