@@ -96,7 +96,7 @@ def _own_folder(config_dir: str | None) -> list[Path]:
 
 
 def _pair(text: str) -> tuple[str, str]:
-    """Split into name and value. `+name` and `++name`, as in Hydra, mean the same as `name`."""
+    """Split into name and value. Hydra's `+name` and `++name` are taken as `name`."""
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise ConfigError(_no_pair(text))
