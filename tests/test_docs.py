@@ -7,16 +7,16 @@ import pytest
 from runs import ROOT
 
 PAGES = sorted(str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
-TESTS = {path.name: path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
+TESTS = {path: path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
 
 
 def test_every_test_that_a_document_names_exists():
-    missing = []
+    missing, files = [], {path.name for path in TESTS}
     for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
         if page.name in ("lab-notes.md", "CHANGELOG.md"):  # they tell what was
             continue
         text = page.read_text()
-        missing += [f"{page.name}: {name}" for name in re.findall(r"\btest_\w+\.py", text) if name not in TESTS]
+        missing += [f"{page.name}: {name}" for name in re.findall(r"\btest_\w+\.py", text) if name not in files]
         for name in re.findall(r"::(test_\w+)", text):
             if not any(f"def {name}(" in content for content in TESTS.values()):
                 missing.append(f"{page.name}: {name}")
