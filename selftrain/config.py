@@ -13,7 +13,6 @@ from selftrain.values import Choice, Likely, Weighted
 
 Some = Annotated[int, Bounds(1)]  # a number of things, at least one
 Deviation = Annotated[float, Bounds(0.01, 1e4)]  # coordinates of finer lattices would overflow
-MULTIPLE = 32  # every network takes images whose sides are multiples of it
 PRECISIONS = {
     "auto": "what `accelerate launch` was told (--mixed_precision or its config file; `no` counts), else bf16 if the machine "
     "computes in it by itself; resolved when a run begins, and kept",
@@ -24,7 +23,7 @@ PRECISIONS = {
 
 
 def _are_sides(crop: list[int]) -> bool:
-    return len(crop) == 2 and all(side >= MULTIPLE and side % MULTIPLE == 0 for side in crop)
+    return len(crop) == 2 and min(crop) > 0
 
 
 def _is_rising(scale: list[float]) -> bool:
@@ -35,7 +34,7 @@ def _are_scales(scales: list[float]) -> bool:
     return bool(scales) and min(scales) > 0 and len(set(scales)) == len(scales)
 
 
-Sides = Annotated[list[int], Must(f"be [height, width] in multiples of {MULTIPLE}", _are_sides)]
+Sides = Annotated[list[int], Must("be [height, width], both above 0", _are_sides)]
 Zoom = Annotated[list[float], Must("be [least, most], both above 0", _is_rising)]
 Scales = Annotated[list[float], Must("be positive and all different; [1.0] changes no size", _are_scales)]
 Triple = Annotated[list[float], Must("be three numbers", lambda mean: len(mean) == 3)]
@@ -191,7 +190,9 @@ class TrainConfig:
     steps: Annotated[Some, "optimizer steps of a generation"] = 1000
     labelled_batch: Annotated[Some, "labelled images in a step"] = 8
     unlabelled_batch: Annotated[Some, "unlabelled images in a student's or an online step, besides the labelled ones"] = 8
-    crop: Annotated[Sides, "[height, width] of what the network sees"] = field(default_factory=lambda: [128, 128])
+    crop: Annotated[Sides, "[height, width] of what the network sees, in multiples of 32 for smp's networks"] = field(
+        default_factory=lambda: [128, 128]
+    )
     scale: Annotated[Zoom, "random zoom of every training image"] = field(default_factory=lambda: [0.75, 1.5])
     jitter: Annotated[
         Share, "change of brightness, contrast and saturation of every training image, save those labelled online"
@@ -288,8 +289,8 @@ class LabelConfig:
     window: Annotated[
         int,
         Bounds(0),
-        Must(f"be a multiple of {MULTIPLE} (0: no windows)", lambda side: side % MULTIPLE == 0),
-        "larger images are labelled in windows of this side, which overlap by a quarter",
+        "larger images are labelled in windows of this side, which overlap by a quarter; a multiple as of train.crop, "
+        "0: no windows",
     ] = 1024
 
 

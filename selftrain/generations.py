@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from selftrain import files, preflight, process, trial, watchdog
+from selftrain.anatomy import anatomy_of
 from selftrain.config import Config
 from selftrain.data import loading
 from selftrain.data.cache import Cache
@@ -24,7 +25,7 @@ from selftrain.inference.predictor import Predictor
 from selftrain.labels.store import LabelStore
 from selftrain.log import Metrics, say
 from selftrain.material import Material
-from selftrain.models.build import parameters
+from selftrain.models.build import multiple_of, parameters
 from selftrain.networks import SNAPSHOTS, Begun, Networks
 from selftrain.plan import Plan, plans
 from selftrain.report import page, summary
@@ -249,7 +250,8 @@ class Method:
     def predictor(self, network: nn.Module) -> Predictor:
         """How the run asks a network about images: one plain view each."""
         window = windows.of(self.cfg.labels.window)
-        return Predictor((network,), self.scale, window, precision=self.accelerator.autocast)
+        multiple = anatomy_of(network).multiple
+        return Predictor((network,), self.scale, window, precision=self.accelerator.autocast, multiple=multiple)
 
     def _snapshots(self, plan: Plan) -> dict[int, Callable[[nn.Module], None]]:
         """What is kept of a generation on its way, where its agreement with itself is going to be asked for."""
@@ -401,6 +403,7 @@ class Method:
             mean=cfg.data.mean,
             std=cfg.data.std,
             size=cfg.data.size,
+            multiple=multiple_of(exported["model"]["arch"]),
             window=cfg.labels.window,
             levels=self.data.levels,
             masks=mask_coding(self.data),

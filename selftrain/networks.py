@@ -44,6 +44,7 @@ class Networks:
             plan.arch,
             plan.encoder,
             classes=len(self.classes),
+            channels=plan.channels,
             decoder_channels=plan.decoder_channels,
             imagenet=imagenet,
             dropout=plan.noise.dropout,
@@ -118,7 +119,13 @@ class Networks:
 
     def describe(self, plan: Plan, network: nn.Module) -> dict:
         """What a reader of its weights has to build (`saved.describe`)."""
-        return saved.describe(network, arch=plan.arch, encoder=plan.encoder, decoder_channels=plan.decoder_channels)
+        return saved.describe(
+            network,
+            arch=plan.arch,
+            encoder=plan.encoder,
+            decoder_channels=plan.decoder_channels,
+            channels=plan.channels,
+        )
 
     def _placed(self, network: nn.Module) -> nn.Module:
         return to_layout(network).to(self.device).eval()

@@ -20,6 +20,7 @@ class Plan:
     arch: str
     encoder: str
     decoder_channels: list[int]
+    channels: int  # of an image
     steps: int
     labelled_batch: int
     unlabelled_batch: int  # 0 where a step has labelled images only
@@ -62,6 +63,7 @@ def _plan(cfg: Config, number: int, own: GenerationConfig) -> Plan:
         arch=own.arch or model.arch,
         encoder=own.encoder or model.encoder,
         decoder_channels=_own(own.decoder_channels, model.decoder_channels),
+        channels=len(cfg.data.mean),
         steps=_own(own.steps, train.steps),
         labelled_batch=_own(own.labelled_batch, train.labelled_batch),
         unlabelled_batch=train.unlabelled_batch if number or own.online else 0,

@@ -21,7 +21,7 @@ from selftrain.errors import ConfigError, DataError, StorageError
 from selftrain.labels import record
 from selftrain.log import say
 from selftrain.methods.table import METHODS
-from selftrain.models.build import leaves_parameters_unused, parameters
+from selftrain.models.build import leaves_parameters_unused, multiple_of, parameters
 from selftrain.models.encoders import pretrained
 from selftrain.models.weights import check_weights
 from selftrain.networks import SNAPSHOTS
@@ -48,7 +48,7 @@ def check(cfg: Config) -> None:
     """Settings that no run can have. Raises ConfigError that names them."""
     check_settings(cfg)
     choices.check(cfg)
-    for check_together in (_check_first, _check_snapshots, _check_online_noise, _check_methods, _check_learning):
+    for check_together in (_check_sides, _check_first, _check_snapshots, _check_online_noise, _check_methods, _check_learning):
         check_together(cfg)
     plans(cfg)  # refuses settings that choose the same augmentation twice
     check_losses(cfg.loss)
@@ -70,6 +70,15 @@ def _check_learning(cfg: Config) -> None:
                 f"generations.{number}.noise.drop_path={row.noise.drop_path} acts in the encoder, and "
                 f"train.groups={groups} keeps that in eval mode; set it to 0"
             )
+
+
+def _check_sides(cfg: Config) -> None:
+    """Raises ConfigError for a crop or a window of a size that a network of the run does not take."""
+    for multiple in (multiple_of(row.arch or cfg.model.arch) for row in cfg.generations):
+        if any(side % multiple for side in cfg.train.crop):
+            raise ConfigError(f"train.crop={cfg.train.crop} must be [height, width] in multiples of {multiple}")
+        if cfg.labels.window % multiple:
+            raise ConfigError(f"labels.window={cfg.labels.window} must be a multiple of {multiple} (0: no windows)")
 
 
 def _check_first(cfg: Config) -> None:

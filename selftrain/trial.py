@@ -13,11 +13,12 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from selftrain.anatomy import Anatomy, anatomy_of
 from selftrain.config import Config
 from selftrain.data.findings import Look
 from selftrain.data.sample import SPLITS, DataSet
 from selftrain.errors import ConfigError, ResourceError, is_out_of_memory
-from selftrain.models.build import MULTIPLE, to_layout
+from selftrain.models.build import to_layout
 from selftrain.models.outputs import tensors_of
 from selftrain.networks import Networks
 from selftrain.plan import Plan
@@ -63,8 +64,7 @@ def check(
     Raises ConfigError that names the generation, the size and the fix, or ResourceError if memory is
     insufficient.
     """
-    labelling = any(plan.needs_labels for plan in networks.plans)
-    looked_at, tried = places(sizes, cfg, labelling=labelling), set[tuple]()
+    labelling, tried = any(plan.needs_labels for plan in networks.plans), set[tuple]()
     for plan, network in built:
         images = 2 if plan.batch // (accelerator.num_processes * cfg.train.accumulate) > 1 else 1
         key = (str(networks.describe(plan, network)), images)
@@ -72,14 +72,15 @@ def check(
             continue
         tried.add(key)
         name = f"generation {plan.number}: arch={plan.arch} encoder={plan.encoder}"
+        looked_at = places(sizes, cfg, labelling=labelling, multiple=anatomy_of(network).multiple)
         with untouched():
             network = to_layout(network).to(accelerator.device)
             for place in (Place((cfg.train.crop[0], cfg.train.crop[1]), CROP), *looked_at):
-                _try(network, place, images, name, accelerator)
+                _try(network, place, images, len(cfg.data.mean), name, accelerator)
             network.cpu()
 
 
-def places(sizes: Sizes, cfg: Config, *, labelling: bool) -> list[Place]:
+def places(sizes: Sizes, cfg: Config, *, labelling: bool, multiple: int = Anatomy.multiple) -> list[Place]:
     """The input sizes for val, test and unlabelled images; a few of each."""
     views = _views(sizes["unlabelled"], cfg) if labelling else Counter[Size]()
     kinds = {"val and test images": sizes["val"] + sizes["test"], "unlabelled images": views}
@@ -87,7 +88,7 @@ def places(sizes: Sizes, cfg: Config, *, labelling: bool) -> list[Place]:
     for kind, counts in kinds.items():
         seen: Counter[Size] = Counter()
         for size, count in counts.items():
-            seen[_window(size, cfg.labels.window)] += count
+            seen[_window(size, cfg.labels.window, multiple)] += count
         for size in _few(seen):
             found.setdefault(size, kind)
     return [Place(size, where) for size, where in found.items()]
@@ -105,9 +106,9 @@ def _views(sizes: Counter[Size], cfg: Config) -> Counter[Size]:
     return views
 
 
-def _window(size: Size, window: int) -> Size:
+def _window(size: Size, window: int, multiple: int) -> Size:
     """The part of an image that the network sees at once, padded."""
-    height, width = (side + -side % MULTIPLE for side in size)
+    height, width = (side + -side % multiple for side in size)
     return (min(height, window), min(width, window)) if window else (height, width)
 
 
@@ -120,10 +121,10 @@ def _few(sizes: Counter[Size]) -> list[Size]:
     return list(dict.fromkeys(chosen))
 
 
-def _try(network: nn.Module, place: Place, images: int, name: str, accelerator: Accelerator) -> None:
+def _try(network: nn.Module, place: Place, images: int, channels: int, name: str, accelerator: Accelerator) -> None:
     """A forward pass at a place, with a backward pass if it is trained there."""
     trained = place.where == CROP
-    shown = torch.zeros(images if trained else 1, 3, *place.size, device=accelerator.device)
+    shown = torch.zeros(images if trained else 1, channels, *place.size, device=accelerator.device)
     network.train(trained)
     try:
         with torch.set_grad_enabled(trained), accelerator.autocast():
@@ -155,7 +156,7 @@ def _way_out(place: Place, name: str) -> str:
     size = f"[{height},{width}]"
     if trained:
         return f"this encoder is made for {height}x{width}: set {CROP}={size}"
-    fits = height == width and height % MULTIPLE == 0 and min(place.size) >= height
+    fits = height == width and height % Anatomy.multiple == 0 and min(place.size) >= height
     return f"this encoder is made for {height}x{width}: set data.size={size}{f' or labels.window={height}' if fits else ''}"
 
 

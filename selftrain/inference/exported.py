@@ -15,7 +15,6 @@ from selftrain.inference import decide, tta, windows
 from selftrain.inference.pixels import PixelScale
 from selftrain.inference.predictor import Predictor
 from selftrain.models import saved
-from selftrain.models.build import MULTIPLE
 from selftrain.rundir import WEIGHTS
 
 CARD = "card.json"
@@ -34,6 +33,7 @@ def card(
     mean: Sequence[float],
     std: Sequence[float],
     size: Sequence[int],
+    multiple: int,
     window: int,
     levels: Sequence[int] | None,
     masks: dict[str, Any],
@@ -44,8 +44,9 @@ def card(
 ) -> dict[str, Any]:
     """What a user of the export has to know. No paths: it travels.
 
-    `size` of the input is [height, width], or empty for any. `levels` are the values of 16-bit images that become
-    0 and 255. `masks` are the values or colours of each class in the training masks. `model` describes the network.
+    `size` of the input is [height, width], or empty for any; its sides are padded to
+    `multiple`. `levels` are the values of 16-bit images that become 0 and 255. `masks` are the values or colours of
+    each class in the training masks. `model` describes the network.
     """
     return {
         "format": FORMAT,
@@ -57,7 +58,7 @@ def card(
         "std": list(std),
         "input": {
             "size": list(size) or None,
-            "multiple": MULTIPLE,
+            "multiple": multiple,
             "window": window,
             "range": levels,
             "rule": RULE,

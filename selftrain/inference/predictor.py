@@ -10,10 +10,10 @@ import torch
 import ttach
 from torch import Tensor, nn
 
+from selftrain.anatomy import Anatomy
 from selftrain.inference import tta, windows
 from selftrain.inference.decide import Decision, argmax
 from selftrain.inference.pixels import PixelScale
-from selftrain.models.build import MULTIPLE
 from selftrain.models.fused import fused
 from selftrain.tables import Chosen, bound
 
@@ -35,7 +35,7 @@ class Predictor:
     views: ttach.Compose | None = None  # whose probabilities are averaged; None: the plain image
     precision: Precision = exact  # a context for each forward pass
     decision: Decision = argmax
-    multiple: int = MULTIPLE  # of the sides that the networks take
+    multiple: int = Anatomy.multiple  # of the sides that the networks take
     batch: int = 1  # the most views and windows that share a forward pass
     layout: torch.memory_format = torch.channels_last
 

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 import ttach
 from torch import Tensor, nn
 
+from selftrain.anatomy import Anatomy
 from selftrain.errors import ConfigError
 from selftrain.inference.windows import Window, whole
-from selftrain.models.build import MULTIPLE
 from selftrain.models.outputs import pixels_of
 
 
@@ -62,7 +62,7 @@ def predict(
     *,
     transforms: ttach.Compose | None = None,
     window: Window = whole,
-    multiple: int = MULTIPLE,
+    multiple: int = Anatomy.multiple,
     batch: int = 1,
 ) -> Tensor:
     """Class probabilities (N, K, H, W) float32 of images (N, C, H, W): the mean over the views.

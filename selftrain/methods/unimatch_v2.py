@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from selftrain.anatomy import anatomy_of, part
 from selftrain.methods.fixmatch import FixMatch
 
 
@@ -23,14 +24,17 @@ class UniMatchV2(FixMatch):
         """
         dropped = torch.rand(unlabelled) < 0.5
 
-        def drop(module: nn.Module, inputs: tuple, output: list[Tensor] | tuple) -> list[Tensor] | tuple:
+        def drop(module: nn.Module, inputs: tuple, output: Tensor | list[Tensor] | tuple) -> Tensor | list[Tensor] | tuple:
+            if isinstance(output, Tensor):  # an encoder of one depth
+                return _complementary([output], labelled, dropped)[0]
             if isinstance(output, tuple):  # a vision transformer: every feature is a depth; prefix tokens have no noise
                 features, *rest = output
                 return (_complementary(features, labelled, dropped), *rest)
             image, *features = output
             return [image, *_complementary(features, labelled, dropped, shared=False)]
 
-        handle = network.encoder.register_forward_hook(drop)  # type: ignore[union-attr]
+        encoder = part(network, anatomy_of(network).encoder, "generations: unimatch_v2")
+        handle = encoder.register_forward_hook(drop)
         try:
             yield
         finally:

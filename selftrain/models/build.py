@@ -1,5 +1,7 @@
-"""Networks by their smp names."""
+"""Networks by their architecture and encoder. smp's have the names that smp gives them."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -7,15 +9,30 @@ import segmentation_models_pytorch as smp
 import torch
 from torch import nn
 
+from selftrain.anatomy import ATTRIBUTE, Anatomy
 from selftrain.errors import ConfigError
 from selftrain.models.encoders import HUB, TIMM, about_name
 from selftrain.models.noise import add_dropout
 from selftrain.models.weights import WAY_OUT
+from selftrain.tables import handed
 
 UNETS = ("unet", "unetplusplus", "manet")  # architectures with a width per decoder depth
 VIT = "dpt"  # the decoder of vision transformers
-MULTIPLE = 32  # of the sides of images that every network takes
 FULL_DEPTH = 5  # stages of smp's own encoders
+SMP = Anatomy()
+UNUSED = {"decoder_channels": "model.decoder_channels=[]", "drop_path": "noise.drop_path=0", "imagenet": "model.weights=null"}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A function that builds a network, and the anatomy of what it builds.
+
+    The network maps images (N, channels, H, W) to logits (N, classes, H, W). The function has keyword-only parameters, of
+    those that `build` has; one that has no `decoder_channels`, `drop_path` or `imagenet` refuses to have it set.
+    """
+
+    build: Callable[..., nn.Module]
+    anatomy: Anatomy = SMP
 
 
 def build(
@@ -23,31 +40,58 @@ def build(
     encoder: str,
     *,
     classes: int,
+    channels: int = 3,
     decoder_channels: list[int] | None = None,
     imagenet: bool = False,
     dropout: float = 0.0,
     drop_path: float = 0.0,
 ) -> nn.Module:
-    """A segmentation network: images (N, 3, H, W) -> logits (N, classes, H, W), with its noise built in.
+    """A segmentation network: images (N, channels, H, W) -> logits (N, classes, H, W), with its noise built in.
 
-    `drop_path` is the stochastic depth of a timm encoder ("tu-..."); `dropout` acts on the features before
-    the head. `imagenet`: the encoder's weights are downloaded from a hub; otherwise all weights are random.
+    `arch` is a name of ARCHITECTURES or else of smp. `drop_path` is the stochastic depth of a timm encoder ("tu-...");
+    `dropout` acts on the features before the head. `imagenet`: the encoder's weights are downloaded from a hub;
+    otherwise all weights are random.
     Raises ConfigError for unknown names, settings that the network does not take, and unavailable weights.
     """
-    network = _create(arch, encoder, classes, decoder_channels, drop_path, imagenet=imagenet)
+    chosen = _architecture(arch)
+    noise = {"drop_path": drop_path, "imagenet": imagenet}
+    offered = {"encoder": encoder, "classes": classes, "channels": channels, "decoder_channels": decoder_channels, **noise}
+    asked = handed(chosen.build, f"arch={arch}", arch=arch, **offered)
+    for name in UNUSED:
+        if offered[name] and name not in asked:
+            raise ConfigError(f"arch={arch} takes no {name}; set {UNUSED[name]}")
+    network = chosen.build(**asked)
+    setattr(network, ATTRIBUTE, chosen.anatomy)
     if dropout:
         add_dropout(network, dropout)
     return network
+
+
+def multiple_of(arch: str) -> int:
+    """What the sides of images for networks of `arch` are multiples of."""
+    return _architecture(arch).anatomy.multiple
+
+
+def _architecture(arch: str) -> Architecture:
+    return ARCHITECTURES.get(arch, ARCHITECTURES["smp"])
 
 
 def parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def _create(
-    arch: str, encoder: str, classes: int, decoder_channels: list[int] | None, drop_path: float, *, imagenet: bool
+def smp_network(
+    *,
+    arch: str,
+    encoder: str,
+    classes: int,
+    channels: int,
+    decoder_channels: list[int] | None,
+    drop_path: float,
+    imagenet: bool,
 ) -> nn.Module:
-    extra: dict[str, Any] = {}
+    """A network of segmentation-models-pytorch."""
+    extra: dict[str, Any] = {"in_channels": channels}
     if drop_path:
         if not encoder.startswith(TIMM):
             raise ConfigError(
@@ -61,7 +105,8 @@ def _create(
         network = create(encoder_weights=_hub_name(encoder) if imagenet else None, **extra)
     except (KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
         reason = about_name(encoder) or _about_channels(arch, decoder_channels) or _first_line(error)
-        raise ConfigError(f"cannot build arch={arch} encoder={encoder}{f' {extra}' if extra else ''}: {reason}") from None
+        shown = {name: value for name, value in extra.items() if (name, value) != ("in_channels", 3)}
+        raise ConfigError(f"cannot build arch={arch} encoder={encoder}{f' {shown}' if shown else ''}: {reason}") from None
     except Exception as error:  # the hub's errors have no common base
         if not imagenet:
             raise
@@ -69,6 +114,9 @@ def _create(
     if drop_path and not _has_drop_path(network):
         raise ConfigError(f"encoder {encoder!r} has no stochastic depth; set noise.drop_path=0 or choose another encoder")
     return network
+
+
+ARCHITECTURES = {"smp": Architecture(smp_network)}  # and the architecture of all names that are not here
 
 
 def _create_vit(arch: str, encoder: str, **settings: Any) -> nn.Module:
@@ -85,8 +133,10 @@ def leaves_parameters_unused(arch: str, encoder: str, decoder_channels: list[int
     """Whether a network may have parameters that no output depends on.
 
     timm's vision transformers keep their last norm and classifier. smp's own encoders keep the stages that a
-    shallow decoder does not read.
+    shallow decoder does not read. Nothing is known of other architectures.
     """
+    if arch in ARCHITECTURES:
+        return True
     shallow = arch.lower() == "pspnet" or bool(decoder_channels and len(decoder_channels) < FULL_DEPTH)
     return arch.lower() == VIT or (shallow and not encoder.startswith(TIMM))
 

@@ -19,7 +19,7 @@ from torch import nn
 from selftrain.errors import ConfigError, IntegrityError
 from selftrain.files import write_bytes
 from selftrain.models.encoders import TIMM
-from selftrain.models.weights import COUNTER, Taken, Tensors, encoder_names, fitting, misfit
+from selftrain.models.weights import COUNTER, Taken, Tensors, encoder_names, encoder_prefix, fitting, misfit
 
 # Keys around the weights in other programs' files, preferred keys first
 WRAPPERS = ("state_dict", "model_state_dict", "model", "ema", "student", "teacher", "net")
@@ -133,7 +133,7 @@ def _known_networks(network: nn.Module, encoder: str) -> Iterator[Tensors]:
     """What a file may contain, under our names: the network, its encoder, or timm's classifier."""
     own = network.state_dict()
     yield own
-    yield {name: own[name] for name in own if name.startswith("encoder.")}
+    yield {name: own[name] for name in own if name.startswith(encoder_prefix(network))}
     name = encoder.removeprefix(TIMM)
     if encoder.startswith(TIMM) and timm.is_model(name):
         with torch.device("meta"):

@@ -3,6 +3,8 @@
 from torch import nn
 from torch.nn import functional as F
 
+from selftrain.anatomy import anatomy_of, part
+
 
 def add_dropout(network: nn.Module, p: float) -> None:
     """Drop whole feature maps before the segmentation head while training (Tompson et al. 2015).
@@ -14,4 +16,4 @@ def add_dropout(network: nn.Module, p: float) -> None:
         features, *rest = inputs
         return (F.dropout2d(features, p, training=module.training), *rest)
 
-    network.segmentation_head.register_forward_pre_hook(drop)  # type: ignore[union-attr]
+    part(network, anatomy_of(network).head, "noise.dropout").register_forward_pre_hook(drop)

@@ -17,6 +17,7 @@ from selftrain.models.build import build, parameters
 from selftrain.rundir import WEIGHTS
 
 DESCRIPTION = ("arch", "encoder", "decoder_channels")  # what a network is built from; "params" is there for the reader
+CHANNELS = 3  # of images, where a description of an earlier version does not have them
 
 
 @dataclass(frozen=True)
@@ -24,14 +25,16 @@ class Saved:
     """A network as it was read: on the CPU, in eval mode, without the noise of its training."""
 
     network: nn.Module
-    description: dict[str, Any]  # "arch", "encoder", "decoder_channels", "params"
+    description: dict[str, Any]  # "arch", "encoder", "decoder_channels", "channels", "params"
     classes: list[str]
     digest: str  # sha256 of the weights
 
 
-def describe(network: nn.Module, *, arch: str, encoder: str, decoder_channels: Sequence[int]) -> dict[str, Any]:
+def describe(
+    network: nn.Module, *, arch: str, encoder: str, decoder_channels: Sequence[int], channels: int = CHANNELS
+) -> dict[str, Any]:
     """What a reader of the weights of `network` has to build, and how many parameters it has."""
-    described = {"arch": arch, "encoder": encoder, "decoder_channels": list(decoder_channels)}
+    described = {"arch": arch, "encoder": encoder, "decoder_channels": list(decoder_channels), "channels": channels}
     return {**described, "params": parameters(network)}
 
 
@@ -70,7 +73,8 @@ def rebuilt(description: Any, classes: Any, files: Mapping[str, bytes], director
     if WEIGHTS not in files:
         raise IntegrityError(f"{directory} contains no {WEIGHTS}; remove {directory} to make it again")
     arch, encoder, decoder_channels = (description[name] for name in DESCRIPTION)
-    network = build(arch, encoder, classes=len(classes), decoder_channels=decoder_channels)
+    channels = description.get("channels", CHANNELS)
+    network = build(arch, encoder, classes=len(classes), channels=channels, decoder_channels=decoder_channels)
     weights = unpack(files[WEIGHTS], directory / WEIGHTS)
     try:
         network.load_state_dict(weights)

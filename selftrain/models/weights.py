@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from selftrain.anatomy import anatomy_of
 from selftrain.errors import ConfigError, IntegrityError
 
 HUB = ("huggingface.co", 443)
@@ -20,7 +21,6 @@ HUB_SECONDS = 3.0
 IMAGENET = "imagenet"
 WAY_OUT = "set model.weights=null (from scratch) or model.weights=/path/to/weights.safetensors"
 PREFIXES = ("model.", "net.", "_orig_mod.", "module.")  # Lightning, torch.compile, DataParallel
-ENCODER = "encoder."
 COUNTER = "num_batches_tracked"  # batch norm's step counter, which no network needs
 SHOWN = 3  # names of tensors in a message
 Tensors = Mapping[str, torch.Tensor]
@@ -50,13 +50,19 @@ class Taken:
 
 def encoder_names(network: nn.Module) -> list[str]:
     """The encoder tensors that weights must have: no counters, no classifier (timm's ViTs keep theirs)."""
-    unused = tuple(f"{ENCODER}model.{name}." for name in _classifiers(network))
-    return [name for name in _counted(network) if name.startswith(ENCODER) and not name.startswith(unused)]
+    encoder = encoder_prefix(network)
+    unused = tuple(f"{encoder}model.{name}." for name in _classifiers(network))
+    return [name for name in _counted(network) if name.startswith(encoder) and not name.startswith(unused)]
 
 
 def decoder_names(network: nn.Module) -> list[str]:
     """The other tensors, of decoder and head, without counters."""
-    return [name for name in _counted(network) if not name.startswith(ENCODER)]
+    return [name for name in _counted(network) if not name.startswith(encoder_prefix(network))]
+
+
+def encoder_prefix(network: nn.Module) -> str:
+    """How the names of the encoder's tensors begin."""
+    return f"{anatomy_of(network).encoder}."
 
 
 def _counted(network: nn.Module) -> list[str]:
@@ -64,7 +70,8 @@ def _counted(network: nn.Module) -> list[str]:
 
 
 def _classifiers(network: nn.Module) -> tuple[str, ...]:
-    known = getattr(getattr(getattr(network, "encoder", None), "model", None), "pretrained_cfg", None) or {}
+    model = dict(network.named_modules()).get(f"{encoder_prefix(network)}model")
+    known = getattr(model, "pretrained_cfg", None) or {}
     names = known.get("classifier") or ()
     return (names,) if isinstance(names, str) else tuple(names)
 
@@ -129,21 +136,21 @@ def fitting(network: nn.Module, found: Tensors) -> dict[str, torch.Tensor]:
 
     A file may contain the encoder only.
     """
-    own = network.state_dict()
+    own, encoder = network.state_dict(), encoder_prefix(network)
     tensors: dict[str, torch.Tensor] = {}
     for theirs, tensor in found.items():
-        name = next((name for name in _names(theirs) if name in own and own[name].shape == tensor.shape), None)
+        name = next((name for name in _names(theirs, encoder) if name in own and own[name].shape == tensor.shape), None)
         if name:
             tensors.setdefault(name, tensor)
     return tensors
 
 
-def _names(theirs: str) -> Iterator[str]:
-    """Possible network names of a file's tensor: unchanged, then without each prefix in turn."""
+def _names(theirs: str, encoder: str) -> Iterator[str]:
+    """Possible network names of a file's tensor: unchanged, then without each prefix in turn. `encoder`: its prefix."""
     while True:
         # timm's feature extractors join these: stages.0. is stages_0.
         flat = re.sub(r"^(\w+)\.(\d+)\.", r"\1_\2.", theirs)
-        yield from (theirs, f"{ENCODER}{theirs}", f"{ENCODER}model.{theirs}", f"{ENCODER}model.{flat}")
+        yield from (theirs, f"{encoder}{theirs}", f"{encoder}model.{theirs}", f"{encoder}model.{flat}")
         prefix = next((prefix for prefix in PREFIXES if theirs.startswith(prefix)), None)
         if prefix is None:
             return

@@ -10,11 +10,11 @@ from timm.models import group_parameters
 from timm.optim._param_groups import param_groups_weight_decay
 from torch import nn
 
+from selftrain.anatomy import anatomy_of
 from selftrain.errors import ConfigError
 from selftrain.tables import Bounds
 
 Groups = list[dict[str, Any]]  # what torch.optim takes
-ENCODER = "encoder"
 LAYER = 12  # tensors in a layer of an encoder whose layers timm does not know: as many as in a transformer's block
 
 
@@ -81,8 +81,9 @@ def _in_eval_mode(module: nn.Module, inputs: tuple) -> None:
 
 def _encoders(network: nn.Module) -> list[tuple[str, nn.Module]]:
     """The encoder of a network, or of each of its networks, with the prefix of its parameters. Raises ConfigError."""
-    named = [(name, module) for name, module in network.named_modules() if name.split(".")[-1] == ENCODER]
-    found = [(f"{name}.", module) for name, module in named if name.count(".") < 2 and name.split(".").count(ENCODER) == 1]
+    known, own = dict(network.named_modules()), anatomy_of(network).encoder
+    of_parts = [f"{name}.{anatomy_of(child).encoder}" for name, child in network.named_children()]
+    found = [(f"{name}.", known[name]) for name in ([own] if own in known else of_parts) if name in known]
     if not found:
         raise ConfigError(f"train.groups: {type(network).__name__} has no encoder of its own; set train.groups=one")
     return found

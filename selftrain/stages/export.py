@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 import selftrain
+from selftrain.anatomy import anatomy_of
 from selftrain.errors import ConfigError, ResourceError
 from selftrain.files import MANIFEST, commit_directory, read_json
 from selftrain.inference.exported import CARD
@@ -64,6 +65,7 @@ def export_again(run_directory: Path, directory: Path, *, generation: int | None
     tests = {report["best"]: report["test"], 0: report["teacher_test"], report["exported"]: report["exported_test"]}
     metrics = {"val": report["generations"][number]["val"], "test": tests.get(number)}
     changed = {"model": found.description, "generation": number, "metrics": metrics}
+    changed["input"] = {**card["input"], "multiple": anatomy_of(found.network).multiple}
     written = export(found.network, directory, card={**card, **changed}, onnx=True)
     if written["onnx"] is None:
         raise ResourceError(f"{directory} has no {ONNX}: {written['onnx_reason']}")

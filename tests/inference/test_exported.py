@@ -30,6 +30,7 @@ def plain(tmp_path: Path) -> Path:
         mean=[0.4, 0.5, 0.6],
         std=[0.2, 0.25, 0.3],
         size=[],
+        multiple=32,
         window=64,
         levels=(0, 4095),
         masks={"values": [0, 1, 2]},

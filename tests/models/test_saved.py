@@ -38,7 +38,8 @@ def change(directory: Path, **facts: object) -> None:
 
 def test_a_network_comes_back_as_it_was(network: nn.Module, tmp_path: Path) -> None:
     found, images = saved.read(written(tmp_path / "model", network)), torch.rand(1, 3, 32, 64)
-    assert found.description == {**NAMES, "params": parameters(network)} and found.classes == ["sky", "road", "tree"]
+    assert found.description == {**NAMES, "channels": 3, "params": parameters(network)}
+    assert found.classes == ["sky", "road", "tree"]
     assert not found.network.training
     with torch.inference_mode():
         assert torch.equal(found.network(images), network(images))
