@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from selftrain.config import Config, GenerationConfig, NoiseConfig, TrainConfig
+from selftrain.config import GenerationConfig, NoiseConfig, TrainConfig
 from selftrain.data import mixing
 from selftrain.data.augment.colour import COLOUR, Colour
 from selftrain.data.augment.erase import ERASE, Erase
@@ -28,12 +28,6 @@ TABLES: dict[str, Table[Callable[..., Any]]] = {  # of the settings that choose 
     "noise.colours": Table(COLOUR, main="p"),
     "noise.erase": Table(ERASE, main="p"),
 }
-
-
-def check(cfg: Config) -> None:
-    """Raises ConfigError for settings that choose the same entry twice."""
-    for number, generation in enumerate(cfg.generations):
-        of(cfg.train, generation, number)
 
 
 def of(train: TrainConfig, generation: GenerationConfig, number: int) -> Augmentation:

@@ -343,8 +343,3 @@ class Config:
     generations: Annotated[list[GenerationConfig], Must("have at least one entry", bool), "one entry for each generation"] = (
         field(default_factory=lambda: [GenerationConfig()])
     )
-
-    def of_generation(self, number: int, name: str) -> int:
-        """A generation's own setting `name`, or that of `train`."""
-        own = getattr(self.generations[number], name)
-        return getattr(self.train, name) if own is None else own

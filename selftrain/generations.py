@@ -23,11 +23,11 @@ from selftrain.inference.exported import card
 from selftrain.inference.pixels import PixelScale
 from selftrain.inference.predictor import Predictor
 from selftrain.labels.store import LabelStore
-from selftrain.learning import Learning
 from selftrain.log import Metrics, say
-from selftrain.methods.table import METHODS
+from selftrain.material import Material
 from selftrain.models.build import multiple_of, parameters
 from selftrain.networks import SNAPSHOTS, Begun, Networks
+from selftrain.plan import Plan, plans
 from selftrain.report import page, summary
 from selftrain.report.alarms import about_average, about_labels, about_scores
 from selftrain.rng import rekey
@@ -53,11 +53,12 @@ class Method:
     """One run: its settings, data, directory and processes."""
 
     cfg: Config
+    plans: list[Plan]
     run: RunDir
     data: DataSet
     accelerator: Accelerator
     networks: Networks
-    learning: Learning
+    material: Material
     cache: Cache
     scale: PixelScale
     stop: Stop
@@ -69,41 +70,43 @@ class Method:
     def open(cls, cfg: Config) -> "Method":
         """Check everything that can be checked before work begins; write down, or compare with, what the run is made of."""
         preflight.check(cfg)
+        planned = plans(cfg)
         run = RunDir(Path(cfg.out))
         team = preflight.team_of(cfg, run)
         accelerator = preflight.accelerator_of(cfg)
-        preflight.check_processes(cfg, accelerator.num_processes)
+        preflight.check_processes(cfg, planned, accelerator.num_processes)
         with run.writing() if accelerator.is_main_process else nullcontext():
-            data, networks, changes = cls._checked(cfg, run, accelerator)
+            data, networks, changes = cls._checked(cfg, planned, run, accelerator)
         accelerator.wait_for_everyone()
         if not accelerator.is_main_process:
             data = preflight.recorded_data(run, cfg)
         preflight.check_data(data, cfg)
         metrics = Metrics(run.metrics if accelerator.is_main_process else None)
         cache, scale = Cache(cfg.data.cache_mb), PixelScale.of(cfg.data.mean, cfg.data.std, accelerator.device)
-        learning = Learning(cfg, data, accelerator, cache, scale)
+        material = Material(cfg.train, cfg.loss, data, accelerator, cache, scale)
         stop = Stop().listen()
-        return cls(cfg, run, data, accelerator, networks, learning, cache, scale, stop, metrics, team, changes)
+        return cls(cfg, planned, run, data, accelerator, networks, material, cache, scale, stop, metrics, team, changes)
 
     @staticmethod
-    def _checked(cfg: Config, run: RunDir, accelerator: Accelerator) -> tuple[DataSet, Networks, list[str]]:
+    def _checked(cfg: Config, planned: list[Plan], run: RunDir, accelerator: Accelerator) -> tuple[DataSet, Networks, list[str]]:
         """Data, networks and changed conditions, after all checks; the main process tries the networks and settles the run."""
         data = preflight.recorded_data(run, cfg)
         preflight.check_data(data, cfg)
-        preflight.check_shared_memory(cfg, len(data.classes), accelerator.num_processes)
+        preflight.check_shared_memory(cfg, planned, len(data.classes), accelerator.num_processes)
         # Unknown names, impossible noise and unreachable weights show here, before any work.
-        networks = Networks(cfg, run, data.classes, accelerator.device)
-        built = [networks.initial(number)[0] for number in range(len(cfg.generations))]
+        networks = Networks(planned, cfg.model, run, data.classes, accelerator.device)
+        built = [networks.initial(plan)[0] for plan in planned]
         if not accelerator.is_main_process:
             return data, networks, []
         run.sweep()
         known = preflight.examine(run, cfg, data)
         preflight.say_where_students_shrink(built)
-        preflight.say_other_pixel_scales(cfg)
-        sizes = [METHODS[row.online].networks * parameters(network) for row, network in zip(cfg.generations, built, strict=True)]
+        preflight.say_other_pixel_scales(cfg, planned)
+        sizes = [plan.method.networks * parameters(network) for plan, network in zip(planned, built, strict=True)]
         snapshots = (SNAPSHOTS - 1) * reliability.chosen(cfg.select).entry.snapshots
-        preflight.check_space(run, cfg, sizes, known.data, snapshots=snapshots)
-        new = {number: network for number, network in enumerate(built) if number >= run.generations_begun()}
+        preflight.check_space(run, cfg, planned, sizes, known.data, snapshots=snapshots)
+        begun = run.generations_begun()
+        new = list(zip(planned, built, strict=True))[begun:]
         if new:
             seen = trial.sizes_seen(known.looks, cfg) if known.looks else trial.sizes_sampled(known.data)
             trial.check(cfg, networks, new, seen, accelerator)
@@ -119,13 +122,13 @@ class Method:
     def _generations(self) -> list[dict]:
         """The report of each generation, those that were trained before included."""
         reports: list[dict] = []
-        for number in range(len(self.cfg.generations)):
+        for plan in self.plans:
             labels, teacher = None, self._teacher(reports)
-            if teacher is not None and not self.cfg.generations[number].online:
-                labels = self.labels(teacher, number)
+            if teacher is not None and plan.needs_labels:
+                labels = self.labels(teacher, plan)
                 if labels is None:
                     break  # no pseudo-label to learn from: the leader is the result
-            reports.append(self.generation(number, labels, teacher, reports))
+            reports.append(self.generation(plan, labels, teacher, reports))
         return reports
 
     def _teacher(self, reports: list[dict]) -> int | None:
@@ -134,31 +137,31 @@ class Method:
             return None
         return _leader(reports) if self.cfg.labels.teacher == "leader" else len(reports) - 1
 
-    def generation(self, number: int, labels: select.SelectedLabels | None, teacher: int | None, reports: list[dict]) -> dict:
+    def generation(self, plan: Plan, labels: select.SelectedLabels | None, teacher: int | None, reports: list[dict]) -> dict:
         """Train and measure one generation; returns its report.json, which marks it as done.
 
         It leads from here on unless it is worse than the best of `reports`, those before it, that led.
         """
-        gen, stage, steps = self.run.generation(number), f"gen{number}", self.cfg.of_generation(number, "steps")
+        gen, stage = self.run.generation(plan.number), plan.name
         if gen.report.exists():
             return files.read_json(gen.report, "generation", "val", "promoted", "model", "teacher")
-        teacher = teacher if labels or self.networks.begins_as_teacher(number) else None
-        begun = self.begin(number, teacher)
-        trained = self.train(number, labels, begun.network)
+        teacher = teacher if labels or plan.begins_as_teacher else None
+        begun = self.begin(plan, teacher)
+        trained = self.train(plan, labels, begun.network)
         if self.accelerator.is_main_process:
-            self.networks.keep(number, trained.network)
+            self.networks.keep(plan, trained.network)
         val = self.evaluate(trained.network, self.data.val)
         self.metrics.rewind(f"{stage}/val", -1)
-        self.metrics.write(f"{stage}/val", steps, {"miou": val["miou"] or 0.0, "ece": val["ece"]})
+        self.metrics.write(f"{stage}/val", plan.steps, {"miou": val["miou"] or 0.0, "ece": val["ece"]})
         leading = reports[_leader(reports)]["val"] if reports else None
         alarms = [*about_scores(val, leading), *about_average(trained.average_distance)]
         report = {
-            "generation": number,
-            "model": self.networks.describe(number, trained.network),
-            "steps": steps,
+            "generation": plan.number,
+            "model": self.networks.describe(plan, trained.network),
+            "steps": plan.steps,
             "weights": [asdict(taken) for taken in begun.weights],
             "teacher": teacher,
-            "online": self.cfg.generations[number].online,
+            "online": plan.online,
             "val": val,
             "promoted": not reports or not evaluate.is_worse(val, _best(reports)["val"]),
             "precision": preflight.precision_of(self.accelerator),
@@ -177,31 +180,29 @@ class Method:
         self.accelerator.wait_for_everyone()
         return report
 
-    def begin(self, number: int, teacher: int | None) -> Begun:
-        """The network of generation `number` before its first step, and where its weights come from."""
-        stage = f"gen{number}"
-        rekey(self.cfg.seed, stage, "init")
-        begun = self.networks.begin(number, teacher)
+    def begin(self, plan: Plan, teacher: int | None) -> Begun:
+        """The network of a generation before its first step, and where its weights come from."""
+        rekey(self.cfg.seed, plan.name, "init")
+        begun = self.networks.begin(plan, teacher)
         if self.accelerator.is_main_process:
             for line in begun.lines:
                 say(line)
-        method = METHODS[self.cfg.generations[number].online]
-        if method.networks > 1:
-            rekey(self.cfg.seed, stage, "init of the second")
-            second = self.networks.begin(number, None).network  # two that begin alike would stay alike
-            begun = replace(begun, network=method.joined([begun.network, second]))
+        if plan.method.networks > 1:
+            rekey(self.cfg.seed, plan.name, "init of the second")
+            second = self.networks.begin(plan, None).network  # two that begin alike would stay alike
+            begun = replace(begun, network=plan.method.joined([begun.network, second]))
         return begun
 
-    def train(self, number: int, labels: select.SelectedLabels | None, network: nn.Module) -> train.Trained:
-        """Train the network of generation `number` on labelled images and on `labels`, or online."""
+    def train(self, plan: Plan, labels: select.SelectedLabels | None, network: nn.Module) -> train.Trained:
+        """Train the network of a generation on labelled images and on `labels`, or online."""
         self._track()
-        dataset = self.learning.dataset(number, labels, (self.cfg.seed, f"gen{number}"))
+        dataset = self.material.dataset(plan, labels, (self.cfg.seed, plan.name))
         stage = train.Stage(
-            f"gen{number}",
+            plan.name,
             self.cfg.seed,
-            steps=self.cfg.of_generation(number, "steps"),
+            steps=plan.steps,
             images=sum(dataset.sizes),
-            directory=self.run.generation(number).checkpoints,
+            directory=self.run.generation(plan.number).checkpoints,
             accelerator=self.accelerator,
             metrics=self.metrics,
             stop=self.stop,
@@ -219,19 +220,19 @@ class Method:
                 parts=self.cfg.train.accumulate,
                 stopped=lambda: self.stop.ends_waiting(world),
             ),
-            self.learning.step(number),
+            self.material.step(plan),
             cfg=self.cfg.train,
             stage=stage,
             evaluate=lambda network: _miou(self.evaluate(network, self.data.val)),
-            keep=self._snapshots(number, stage.steps),
+            keep=self._snapshots(plan),
         )
-        return replace(trained, network=self._kept(number, trained.network))
+        return replace(trained, network=self._kept(plan, trained.network))
 
-    def _kept(self, number: int, network: nn.Module) -> nn.Module:
+    def _kept(self, plan: Plan, network: nn.Module) -> nn.Module:
         """What is kept of a trained network: the first of two, its batch-norm statistics measured anew if that is asked for."""
-        network = METHODS[self.cfg.generations[number].online].kept(network)
+        network = plan.method.kept(network)
         if self.cfg.train.statistics:
-            seen = self.learning.unnoised(number, (self.cfg.seed, f"gen{number}", "statistics"))
+            seen = self.material.unnoised(plan, (self.cfg.seed, plan.name, "statistics"))
             recalibrate.recalibrate(network, seen, scale=self.scale, precision=self.accelerator.autocast)
         return network
 
@@ -252,17 +253,17 @@ class Method:
         multiple = anatomy_of(network).multiple
         return Predictor((network,), self.scale, window, precision=self.accelerator.autocast, multiple=multiple)
 
-    def _snapshots(self, number: int, steps: int) -> dict[int, Callable[[nn.Module], None]]:
+    def _snapshots(self, plan: Plan) -> dict[int, Callable[[nn.Module], None]]:
         """What is kept of a generation on its way, where its agreement with itself is going to be asked for."""
         if not reliability.chosen(self.cfg.select).entry.snapshots:
             return {}
-        return {steps * part // SNAPSHOTS: partial(self._keep_snapshot, number, part) for part in range(1, SNAPSHOTS)}
+        return {plan.steps * part // SNAPSHOTS: partial(self._keep_snapshot, plan, part) for part in range(1, SNAPSHOTS)}
 
-    def _keep_snapshot(self, number: int, part: int, network: nn.Module) -> None:
+    def _keep_snapshot(self, plan: Plan, part: int, network: nn.Module) -> None:
         if self.accelerator.is_main_process:
-            self.networks.keep_snapshot(number, part, self._kept(number, copy.deepcopy(network)))
+            self.networks.keep_snapshot(plan.number, part, self._kept(plan, copy.deepcopy(network)))
 
-    def labels(self, teacher: int, student: int) -> select.SelectedLabels | None:
+    def labels(self, teacher: int, student: Plan) -> select.SelectedLabels | None:
         """What `teacher` says of the unlabelled images and what of it `student` may learn; None without any such image."""
         if not self.data.unlabelled:
             say("no unlabelled images: the teacher is the result")
@@ -281,12 +282,12 @@ class Method:
         )
         selected = self._selected(teacher, student, store)
         if self.accelerator.is_main_process:
-            alarms = about_labels(store.histogram().sum(axis=1), self.learning.class_pixels, self.data.classes)
+            alarms = about_labels(store.histogram().sum(axis=1), self.material.class_pixels, self.data.classes)
             files.keep_json(gen.selection, {**selected.report(), "alarms": alarms})
             _warn(where, alarms)
         self.accelerator.wait_for_everyone()
         if not selected.accepted:
-            settled = self.run.has_student([row.online for row in self.cfg.generations])
+            settled = self.run.has_student([plan.online for plan in self.plans])
             select.refuse_empty(self.cfg.select, gen.selection, settled=settled)
             return None
         return selected
@@ -346,17 +347,16 @@ class Method:
             row
             for teacher, student in taught.items()
             if self.run.generation(teacher).selection.exists()
-            for row in pictures.pseudo_labels(self._selected(teacher, student))
+            for row in pictures.pseudo_labels(self._selected(teacher, self.plans[student]))
         ]
         page.write(
             self.run.page, report, classes=self.data.classes, metrics=self.metrics.rows(), predictions=said, pseudo_labels=learnt
         )
 
-    def _selected(self, teacher: int, student: int, store: LabelStore | None = None) -> select.SelectedLabels:
+    def _selected(self, teacher: int, student: Plan, store: LabelStore | None = None) -> select.SelectedLabels:
         """A teacher's labels by the rule of a student."""
         store = store or LabelStore(self.run.generation(teacher).labels)
-        share = self.cfg.generations[student].image_share
-        rule = self.cfg.select if share is None else replace(self.cfg.select, image_share=share)
+        rule = student.select
         ranks = self._reliability(teacher, store) if rule.image_share < 1 or rule.weight_images else None
         return select.select(
             store,
@@ -364,7 +364,7 @@ class Method:
             self.data.classes,
             rule,
             generation=teacher,
-            known=self.learning.class_pixels,
+            known=self.material.class_pixels,
             reliability=ranks,
         )
 

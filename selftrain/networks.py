@@ -1,5 +1,6 @@
 """The networks of a run's generations: built, begun, kept, loaded."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,11 +8,12 @@ import torch
 from torch import nn
 
 from selftrain import files
-from selftrain.config import Config
+from selftrain.config import ModelConfig
 from selftrain.models import saved
 from selftrain.models.build import build, to_layout
 from selftrain.models.encoders import pretrained
 from selftrain.models.weights import IMAGENET, Taken, encoder_names, grown, load_weights
+from selftrain.plan import Plan
 from selftrain.rundir import RunDir
 
 SNAPSHOTS = 3  # a stage is looked at after each third of its steps, the last of which is its end (Yang et al. 2022, ST++)
@@ -28,79 +30,75 @@ class Begun:
 
 @dataclass(frozen=True)
 class Networks:
-    """What `cfg` says of each generation's network, and where `run` keeps it."""
+    """The network of each of `plans`, and where `run` keeps it. `weights` says what networks begin with."""
 
-    cfg: Config
+    plans: Sequence[Plan]
+    weights: ModelConfig
     run: RunDir
     classes: list[str]
     device: torch.device
 
-    def build(self, number: int, *, imagenet: bool = False) -> nn.Module:
-        """The network of generation `number`, random; `imagenet` fetches its encoder's weights from a hub."""
-        arch, encoder, decoder_channels = self._names(number)
-        noise = self.cfg.generations[number].noise
+    def build(self, plan: Plan, *, imagenet: bool = False) -> nn.Module:
+        """The network of a generation, random; `imagenet` fetches its encoder's weights from a hub."""
         return build(
-            arch,
-            encoder,
+            plan.arch,
+            plan.encoder,
             classes=len(self.classes),
-            channels=len(self.cfg.data.mean),
-            decoder_channels=decoder_channels,
+            channels=plan.channels,
+            decoder_channels=plan.decoder_channels,
             imagenet=imagenet,
-            dropout=noise.dropout,
-            drop_path=noise.drop_path,
+            dropout=plan.noise.dropout,
+            drop_path=plan.noise.drop_path,
         )
 
-    def initial(self, number: int) -> tuple[nn.Module, str, set[str]]:
-        """The network of generation `number` with `model.weights`, their source, and the names of the loaded tensors.
+    def initial(self, plan: Plan) -> tuple[nn.Module, str, set[str]]:
+        """The network of a generation with `model.weights`, their source, and the names of the loaded tensors.
 
         Raises ConfigError for weights that do not fit, unless `model.partial_weights` allows that.
         """
-        (arch, encoder, _), model = self._names(number), self.cfg.model
-        network = self.build(number, imagenet=model.weights == IMAGENET)
+        encoder, model = plan.encoder, self.weights
+        network = self.build(plan, imagenet=model.weights == IMAGENET)
         if not model.weights:
             return network, "", set()
         if model.weights == IMAGENET:
             known = pretrained(encoder)
             return network, known.source if known else IMAGENET, set(encoder_names(network))
-        own = f"generations.{number}.encoder={model.encoder}"
+        own = f"generations.{plan.number}.encoder={model.encoder}"
         path = Path(model.weights)
         names = load_weights(
             network,
             path,
             partial=model.partial_weights,
-            whose=f"generation {number} (arch={arch} encoder={encoder})",
+            whose=f"generation {plan.number} (arch={plan.arch} encoder={encoder})",
             remedy=own if encoder != model.encoder else "model.encoder= (the encoder that the file was made for)",
         )
         return network, path.name, names
 
-    def begins_as_teacher(self, number: int) -> bool:
-        return self.cfg.generations[number].init == "teacher"
-
-    def begin(self, number: int, teacher: int | None) -> Begun:
+    def begin(self, plan: Plan, teacher: int | None) -> Begun:
         """The network of a generation before its first step; with `init: teacher`, those of its teacher's weights that fit.
 
         In a deeper encoder of the same family that is all of them, those of a narrower stem too, and its further blocks begin
         as the identity (timm sets the last scale of a residual branch to 0), so the student begins as its teacher (Chen et
         al. 2016, Net2Net).
         """
-        network, source, names = self.initial(number)
-        if teacher is None or not self.begins_as_teacher(number):
+        network, source, names = self.initial(plan)
+        if teacher is None or not plan.begins_as_teacher:
             weights = [Taken.of(network, names, source)] if source else []
-            return Begun(network, weights, [f"gen{number}: {taken}" for taken in weights])
+            return Begun(network, weights, [f"{plan.name}: {taken}" for taken in weights])
         theirs, own = self.load(teacher)[0].state_dict(), network.state_dict()
         found = grown(network, theirs)
         network.load_state_dict(found, strict=False)
         rest = Taken.of(network, names - found.keys(), source)
         weights = [Taken.of(network, found, f"generation {teacher}"), *([rest] if rest.encoder or rest.decoder else [])]
         unused = f"; {len(theirs) - len(found)} of its teacher's fit nowhere" if len(found) < len(theirs) else ""
-        said = f"gen{number}: {len(found)} of its {len(own)} tensors are its teacher's (gen{teacher}){unused}"
+        said = f"{plan.name}: {len(found)} of its {len(own)} tensors are its teacher's (gen{teacher}){unused}"
         lines = [said] if len(found) < len(own) or unused else []
-        return Begun(network, weights, [*lines, *(f"gen{number}: {taken}" for taken in weights[1:])])
+        return Begun(network, weights, [*lines, *(f"{plan.name}: {taken}" for taken in weights[1:])])
 
-    def keep(self, number: int, network: nn.Module) -> None:
+    def keep(self, plan: Plan, network: nn.Module) -> None:
         """Write the network of a generation whose training has ended."""
         # What is there was written before a kill, without the report that makes it count.
-        saved.write(self.run.generation(number).model, network, self.describe(number, network), self.classes)
+        saved.write(self.run.generation(plan.number).model, network, self.describe(plan, network), self.classes)
 
     def keep_snapshot(self, number: int, part: int, network: nn.Module) -> None:
         """Write the network as it is after `part` of SNAPSHOTS parts of its steps."""
@@ -119,16 +117,15 @@ class Networks:
         places = [gen.snapshot(part) for part in range(1, SNAPSHOTS)]
         return [self._placed(saved.read(place, described_in=gen.model).network) for place in places]
 
-    def describe(self, number: int, network: nn.Module) -> dict:
+    def describe(self, plan: Plan, network: nn.Module) -> dict:
         """What a reader of its weights has to build (`saved.describe`)."""
-        arch, encoder, decoder_channels = self._names(number)
-        channels = len(self.cfg.data.mean)
-        return saved.describe(network, arch=arch, encoder=encoder, decoder_channels=decoder_channels, channels=channels)
+        return saved.describe(
+            network,
+            arch=plan.arch,
+            encoder=plan.encoder,
+            decoder_channels=plan.decoder_channels,
+            channels=plan.channels,
+        )
 
     def _placed(self, network: nn.Module) -> nn.Module:
         return to_layout(network).to(self.device).eval()
-
-    def _names(self, number: int) -> tuple[str, str, list[int]]:
-        model, own = self.cfg.model, self.cfg.generations[number]
-        channels = model.decoder_channels if own.decoder_channels is None else own.decoder_channels
-        return own.arch or model.arch, own.encoder or model.encoder, channels

@@ -28,6 +28,7 @@ from selftrain.networks import SNAPSHOTS
 from selftrain.objectives.objective import check_losses
 from selftrain.optim.groups import GROUPS, WITHOUT_DEPTH
 from selftrain.optim.schedules import BY_SCORES, SCHEDULES
+from selftrain.plan import Plan, plans
 from selftrain.rundir import RunDir
 from selftrain.settings.changes import ROUNDING, flat
 from selftrain.settings.check import check as check_settings
@@ -49,7 +50,7 @@ def check(cfg: Config) -> None:
     choices.check(cfg)
     for check_together in (_check_sides, _check_first, _check_snapshots, _check_online_noise, _check_methods, _check_learning):
         check_together(cfg)
-    augmentation.check(cfg)
+    plans(cfg)  # refuses settings that choose the same augmentation twice
     check_losses(cfg.loss)
     check_refiner(cfg.labels)
     check_threshold(cfg.select)
@@ -73,7 +74,7 @@ def _check_learning(cfg: Config) -> None:
 
 def _check_sides(cfg: Config) -> None:
     """Raises ConfigError for a crop or a window of a size that a network of the run does not take."""
-    for multiple in (multiple_of(row.arch or cfg.model.arch) for row in cfg.generations):
+    for multiple in (multiple_of(plan.arch) for plan in plans(cfg)):
         if any(side % multiple for side in cfg.train.crop):
             raise ConfigError(f"train.crop={cfg.train.crop} must be [height, width] in multiples of {multiple}")
         if cfg.labels.window % multiple:
@@ -88,7 +89,7 @@ def _check_first(cfg: Config) -> None:
 
 def _check_snapshots(cfg: Config) -> None:
     """Raises ConfigError where a generation has too few steps to look back at."""
-    least = min(cfg.of_generation(number, "steps") for number in range(len(cfg.generations)))
+    least = min(plan.steps for plan in plans(cfg))
     chosen = reliability.chosen(cfg.select)
     if chosen.entry.snapshots and least < SNAPSHOTS:
         raise ConfigError(f"select.reliability={chosen.name} looks at each third of the steps: a generation needs 3 or more")
@@ -208,16 +209,15 @@ def check_data(data: DataSet, cfg: Config) -> None:
         raise DataError(f"{needing[0]} learns from unlabelled images, and there is none; see data.unlabelled and data.splits")
 
 
-def check_processes(cfg: Config, processes: int) -> None:
+def check_processes(cfg: Config, planned: list[Plan], processes: int) -> None:
     """Raises ConfigError for a batch that has not an image for each process, and for each of its micro-batches."""
-    online = [cfg.train.unlabelled_batch] * (len(cfg.generations) > 1 or any(row.online for row in cfg.generations))
-    least = min([cfg.of_generation(number, "labelled_batch") for number in range(len(cfg.generations))] + online)
+    least = min(size for plan in planned for size in (plan.labelled_batch, plan.unlabelled_batch) if size)
     if least < processes:
         raise ConfigError(
             f"a batch of {least} cannot be shared by {processes} processes; raise train.labelled_batch and train.unlabelled_batch"
         )
     parts = processes * cfg.train.accumulate
-    mixing = any(METHODS[row.online].views and augmentation.mixers(row.noise) for row in cfg.generations)
+    mixing = any(plan.method.views and plan.augmentation.mixers for plan in planned)
     if least < parts or (mixing and processes < parts and cfg.train.unlabelled_batch < 2 * parts):
         raise ConfigError(
             f"train.accumulate={cfg.train.accumulate} leaves a micro-batch without an image, or without a second one to mix; "
@@ -225,32 +225,30 @@ def check_processes(cfg: Config, processes: int) -> None:
         )
 
 
-def check_shared_memory(cfg: Config, classes: int, processes: int) -> None:
+def check_shared_memory(cfg: Config, planned: list[Plan], classes: int, processes: int) -> None:
     """Raises ResourceError where the batches of the loader processes do not fit into shared memory."""
     needed = [
         loading.most_shared(
-            _images_of_a_part(cfg, number, classes, processes * cfg.train.accumulate),
+            _images_of_a_part(plan, classes, processes * cfg.train.accumulate),
             cfg.train.crop,
             cfg.train.workers,
             cfg.train.accumulate,
         )
-        for number in range(len(cfg.generations))
+        for plan in planned
     ]
     if cfg.train.workers:
         loading.check_shared(max(needed) * int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
-def _images_of_a_part(cfg: Config, number: int, classes: int, parts: int) -> list[tuple[int, int]]:
+def _images_of_a_part(plan: Plan, classes: int, parts: int) -> list[tuple[int, int]]:
     """How many labelled and unlabelled images one of `parts` of a batch has, at most, and their bytes per pixel."""
-    method = cfg.generations[number].online
-    counts = cfg.of_generation(number, "labelled_batch"), cfg.train.unlabelled_batch if number or method else 0
-    each = loading.bytes_per_pixel(classes, views=METHODS[method].views)
+    counts, each = (plan.labelled_batch, plan.unlabelled_batch), loading.bytes_per_pixel(classes, views=plan.method.views)
     return [(-(-count // parts), of_one) for count, of_one in zip(counts, each, strict=True)]
 
 
-def say_other_pixel_scales(cfg: Config) -> None:
+def say_other_pixel_scales(cfg: Config, planned: list[Plan]) -> None:
     """Pretrained weights expect the pixels that they were trained with."""
-    encoders = [row.encoder or cfg.model.encoder for row in cfg.generations] if cfg.model.weights else []
+    encoders = [plan.encoder for plan in planned] if cfg.model.weights else []
     for encoder in dict.fromkeys(encoders):
         known = pretrained(encoder)
         if known and not known.fits(cfg.data.mean, cfg.data.std):
@@ -270,17 +268,17 @@ def say_where_students_shrink(networks: list[nn.Module]) -> None:
             )
 
 
-def check_space(run: RunDir, cfg: Config, sizes: list[int], data: DataSet, *, snapshots: int = 0) -> None:
+def check_space(run: RunDir, cfg: Config, planned: list[Plan], sizes: list[int], data: DataSet, *, snapshots: int = 0) -> None:
     """Raises StorageError, with the estimate, where the disk has no room for generations of `sizes` parameters each.
 
     `snapshots`: copies of the weights that each generation keeps of its past.
     An upper bound: what each stage keeps, and the largest thing that is written before an older one goes.
     """
-    if run.report.exists() and run.generations_begun() == len(cfg.generations):
+    if run.report.exists() and run.generations_begun() == len(planned):
         return
     kept = sum(size * 4 * (checkpoint.KEEP * CHECKPOINT + 1 + snapshots) for size in sizes)
     passing = max(sizes) * 4 * (CHECKPOINT + 3)  # a checkpoint under way, or two forms of the export and its predecessor
-    stores = sum(not generation.online for generation in cfg.generations[1:])
+    stores = sum(plan.needs_labels for plan in planned)
     bytes_each = record.most_bytes(min(cfg.labels.soft_classes, len(data.classes))) * _pixels(data.unlabelled)
     labels = stores * len(data.unlabelled) * bytes_each
     needed = kept + passing + labels + 2**24
@@ -331,11 +329,11 @@ def accelerator_of(cfg: Config) -> Accelerator:
     wanted = _precision(asked, asker, run)
     unused = any(
         leaves_parameters_unused(
-            row.arch or cfg.model.arch,
-            row.encoder or cfg.model.encoder,
-            cfg.model.decoder_channels if row.decoder_channels is None else row.decoder_channels,
+            plan.arch,
+            plan.encoder,
+            plan.decoder_channels,
         )
-        for row in cfg.generations
+        for plan in plans(cfg)
     )
     # One copy of the gradients less; and ranks do not wait for gradients that never come.
     ddp = DistributedDataParallelKwargs(gradient_as_bucket_view=True, find_unused_parameters=unused)

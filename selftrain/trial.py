@@ -5,7 +5,7 @@ only fail at the first evaluation.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import timm
@@ -21,6 +21,7 @@ from selftrain.errors import ConfigError, ResourceError, is_out_of_memory
 from selftrain.models.build import to_layout
 from selftrain.models.outputs import tensors_of
 from selftrain.networks import Networks
+from selftrain.plan import Plan
 from selftrain.rng import untouched
 
 Size = tuple[int, int]  # height, width
@@ -55,37 +56,34 @@ def sizes_sampled(data: DataSet, *, most: int = 8) -> Sizes:
     return sizes
 
 
-def check(cfg: Config, networks: Networks, built: Mapping[int, nn.Module], sizes: Sizes, accelerator: Accelerator) -> None:
-    """Try a training step and a few input sizes with each of `built`: networks by generation, not reused.
+def check(
+    cfg: Config, networks: Networks, built: Sequence[tuple[Plan, nn.Module]], sizes: Sizes, accelerator: Accelerator
+) -> None:
+    """Try a training step and a few input sizes with each of `built`, networks that are not used again.
 
     Raises ConfigError that names the generation, the size and the fix, or ResourceError if memory is
     insufficient.
     """
-    tried = set[tuple]()
-    for number, network in built.items():
-        images = 2 if images_at_once(cfg, number, accelerator.num_processes) > 1 else 1
-        key = (str(networks.describe(number, network)), images)
+    labelling, tried = any(plan.needs_labels for plan in networks.plans), set[tuple]()
+    for plan, network in built:
+        images = 2 if plan.batch // (accelerator.num_processes * cfg.train.accumulate) > 1 else 1
+        key = (str(networks.describe(plan, network)), images)
         if key in tried:
             continue
         tried.add(key)
-        name = "generation {}: arch={arch} encoder={encoder}".format(number, **networks.describe(number, network))
-        looked_at = places(sizes, cfg, multiple=anatomy_of(network).multiple)
+        name = f"generation {plan.number}: arch={plan.arch} encoder={plan.encoder}"
+        looked_at = places(sizes, cfg, labelling=labelling, multiple=anatomy_of(network).multiple)
         with untouched():
             network = to_layout(network).to(accelerator.device)
             for place in (Place((cfg.train.crop[0], cfg.train.crop[1]), CROP), *looked_at):
-                _try(network, place, images, len(cfg.data.mean), name, accelerator)
+                _try(network, place, images, plan.channels, name, accelerator)
             network.cpu()
 
 
-def images_at_once(cfg: Config, number: int, processes: int) -> int:
-    """The least number of images of a micro-batch."""
-    unlabelled = cfg.train.unlabelled_batch if number or cfg.generations[number].online else 0
-    return (cfg.of_generation(number, "labelled_batch") + unlabelled) // (processes * cfg.train.accumulate)
-
-
-def places(sizes: Sizes, cfg: Config, *, multiple: int = Anatomy.multiple) -> list[Place]:
+def places(sizes: Sizes, cfg: Config, *, labelling: bool, multiple: int = Anatomy.multiple) -> list[Place]:
     """The input sizes for val, test and unlabelled images; a few of each."""
-    kinds = {"val and test images": sizes["val"] + sizes["test"], "unlabelled images": _views(sizes["unlabelled"], cfg)}
+    views = _views(sizes["unlabelled"], cfg) if labelling else Counter[Size]()
+    kinds = {"val and test images": sizes["val"] + sizes["test"], "unlabelled images": views}
     found: dict[Size, str] = {}
     for kind, counts in kinds.items():
         seen: Counter[Size] = Counter()
@@ -97,9 +95,7 @@ def places(sizes: Sizes, cfg: Config, *, multiple: int = Anatomy.multiple) -> li
 
 
 def _views(sizes: Counter[Size], cfg: Config) -> Counter[Size]:
-    """The sizes of the views that label unlabelled images; empty if no labels are stored."""
-    if all(generation.online for generation in cfg.generations[1:]):
-        return Counter()
+    """The sizes of the views that label unlabelled images."""
     views: Counter[Size] = Counter()
     for size, count in sizes.items():
         for scale in cfg.labels.tta.scales:

@@ -1,17 +1,19 @@
 """The settings of augmentation: what each chooses, and what is refused."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 
 from runs import SMOKE
 from selftrain.augmentation import of, sampler, weak
-from selftrain.config import differences, flat
+from selftrain.choices import completed
 from selftrain.data.augment.randaugment import OFF
 from selftrain.errors import ConfigError
 from selftrain.preflight import check
 from selftrain.settings import compose
+from selftrain.settings.changes import differences
 
 ONE = ["recipe=smoke", "generations=[{}]"]
 
@@ -39,14 +41,14 @@ def test_short_settings_choose_entries_of_the_same_tables():
 
 
 def test_what_is_switched_off_is_not_in_the_pipeline():
-    plain = resolved("train.jitter=0", "train.flip=false", "generations.0.noise.geometry.rotate=0").pseudo
+    plain = resolved("train.jitter=0", "train.flip=false", "generations.0.noise.geometry.rotate=0").unlabelled
     assert not (plain.geometry or plain.always or plain.colours or plain.erase) and plain.randaugment == OFF
 
 
 def test_entries_have_a_probability_or_settings_and_act_in_the_order_of_the_table():
     geometry = "{rotate: {p: 0.3, degrees: 15}, vflip: 0.5}"
     noise = f"{{geometry: {geometry}, colours: {{blur: 0.2}}, erase: {{cutout: {{most: 0.1}}}}}}"
-    seen = resolved(f"generations.0.noise={noise}").pseudo
+    seen = resolved(f"generations.0.noise={noise}").unlabelled
     assert names(seen.geometry) == [("flip", 0.5, {}), ("vflip", 0.5, {}), ("rotate", 0.3, {"degrees": 15.0})]
     assert names(seen.colours) == [("blur", 0.2, {"most": 2.0})]
     assert names(seen.erase) == [("cutout", 1.0, {"most": 0.1})]
@@ -55,13 +57,13 @@ def test_entries_have_a_probability_or_settings_and_act_in_the_order_of_the_tabl
 def test_labelled_images_get_noise_where_that_is_asked():
     noise = "generations.0.noise={geometry: {vflip: 1}, erase: {cutout: 1}, colours: {blur: 1}, labelled: %s}"
     plain, noised = (resolved(noise % labelled) for labelled in ("false", "true"))
-    assert plain.labelled == weak(compose(ONE).train) and plain.labelled != plain.pseudo
-    assert noised.labelled == noised.pseudo == plain.pseudo
+    assert plain.labelled == weak(compose(ONE).train) and plain.labelled != plain.unlabelled
+    assert noised.labelled == noised.unlabelled == plain.unlabelled
 
 
 def test_online_views_share_the_geometry_of_a_crop_and_differ_in_colours():
     noise = "{geometry: {rotate90: 1}, colours: {blur: 1}}"
-    views = resolved(f"generations=[{{online: fixmatch, noise: {noise}}}]").pseudo
+    views = resolved(f"generations=[{{online: fixmatch, noise: {noise}}}]").unlabelled
     assert [one.name for one in views.geometry] == ["flip", "rotate90"]
     assert [one.name for one in views.colours] == ["blur"] and not views.always and not views.erase
 
@@ -149,17 +151,16 @@ def test_erasing_in_online_views_is_refused_unless_labelled_images_get_it():
 
 
 def test_a_run_from_before_these_settings_goes_on_and_a_change_of_them_is_told():
-    before = flat(compose(ONE))
-    for name in [name for name in before if name.startswith(("train.place", "train.sampler")) or "noise.geometry" in name]:
-        del before[name]
-    assert differences(before, flat(compose(ONE))) == []
+    before = asdict(compose(ONE))
+    del before["train"]["place"], before["train"]["sampler"], before["generations"][0]["noise"]["geometry"]
+    assert differences(before, asdict(compose(ONE)), completed) == []
     for setting in (
         "train.place={non_empty: {}}",
         "train.sampler=by_class",
         "generations.0.noise.geometry.vflip.p=0.5",
+        "generations.0.noise.geometry={vflip: {}}",
     ):
-        assert len(differences(before, flat(compose([*ONE, setting])))) == 1, setting
-    assert differences(before, flat(compose([*ONE, "generations.0.noise.geometry={vflip: {}}"])))
+        assert differences(before, asdict(compose([*ONE, setting])), completed), setting
 
 
 def test_the_way_to_one_more_generation_repeats_the_entries_of_the_others():

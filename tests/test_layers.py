@@ -4,9 +4,9 @@ import ast
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent / "selftrain"
-FLOORS = {"run": 5, "cli": 5, "generations": 4, "preflight": 4, "networks": 4, "learning": 4, "trial": 4, "choices": 4}
+FLOORS = {"run": 5, "cli": 5, "generations": 4, "preflight": 4, "networks": 4, "trial": 4, "choices": 4}
 FLOORS |= {"stages": 3, "methods": 2.5, "inference": 2}
-FLOORS |= {"augmentation": 4, "datasets": 4}
+FLOORS |= {"augmentation": 4, "datasets": 4, "plan": 4, "material": 4}
 FLOORS |= dict.fromkeys(("data", "models", "labels", "objectives", "optim", "report"), 1)
 
 

@@ -20,7 +20,8 @@ from selftrain.data.load import load
 from selftrain.datasets import spec_of
 from selftrain.errors import ConfigError
 from selftrain.inference.pixels import PixelScale
-from selftrain.learning import Learning
+from selftrain.material import Material
+from selftrain.plan import plans
 from selftrain.preflight import check, check_processes
 from selftrain.settings import compose
 
@@ -126,12 +127,12 @@ def test_noise_that_a_first_generation_has_no_image_for_is_said(run, tmp_path):
 def test_noise_reaches_labelled_images_where_that_is_asked():
     settings = ["recipe=smoke", "generations.1.noise.colour=0.5", "train.jitter=0.3"]
     plain, noised = (
-        Learning(config, None, None).augmentation(1)
+        plans(config)[1].augmentation
         for config in (compose([*settings, f"generations.1.noise.labelled={labelled}"]) for labelled in ("false", "true"))
     )
-    assert plain.labelled == replace(plain.pseudo, randaugment=OFF, colours=())
-    assert noised.labelled == noised.pseudo == plain.pseudo and plain.pseudo.colours[0].amount == 0.5
-    assert (plain.cutmix, plain.paste, plain.style) == (0.5, 0.5, 0.5)  # smoke's
+    assert plain.labelled == replace(plain.unlabelled, randaugment=OFF, colours=())
+    assert noised.labelled == noised.unlabelled == plain.unlabelled and plain.unlabelled.colours[0].amount == 0.5
+    assert ([(one.name, one.p) for one in plain.mixers], plain.paste, plain.style) == ([("cutmix", 0.5)], 0.5, 0.5)  # smoke's
 
 
 def test_statistics_are_measured_anew_over_what_a_generation_has_learnt_from(run, tmp_path):
@@ -150,9 +151,11 @@ def test_statistics_are_measured_anew_over_what_a_generation_has_learnt_from(run
     scale = PixelScale(torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1))
     for online, teacher, student in (("''", False, True), ("fixmatch", True, True)):
         config = compose([*SMOKE, f"generations=[{{online: {online}}}, {{}}]"])
-        whole, part = (Learning(config, one, None, Cache(64), scale) for one in (data, replace(data, unlabelled=[])))
-        for number, differ in enumerate((teacher, student)):
-            drawn = (torch.cat(list(one.unnoised(number, (0, "statistics")))) for one in (whole, part))
+        whole, part = (
+            Material(config.train, config.loss, one, None, Cache(64), scale) for one in (data, replace(data, unlabelled=[]))
+        )
+        for plan, differ in zip(plans(config), (teacher, student), strict=True):
+            drawn = (torch.cat(list(one.unnoised(plan, (0, "statistics")))) for one in (whole, part))
             assert torch.equal(*drawn) != differ
 
 
@@ -160,15 +163,15 @@ def test_statistics_are_measured_anew_over_what_a_generation_has_learnt_from(run
 def test_the_masks_say_what_pixels_of_a_class_weigh(online):
     config = compose([*SMOKE, f"generations=[{{online: {online}}}]"])
     accelerator = SimpleNamespace(num_processes=1, device="cpu", autocast=None, unwrap_model=None)
-    learning = Learning(
-        config, load(spec_of(config.data)), accelerator, Cache(64), PixelScale(torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1))
-    )
-    pixels, weights = learning.class_pixels, learning.step(0).weights.numpy()
-    assert pixels.sum() == sum(sample.read_mask().size for sample in learning.data.labelled)  # smoke has no void
+    scale = PixelScale(torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1))
+    data, (plan,) = load(spec_of(config.data)), plans(config)
+    material = Material(config.train, config.loss, data, accelerator, Cache(64), scale)
+    pixels, weights = material.class_pixels, material.step(plan).context.class_weights.numpy()
+    assert pixels.sum() == sum(sample.read_mask().size for sample in data.labelled)  # smoke has no void
     np.testing.assert_allclose(weights**-2 / (weights**-2).sum(), pixels / pixels.sum(), rtol=1e-4)  # share^-0.5
     np.testing.assert_allclose((weights * pixels).sum(), pixels.sum(), rtol=1e-4)
     config.loss.balance = 0.0
-    assert learning.step(0).weights is None
+    assert material.step(plan).context.class_weights is None
 
 
 def test_another_choice_of_pseudo_labels_is_taken_until_a_student_has_begun(run, tmp_path):
@@ -236,7 +239,7 @@ def test_a_batch_of_one_image_is_refused_where_it_has_no_statistics(run, tmp_pat
     alone = [*SMOKE, f"out={tmp_path / 'run'}", "train.labelled_batch=1", "train.crop=[64,64]", "train.eval_batch=1"]
     alone += ["generations=[{steps: 1}]", "model.arch=deeplabv3plus", "model.decoder_channels=[]"]
     code, _, err = run(*alone)  # it pools over the whole image
-    assert code == 2 and "one image a step" in err
+    assert code == 2 and "one image per step" in err
     code, _, err = run(*alone, "train.labelled_batch=2")
     assert code == 0, err
 
@@ -294,9 +297,9 @@ def test_a_pair_of_networks_may_be_asked_how_far_it_agrees_with_its_past(run, tm
 
 def test_a_batch_has_an_image_for_each_process():
     config = compose(["recipe=smoke", "train.unlabelled_batch=2"])
-    check_processes(config, 2)
+    check_processes(config, plans(config), 2)
     with pytest.raises(ConfigError, match="a batch of 2 cannot be shared by 3 processes"):
-        check_processes(config, 3)
+        check_processes(config, plans(config), 3)
 
 
 def test_without_unlabelled_images_the_teacher_is_exported(run, tmp_path):

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from runs import ROOT
+from selftrain.plan import plans
 from selftrain.preflight import check
 from selftrain.settings import compose
 
@@ -97,8 +98,8 @@ def test_every_cell_is_a_possible_run_of_as_many_steps(recipe, data):
     settings = accuracy.settings(recipe, 1800)
     config = compose([f"recipe={recipe}", *accuracy.DATA[data], *accuracy.SETTINGS, *settings, "data.root=/nowhere"])
     check(config)
-    own = [config.of_generation(number, "steps") for number in range(len(config.generations))]
-    assert sum(own) == 1800 and {generation.encoder for generation in config.generations} == {None}
+    assert sum(plan.steps for plan in plans(config)) == 1800
+    assert {generation.encoder for generation in config.generations} == {None}
 
 
 @pytest.mark.parametrize("variant", ablation.VARIANTS)

@@ -17,6 +17,7 @@ from selftrain.data.sources.shapes import CLASSES, Drawing
 from selftrain.datasets import spec_of
 from selftrain.errors import ConfigError, ResourceError
 from selftrain.networks import Networks
+from selftrain.plan import plans
 from selftrain.rng import untouched
 
 SIZES = {"labelled": Counter(), "unlabelled": Counter(), "val": Counter({(64, 64): 2}), "test": Counter()}
@@ -32,10 +33,14 @@ def config(**model):
 
 
 def try_all(cfg, sizes=SIZES, built=None):
-    networks = Networks(cfg, None, list(CLASSES), torch.device("cpu"))
-    built = built or {number: networks.build(number) for number in range(len(cfg.generations))}
-    trial.check(cfg, networks, built, sizes, Accelerator(cpu=True))
+    networks = networks_of(cfg)
+    built = built or [networks.build(plan) for plan in networks.plans]
+    trial.check(cfg, networks, list(zip(networks.plans, built, strict=True)), sizes, Accelerator(cpu=True))
     return built
+
+
+def networks_of(cfg):
+    return Networks(plans(cfg), cfg.model, None, list(CLASSES), torch.device("cpu"))
 
 
 class Probe(nn.Module):
@@ -89,25 +94,38 @@ class Unlearnable(torch.autograd.Function):
 def test_what_is_larger_than_a_window_is_seen_in_windows():
     cfg = config()
     cfg.labels.window = 96
-    assert trial.places(SIZES | {"val": Counter({(500, 64): 1})}, cfg) == [trial.Place((96, 64), "val and test images")]
+    assert trial.places(SIZES | {"val": Counter({(500, 64): 1})}, cfg, labelling=False) == [
+        trial.Place((96, 64), "val and test images")
+    ]
     cfg.labels.window = 0
-    assert trial.places(SIZES | {"val": Counter({(500, 64): 1})}, cfg) == [trial.Place((512, 64), "val and test images")]
+    assert trial.places(SIZES | {"val": Counter({(500, 64): 1})}, cfg, labelling=False) == [
+        trial.Place((512, 64), "val and test images")
+    ]
 
 
 def test_turned_views_are_tried_where_labels_are_stored():
     cfg = config()
     cfg.labels.tta.rotate90 = True
     sizes = SIZES | {"val": Counter(), "unlabelled": Counter({(32, 64): 1})}
-    assert trial.places(sizes, cfg) == []  # a single generation labels nothing
-    cfg.generations.append(GenerationConfig())
-    assert {place.size for place in trial.places(sizes, cfg)} == {(32, 64), (64, 32)}
-    cfg.generations[1].online = "fixmatch"
-    assert trial.places(sizes, cfg) == []
+    assert trial.places(sizes, cfg, labelling=False) == []
+    assert {place.size for place in trial.places(sizes, cfg, labelling=True)} == {(32, 64), (64, 32)}
+
+
+@pytest.mark.parametrize(("online", "labelling"), [([""], False), (["", ""], True), (["", "fixmatch"], False)])
+def test_labels_are_stored_for_students_without_a_method_of_their_own(online, labelling):
+    cfg = config()
+    cfg.generations = [GenerationConfig(online=name) for name in online]
+    assert any(plan.needs_labels for plan in plans(cfg)) == labelling
 
 
 def test_of_many_sizes_the_extremes_and_the_most_frequent_are_tried():
     many = Counter({(32 * (1 + i % 9), 32 * (1 + i // 9)): 1 for i in range(81)} | {(96, 96): 5})
-    assert [place.size for place in trial.places(SIZES | {"val": many}, config())] == [(96, 96), (32, 32), (288, 288)]
+    found = trial.places(SIZES | {"val": many}, config(), labelling=False)
+    assert [place.size for place in found] == [
+        (96, 96),
+        (32, 32),
+        (288, 288),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -172,9 +190,9 @@ def test_the_random_state_is_left_as_it_was():
     cfg = config()
     cfg.generations[0].noise.dropout = cfg.generations[0].noise.drop_path = 0.5
     cfg.model.encoder = "tu-resnet10t"
-    networks = Networks(cfg, None, list(CLASSES), torch.device("cpu"))
+    networks = networks_of(cfg)
     with untouched():
-        built = {0: networks.build(0)}
+        built = [networks.build(networks.plans[0])]
     try_all(cfg, built=built)
     assert states() == before
     with untouched():

@@ -44,9 +44,10 @@ class CRF:
 
 
 def marginals(image: NDArray[np.uint8], probs: Planes, *, crf: CRF) -> Planes:
-    """Marginals (C, H, W) of a fully connected CRF whose unaries are probs (C, H, W), for an image (H, W, 3), by mean field.
+    """A dense CRF moves the borders of the labels to the edges of the image, by the settings of `labels.crf`.
 
-    They are near 0 or 1 wherever neighbours agree: good as labels, over-confident as probabilities.
+    Its unaries are probs (C, H, W), its kernels are over an image (H, W, 3). The marginals (C, H, W) of its mean field
+    are near 0 or 1 wherever neighbours agree: good as labels, over-confident as probabilities.
     Raises ValueError for shapes that do not belong together, ResourceError if memory runs out.
     """
     if probs.ndim != 3 or not probs.size or image.shape != (*probs.shape[1:], 3):

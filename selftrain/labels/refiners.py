@@ -17,7 +17,7 @@ Refiner = Callable[[NDArray[np.uint8], Planes], Planes]
 
 
 def unrefined(image: NDArray[np.uint8], probs: Planes) -> Planes:
-    """The probabilities as they are."""
+    """The averaged probabilities as they are."""
     return probs
 
 

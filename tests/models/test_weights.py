@@ -23,6 +23,7 @@ from selftrain.models.encoders import pretrained
 from selftrain.models.foreign import import_weights
 from selftrain.models.weights import Taken, check_weights, decoder_names, encoder_names, load_weights
 from selftrain.networks import Networks
+from selftrain.plan import plans
 from selftrain.rundir import RunDir
 from selftrain.settings.changes import differences
 
@@ -373,5 +374,6 @@ def test_weights_from_a_hub_are_reported_by_their_name_there(monkeypatch):
 
     monkeypatch.setattr("selftrain.networks.build", fetched)
     cfg = Config(model=ModelConfig(encoder=ENCODER, weights="imagenet"))
-    begun = Networks(cfg, RunDir(Path("nowhere")), ["a", "b"], torch.device("cpu")).begin(0, None)
+    (plan,) = plans(cfg)
+    begun = Networks([plan], cfg.model, RunDir(Path("nowhere")), ["a", "b"], torch.device("cpu")).begin(plan, None)
     assert begun.lines == ["gen0: 70 of 70 encoder tensors from timm/resnet10t.c3_in1k; decoder from random weights"]

@@ -13,11 +13,13 @@ from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
 from selftrain.config import DataConfig, LossConfig, TrainConfig
-from selftrain.data import loading, sources
+from selftrain.data import loading
 from selftrain.data.augment.pipeline import Pipeline
 from selftrain.data.batches import Augmentation, StepDataset
 from selftrain.data.cache import Cache
 from selftrain.data.labels import MaskLabels
+from selftrain.data.load import load
+from selftrain.datasets import spec_of
 from selftrain.ids import IGNORE
 from selftrain.methods.base import Context
 from selftrain.methods.table import METHODS
@@ -64,7 +66,7 @@ def method_of(name, classes, accelerator, losses):
 
 def learnt(accumulate, accelerator, method="", **losses):
     """The weights after STEPS steps, the logs of the last step, and how often gradients were exchanged."""
-    data = sources.load(DataConfig(source="shapes", size=[SIDE, SIDE], shapes=SHAPES))
+    data = load(spec_of(DataConfig(source="shapes", size=[SIDE, SIDE], shapes=SHAPES)))
     classes, exchanged = len(data.classes), []
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, classes, 1))  # no batch norm

@@ -13,6 +13,7 @@ from accumulating import STEPS, learnt
 
 from selftrain.data.batches import places
 from selftrain.errors import ConfigError
+from selftrain.plan import plans
 from selftrain.preflight import check_processes
 from selftrain.settings import compose
 
@@ -67,6 +68,6 @@ def test_the_parts_of_a_batch_are_disjoint_and_each_has_images_of_both_kinds():
 def test_a_micro_batch_without_an_image_or_without_a_partner_to_mix_is_refused(recipe, processes, accumulate, sound):
     cfg = compose([f"recipe={recipe}", "train.labelled_batch=8", "train.unlabelled_batch=8", f"train.accumulate={accumulate}"])
     if sound:
-        return check_processes(cfg, processes)
+        return check_processes(cfg, plans(cfg), processes)
     with pytest.raises(ConfigError, match=rf"train\.accumulate={accumulate} leaves a micro-batch without"):
-        check_processes(cfg, processes)
+        check_processes(cfg, plans(cfg), processes)
