@@ -1,16 +1,25 @@
 """The pictures of a report: what the generations say of val images, and what became of some pseudo-labels."""
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
-from selftrain.data.labels import Readable
+from selftrain.data.labels import Labels, Readable
 from selftrain.errors import naming_savings
 from selftrain.inference.predictor import Predictor
+from selftrain.labels.store import LabelStore
 from selftrain.report.page import Row
-from selftrain.stages.select import SelectedLabels
 
 ROWS = 4
+
+
+class StoredLabels(Labels, Protocol):
+    """Pseudo-labels of a store, filtered."""
+
+    store: LabelStore
+    chosen: list[int]  # the place of each sample in the store
+    generation: int  # whose labels they are
 
 
 @naming_savings("evaluating")
@@ -25,7 +34,7 @@ def predictions(predictors: Mapping[int, Predictor], samples: Sequence[Readable]
     return rows
 
 
-def pseudo_labels(labels: SelectedLabels) -> list[Row]:
+def pseudo_labels(labels: StoredLabels) -> list[Row]:
     """Rows of image, stored label, what is learnt from it, and the truth where there is a mask."""
     rows = []
     for place in _spread(len(labels.samples)):
