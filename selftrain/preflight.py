@@ -84,7 +84,7 @@ def _check_learning(cfg: Config) -> None:
 
 def _check_sides(cfg: Config) -> None:
     """Raises ConfigError for a crop or window size that a network of the run does not accept."""
-    for multiple in (multiple_of(row.arch or cfg.model.arch) for row in cfg.generations):
+    for multiple in (multiple_of(plan.arch) for plan in plans(cfg)):
         if any(side % multiple for side in cfg.train.crop):
             raise ConfigError(
                 f"train.crop={cfg.train.crop} must be [height, width] in multiples of {multiple}"

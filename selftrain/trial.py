@@ -80,7 +80,7 @@ def check(
         with untouched():
             network = to_layout(network).to(accelerator.device)
             for place in (Place((cfg.train.crop[0], cfg.train.crop[1]), CROP), *looked_at):
-                _try(network, place, images, len(cfg.data.mean), name, accelerator)
+                _try(network, place, images, plan.channels, name, accelerator)
             network.cpu()
 
 
