@@ -50,7 +50,9 @@ def of(train: TrainConfig, generation: GenerationConfig, number: int) -> Augment
 def mixers(noise: NoiseConfig) -> tuple[Mixer, ...]:
     """The mixings of `noise.cutmix` and `noise.mix`, in the order of their table."""
     chosen = mixing.TABLE.chosen({"cutmix": {"p": noise.cutmix}, **noise.mix}, "noise.mix")
-    return tuple(Mixer(one.name, one.amount, partial(one.entry.draw, **one.settings), one.entry.mask) for one in chosen)
+    return tuple(
+        Mixer(one.name, one.amount, partial(one.entry.draw, **one.settings), one.entry.mask) for one in chosen
+    )
 
 
 def weak(train: TrainConfig) -> Pipeline:

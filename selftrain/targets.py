@@ -28,8 +28,14 @@ class Target(Generic[Plane]):
 
         Hard labels have no mean: with a share between 0 and 1 the larger part gives the label, so learn from `soft`.
         """
-        weight = None if self.weight is None or other.weight is None else blend(share, self.weight, other.weight)
-        soft = None if self.soft is None or other.soft is None else blend(share[..., None, :, :], self.soft, other.soft)
+        weight = (
+            None if self.weight is None or other.weight is None else blend(share, self.weight, other.weight)
+        )
+        soft = (
+            None
+            if self.soft is None or other.soft is None
+            else blend(share[..., None, :, :], self.soft, other.soft)
+        )
         theirs = share if _is_bool(share) else share > 0.5
         return Target(blend(theirs, self.hard, other.hard), weight, soft)
 

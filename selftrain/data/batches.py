@@ -57,7 +57,10 @@ class StepDataset(Dataset):
         self.sampler: Sampler = sampler or partial(epochs, len(labels.samples))
         self.labelled_batch, self.unlabelled_batch = self.sizes = sizes
         self.views, self.augmentation, self.cache, self.keys = views, augmentation, cache, keys
-        self.unmixed: tuple[int, dict[int, Example]] = (-1, {})  # of one step: each serves itself and a partner
+        self.unmixed: tuple[int, dict[int, Example]] = (
+            -1,
+            {},
+        )  # of one step: each serves itself and a partner
 
     def __getitem__(self, place: tuple[int, int]) -> Example | Seen:
         step, slot = place
@@ -80,14 +83,18 @@ class StepDataset(Dataset):
         image = self.cache.image(samples[i])
         if self.augmentation.style:
             image = self._styled(image, generator(*self.keys, step, slot, "style"))
-        seen = self.augmentation.labelled.view(image, generator(*self.keys, step, slot), self.cache.mask(samples[i]))
+        seen = self.augmentation.labelled.view(
+            image, generator(*self.keys, step, slot), self.cache.mask(samples[i])
+        )
         return Example(seen.image, self.labels.target(i, seen.index), known=True)
 
     def _styled(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """`image`, in the colours of an unlabelled one as often as the augmentation says."""
         if rng.uniform() >= self.augmentation.style:
             return image
-        return in_colours_of(image, self.cache.image(self.unlabelled[int(rng.integers(len(self.unlabelled)))]))
+        return in_colours_of(
+            image, self.cache.image(self.unlabelled[int(rng.integers(len(self.unlabelled)))])
+        )
 
     def _mixed(self, step: int, slot: int) -> Example:
         """The pseudo-labelled example of a slot, mixed with another one."""
@@ -140,7 +147,9 @@ def crops(
     """`count` batches (batch, h, w, 3) uint8 of images seen through `how`, drawn like those of a stage."""
     for step in range(count):
         chosen = [samples[i] for i in batch_ids(len(samples), batch, step, *keys)]
-        seen = [how.view(cache.image(one), generator(*keys, step, slot)).image for slot, one in enumerate(chosen)]
+        seen = [
+            how.view(cache.image(one), generator(*keys, step, slot)).image for slot, one in enumerate(chosen)
+        ]
         yield torch.from_numpy(np.stack(seen))
 
 
@@ -154,5 +163,8 @@ def places(
     labelled, unlabelled = sizes
     for step in range(first, steps):
         for start in range(rank, world * parts, world):
-            slots = [*range(start, labelled, world * parts), *range(labelled + start, labelled + unlabelled, world * parts)]
+            slots = [
+                *range(start, labelled, world * parts),
+                *range(labelled + start, labelled + unlabelled, world * parts),
+            ]
             yield [(step, slot) for slot in slots]

@@ -37,15 +37,21 @@ def divided(pool: Pool, classes: int, splits: SplitSpec, copies: Copies) -> Divi
     labelled, spared = spend_labels(train, classes, splits)
     val = made_val if pool.val is None else pool.val
     if not val:
-        raise DataError(f"data.splits.val={splits.val!r} holds no image with a mask, but val chooses the model")
+        raise DataError(
+            f"data.splits.val={splits.val!r} holds no image with a mask, but val chooses the model"
+        )
     unlabelled = sorted(pool.unlabelled + spared, key=lambda sample: sample.id)
     return labelled, unlabelled, val, made_test if pool.test is None else pool.test
 
 
-def _hold_out(pool: Pool, splits: SplitSpec, copies: Copies) -> tuple[list[Sample], list[Sample], list[Sample]]:
+def _hold_out(
+    pool: Pool, splits: SplitSpec, copies: Copies
+) -> tuple[list[Sample], list[Sample], list[Sample]]:
     """Train, made val and made test (empty where they are named)."""
     if not 0 < splits.val_fraction < 1 or not 0 <= splits.test_fraction < 1:
-        raise ConfigError("data.splits.val_fraction must be above 0 and below 1, test_fraction at least 0 and below 1")
+        raise ConfigError(
+            "data.splits.val_fraction must be above 0 and below 1, test_fraction at least 0 and below 1"
+        )
     if pool.val is not None and pool.test is not None:
         return pool.train, [], []
     fractions = [

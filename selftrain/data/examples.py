@@ -79,7 +79,9 @@ class Batch:
     def each(self, use: Use) -> "Batch":
         """The batch with what `use` makes of each tensor."""
         guessed = self.guessed.each(use) if self.guessed else None
-        return Batch(use(self.images), self.known.each(use), guessed, self.views.each(use) if self.views else None)
+        return Batch(
+            use(self.images), self.known.each(use), guessed, self.views.each(use) if self.views else None
+        )
 
 
 def collate(mixed: Sequence[Example | Seen]) -> Batch:
@@ -88,14 +90,18 @@ def collate(mixed: Sequence[Example | Seen]) -> Batch:
     seen = [one for one in mixed if isinstance(one, Seen)]
     known, guessed = ([one.target for one in examples if one.known is masks] for masks in (True, False))
     images = torch.from_numpy(np.stack([one.image for one in examples]))
-    return Batch(images, collated(known), collated(guessed) if guessed else None, _views(seen) if seen else None)
+    return Batch(
+        images, collated(known), collated(guessed) if guessed else None, _views(seen) if seen else None
+    )
 
 
 def _views(seen: Sequence[Seen]) -> Views:
     longest = max(len(mixed.numbers) for one in seen for mixed in one.mixed)
     images, pasted = (np.stack([getattr(one, name) for one in seen], axis=1) for name in ("images", "pasted"))
     which = np.array([[mixed.which for mixed in one.mixed] for one in seen], np.int64).T
-    numbers = np.stack([np.stack([_padded(mixed.numbers, longest) for mixed in one.mixed]) for one in seen], axis=1)
+    numbers = np.stack(
+        [np.stack([_padded(mixed.numbers, longest) for mixed in one.mixed]) for one in seen], axis=1
+    )
     inside = np.stack([one.inside for one in seen])
     return Views(seen[0].step, *map(torch.from_numpy, (images, inside, which, numbers, pasted)))
 

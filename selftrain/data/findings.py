@@ -235,8 +235,12 @@ def _report_absent(report: Report) -> None:
     if report.faults:
         return
     for split, meaning in (("labelled", "it cannot be learned"), ("val", "its score there is null")):
-        missing = [name for name, pixels in zip(report.classes, report.pixels(split), strict=False) if pixels == 0]
-        report.warnings += [f"class {name!r} has no pixel in the {split} masks: {meaning}" for name in missing]
+        missing = [
+            name for name, pixels in zip(report.classes, report.pixels(split), strict=False) if pixels == 0
+        ]
+        report.warnings += [
+            f"class {name!r} has no pixel in the {split} masks: {meaning}" for name in missing
+        ]
 
 
 def _report_palettes(report: Report, root: Path, code: MaskCode | None) -> bool:
@@ -262,7 +266,11 @@ def _palettes_that_differ(looks: list[Look]) -> tuple[Look, Look, str] | None:
             colour = one.colour(index)
             other = one if one.is_ramp else by_index.setdefault(index, one)
             if other.colour(index) != colour:
-                return other, one, f"index {index} is {list(other.colour(index))} there and {list(colour)} here"
+                return (
+                    other,
+                    one,
+                    f"index {index} is {list(other.colour(index))} there and {list(colour)} here",
+                )
             for place, other in by_colour.setdefault(colour, {}).items():
                 # a palette may hold a colour twice: then both hold it at both places
                 if other.colour(index) != colour or one.colour(place) != colour:
@@ -295,7 +303,9 @@ def _report_levels(report: Report, setting: Sequence[Any]) -> None:
         _report_dark(report, largest)
         if 0 < len(largest) < len(seen):
             counts = f"{counted(len(largest), 'image')} of 16 bits and {len(seen) - len(largest)} of 8 bits"
-            report.warnings.append(f"{counts} in one data set: bring them to one depth if their brightness differs")
+            report.warnings.append(
+                f"{counts} in one data set: bring them to one depth if their brightness differs"
+            )
         return
     if seen and not largest:
         what = "is for 16-bit images, but the data set has none"

@@ -41,7 +41,9 @@ PLANAR = 284  # TIFF's tag of whether bands are stored one after the other (2)
 # grey with alpha, read as four channels of 8 bits, the second holds them.
 GREY_ALPHA = "LA;16B"
 SWAPPED = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
-OTHER_BYTES = {f"{name};16{a}": f"{name};16{b}" for name in ("RGB", "RGBA", "RGBX") for a, b in SWAPPED.items()}
+OTHER_BYTES = {
+    f"{name};16{a}": f"{name};16{b}" for name in ("RGB", "RGBA", "RGBX") for a, b in SWAPPED.items()
+}
 OTHER_BYTES[GREY_ALPHA] = "RGBA"
 
 # What PIL warns of is refused here, with the file's name.
@@ -75,10 +77,14 @@ def _rgb(path: Path, picture: Image.Image) -> np.ndarray:
         grey = (np.asarray(picture).astype(np.uint16) >> 8).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)  # (H, W, 3)
     if picture.info["maximum"] > 255:
-        raise DataError(Fault(str(path), "is a PNM of more than 8 bits a sample", "save it as 16-bit PNG or TIFF"))
+        raise DataError(
+            Fault(str(path), "is a PNM of more than 8 bits a sample", "save it as 16-bit PNG or TIFF")
+        )
     if picture.mode in ("I", "F"):
         bits = "signed 16-bit" if ";16" in picture.info["raw_mode"] else "32-bit"
-        raise DataError(Fault(str(path), f"has {bits} pixels", "save it with 8 or 16 bits a channel, unsigned"))
+        raise DataError(
+            Fault(str(path), f"has {bits} pixels", "save it with 8 or 16 bits a channel, unsigned")
+        )
     if picture.mode in ("P", "PA", "LA", "La", "RGBa"):
         picture = picture.convert("RGBA")  # PIL converts palettes with transparency by way of RGBA only
     return np.array(to_rgb(path, picture))
@@ -116,7 +122,9 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     if image.shape[:2] == size:
         return image
     shrinks = height <= image.shape[0] and width <= image.shape[1]
-    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    resized = cv2.resize(
+        image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    )
     return resized.reshape(height, width, -1)  # OpenCV drops the axis of a single channel
 
 
@@ -202,7 +210,9 @@ def _with_picture(path: Path, use: Callable[[Image.Image], Result]) -> Result:
             raise DataError(_unidentified(path)) from error
         except Exception as error:  # decoders raise what they like on broken bytes
             what = f"cannot be decoded ({' '.join(str(error).split()) or type(error).__name__})"
-            raise DataError(Fault(str(path), what, "it is damaged or incomplete: replace or remove it")) from error
+            raise DataError(
+                Fault(str(path), what, "it is damaged or incomplete: replace or remove it")
+            ) from error
 
 
 def _unidentified(path: Path) -> Fault:
@@ -214,7 +224,9 @@ def _unidentified(path: Path) -> Fault:
         what = f"is a TIFF of {layout}, which cannot be read"
         return Fault(str(path), what, "save it as 8- or 16-bit RGB or grey")
     if kind in READ:
-        return Fault(str(path), f"is a {kind} whose header is damaged or unusual", "save it again as PNG, or remove it")
+        return Fault(
+            str(path), f"is a {kind} whose header is damaged or unusual", "save it again as PNG, or remove it"
+        )
     what = f"is no {', '.join(READ)} or PNM picture{f' but {kind}' if kind else ''}, whatever its name says"
     remedy = "fetch the file itself (git lfs pull)" if kind == "Git LFS pointer" else "replace or remove it"
     return Fault(str(path), what, "save it as PNG, or remove it" if kind in headers.CONVERTIBLE else remedy)
@@ -225,22 +237,30 @@ def _refuse_by_header(path: Path, picture: Image.Image) -> None:
         raise DataError(_too_large(path, f"{picture.width}x{picture.height} pixels"))
     frames = getattr(picture, "n_frames", 1)
     if frames > 1 and picture.format != "MPO":
-        raise DataError(Fault(str(path), f"holds {frames} frames", "save the frames that are wanted as separate files"))
+        raise DataError(
+            Fault(str(path), f"holds {frames} frames", "save the frames that are wanted as separate files")
+        )
     # PIL takes the bytes of such samples for samples
     tiles = getattr(picture, "tile", [])
     tags: Any = getattr(picture, "tag_v2", {})
     bits = max(tags.get(headers.BITS, (8,)))
     if picture.format == "TIFF" and tags.get(PLANAR) == 2 and bits > 8 and tiles[0].codec_name == "raw":
         what = f"is a TIFF of {bits}-bit bands stored one after the other, which cannot be read"
-        raise DataError(Fault(str(path), what, "save it pixel by pixel (planar configuration 1), or compressed"))
+        raise DataError(
+            Fault(str(path), what, "save it pixel by pixel (planar configuration 1), or compressed")
+        )
 
 
 def _too_large(path: Path, size: str) -> Fault:
-    return Fault(str(path), f"is too large to decode ({size}; the limit is {MAX_PIXELS})", "cut it into tiles")
+    return Fault(
+        str(path), f"is too large to decode ({size}; the limit is {MAX_PIXELS})", "cut it into tiles"
+    )
 
 
 def to_rgb(path: Path, picture: Image.Image) -> Image.Image:
     try:
         return picture if picture.mode == "RGB" else picture.convert("RGB")
     except ValueError as error:
-        raise DataError(Fault(str(path), f"has pixels of mode {picture.mode}", "save it as RGB or grey")) from error
+        raise DataError(
+            Fault(str(path), f"has pixels of mode {picture.mode}", "save it as RGB or grey")
+        ) from error

@@ -38,13 +38,17 @@ class MaskLabels:
 
     samples: Sequence[Readable]
     mask: Callable[[Readable], np.ndarray]  # (H, W) uint8 of a sample that has one
-    weight: Callable[[Readable], np.ndarray | None] = lambda sample: None  # (H, W) float32 of its pixels; None: 1
+    weight: Callable[[Readable], np.ndarray | None] = lambda sample: (
+        None
+    )  # (H, W) float32 of its pixels; None: 1
 
     def target(self, i: int, index: np.ndarray) -> Target[np.ndarray]:
         """As `Labels.target`; masks have no soft labels."""
         sample = self.samples[i]
         weight = self.weight(sample)
-        return Target(gather(self.mask(sample), index, IGNORE), None if weight is None else gather(weight, index, 0))
+        return Target(
+            gather(self.mask(sample), index, IGNORE), None if weight is None else gather(weight, index, 0)
+        )
 
 
 def gather(plane: np.ndarray, index: np.ndarray, fill: float) -> np.ndarray:
@@ -66,5 +70,7 @@ def collated(targets: Sequence[Target[np.ndarray]]) -> Target[torch.Tensor]:
     return Target(
         torch.from_numpy(np.stack(hard)),
         None if weight[0] is None else torch.from_numpy(np.stack(weight)),
-        None if soft[0] is None else torch.from_numpy(np.stack([np.moveaxis(one, 0, -1) for one in soft])).permute(0, 3, 1, 2),
+        None
+        if soft[0] is None
+        else torch.from_numpy(np.stack([np.moveaxis(one, 0, -1) for one in soft])).permute(0, 3, 1, 2),
     )

@@ -34,7 +34,9 @@ def load(spec: Spec, *, strict: bool = True, copies: Copies = ()) -> DataSet:
     if spec.source not in SOURCES:
         raise ConfigError(f"data.source={spec.source!r} is none of {', '.join(SOURCES)}")
     if spec.size and (len(spec.size) != 2 or min(spec.size) < 1):
-        raise ConfigError(f"data.size={spec.size} must be [height, width] in pixels, or [] for images as they are")
+        raise ConfigError(
+            f"data.size={spec.size} must be [height, width] in pixels, or [] for images as they are"
+        )
     if spec.duplicates not in DUPLICATES:
         raise ConfigError(f"data.duplicates={spec.duplicates!r} is none of {', '.join(DUPLICATES)}")
     copies = () if spec.duplicates == "fault" else copies
@@ -74,9 +76,13 @@ def _without_copies(data: DataSet, spec: Spec, copies: Copies) -> DataSet:
     return replace(kept, warnings=[*data.warnings, *_about_copies(copies, split_of, gone, made)])
 
 
-def _about_copies(copies: Copies, split_of: dict[str, str], gone: dict[str, str], made: set[str]) -> list[str]:
+def _about_copies(
+    copies: Copies, split_of: dict[str, str], gone: dict[str, str], made: set[str]
+) -> list[str]:
     """What was decided about copies: which pictures stay together, which images are left out."""
-    masked = [[name for name in names if split_of.get(name) in ("labelled", "val", "test")] for names in copies]
+    masked = [
+        [name for name in names if split_of.get(name) in ("labelled", "val", "test")] for names in copies
+    ]
     together = [names for names in masked if len(names) > 1]
     lines = []
     if together and made:
@@ -85,7 +91,9 @@ def _about_copies(copies: Copies, split_of: dict[str, str], gone: dict[str, str]
         lines.append(f"equal pictures stay in one split: {first}{more}")
     if gone:
         name, other = next(iter(gone.items()))
-        lines.append(f"{len(gone)} copies of val or test images are left out of training, such as {name} = {other}")
+        lines.append(
+            f"{len(gone)} copies of val or test images are left out of training, such as {name} = {other}"
+        )
     return lines
 
 

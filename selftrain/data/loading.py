@@ -73,7 +73,11 @@ def loader(
     settings |= {"worker_init_fn": _prepare_worker, "pin_memory": torch.cuda.is_available()}
     started: list[BaseProcess] = []
     with _naming_limits(started), naming_savings("loading images"):
-        batches = iter(DataLoader(dataset, batch_sampler=places(first, steps, dataset.sizes, rank, world, parts), **settings))
+        batches = iter(
+            DataLoader(
+                dataset, batch_sampler=places(first, steps, dataset.sizes, rank, world, parts), **settings
+            )
+        )
         if not workers:
             yield from batches
             return
@@ -109,7 +113,9 @@ def check_shared(needed: int) -> None:
         raise ResourceError(f"{sizes}; {MORE_SHARED_MEMORY}")
 
 
-def _next(batches: Iterator[Batch], workers: Sequence[BaseProcess], stopped: Callable[[], bool]) -> Batch | None:
+def _next(
+    batches: Iterator[Batch], workers: Sequence[BaseProcess], stopped: Callable[[], bool]
+) -> Batch | None:
     """The next batch; None after the last one, or if `stopped` becomes true before it arrives."""
     coming, began, worked = _received(batches), time.monotonic(), _seconds_of_work(workers)
     while True:
@@ -149,7 +155,9 @@ def _seconds_of_work(workers: Sequence[BaseProcess]) -> float:
             state, *fields = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:  # it has ended: torch will report it
             continue
-        total += sum(map(int, fields[10:12])) / os.sysconf("SC_CLK_TCK") + (time.monotonic() if state == "D" else 0)
+        total += sum(map(int, fields[10:12])) / os.sysconf("SC_CLK_TCK") + (
+            time.monotonic() if state == "D" else 0
+        )
     return total
 
 

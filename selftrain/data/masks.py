@@ -79,7 +79,9 @@ def examine_mask(path: Path, code: MaskCode, *, image: Path | None = None) -> Ma
     if picture.format in ("JPEG", "MPO") or path.suffix.lower() in (".jpg", ".jpeg"):
         raise DataError(jpeg_mask(path))
     if picture.format == "WEBP" and _is_lossy_webp(path):
-        raise DataError(replace(jpeg_mask(path), what="is a lossy WebP, whose compression invents mask values"))
+        raise DataError(
+            replace(jpeg_mask(path), what="is a lossy WebP, whose compression invents mask values")
+        )
     if image is not None:
         _check_fits(path, image, picture)
     return _ids_by_colour(path, picture, code) if code.colours else _ids_by_value(path, picture, code)
@@ -87,7 +89,9 @@ def examine_mask(path: Path, code: MaskCode, *, image: Path | None = None) -> Ma
 
 def jpeg_mask(path: Path) -> Fault:
     """The fault of a mask stored as JPEG."""
-    return Fault(str(path), "is a JPEG, whose compression invents mask values", "save masks as PNG from their source")
+    return Fault(
+        str(path), "is a JPEG, whose compression invents mask values", "save masks as PNG from their source"
+    )
 
 
 def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -111,7 +115,9 @@ def _check_fits(mask: Path, image: Path, picture: Image.Image) -> None:
     raise DataError(_one_is_turned(mask, orientation, image, image_orientation, proven=size != other))
 
 
-def _one_is_turned(mask: Path, orientation: int, image: Path, image_orientation: int, *, proven: bool) -> Fault:
+def _one_is_turned(
+    mask: Path, orientation: int, image: Path, image_orientation: int, *, proven: bool
+) -> Fault:
     """The fault of an image and a mask whose EXIF turns them differently."""
     what = f"has {_turn(orientation)}, but its image {image.name} has {_turn(image_orientation)}"
     if proven:
@@ -197,11 +203,15 @@ def _values(path: Path, picture: Image.Image) -> np.ndarray:
         what = f"has pixels of mode {picture.mode}, which is no kind of mask"
         raise DataError(Fault(str(path), what, "save it as 8- or 16-bit grey, palette or RGB"))
     if ";16" in picture.info["raw_mode"]:  # PIL gives the high bytes: 0 for every id below 256
-        raise DataError(Fault(str(path), "has 16 bits in each of several channels", "save it as 8- or 16-bit grey"))
+        raise DataError(
+            Fault(str(path), "has 16 bits in each of several channels", "save it as 8- or 16-bit grey")
+        )
     if (pixels[..., :1] == pixels[..., 1:3]).all():
         return pixels[..., 0]  # grey, stored as RGB
     colours, counts = np.unique(_packed(pixels), return_counts=True)
-    what = f"is a colour mask, but data.colours is empty; its colours: {_listed(_hex_to_rgb(colours), counts)}"
+    what = (
+        f"is a colour mask, but data.colours is empty; its colours: {_listed(_hex_to_rgb(colours), counts)}"
+    )
     remedy = "give data.colours the [red, green, blue] of each class of data.classes, in order"
     raise DataError(Fault(str(path), what, remedy, cause=COLOUR_MASKS, values=_distinct(colours)))
 
@@ -285,7 +295,9 @@ def mask_code(spec: Spec) -> MaskCode:
     values = spec.values or list(range(count))
     declared = [one for value in values for one in (value if isinstance(value, list) else [value])]
     if len(values) != count:
-        raise ConfigError(f"data.values has {len(values)} entries for {count} classes: give one for each, in order")
+        raise ConfigError(
+            f"data.values has {len(values)} entries for {count} classes: give one for each, in order"
+        )
     # The default, which nobody set, does not contradict what somebody declared.
     yields = "ignore" not in spec.changed
     ignore = [value for value in spec.ignore if value != REST and not (yields and value in declared)]

@@ -16,7 +16,9 @@ from selftrain.ids import IGNORE
 from selftrain.tables import Table
 
 Draw = Callable[..., np.ndarray]  # (rng, (h, w), *, settings) -> numbers (k,)
-Mask = Callable[[Tensor, Tensor], Tensor]  # numbers (..., k), the partner's hard labels (..., h, w) -> share (..., h, w)
+Mask = Callable[
+    [Tensor, Tensor], Tensor
+]  # numbers (..., k), the partner's hard labels (..., h, w) -> share (..., h, w)
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,10 @@ def priorities(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
 
 def of_classes(numbers: Tensor, hard: Tensor) -> Tensor:
     """Where a pixel is of one of the chosen classes: half of those in the partner, rounded up. (..., h, w) bool."""
-    flat, drawn = hard.reshape(-1, *hard.shape[-2:]).long(), numbers.expand(*hard.shape[:-2], -1).reshape(-1, numbers.shape[-1])
+    flat, drawn = (
+        hard.reshape(-1, *hard.shape[-2:]).long(),
+        numbers.expand(*hard.shape[:-2], -1).reshape(-1, numbers.shape[-1]),
+    )
     masks = [torch.isin(one, _half(torch.unique(one), row)) for one, row in zip(flat, drawn, strict=True)]
     return torch.stack(masks).reshape(hard.shape)
 

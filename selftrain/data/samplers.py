@@ -27,7 +27,9 @@ def by_class(
     count: int,
     contents: Contents,
     *,
-    share: Annotated[float, Bounds(0, 1), "share of the draws that are by class; the others are uniform"] = 1.0,
+    share: Annotated[
+        float, Bounds(0, 1), "share of the draws that are by class; the others are uniform"
+    ] = 1.0,
 ) -> Sampler:
     """Draw a class, each equally often, then an image that contains it: rare classes come more often.
 

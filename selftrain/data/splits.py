@@ -23,7 +23,9 @@ def group_names(names: Sequence[str], pattern: str) -> list[str]:
     except re.error as error:
         raise ConfigError(f"data.splits.group={pattern!r} is no regular expression: {error}") from error
     if compiled.groups < 1:
-        raise ConfigError(f"data.splits.group={pattern!r} has no (group): put brackets around what names the group")
+        raise ConfigError(
+            f"data.splits.group={pattern!r} has no (group): put brackets around what names the group"
+        )
     found = [compiled.search(name) for name in names]
     missed = [name for name, match in zip(names, found, strict=True) if match is None or match[1] is None]
     if missed:
@@ -59,7 +61,11 @@ def hold_out(groups: Sequence[str], fractions: Sequence[float], *, seed: int) ->
         members.setdefault(name or index, []).append(index)
     wanted = sum(fraction > 0 for fraction in fractions)
     if len(members) < wanted + 1:
-        kind = "groups of images (by data.splits.group, or copies of each other)" if any(groups) else "labelled images"
+        kind = (
+            "groups of images (by data.splits.group, or copies of each other)"
+            if any(groups)
+            else "labelled images"
+        )
         raise DataError(
             f"{len(members)} {kind} cannot be divided into train and {wanted} made split(s): add labelled images, "
             "or name data.splits.val and data.splits.test"
@@ -160,7 +166,9 @@ def budget(labels: int, fraction: float, available: int) -> int:
             f"use data.splits.labels={available} or less, or 0 for all"
         )
     if labels < 0:
-        raise ConfigError(f"data.splits.labels={labels} must be at least 0 (0: by data.splits.label_fraction)")
+        raise ConfigError(
+            f"data.splits.labels={labels} must be at least 0 (0: by data.splits.label_fraction)"
+        )
     if not 0 < fraction <= 1:
         raise ConfigError(f"data.splits.label_fraction={fraction} must be above 0 and at most 1")
     return labels or max(1, round(fraction * available))

@@ -18,7 +18,14 @@ from selftrain.data.storage import open_regular
 from selftrain.errors import DataError
 
 Thing = TypeVar("Thing")
-SYSTEM = {"@eadir", "__macosx", "system volume information", "$recycle.bin", ".thumbnails", ".ipynb_checkpoints"}
+SYSTEM = {
+    "@eadir",
+    "__macosx",
+    "system volume information",
+    "$recycle.bin",
+    ".thumbnails",
+    ".ipynb_checkpoints",
+}
 TRASH = ".trash-"  # and the number of a user
 THUMBNAILS = {"thumb", "thumbs", "thumbnail", "thumbnails"}
 LARGEST_THUMBNAIL = 512  # pixels of the longer side
@@ -89,7 +96,11 @@ def _of_two_suffixes(groups: Iterable[list[Path]]) -> dict[Path, Path]:
             ends = mask.suffix.lower(), image.suffix.lower()
             if ends[0] != ends[1] and ends[0] not in JPEG_SUFFIXES:
                 kinds[ends].append((mask, image))
-    agreed = [pairs for pairs in kinds.values() if _all(pairs, lambda mask, image: mask.plain and mask.count < image.count)]
+    agreed = [
+        pairs
+        for pairs in kinds.values()
+        if _all(pairs, lambda mask, image: mask.plain and mask.count < image.count)
+    ]
     return {mask: image for pairs in agreed for mask, image in pairs}
 
 
@@ -131,4 +142,8 @@ def _has_palette(path: Path) -> bool:
 
 def _some(things: Sequence[Thing]) -> list[Thing]:
     """A few of them, evenly spread."""
-    return [things[len(things) * place // LOOKS] for place in range(LOOKS)] if len(things) > LOOKS else list(things)
+    return (
+        [things[len(things) * place // LOOKS] for place in range(LOOKS)]
+        if len(things) > LOOKS
+        else list(things)
+    )

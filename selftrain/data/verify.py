@@ -67,8 +67,12 @@ class Known:
         try:
             folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "selftrain"
             folder.mkdir(parents=True, exist_ok=True)
-            self.base = sqlite3.connect(folder / "verified.sqlite", timeout=5, check_same_thread=False, isolation_level=None)
-            self.base.execute("CREATE TABLE IF NOT EXISTS seen (hash TEXT PRIMARY KEY, found TEXT) WITHOUT ROWID")
+            self.base = sqlite3.connect(
+                folder / "verified.sqlite", timeout=5, check_same_thread=False, isolation_level=None
+            )
+            self.base.execute(
+                "CREATE TABLE IF NOT EXISTS seen (hash TEXT PRIMARY KEY, found TEXT) WITHOUT ROWID"
+            )
         except (OSError, RuntimeError, sqlite3.Error):  # RuntimeError: a user without a home
             pass
 
@@ -76,7 +80,11 @@ class Known:
         """What was found under a hash, if anything was."""
         try:
             with self.lock:
-                row = self.base.execute("SELECT found FROM seen WHERE hash = ?", (key,)).fetchone() if self.base else None
+                row = (
+                    self.base.execute("SELECT found FROM seen WHERE hash = ?", (key,)).fetchone()
+                    if self.base
+                    else None
+                )
             return json.loads(row[0]) if row else None
         except (sqlite3.Error, ValueError):
             return None

@@ -88,12 +88,21 @@ def load_export(directory: Path) -> tuple[nn.Module, dict[str, Any]]:
         raise IntegrityError(f"{directory} holds no {WEIGHTS} and {CARD}; give the export/ of a finished run")
     found = json.loads(files[CARD])
     if found["format"] != FORMAT:
-        raise ConfigError(f"{directory} was written by selftrain {found['selftrain']}, in a later format; update selftrain")
-    return saved.rebuilt(found.get("model"), found.get("classes"), files, directory, source=directory / CARD), found
+        raise ConfigError(
+            f"{directory} was written by selftrain {found['selftrain']}, in a later format; update selftrain"
+        )
+    return saved.rebuilt(
+        found.get("model"), found.get("classes"), files, directory, source=directory / CARD
+    ), found
 
 
 def predictor_of(
-    network: nn.Module, described: dict[str, Any], *, flip: bool = False, batch: int = 8, device: torch.device | None = None
+    network: nn.Module,
+    described: dict[str, Any],
+    *,
+    flip: bool = False,
+    batch: int = 8,
+    device: torch.device | None = None,
 ) -> Predictor:
     """The predictor of an exported network by its card; `flip` averages each image with its mirror image.
 

@@ -23,7 +23,9 @@ class PixelScale:
         Raises ConfigError if their numbers of channels differ.
         """
         if len(mean) != len(std):
-            raise ConfigError(f"data.mean has {len(mean)} channels and data.std has {len(std)}; give one number per channel")
+            raise ConfigError(
+                f"data.mean has {len(mean)} channels and data.std has {len(std)}; give one number per channel"
+            )
         scaled = (255 * torch.tensor(row, device=device).view(1, -1, 1, 1) for row in (mean, std))
         return cls(*scaled)
 
@@ -37,5 +39,7 @@ class PixelScale:
 
     def normalise(self, images: Tensor) -> Tensor:
         """(N, H, W, C) uint8 -> (N, C, H, W) float, channels_last without a copy of its own."""
-        assert images.shape[-1] == self.channels, f"images of {images.shape[-1]} channels, a scale of {self.channels}"
+        assert images.shape[-1] == self.channels, (
+            f"images of {images.shape[-1]} channels, a scale of {self.channels}"
+        )
         return (images.permute(0, 3, 1, 2).float() - self.mean) / self.std

@@ -83,7 +83,9 @@ class Predictor:
 
     def _of(self, network: nn.Module, pixels: Tensor) -> Tensor:
         window = bound(self.window)
-        return tta.predict(network, pixels, transforms=self.views, window=window, multiple=self.multiple, batch=self.batch)
+        return tta.predict(
+            network, pixels, transforms=self.views, window=window, multiple=self.multiple, batch=self.batch
+        )
 
     def _dtype(self) -> torch.dtype:
         """What convolutions compute in on a CPU."""

@@ -44,13 +44,17 @@ class Zoom(ttach.Scale):
 def views(*, hflip: bool, vflip: bool, rotate90: bool, scales: Sequence[float]) -> ttach.Compose:
     """The product of scales, four turns and flips, no view twice. Raises ConfigError for bad scales."""
     if not scales or min(scales) <= 0 or len(set(scales)) < len(scales):
-        raise ConfigError(f"tta scales must be positive and all different, not {list(scales)}; [1.0] changes no size")
+        raise ConfigError(
+            f"tta scales must be positive and all different, not {list(scales)}; [1.0] changes no size"
+        )
     transforms: list[Any] = [Zoom(scales)]
     if rotate90:
         transforms.append(ttach.Rotate90([0, 90, 180, 270]))
     if hflip:
         transforms.append(ttach.HorizontalFlip())
-    if vflip and not (rotate90 and hflip):  # turns and one flip are all eight symmetries; the other flip repeats each
+    if vflip and not (
+        rotate90 and hflip
+    ):  # turns and one flip are all eight symmetries; the other flip repeats each
         transforms.append(ttach.VerticalFlip())
     return ttach.Compose(transforms)
 

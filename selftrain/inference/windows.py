@@ -39,14 +39,18 @@ def slide(
     batch: int,
     *,
     side: Annotated[int, Bounds(1), "pixels, a multiple of what the network takes"] = 1024,
-    overlap: Annotated[float, Bounds(0, 0.9), "share of a side that neighbouring windows have in common"] = 0.25,
+    overlap: Annotated[
+        float, Bounds(0, 0.9), "share of a side that neighbouring windows have in common"
+    ] = 0.25,
 ) -> Tensor:
     """Images with a longer side in windows of `side` pixels, blended by a Gaussian; others whole.
 
     Raises ConfigError for a side that the network cannot take.
     """
     if side % multiple:
-        raise ConfigError(f"window {side} is no multiple of {multiple}; take {-(-side // multiple) * multiple}")
+        raise ConfigError(
+            f"window {side} is no multiple of {multiple}; take {-(-side // multiple) * multiple}"
+        )
     if max(images.shape[2:]) <= side:
         return whole(logits, images, multiple, batch)
     from monai.inferers.utils import sliding_window_inference  # two seconds of import, for large images only
@@ -54,7 +58,9 @@ def slide(
     height, width = images.shape[2:]
     padded = pad(images, multiple)
     roi = [min(side, length) for length in padded.shape[2:]]
-    probs = sliding_window_inference(padded, roi, batch, lambda part: softmax(logits(part)), overlap=overlap, mode="gaussian")
+    probs = sliding_window_inference(
+        padded, roi, batch, lambda part: softmax(logits(part)), overlap=overlap, mode="gaussian"
+    )
     assert isinstance(probs, Tensor)
     return probs[:, :, :height, :width]
 

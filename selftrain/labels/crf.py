@@ -38,7 +38,9 @@ class CRF:
         least, most = DEVIATIONS
         for name in ("gaussian_sxy", "bilateral_sxy", "bilateral_srgb"):
             if not least <= getattr(self, name) <= most:
-                raise ConfigError(f"labels.crf.{name}={getattr(self, name)} must lie between {least} and {most}")
+                raise ConfigError(
+                    f"labels.crf.{name}={getattr(self, name)} must lie between {least} and {most}"
+                )
         if self.backend not in BACKENDS:
             raise ConfigError(f"labels.crf.backend={self.backend} must be one of {', '.join(BACKENDS)}")
 
@@ -51,7 +53,9 @@ def marginals(image: NDArray[np.uint8], probs: Planes, *, crf: CRF) -> Planes:
     Raises ValueError for shapes that do not belong together, ResourceError if memory runs out.
     """
     if probs.ndim != 3 or not probs.size or image.shape != (*probs.shape[1:], 3):
-        raise ValueError(f"an image of shape {image.shape} does not belong to probabilities of shape {probs.shape}")
+        raise ValueError(
+            f"an image of shape {image.shape} does not belong to probabilities of shape {probs.shape}"
+        )
     unary = np.maximum(np.ascontiguousarray(probs, np.float32), FLOOR)
     np.log(unary, out=unary)
     return BACKENDS[crf.backend](np.require(image, np.uint8, ["C", "W"]), unary, crf)
@@ -61,7 +65,9 @@ def _lattice(image: NDArray[np.uint8], unary: Planes, crf: CRF) -> Planes:
     marginals, gaussian = np.empty_like(unary), (crf.gaussian_sxy, crf.gaussian_compat)
     bilateral = (crf.bilateral_sxy, crf.bilateral_srgb, crf.bilateral_compat)
     if compiled().mean_field(unary, image, marginals, *unary.shape, crf.iterations, *gaussian, *bilateral):
-        raise ResourceError(f"no memory for the CRF of an image of {image.shape[1]}x{image.shape[0]}; lower labels.crf.workers")
+        raise ResourceError(
+            f"no memory for the CRF of an image of {image.shape[1]}x{image.shape[0]}; lower labels.crf.workers"
+        )
     return marginals
 
 
@@ -86,7 +92,9 @@ def _pydensecrf(image: NDArray[np.uint8], unary: Planes, crf: CRF) -> Planes:
     if crf.gaussian_compat:
         field.addPairwiseGaussian(sxy=crf.gaussian_sxy, compat=crf.gaussian_compat)
     if crf.bilateral_compat:
-        field.addPairwiseBilateral(sxy=crf.bilateral_sxy, srgb=crf.bilateral_srgb, rgbim=image, compat=crf.bilateral_compat)
+        field.addPairwiseBilateral(
+            sxy=crf.bilateral_sxy, srgb=crf.bilateral_srgb, rgbim=image, compat=crf.bilateral_compat
+        )
     return np.array(field.inference(crf.iterations), np.float32).reshape(unary.shape)
 
 

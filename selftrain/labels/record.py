@@ -37,8 +37,12 @@ class Label:
     def at(self, index: NDArray[np.integer]) -> "Label":
         """The label at the pixels `index` (h, w), y * W + x each; -1 lies outside: ignored, nothing stored."""
         outside = index < 0
-        hard, confidence = (plane.take(index) for plane in (self.hard, self.confidence))  # -1 takes the last pixel
-        classes, probs = (plane.reshape(-1, self.hard.size).take(index, axis=1) for plane in (self.classes, self.probs))
+        hard, confidence = (
+            plane.take(index) for plane in (self.hard, self.confidence)
+        )  # -1 takes the last pixel
+        classes, probs = (
+            plane.reshape(-1, self.hard.size).take(index, axis=1) for plane in (self.classes, self.probs)
+        )
         hard[outside], confidence[outside] = IGNORE, 0
         classes[:, outside], probs[:, outside] = 0, 0
         return Label(hard, confidence, classes, probs)
@@ -47,7 +51,9 @@ class Label:
         """The distribution (classes, H, W), sum 1; what is not stored is spread evenly over the classes not stored."""
         pixel = np.arange(self.hard.size)
         found = np.zeros((classes, pixel.size), np.float32)
-        for names, probs in zip(self.classes.reshape(-1, pixel.size), self.probs.reshape(-1, pixel.size), strict=True):
+        for names, probs in zip(
+            self.classes.reshape(-1, pixel.size), self.probs.reshape(-1, pixel.size), strict=True
+        ):
             found[names, pixel] += probs
         empty = found == 0
         rest = (255 - found.sum(axis=0)) / np.maximum(empty.sum(axis=0, dtype=np.float32), 1)
@@ -67,7 +73,9 @@ class Labelled:
     record: bytes
     confidence: float  # mean over pixels, 0..1
     histogram: NDArray[np.int64]  # (C, 256) pixels by hard label and confidence
-    confusion: NDArray[np.int64] | None  # (3, C, C): raw, after TTA, as stored, rows are the truth; None without a mask
+    confusion: (
+        NDArray[np.int64] | None
+    )  # (3, C, C): raw, after TTA, as stored, rows are the truth; None without a mask
 
 
 def encode(probs: NDArray[np.float32], hard: Bytes, confidence: Bytes, k: int) -> bytes:
@@ -76,7 +84,9 @@ def encode(probs: NDArray[np.float32], hard: Bytes, confidence: Bytes, k: int) -
     Raises LearningError for NaN and whatever else is not in [0, 1].
     """
     if not (probs.min() >= 0 and probs.max() <= 1.001):  # false for NaN
-        raise LearningError("the teacher's probabilities are not numbers between 0 and 1; its training has failed")
+        raise LearningError(
+            "the teacher's probabilities are not numbers between 0 and 1; its training has failed"
+        )
     classes, rest = _most_probable(probs, min(k, len(probs)))
     moved = hard - classes[0]  # mostly 0; modulo 256, as all differences here
     surer = confidence - (255 - rest[0])

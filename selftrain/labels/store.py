@@ -92,8 +92,12 @@ def finish(directory: Path, ids: Sequence[str], origin: Origin, *, shard: int) -
     parts = {shard_path(directory, i // shard): ids[i : i + shard] for i in range(0, len(ids), shard)}
     bad = [path for path, part in parts.items() if not shard_is_sound(path, part, origin)]
     if bad:
-        raise IntegrityError(f"{len(bad)} of {len(parts)} label shards are missing or damaged, e.g. {bad[0]}; {AGAIN}")
-    write_json(directory / INDEX, _facts(ids, origin) | {"shard": shard, "shards": [_sha256(path) for path in parts]})
+        raise IntegrityError(
+            f"{len(bad)} of {len(parts)} label shards are missing or damaged, e.g. {bad[0]}; {AGAIN}"
+        )
+    write_json(
+        directory / INDEX, _facts(ids, origin) | {"shard": shard, "shards": [_sha256(path) for path in parts]}
+    )
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,9 @@ class LabelStore:
         self.directory = Path(directory)
         path = self.directory / INDEX
         if not path.is_file():
-            raise IntegrityError(f"{path} is missing: labelling has not finished; the same command goes on with it")
+            raise IntegrityError(
+                f"{path} is missing: labelling has not finished; the same command goes on with it"
+            )
         try:
             self.index = Index(**read_json(path))
         except (TypeError, ValueError) as error:
@@ -154,9 +160,13 @@ class LabelStore:
             label = decode(file.get_slice("payload")[int(offsets[row]) : int(offsets[row + 1])].tobytes())
             largest = max(label.hard.max(), label.classes.max())
             if largest >= self.index.classes:
-                raise IntegrityError(f"a label record is damaged: it names class {largest} of {self.index.classes}")
+                raise IntegrityError(
+                    f"a label record is damaged: it names class {largest} of {self.index.classes}"
+                )
         except IntegrityError as error:
-            raise IntegrityError(f"{shard_path(self.directory, number)}, image {row}: {error}; {AGAIN}") from None
+            raise IntegrityError(
+                f"{shard_path(self.directory, number)}, image {row}: {error}; {AGAIN}"
+            ) from None
         return label
 
     def confidence(self) -> NDArray[np.float32]:
@@ -179,7 +189,9 @@ class LabelStore:
 
     def verify(self) -> list[Path]:
         """The shards that are missing or whose sha256 is not that of the index."""
-        known = {shard_path(self.directory, number): sha256 for number, sha256 in enumerate(self.index.shards)}
+        known = {
+            shard_path(self.directory, number): sha256 for number, sha256 in enumerate(self.index.shards)
+        }
         return [path for path, sha256 in known.items() if not path.is_file() or _sha256(path) != sha256]
 
     def _every(self, name: str) -> Iterator[NDArray[Any]]:

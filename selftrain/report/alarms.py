@@ -15,13 +15,19 @@ def about_scores(val: Mapping, leader: Mapping | None) -> list[str]:
     """About a generation's val scores (`scores.report`), and what it has lost against the leader so far."""
     alarms = []
     if (val["drift"] or 0) > DRIFT:
-        alarms.append(f"{val['drift']:.0%} of the val pixels are given to classes that val has less of: has it collapsed?")
+        alarms.append(
+            f"{val['drift']:.0%} of the val pixels are given to classes that val has less of: has it collapsed?"
+        )
     if leader is None:
         return alarms
     if (val["miou"] or 0) < (leader["miou"] or 0):
         alarms.append(f"val mIoU {val['miou'] or 0:.4f} is below the leader's {leader['miou']:.4f}")
     pairs = {name: (leader["per_class"][name] or 0, iou or 0) for name, iou in val["per_class"].items()}
-    lost = [f"{name} ({old:.2f} to {new:.2f})" for name, (old, new) in pairs.items() if old >= KNOWN and new < LOST * old]
+    lost = [
+        f"{name} ({old:.2f} to {new:.2f})"
+        for name, (old, new) in pairs.items()
+        if old >= KNOWN and new < LOST * old
+    ]
     return [*alarms, f"it has lost {', '.join(lost)} (val IoU)"] if lost else alarms
 
 
@@ -31,7 +37,9 @@ def about_labels(said: np.ndarray, true: np.ndarray, classes: Sequence[str]) -> 
     if unseen:
         alarms.append(f"it labels no pixel {', '.join(unseen)}; students cannot learn that from its labels")
     if (drift := distance(said, true)) > DRIFT:
-        alarms.append(f"its labels give {drift:.0%} of the pixels to classes that the masks have less of: has it collapsed?")
+        alarms.append(
+            f"its labels give {drift:.0%} of the pixels to classes that the masks have less of: has it collapsed?"
+        )
     return alarms
 
 
@@ -39,4 +47,6 @@ def about_average(share: float) -> list[str]:
     """About the distance of the averaged weights from the last ones, as a share of these."""
     if share <= FAR:
         return []
-    return [f"the averaged weights are {share:.0%} away from the last ones: train.average or train.ema reaches too far back"]
+    return [
+        f"the averaged weights are {share:.0%} away from the last ones: train.average or train.ema reaches too far back"
+    ]

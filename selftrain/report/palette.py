@@ -14,7 +14,15 @@ LEVELS = 12  # per channel, of the lattice from which further colours are chosen
 DARKEST = 0.35  # their least Oklab lightness; darker colours look black
 
 # Okabe & Ito 2008, "Color universal design": distinct with any colour vision.
-NAMED = [(86, 180, 233), (213, 94, 0), (0, 158, 115), (240, 228, 66), (0, 114, 178), (204, 121, 167), (230, 159, 0)]
+NAMED = [
+    (86, 180, 233),
+    (213, 94, 0),
+    (0, 158, 115),
+    (240, 228, 66),
+    (0, 114, 178),
+    (204, 121, 167),
+    (230, 159, 0),
+]
 KEPT_FREE = [(0, 0, 0), (255, 255, 255)]  # ignored pixels, and the page
 
 # Machado, Oliveira & Fernandes 2009, table 1, severity 1, for linear RGB: normal vision, no red cones,

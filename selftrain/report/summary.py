@@ -27,7 +27,9 @@ def print_table(report: dict, page: Path, export: Path) -> None:
     console.print(table)
     if report["test"]:
         best, teacher = score(report["test"]), score(report["teacher_test"])
-        console.print(f"test mIoU: best (generation {report['best']}) {best}, teacher (generation 0) {teacher}")
+        console.print(
+            f"test mIoU: best (generation {report['best']}) {best}, teacher (generation 0) {teacher}"
+        )
     console.print(f"report: {page}", soft_wrap=True)
     console.print(f"export: {export}", soft_wrap=True)
 

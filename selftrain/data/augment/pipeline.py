@@ -43,7 +43,9 @@ class Pipeline:
             seen = erase(seen, rng)
         return seen
 
-    def views(self, image: np.ndarray, rng: np.random.Generator, *, strong: int) -> tuple[np.ndarray, np.ndarray]:
+    def views(
+        self, image: np.ndarray, rng: np.random.Generator, *, strong: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         """One random crop seen several times, (1 + strong, h, w, C) uint8, and its `index` (h, w).
 
         The first view has no noise. The others differ from it by `colours` only.
@@ -82,7 +84,9 @@ class Pipeline:
         return self._noisy(pixels, rng)
 
 
-def _active(chosen: Sequence[Chosen[Callable[..., Any]]], rng: np.random.Generator) -> Iterator[Callable[..., Any]]:
+def _active(
+    chosen: Sequence[Chosen[Callable[..., Any]]], rng: np.random.Generator
+) -> Iterator[Callable[..., Any]]:
     """The entries that act on this image. Each is drawn after the previous one has acted."""
     for one in chosen:
         if rng.uniform() < one.amount:

@@ -32,7 +32,9 @@ def non_empty(
     mask: np.ndarray | None,
     *,
     background: Annotated[int, Bounds(0, 255), "id of the class that does not count"] = 0,
-    tries: Annotated[int, Bounds(1), "uniform places that are looked at before a pixel of another class is chosen"] = 10,
+    tries: Annotated[
+        int, Bounds(1), "uniform places that are looked at before a pixel of another class is chosen"
+    ] = 10,
 ) -> Size:
     """A crop with a labelled pixel that is not `background`, if the mask has one.
 
@@ -56,7 +58,9 @@ def _holds(wanted: np.ndarray, place: Size, size: Size, crop: tuple[int, int]) -
     return bool((wanted.reshape(-1)[index] & (index != OUTSIDE)).any())
 
 
-def _around(rng: np.random.Generator, wanted: np.ndarray, place: Size, size: Size, crop: tuple[int, int]) -> Size:
+def _around(
+    rng: np.random.Generator, wanted: np.ndarray, place: Size, size: Size, crop: tuple[int, int]
+) -> Size:
     """A place whose crop shows a random pixel of `wanted` (H, W); `place` where there is none."""
     pixels = np.flatnonzero(wanted)
     if not len(pixels):

@@ -27,7 +27,9 @@ class View:
         return np.where(self.index == OUTSIDE, plane.dtype.type(fill), plane.reshape(-1)[self.index])
 
 
-def affine(a: float = 1, b: float = 0, tx: float = 0, c: float = 0, d: float = 1, ty: float = 0) -> np.ndarray:
+def affine(
+    a: float = 1, b: float = 0, tx: float = 0, c: float = 0, d: float = 1, ty: float = 0
+) -> np.ndarray:
     """The map (x, y) -> (a x + b y + tx, c x + d y + ty), homogeneous (3, 3)."""
     return np.array([[a, b, tx], [c, d, ty], [0, 0, 1]], dtype=float)
 
@@ -65,5 +67,7 @@ def _resampled(image: np.ndarray, matrix: np.ndarray, crop: tuple[int, int]) -> 
     """(h, w, C). Channels other than RGB go one by one: OpenCV rounds pairs differently."""
     channels = image.shape[2]
     parts = [image] if channels == 3 else [image[..., i] for i in range(channels)]
-    warped = [cv2.warpAffine(one, matrix[:2], crop[::-1], flags=cv2.INTER_LINEAR, borderValue=GREY) for one in parts]
+    warped = [
+        cv2.warpAffine(one, matrix[:2], crop[::-1], flags=cv2.INTER_LINEAR, borderValue=GREY) for one in parts
+    ]
     return warped[0] if channels == 3 else np.stack(warped, axis=-1)

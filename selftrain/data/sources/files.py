@@ -16,7 +16,9 @@ class ImageFile(Source):
     """An image file, read as RGB."""
 
     path: Path
-    levels: Levels | None = None  # the 16-bit values that become 0 and 255; None: samples keep their high byte
+    levels: Levels | None = (
+        None  # the 16-bit values that become 0 and 255; None: samples keep their high byte
+    )
 
     @property
     def name(self) -> str:

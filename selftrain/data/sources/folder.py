@@ -27,7 +27,12 @@ from selftrain.data.spec import Spec
 from selftrain.data.strays import masks_beside
 from selftrain.errors import ConfigError, DataError
 
-SPLIT_FOLDERS = {"val": "val", "valid": "val", "validation": "val", "test": "test"}  # names that ask to be declared
+SPLIT_FOLDERS = {
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}  # names that ask to be declared
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,13 @@ def data_set(spec: Spec, copies: Copies) -> DataSet:
     with none_hidden(layout.faults, "data.splits"):
         division = divided(_pool(layout, spec, code, fixed), len(spec.classes), spec.splits, copies)
     return DataSet(
-        list(spec.classes), *division, warnings=layout.warnings, faults=layout.faults, root=root, code=code, levels=fixed
+        list(spec.classes),
+        *division,
+        warnings=layout.warnings,
+        faults=layout.faults,
+        root=root,
+        code=code,
+        levels=fixed,
     )
 
 
@@ -212,7 +223,11 @@ def _from_list(spec: Spec, tree: Tree, setting: str, file: Path, owner: dict[Pat
 
 def _refuse_undeclared(spec: Spec, images: Path) -> None:
     """Raises ConfigError where train would take in a folder that is called val or test."""
-    declared = {spec.splits.val, spec.splits.test, os.path.relpath(spec.unlabelled, spec.images) if spec.unlabelled else ""}
+    declared = {
+        spec.splits.val,
+        spec.splits.test,
+        os.path.relpath(spec.unlabelled, spec.images) if spec.unlabelled else "",
+    }
     undeclared = [name for name in SPLIT_FOLDERS if (images / name).is_dir() and name not in declared]
     if undeclared:
         train = "train" if (images / "train").is_dir() else "."
@@ -249,7 +264,9 @@ class _Matcher:
         self.tree = tree
         self.masks = tree.folder(spec.masks, "data.masks")
         images = tree.folder(spec.images, "data.images")
-        other = tree.root / spec.unlabelled if spec.unlabelled and not spec.unlabelled.startswith("/") else None
+        other = (
+            tree.root / spec.unlabelled if spec.unlabelled and not spec.unlabelled.startswith("/") else None
+        )
         self.bases = [base for base in (images, other) if base and base.is_dir()]
         self.by_name = self._index() if self.masks.is_dir() else {}
         self.all_images = tree.walk(images, IMAGE_SUFFIXES, without=[self.masks]) if images.is_dir() else []
@@ -274,7 +291,9 @@ class _Matcher:
 
     def match(self, found: list[Found]) -> list[Found]:
         """The images with their masks; those with a JPEG for a mask are left out and noted."""
-        matched = [replace(item, mask=item.mask or self.by_name.get(self.key(item.path) or "")) for item in found]
+        matched = [
+            replace(item, mask=item.mask or self.by_name.get(self.key(item.path) or "")) for item in found
+        ]
         sound = []
         for item in matched:
             if item.mask is None or item.mask.suffix.lower() not in JPEG_SUFFIXES:

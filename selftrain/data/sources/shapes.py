@@ -25,7 +25,9 @@ OF_FILES = (
 )  # fmt: skip
 OF_FILE_SPLITS = ("train", "val", "test", "val_fraction", "test_fraction", "group")
 
-Points = list[np.ndarray]  # closed contours (P, 2) float32 around the origin, radius about 1; a second one is a hole
+Points = list[
+    np.ndarray
+]  # closed contours (P, 2) float32 around the origin, radius about 1; a second one is a hole
 Rng = np.random.Generator
 
 # Share of each class among the common objects of a scene; a star comes on top in STAR_SHARE of the scenes.
@@ -159,7 +161,10 @@ def _weave(x: np.ndarray, y: np.ndarray, texture: str, rng: Rng, colours: np.nda
 def _table(rng: Rng) -> np.ndarray:
     """The ground: a faint weave under clouds of a second colour, (3, 128, 128)."""
     axis = np.arange(SIZE, dtype=np.float32)
-    first, second = (0.35 * _colour(rng, rng.uniform(0, 360)) + 0.65 * np.float32(rng.uniform(0.35, 0.75)) for _ in range(2))
+    first, second = (
+        0.35 * _colour(rng, rng.uniform(0, 360)) + 0.65 * np.float32(rng.uniform(0.35, 0.75))
+        for _ in range(2)
+    )
     colours = np.stack([first, first + rng.uniform(0, 0.15) * (second - first)])
     ground = _weave(axis, axis[:, None], _any_texture(rng), rng, colours)
     clouds = cv2.resize(rng.random((5, 5), np.float32), (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
@@ -259,7 +264,9 @@ def data_set(spec: Spec, copies: Copies) -> DataSet:
     labelled, spared = spend_labels(scenes["labelled"], len(CLASSES), spec.splits)
     unlabelled = spared + scenes["unlabelled"]
     facts = {"drawn": {"seed": seed}}
-    return DataSet(list(CLASSES), labelled, unlabelled, scenes["val"], scenes["test"], facts=facts, sound=True)
+    return DataSet(
+        list(CLASSES), labelled, unlabelled, scenes["val"], scenes["test"], facts=facts, sound=True
+    )
 
 
 def _scene(spec: Spec, split: str, index: int) -> Sample:
@@ -272,9 +279,13 @@ def _refuse_file_settings(spec: Spec) -> None:
     for name in OF_FILES:
         if name in spec.changed:
             value = getattr(spec, name)
-            raise ConfigError(f"data.{name}={value} is about files, but data.source=shapes draws its images: use data=folder")
+            raise ConfigError(
+                f"data.{name}={value} is about files, but data.source=shapes draws its images: use data=folder"
+            )
     for name in OF_FILE_SPLITS:
         if f"splits.{name}" in spec.changed:
-            raise ConfigError(f"data.splits.{name} divides files, but data.source=shapes: set the counts in data.shapes")
+            raise ConfigError(
+                f"data.splits.{name} divides files, but data.source=shapes: set the counts in data.shapes"
+            )
     if spec.splits.seed < 0:
         raise ConfigError(f"data.splits.seed={spec.splits.seed} must be at least 0")

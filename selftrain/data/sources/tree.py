@@ -18,7 +18,9 @@ from selftrain.errors import ConfigError, DataError
 SUFFIXES = "|".join(re.escape(suffix) for suffix in sorted(IMAGE_SUFFIXES))
 AT_BLANK = re.compile(rf"(.+?(?:{SUFFIXES}))\s+([^\s,].*)", re.IGNORECASE)
 AT_COMMA = re.compile(rf'(.+?(?:{SUFFIXES})"?)\s*,(.*)', re.IGNORECASE)
-HEADING = re.compile(r"[a-z_ ]*(image|img|picture|photo|mask|label|annotation|file|path)[a-z_ ]*", re.IGNORECASE)
+HEADING = re.compile(
+    r"[a-z_ ]*(image|img|picture|photo|mask|label|annotation|file|path)[a-z_ ]*", re.IGNORECASE
+)
 Place = tuple[Path, tuple[Path, ...]]  # a folder, and folders in it that do not count
 
 
@@ -47,7 +49,9 @@ class Tree:
             raise ConfigError(f"{setting}={relative!r} must be a path below data.root, without '..'")
         folder = Path(os.path.normpath(self.root / relative))
         if not self._holds(folder):
-            raise DataError(f"{setting}: {folder} leads out of data.root; set data.root to a folder that holds both")
+            raise DataError(
+                f"{setting}: {folder} leads out of data.root; set data.root to a folder that holds both"
+            )
         return folder
 
     def relative(self, path: Path) -> str:
@@ -65,7 +69,9 @@ class Tree:
         """
         key = folder, frozenset(without)
         if key not in self._walked:
-            self._walked[key] = sorted(self._walk(folder, without), key=lambda path: (self.name(path), path.name))
+            self._walked[key] = sorted(
+                self._walk(folder, without), key=lambda path: (self.name(path), path.name)
+            )
         found = self._walked[key]
         self.left_out.update(path for path in found if path.suffix.lower() not in suffixes)
         return [path for path in found if path.suffix.lower() in suffixes]
@@ -179,7 +185,11 @@ class Tree:
     def _at_comma(self, line: str, at_blank: list[str]) -> list[str]:
         """The columns of a line with commas, of which some may be in names: the longest beginning that is a file wins."""
         commas = [place for place, character in enumerate(line) if character == ","]
-        ways = [[line], *([at_blank] if at_blank else []), *([line[:place], line[place + 1 :]] for place in commas[::-1])]
+        ways = [
+            [line],
+            *([at_blank] if at_blank else []),
+            *([line[:place], line[place + 1 :]] for place in commas[::-1]),
+        ]
         for columns in ways:
             plain = [_unquoted(column) for column in columns]
             if self._exists(plain[0]):
@@ -222,7 +232,9 @@ class Tree:
             self.note(Fault(where, f"names {text!r}, which is no path below data.root", remedy))
             return None
         there = [path for path in candidates if os.path.lexists(path)]
-        files = [path for path in there if path.suffix.lower() in IMAGE_SUFFIXES][:1] or self._named(text, place)
+        files = [path for path in there if path.suffix.lower() in IMAGE_SUFFIXES][:1] or self._named(
+            text, place
+        )
         if len(files) == 1:
             return files[0] if self._sound(files[0], is_link=True) else None
         self.note(self._refusal(text, where, files, exists=bool(there)))
@@ -232,13 +244,18 @@ class Tree:
         """The fault of an entry that names no image, or several (`files`)."""
         if files:
             some = " and ".join(self.relative(path) for path in files[:2])
-            what, remedy = f"names {text!r}, which may be {some}", "write the path from data.root, with its suffix"
+            what, remedy = (
+                f"names {text!r}, which may be {some}",
+                "write the path from data.root, with its suffix",
+            )
         elif exists:
             known = ", ".join(sorted(IMAGE_SUFFIXES))
             what, remedy = f"names {text!r}, which has no suffix of an image", f"known are {known}"
         else:
             what = f"names {text!r}, which does not exist"
-            remedy = "mend the list; its paths are relative to data.root, its columns parted by a tab or a comma"
+            remedy = (
+                "mend the list; its paths are relative to data.root, its columns parted by a tab or a comma"
+            )
         return Fault(where, what, remedy)
 
     def _named(self, text: str, place: Place) -> list[Path]:
