@@ -88,7 +88,7 @@ def distance(predicted: Counts, truth: Counts) -> float:
 
 
 def expected_calibration_error(bins: Counts) -> float:
-    """ECE (Guo et al. 2017, eq. 3) from (pixels, sum of confidence, correct pixels) per bin, shape (3, bins)."""
+    """ECE (Guo et al. 2017, eq. 3). `bins` (3, B): pixels, sum of confidence, correct pixels per bin."""
     pixels, confidence, correct = bins
     return float(np.abs(confidence - correct).sum() / max(pixels.sum(), 1))
 

@@ -20,7 +20,7 @@ Points = Sequence[tuple[float, float]]
 
 # Placeholder colours that nothing else uses; in the SVG they are replaced by CSS variables of the page.
 INK, MUTED, GRID, PAPER = "#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04"
-COLOURS = [f"#0a0b1{k}" for k in range(6)]  # of generations; after the last, they repeat
+COLOURS = [f"#0a0b1{k}" for k in range(6)]  # of generations; they repeat after the last one
 VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--line", PAPER: "--paper"} | {
     c: f"--g{k}" for k, c in enumerate(COLOURS)
 }
@@ -55,7 +55,7 @@ def promotion(
             markerfacecolor=edge if promoted.get(k) else PAPER,
             zorder=2,
         )
-        # off the rising line
+        # beside the rising line, not on it
         place, side = ((7, -12), "left") if any(j > k for j, _ in leaders) else ((0, 9), "center")
         weight = "bold" if k == best else "normal"
         axes.annotate(
@@ -116,7 +116,7 @@ def dashes(generation: int) -> str:
 
 
 def _curve(axes: "Axes", points: np.ndarray, generation: int, *, smooth: bool) -> None:
-    """points (N, 2) of step and value, in order."""
+    """Draw the curve of a generation; points (N, 2) are step and value, in order."""
     points = np.array([chunk.mean(axis=0) for chunk in np.array_split(points, min(len(points), LIMIT))])
     look = _look(generation)
     if not smooth:

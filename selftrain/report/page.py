@@ -20,12 +20,8 @@ from selftrain.report.palette import palette
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
 STAGES = {"raw": "raw", "tta": "TTA", "crf": "CRF", "selected": "selected"}
-OWN_PLACE = (
-    "miou",
-    "pixel_accuracy",
-    "ece",
-    "drift",
-)  # scores that the page shows, or warns of, in places of their own
+# Scores with their own place on the page, or their own warning.
+OWN_PLACE = ("miou", "pixel_accuracy", "ece", "drift")
 SIDE = 320  # pixels; larger pictures are resized to it
 PIXELATED = 192  # pictures up to this side are shown without smoothing
 HEAVY = 90_000  # characters; a photograph with a larger PNG is embedded as JPEG
@@ -130,7 +126,7 @@ class Generation:
 
     @property
     def sources(self) -> str:
-        """What it was trained on."""
+        """The data that it was trained on."""
         teacher, method = pick(self.row, "teacher"), pick(self.row, "online")
         return ", ".join(
             ["labels"]
@@ -167,7 +163,7 @@ def _taken(row: object) -> str:
 
 
 def further(generations: Sequence[Generation]) -> list[str]:
-    """The names of the scores that are numbers and have no place of their own on the page, in the order of the reports."""
+    """Names of the numeric scores without their own place on the page, in the order of the reports."""
     scores = [
         name
         for g in generations
@@ -225,7 +221,7 @@ def headline(report: dict, generations: Sequence[Generation]) -> Headline:
 
 
 def remarks(report: dict, top: Headline, generations: Sequence[Generation]) -> list[str]:
-    """What a reader has to know before trusting the numbers."""
+    """Remarks that a reader needs before trusting the numbers."""
     return [
         *_about_promotion(top, generations),
         *_alarms(generations),
@@ -248,7 +244,10 @@ def _about_promotion(top: Headline, generations: Sequence[Generation]) -> Iterab
                 if difference(g.miou, incumbent.miou) is None
                 else f" ({g.miou:.4f} against {incumbent.miou:.4f})"
             )
-            yield f"Generation {g.number} is worse than generation {incumbent.number} on val{scores} and was not promoted."
+            yield (
+                f"Generation {g.number} is worse than generation {incumbent.number} on val{scores} "
+                "and was not promoted."
+            )
         if incumbent is None or (g.promoted and (g.miou or 0) > (incumbent.miou or 0)):
             incumbent = g
 
@@ -288,7 +287,8 @@ def _about_fairness(top: Headline, generations: Sequence[Generation]) -> Iterabl
     ]
     if larger:
         yield (
-            f"Generation {top.best} has {' and '.join(larger)}, so the gain does not come from the unlabelled images alone. "
+            f"Generation {top.best} has {' and '.join(larger)}, "
+            "so the gain does not come from the unlabelled images alone. "
             "Compare it with recipe=supervised, with the same model and the same total steps."
         )
     yield "One run is one seed: a gain smaller than the spread between seeds proves nothing."
@@ -299,8 +299,8 @@ def _about_exactness(generations: Sequence[Generation]) -> Iterable[str]:
         if g.exact is False:
             yield (
                 f"Generation {g.number} is not exact: the run was resumed under different conditions "
-                f"({'; '.join(pick(g.row, 'changed_conditions') or ['a different number of processes'])}), so the same "
-                "command may give different bits."
+                f"({'; '.join(pick(g.row, 'changed_conditions') or ['a different number of processes'])}), "
+                "so the same command may give different bits."
             )
 
 
@@ -338,7 +338,7 @@ def plots(
 
 
 def _points(metrics: Sequence[Mapping], stage: str, name: str) -> list[tuple[float, float]]:
-    """Step and value of each row of a stage that has both."""
+    """Step and value of a stage's rows that contain both."""
     pairs = [(number(row, "step"), number(row, name)) for row in metrics if row.get("stage") == stage]
     return [(step, value) for step, value in pairs if step is not None and value is not None]
 
@@ -411,14 +411,14 @@ def _written(value: float | None, form: str) -> str | None:
 
 
 def parameters(count: float | None) -> str | None:
-    """14300000 -> "14.3 M"."""
+    """Format a count: 14300000 -> "14.3 M"."""
     if count is None:
         return None
     return f"{count / 1e6:.1f} M" if count >= 1e5 else f"{count / 1e3:.1f} k"
 
 
 def clock(seconds: float | None) -> str | None:
-    """3905 -> "1 h 5 min"."""
+    """Format a duration: 3905 -> "1 h 5 min"."""
     if seconds is None:
         return None
     minutes, rest = divmod(round(seconds), 60)

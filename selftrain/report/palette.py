@@ -10,8 +10,8 @@ from PIL import Image
 from selftrain.files import write_bytes
 
 MAX_CLASSES = 255
-LEVELS = 12  # per channel, of the lattice from which further colours are chosen
-DARKEST = 0.35  # their least Oklab lightness; darker colours look black
+LEVELS = 12  # per channel, in the lattice of candidates for further colours
+DARKEST = 0.35  # least Oklab lightness of the candidates; darker colours look black
 
 # Okabe & Ito 2008, "Color universal design": distinct with any colour vision.
 NAMED = [
@@ -86,7 +86,10 @@ def save_plain_png(path: Path, pixels: np.ndarray) -> None:
 
 @lru_cache(maxsize=1)
 def _colours() -> np.ndarray:
-    """(MAX_CLASSES, 3) uint8: the named colours, then always the most distant one for every colour vision."""
+    """Class colours (MAX_CLASSES, 3) uint8: the named ones, then the most distant candidate each time.
+
+    Distances hold for every type of colour vision.
+    """
     steps = np.linspace(0, 255, LEVELS).round()
     lattice = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
     lattice = lattice[_appearance(lattice)[:, 0, 0] >= DARKEST]

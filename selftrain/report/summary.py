@@ -9,7 +9,7 @@ SHOWN = ("generations", "best", "test", "teacher_test")  # of report.json
 
 
 def print_table(report: dict, page: Path, export: Path) -> None:
-    """Generations with their models and val mIoU, the test scores, and the paths of report and export."""
+    """Print generations with their models and val mIoU, test scores, and the paths of report and export."""
     console = Console(highlight=False, markup=False)
     table = Table("generation", "model", "parameters", "steps", "val mIoU", "promoted")
     for row in report["generations"]:
