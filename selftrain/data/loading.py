@@ -61,7 +61,7 @@ def loader(
     parts: int = 1,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Batch]:
-    """Batches of one rank from step `first` on, in `parts` micro-batches a step.
+    """Yield the batches of one rank from step `first` on, in `parts` micro-batches per step.
 
     Ends early if `stopped` becomes true while waiting for a batch.
 
@@ -89,7 +89,7 @@ def loader(
 def most_shared(images: Sequence[tuple[int, int]], crop: Sequence[int], workers: int, parts: int = 1) -> int:
     """Bytes of all batches in memory at once. `images`: (count, bytes per pixel), `crop`: (h, w).
 
-    `parts` of them are in use: the micro-batches of a step.
+    Workers prepare PREFETCH batches each, and `parts` micro-batches of a step are in use.
     """
     batch = sum(count * each for count, each in images) * crop[0] * crop[1]
     return (PREFETCH * workers + parts) * batch
@@ -106,7 +106,7 @@ def check_shared(needed: int) -> None:
     """Raises ResourceError if the system has less than `needed` bytes of shared memory."""
     try:
         free = shutil.disk_usage(SHARED).free
-    except OSError:  # no /dev/shm: the first batch will show
+    except OSError:  # no /dev/shm: the first batch will show whether there is enough
         return
     if free < needed:
         sizes = f"{SHARED} has {free / 2**20:.1f} MiB free, and batches may take {needed / 2**20:.1f} MiB"
@@ -134,7 +134,7 @@ def _next(
 
 
 def _received(batches: Iterator[Batch]) -> "Future[Batch | None]":
-    """The next batch, or None, when it arrives. The thread ends with the process, whatever it waits for."""
+    """A future of the next batch, or None. The receiving thread ends with the process, even if waiting."""
     coming: Future[Batch | None] = Future()
 
     def receive() -> None:
@@ -148,7 +148,7 @@ def _received(batches: Iterator[Batch]) -> "Future[Batch | None]":
 
 
 def _seconds_of_work(workers: Sequence[BaseProcess]) -> float:
-    """CPU time of processes so far; a process that waits for a disk counts as working."""
+    """CPU time of the processes so far, in seconds; a process that waits for a disk counts as working."""
     total = 0.0
     for worker in workers:
         try:
