@@ -330,7 +330,7 @@ def _report_levels(report: Report, setting: Sequence[Any]) -> None:
 
 
 def _report_dark(report: Report, largest: list[int]) -> None:
-    """Warn if most 16-bit images use less than half of their range. `largest`: each image's largest value."""
+    """Warn if most 16-bit images use less than half of the range. `largest`: each image's largest value."""
     dark = [value for value in largest if value < LEVELS // 2]
     if len(dark) <= len(largest) / 2:
         return

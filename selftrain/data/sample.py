@@ -98,7 +98,7 @@ class Sample:
         return resize_mask(mask, self.size) if self.size else mask
 
     def read_size(self) -> tuple[int, int]:
-        """(height, width) of `read_image`. Reads the image only if the size is not known. Raises DataError."""
+        """(height, width) of `read_image`. Reads the image only if its size is unknown. Raises DataError."""
         known = self.size or self.image.size
         if known:
             return known
