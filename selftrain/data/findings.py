@@ -336,8 +336,8 @@ def _report_dark(report: Report, largest: list[int]) -> None:
         return
     most = max(dark)
     report.warnings.append(
-        f"{len(dark)} of {counted(len(largest), '16-bit image')} use less than half of the {LEVELS:,} levels: "
-        f"the largest value is {most}, {(most + 1) / LEVELS:.1%} of the range, "
+        f"{len(dark)} of {counted(len(largest), '16-bit image')} use less than half of the "
+        f"{LEVELS:,} levels: the largest value is {most}, {(most + 1) / LEVELS:.1%} of the range, "
         f"which leaves {(most >> 8) + 1} of 256 levels; "
         f"set data.range=percentile or data.range=[0,{(1 << most.bit_length()) - 1}]"
     )

@@ -47,7 +47,7 @@ OTHER_BYTES = {
 }
 OTHER_BYTES[GREY_ALPHA] = "RGBA"
 
-# PIL only warns of such pictures; here they are refused, and the fault names the file.
+# PIL only warns of very large pictures. Here they are refused, with the file's name.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 

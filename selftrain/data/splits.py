@@ -123,7 +123,7 @@ def _even(count: int, total: int, *, seed: int, key: str = "") -> list[int]:
 
 
 def _quotas(count: int, sizes: list[int]) -> list[int]:
-    """`count` divided in proportion to `sizes` (largest remainder), with at least 1 and at most its size each."""
+    """`count` divided in proportion to `sizes` (largest remainder): each at least 1, at most its size."""
     exact = [count * size / sum(sizes) for size in sizes]
     quota = [max(1, int(share)) for share in exact]
     while sum(quota) != count:

@@ -25,10 +25,7 @@ Floats = NDArray[np.float64]
 
 
 def fixed(histogram: Counts, *, confidence: float) -> Floats:
-    """`confidence` for every class (FixMatch, Sohn et al. 2020).
-
-    One number for all classes starves the rare ones.
-    """
+    """`confidence` for every class (FixMatch, Sohn et al. 2020). One value for all starves rare classes."""
     return np.full(len(histogram), _share("confidence", confidence))
 
 

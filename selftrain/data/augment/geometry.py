@@ -26,7 +26,7 @@ def vflip(rng: np.random.Generator, crop: tuple[int, int]) -> np.ndarray:
 
 
 def rotate90(rng: np.random.Generator, crop: tuple[int, int]) -> np.ndarray:
-    """One, two or three quarter turns about the centre. A crop that is not square gets grey ends."""
+    """One, two or three quarter turns about the centre. If the crop is not square, its ends are grey."""
     turns = int(rng.integers(1, 4))
     cosine, sine = COSINES[turns], SINES[turns]
     return about_centre(affine(a=cosine, b=sine, c=-sine, d=cosine), crop)

@@ -285,7 +285,8 @@ def _refuse_file_settings(spec: Spec) -> None:
         if name in spec.changed:
             value = getattr(spec, name)
             raise ConfigError(
-                f"data.{name}={value} is about files, but data.source=shapes draws its images: use data=folder"
+                f"data.{name}={value} is about files, but data.source=shapes draws its images: "
+                "use data=folder"
             )
     for name in OF_FILE_SPLITS:
         if f"splits.{name}" in spec.changed:

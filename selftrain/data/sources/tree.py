@@ -14,8 +14,8 @@ from selftrain.data.images import IMAGE_SUFFIXES
 from selftrain.data.storage import open_regular
 from selftrain.errors import ConfigError, DataError
 
-# In a line without tabs, such as "a b.jpg c.png", the image ends at the first image suffix that is followed
-# by white space (by a comma).
+# Lines of a list without tabs, such as "a b.jpg c.png". The image ends at the first image suffix that is
+# followed by white space (AT_BLANK) or by a comma (AT_COMMA).
 SUFFIXES = "|".join(re.escape(suffix) for suffix in sorted(IMAGE_SUFFIXES))
 AT_BLANK = re.compile(rf"(.+?(?:{SUFFIXES}))\s+([^\s,].*)", re.IGNORECASE)
 AT_COMMA = re.compile(rf'(.+?(?:{SUFFIXES})"?)\s*,(.*)', re.IGNORECASE)
@@ -191,7 +191,7 @@ class Tree:
         return [column.strip() for column in columns if column.strip()]
 
     def _at_comma(self, line: str, at_blank: list[str]) -> list[str]:
-        """The columns of a line with commas. Names may contain some: the longest start that is a file wins."""
+        """The columns of a line with commas, also in names: the longest beginning that is a file wins."""
         commas = [place for place, character in enumerate(line) if character == ","]
         ways = [
             [line],
