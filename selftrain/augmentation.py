@@ -99,7 +99,7 @@ def _erase(noise: NoiseConfig, name: str) -> tuple[Chosen[Erase], ...]:
 def _entries(
     table: str, given: Rows, name: str, short: Mapping[str, tuple[float, str]]
 ) -> tuple[Chosen[Callable[..., Any]], ...]:
-    """The chosen entries of a table: those `given`, and those switched on by `short` settings.
+    """The chosen entries of a table: the `given` entries, and entries switched on by `short` settings.
 
     `short` maps an entry to the probability and the name of its short setting.
     """

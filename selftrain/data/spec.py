@@ -6,7 +6,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class SplitSpec:
-    """How samples are divided into labelled, unlabelled, val and test (data.splits)."""
+    """Division of samples into labelled, unlabelled, val and test (data.splits)."""
 
     train: str
     val: str

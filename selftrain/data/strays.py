@@ -117,7 +117,7 @@ class Colours:
 
 
 def _all(pairs: Sequence[tuple[Path, Path]], test: Callable[[Colours, Colours], bool]) -> bool:
-    """Whether a test holds for all readable pairs among a few pairs, and at least one pair is readable."""
+    """Whether, among a few pairs, all readable ones pass a test, and at least one pair is readable."""
     looks = [(_look(mask), _look(image)) for mask, image in _some(pairs)]
     read = [(mask, image) for mask, image in looks if mask and image]
     return bool(read) and all(test(mask, image) for mask, image in read)

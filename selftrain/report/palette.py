@@ -88,7 +88,7 @@ def save_plain_png(path: Path, pixels: np.ndarray) -> None:
 def _colours() -> np.ndarray:
     """Class colours (MAX_CLASSES, 3) uint8: the named ones, then the most distant candidate each time.
 
-    Distances hold for every type of colour vision.
+    Distances are the smallest over all types of colour vision.
     """
     steps = np.linspace(0, 255, LEVELS).round()
     lattice = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)

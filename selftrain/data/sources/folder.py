@@ -1,6 +1,7 @@
 """The source data.source=folder, and its layouts. Finds the images that settings name, and their masks.
 
-* images/ masks/ unlabelled/: a mask has the path of its image, apart from the suffix: images/a/1.jpg, masks/a/1.png;
+* images/ masks/ unlabelled/: a mask has the path of its image, apart from the suffix:
+  images/a/1.jpg, masks/a/1.png;
 * images/<split>/ masks/<split>/ with data.splits.train=<split> and so on;
 * list files: one image per line, optionally its mask in a second column.
 
