@@ -1,4 +1,4 @@
-"""How the images of each generation are seen: the settings as pipelines, resolved once."""
+"""Augmentation pipelines of each generation, resolved once from the settings."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -21,7 +21,7 @@ from selftrain.tables import Chosen, Table, bound
 
 Rows = Mapping[str, Mapping[str, Any]]
 
-TABLES: dict[str, Table[Callable[..., Any]]] = {  # of the settings that choose from one
+TABLES: dict[str, Table[Callable[..., Any]]] = {  # by the setting that chooses from the table
     "train.place": Table(PLACES),
     "train.sampler": Table(SAMPLERS),
     "noise.geometry": Table(GEOMETRY, main="p"),
@@ -31,9 +31,10 @@ TABLES: dict[str, Table[Callable[..., Any]]] = {  # of the settings that choose 
 
 
 def of(train: TrainConfig, generation: GenerationConfig, number: int) -> Augmentation:
-    """How generation `number` sees its images.
+    """The augmentation of generation `number`.
 
-    Online, the views of an unlabelled image share the geometry of one crop, and differ in colours only.
+    Online methods see several views of an unlabelled image. The views share one crop and its geometry, and
+    differ only in colours.
     """
     noise = generation.noise
     plain, noisy = weak(train), strong(train, noise, f"generations.{number}.noise")
@@ -50,11 +51,13 @@ def of(train: TrainConfig, generation: GenerationConfig, number: int) -> Augment
 def mixers(noise: NoiseConfig) -> tuple[Mixer, ...]:
     """The mixings of `noise.cutmix` and `noise.mix`, in the order of their table."""
     chosen = mixing.TABLE.chosen({"cutmix": {"p": noise.cutmix}, **noise.mix}, "noise.mix")
-    return tuple(Mixer(one.name, one.amount, partial(one.entry.draw, **one.settings), one.entry.mask) for one in chosen)
+    return tuple(
+        Mixer(one.name, one.amount, partial(one.entry.draw, **one.settings), one.entry.mask) for one in chosen
+    )
 
 
 def weak(train: TrainConfig) -> Pipeline:
-    """How images without noise are seen."""
+    """The pipeline of weak augmentation, for images without noise."""
     jitter: Rows = {"jitter": {"p": 1.0, "strength": train.jitter}} if train.jitter else {}
     return Pipeline(
         crop=(train.crop[0], train.crop[1]),
@@ -66,7 +69,7 @@ def weak(train: TrainConfig) -> Pipeline:
 
 
 def strong(train: TrainConfig, noise: NoiseConfig, name: str) -> Pipeline:
-    """How images with `noise` are seen; `name` is that of its settings."""
+    """The pipeline of strong augmentation by `noise`; `name` is the name of the noise settings."""
     return replace(
         weak(train),
         geometry=_geometry(train, noise.geometry, name),
@@ -77,7 +80,7 @@ def strong(train: TrainConfig, noise: NoiseConfig, name: str) -> Pipeline:
 
 
 def sampler(train: TrainConfig, count: int, contents: Contents) -> Sampler:
-    """Which of `count` labelled images a step sees; `contents` reads their masks on demand."""
+    """The sampler of `count` labelled images; `contents` reads their masks on demand."""
     return bound(TABLES["train.sampler"].one(train.sampler, "train.sampler"))(count, contents)
 
 
@@ -96,7 +99,10 @@ def _erase(noise: NoiseConfig, name: str) -> tuple[Chosen[Erase], ...]:
 def _entries(
     table: str, given: Rows, name: str, short: Mapping[str, tuple[float, str]]
 ) -> tuple[Chosen[Callable[..., Any]], ...]:
-    """The entries of a table that are `given`, and `short` settings: entry -> (probability, name)."""
+    """The chosen entries of a table: the `given` entries, and entries switched on by `short` settings.
+
+    `short` maps an entry to the probability and the name of its short setting.
+    """
     rows = {entry: {"p": p} for entry, (p, _) in short.items() if p}
     for entry in rows:
         if entry in given:

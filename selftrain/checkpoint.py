@@ -31,7 +31,9 @@ def write(directory: Path, checkpoint: Checkpoint) -> None:
     """Commit `directory`/step-<step> and `prune`. Raises LearningError for NaN or infinite values."""
     for group, tensors in checkpoint.tensors.items():
         if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
-            raise LearningError(f"step {checkpoint.state['step']}: {group} contains NaN or infinite values; lower train.lr")
+            raise LearningError(
+                f"step {checkpoint.state['step']}: {group} contains NaN or infinite values; lower train.lr"
+            )
     files = {f"{group}.safetensors": pack(tensors) for group, tensors in checkpoint.tensors.items()}
     files["state.json"] = json.dumps(checkpoint.state, indent=1).encode()
     path = directory / f"step-{checkpoint.state['step']:06d}"
@@ -65,7 +67,9 @@ def newest(directory: Path) -> Checkpoint | None:
     set_aside = sorted(directory.glob(f"*{CORRUPT}*"))
     if reasons or set_aside:
         listed = "; ".join(reasons or [f"{path} was set aside earlier" for path in set_aside])
-        raise IntegrityError(f"no intact checkpoint in {directory}: {listed}; remove that directory to train this stage again")
+        raise IntegrityError(
+            f"no intact checkpoint in {directory}: {listed}; remove that directory to train this stage again"
+        )
     return None
 
 
@@ -95,7 +99,8 @@ def optimizer_numbers(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     return {
         name: value
         for name, value in _entries(optimizer).items()
-        if not torch.is_tensor(value) and not (name.startswith(GROUP) and isinstance(value, tuple | torch.dtype))
+        if not torch.is_tensor(value)
+        and not (name.startswith(GROUP) and isinstance(value, tuple | torch.dtype))
     }
 
 
@@ -121,9 +126,16 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors, numbers: 
 
 def _entries(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     content = optimizer.state_dict()
-    state = {f"{index}.{name}": value for index, entry in content["state"].items() for name, value in entry.items()}
+    state = {
+        f"{index}.{name}": value for index, entry in content["state"].items() for name, value in entry.items()
+    }
     groups = ((f"{GROUP}{number}", group) for number, group in enumerate(content["param_groups"]))
-    own = {f"{where}.{name}": value for where, group in groups for name, value in group.items() if name not in ("params", "lr")}
+    own = {
+        f"{where}.{name}": value
+        for where, group in groups
+        for name, value in group.items()
+        if name not in ("params", "lr")
+    }
     return state | own
 
 
@@ -133,7 +145,9 @@ def _read(path: Path) -> Checkpoint:
         state = json.loads(files.pop("state.json"))
     except (KeyError, ValueError):
         raise IntegrityError(f"{path} has no state.json") from None
-    return Checkpoint({name.removesuffix(".safetensors"): unpack(data, path / name) for name, data in files.items()}, state)
+    return Checkpoint(
+        {name.removesuffix(".safetensors"): unpack(data, path / name) for name, data in files.items()}, state
+    )
 
 
 def _free_name(path: Path) -> Path:

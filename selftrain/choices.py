@@ -1,4 +1,4 @@
-"""The tables from which settings choose, by the names of the settings.
+"""The tables from which settings choose, by setting name.
 
 To add a table, add one line to `TABLES`:
 
@@ -7,8 +7,8 @@ To add a table, add one line to `TABLES`:
     "generations.noise.erase": Table(ERASE, main="p"),  # dict[str, Likely]: entries with their probabilities
 
 A setting of a generation is named without the generation's number. The check of settings, config.yaml and
-docs/settings.md (`python scripts/settings_page.py`) follow from the line. Where an entry is not the function itself,
-`Table(..., function=...)` says which function has the entry's settings as parameters.
+docs/settings.md (`python scripts/settings_page.py`) follow from the line. If an entry is not the function
+itself, `Table(..., function=...)` returns the function whose parameters are the entry's settings.
 """
 
 import re
@@ -52,12 +52,12 @@ TABLES: dict[str, Table[Any]] = {
 
 
 def table_of(name: str, tables: Mapping[str, Table[Any]] = TABLES) -> Table[Any] | None:
-    """The table from which the setting `name` chooses; None where it chooses from none."""
+    """The table of the setting `name`; None if it has no table."""
     return tables.get(re.sub(r"^generations\.\d+\.", "generations.", name))
 
 
 def check(config: Any, tables: Mapping[str, Table[Any]] = TABLES) -> None:
-    """Raises ConfigError for the first setting that names an entry, or a setting of one, which its table does not have."""
+    """Raises ConfigError for the first setting with an entry, or an entry's setting, that its table lacks."""
     for name, value, setting in settings_in(config):
         table = table_of(name, tables)
         if table and setting.kind is str:
@@ -72,19 +72,25 @@ def _check_word(name: str, value: str, default: str, table: Table[Any]) -> None:
         raise ConfigError(f"{name}={value} must be one of {', '.join(filter(None, table.entries))}{empty}")
 
 
-def completed(settings: dict[str, Any], kind: Any = Config, tables: Mapping[str, Table[Any]] = TABLES) -> dict[str, Any]:
-    """`settings` of a run with every setting of the entries that they choose, in the order of the tables.
+def completed(
+    settings: dict[str, Any], kind: Any = Config, tables: Mapping[str, Table[Any]] = TABLES
+) -> dict[str, Any]:
+    """`settings` of a run with every setting of the chosen entries, in the order of the tables.
 
-    So config.yaml says all, and a setting that an entry has got since is no difference to an older run. Entries that no
-    table has stay as they are: they are a difference.
+    So config.yaml is complete, and a setting added to an entry later is not a difference to an older run.
+    Unknown entries stay as they are, and count as differences.
     """
     return _completed(settings, kind, "", tables)
 
 
-def _completed(tree: dict[str, Any], kind: Any, prefix: str, tables: Mapping[str, Table[Any]]) -> dict[str, Any]:
+def _completed(
+    tree: dict[str, Any], kind: Any, prefix: str, tables: Mapping[str, Table[Any]]
+) -> dict[str, Any]:
     known = declared(kind)
     return {
-        name: _completed_member(known[name].kind, value, f"{prefix}{name}", tables) if name in known else value
+        name: _completed_member(known[name].kind, value, f"{prefix}{name}", tables)
+        if name in known
+        else value
         for name, value in tree.items()
     }
 
@@ -95,7 +101,10 @@ def _completed_member(kind: Any, value: Any, name: str, tables: Mapping[str, Tab
         return _completed(value, kind, f"{name}.", tables)
     if fields_of(element) and isinstance(value, list):
         rows = enumerate(value)
-        return [_completed(row, element, f"{name}.{i}.", tables) if isinstance(row, dict) else row for i, row in rows]
+        return [
+            _completed(row, element, f"{name}.{i}.", tables) if isinstance(row, dict) else row
+            for i, row in rows
+        ]
     if table and kind is not str:
         with suppress(ConfigError, UnfitError, UnknownError):
             return _canonical(table, kind, fit(kind, value, name), name)
@@ -103,7 +112,7 @@ def _completed_member(kind: Any, value: Any, name: str, tables: Mapping[str, Tab
 
 
 def _canonical(table: Table[Any], kind: Any, value: Any, name: str) -> Any:
-    """What a setting chooses, with every setting of the entries. Raises ConfigError."""
+    """The choice of a setting, with every setting of the entries. Raises ConfigError."""
     if kind is Choice:
         one = table.one(value, name)
         return {one.name: one.settings} if one.settings else one.name

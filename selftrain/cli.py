@@ -82,7 +82,10 @@ def status(arguments: argparse.Namespace) -> None:
         if gen.report.is_file():
             report = read_json(gen.report, "val", "promoted")
             labelled = ", labels finished" if (gen.labels / "index.json").is_file() else ""
-            say(f"gen{number}  val mIoU {report['val']['miou'] or 0:.4f}  promoted {report['promoted']}{labelled}")
+            say(
+                f"gen{number}  val mIoU {report['val']['miou'] or 0:.4f}  "
+                f"promoted {report['promoted']}{labelled}"
+            )
             for alarm in report.get("alarms", []):
                 say(f"      warning: {alarm}")
         else:
@@ -99,9 +102,13 @@ def predict(arguments: argparse.Namespace) -> None:
     run = RunDir(arguments.export)
     is_run = run.config.is_file()
     if is_run and not run.report.is_file():
-        raise ConfigError(f"{run.path} is not finished, so it has no export yet (selftrain status {run.path})")
+        raise ConfigError(
+            f"{run.path} is not finished, so it has no export yet (selftrain status {run.path})"
+        )
     directory = run.export if is_run else arguments.export
-    written = predict(directory, arguments.images, arguments.output, tta_flip=arguments.flip, form=arguments.form)
+    written = predict(
+        directory, arguments.images, arguments.output, tta_flip=arguments.flip, form=arguments.form
+    )
     say(f"{written} masks in {arguments.output}")
 
 
@@ -132,7 +139,9 @@ def report(arguments: argparse.Namespace) -> None:
 
     run = RunDir(arguments.run_directory)
     if not run.report.is_file():
-        raise ConfigError(f"{run.path} has no {run.report.name}: it is not finished (selftrain status {run.path})")
+        raise ConfigError(
+            f"{run.path} has no {run.report.name}: it is not finished (selftrain status {run.path})"
+        )
     print_table(read_json(run.report, *SHOWN), run.page, run.export)
 
 
@@ -200,7 +209,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _command(commands: "argparse._SubParsersAction", function: Callable) -> argparse.ArgumentParser:
-    child = commands.add_parser(function.__name__.replace("_", "-"), help=function.__doc__, description=function.__doc__)
+    child = commands.add_parser(
+        function.__name__.replace("_", "-"), help=function.__doc__, description=function.__doc__
+    )
     child.set_defaults(run=function)
     return child
 

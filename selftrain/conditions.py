@@ -1,4 +1,4 @@
-"""What determines the bits of a run but not its method: ranks, threads, precision.
+"""The conditions that affect the bits of a run but not its method: ranks, threads, precision.
 
 Recorded once, compared on resume.
 """
@@ -23,7 +23,11 @@ def settle(run: RunDir, now: dict[str, object]) -> list[str]:
     A run with changes continues, but is no longer exact: an undisturbed run would have other bits.
     """
     before, changes = (_read(run)[name] for name in (NOW, CHANGES))
-    new = [f"{name}: {before[name]} -> {value}" for name, value in now.items() if before.get(name, value) != value]
+    new = [
+        f"{name}: {before[name]} -> {value}"
+        for name, value in now.items()
+        if before.get(name, value) != value
+    ]
     files.keep_json(run.conditions, {NOW: now, CHANGES: [*changes, *new]})
     return [*changes, *new]
 
@@ -40,5 +44,8 @@ def _of_older_run(run: RunDir) -> dict:
         for step in reversed(steps_in(path)):
             with suppress(OSError, ValueError, KeyError):
                 state = json.loads((step / "state.json").read_text())
-                return {NOW: {"ranks": state["ranks"]}, CHANGES: [] if state["exact"] else ["ranks: changed earlier"]}
+                return {
+                    NOW: {"ranks": state["ranks"]},
+                    CHANGES: [] if state["exact"] else ["ranks: changed earlier"],
+                }
     return {NOW: {}, CHANGES: []}

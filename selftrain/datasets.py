@@ -1,4 +1,4 @@
-"""The settings of a data set, as the data floor takes them."""
+"""Conversion of data settings into the `Spec` that selftrain/data reads."""
 
 from dataclasses import asdict, fields
 
@@ -7,7 +7,7 @@ from selftrain.data.spec import Spec, SplitSpec
 
 
 def spec_of(cfg: DataConfig) -> Spec:
-    """What the settings say of the data set to read."""
+    """The data set to read, as described by the settings."""
     settings, default = asdict(cfg), asdict(DataConfig())
     splits = settings.pop("splits")
     changed = [name for name, value in settings.items() if value != default[name]]

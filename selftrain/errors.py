@@ -1,4 +1,4 @@
-"""What can go wrong, and the exit code of each (docs/design.md, "Exit codes")."""
+"""The errors of the program, and their exit codes (docs/design.md, "Exit codes")."""
 
 import errno
 import os
@@ -22,20 +22,27 @@ FORCED = 130
 OUR_FAULT = 1
 # How torch, oneDNN, CUDA, OpenCV, C++ and the system report failed allocations. Few have their own type.
 MEMORY_SIGNS = (
-    "can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory", "Insufficient memory",
-    "could not create a primitive", "could not execute a primitive", "could not create a memory", "ALLOC_FAILED",
+    "can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory",
+    "Insufficient memory", "could not create a primitive", "could not execute a primitive",
+    "could not create a memory", "ALLOC_FAILED",
     "bad_alloc", "MemoryError", "Unable to allocate",  # the last two: NumPy in a loader process
 )  # fmt: skip
 OPEN_FILES_SIGNS = ("Too many open files", "ancdata")  # the latter when receiving a file handle
 SHARED_MEMORY_SIGNS = ("shared memory", "/dev/shm", "</torch_")
 PROCESSES_SIGNS = ("can't start new thread", "Resource temporarily unavailable")
 OUT_OF_MEMORY = "out of memory; lower data.cache_mb or train.workers and run the same command again"
-OPEN_FILES = "too many open files; raise the limit (ulimit -n 4096) or set train.workers=0, then run the same command"
+OPEN_FILES = (
+    "too many open files; raise the limit (ulimit -n 4096) or set train.workers=0, then run the same command"
+)
 MORE_SHARED_MEMORY = (
-    "give the container more (docker run --shm-size=2g; `df /dev/shm` shows it) or set train.workers=0, then run the same command"
+    "give the container more (docker run --shm-size=2g; `df /dev/shm` shows it) or set train.workers=0, "
+    "then run the same command"
 )
 SHARED_MEMORY = f"the loader processes (train.workers) have no shared memory left; {MORE_SHARED_MEMORY}"
-PROCESSES = "the system refuses another process or thread (ulimit -u); raise the limit or lower train.workers and train.threads"
+PROCESSES = (
+    "the system refuses another process or thread (ulimit -u); "
+    "raise the limit or lower train.workers and train.threads"
+)
 LOADER_ENDINGS = {  # exit codes of loader processes that reached a limit
     errno.ENOSPC: SHARED_MEMORY,
     errno.EMFILE: OPEN_FILES,
@@ -55,10 +62,14 @@ class Savings:
 ANOTHER = "change results, so lower them with another out= only"
 SAVINGS = {
     "training": Savings(
-        "", "data.cache_mb or train.workers", f"train.labelled_batch, train.unlabelled_batch and train.crop {ANOTHER}"
+        "",
+        "data.cache_mb or train.workers",
+        f"train.labelled_batch, train.unlabelled_batch and train.crop {ANOTHER}",
     ),
     "evaluating": Savings("train.eval_batch", "data.cache_mb", f"data.size and labels.window {ANOTHER}"),
-    "labelling": Savings("labels.batch", "labels.crf.workers or data.cache_mb", f"data.size and labels.window {ANOTHER}"),
+    "labelling": Savings(
+        "labels.batch", "labels.crf.workers or data.cache_mb", f"data.size and labels.window {ANOTHER}"
+    ),
     "loading images": Savings("", "data.cache_mb or train.workers", f"data.size {ANOTHER}"),
     "predicting": Savings("", "", "label smaller images, or take a machine with more memory"),
 }
@@ -108,7 +119,8 @@ def storage_error(error: OSError, path: object = None) -> StorageError:
     """Turn an OSError of the disk into a StorageError that names the path and the fix."""
     where = error.filename or path or "the run directory"
     return StorageError(
-        f"cannot write {where}: {error.strerror}{_free(where)}; free space or fix the disk, then run the same command"
+        f"cannot write {where}: {error.strerror}{_free(where)}; free space or fix the disk, "
+        "then run the same command"
     )
 
 
@@ -155,7 +167,10 @@ def _told(error: BaseException) -> tuple[str, int]:
         return "interrupted; the same command resumes", FORCED
     if isinstance(error, BrokenPipeError) and _nobody_reads():
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python reports the pipe at exit
-        return "nothing reads standard output any more; redirect it to a reader or a file", StorageError.exit_code
+        return (
+            "nothing reads standard output any more; redirect it to a reader or a file",
+            StorageError.exit_code,
+        )
     if isinstance(error, OSError) and error.errno in STORAGE_ERRNOS:
         return str(storage_error(error)), StorageError.exit_code
     resource = resource_error(error)
@@ -206,7 +221,9 @@ def resource_error(error: BaseException) -> ResourceError | None:
     ended = re.search(r"DataLoader worker .* exit code (\d+)", message)
     if ended and int(ended[1]) in LOADER_ENDINGS:
         return ResourceError(LOADER_ENDINGS[int(ended[1])])
-    if (isinstance(error, OSError) and error.errno in OPEN_FILES_ERRNOS) or any(sign in message for sign in OPEN_FILES_SIGNS):
+    if (isinstance(error, OSError) and error.errno in OPEN_FILES_ERRNOS) or any(
+        sign in message for sign in OPEN_FILES_SIGNS
+    ):
         return ResourceError(OPEN_FILES)
     if isinstance(error, OSError | RuntimeError) and any(sign in message for sign in SHARED_MEMORY_SIGNS):
         return ResourceError(SHARED_MEMORY)
@@ -261,5 +278,8 @@ def _lost_process(error: BaseException) -> str:
         return f"{first}; if memory ran out, lower train.workers or data.cache_mb, then run the same command"
     signs = ("Connection closed by peer", "Connection reset by peer", "gloo", "NCCL")
     if type(error).__name__.startswith("Dist") or any(sign in message for sign in signs):
-        return f"another process of this run is lost ({first}); its own message gives the reason; the same command resumes"
+        return (
+            f"another process of this run is lost ({first}); its own message gives the reason; "
+            "the same command resumes"
+        )
     return ""

@@ -25,7 +25,9 @@ def read_json(path: Path, *keys: str) -> dict:
     except (ValueError, RecursionError, OSError) as error:
         raise IntegrityError(f"{path} is damaged ({error}); remove it to make it again") from None
     if not isinstance(content, dict) or any(key not in content for key in keys):
-        raise IntegrityError(f"{path} is damaged (it contains other things than selftrain writes); remove it to make it again")
+        raise IntegrityError(
+            f"{path} is damaged (it contains other things than selftrain writes); remove it to make it again"
+        )
     return content
 
 
@@ -126,7 +128,9 @@ def read_manifest(path: Path) -> dict:
     if not (path / MANIFEST).is_file():
         raise IntegrityError(f"{path} has no {MANIFEST}")
     manifest = read_json(path / MANIFEST, "files")
-    if not isinstance(manifest["files"], dict) or any(Path(name).name != name or "\0" in name for name in manifest["files"]):
+    if not isinstance(manifest["files"], dict) or any(
+        Path(name).name != name or "\0" in name for name in manifest["files"]
+    ):
         raise IntegrityError(f"{path / MANIFEST} is not a manifest of files in its own directory")
     return manifest
 

@@ -1,4 +1,7 @@
-"""The method, told in order: train, measure, promote, label, select, train the next one; test once, export, report."""
+"""The self-training method in order: train, evaluate, promote, label, select, train the next generation.
+
+At the end the test set is read once, and the best generation is exported and reported.
+"""
 
 import copy
 from collections.abc import Callable
@@ -37,7 +40,10 @@ from selftrain.stages import evaluate, export, pictures, pseudo_label, recalibra
 
 
 def run(cfg: Config) -> dict:
-    """The whole method into `cfg.out`, from wherever an earlier run of the same command ended; returns report.json."""
+    """Run the whole method in `cfg.out`, from where an earlier run of the same command ended.
+
+    Returns report.json.
+    """
     method = Method.open(cfg)
     with watchdog.watching(method.accelerator.process_index, method.accelerator.num_processes):
         if method.run.report.exists():
@@ -64,11 +70,14 @@ class Method:
     stop: Stop
     metrics: Metrics
     team: process.Team
-    changes: list[str]  # of the conditions since the run began
+    changes: list[str]  # changes of conditions since the run began
 
     @classmethod
     def open(cls, cfg: Config) -> "Method":
-        """Check everything that can be checked before work begins; write down, or compare with, what the run is made of."""
+        """Check everything that can be checked before any work.
+
+        Also write the run's settings and data to its directory, or compare with what is there.
+        """
         preflight.check(cfg)
         planned = plans(cfg)
         run = RunDir(Path(cfg.out))
@@ -82,18 +91,40 @@ class Method:
             data = preflight.recorded_data(run, cfg)
         preflight.check_data(data, cfg)
         metrics = Metrics(run.metrics if accelerator.is_main_process else None)
-        cache, scale = Cache(cfg.data.cache_mb), PixelScale.of(cfg.data.mean, cfg.data.std, accelerator.device)
+        cache, scale = (
+            Cache(cfg.data.cache_mb),
+            PixelScale.of(cfg.data.mean, cfg.data.std, accelerator.device),
+        )
         material = Material(cfg.train, cfg.loss, data, accelerator, cache, scale)
         stop = Stop().listen()
-        return cls(cfg, planned, run, data, accelerator, networks, material, cache, scale, stop, metrics, team, changes)
+        return cls(
+            cfg,
+            planned,
+            run,
+            data,
+            accelerator,
+            networks,
+            material,
+            cache,
+            scale,
+            stop,
+            metrics,
+            team,
+            changes,
+        )
 
     @staticmethod
-    def _checked(cfg: Config, planned: list[Plan], run: RunDir, accelerator: Accelerator) -> tuple[DataSet, Networks, list[str]]:
-        """Data, networks and changed conditions, after all checks; the main process tries the networks and settles the run."""
+    def _checked(
+        cfg: Config, planned: list[Plan], run: RunDir, accelerator: Accelerator
+    ) -> tuple[DataSet, Networks, list[str]]:
+        """Data, networks and changed conditions, after all checks.
+
+        Only the main process tries the networks and writes to the run directory.
+        """
         data = preflight.recorded_data(run, cfg)
         preflight.check_data(data, cfg)
         preflight.check_shared_memory(cfg, planned, len(data.classes), accelerator.num_processes)
-        # Unknown names, impossible noise and unreachable weights show here, before any work.
+        # Unknown names, impossible noise and unreachable weights fail here, before any work.
         networks = Networks(planned, cfg.model, run, data.classes, accelerator.device)
         built = [networks.initial(plan)[0] for plan in planned]
         if not accelerator.is_main_process:
@@ -102,7 +133,9 @@ class Method:
         known = preflight.examine(run, cfg, data)
         preflight.say_where_students_shrink(built)
         preflight.say_other_pixel_scales(cfg, planned)
-        sizes = [plan.method.networks * parameters(network) for plan, network in zip(planned, built, strict=True)]
+        sizes = [
+            plan.method.networks * parameters(network) for plan, network in zip(planned, built, strict=True)
+        ]
         snapshots = (SNAPSHOTS - 1) * reliability.chosen(cfg.select).entry.snapshots
         preflight.check_space(run, cfg, planned, sizes, known.data, snapshots=snapshots)
         begun = run.generations_begun()
@@ -120,27 +153,30 @@ class Method:
         self.finish(_leader(reports), reports)
 
     def _generations(self) -> list[dict]:
-        """The report of each generation, those that were trained before included."""
+        """The report of each generation, including those trained by an earlier process."""
         reports: list[dict] = []
         for plan in self.plans:
             labels, teacher = None, self._teacher(reports)
             if teacher is not None and plan.needs_labels:
                 labels = self.labels(teacher, plan)
                 if labels is None:
-                    break  # no pseudo-label to learn from: the leader is the result
+                    break  # no pseudo-label to train on: the leader is the result
             reports.append(self.generation(plan, labels, teacher, reports))
         return reports
 
     def _teacher(self, reports: list[dict]) -> int | None:
-        """Who teaches the generation after those of `reports`."""
+        """The number of the generation that teaches the next one."""
         if not reports:
             return None
         return _leader(reports) if self.cfg.labels.teacher == "leader" else len(reports) - 1
 
-    def generation(self, plan: Plan, labels: select.SelectedLabels | None, teacher: int | None, reports: list[dict]) -> dict:
-        """Train and measure one generation; returns its report.json, which marks it as done.
+    def generation(
+        self, plan: Plan, labels: select.SelectedLabels | None, teacher: int | None, reports: list[dict]
+    ) -> dict:
+        """Train and evaluate one generation; returns its report.json, which marks it as finished.
 
-        It leads from here on unless it is worse than the best of `reports`, those before it, that led.
+        `reports` are the reports of the earlier generations. The new one is promoted unless its val score is
+        worse than the best score of a promoted one.
         """
         gen, stage = self.run.generation(plan.number), plan.name
         if gen.report.exists():
@@ -181,7 +217,7 @@ class Method:
         return report
 
     def begin(self, plan: Plan, teacher: int | None) -> Begun:
-        """The network of a generation before its first step, and where its weights come from."""
+        """The network of a generation before its first step, and the sources of its weights."""
         rekey(self.cfg.seed, plan.name, "init")
         begun = self.networks.begin(plan, teacher)
         if self.accelerator.is_main_process:
@@ -189,7 +225,8 @@ class Method:
                 say(line)
         if plan.method.networks > 1:
             rekey(self.cfg.seed, plan.name, "init of the second")
-            second = self.networks.begin(plan, None).network  # two that begin alike would stay alike
+            # two networks with equal weights would stay equal
+            second = self.networks.begin(plan, None).network
             begun = replace(begun, network=plan.method.joined([begun.network, second]))
         return begun
 
@@ -229,7 +266,10 @@ class Method:
         return replace(trained, network=self._kept(plan, trained.network))
 
     def _kept(self, plan: Plan, network: nn.Module) -> nn.Module:
-        """What is kept of a trained network: the first of two, its batch-norm statistics measured anew if that is asked for."""
+        """The network that is kept after training.
+
+        Of two networks it is the first. If `train.statistics` is set, batch norm is recalibrated.
+        """
         network = plan.method.kept(network)
         if self.cfg.train.statistics:
             seen = self.material.unnoised(plan, (self.cfg.seed, plan.name, "statistics"))
@@ -237,7 +277,7 @@ class Method:
         return network
 
     def evaluate(self, network: nn.Module, samples: list[Sample]) -> dict:
-        """Scores of a network over samples with masks, one plain view each, by the run's classes."""
+        """Score a network on samples with masks; it predicts one plain view of each."""
         return evaluate.evaluate(
             self.predictor(network),
             samples,
@@ -248,30 +288,43 @@ class Method:
         )
 
     def predictor(self, network: nn.Module) -> Predictor:
-        """How the run asks a network about images: one plain view each."""
+        """A predictor of the run: one plain view per image."""
         window = windows.of(self.cfg.labels.window)
         multiple = anatomy_of(network).multiple
-        return Predictor((network,), self.scale, window, precision=self.accelerator.autocast, multiple=multiple)
+        return Predictor(
+            (network,), self.scale, window, precision=self.accelerator.autocast, multiple=multiple
+        )
 
     def _snapshots(self, plan: Plan) -> dict[int, Callable[[nn.Module], None]]:
-        """What is kept of a generation on its way, where its agreement with itself is going to be asked for."""
+        """The snapshots of a generation, if its agreement with itself will be measured.
+
+        Maps a step to a callback that receives the averaged network.
+        """
         if not reliability.chosen(self.cfg.select).entry.snapshots:
             return {}
-        return {plan.steps * part // SNAPSHOTS: partial(self._keep_snapshot, plan, part) for part in range(1, SNAPSHOTS)}
+        return {
+            plan.steps * part // SNAPSHOTS: partial(self._keep_snapshot, plan, part)
+            for part in range(1, SNAPSHOTS)
+        }
 
     def _keep_snapshot(self, plan: Plan, part: int, network: nn.Module) -> None:
         if self.accelerator.is_main_process:
             self.networks.keep_snapshot(plan.number, part, self._kept(plan, copy.deepcopy(network)))
 
     def labels(self, teacher: int, student: Plan) -> select.SelectedLabels | None:
-        """What `teacher` says of the unlabelled images and what of it `student` may learn; None without any such image."""
+        """Label the unlabelled images with `teacher`, and select the labels that `student` may train on.
+
+        None without unlabelled images or without accepted labels.
+        """
         if not self.data.unlabelled:
             say("no unlabelled images: the teacher is the result")
             return None
         gen = self.run.generation(teacher)
         network, digest = self.networks.load(teacher)
         predictor = replace(self.predictor(network), views=tta.views(**asdict(self.cfg.labels.tta)))
-        labeller = pseudo_label.Labeller(predictor, len(self.data.classes), self.cfg.labels, self.cache, self.accelerator)
+        labeller = pseudo_label.Labeller(
+            predictor, len(self.data.classes), self.cfg.labels, self.cache, self.accelerator
+        )
         where = f"gen{teacher}"
         store = labeller.label(
             self.data.unlabelled,
@@ -282,7 +335,9 @@ class Method:
         )
         selected = self._selected(teacher, student, store)
         if self.accelerator.is_main_process:
-            alarms = about_labels(store.histogram().sum(axis=1), self.material.class_pixels, self.data.classes)
+            alarms = about_labels(
+                store.histogram().sum(axis=1), self.material.class_pixels, self.data.classes
+            )
             files.keep_json(gen.selection, {**selected.report(), "alarms": alarms})
             _warn(where, alarms)
         self.accelerator.wait_for_everyone()
@@ -293,22 +348,36 @@ class Method:
         return selected
 
     def finish(self, leader: int, reports: list[dict]) -> None:
-        """Read the test set, once, for the best generation and the teacher it began with; export; write report.json."""
+        """Test, export and write report.json.
+
+        The test set is read once, for the best generation, the first one and the exported one.
+        """
         chosen = leader if self.cfg.export.generation == "best" else len(reports) - 1
         networks = {number: self.networks.load(number)[0] for number in {0, leader, chosen}}
-        tests = {number: self.evaluate(network, self.data.test) for number, network in networks.items()} if self.data.test else {}
+        tests = (
+            {number: self.evaluate(network, self.data.test) for number, network in networks.items()}
+            if self.data.test
+            else {}
+        )
         if self.accelerator.is_main_process:
             self._write_results(networks, tests, leader, chosen, reports)
         self.accelerator.wait_for_everyone()
 
     def _write_results(
-        self, networks: dict[int, nn.Module], tests: dict[int, dict], leader: int, chosen: int, reports: list[dict]
+        self,
+        networks: dict[int, nn.Module],
+        tests: dict[int, dict],
+        leader: int,
+        chosen: int,
+        reports: list[dict],
     ) -> None:
-        """Export, page, and last report.json, which marks the run as finished."""
+        """Write the export, the page and, last, report.json, which marks the run as finished."""
         for number, report in enumerate(reports):
             selection = self.run.generation(number).selection
             chosen_labels = files.read_json(selection) if selection.exists() else {}
-            report["labels"] = {name: value for name, value in chosen_labels.items() if name != "image_weights"} or None
+            report["labels"] = {
+                name: value for name, value in chosen_labels.items() if name != "image_weights"
+            } or None
         report = {
             "generations": reports,
             "best": leader,
@@ -326,14 +395,14 @@ class Method:
         files.write_json(self.run.report, report)
 
     def show(self) -> dict:
-        """Print the run's table and where its results lie; returns report.json."""
+        """Print the run's table and the paths of its results; returns report.json."""
         report = files.read_json(self.run.report, *summary.SHOWN)
         if self.accelerator.is_main_process:
             summary.print_table(report, self.run.page, self.run.export)
         return report
 
     def _track(self) -> None:
-        """TensorBoard through accelerate, from the first stage that trains in this process."""
+        """Start TensorBoard through accelerate, at the first stage that is trained in this process."""
         if self.metrics.track is None:
             self.accelerator.init_trackers("tensorboard")
             self.metrics.track = lambda values, step: self.accelerator.log(dict(values), step=step)
@@ -350,11 +419,18 @@ class Method:
             for row in pictures.pseudo_labels(self._selected(teacher, self.plans[student]))
         ]
         page.write(
-            self.run.page, report, classes=self.data.classes, metrics=self.metrics.rows(), predictions=said, pseudo_labels=learnt
+            self.run.page,
+            report,
+            classes=self.data.classes,
+            metrics=self.metrics.rows(),
+            predictions=said,
+            pseudo_labels=learnt,
         )
 
-    def _selected(self, teacher: int, student: Plan, store: LabelStore | None = None) -> select.SelectedLabels:
-        """A teacher's labels by the rule of a student."""
+    def _selected(
+        self, teacher: int, student: Plan, store: LabelStore | None = None
+    ) -> select.SelectedLabels:
+        """A teacher's labels, selected by the student's rule."""
         store = store or LabelStore(self.run.generation(teacher).labels)
         rule = student.select
         ranks = self._reliability(teacher, store) if rule.image_share < 1 or rule.weight_images else None
@@ -369,7 +445,7 @@ class Method:
         )
 
     def _reliability(self, teacher: int, store: LabelStore) -> np.ndarray:
-        """How well a teacher knows each unlabelled image (N,); what takes long to measure is kept."""
+        """The reliability of a teacher's labels for each unlabelled image, (N,); slow measures are kept."""
         stage, rule = f"gen{teacher}", self.cfg.select
         subject = reliability.Subject(
             store,
@@ -385,16 +461,21 @@ class Method:
         )
         if not reliability.chosen(rule).entry.looks:
             return reliability.measure(rule, subject)
-        kept, labelled = self.run.generation(teacher).reliability, {"teacher": store.index.teacher, "ids": store.index.ids_sha256}
+        kept, labelled = (
+            self.run.generation(teacher).reliability,
+            {"teacher": store.index.teacher, "ids": store.index.ids_sha256},
+        )
         if not (kept.exists() and labelled.items() <= files.read_json(kept, "reliability").items()):
             found = reliability.measure(rule, subject)
             if self.accelerator.is_main_process:
-                files.write_json(kept, {**labelled, "reliability": [round(float(value), 6) for value in found]})
+                files.write_json(
+                    kept, {**labelled, "reliability": [round(float(value), 6) for value in found]}
+                )
             self.accelerator.wait_for_everyone()
         return np.array(files.read_json(kept, "reliability")["reliability"], np.float32)
 
     def _card(self, report: dict) -> dict:
-        """What a user of the export has to know."""
+        """The card of the export, for its users."""
         cfg, exported = self.cfg, report["generations"][report["exported"]]
         return card(
             recipe=cfg.recipe,
@@ -420,15 +501,15 @@ def _warn(stage: str, alarms: list[str]) -> None:
 
 
 def _leader(reports: list[dict]) -> int:
-    """The last generation that leads."""
+    """The last promoted generation."""
     return max(number for number, report in enumerate(reports) if report["promoted"])
 
 
 def _best(reports: list[dict]) -> dict:
-    """Of the generations that led, the one with the highest mIoU on val."""
+    """The promoted generation with the highest mIoU on val."""
     return max((report for report in reports if report["promoted"]), key=lambda report: _miou(report["val"]))
 
 
 def _miou(scores: dict) -> float:
-    """mIoU to compare by; a set in which no pixel counts compares as 0."""
+    """mIoU for comparisons; 0 if no pixel counts."""
     return scores["miou"] or 0.0

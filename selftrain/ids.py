@@ -1,3 +1,3 @@
 """Class ids of pixels."""
 
-IGNORE = 255  # a pixel without a class: it is neither learnt from nor counted
+IGNORE = 255  # a pixel without a class: neither trained on nor counted

@@ -19,9 +19,8 @@ Tracker = Callable[[Mapping[str, float], int], None]
 class Metrics:
     """metrics.jsonl: one row per measurement.
 
-    Values depend only on seeds (no times), so a resumed run writes the same.
-
-    On every rank but the main one `path` is None, and nothing is written.
+    Values depend only on seeds (no times), so a resumed run writes the same rows. On every rank but the main
+    one, `path` is None and nothing is written.
     """
 
     def __init__(self, path: Path | None):
@@ -112,8 +111,10 @@ class Progress:
 
 
 @contextmanager
-def progress(stage: str, total: int, *, start: int = 0, per_step: int = 1, show: bool = True) -> Iterator[Callable[..., None]]:
-    """Give a function `show(done, note)`, silent if `show` is false (other ranks)."""
+def progress(
+    stage: str, total: int, *, start: int = 0, per_step: int = 1, show: bool = True
+) -> Iterator[Callable[..., None]]:
+    """Yield a function `show(done, note)`; it is silent if `show` is false (other ranks)."""
     if not show:
         yield lambda *_: None
         return
@@ -127,7 +128,12 @@ def progress(stage: str, total: int, *, start: int = 0, per_step: int = 1, show:
 def _rich_bar(stage: str, total: int, start: int) -> tuple[Any, Any]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
     bar = Progress(*columns, TimeRemainingColumn())
     bar.start()
     return bar, bar.add_task(stage, total=total, completed=start, note="")

@@ -1,4 +1,4 @@
-"""What the generations of a run learn from: their examples, their step functions, the images of their statistics."""
+"""The training material of a run: examples, step functions, and the images for batch-norm statistics."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from selftrain.scores import class_pixels
 
 @dataclass(frozen=True)
 class Material:
-    """The data of a run, as training asks for it."""
+    """The data of a run, prepared for training."""
 
     train: TrainConfig
     loss: LossConfig
@@ -35,7 +35,10 @@ class Material:
     scale: PixelScale
 
     def dataset(self, plan: Plan, pseudo: Labels | None, keys: tuple[Key, ...]) -> batches.StepDataset:
-        """The examples of a generation: labelled ones and, of unlabelled images, `pseudo` or views to label online."""
+        """The training examples of a generation.
+
+        They are labelled images, and unlabelled images with the labels `pseudo` or as views to label online.
+        """
         views = plan.method.views
         return batches.StepDataset(
             MaskLabels(self.data.labelled, self.cache.mask),
@@ -68,21 +71,25 @@ class Material:
         )
 
     def unnoised(self, plan: Plan, keys: tuple[Key, ...]) -> Iterator[torch.Tensor]:
-        """Weakly augmented crops of what a generation learnt from: `train.statistics` batches (N, h, w, C) uint8."""
+        """Weakly augmented crops of a generation's training images, for recalibration.
+
+        Yields `train.statistics` batches (N, h, w, C) uint8.
+        """
         train, from_masks_only = self.train, plan.unlabelled_batch == 0
         images = self.data.labelled if from_masks_only else [*self.data.labelled, *self.data.unlabelled]
-        batch = max(train.eval_batch, 2)  # batch norm after a pooling over the whole image has no statistics of one
+        # at least two: batch norm after global pooling has no statistics of one image
+        batch = max(train.eval_batch, 2)
         how, cache = augmentation.weak(train), self.cache
         return batches.crops(images, how, batch=batch, count=train.statistics, cache=cache, keys=keys)
 
     @cached_property
     def sampler(self) -> Sampler:
-        """Which labelled images a step sees."""
+        """The sampler of labelled images."""
         return augmentation.sampler(self.train, len(self.data.labelled), lambda: self.contents)
 
     @cached_property
     def contents(self) -> np.ndarray:
-        """Pixels of each class in the mask of each labelled image, (N, C); read once."""
+        """Pixels of each class in each labelled image's mask, (N, C); read once."""
         classes = len(self.data.classes)
         masks = (self.cache.mask(sample) for sample in self.data.labelled)
         return np.stack([class_pixels(mask, classes) for mask in masks])
@@ -93,7 +100,7 @@ class Material:
         return self.contents.sum(axis=0)
 
     def _class_weights(self) -> torch.Tensor | None:
-        """What labelled pixels of each class weigh, (C,); None where all weigh the same."""
+        """The weight of labelled pixels of each class, (C,); None if all weights are equal."""
         if not self.loss.balance:
             return None
         weights = balanced(self.class_pixels, self.loss.balance)

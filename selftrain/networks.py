@@ -1,4 +1,4 @@
-"""The networks of a run's generations: built, begun, kept, loaded."""
+"""The networks of a run's generations: built, initialised, kept and loaded."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,8 @@ from selftrain.models.weights import IMAGENET, Taken, encoder_names, grown, load
 from selftrain.plan import Plan
 from selftrain.rundir import RunDir
 
-SNAPSHOTS = 3  # a stage is looked at after each third of its steps, the last of which is its end (Yang et al. 2022, ST++)
+# a stage has a snapshot after each third of its steps; the last is its result (Yang et al. 2022, ST++)
+SNAPSHOTS = 3
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Begun:
 
 @dataclass(frozen=True)
 class Networks:
-    """The network of each of `plans`, and where `run` keeps it. `weights` says what networks begin with."""
+    """The network of each of `plans`, and its place in `run`. `weights` sets the initial weights."""
 
     plans: Sequence[Plan]
     weights: ModelConfig
@@ -39,7 +40,10 @@ class Networks:
     device: torch.device
 
     def build(self, plan: Plan, *, imagenet: bool = False) -> nn.Module:
-        """The network of a generation, random; `imagenet` fetches its encoder's weights from a hub."""
+        """Build the network of a generation. With `imagenet` the encoder's weights are downloaded.
+
+        Otherwise all weights are random.
+        """
         return build(
             plan.arch,
             plan.encoder,
@@ -52,7 +56,7 @@ class Networks:
         )
 
     def initial(self, plan: Plan) -> tuple[nn.Module, str, set[str]]:
-        """The network of a generation with `model.weights`, their source, and the names of the loaded tensors.
+        """The network of a generation with `model.weights`, their source, and the loaded tensors' names.
 
         Raises ConfigError for weights that do not fit, unless `model.partial_weights` allows that.
         """
@@ -70,16 +74,19 @@ class Networks:
             path,
             partial=model.partial_weights,
             whose=f"generation {plan.number} (arch={plan.arch} encoder={encoder})",
-            remedy=own if encoder != model.encoder else "model.encoder= (the encoder that the file was made for)",
+            remedy=own
+            if encoder != model.encoder
+            else "model.encoder= (the encoder that the file was made for)",
         )
         return network, path.name, names
 
     def begin(self, plan: Plan, teacher: int | None) -> Begun:
-        """The network of a generation before its first step; with `init: teacher`, those of its teacher's weights that fit.
+        """The network of a generation before its first step.
 
-        In a deeper encoder of the same family that is all of them, those of a narrower stem too, and its further blocks begin
-        as the identity (timm sets the last scale of a residual branch to 0), so the student begins as its teacher (Chen et
-        al. 2016, Net2Net).
+        With `init: teacher` it is initialised from its teacher's weights, as far as they fit. In a deeper
+        encoder of the same family all of them fit, even if the teacher's stem is narrower. The additional
+        blocks start as the identity, because timm sets the last scale of a residual branch to 0. So the
+        student starts with its teacher's function (Chen et al. 2016, Net2Net).
         """
         network, source, names = self.initial(plan)
         if teacher is None or not plan.begins_as_teacher:
@@ -89,19 +96,26 @@ class Networks:
         found = grown(network, theirs)
         network.load_state_dict(found, strict=False)
         rest = Taken.of(network, names - found.keys(), source)
-        weights = [Taken.of(network, found, f"generation {teacher}"), *([rest] if rest.encoder or rest.decoder else [])]
-        unused = f"; {len(theirs) - len(found)} of its teacher's fit nowhere" if len(found) < len(theirs) else ""
+        weights = [
+            Taken.of(network, found, f"generation {teacher}"),
+            *([rest] if rest.encoder or rest.decoder else []),
+        ]
+        unused = (
+            f"; {len(theirs) - len(found)} of its teacher's fit nowhere" if len(found) < len(theirs) else ""
+        )
         said = f"{plan.name}: {len(found)} of its {len(own)} tensors are its teacher's (gen{teacher}){unused}"
         lines = [said] if len(found) < len(own) or unused else []
         return Begun(network, weights, [*lines, *(f"{plan.name}: {taken}" for taken in weights[1:])])
 
     def keep(self, plan: Plan, network: nn.Module) -> None:
-        """Write the network of a generation whose training has ended."""
-        # What is there was written before a kill, without the report that makes it count.
-        saved.write(self.run.generation(plan.number).model, network, self.describe(plan, network), self.classes)
+        """Write the network of a generation after its training."""
+        # A network that exists was written before a kill; without its report it does not count.
+        saved.write(
+            self.run.generation(plan.number).model, network, self.describe(plan, network), self.classes
+        )
 
     def keep_snapshot(self, number: int, part: int, network: nn.Module) -> None:
-        """Write the network as it is after `part` of SNAPSHOTS parts of its steps."""
+        """Write a snapshot after `part` of SNAPSHOTS parts of the generation's steps."""
         where = self.run.generation(number).snapshot(part)
         if not where.exists():
             files.commit_directory(where, saved.weights_of(network))
@@ -112,13 +126,13 @@ class Networks:
         return self._placed(found.network), found.digest
 
     def snapshots(self, number: int) -> list[nn.Module]:
-        """The network of a generation as it was before its end."""
+        """The snapshots of a generation, without its final network."""
         gen = self.run.generation(number)
         places = [gen.snapshot(part) for part in range(1, SNAPSHOTS)]
         return [self._placed(saved.read(place, described_in=gen.model).network) for place in places]
 
     def describe(self, plan: Plan, network: nn.Module) -> dict:
-        """What a reader of its weights has to build (`saved.describe`)."""
+        """Describe how to rebuild a generation's network (`saved.describe`)."""
         return saved.describe(
             network,
             arch=plan.arch,

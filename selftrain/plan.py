@@ -1,4 +1,4 @@
-"""Each generation of a run as it will be: every fallback to `model`, `train` and `select` is decided here, once."""
+"""The resolved plan of each generation. All fallbacks to `model`, `train` and `select` are decided here."""
 
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -14,16 +14,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Plan:
-    """One generation."""
+    """The resolved settings of one generation."""
 
     number: int
     arch: str
     encoder: str
     decoder_channels: list[int]
-    channels: int  # of an image
+    channels: int  # of the images
     steps: int
     labelled_batch: int
-    unlabelled_batch: int  # 0 where a step has labelled images only
+    unlabelled_batch: int  # 0 if a step has labelled images only
     online: str  # name of `method`; empty: stored pseudo-labels, if any
     begins_as_teacher: bool
     noise: NoiseConfig
@@ -32,27 +32,27 @@ class Plan:
 
     @property
     def name(self) -> str:
-        """The stage of the generation, in messages, metrics and random numbers."""
+        """The generation's name in messages, metrics and random keys."""
         return f"gen{self.number}"
 
     @property
     def method(self) -> type[Method]:
-        """How it learns."""
+        """The training method."""
         return METHODS[self.online]
 
     @property
     def needs_labels(self) -> bool:
-        """Whether it learns from stored pseudo-labels of a teacher."""
+        """Whether the generation trains on a teacher's stored pseudo-labels."""
         return self.number > 0 and not self.online
 
     @property
     def batch(self) -> int:
-        """Images in a step."""
+        """The number of images in a step."""
         return self.labelled_batch + self.unlabelled_batch
 
 
 def plans(cfg: Config) -> list[Plan]:
-    """The generations of a run, in their order."""
+    """The plans of a run's generations, in order."""
     return [_plan(cfg, number, own) for number, own in enumerate(cfg.generations)]
 
 

@@ -1,4 +1,4 @@
-"""What is checked and written down before a run begins to work."""
+"""Checks before a run starts, and what a run records about itself."""
 
 import itertools
 import os
@@ -37,20 +37,28 @@ from selftrain.stages.pseudo_label import check_refiner
 from selftrain.stages.select import check_threshold
 from selftrain.tables import Table
 
-PSEUDO_NOISE = ("rand_n", "colour", "cutout", "cutmix", "paste")  # of unlabelled images, unless noise.labelled
-FEW = 8  # val images: a score of fewer says little of which generation is better
-COPIES = "copies"  # in data.json, where there are any
-WARNINGS = 10  # about files, that a run says
-CHECKPOINT = 4  # copies of the weights in a checkpoint: themselves, their average, two moments
+# noise of unlabelled images, unless noise.labelled
+PSEUDO_NOISE = ("rand_n", "colour", "cutout", "cutmix", "paste")
+FEW = 8  # val images; with fewer, scores hardly tell generations apart
+COPIES = "copies"  # the key in data.json, if there are copies
+WARNINGS = 10  # warnings about files that a run prints
+CHECKPOINT = 4  # copies of the weights in a checkpoint: the weights, their average, two moments
 
 
 def check(cfg: Config) -> None:
-    """Settings that no run can have. Raises ConfigError that names them."""
+    """Check settings alone and together. Raises ConfigError that names them."""
     check_settings(cfg)
     choices.check(cfg)
-    for check_together in (_check_sides, _check_first, _check_snapshots, _check_online_noise, _check_methods, _check_learning):
+    for check_together in (
+        _check_sides,
+        _check_first,
+        _check_snapshots,
+        _check_online_noise,
+        _check_methods,
+        _check_learning,
+    ):
         check_together(cfg)
-    plans(cfg)  # refuses settings that choose the same augmentation twice
+    plans(cfg)  # raises if settings choose the same augmentation twice
     check_losses(cfg.loss)
     check_refiner(cfg.labels)
     check_threshold(cfg.select)
@@ -58,12 +66,14 @@ def check(cfg: Config) -> None:
 
 
 def _check_learning(cfg: Config) -> None:
-    """Raises ConfigError for settings that the schedule or the parameter groups leave without effect."""
+    """Raises ConfigError for settings without effect under the schedule or the parameter groups."""
     train = cfg.train
     schedule = Table(SCHEDULES).one(train.schedule, "train.schedule").name
     groups = Table(GROUPS).one(train.groups, "train.groups").name
     if schedule in BY_SCORES and not train.eval_every:
-        raise ConfigError(f"train.schedule={schedule} follows the scores on val, so train.eval_every must not be 0")
+        raise ConfigError(
+            f"train.schedule={schedule} follows the scores on val, so train.eval_every must not be 0"
+        )
     for number, row in enumerate(cfg.generations):
         if groups in WITHOUT_DEPTH and row.noise.drop_path:
             raise ConfigError(
@@ -73,34 +83,45 @@ def _check_learning(cfg: Config) -> None:
 
 
 def _check_sides(cfg: Config) -> None:
-    """Raises ConfigError for a crop or a window of a size that a network of the run does not take."""
-    for multiple in (multiple_of(row.arch or cfg.model.arch) for row in cfg.generations):
+    """Raises ConfigError for a crop or window size that a network of the run does not accept."""
+    for multiple in (multiple_of(plan.arch) for plan in plans(cfg)):
         if any(side % multiple for side in cfg.train.crop):
-            raise ConfigError(f"train.crop={cfg.train.crop} must be [height, width] in multiples of {multiple}")
+            raise ConfigError(
+                f"train.crop={cfg.train.crop} must be [height, width] in multiples of {multiple}"
+            )
         if cfg.labels.window % multiple:
-            raise ConfigError(f"labels.window={cfg.labels.window} must be a multiple of {multiple} (0: no windows)")
+            raise ConfigError(
+                f"labels.window={cfg.labels.window} must be a multiple of {multiple} (0: no windows)"
+            )
 
 
 def _check_first(cfg: Config) -> None:
-    """Raises ConfigError where the first generation is to begin as its teacher."""
+    """Raises ConfigError if the first generation should be initialised from a teacher."""
     if cfg.generations[0].init == "teacher":
         raise ConfigError("generations.0.init=teacher: it has no teacher")
 
 
 def _check_snapshots(cfg: Config) -> None:
-    """Raises ConfigError where a generation has too few steps to look back at."""
+    """Raises ConfigError if a generation has too few steps for its snapshots."""
     least = min(plan.steps for plan in plans(cfg))
     chosen = reliability.chosen(cfg.select)
     if chosen.entry.snapshots and least < SNAPSHOTS:
-        raise ConfigError(f"select.reliability={chosen.name} looks at each third of the steps: a generation needs 3 or more")
+        raise ConfigError(
+            f"select.reliability={chosen.name} looks at each third of the steps: a generation needs 3 or more"
+        )
 
 
 def _check_online_noise(cfg: Config) -> None:
-    """Raises ConfigError for noise that an online method does not have."""
+    """Raises ConfigError for noise that online methods do not support."""
     for row in cfg.generations:
-        if row.online and (row.noise.rand_n or row.noise.cutout or row.noise.erase) and not row.noise.labelled:
+        if (
+            row.online
+            and (row.noise.rand_n or row.noise.cutout or row.noise.erase)
+            and not row.noise.labelled
+        ):
             raise ConfigError(
-                "generations: of online methods, only labelled images get rand_n, cutout and erase; see noise.labelled"
+                "generations: of online methods, only labelled images get rand_n, cutout and erase; "
+                "see noise.labelled"
             )
 
 
@@ -109,7 +130,9 @@ def _check_methods(cfg: Config) -> None:
     adaptive = [name for name, method in METHODS.items() if method.adaptive]
     if cfg.loss.adaptive and not any(row.online in adaptive for row in cfg.generations):
         methods = " and ".join(adaptive)
-        raise ConfigError(f"loss.adaptive is of {methods}, and no generation is one of these; set it to false")
+        raise ConfigError(
+            f"loss.adaptive is of {methods}, and no generation is one of these; set it to false"
+        )
     for row in cfg.generations:
         mixed = augmentation.mixers(row.noise)
         if mixed and not METHODS[row.online].mixes:
@@ -117,39 +140,51 @@ def _check_methods(cfg: Config) -> None:
             raise ConfigError(f"generations: {row.online} mixes nothing: its noise.{setting} must be 0")
         if sum(mixer.p for mixer in mixed) > 1:
             names = ", ".join(mixer.name for mixer in mixed)
-            raise ConfigError(f"generations: the probabilities of {names} add up to more than 1; one mixing acts on an image")
+            raise ConfigError(
+                f"generations: the probabilities of {names} add up to more than 1; "
+                "one mixing acts on an image"
+            )
 
 
 @dataclass(frozen=True)
 class Examined:
-    """What is known of a run's data before its first step."""
+    """Facts about a run's data before its first step."""
 
-    data: DataSet  # as it is to be worked with
-    facts: dict  # what data.json has beside the samples: set_aside, and where there are any, range and copies
-    looks: list[Look]  # at every file; empty for drawn images, and on a resume
+    data: DataSet  # the data set to train on
+    facts: dict  # further content of data.json: set_aside and, if there are any, range and copies
+    looks: list[Look]  # one per file; empty for drawn images, and on a resume
 
 
 def examine(run: RunDir, cfg: Config, data: DataSet) -> Examined:
-    """Read every file before a first step; later only what the run wrote down of them. Prints warnings, raises DataError.
+    """Read every file of a new run; a resume reads the run's record. Prints warnings, raises DataError.
 
-    Unreadable unlabelled images are set aside, and made splits are divided so that no two hold the same picture.
+    Unreadable unlabelled images are set aside. Made splits are divided so that no two contain the same
+    picture.
     """
     known = _known(run, cfg, data)
     data = known.data
     for warning in data.warnings:
         say(f"data: {warning}")
     if len(data.val) < FEW:
-        say(f"data: few images in val ({len(data.val)}), hardly enough to tell generations apart (data.splits.val_fraction)")
+        say(
+            f"data: few images in val ({len(data.val)}), hardly enough to tell generations apart "
+            "(data.splits.val_fraction)"
+        )
     idle = _idle_noise(cfg.generations[0])
     if idle:
-        say(f"generations.0: {', '.join(idle)} of its noise have no image to act on: it learns from labelled images only")
+        say(
+            f"generations.0: {', '.join(idle)} of its noise have no image to act on: "
+            "it learns from labelled images only"
+        )
     return known
 
 
 def _known(run: RunDir, cfg: Config, data: DataSet) -> Examined:
-    if run.data.exists():  # a resume never measures again; a changed data.range is refused by `settle`
+    if run.data.exists():  # a resume does not measure again; `settle` refuses a changed data.range
         begun = files.read_json(run.data, "set_aside")
-        return Examined(data, {name: begun[name] for name in ("set_aside", "range", COPIES) if name in begun}, [])
+        return Examined(
+            data, {name: begun[name] for name in ("set_aside", "range", COPIES) if name in begun}, []
+        )
     if data.sound:
         return Examined(data, {"set_aside": []}, [])
     data, looks, aside, copies = _looked_at(data, cfg)
@@ -160,33 +195,41 @@ def _known(run: RunDir, cfg: Config, data: DataSet) -> Examined:
 
 
 def settle(run: RunDir, cfg: Config, known: Examined) -> None:
-    """Write down what the run is made of, or compare: from here on it has begun."""
+    """Record settings and data of the run, or compare with the record. From here on the run has begun."""
     settings = _as_begun(choices.completed(asdict(cfg)), run)
     run.settle(settings, {**load.manifest(known.data), **known.facts}, complete=choices.completed)
 
 
 def _as_begun(settings: dict, run: RunDir) -> dict:
-    """`settings` with the run's own train.precision: the precision itself has been compared already."""
+    """`settings` with the run's own train.precision; the precision itself has already been compared."""
     if _precision_of_run(run):
-        settings["train"]["precision"] = files.read_yaml(run.config, "train")["train"].get("precision", "auto")
+        settings["train"]["precision"] = files.read_yaml(run.config, "train")["train"].get(
+            "precision", "auto"
+        )
     return settings
 
 
 def _idle_noise(first: GenerationConfig) -> list[str]:
-    """Names of the noise that a first generation asks for and cannot have: there is no pseudo-label yet."""
+    """Noise settings of the first generation that have no effect, as there are no pseudo-labels yet."""
     names = () if first.online else ("cutmix", "paste") if first.noise.labelled else PSEUDO_NOISE
     return [name for name in names if getattr(first.noise, name)]
 
 
 def recorded_data(run: RunDir, cfg: Config) -> DataSet:
-    """The data set, divided as `run` began with it: copies of pictures are known once every file was read."""
+    """The data set, divided as at the beginning of `run`.
+
+    The record lists copies of pictures, which are known only after every file was read.
+    """
     begun = files.read_json(run.data, "set_aside") if run.data.exists() else {}
     data = load.load(spec_of(cfg.data), copies=begun.get(COPIES, ()))
     return with_levels(without(data, begun.get("set_aside", ())), begun.get("range"))
 
 
 def _looked_at(data: DataSet, cfg: Config) -> tuple[DataSet, list[Look], list[str], list[list[str]]]:
-    """The data set, the looks at it, ids of unlabelled images to go on without, and copies. Raises DataError for other faults."""
+    """The data set, the looks at its files, ids of unreadable unlabelled images, and copies.
+
+    Raises DataError for other faults.
+    """
     data, report = verify.divide(data, spec_of(cfg.data), workers=process.cores())
     refuse(report.faults)
     found = report.warnings[len(data.warnings) :]
@@ -199,34 +242,41 @@ def _looked_at(data: DataSet, cfg: Config) -> tuple[DataSet, list[Look], list[st
 
 
 def check_data(data: DataSet, cfg: Config) -> None:
-    """Raises DataError for splits without which no run can begin."""
+    """Raises DataError if a required split is empty."""
     if not data.labelled:
         raise DataError("no labelled image to train the teacher on; see data.images and data.masks")
     if not data.val:
         raise DataError("no val image to choose by; set data.splits.val or data.splits.val_fraction")
-    needing = [row.online for row in cfg.generations if row.online] + ["noise.style"] * (cfg.generations[0].noise.style > 0)
+    needing = [row.online for row in cfg.generations if row.online] + ["noise.style"] * (
+        cfg.generations[0].noise.style > 0
+    )
     if needing and not data.unlabelled:
-        raise DataError(f"{needing[0]} learns from unlabelled images, and there is none; see data.unlabelled and data.splits")
+        raise DataError(
+            f"{needing[0]} learns from unlabelled images, and there is none; "
+            "see data.unlabelled and data.splits"
+        )
 
 
 def check_processes(cfg: Config, planned: list[Plan], processes: int) -> None:
-    """Raises ConfigError for a batch that has not an image for each process, and for each of its micro-batches."""
+    """Raises ConfigError if a batch has fewer images than processes or micro-batches."""
     least = min(size for plan in planned for size in (plan.labelled_batch, plan.unlabelled_batch) if size)
     if least < processes:
         raise ConfigError(
-            f"a batch of {least} cannot be shared by {processes} processes; raise train.labelled_batch and train.unlabelled_batch"
+            f"a batch of {least} cannot be shared by {processes} processes; "
+            "raise train.labelled_batch and train.unlabelled_batch"
         )
     parts = processes * cfg.train.accumulate
     mixing = any(plan.method.views and plan.augmentation.mixers for plan in planned)
     if least < parts or (mixing and processes < parts and cfg.train.unlabelled_batch < 2 * parts):
         raise ConfigError(
-            f"train.accumulate={cfg.train.accumulate} leaves a micro-batch without an image, or without a second one to mix; "
-            "lower it, or raise train.labelled_batch and train.unlabelled_batch"
+            f"train.accumulate={cfg.train.accumulate} leaves a micro-batch without an image, "
+            "or without a second one to mix; lower it, "
+            "or raise train.labelled_batch and train.unlabelled_batch"
         )
 
 
 def check_shared_memory(cfg: Config, planned: list[Plan], classes: int, processes: int) -> None:
-    """Raises ResourceError where the batches of the loader processes do not fit into shared memory."""
+    """Raises ResourceError if the batches of the loader processes do not fit into shared memory."""
     needed = [
         loading.most_shared(
             _images_of_a_part(plan, classes, processes * cfg.train.accumulate),
@@ -241,13 +291,16 @@ def check_shared_memory(cfg: Config, planned: list[Plan], classes: int, processe
 
 
 def _images_of_a_part(plan: Plan, classes: int, parts: int) -> list[tuple[int, int]]:
-    """How many labelled and unlabelled images one of `parts` of a batch has, at most, and their bytes per pixel."""
-    counts, each = (plan.labelled_batch, plan.unlabelled_batch), loading.bytes_per_pixel(classes, views=plan.method.views)
+    """The largest numbers of labelled and unlabelled images in one of `parts`, with their bytes per pixel."""
+    counts, each = (
+        (plan.labelled_batch, plan.unlabelled_batch),
+        loading.bytes_per_pixel(classes, views=plan.method.views),
+    )
     return [(-(-count // parts), of_one) for count, of_one in zip(counts, each, strict=True)]
 
 
 def say_other_pixel_scales(cfg: Config, planned: list[Plan]) -> None:
-    """Pretrained weights expect the pixels that they were trained with."""
+    """Warn if pretrained weights were trained with another pixel scale."""
     encoders = [plan.encoder for plan in planned] if cfg.model.weights else []
     for encoder in dict.fromkeys(encoders):
         known = pretrained(encoder)
@@ -258,26 +311,35 @@ def say_other_pixel_scales(cfg: Config, planned: list[Plan]) -> None:
 
 
 def say_where_students_shrink(networks: list[nn.Module]) -> None:
-    """A student may be smaller than its teacher, one for a small device say; more often `model.encoder` outgrew a later one."""
+    """Report students that are smaller than their teachers.
+
+    It can be intended, for example for a small device. More often `model.encoder` is now larger than a later
+    generation's own encoder.
+    """
     for number, (before, network) in enumerate(itertools.pairwise(networks), start=1):
         small, large = parameters(network), parameters(before)
         if small < large:
             say(
-                f"generations.{number}: its network is smaller than the one before ({small / 1e6:.1f} M and {large / 1e6:.1f} M "
-                f"parameters); generations.{number}.encoder= gives it another"
+                f"generations.{number}: its network is smaller than the one before "
+                f"({small / 1e6:.1f} M and {large / 1e6:.1f} M parameters); "
+                f"generations.{number}.encoder= gives it another"
             )
 
 
-def check_space(run: RunDir, cfg: Config, planned: list[Plan], sizes: list[int], data: DataSet, *, snapshots: int = 0) -> None:
-    """Raises StorageError, with the estimate, where the disk has no room for generations of `sizes` parameters each.
+def check_space(
+    run: RunDir, cfg: Config, planned: list[Plan], sizes: list[int], data: DataSet, *, snapshots: int = 0
+) -> None:
+    """Raises StorageError, with the estimate, if the disk is too small for networks of `sizes` parameters.
 
-    `snapshots`: copies of the weights that each generation keeps of its past.
-    An upper bound: what each stage keeps, and the largest thing that is written before an older one goes.
+    `snapshots` is the number of networks that each generation keeps besides its result. The estimate is an
+    upper bound: the kept files of each stage, and the largest file that is written before an older one is
+    removed.
     """
     if run.report.exists() and run.generations_begun() == len(planned):
         return
     kept = sum(size * 4 * (checkpoint.KEEP * CHECKPOINT + 1 + snapshots) for size in sizes)
-    passing = max(sizes) * 4 * (CHECKPOINT + 3)  # a checkpoint under way, or two forms of the export and its predecessor
+    # a checkpoint being written, or two forms of the export and its predecessor
+    passing = max(sizes) * 4 * (CHECKPOINT + 3)
     stores = sum(plan.needs_labels for plan in planned)
     bytes_each = record.most_bytes(min(cfg.labels.soft_classes, len(data.classes))) * _pixels(data.unlabelled)
     labels = stores * len(data.unlabelled) * bytes_each
@@ -286,42 +348,61 @@ def check_space(run: RunDir, cfg: Config, planned: list[Plan], sizes: list[int],
     free = shutil.disk_usage(run.path).free
     if needed - there > free:
         raise StorageError(
-            f"{run.path} has {free / 2**20:.0f} MiB free, and this run may need {(needed - there) / 2**20:.0f} MiB more "
-            f"({needed / 2**20:.0f} in all); free space or choose another out="
+            f"{run.path} has {free / 2**20:.0f} MiB free, and this run may need "
+            f"{(needed - there) / 2**20:.0f} MiB more ({needed / 2**20:.0f} in all); "
+            "free space or choose another out="
         )
 
 
 def _pixels(samples: list[Sample]) -> int:
-    """Pixels of the largest of a few images."""
+    """The number of pixels of the largest of a few images."""
     looked_at = samples[:: max(len(samples) // 8, 1)]
-    return max((image.shape[0] * image.shape[1] for image in (sample.read_image() for sample in looked_at)), default=0)
+    return max(
+        (image.shape[0] * image.shape[1] for image in (sample.read_image() for sample in looked_at)),
+        default=0,
+    )
 
 
 def team_of(cfg: Config, run: RunDir) -> process.Team:
-    """The threads of this process: as many as the run began with, unless cores or settings changed (process.threads)."""
+    """The threads of this process: the run's recorded number, unless cores or settings changed.
+
+    See process.threads.
+    """
     known = conditions.recorded(run)
     same_ranks = known.get("ranks") == int(os.environ.get("WORLD_SIZE", 1))
-    return process.Team.of(process.threads(cfg.train.threads, recorded=known.get("threads") if same_ranks else None))
+    return process.Team.of(
+        process.threads(cfg.train.threads, recorded=known.get("threads") if same_ranks else None)
+    )
 
 
 def settle_conditions(run: RunDir, cfg: Config, accelerator: Accelerator) -> list[str]:
-    """Write down ranks, threads, precision and batch sizes; returns, and prints, how they changed since the run began."""
+    """Record ranks, threads, precision and batch sizes.
+
+    Returns, and prints, their changes since the run began.
+    """
     if run.report.exists():
         return []
     batches = {name: value for name, value in flat(cfg).items() if name in ROUNDING}
-    now: dict[str, object] = {"ranks": accelerator.num_processes, "threads": torch.get_num_threads(), **batches}
+    now: dict[str, object] = {
+        "ranks": accelerator.num_processes,
+        "threads": torch.get_num_threads(),
+        **batches,
+    }
     kept = {} if _is_older(run) else {"precision": precision_of(accelerator)}
     changes = conditions.settle(run, now | kept)
     if changes:
-        say(f"resumed under other conditions ({'; '.join(changes)}): generations from here on are marked as not exact")
+        say(
+            f"resumed under other conditions ({'; '.join(changes)}): "
+            "generations from here on are marked as not exact"
+        )
     return changes
 
 
 def accelerator_of(cfg: Config) -> Accelerator:
-    """Devices, processes and precision of the run.
+    """Set up devices, processes and precision of the run.
 
-    Raises ConfigError for a precision that this machine or the run does not have, ResourceError if processes
-    are missing.
+    Raises ConfigError for a precision that this machine or the run does not support, ResourceError if
+    processes are missing.
     """
     process.keep_freed()
     run = RunDir(Path(cfg.out))
@@ -335,7 +416,7 @@ def accelerator_of(cfg: Config) -> Accelerator:
         )
         for plan in plans(cfg)
     )
-    # One copy of the gradients less; and ranks do not wait for gradients that never come.
+    # Saves one copy of the gradients. Ranks do not wait for gradients of unused parameters.
     ddp = DistributedDataParallelKwargs(gradient_as_bucket_view=True, find_unused_parameters=unused)
     try:
         accelerator = Accelerator(
@@ -354,12 +435,12 @@ def accelerator_of(cfg: Config) -> Accelerator:
 
 
 def precision_of(accelerator: Accelerator) -> str:
-    """What is computed in: none (fp32), bf16 or fp16."""
+    """The precision in use: none (fp32), bf16 or fp16."""
     return accelerator.mixed_precision if accelerator.native_amp else "none"
 
 
 def _asked_precision(cfg: Config, run: RunDir) -> tuple[str, str]:
-    """A precision that somebody asked for, and who: train.precision before the launcher. `auto`: nobody."""
+    """The requested precision and its source: train.precision before the launcher; else `auto`."""
     if cfg.train.precision != "auto":
         return cfg.train.precision, f"train.precision={cfg.train.precision}"
     told = launcher.precision()
@@ -372,9 +453,11 @@ def _asked_precision(cfg: Config, run: RunDir) -> tuple[str, str]:
 
 
 def _precision(asked: str, asker: str, run: RunDir) -> str:
-    """none, bf16 or fp16: the run's own precision, else the one asked for, else bf16 if the machine has it."""
+    """none, bf16 or fp16: the run's own precision, else the requested one, else bf16 if it is native here."""
     began = _precision_of_run(run)
-    native = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
+    native = (
+        torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
+    )
     if began and asked not in ("auto", began):
         raise ConfigError(
             f"{run.path} began in {began}, and {asker} asks for another precision; "
@@ -389,10 +472,13 @@ def _precision(asked: str, asker: str, run: RunDir) -> str:
 
 
 def _precision_of_run(run: RunDir) -> str | None:
-    """none, bf16 or fp16 of a run that has begun; None before, and where it was not kept."""
+    """The precision of a run that has begun: none, bf16 or fp16; None for a new run or if not recorded."""
     return conditions.recorded(run).get("precision") if run.config.exists() else None
 
 
 def _is_older(run: RunDir) -> bool:
-    """Whether a run began before its precision was kept. It goes on as before: a launcher's `no` has no effect."""
+    """Whether a run began before precision was recorded.
+
+    It continues as before: a launcher's `no` has no effect.
+    """
     return _precision_of_run(run) is None and any(run.path.glob("gen*/checkpoints"))

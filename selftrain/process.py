@@ -1,4 +1,4 @@
-"""The process: the cores it may use, how and where its threads run, what happens to freed memory."""
+"""The process: its cores, its threads, and the handling of freed memory."""
 
 import ctypes
 import math
@@ -19,7 +19,12 @@ GROUPS, CGROUP = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 # (benchmarks/busy.py).
 SPIN = "10000"
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
-LAUNCHED = ("TORCHELASTIC_RUN_ID", "LOCAL_WORLD_SIZE", "ACCELERATE_MIXED_PRECISION", "ACCELERATE_DYNAMO_BACKEND")
+LAUNCHED = (
+    "TORCHELASTIC_RUN_ID",
+    "LOCAL_WORLD_SIZE",
+    "ACCELERATE_MIXED_PRECISION",
+    "ACCELERATE_DYNAMO_BACKEND",
+)
 
 
 def prepare() -> None:
@@ -32,7 +37,7 @@ def prepare() -> None:
 
 
 def threads(wanted: int, *, recorded: int | None = None) -> int:
-    """How many threads compute together in this process.
+    """The number of threads that compute together in this process.
 
     `wanted` (train.threads) comes first, then the user's OMP_NUM_THREADS, then the number recorded by the
     run, but at most this process's share of the cores: threads that share a core are many times slower.

@@ -36,7 +36,7 @@ def rekey(*keys: Key) -> None:
 
 
 def batch_ids(count: int, batch: int, step: int, *keys: Key) -> list[int]:
-    """Ids of the `batch` samples of a step out of `count`: permutations laid end to end, cut into batches.
+    """The `batch` samples of a step out of `count`: permutations laid end to end, cut into batches.
 
     A pure function of its arguments. A batch larger than the data set repeats samples.
     """

@@ -1,4 +1,7 @@
-"""The entry point of a run: `accelerate launch -m selftrain.run recipe=noisy_student data=camvid data.root=… out=…`."""
+"""The entry point of a run.
+
+`accelerate launch -m selftrain.run recipe=noisy_student data=camvid data.root=… out=…`
+"""
 
 import argparse
 import sys
@@ -21,8 +24,10 @@ USAGE = """\
   data=NAME            shapes (drawn, the default) | folder | camvid | nuclei
   data.root=DIR        where the images are
   out=DIR              the run directory; the same command again resumes
-  SETTING=VALUE        any setting of docs/settings.md, e.g. train.steps=2000 generations.1.encoder=tu-resnet50
-  'SETTING=[A,B]'      a list; quoted, as zsh reads brackets: 'data.classes=[background,road]' 'train.crop=[256,320]'"""
+  SETTING=VALUE        any setting of docs/settings.md, e.g. train.steps=2000 \
+generations.1.encoder=tu-resnet50
+  'SETTING=[A,B]'      a list; quoted, as zsh reads brackets: 'data.classes=[background,road]' \
+'train.crop=[256,320]'"""
 
 
 def main() -> None:
@@ -45,7 +50,7 @@ def main() -> None:
 def launch(config: Config) -> None:
     """Run `config` on the processes and devices that `accelerate launch` or torchrun started."""
     RunDir(Path(config.out)).refuse_locked()
-    from selftrain import generations  # takes seconds to import; refusals above come at once
+    from selftrain import generations  # takes seconds to import; errors above are reported at once
 
     generations.run(config)
 
@@ -69,7 +74,7 @@ def _check_whole(names: list[str], run: RunDir, config: Config) -> None:
     if names != ["out"] or not run.config.is_file():
         return
     before = read_yaml(run.config, "recipe", "data", "generations")
-    from selftrain.choices import completed  # seconds of imports
+    from selftrain.choices import completed  # takes seconds to import
 
     if differences(before, asdict(config), completed):
         raise ConfigError(

@@ -1,4 +1,7 @@
-"""The files of a run: their names, what it was started with, and who may write (docs/design.md, "Files of a run")."""
+"""The files of a run: their names, the run's original settings, and its lock.
+
+See docs/design.md, "Files of a run".
+"""
 
 import errno
 import os
@@ -18,7 +21,8 @@ from selftrain.settings import changes
 WEIGHTS = "model.safetensors"
 CORRUPT = ".corrupt"
 LOGS = {".log", ".txt", ".out", ".err"}  # files that shells and schedulers write beside a run
-NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}  # of Lustre, NFS, CIFS and FUSE, by their mount options
+# for Lustre, NFS, CIFS and FUSE, depending on mount options
+NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}
 FLOCK = "hhqqi"  # struct flock of fcntl(2): type, whence, start, length, process
 
 
@@ -58,7 +62,7 @@ class Generation:
 
 @dataclass(frozen=True)
 class RunDir:
-    """Paths of one run. A leading `~` is expanded: zsh, dash and schedulers pass `out=~/x` on as it is."""
+    """Paths of one run. A leading `~` is expanded: zsh, dash and schedulers leave `out=~/x` unchanged."""
 
     path: Path
 
@@ -66,7 +70,9 @@ class RunDir:
         try:
             object.__setattr__(self, "path", self.path.expanduser())
         except RuntimeError:  # `~name` of a user that does not exist
-            raise ConfigError(f"{self.path}: no home folder is known for this `~`; give the whole path") from None
+            raise ConfigError(
+                f"{self.path}: no home folder is known for this `~`; give the whole path"
+            ) from None
 
     @property
     def config(self) -> Path:
@@ -106,16 +112,18 @@ class RunDir:
     def settle(self, config: dict, manifest: dict, complete: changes.Complete = dict) -> None:
         """Write config and data manifest, or compare them with those the run was started with.
 
-        `complete` fills in the settings of entries of tables (choices.completed).
-        Raises ConfigError or DataError with the differences: a run goes on only with what it began with.
+        `complete` fills in the settings of table entries (choices.completed). Raises ConfigError or DataError
+        with the differences: a run continues only with the settings and data it began with.
         """
         changed = self._changed(config, complete)
         if self.data.exists():
             other = manifest_differences(read_json(self.data), manifest)
             if other:
-                raise DataError(f"the data of {self.path} changed ({other}); restore it or choose another out=")
-        if changed:  # from here on nothing is refused
-            self.report.unlink(missing_ok=True)  # first: it says that the run is finished
+                raise DataError(
+                    f"the data of {self.path} changed ({other}); restore it or choose another out="
+                )
+        if changed:  # nothing is refused after this point
+            self.report.unlink(missing_ok=True)  # removed first: it marks the run as finished
         if any(changes.chooses(row) for row in changed):
             for number in range(len(config["generations"])):
                 self.generation(number).selection.unlink(missing_ok=True)
@@ -125,7 +133,7 @@ class RunDir:
             write_json(self.data, manifest)
 
     def _changed(self, config: dict, complete: changes.Complete) -> list[str]:
-        """What is new in `config`, all of it such that the run can go on. Raises ConfigError for anything else."""
+        """The changes in `config`, if the run can continue with all of them. Raises ConfigError otherwise."""
         if not self.config.exists():
             return []
         before = changes.renewed(read_yaml(self.config, "generations"))
@@ -135,26 +143,35 @@ class RunDir:
         refused = changes.refused(before, config, labels_are_used=used, complete=complete)
         if refused:
             rows = "; ".join(refused)
-            raise ConfigError(f"{self.path} was started with other settings ({rows}); set them back or choose another out=")
+            raise ConfigError(
+                f"{self.path} was started with other settings ({rows}); set them back or choose another out="
+            )
         return changes.differences(before, config, complete)
 
     def generations_begun(self) -> int:
-        """How many generations the run was started with; 0 for a run that has not begun."""
+        """The number of generations that the run was started with; 0 for a new run."""
         return len(read_yaml(self.config, "generations")["generations"]) if self.config.exists() else 0
 
     def has_student(self, online: Sequence[str]) -> bool:
-        """Whether a generation that learns from stored labels has begun; `online`: each one's method, empty for none."""
-        return any(self.generation(number).path.exists() for number, method in enumerate(online) if number and not method)
+        """Whether a generation that trains on stored labels has begun.
+
+        `online` contains each generation's method, empty for stored labels.
+        """
+        return any(
+            self.generation(number).path.exists()
+            for number, method in enumerate(online)
+            if number and not method
+        )
 
     def sweep(self) -> None:
-        """Remove what a killed process had begun to write or to remove. Only the holder of the lock may."""
+        """Remove the leftovers of a killed process. Only the holder of the lock may call it."""
         for path in [*self.path.glob(f".*{TEMPORARY}"), *self.path.glob(f"gen*/**/.*{TEMPORARY}")]:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
 
     def refuse_files_of_others(self) -> None:
-        """Raises ConfigError where the run would lie among files that selftrain did not write; touches none of them.
+        """Raises ConfigError if the directory contains files that selftrain did not write.
 
-        Hidden files and logs of shells and schedulers may be there.
+        No file is changed. Hidden files, and logs of shells and schedulers, are allowed.
         """
         if not self.path.exists():
             return
@@ -163,13 +180,17 @@ class RunDir:
         found = sorted(entry.name for entry in self.path.iterdir() if not _may_be_there(entry))
         if found and not self._is_ours():
             some = ", ".join(found[:3]) + (", …" if found[3:] else "")
-            raise ConfigError(f"out={self.path} holds files that are not a run's ({some}); choose another folder")
+            raise ConfigError(
+                f"out={self.path} holds files that are not a run's ({some}); choose another folder"
+            )
 
     def _is_ours(self) -> bool:
-        """Whether selftrain wrote what is here. Files may be damaged: they are looked at one by one later."""
+        """Whether selftrain wrote this directory. Files may be damaged; each is checked later."""
         own = (self.config, self.data, self.report)
-        if self.generation(0).checkpoints.is_dir() or (self.lock_file.exists() and not any(path.exists() for path in own)):
-            return True  # the latter was killed before it wrote its settings
+        if self.generation(0).checkpoints.is_dir() or (
+            self.lock_file.exists() and not any(path.exists() for path in own)
+        ):
+            return True  # without any of these files, it was killed before it wrote its settings
         with suppress(IntegrityError):
             return bool(read_yaml(self.config, "generations", "train", "data"))
         with suppress(IntegrityError):
@@ -178,7 +199,10 @@ class RunDir:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Hold the lock until the process ends. A start that fails in this block before settings are written leaves nothing."""
+        """Hold the lock until the process ends.
+
+        If a new run fails in this block before its settings are written, nothing is left behind.
+        """
         made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         begun = self.lock_file.exists()
         try:
@@ -192,16 +216,17 @@ class RunDir:
             raise
 
     def _forget(self, folders: Sequence[Path]) -> None:
-        """Remove the lock and those of `folders`, the deepest first, that are empty then."""
+        """Remove the lock, and then all empty folders among `folders` (deepest first)."""
         with suppress(OSError):
             self.lock_file.unlink(missing_ok=True)
             for folder in folders:
                 folder.rmdir()
 
     def refuse_locked(self) -> None:
-        """Raises LockedError where another process holds the directory. Takes no lock, so all ranks may ask.
+        """Raises LockedError if another process holds the directory. Takes no lock, so all ranks may call it.
 
-        An answer before the slow imports: `lock` decides. Not for the holder itself, who would lose its lock.
+        This is an early answer, before the slow imports; `lock` decides. The holder must not call it, because
+        it would lose its lock.
         """
         import fcntl
 
@@ -211,9 +236,9 @@ class RunDir:
                 raise self._locked()
 
     def lock(self) -> int:
-        """Hold the directory until the process ends, however it ends. Raises LockedError where another run holds it.
+        """Hold the directory until the process ends, however it ends.
 
-        Raises StorageError where the file system has no locks.
+        Raises LockedError if another run holds it, StorageError if the file system has no locks.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         while True:
@@ -222,13 +247,14 @@ class RunDir:
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(handle), os.stat(self.lock_file)):
                     return handle
-            os.close(handle)  # a start that was refused has removed this file meanwhile
+            os.close(handle)  # a failed start has removed this file meanwhile
 
     def _take(self, handle: int) -> None:
-        import fcntl  # not of Windows, where errors.py has the first word
+        import fcntl  # missing on Windows, which errors.py refuses first
 
         try:
-            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not flock: forked loader workers would hold that one too
+            # not flock: forked loader workers would hold that one too
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             os.close(handle)
             raise self._locked() from None
@@ -246,18 +272,18 @@ class RunDir:
 
 
 def _may_be_there(entry: Path) -> bool:
-    """Whether an entry of a new run's directory says nothing about what the directory is for."""
+    """Whether a new run may ignore this entry of its directory: hidden files and logs."""
     return entry.name.startswith(".") or entry.name == "lost+found" or entry.suffix in LOGS
 
 
 def steps_in(directory: Path) -> list[Path]:
-    """The checkpoints under a directory, the oldest first."""
+    """The checkpoints in a directory, oldest first."""
     found = (path for path in directory.glob("step-*") if path.name.removeprefix("step-").isdigit())
     return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
 
 
 def manifest_differences(old: Mapping, new: Mapping) -> str:
-    """What changed between two data manifests, in a few words; empty if nothing did."""
+    """A short description of the changes between two data manifests; empty if there are none."""
     rows = []
     for split in sorted(set(old) | set(new)):
         before, after = old.get(split), new.get(split)

@@ -1,8 +1,8 @@
-"""What a network is scored by: counts of pixels, and the figures computed from them.
+"""Scores of a network: pixel counts, and the figures computed from them.
 
-A score is a function of confusion counts (C, C), rows are the truth. It returns a number, None where the counts do not
-define it, or an array (C,) of one number per class, NaN where a class has none. Its entry in SCORES puts it into every
-report and onto the page.
+A score is a function of confusion counts (C, C); rows are the truth. It returns one of three things: a
+number, None if the counts do not define it, or an array (C,) with one number per class (NaN if undefined for
+a class). An entry in SCORES appears in every report and on the page.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,55 +13,58 @@ from numpy.typing import NDArray
 
 from selftrain.ids import IGNORE
 
-Counts = NDArray[Any]  # pixels; float64 where a GPU has counted them
+Counts = NDArray[Any]  # pixels; float64 if a GPU counted them
 Floats = NDArray[np.float64]
 Score = Callable[[Counts], float | Floats | None]
 
 
 def confusion(predicted: NDArray[np.integer], mask: NDArray[np.integer], classes: int) -> NDArray[np.int64]:
-    """Counts (C, C), rows are the truth, of class ids `predicted` against a mask of the same shape with 255 ignored."""
+    """Confusion counts (C, C) of `predicted` class ids against a mask of the same shape; rows are the truth.
+
+    Mask pixels of 255 are ignored.
+    """
     known = mask != IGNORE
     pairs = mask[known].astype(np.int64) * classes + predicted[known]
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 
 def class_pixels(mask: NDArray[np.uint8], classes: int) -> NDArray[np.int64]:
-    """Pixels (C,) of each class in a mask; 255 and whatever else is not a class are left out."""
+    """Pixels (C,) of each class in a mask; 255 and other values that are not classes are not counted."""
     return np.bincount(mask.ravel(), minlength=IGNORE + 1)[:classes]
 
 
 def ious(confusion: Counts) -> Floats:
-    """Intersection over union (C,); NaN for a class that neither the truth nor the prediction has."""
+    """Intersection over union (C,); NaN for a class that occurs in neither truth nor prediction."""
     hit, truth, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
     union = truth + predicted - hit
     return np.divide(hit, union, out=np.full(len(hit), np.nan), where=union > 0)
 
 
 def mean_iou(confusion: Counts) -> float:
-    """The mean IoU over the classes that either side has: both count alike, as where two networks are compared."""
+    """Mean IoU over the classes that occur on either side, for example to compare two networks."""
     found = ious(confusion)
     return float(found[~np.isnan(found)].mean())
 
 
 def per_class(confusion: Counts) -> Floats:
-    """IoU (C,) of the classes that the truth has; NaN for the others."""
+    """IoU (C,) of the classes that occur in the truth; NaN for the others."""
     return np.where(confusion.sum(axis=1) > 0, ious(confusion), np.nan)
 
 
 def miou(confusion: Counts) -> float | None:
-    """The mean IoU over the classes that the truth has."""
+    """Mean IoU over the classes that occur in the truth."""
     found = per_class(confusion)
     known = found[~np.isnan(found)]
     return float(known.mean()) if len(known) else None
 
 
 def pixel_accuracy(confusion: Counts) -> float | None:
-    """The share of the known pixels that are predicted right."""
+    """Share of the labelled pixels whose class is predicted correctly."""
     return float(np.diag(confusion).sum() / confusion.sum()) if confusion.sum() else None
 
 
 def drift(confusion: Counts) -> float | None:
-    """How far the predicted shares of the classes are from the true ones (`distance`)."""
+    """Distance between predicted and true class shares (`distance`)."""
     return distance(confusion.sum(axis=0), confusion.sum(axis=1)) if confusion.sum() else None
 
 
@@ -79,19 +82,19 @@ def report(confusion: Counts, classes: Sequence[str]) -> dict[str, Any]:
 
 
 def distance(predicted: Counts, truth: Counts) -> float:
-    """Total variation distance between two histograms of classes (C,): 0 if alike, near 1 if one has collapsed."""
+    """Total variation distance of two class histograms (C,): 0 if equal, near 1 if one has collapsed."""
     shares = (counts / max(counts.sum(), 1) for counts in (predicted, truth))
     return float(np.abs(next(shares) - next(shares)).sum() / 2)
 
 
 def expected_calibration_error(bins: Counts) -> float:
-    """ECE (Guo et al. 2017, eq. 3) from (pixels, sum of confidence, correct pixels) per bin, shape (3, bins)."""
+    """ECE (Guo et al. 2017, eq. 3). `bins` (3, B): pixels, sum of confidence, correct pixels per bin."""
     pixels, confidence, correct = bins
     return float(np.abs(confidence - correct).sum() / max(pixels.sum(), 1))
 
 
 def _named(score: float | Floats | None, classes: Sequence[str]) -> Any:
-    """A score as JSON holds it: numbers per class by the names of the classes, None where there is no number."""
+    """A score as JSON: per-class numbers become a dict by class name, NaN becomes None."""
     if isinstance(score, np.ndarray):
         return {name: _named(float(value), classes) for name, value in zip(classes, score, strict=True)}
     return None if score is None or np.isnan(score) else float(score)

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 
 from selftrain.errors import StoppedError
 
-GRACE = 20.0  # seconds after a signal that one of several ranks goes on waiting for its batch
+GRACE = 20.0  # seconds after a signal during which one of several ranks still waits for its batch
 
 
 class Stop:
@@ -31,17 +31,22 @@ class Stop:
         self.signal, self.since = number, min(self.since, time.monotonic())
 
     def ends_waiting(self, ranks: int) -> bool:
-        """Whether to wait for a batch no longer. Of several ranks one that leaves alone costs the others their steps."""
+        """Whether to stop waiting for a batch.
+
+        If one of several ranks leaves alone, the others lose their steps.
+        """
         return time.monotonic() - self.since > (GRACE if ranks > 1 else 0)
 
     def agreed(self, accelerator: Accelerator) -> bool:
-        """Whether any rank was told to stop; all ranks get the same answer."""
+        """Whether any rank received a signal; all ranks get the same answer."""
         if accelerator.num_processes == 1:
             return self.signal is not None
         told = torch.tensor(float(self.signal is not None), device=accelerator.device)
         return bool(accelerator.reduce(told, "sum") > 0)
 
     def check(self, where: str) -> None:
-        """Raises StoppedError if this rank was told to stop; whatever `where` had to save is saved."""
+        """Raises StoppedError if this rank received a signal. `where` must have saved its work already."""
         if self.signal is not None:
-            raise StoppedError(f"stopped by a signal at {where}; everything is saved, the same command resumes")
+            raise StoppedError(
+                f"stopped by a signal at {where}; everything is saved, the same command resumes"
+            )

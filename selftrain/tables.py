@@ -1,8 +1,9 @@
 """Tables of functions that settings choose from: losses, augmentations, schedules, and so on.
 
-A table is a dict from names to functions. The settings of an entry are the keyword-only parameters of its function
-that have a default. Their types come from the annotations; `Annotated[float, Bounds(0, 1)]` adds a range, and a further
-text in `Annotated` says what the parameter means. Whatever the program itself hands to an entry has no default.
+A table is a dict from names to functions. The settings of an entry are the keyword-only parameters of its
+function that have a default. Their types come from the annotations. `Annotated[float, Bounds(0, 1)]` adds a
+range, and a text in `Annotated` gives the parameter's meaning. Parameters without a default are passed by the
+program itself.
 
     def focal(logits, target, *, gamma: Annotated[float, Bounds(0, inf), "focus on hard pixels"] = 2.0): ...
     LOSSES = {"focal": focal}          # loss.labelled.focal={weight: 0.5, gamma: 1.5}
@@ -26,14 +27,14 @@ INFINITY = float("inf")
 
 @dataclass(frozen=True)
 class Bounds:
-    """The range of a number, or of each number in a list. `least` and `most` belong to it; `above` does not."""
+    """The range of a number, or of each number in a list; includes `least` and `most`, excludes `above`."""
 
     least: float = -INFINITY
     most: float = INFINITY
     above: float = -INFINITY
 
     def fault(self, value: object) -> str:
-        """What is wrong with a number, as the end of "x=2 must ..."; empty if nothing is."""
+        """The fault of a number, as the end of "x=2 must ..."; empty if there is none."""
         return next(filter(None, map(self._fault, _members(value))), "")
 
     def _fault(self, value: object) -> str:
@@ -44,7 +45,7 @@ class Bounds:
 
     @property
     def wanted(self) -> str:
-        """What a number must do: "lie between 0 and 1"."""
+        """The requirement, such as "lie between 0 and 1"."""
         if self.above > -INFINITY:
             return f"be above {self.above}" + (f" and at most {self.most}" if self.most < INFINITY else "")
         if self.most < INFINITY:
@@ -54,7 +55,7 @@ class Bounds:
 
 @dataclass(frozen=True)
 class OneOf:
-    """The words that a setting takes, and what each means."""
+    """The words that a setting accepts, and their meanings."""
 
     meanings: Mapping[str, str]
 
@@ -68,7 +69,7 @@ class OneOf:
 
 @dataclass(frozen=True)
 class Must:
-    """A rule of its own for one setting: `Must("be three numbers", lambda mean: len(mean) == 3)`."""
+    """A rule for a single setting: `Must("be three numbers", lambda mean: len(mean) == 3)`."""
 
     wanted: str
     holds: Callable[[Any], bool]
@@ -79,7 +80,7 @@ class Must:
 
 @dataclass(frozen=True)
 class Place:
-    """A path. A leading `~` is the home folder: shells pass `name=~/x` and `--name=~/x` on as they are."""
+    """A path. A leading `~` is the home folder, because shells do not expand `name=~/x` and `--name=~/x`."""
 
     wanted: str = "be a whole path: no home folder is known for its `~`"
 
@@ -92,7 +93,10 @@ class Place:
 
     @staticmethod
     def expanded(value: Any) -> Any:
-        """The path with its home folder; anything but such a text as it is. Raises RuntimeError where there is none."""
+        """Expand the home folder of a path; other values are returned as they are.
+
+        Raises RuntimeError if no home folder is known.
+        """
         return str(Path(value).expanduser()) if isinstance(value, str) and value.startswith("~") else value
 
 
@@ -100,7 +104,7 @@ Rule = Bounds | OneOf | Must | Place
 
 
 def _members(value: object) -> Iterable[object]:
-    """The values within lists and dicts, or the value itself."""
+    """The values inside lists and dicts, or the value itself."""
     if isinstance(value, dict):
         value = list(value.values())
     return chain.from_iterable(map(_members, value)) if isinstance(value, list) else [value]
@@ -113,7 +117,7 @@ Size = Annotated[float, Bounds(0)]
 
 @dataclass(frozen=True)
 class Parameter:
-    """A setting: its type, default, range and meaning, and what else its value must be."""
+    """A setting: its type, default, range and meaning, and further rules for its value."""
 
     kind: Any
     default: Any
@@ -122,13 +126,13 @@ class Parameter:
     rules: tuple[Rule, ...] = ()
 
     def fault(self, value: object) -> str:
-        """What is wrong with a value of the right type, as the end of "x=2 must ..."; empty if nothing is."""
+        """The fault of a value of the right type, as the end of "x=2 must ..."; empty if there is none."""
         return next(filter(None, (rule.fault(value) for rule in (*self.rules, self.bounds))), "")
 
 
 @dataclass(frozen=True)
 class Chosen(Generic[E]):
-    """An entry that a setting chose: its own settings, and how strong or how likely it is."""
+    """An entry that a setting chose, with its settings and its weight or probability."""
 
     name: str
     entry: E
@@ -138,10 +142,11 @@ class Chosen(Generic[E]):
 
 @dataclass(frozen=True)
 class Table(Generic[E]):
-    """A dict of entries as settings see it.
+    """A dict of entries that settings choose from.
 
-    `main` names the number that stands for an entry, as in `ce: 1.0`: "weight" or "p"; it is empty where a setting
-    chooses one entry by its name. `function` gives the function of an entry whose parameters are its settings.
+    `main` names the number that stands for an entry, as in `ce: 1.0`: "weight" or "p". It is empty if a
+    setting chooses one entry by name. `function` returns the function whose parameters are an entry's
+    settings.
     """
 
     entries: Mapping[str, E]
@@ -153,35 +158,45 @@ class Table(Generic[E]):
         return parameters_of(self.function(self.entries[name]))
 
     def chosen(self, given: Mapping[str, Mapping[str, Any]], setting: str) -> list[Chosen[E]]:
-        """The entries that `given` names, in the order of the table; an amount of 0 leaves an entry out.
+        """The entries named in `given`, in the order of the table; an amount of 0 leaves an entry out.
 
-        `setting` is the name of the setting for messages. Raises ConfigError for names, settings and values that no
-        entry has.
+        `setting` is the name of the setting for messages. Raises ConfigError for unknown names and settings,
+        and for wrong values.
         """
-        rows = {name: self.filled(name, row, f"{setting}.{name}") for name, row in given.items() if self._has(name, setting)}
+        rows = {
+            name: self.filled(name, row, f"{setting}.{name}")
+            for name, row in given.items()
+            if self._has(name, setting)
+        }
         amounts = {name: row.pop(self.main) for name, row in rows.items()}
         names = [name for name in self.entries if amounts.get(name)]
         return [Chosen(name, self.entries[name], amounts[name], rows[name]) for name in names]
 
     def one(self, given: str | Mapping[str, Mapping[str, Any]], setting: str) -> Chosen[E]:
-        """The entry that `given` names: `poly`, or `{poly: {power: 0.9}}`. Raises ConfigError like `chosen`."""
+        """The entry named in `given`: `poly`, or `{poly: {power: 0.9}}`. Raises ConfigError like `chosen`."""
         rows: Mapping[str, Mapping[str, Any]] = {given: {}} if isinstance(given, str) else given
         if len(rows) != 1:
-            raise ConfigError(f"{setting} takes one of {', '.join(self.entries)}, not {', '.join(rows) or 'none'}")
+            raise ConfigError(
+                f"{setting} takes one of {', '.join(self.entries)}, not {', '.join(rows) or 'none'}"
+            )
         name, row = next(iter(rows.items()))
         self._has(name, setting)
         return Chosen(name, self.entries[name], 1.0, self.filled(name, row, f"{setting}.{name}"))
 
     def filled(self, name: str, row: Mapping[str, Any], setting: str) -> dict[str, Any]:
-        """`row` in the types of the entry's settings, with the defaults of those that it lacks."""
+        """`row` converted to the types of the entry's settings, with defaults for missing ones."""
         known = self.parameters(name)
         if self.main:
             bounds = Bounds(0, 1) if self.main == "p" else Bounds(0)
             known = {self.main: Parameter(float, 1.0, bounds, ""), **known}
         unknown = next((key for key in row if key not in known), None)
         if unknown is not None:
-            raise ConfigError(f"{setting}.{unknown}: no such setting; {name} has {', '.join(known) or 'none'}")
-        return {key: _checked(row.get(key, one.default), one, f"{setting}.{key}") for key, one in known.items()}
+            raise ConfigError(
+                f"{setting}.{unknown}: no such setting; {name} has {', '.join(known) or 'none'}"
+            )
+        return {
+            key: _checked(row.get(key, one.default), one, f"{setting}.{key}") for key, one in known.items()
+        }
 
     def _has(self, name: str, setting: str) -> bool:
         if name not in self.entries:
@@ -195,15 +210,17 @@ def bound(chosen: Chosen[Callable[..., Any]]) -> Callable[..., Any]:
 
 
 def handed(function: Callable[..., Any], setting: str, **offered: Any) -> dict[str, Any]:
-    """The part of `offered` that a function asks for: its keyword-only parameters without a default.
+    """The part of `offered` that a function needs: its keyword-only parameters without a default.
 
-    Raises ConfigError, naming `setting`, for a function that asks for something else.
+    Raises ConfigError, naming `setting`, if the function needs anything else.
     """
     parameters = inspect.signature(function).parameters.values()
     asked = [one.name for one in parameters if one.kind is one.KEYWORD_ONLY and one.default is one.empty]
     unknown = [name for name in asked if name not in offered]
     if unknown:
-        there = f"the program hands over {', '.join(offered)}" if offered else "the program hands over nothing"
+        there = (
+            f"the program hands over {', '.join(offered)}" if offered else "the program hands over nothing"
+        )
         raise ConfigError(f"{setting} asks for {unknown[0]}, which needs a default: {there}")
     return {name: offered[name] for name in asked}
 
@@ -219,7 +236,7 @@ def parameters_of(function: Callable[..., Any]) -> dict[str, Parameter]:
 
 
 def parameter(kind: Any, default: Any) -> Parameter:
-    """The setting that an annotation such as `Annotated[float, Bounds(0, 1), "how likely"]` declares."""
+    """The setting that an annotation declares, such as `Annotated[float, Bounds(0, 1), "how likely"]`."""
     extras = get_args(kind)[1:] if get_origin(kind) is Annotated else ()
     bounds = next((extra for extra in extras if isinstance(extra, Bounds)), Bounds())
     meaning = next((extra for extra in extras if isinstance(extra, str)), "")

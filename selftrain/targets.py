@@ -1,4 +1,7 @@
-"""What is known about pixels, and how two pictures of pixels are blended: for masks and pseudo-labels, arrays and tensors."""
+"""Training targets of pixels, and blending of two images or targets.
+
+Works for masks and pseudo-labels, and for arrays and tensors.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,32 +15,39 @@ Plane = TypeVar("Plane", np.ndarray, torch.Tensor)
 
 @dataclass(frozen=True)
 class Target(Generic[Plane]):
-    """What pixels are to be predicted as, of one crop or of N crops."""
+    """Training target of the pixels of one crop or of N crops."""
 
-    hard: Plane  # (..., h, w) class ids, IGNORE where nothing may be learnt
+    hard: Plane  # (..., h, w) class ids, IGNORE for pixels without a label
     weight: Plane | None = None  # (..., h, w) float32; None: every pixel weighs 1
     soft: Plane | None = None  # (..., C, h, w) float32 probabilities; None: only `hard` is known
 
     def each(self, use: Callable[[Plane], Plane]) -> "Target[Plane]":
-        """The target with what `use` makes of each plane."""
+        """The target with `use` applied to each plane."""
         weight, soft = (None if plane is None else use(plane) for plane in (self.weight, self.soft))
         return Target(use(self.hard), weight, soft)
 
     def blended(self, other: "Target[Plane]", share: Plane) -> "Target[Plane]":
-        """This target with the `share` (..., h, w) of `other`: bool, or 0 to 1. Both have the same planes.
+        """This target blended with the `share` (..., h, w) of `other`: bool, or 0 to 1.
 
-        Hard labels have no mean: with a share between 0 and 1 the larger part gives the label, so learn from `soft`.
+        Both targets have the same planes. Hard labels cannot be averaged: for a share between 0 and 1, the
+        larger part gives the label. Train on `soft` instead.
         """
-        weight = None if self.weight is None or other.weight is None else blend(share, self.weight, other.weight)
-        soft = None if self.soft is None or other.soft is None else blend(share[..., None, :, :], self.soft, other.soft)
+        weight = (
+            None if self.weight is None or other.weight is None else blend(share, self.weight, other.weight)
+        )
+        soft = (
+            None
+            if self.soft is None or other.soft is None
+            else blend(share[..., None, :, :], self.soft, other.soft)
+        )
         theirs = share if _is_bool(share) else share > 0.5
         return Target(blend(theirs, self.hard, other.hard), weight, soft)
 
 
 def blend(share: Plane, ours: Plane, theirs: Plane) -> Plane:
-    """`theirs` where `share` is true or 1, `ours` where it is false or 0, and their weighted mean between.
+    """`theirs` where `share` is true or 1, `ours` where it is false or 0, and their weighted mean in between.
 
-    `share` has the shape of the planes, or one that broadcasts to it. Integers are rounded.
+    `share` has the shape of the planes, or a shape that broadcasts to it. Integers are rounded.
     """
     library: Any = np if isinstance(ours, np.ndarray) else torch
     if _is_bool(share):

@@ -25,13 +25,13 @@ from selftrain.plan import Plan
 from selftrain.rng import untouched
 
 Size = tuple[int, int]  # height, width
-Sizes = Mapping[str, Counter[Size]]  # of the images, by split
+Sizes = Mapping[str, Counter[Size]]  # image sizes by split
 CROP = "train.crop"
 
 
 @dataclass(frozen=True)
 class Place:
-    """An input size of the network, and where it occurs."""
+    """An input size of the network, and its origin."""
 
     size: Size
     where: str  # for messages: train.crop, or the images
@@ -57,7 +57,11 @@ def sizes_sampled(data: DataSet, *, most: int = 8) -> Sizes:
 
 
 def check(
-    cfg: Config, networks: Networks, built: Sequence[tuple[Plan, nn.Module]], sizes: Sizes, accelerator: Accelerator
+    cfg: Config,
+    networks: Networks,
+    built: Sequence[tuple[Plan, nn.Module]],
+    sizes: Sizes,
+    accelerator: Accelerator,
 ) -> None:
     """Try a training step and a few input sizes with each of `built`, networks that are not used again.
 
@@ -76,7 +80,7 @@ def check(
         with untouched():
             network = to_layout(network).to(accelerator.device)
             for place in (Place((cfg.train.crop[0], cfg.train.crop[1]), CROP), *looked_at):
-                _try(network, place, images, len(cfg.data.mean), name, accelerator)
+                _try(network, place, images, plan.channels, name, accelerator)
             network.cpu()
 
 
@@ -107,7 +111,7 @@ def _views(sizes: Counter[Size], cfg: Config) -> Counter[Size]:
 
 
 def _window(size: Size, window: int, multiple: int) -> Size:
-    """The part of an image that the network sees at once, padded."""
+    """The padded part of an image that one forward pass takes."""
     height, width = (side + -side % multiple for side in size)
     return (min(height, window), min(width, window)) if window else (height, width)
 
@@ -121,8 +125,10 @@ def _few(sizes: Counter[Size]) -> list[Size]:
     return list(dict.fromkeys(chosen))
 
 
-def _try(network: nn.Module, place: Place, images: int, channels: int, name: str, accelerator: Accelerator) -> None:
-    """A forward pass at a place, with a backward pass if it is trained there."""
+def _try(
+    network: nn.Module, place: Place, images: int, channels: int, name: str, accelerator: Accelerator
+) -> None:
+    """Try a forward pass at a place, and a backward pass if training happens there."""
     trained = place.where == CROP
     shown = torch.zeros(images if trained else 1, channels, *place.size, device=accelerator.device)
     network.train(trained)
@@ -145,7 +151,9 @@ def _explained(error: Exception, place: Place, images: int, name: str) -> Config
     if trained and images == 1 and "more than 1 value per channel" in said:
         why = f"cannot train with one image per step and process ({said})"
         return ConfigError(f"{name}: {why}; raise train.labelled_batch")
-    return ConfigError(f"{name}: cannot take images of {size} ({place.where}): {said}; {_way_out(place, name)}")
+    return ConfigError(
+        f"{name}: cannot take images of {size} ({place.where}): {said}; {_way_out(place, name)}"
+    )
 
 
 def _way_out(place: Place, name: str) -> str:
@@ -157,7 +165,10 @@ def _way_out(place: Place, name: str) -> str:
     if trained:
         return f"this encoder is made for {height}x{width}: set {CROP}={size}"
     fits = height == width and height % Anatomy.multiple == 0 and min(place.size) >= height
-    return f"this encoder is made for {height}x{width}: set data.size={size}{f' or labels.window={height}' if fits else ''}"
+    return (
+        f"this encoder is made for {height}x{width}: "
+        f"set data.size={size}{f' or labels.window={height}' if fits else ''}"
+    )
 
 
 def only_size(encoder: str) -> Size | None:

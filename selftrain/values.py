@@ -1,4 +1,4 @@
-"""Values of settings: from text or YAML to the types of config.py, by the type that the setting has."""
+"""Convert values of settings from text or YAML to the types in config.py."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -13,9 +13,9 @@ BRACKETS = {"[": 1, "{": 1, "]": -1, "}": -1}
 
 
 class _Entry:
-    """The type of a setting that gives an entry of a table its own settings; a number stands for the one named `main`.
+    """The type of a setting that contains the settings of a table's entry; a number is its `main` setting.
 
-    `ce: 0.5` is read as `ce: {weight: 0.5}`. What the settings are is known to the table (tables.py).
+    `ce: 0.5` is read as `ce: {weight: 0.5}`. The table knows the settings (tables.py).
     """
 
     main = ""
@@ -37,7 +37,7 @@ class _Choice:
     """The type of a setting that names one entry of a table: `poly`, or `{poly: {power: 0.9}}`."""
 
 
-if TYPE_CHECKING:  # what such a setting holds
+if TYPE_CHECKING:  # the Python type of such a setting
     Entry = dict[str, Any]
     Weighted = dict[str, Any]
     Likely = dict[str, Any]
@@ -47,7 +47,7 @@ else:
 
 
 class UnfitError(Exception):
-    """A value that has not the type of its setting."""
+    """A value whose type does not fit its setting."""
 
     def __init__(self, name: str, value: object, kind: Kind):
         super().__init__(f"{name}={value}")
@@ -55,7 +55,7 @@ class UnfitError(Exception):
 
 
 class UnknownError(Exception):
-    """A name that no setting has."""
+    """An unknown setting name."""
 
     def __init__(self, name: str):
         super().__init__(name)
@@ -64,12 +64,12 @@ class UnknownError(Exception):
 
 @cache
 def fields_of(kind: Kind) -> Mapping[str, Kind]:
-    """The settings of a dataclass and their types; nothing for other types."""
+    """The settings of a dataclass and their types; empty for other types."""
     return get_type_hints(kind) if is_dataclass(kind) else {}
 
 
 def is_section(kind: Kind) -> bool:
-    """Whether settings of this type have settings of their own."""
+    """Whether settings of this type contain settings."""
     origin: Any = get_origin(kind)
     return origin is dict or bool(fields_of(kind)) or is_entry(kind)
 
@@ -87,14 +87,14 @@ def split_optional(kind: Kind) -> tuple[Kind, bool]:
 
 
 def element_of(kind: Kind) -> Kind | None:
-    """str for `list[str]`; None for whatever is not a list."""
+    """The type of a list's entries (str for `list[str]`); None for other types."""
     kind = split_optional(kind)[0]
     origin: Any = get_origin(kind)
     return (get_args(kind) or (Any,))[0] if list in (kind, origin) else None
 
 
 def member_of(kind: Kind, key: str) -> Kind | None:
-    """The type of `key` in a dataclass or a dict, or of an entry in a list; None without such a member."""
+    """The type of `key` in a dataclass or dict, or of an entry in a list; None if there is no such member."""
     kind = split_optional(kind)[0]
     if is_entry(kind) or kind is Choice:
         return object if is_entry(kind) else Entry
@@ -105,9 +105,9 @@ def member_of(kind: Kind, key: str) -> Kind | None:
 
 
 def parse(text: str, kind: Kind, *, inside: bool = False) -> object:
-    """Text of the command line as lists, dicts and words, which `fit` converts.
+    """Parse text of the command line into lists, dicts and words, which `fit` converts.
 
-    The brackets of a list may be left out, unless it is `inside` another one.
+    The brackets of a list may be omitted, unless it is `inside` another list.
     """
     kind, optional = split_optional(kind)
     element = element_of(kind)
@@ -133,9 +133,9 @@ def _parse_members(text: str, kind: Kind) -> dict[str, object]:
 
 
 def fit(kind: Kind, value: object, name: str = "") -> Any:
-    """`value`, of `parse` or of YAML, in the type of its setting; dataclasses stay dicts of what was given.
+    """Convert `value`, from `parse` or YAML, to the type of its setting; dataclasses stay dicts.
 
-    Raises UnfitError or UnknownError with the full name of the setting at fault.
+    Raises UnfitError or UnknownError with the full name of the setting.
     """
     kind, optional = split_optional(kind)
     if value is None or (optional and value == "null"):
@@ -170,10 +170,10 @@ def _fit_members(kind: Kind, value: object, name: str) -> dict[str, object]:
 
 
 def _fit_list(kind: Kind, element: Kind, value: object, name: str) -> list[object]:
-    """A single value is a list of one, unless entries are lists or sections."""
+    """Convert a list. A single value becomes a list of one, unless entries are lists or sections."""
     entries = value if isinstance(value, list) else [value]
     lists = element_of(element) is not None
-    torn = isinstance(value, str) and value[:1] in ("", "[", "{")  # a bracket that nothing closes
+    torn = isinstance(value, str) and value[:1] in ("", "[", "{")  # an unclosed bracket
     bare = entries is not value and (lists or is_section(element))
     flat = lists and not all(isinstance(entry, list) for entry in entries)
     if torn or bare or flat or isinstance(value, dict) or "" in entries:
@@ -206,14 +206,14 @@ def _truth(value: object) -> bool:
 
 
 def _text(value: object) -> str:
-    """YAML reads off and 1.10 as false and 1.1: what was written is lost, so these are refused."""
+    """Convert text. YAML reads off as false and 1.10 as 1.1, so booleans and floats are refused."""
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise ValueError
     return str(value)
 
 
 def _anything(value: object) -> object:
-    """Numbers where the text is one, words otherwise; lists of these."""
+    """Convert text to a number if possible; lists are converted entry by entry."""
     if isinstance(value, list):
         return [_anything(entry) for entry in value]
     if isinstance(value, bool | dict):
@@ -227,7 +227,7 @@ def _anything(value: object) -> object:
 
 
 def _setting_of_an_entry(value: object) -> object:
-    """As `_anything`; YAML may have read true and false, and the entry's table knows the type."""
+    """Like `_anything`, but keeps booleans from YAML: the entry's table knows the type."""
     return value if isinstance(value, bool) else _anything(value)
 
 
@@ -235,7 +235,7 @@ LEAVES = {int: _whole, float: _number, bool: _truth, str: _text, Any: _anything,
 
 
 def _outside(text: str, *, nested: bool) -> Iterator[tuple[int, str, int]]:
-    """(index, character, depth of brackets after it) outside of quotes, which open at the start of a word."""
+    """(index, character, bracket depth after it) outside of quotes. Quotes open at the start of a word."""
     depth, quote, before = 0, "", ","
     for i, character in enumerate(text):
         if quote:
@@ -251,7 +251,7 @@ def _outside(text: str, *, nested: bool) -> Iterator[tuple[int, str, int]]:
 
 
 def _split(text: str, *, nested: bool) -> list[str]:
-    """The parts between commas, those within brackets or quotes aside."""
+    """The parts between commas outside of brackets and quotes."""
     ends = [i for i, character, depth in _outside(text, nested=nested) if character == "," and depth == 0]
     starts = [0, *(end + 1 for end in ends)]
     parts = [text[start:end].strip() for start, end in zip(starts, [*ends, len(text)], strict=True)]
@@ -267,7 +267,7 @@ def _enclosed(text: str, brackets: str, *, nested: bool) -> bool:
 
 
 def _unquoted(text: str) -> str:
-    """A backslash stands for itself, except before the quote and at the end."""
+    """Remove quotes. A backslash stands for itself, except before the quote and at the end."""
     if len(text) < 2 or text[0] not in "'\"" or text[-1] != text[0]:
         return text
     return re.sub(rf"(\\+)(?={text[0]}|\Z)", lambda match: match[1][: len(match[1]) // 2], text[1:-1])

@@ -66,7 +66,11 @@ def _watch(store: Any, rank: int, signs: dict[int, str], over: threading.Event) 
                 if sign != last:
                     seen[other] = (sign, time.monotonic())
                 elif sign != DONE and time.monotonic() - since > STALL:
-                    _lost(f"rank {other} ({sign.rpartition(' ')[0]}) has given no sign of life for {STALL:.0f} s", sign)
+                    _lost(
+                        f"rank {other} ({sign.rpartition(' ')[0]}) has given no sign of life "
+                        f"for {STALL:.0f} s",
+                        sign,
+                    )
 
 
 def _exchange(store: Any, rank: int, beats: int, others: list[int]) -> dict[int, str]:
@@ -77,7 +81,11 @@ def _exchange(store: Any, rank: int, beats: int, others: list[int]) -> dict[int,
 
 def _lost(what: str, sign: str) -> NoReturn:
     """Print `what` happened, kill the process that sent `sign` if it is on this machine, and exit."""
-    print(f"selftrain: error: {what}; the same command resumes from the last checkpoint", file=sys.stderr, flush=True)
+    print(
+        f"selftrain: error: {what}; the same command resumes from the last checkpoint",
+        file=sys.stderr,
+        flush=True,
+    )
     host, _, rest = sign.partition(" ")
     if host == socket.gethostname():
         with suppress(OSError):

@@ -1,13 +1,25 @@
-"""Imports go down only, and siblings of floor 1 do not import one another."""
+"""Imports go down only, and every room has its floor."""
 
 import ast
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent / "selftrain"
-FLOORS = {"run": 5, "cli": 5, "generations": 4, "preflight": 4, "networks": 4, "trial": 4, "choices": 4}
-FLOORS |= {"stages": 3, "methods": 2.5, "inference": 2}
-FLOORS |= {"augmentation": 4, "datasets": 4, "plan": 4, "material": 4}
-FLOORS |= dict.fromkeys(("data", "models", "labels", "objectives", "optim", "report"), 1)
+FLOORS = (  # from the ground up; a room imports rooms of lower floors only
+    "errors ids process rng targets values",
+    "anatomy files launcher scores signals tables watchdog",
+    "config log",
+    "labels report settings",
+    "data objectives rundir",
+    "augmentation checkpoint conditions datasets",
+    "models optim",
+    "inference methods",
+    "plan stages",
+    "choices material networks",
+    "preflight trial",
+    "generations",
+    "cli run",
+)
+FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names.split()}
 
 
 def room(path: Path) -> str:
@@ -26,15 +38,27 @@ def imported(path: Path) -> set[str]:
     return names
 
 
+def test_every_room_has_its_floor():
+    assert {room(path) for path in PACKAGE.rglob("*.py")} == {*FLOOR, "__init__"}
+
+
 def test_imports_go_down_only():
     wrong = []
     for path in PACKAGE.rglob("*.py"):
-        here = FLOORS.get(room(path), 0)
-        for other in imported(path) - {room(path), "__version__"}:
-            there = FLOORS.get(other, 0)
-            allowed = there < here or here == there in (0, 4, 5)
-            if not allowed:
+        for other in imported(path) - {room(path), "__init__", "__version__"}:
+            if room(path) == "__init__" or FLOOR[other] >= FLOOR[room(path)]:
                 wrong.append(f"{path.relative_to(PACKAGE)} imports {other}")
+    assert not wrong
+
+
+def test_parts_do_not_import_one_another():
+    parts = {"data", "labels", "models", "objectives", "optim", "report"}
+    wrong = [str(path) for part in parts for path in (PACKAGE / part).rglob("*.py") if imported(path) & (parts - {part})]
+    assert not wrong
+
+
+def test_stages_do_not_import_one_another():
+    wrong = [path.name for path in (PACKAGE / "stages").glob("*.py") if "selftrain.stages" in path.read_text()]
     assert not wrong
 
 

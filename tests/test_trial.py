@@ -33,10 +33,11 @@ def config(**model):
 
 
 def try_all(cfg, sizes=SIZES, built=None):
+    """Tries networks by the number of their generation; of all generations where none are given."""
     networks = networks_of(cfg)
-    built = built or [networks.build(plan) for plan in networks.plans]
-    trial.check(cfg, networks, list(zip(networks.plans, built, strict=True)), sizes, Accelerator(cpu=True))
-    return built
+    built = built or {plan.number: networks.build(plan) for plan in networks.plans}
+    pairs = [(networks.plans[number], network) for number, network in built.items()]
+    trial.check(cfg, networks, pairs, sizes, Accelerator(cpu=True))
 
 
 def networks_of(cfg):
@@ -192,7 +193,7 @@ def test_the_random_state_is_left_as_it_was():
     cfg.model.encoder = "tu-resnet10t"
     networks = networks_of(cfg)
     with untouched():
-        built = [networks.build(networks.plans[0])]
+        built = {0: networks.build(networks.plans[0])}
     try_all(cfg, built=built)
     assert states() == before
     with untouched():

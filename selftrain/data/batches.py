@@ -1,6 +1,7 @@
-"""The batches of a stage of training: step t's samples and their noise are a pure function of (seed, stage, t).
+"""The batches of a training stage.
 
-A rank takes its slice of each global batch. Neither the number of workers nor a resume changes what a step sees.
+The samples of step t and their noise are a pure function of (seed, stage, t). A rank takes its slice of each
+global batch. Neither the number of workers nor a resume changes the samples of a step.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,20 +25,20 @@ from selftrain.rng import Key, batch_ids, generator
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How labelled and unlabelled images are seen, and how the latter are mixed."""
+    """Augmentation of labelled and unlabelled images, and mixing of the unlabelled ones."""
 
     labelled: Pipeline
     unlabelled: Pipeline
     mixers: tuple[Mixer, ...] = ()
     paste: float = 0.0  # probability that an image is mixed with a labelled one
-    style: float = 0.0  # probability that a labelled image has the colours of another one
+    style: float = 0.0  # probability that a labelled image takes the colours of an unlabelled one
 
 
 class StepDataset(Dataset):
-    """Example `slot` of the global batch of `step`: labelled slots come first, then unlabelled ones.
+    """Data set of training examples, indexed by (step, slot in the global batch); labelled slots come first.
 
-    `labels` are those of the labelled samples. The unlabelled slots have pseudo-labels, if they are given, or else
-    `views` noisy views for an online method.
+    `labels` are the labels of the labelled samples. Unlabelled slots contain pseudo-labels if `pseudo` is
+    given, otherwise `views` noisy views for an online method.
     """
 
     def __init__(
@@ -57,7 +58,8 @@ class StepDataset(Dataset):
         self.sampler: Sampler = sampler or partial(epochs, len(labels.samples))
         self.labelled_batch, self.unlabelled_batch = self.sizes = sizes
         self.views, self.augmentation, self.cache, self.keys = views, augmentation, cache, keys
-        self.unmixed: tuple[int, dict[int, Example]] = (-1, {})  # of one step: each serves itself and a partner
+        # Unmixed examples of one step: each is used for its own slot and for a partner.
+        self.unmixed: tuple[int, dict[int, Example]] = (-1, {})
 
     def __getitem__(self, place: tuple[int, int]) -> Example | Seen:
         step, slot = place
@@ -66,12 +68,18 @@ class StepDataset(Dataset):
         return self._mixed(step, slot) if self.pseudo else self._seen(step, slot)
 
     def partner(self, slot: int) -> int:
-        """The unlabelled slot that `slot` is mixed with: the next one, round the global batch, whatever the rank."""
+        """The unlabelled slot that `slot` is mixed with.
+
+        It is the next one in the global batch, cyclically, independent of the rank.
+        """
         first = self.labelled_batch
         return first + (slot - first + 1) % self.unlabelled_batch
 
     def donor(self, slot: int) -> int:
-        """The labelled slot that `slot` may be mixed with instead (after Bai et al. 2023, whose boxes go both ways)."""
+        """The labelled slot that `slot` may be mixed with instead.
+
+        After Bai et al. 2023, who paste boxes in both directions.
+        """
         return (slot - self.labelled_batch) % self.labelled_batch
 
     def _labelled(self, step: int, slot: int) -> Example:
@@ -80,17 +88,21 @@ class StepDataset(Dataset):
         image = self.cache.image(samples[i])
         if self.augmentation.style:
             image = self._styled(image, generator(*self.keys, step, slot, "style"))
-        seen = self.augmentation.labelled.view(image, generator(*self.keys, step, slot), self.cache.mask(samples[i]))
+        seen = self.augmentation.labelled.view(
+            image, generator(*self.keys, step, slot), self.cache.mask(samples[i])
+        )
         return Example(seen.image, self.labels.target(i, seen.index), known=True)
 
     def _styled(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """`image`, in the colours of an unlabelled one as often as the augmentation says."""
+        """`image`, with probability `style` in the colours of an unlabelled image."""
         if rng.uniform() >= self.augmentation.style:
             return image
-        return in_colours_of(image, self.cache.image(self.unlabelled[int(rng.integers(len(self.unlabelled)))]))
+        return in_colours_of(
+            image, self.cache.image(self.unlabelled[int(rng.integers(len(self.unlabelled)))])
+        )
 
     def _mixed(self, step: int, slot: int) -> Example:
-        """The pseudo-labelled example of a slot, mixed with another one."""
+        """The pseudo-labelled example of a slot, perhaps mixed with another one."""
         example = self._pseudo(step, slot)
         rng = generator(*self.keys, step, slot, "cutmix")
         mixed = drawn(self.augmentation.mixers, rng, example.target.hard.shape)
@@ -102,7 +114,7 @@ class StepDataset(Dataset):
         return example.blended(partner, share_of(mixer, mixed.numbers, partner.target.hard))
 
     def _pasted(self, step: int, slot: int, example: Example) -> Example:
-        """The labelled example that a slot is mixed with, as a teacher that knows the truth would have labelled it."""
+        """The labelled example that a slot is mixed with, in the form of pseudo-labels without errors."""
         donor = self._labelled(step, self.donor(slot))
         assert example.target.soft is not None
         return Example(donor.image, known_to_be(donor.target, len(example.target.soft)), known=False)
@@ -121,7 +133,7 @@ class StepDataset(Dataset):
         return examples[slot]
 
     def _seen(self, step: int, slot: int) -> Seen:
-        """The views of an unlabelled slot, with the numbers of their mixing."""
+        """The views of an unlabelled slot, with the numbers drawn for mixing."""
         image = self.cache.image(self.unlabelled[self._drawn(len(self.unlabelled), step, slot)])
         rng = generator(*self.keys, step, slot)
         images, index = self.augmentation.unlabelled.views(image, rng, strong=self.views)
@@ -130,29 +142,34 @@ class StepDataset(Dataset):
         return Seen(step, images, index != OUTSIDE, mixed, pasted)
 
     def _drawn(self, count: int, step: int, slot: int) -> int:
-        """Which of `count` unlabelled samples a slot has."""
+        """Index, among `count` unlabelled samples, of the sample in a slot."""
         return batch_ids(count, self.unlabelled_batch, step, *self.keys, "pseudo")[slot - self.labelled_batch]
 
 
 def crops(
     samples: Sequence[Readable], how: Pipeline, *, batch: int, count: int, cache: Cache, keys: tuple[Key, ...]
 ) -> Iterator[torch.Tensor]:
-    """`count` batches (batch, h, w, 3) uint8 of images seen through `how`, drawn like those of a stage."""
+    """`count` batches (batch, h, w, 3) uint8 of images augmented by `how`, drawn like a stage's batches."""
     for step in range(count):
         chosen = [samples[i] for i in batch_ids(len(samples), batch, step, *keys)]
-        seen = [how.view(cache.image(one), generator(*keys, step, slot)).image for slot, one in enumerate(chosen)]
+        seen = [
+            how.view(cache.image(one), generator(*keys, step, slot)).image for slot, one in enumerate(chosen)
+        ]
         yield torch.from_numpy(np.stack(seen))
 
 
 def places(
     first: int, steps: int, sizes: tuple[int, int], rank: int, world: int, parts: int = 1
 ) -> Iterator[list[tuple[int, int]]]:
-    """(step, slot) pairs of one rank, `parts` lists a step: a list is a micro-batch.
+    """Lists of (step, slot) pairs for one rank, `parts` lists per step: each list is a micro-batch.
 
-    `sizes`: labelled and unlabelled examples of a global batch.
+    `sizes` are the numbers of labelled and unlabelled examples in a global batch.
     """
     labelled, unlabelled = sizes
     for step in range(first, steps):
         for start in range(rank, world * parts, world):
-            slots = [*range(start, labelled, world * parts), *range(labelled + start, labelled + unlabelled, world * parts)]
+            slots = [
+                *range(start, labelled, world * parts),
+                *range(labelled + start, labelled + unlabelled, world * parts),
+            ]
             yield [(step, slot) for slot in slots]

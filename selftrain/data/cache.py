@@ -8,7 +8,10 @@ from selftrain.data.labels import Readable
 
 
 class Cache:
-    """Decoded arrays within a budget of bytes. Past it, reads go to the source: access is random, so no eviction pays."""
+    """Decoded arrays within a memory budget.
+
+    Once the budget is used up, reads go to the source: access is random, so no eviction pays.
+    """
 
     def __init__(self, megabytes: float):
         self.left = megabytes * 2**20

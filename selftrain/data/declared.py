@@ -1,13 +1,13 @@
-"""Whether the settings of mask values suit the masks: classes that are ignored, and undeclared values.
+"""Checks of the mask settings against the masks: ignored classes, and undeclared values.
 
-A class without a pixel is common (rare classes, few masks), and so is an ignored value that means void. Together
-they are a mistake where the masks of the whole data set leave no other reading:
+A class without a pixel is common (rare classes, few masks). So is an ignored value that means void. Together
+they are a mistake if the masks of the whole data set leave no other explanation:
 
-* The masks hold a single class and ignored pixels, such as binary masks of 0 and 255 under data.ignore=[255].
+* The masks contain one class and ignored pixels, such as binary masks of 0 and 255 with data.ignore=[255].
 * At most FEW classes are declared, the last of them have no pixel, and there is an ignored value for each.
 
-With more classes, void and an absent class are both likely, so that stays a warning. So does a class that only the
-labelled masks lack. A single file is judged by the others (`odd_masks`).
+With more classes, void and an absent class are both likely, so this stays a warning. A class that is missing
+only from the labelled masks is a warning as well. A single file is compared with the others (`odd_masks`).
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,10 @@ HARDLY = 0.05  # share of the files
 
 
 def hidden_classes(classes: Sequence[str], counts: np.ndarray, code: MaskCode | None) -> Fault | None:
-    """The fault of classes whose pixels are ignored. counts (N, C + 1): pixels of each mask, the ignored ones last."""
+    """The fault of classes whose pixels are ignored, if any.
+
+    counts (N, C + 1): pixels of each class in each mask; the last column counts ignored pixels.
+    """
     pixels = counts.sum(axis=0)
     missing = [place for place in range(len(classes)) if pixels[place] == 0]
     if code is None or not missing or not pixels[:-1].any() or not pixels[-1]:
@@ -39,21 +42,21 @@ def hidden_classes(classes: Sequence[str], counts: np.ndarray, code: MaskCode | 
 
 
 def _ignored_explain(missing: list[int], classes: int, code: MaskCode) -> bool:
-    """Whether ignored values can stand for the missing classes and nothing else is likely (see above)."""
+    """Whether ignored values are the only likely explanation of the missing classes (see above)."""
     used = classes - len(missing)
     ignored = len(code.ignore_colours if code.colours else code.ignore)
     return used <= 1 or (classes <= FEW and missing[0] == used and len(missing) <= ignored)
 
 
 def _ignoring(code: MaskCode) -> str:
-    """The setting that ignores, as it is."""
+    """The setting that ignores values or colours, as text."""
     if code.colours and not code.rest:
         return f"data.ignore_colours={_colours(code.ignore_colours)}"
     return f"data.ignore={_numbers([*code.ignore, *(['rest'] if code.rest else [])])}"
 
 
 def _unhidden(missing: list[int], classes: int, code: MaskCode) -> str:
-    """The remedy: settings under which the ignored values are classes."""
+    """The remedy: settings that turn the ignored values into classes."""
     by_colour = bool(code.colours)
     name, ignoring = ("colours", "ignore_colours") if by_colour else ("values", "ignore")
     declared = [(value,) for value in _packed(code.colours)] if by_colour else code.numbers()
@@ -68,10 +71,14 @@ def _unhidden(missing: list[int], classes: int, code: MaskCode) -> str:
 
 
 def odd_masks(counts: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Which masks hold one class and ignored pixels, though others hold more (N,), and whether that is a fault.
+    """Find masks that contain one class and ignored pixels, although others contain several classes.
 
-    counts (N, C + 1). It is a fault where masks of several classes hardly ever have ignored pixels, and masks without
-    ignored pixels hardly ever hold one class: then an object that is stored as an ignored value is the likely reason.
+    Returns which masks are odd, (N,) bool, and whether this is a fault. counts (N, C + 1): pixels by class;
+    the last column counts ignored pixels.
+
+    It is a fault if masks of several classes hardly ever have ignored pixels, and masks without ignored
+    pixels hardly ever have a single class. Then the likely reason is an object that is stored as an ignored
+    value.
     """
     several = (counts[:, :-1] > 0).sum(axis=1)
     ignoring = counts[:, -1] > 0
@@ -86,9 +93,10 @@ def odd_masks(counts: np.ndarray) -> tuple[np.ndarray, bool]:
 
 
 def with_one_remedy(faults: list[Fault], used: set[int], code: MaskCode, classes: int) -> list[Fault]:
-    """Faults of undeclared values or colours, of one kind, with a remedy that suits all of them.
+    """Faults of undeclared values or colours, of one kind, with one remedy for all of them.
 
-    `used`: values, or colours as 0xRRGGBB, that sound masks hold. A single fault stays as it is: perhaps a stray.
+    `used`: values, or colours as 0xRRGGBB, in masks without faults. A single fault keeps its own remedy: the
+    file may be a stray.
     """
     if len(faults) < 2:
         return faults
@@ -103,7 +111,7 @@ def with_one_remedy(faults: list[Fault], used: set[int], code: MaskCode, classes
 
 
 def _declaration(found: set[int], classes: int, code: MaskCode, *, by_colour: bool) -> str:
-    """Settings for masks that hold the values `found`."""
+    """Settings for masks that contain the values `found`."""
     name = "colours" if by_colour else "values"
     ignoring = "ignore_colours" if by_colour else "ignore"
     ignored = set(_packed(code.ignore_colours) if by_colour else code.ignore)
@@ -128,7 +136,10 @@ def _declaration(found: set[int], classes: int, code: MaskCode, *, by_colour: bo
 
 
 def values_used(counts: np.ndarray, code: MaskCode) -> set[int]:
-    """Values, or colours as 0xRRGGBB, of the pixels counted in counts (C + 1,), as far as a class has only one."""
+    """Values, or colours as 0xRRGGBB, of the pixels counted in counts (C + 1,).
+
+    Classes that are declared with several values are left out.
+    """
     of_class = [(value,) for value in _packed(code.colours)] if code.colours else code.numbers()
     ignored = tuple(_packed(code.ignore_colours) if code.colours else code.ignore)
     present = [values for values, count in zip([*of_class, ignored], counts, strict=True) if count]
@@ -136,7 +147,7 @@ def values_used(counts: np.ndarray, code: MaskCode) -> set[int]:
 
 
 def _declared(code: MaskCode) -> set[int]:
-    """Every declared value, or colour as 0xRRGGBB."""
+    """All declared values, or colours as 0xRRGGBB."""
     if code.colours:
         return {*_packed(code.colours), *_packed(code.ignore_colours)}
     return {one for value in code.numbers() for one in value} | set(code.ignore)

@@ -1,4 +1,4 @@
-"""Division of what a source found into the labelled, unlabelled, val and test samples of a data set."""
+"""Division of a source's samples into the labelled, unlabelled, val and test samples of a data set."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -13,12 +13,12 @@ from selftrain.errors import ConfigError, DataError
 from selftrain.scores import class_pixels
 
 READERS = 4  # threads
-Division = tuple[list[Sample], list[Sample], list[Sample], list[Sample]]  # by SPLITS
+Division = tuple[list[Sample], list[Sample], list[Sample], list[Sample]]  # in the order of SPLITS
 
 
 @dataclass
 class Pool:
-    """What a source found. All of `train` have masks. `val` and `test` are None if they are to be made."""
+    """The samples that a source found. All of `train` have masks; `val` or `test` is None if not named."""
 
     train: list[Sample]
     unlabelled: list[Sample]
@@ -31,21 +31,27 @@ class Pool:
 def divided(pool: Pool, classes: int, splits: SplitSpec, copies: Copies) -> Division:
     """The samples of each split. Samples whose masks are not used count as unlabelled.
 
-    Raises ConfigError for settings of splits, DataError where there are too few images for them.
+    Raises ConfigError for invalid settings of splits, DataError if there are too few images for them.
     """
     train, made_val, made_test = _hold_out(pool, splits, copies)
     labelled, spared = spend_labels(train, classes, splits)
     val = made_val if pool.val is None else pool.val
     if not val:
-        raise DataError(f"data.splits.val={splits.val!r} holds no image with a mask, but val chooses the model")
+        raise DataError(
+            f"data.splits.val={splits.val!r} holds no image with a mask, but val chooses the model"
+        )
     unlabelled = sorted(pool.unlabelled + spared, key=lambda sample: sample.id)
     return labelled, unlabelled, val, made_test if pool.test is None else pool.test
 
 
-def _hold_out(pool: Pool, splits: SplitSpec, copies: Copies) -> tuple[list[Sample], list[Sample], list[Sample]]:
-    """Train, made val and made test (empty where they are named)."""
+def _hold_out(
+    pool: Pool, splits: SplitSpec, copies: Copies
+) -> tuple[list[Sample], list[Sample], list[Sample]]:
+    """Train, made val and made test; a made split is empty if the settings name that split."""
     if not 0 < splits.val_fraction < 1 or not 0 <= splits.test_fraction < 1:
-        raise ConfigError("data.splits.val_fraction must be above 0 and below 1, test_fraction at least 0 and below 1")
+        raise ConfigError(
+            "data.splits.val_fraction must be above 0 and below 1, test_fraction at least 0 and below 1"
+        )
     if pool.val is not None and pool.test is not None:
         return pool.train, [], []
     fractions = [
@@ -66,11 +72,12 @@ def _hold_out(pool: Pool, splits: SplitSpec, copies: Copies) -> tuple[list[Sampl
 def spend_labels(train: list[Sample], classes: int, splits: SplitSpec) -> tuple[list[Sample], list[Sample]]:
     """The training samples whose masks are used, and the others.
 
-    Masks are read only for data.splits.choose=stratified. Raises ConfigError for impossible budgets and groups.
+    Masks are read only for data.splits.choose=stratified. Raises ConfigError for impossible budgets and
+    groups.
     """
 
     def content() -> np.ndarray:
-        """Share of each image's labelled pixels that each class has, (N, C)."""
+        """Class shares (N, C) of each image's labelled pixels."""
         with ThreadPoolExecutor(READERS) as pool:
             return np.stack(list(pool.map(lambda sample: class_shares(sample, classes), train)))
 
@@ -84,7 +91,7 @@ def spend_labels(train: list[Sample], classes: int, splits: SplitSpec) -> tuple[
 
 
 def class_shares(sample: Sample, classes: int) -> np.ndarray:
-    """Share of the pixels that are not ignored, (C,); zeros where all are."""
+    """Class shares (C,) of the pixels that are not ignored; zeros if all are ignored."""
     mask = sample.read_mask()
     assert mask is not None
     counts = class_pixels(mask, classes)

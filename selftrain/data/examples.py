@@ -17,7 +17,7 @@ Use = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Example:
-    """One augmented crop with its target. `known`: from a mask, rather than from a teacher."""
+    """One augmented crop with its target. `known`: the target comes from a mask, not from a teacher."""
 
     image: np.ndarray  # (h, w, C) uint8
     target: Target[np.ndarray]
@@ -31,13 +31,13 @@ class Example:
 
 @dataclass(frozen=True)
 class Seen:
-    """One crop of an unlabelled image for online methods: without noise, and then with noise in V - 1 ways."""
+    """One crop of an unlabelled image for online methods: first without noise, then V - 1 noisy views."""
 
     step: int
     images: np.ndarray  # (V, h, w, C) uint8
-    inside: np.ndarray  # (h, w) bool: within the image rather than its padding
+    inside: np.ndarray  # (h, w) bool: within the image, not its padding
     mixed: list[Drawn]  # V - 1: how each noisy view is mixed with another image
-    pasted: np.ndarray  # (V - 1,) bool: that image is a labelled one instead of the next unlabelled one
+    pasted: np.ndarray  # (V - 1,) bool: the other image is a labelled one, not the next unlabelled one
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Views:
     images: Tensor  # (V, M, h, w, C) uint8
     inside: Tensor  # (M, h, w) bool
     which: Tensor  # (V - 1, M) int64: which mixer acts, -1 for none
-    numbers: Tensor  # (V - 1, M, k) float64: what it has drawn
+    numbers: Tensor  # (V - 1, M, k) float64: the numbers drawn for the mixer
     pasted: Tensor  # (V - 1, M) bool
 
     def each(self, use: Use) -> "Views":
@@ -58,9 +58,9 @@ class Views:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one rank learns from in a step: labelled images come first.
+    """The training examples of one rank in one step: labelled images come first.
 
-    The other images have pseudo-labels in `guessed`, or are seen in `views` by an online method.
+    The other images have pseudo-labels in `guessed`, or, for an online method, are contained in `views`.
     """
 
     images: Tensor  # (N, h, w, C) uint8
@@ -70,32 +70,38 @@ class Batch:
 
     @property
     def labelled(self) -> int:
-        """How many of the images have masks."""
+        """Number of images with masks."""
         return len(self.known.hard)
 
     def to(self, device: torch.device) -> "Batch":
         return self.each(partial(Tensor.to, device=device, non_blocking=True))
 
     def each(self, use: Use) -> "Batch":
-        """The batch with what `use` makes of each tensor."""
+        """The batch with `use` applied to each tensor."""
         guessed = self.guessed.each(use) if self.guessed else None
-        return Batch(use(self.images), self.known.each(use), guessed, self.views.each(use) if self.views else None)
+        return Batch(
+            use(self.images), self.known.each(use), guessed, self.views.each(use) if self.views else None
+        )
 
 
 def collate(mixed: Sequence[Example | Seen]) -> Batch:
-    """Examples of one step, labelled ones first, as tensors."""
+    """The batch of a step's examples, labelled ones first, as tensors."""
     examples = [one for one in mixed if isinstance(one, Example)]
     seen = [one for one in mixed if isinstance(one, Seen)]
     known, guessed = ([one.target for one in examples if one.known is masks] for masks in (True, False))
     images = torch.from_numpy(np.stack([one.image for one in examples]))
-    return Batch(images, collated(known), collated(guessed) if guessed else None, _views(seen) if seen else None)
+    return Batch(
+        images, collated(known), collated(guessed) if guessed else None, _views(seen) if seen else None
+    )
 
 
 def _views(seen: Sequence[Seen]) -> Views:
     longest = max(len(mixed.numbers) for one in seen for mixed in one.mixed)
     images, pasted = (np.stack([getattr(one, name) for one in seen], axis=1) for name in ("images", "pasted"))
     which = np.array([[mixed.which for mixed in one.mixed] for one in seen], np.int64).T
-    numbers = np.stack([np.stack([_padded(mixed.numbers, longest) for mixed in one.mixed]) for one in seen], axis=1)
+    numbers = np.stack(
+        [np.stack([_padded(mixed.numbers, longest) for mixed in one.mixed]) for one in seen], axis=1
+    )
     inside = np.stack([one.inside for one in seen])
     return Views(seen[0].step, *map(torch.from_numpy, (images, inside, which, numbers, pasted)))
 

@@ -1,4 +1,4 @@
-"""Faults as they are reported: grouped by cause, with a count, a few examples and one remedy."""
+"""Faults and their reports: grouped by cause, with a count, a few examples and one remedy."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -10,16 +10,18 @@ from selftrain.errors import ConfigError, DataError
 from selftrain.files import write_bytes
 
 EXAMPLES = 3  # files that a group names
-# Names and paths of files, remarks in brackets and numbers differ between faults of one cause.
+# The parts of a text that differ between faults of one cause: file names and paths, remarks in brackets,
+# numbers.
 PARTICULAR = re.compile(r"'[^']*'|\([^)]*\)|\S*[/.]\w\S*|\d+")
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with one file and the way out; the argument of the DataErrors raised here.
+    """The problem of one file and its remedy; the argument of the DataErrors raised here.
 
-    `cause` is what the files of equal faults have in common, to be read after their number ("masks have no image").
-    `values` are the grey values of a mask that has undeclared ones, or its colours as 0xRRGGBB; at most MOST_VALUES.
+    `cause` describes what the files of equal faults have in common, as text to follow their number ("masks
+    have no image"). `values` are the grey values of a mask with undeclared values, or its colours as
+    0xRRGGBB; at most MOST_VALUES.
     """
 
     file: str
@@ -34,7 +36,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Group:
-    """Faults that have one cause, at least one."""
+    """One or more faults that have one cause."""
 
     faults: list[Fault]
 
@@ -49,12 +51,12 @@ class Group:
 
     @property
     def hides_files(self) -> bool:
-        """Whether the text leaves out files."""
+        """Whether the text does not list all files."""
         return len(self.faults) > EXAMPLES
 
 
 class FaultsError(DataError):
-    """Faults that stop the work; `faults` holds all of them, and the message the first group."""
+    """Faults that stop the work. `faults` contains all of them; the message contains the first group."""
 
     def __init__(self, faults: Sequence[Fault]):
         self.faults = list(faults)
@@ -66,7 +68,7 @@ class FaultsError(DataError):
 
 
 def grouped(faults: Sequence[Fault]) -> list[Group]:
-    """The faults by cause, in the order in which the causes first appear."""
+    """The faults grouped by cause, in the order in which the causes first appear."""
     groups: dict[str, list[Fault]] = {}
     for fault in faults:
         kind = fault.cause or " ".join(PARTICULAR.sub("", fault.what).split())
@@ -82,7 +84,7 @@ def refuse(faults: Sequence[Fault]) -> None:
 
 @contextmanager
 def none_hidden(noted: list[Fault], where: str) -> Iterator[None]:
-    """Errors raised within the block come after the faults `noted` so far: these may be what caused them."""
+    """Report errors raised within the block after the faults `noted` so far, which may have caused them."""
     try:
         yield
     except FaultsError:
@@ -107,17 +109,17 @@ def _last(error: DataError, where: str) -> Fault:
 
 
 def some(names: Sequence[str], most: int = EXAMPLES) -> str:
-    """ "a, b, c and 9 more"."""
+    """A list of names as text, shortened: "a, b, c and 9 more"."""
     more = [f"{len(names) - most:,} more"] if len(names) > most else []
     shown = ", ".join(names[:most])
     return " and ".join([shown, *more])
 
 
 def counted(number: int, noun: str) -> str:
-    """ "1 mask", "1,200 masks"."""
+    """A number with its noun: "1 mask", "1,200 masks"."""
     return f"{number:,} {noun}{'s' if number != 1 else ''}"
 
 
 def write_list(faults: Sequence[Fault], file: Path) -> None:
-    """Every fault, one a line."""
+    """Write every fault to a file, one per line."""
     write_bytes(file, "".join(f"{fault}\n" for fault in faults).encode())

@@ -1,4 +1,4 @@
-"""What the look at every file of a data set amounts to: faults, warnings and a table."""
+"""Results of checking every file of a data set: faults, warnings and a table."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -17,19 +17,19 @@ from selftrain.data.masks import MaskCode
 from selftrain.data.sample import SPLITS, DataSet, Sample
 
 SET_ASIDE = 0.01  # share of the unlabelled images that may be unreadable
-LEVELS = 1 << 16  # of 16-bit samples
-COLOURS = 64  # that a message lists
-COPIES = 8  # of one picture, that a message lists
+LEVELS = 1 << 16  # number of values of a 16-bit sample
+COLOURS = 64  # most colours that a message lists
+COPIES = 8  # most copies of one picture that a message lists
 Colour = tuple[int, ...]  # red, green, blue
 
 
 @dataclass(frozen=True)
 class Look:
-    """What one look at a sample's files found. `counts` (C + 1,): pixels of each class and, last, ignored ones.
+    """Results of checking one sample's files.
 
-    `split` is empty for a copy that is left out of training (load.load).
-
-    `palette` has RGB of each index, where indices were read as ids; `used` are those that the mask uses.
+    `split` is empty for a copy that is left out of training (load.load). `counts` (C + 1,) are the pixels of
+    each class; the last entry counts ignored pixels. `palette` contains the RGB of each index if indices were
+    read as ids; `used` are the indices that occur in the mask.
     """
 
     sample: Sample
@@ -39,19 +39,19 @@ class Look:
     counts: np.ndarray | None = None
     image_fault: Fault | None = None
     mask_fault: Fault | None = None
-    largest: int | None = None  # value in a 16-bit image; None: the image has 8 bits
+    largest: int | None = None  # largest value in a 16-bit image; None: the image has 8 bits
     rest: int = 0  # pixels that data.ignore=[rest] ignores
     palette: bytes = b""
     used: tuple[int, ...] = ()
     blank: bool = False  # the whole image has one colour
 
     def colour(self, index: int) -> Colour:
-        """Of an index of the palette."""
+        """The colour of an index of the palette."""
         return tuple(self.palette[3 * index : 3 * index + 3])
 
     @property
     def is_ramp(self) -> bool:
-        """Whether the palette begins black and grows lighter without colour: a default that nobody chose."""
+        """Whether the palette is a grey ramp that starts at black: a default that nobody chose."""
         greys = self.palette[::3]
         end = next((place for place in range(1, len(greys)) if greys[place] <= greys[place - 1]), len(greys))
         padded = len(set(greys[end:])) <= 1 and max(self.used) < end
@@ -60,7 +60,10 @@ class Look:
 
 @dataclass
 class Report:
-    """The findings. `faults` must be mended; `set_aside` are the unlabelled samples to leave out (sample.without)."""
+    """The findings.
+
+    `faults` must be fixed by the user. `set_aside` are unlabelled samples to leave out (sample.without).
+    """
 
     classes: list[str]
     faults: list[Fault] = field(default_factory=list)
@@ -70,7 +73,7 @@ class Report:
 
     @property
     def copies(self) -> list[list[str]]:
-        """Ids of images that are the same picture, group by group, in order."""
+        """Groups of ids of images that are the same picture, sorted."""
         groups: dict[bytes, list[str]] = {}
         for one in self.seen:
             if one.digest:
@@ -78,7 +81,7 @@ class Report:
         return sorted(sorted(names) for names in groups.values() if len(names) > 1)
 
     def pixels(self, split: str) -> np.ndarray:
-        """Pixels of each class and, last, ignored ones, over a split's masks, (C + 1,)."""
+        """Pixels (C + 1,) of each class over a split's masks; the last entry counts ignored pixels."""
         counts = [one.counts for one in self.seen if one.split == split and one.counts is not None]
         return np.sum(counts, axis=0) if counts else np.zeros(len(self.classes) + 1, np.int64)
 
@@ -97,7 +100,7 @@ class Report:
 
 
 def findings(data: DataSet, looks: list[Look], *, levels: Sequence[Any] = ranges.DTYPE) -> Report:
-    """Judges the `looks` at every sample of `data`. `levels` is data.range."""
+    """The report on the `looks` at every sample of `data`. `levels` is data.range."""
     report = Report(data.classes, list(data.faults), list(data.warnings), seen=looks)
     root, code = data.root, data.code
     _report_unreadable(report, root, code, count=len(data.unlabelled))
@@ -112,7 +115,7 @@ def findings(data: DataSet, looks: list[Look], *, levels: Sequence[Any] = ranges
 
 
 def _report_unreadable(report: Report, root: Path, code: MaskCode | None, *, count: int) -> None:
-    """Faults of files; of unlabelled images as long as they are few, warnings."""
+    """Report unreadable files as faults; a few unreadable unlabelled images are only warnings."""
     aside = [one for one in report.seen if one.split == "unlabelled" and one.image_fault is not None]
     too_many = len(aside) > SET_ASIDE * count
     for one in report.seen:
@@ -130,7 +133,7 @@ def _report_unreadable(report: Report, root: Path, code: MaskCode | None, *, cou
 
 
 def _faults_of_masks(report: Report, root: Path, code: MaskCode | None) -> list[Fault]:
-    """The faults of masks; those of undeclared values have a remedy that suits all files."""
+    """The faults of masks. Faults of undeclared values get one remedy that suits all files."""
     faults = [_from_root(one.mask_fault, root) for one in report.seen if one.mask_fault is not None]
     kinds: dict[str, list[Fault]] = {}
     for fault in faults:
@@ -154,16 +157,16 @@ def _mask_name(one: Look, root: Path) -> str:
 
 
 def _report_ignored(report: Report, root: Path, code: MaskCode | None) -> None:
-    """Objects that are ignored by mistake, and masks that hold nothing else."""
+    """Report objects that are ignored by mistake, and masks whose pixels are all ignored."""
     masks = [one for one in report.seen if one.counts is not None and one.counts.any()]
     if not masks or any(one.mask_fault and one.mask_fault.values for one in report.seen):
-        return  # undeclared values come first: their remedy covers ignored ones
+        return  # undeclared values come first: their remedy covers ignored values
     counts = np.stack([one.counts for one in masks if one.counts is not None])  # (N, C + 1)
     hidden = hidden_classes(report.classes, counts, code)
     if hidden:
         report.faults.append(hidden)
         return
-    if code and not code.rest:  # with data.ignore=rest, masks of one class are to be expected
+    if code and not code.rest:  # with data.ignore=rest, masks of one class are normal
         odd, certain = odd_masks(counts)
         names = [_mask_name(one, root) for one, is_odd in zip(masks, odd, strict=True) if is_odd]
         _report_odd(report, names, certain=certain)
@@ -171,7 +174,10 @@ def _report_ignored(report: Report, root: Path, code: MaskCode | None) -> None:
 
 
 def _report_odd(report: Report, names: list[str], *, certain: bool) -> None:
-    """Masks that hold one class and ignored pixels where others hold more: perhaps stored with other values."""
+    """Report masks with one class and ignored pixels while others have more classes.
+
+    Perhaps they were stored with other values.
+    """
     if certain:
         others = "while nearly all other masks hold several classes and none"
         what, cause = (f"{start} one class and ignored pixels, {others}" for start in ("holds", "masks hold"))
@@ -184,7 +190,7 @@ def _report_odd(report: Report, names: list[str], *, certain: bool) -> None:
 
 
 def _report_empty(report: Report, looks: list[Look], root: Path) -> None:
-    """Masks of ignored pixels only: a fault where they are to be learned from or chosen by."""
+    """Report masks whose pixels are all ignored: a fault in labelled and val, otherwise a warning."""
     what = "every pixel of its mask is ignored"
     for one in looks:
         if one.split in ("labelled", "val"):
@@ -196,7 +202,10 @@ def _report_empty(report: Report, looks: list[Look], root: Path) -> None:
 
 
 def _report_doubles(report: Report) -> None:
-    """The same picture twice: a fault where val or test holds a copy of what is trained on or of each other."""
+    """Report copies of pictures.
+
+    They are a fault if val or test contains a copy of a training image, or a copy of an image of the other.
+    """
     copies: dict[bytes, list[Look]] = {}
     for one in report.seen:
         if one.digest and one.split:
@@ -223,7 +232,7 @@ def _remedy_for_copies(splits: Collection[str]) -> str:
 
 
 def _report_blank(report: Report) -> None:
-    """A warning about pictures of one colour."""
+    """Warn of pictures of one colour."""
     names = [one.sample.id for one in report.seen if one.blank]
     if names:
         number = "1 image is" if len(names) == 1 else f"{len(names):,} images are"
@@ -231,16 +240,20 @@ def _report_blank(report: Report) -> None:
 
 
 def _report_absent(report: Report) -> None:
-    """Classes that a split lacks. While there are faults, not all pixels are known."""
+    """Warn of classes that a split lacks. Skipped if there are faults: then not all pixels are known."""
     if report.faults:
         return
     for split, meaning in (("labelled", "it cannot be learned"), ("val", "its score there is null")):
-        missing = [name for name, pixels in zip(report.classes, report.pixels(split), strict=False) if pixels == 0]
-        report.warnings += [f"class {name!r} has no pixel in the {split} masks: {meaning}" for name in missing]
+        missing = [
+            name for name, pixels in zip(report.classes, report.pixels(split), strict=False) if pixels == 0
+        ]
+        report.warnings += [
+            f"class {name!r} has no pixel in the {split} masks: {meaning}" for name in missing
+        ]
 
 
 def _report_palettes(report: Report, root: Path, code: MaskCode | None) -> bool:
-    """Whether two masks that are read by palette index number their colours differently, which is a fault."""
+    """Report masks, read by palette index, whose palettes differ: a fault. Returns whether there are any."""
     found = _palettes_that_differ([one for one in report.seen if one.palette])
     if found is None:
         return False
@@ -254,7 +267,10 @@ def _report_palettes(report: Report, root: Path, code: MaskCode | None) -> bool:
 
 
 def _palettes_that_differ(looks: list[Look]) -> tuple[Look, Look, str] | None:
-    """Two looks whose used palette entries differ, and how: in the colour of an index, or the index of a colour."""
+    """Two looks whose used palette entries differ, and the difference as text.
+
+    They differ in the colour of an index, or in the index of a colour.
+    """
     by_index: dict[int, Look] = {}
     by_colour: dict[Colour, dict[int, Look]] = {}
     for one in looks:
@@ -262,9 +278,13 @@ def _palettes_that_differ(looks: list[Look]) -> tuple[Look, Look, str] | None:
             colour = one.colour(index)
             other = one if one.is_ramp else by_index.setdefault(index, one)
             if other.colour(index) != colour:
-                return other, one, f"index {index} is {list(other.colour(index))} there and {list(colour)} here"
+                return (
+                    other,
+                    one,
+                    f"index {index} is {list(other.colour(index))} there and {list(colour)} here",
+                )
             for place, other in by_colour.setdefault(colour, {}).items():
-                # a palette may hold a colour twice: then both hold it at both places
+                # a palette may contain a colour twice: then both palettes have it at both places
                 if other.colour(index) != colour or one.colour(place) != colour:
                     return other, one, f"{list(colour)} is index {place} there and {index} here"
             by_colour[colour].setdefault(index, one)
@@ -272,7 +292,7 @@ def _palettes_that_differ(looks: list[Look]) -> tuple[Look, Look, str] | None:
 
 
 def _colours_found(looks: list[Look], code: MaskCode | None) -> str:
-    """Settings that read the masks by colour, ordered by the index that each colour has in most files."""
+    """Settings to read the masks by colour, ordered by the index that each colour has in most files."""
     files = Counter((one.colour(index), index) for one in looks if one.palette for index in one.used)
     places = {colour: index for (colour, index), _ in reversed(files.most_common())}
     ordered = sorted(places, key=lambda colour: places[colour])
@@ -288,14 +308,16 @@ def _listed(colours: list[Colour]) -> str:
 
 
 def _report_levels(report: Report, setting: Sequence[Any]) -> None:
-    """Warnings where data.range does not suit the 16-bit images; a fault where there are no such images."""
+    """Warn if data.range does not suit the 16-bit images; report a fault if there are no such images."""
     seen = [one for one in report.seen if one.size is not None]
     largest = [one.largest for one in seen if one.largest is not None]
     if list(setting) == ranges.DTYPE:
         _report_dark(report, largest)
         if 0 < len(largest) < len(seen):
             counts = f"{counted(len(largest), 'image')} of 16 bits and {len(seen) - len(largest)} of 8 bits"
-            report.warnings.append(f"{counts} in one data set: bring them to one depth if their brightness differs")
+            report.warnings.append(
+                f"{counts} in one data set: bring them to one depth if their brightness differs"
+            )
         return
     if seen and not largest:
         what = "is for 16-bit images, but the data set has none"
@@ -308,20 +330,21 @@ def _report_levels(report: Report, setting: Sequence[Any]) -> None:
 
 
 def _report_dark(report: Report, largest: list[int]) -> None:
-    """A warning where most 16-bit images use less than half of their range. `largest`: the largest value of each."""
+    """Warn if most 16-bit images use less than half of the range. `largest`: each image's largest value."""
     dark = [value for value in largest if value < LEVELS // 2]
     if len(dark) <= len(largest) / 2:
         return
     most = max(dark)
     report.warnings.append(
-        f"{len(dark)} of {counted(len(largest), '16-bit image')} use less than half of the {LEVELS:,} levels: the "
-        f"largest value is {most}, {(most + 1) / LEVELS:.1%} of the range, which leaves {(most >> 8) + 1} of 256 levels; "
+        f"{len(dark)} of {counted(len(largest), '16-bit image')} use less than half of the "
+        f"{LEVELS:,} levels: the largest value is {most}, {(most + 1) / LEVELS:.1%} of the range, "
+        f"which leaves {(most >> 8) + 1} of 256 levels; "
         f"set data.range=percentile or data.range=[0,{(1 << most.bit_length()) - 1}]"
     )
 
 
 def _report_rest(report: Report) -> None:
-    """A warning of how much data.ignore=[rest] ignores."""
+    """Warn of the number of pixels that data.ignore=[rest] ignores."""
     rest = sum(one.rest for one in report.seen)
     if rest:
         pixels = sum(int(one.counts.sum()) for one in report.seen if one.counts is not None)
@@ -331,13 +354,13 @@ def _report_rest(report: Report) -> None:
 
 
 def _shares(pixels: np.ndarray) -> list[str]:
-    """Counts as percentages; "-" where there are none at all."""
+    """Counts as percentages; "-" if all counts are 0."""
     total = pixels.sum()
     return [f"{count / total:.2%}" if total else "-" for count in pixels]
 
 
 def _sizes(seen: Iterable[Look]) -> str:
-    """The most frequent height x width, and how many others there are."""
+    """The most frequent height x width, and the number of other sizes."""
     sizes = Counter(one.size for one in seen if one.size is not None)
     if not sizes:
         return "-"
@@ -346,7 +369,7 @@ def _sizes(seen: Iterable[Look]) -> str:
 
 
 def print_report(report: Report) -> None:
-    """The table, every warning and every fault, on stdout."""
+    """Print the table, every warning and every fault to stdout."""
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     heading, *rows = report.rows()
     if console.is_terminal:
@@ -364,7 +387,7 @@ def print_report(report: Report) -> None:
 
 
 def print_faults(faults: list[Fault]) -> None:
-    """Each group of faults, on stdout."""
+    """Print each group of faults to stdout."""
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     for group in grouped(faults):
         console.print(f"fault: {group}")

@@ -1,11 +1,14 @@
-"""What a file is by its header, without decoding pixels: for faults that name it, and for what Pillow hides."""
+"""Facts from a file's header, without decoding pixels.
+
+They name the format in faults, and reveal details that Pillow hides.
+"""
 
 import struct
 from io import BufferedReader
 
 from PIL import TiffImagePlugin
 
-# Where a format's mark stands, the mark, and the name of the format.
+# Offset of a format's mark, the mark, and the name of the format.
 MARKS = (
     (0, b"\x89PNG", "PNG"),
     (0, b"\xff\xd8\xff", "JPEG"),
@@ -40,14 +43,14 @@ CONVERTIBLE = (
     "AVIF", "HEIC", "JPEG 2000", "JPEG XL", "DICOM", "NIfTI", "FITS", "OpenEXR", "HDF5", "NumPy", "Photoshop",
 )  # fmt: skip
 LFS = b"version https://git-lfs"
-LONGEST = 352  # bytes that MARKS look at
-LATE = (b"eXIf", b"iTXt", b"zTXt", b"tEXt")  # chunks of a PNG that may turn it
+LONGEST = 352  # bytes that contain all MARKS
+LATE = (b"eXIf", b"iTXt", b"zTXt", b"tEXt")  # chunks of a PNG that may contain an orientation
 BITS, COMPRESSION, PHOTOMETRIC, BANDS, FORMAT = 258, 259, 262, 277, 339  # tags of a TIFF
 NUMBERS = {2: "signed integers", 3: "floating-point numbers", 5: "complex integers", 6: "complex numbers"}
 
 
 def kind_of(file: BufferedReader) -> str:
-    """The name of the format whose mark the file bears; "" for a file that bears none of MARKS."""
+    """The name of the format whose mark the file contains; "" for a file without any of MARKS."""
     file.seek(0)
     head = file.read(LONGEST)
     if head.startswith(LFS):
@@ -62,10 +65,10 @@ def kind_of(file: BufferedReader) -> str:
 
 
 def tiff_layout(file: BufferedReader) -> str:
-    """What the pixels of a TIFF are, such as "5 bands of 16 bits"; "" where its tags cannot be read."""
+    """The pixel layout of a TIFF, such as "5 bands of 16 bits"; "" if its tags cannot be read."""
     try:
         return _layout(_tags(file))
-    except Exception:  # Pillow raises what it likes on broken tags
+    except Exception:  # Pillow raises all kinds of errors on broken tags
         return ""
 
 
@@ -89,7 +92,7 @@ def _layout(tags: TiffImagePlugin.ImageFileDirectory_v2) -> str:
 
 
 def has_late_metadata(file: BufferedReader) -> bool:
-    """Whether a PNG holds EXIF or text behind its pixels, which Pillow reads only when it decodes them."""
+    """Whether a PNG contains EXIF or text after its pixels, which Pillow reads only when it decodes them."""
     file.seek(0)
     if file.read(8) != b"\x89PNG\r\n\x1a\n":
         return False
@@ -105,7 +108,7 @@ def has_late_metadata(file: BufferedReader) -> bool:
 
 def is_lossy_webp(file: BufferedReader) -> bool:
     """Whether a WebP's pixels are stored with loss: its chunk is "VP8 " rather than "VP8L"."""
-    file.seek(12)  # behind RIFF, a length, WEBP
+    file.seek(12)  # after RIFF, a length, WEBP
     while len(head := file.read(8)) == 8:
         kind, size = struct.unpack("<4sI", head)
         if kind in (b"VP8 ", b"VP8L"):

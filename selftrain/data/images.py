@@ -1,15 +1,16 @@
-"""The pixels of image files: one convention for training, verifying and predicting.
+"""Pixels of image files, by one convention for training, verifying and predicting.
 
 An image is (H, W, 3) uint8 RGB:
 
 * upright: the EXIF orientation is applied (to masks too);
-* 16-bit samples keep their high byte (value >> 8), or are scaled by the range that the caller gives (data/levels.py);
-  32-bit and float pixels are refused;
+* 16-bit samples keep their high byte (value >> 8), or are scaled by a range from the caller (data/levels.py);
+* 32-bit and float pixels are refused;
 * transparency is dropped and the stored colours are kept, as OpenCV and PIL's `convert("RGB")` do;
 * palette, 1-bit, grey and CMYK pixels become RGB by PIL's conversion; colour profiles are not applied;
-* of a phone's multi-picture JPEG (MPO) the first picture counts; other files of several frames are refused.
+* of a phone's multi-picture JPEG (MPO), the first picture is read; other files of several frames are refused.
 
-A picture beyond MAX_PIXELS is refused by its header, before it is decoded. What masks mean: data/masks.py.
+A picture beyond MAX_PIXELS is refused by its header, before decoding. For the meaning of masks, see
+data/masks.py.
 """
 
 import sys
@@ -33,25 +34,28 @@ IMAGE_SUFFIXES = {".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".pgm", ".pp
 Result = TypeVar("Result")
 Levels = tuple[int, int]  # the 16-bit values that become 0 and 255
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "PPM")  # JPEG includes MPO
-READ = ("PNG", "JPEG", "BMP", "TIFF", "WebP", "GIF")  # FORMATS by the names of headers.kind_of
+READ = ("PNG", "JPEG", "BMP", "TIFF", "WebP", "GIF")  # FORMATS, by the names of headers.kind_of
 MAX_PIXELS = 89_478_485  # PIL's own limit: 256 MiB of RGB. 12000 x 12000 zeros fit in a file of 17 kB
-PHOTOMETRIC = 262  # TIFF's tag of what grey values mean
-PLANAR = 284  # TIFF's tag of whether bands are stored one after the other (2)
-# PIL keeps the high bytes of 16-bit channels. Told that the bytes stand in the other order, it keeps the low ones; of
-# grey with alpha, read as four channels of 8 bits, the second holds them.
+PHOTOMETRIC = 262  # TIFF tag: the meaning of grey values
+PLANAR = 284  # TIFF tag: whether bands are stored one after the other (2)
+# PIL keeps the high bytes of 16-bit channels. With the opposite byte order, it keeps the low bytes. Grey with
+# alpha is read as four channels of 8 bits; the second contains the low bytes.
 GREY_ALPHA = "LA;16B"
 SWAPPED = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
-OTHER_BYTES = {f"{name};16{a}": f"{name};16{b}" for name in ("RGB", "RGBA", "RGBX") for a, b in SWAPPED.items()}
+OTHER_BYTES = {
+    f"{name};16{a}": f"{name};16{b}" for name in ("RGB", "RGBA", "RGBX") for a, b in SWAPPED.items()
+}
 OTHER_BYTES[GREY_ALPHA] = "RGBA"
 
-# What PIL warns of is refused here, with the file's name.
+# PIL only warns of very large pictures. Here they are refused, with the file's name.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 def read_image(path: Path, levels: Levels | None = None) -> np.ndarray:
-    """The image (H, W, 3) uint8 RGB; 16-bit samples scaled so that `levels` become 0 and 255 (None: high bytes).
+    """The image (H, W, 3) uint8 RGB. 16-bit samples are scaled so that `levels` become 0 and 255.
 
-    Raises DataError(Fault) for a file that cannot be read whole.
+    Without `levels`, 16-bit samples keep their high byte. Raises DataError(Fault) for a file that cannot be
+    read completely.
     """
     picture = decode(path)
     if levels is None or not _is_deep(picture):
@@ -60,9 +64,10 @@ def read_image(path: Path, levels: Levels | None = None) -> np.ndarray:
 
 
 def read_stored(path: Path, *, scaled: bool = False) -> np.ndarray:
-    """The image (H, W, 3) with the samples of its file: uint16 of 16-bit grey and RGB, else uint8.
+    """The image (H, W, 3) with the file's own samples: uint16 for 16-bit grey and RGB, otherwise uint8.
 
-    Raises DataError(Fault) as read_image does; with `scaled`, also for what it refuses where it is given levels.
+    Raises DataError(Fault) like read_image; with `scaled`, also for files that read_image refuses to scale by
+    levels.
     """
     picture = decode(path)
     whole = scaled or picture.mode.startswith("I;16") or picture.info["raw_mode"] in OTHER_BYTES
@@ -70,32 +75,39 @@ def read_stored(path: Path, *, scaled: bool = False) -> np.ndarray:
 
 
 def _rgb(path: Path, picture: Image.Image) -> np.ndarray:
-    """(H, W, 3) uint8; of 16-bit samples the high bytes."""
+    """The picture as (H, W, 3) uint8; 16-bit samples keep their high byte."""
     if picture.mode.startswith("I;16"):
         grey = (np.asarray(picture).astype(np.uint16) >> 8).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)  # (H, W, 3)
     if picture.info["maximum"] > 255:
-        raise DataError(Fault(str(path), "is a PNM of more than 8 bits a sample", "save it as 16-bit PNG or TIFF"))
+        raise DataError(
+            Fault(str(path), "is a PNM of more than 8 bits a sample", "save it as 16-bit PNG or TIFF")
+        )
     if picture.mode in ("I", "F"):
         bits = "signed 16-bit" if ";16" in picture.info["raw_mode"] else "32-bit"
-        raise DataError(Fault(str(path), f"has {bits} pixels", "save it with 8 or 16 bits a channel, unsigned"))
+        raise DataError(
+            Fault(str(path), f"has {bits} pixels", "save it with 8 or 16 bits a channel, unsigned")
+        )
     if picture.mode in ("P", "PA", "LA", "La", "RGBa"):
-        picture = picture.convert("RGBA")  # PIL converts palettes with transparency by way of RGBA only
+        picture = picture.convert("RGBA")  # PIL converts palettes with transparency only via RGBA
     return np.array(to_rgb(path, picture))
 
 
 def _is_deep(picture: Image.Image) -> bool:
-    """Whether the file has 16 bits a sample (12 in some TIFFs). Raw mode BGR;16 is a BMP of 16 bits a pixel."""
+    """Whether the file has 16 bits a sample (12 in some TIFFs). Raw mode BGR;16: a BMP of 16 bits a pixel."""
     raw_mode = picture.info["raw_mode"]
     return picture.mode.startswith("I;16") or (";16" in raw_mode and not raw_mode.startswith("BGR"))
 
 
 def _deep(path: Path, picture: Image.Image) -> np.ndarray:
-    """All bits of the samples, (H, W, 3) uint16. PIL has no 16-bit RGB: the low bytes are decoded apart."""
+    """All bits of the samples, (H, W, 3) uint16. PIL has no 16-bit RGB: low bytes are decoded separately."""
     if picture.mode.startswith("I;16"):
         return np.repeat(np.asarray(picture).astype(np.uint16)[..., None], 3, axis=2)
     if picture.info["raw_mode"] not in OTHER_BYTES:
-        what = f"has 16 bits in each channel of {picture.info['raw_mode'].split(';')[0]}, which data.range cannot scale"
+        what = (
+            f"has 16 bits in each channel of {picture.info['raw_mode'].split(';')[0]}, "
+            "which data.range cannot scale"
+        )
         raise DataError(Fault(str(path), what, "save it as 16-bit RGB or grey"))
     high, low = (np.asarray(one).astype(np.uint16) for one in (picture, decode(path, low=True)))
     lows = [1, 1, 1] if picture.info["raw_mode"] == GREY_ALPHA else [0, 1, 2]
@@ -104,31 +116,33 @@ def _deep(path: Path, picture: Image.Image) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def _table_of_levels(levels: Levels) -> np.ndarray:
-    """What each 16-bit value becomes, (65536,) uint8."""
+    """Lookup table (65536,) uint8 of scaled 16-bit values."""
     low, high = levels
     scaled = (np.arange(1 << 16) - low) * (255 / (high - low))
     return scaled.round().clip(0, 255).astype(np.uint8)
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(H, W, C) -> (*size, C); areas are averaged where both sides shrink, else bilinear."""
+    """(H, W, C) -> (*size, C), by area averaging if neither side grows, otherwise bilinear."""
     height, width = size
     if image.shape[:2] == size:
         return image
     shrinks = height <= image.shape[0] and width <= image.shape[1]
-    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    resized = cv2.resize(
+        image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    )
     return resized.reshape(height, width, -1)  # OpenCV drops the axis of a single channel
 
 
 def decode(path: Path, *, low: bool = False) -> Image.Image:
-    """The whole picture, upright. With `low`, of 16-bit channels the low bytes in place of the high ones.
+    """The decoded picture, upright. With `low`, 16-bit channels give the low bytes instead of the high bytes.
 
-    Its `info` gets "raw_mode", "inverted" (whether PIL inverted the grey values), "orientation" (EXIF, 1 to 8, as the
-    file has it) and "maximum" (the largest value of a PNM, 0 for other formats).
+    Its `info` gets "raw_mode", "inverted" (whether PIL inverted the grey values), "orientation" (the file's
+    EXIF value, 1 to 8) and "maximum" (the largest value of a PNM, 0 for other formats).
     """
 
     def whole(picture: Image.Image) -> Image.Image:
-        """Decoded and turned upright."""
+        """The picture, decoded and turned upright."""
         if low:
             picture.tile = [_of_low_bytes(tile) for tile in picture.tile]  # type: ignore[attr-defined]
         tiles = getattr(picture, "tile", [])
@@ -148,7 +162,7 @@ def decode(path: Path, *, low: bool = False) -> Image.Image:
 
 
 def _of_low_bytes(tile: Any) -> Any:
-    """A tile of 16-bit channels that PIL decodes to the low bytes of the samples."""
+    """The tile, changed so that PIL decodes 16-bit channels to the low bytes of the samples."""
     if isinstance(tile.args, str):
         return tile._replace(args=OTHER_BYTES[tile.args])
     raw_mode, *more = tile.args
@@ -156,15 +170,15 @@ def _of_low_bytes(tile: Any) -> Any:
 
 
 def _orientation(picture: Image.Image) -> int:
-    """EXIF's orientation, 1 to 8, as far as it is read by now: in a PNG, it may follow the pixels."""
-    # The method of the base class: PNG's own would decode the picture.
+    """The EXIF orientation, 1 to 8, as read so far: in a PNG, it may follow the pixels."""
+    # The base class's method: PNG's own method would decode the picture.
     found = picture.getexif() if picture.format == "TIFF" else Image.Image.getexif(picture)
     orientation = found.get(ExifTags.Base.Orientation, 1)
     return orientation if orientation in range(1, 9) else 1
 
 
 def _pnm_maximum(picture: Image.Image) -> int:
-    """The value of white in a PNM that is not yet decoded, by which PIL scales; 0 for other formats."""
+    """The value of white, by which PIL scales, in a PNM that is not yet decoded; 0 for other formats."""
     if picture.format != "PPM" or picture.mode in ("1", "F"):
         return 0
     arguments = picture.tile[0].args  # type: ignore[attr-defined]
@@ -172,11 +186,14 @@ def _pnm_maximum(picture: Image.Image) -> int:
 
 
 def geometry(path: Path) -> tuple[tuple[int, int], int]:
-    """(height, width) upright, and the EXIF orientation; decodes only a PNG that may tell it behind its pixels."""
+    """(height, width) upright, and the EXIF orientation.
+
+    Decodes the picture only if it is a PNG with metadata after its pixels.
+    """
 
     def of_header(picture: Image.Image) -> tuple[tuple[int, int], int]:
         orientation = _orientation(picture)
-        turned = orientation > 4 and picture.format != "TIFF"  # TIFF has turned `size` already
+        turned = orientation > 4 and picture.format != "TIFF"  # TIFF's `size` is already turned
         return (picture.size if turned else (picture.height, picture.width)), orientation
 
     with open_regular(path) as file:
@@ -188,7 +205,7 @@ def geometry(path: Path) -> tuple[tuple[int, int], int]:
 
 
 def _with_picture(path: Path, use: Callable[[Image.Image], Result]) -> Result:
-    """use(the opened picture), with every complaint of a decoder as a DataError(Fault) that names the file."""
+    """The result of `use` on the opened picture. Decoder errors become a DataError(Fault) with the file."""
     with open_regular(path) as file:
         try:
             with Image.open(file, formats=FORMATS) as picture:
@@ -200,13 +217,15 @@ def _with_picture(path: Path, use: Callable[[Image.Image], Result]) -> Result:
             raise DataError(_too_large(path, "more than twice the limit")) from error
         except UnidentifiedImageError as error:
             raise DataError(_unidentified(path)) from error
-        except Exception as error:  # decoders raise what they like on broken bytes
+        except Exception as error:  # decoders raise all kinds of errors on broken bytes
             what = f"cannot be decoded ({' '.join(str(error).split()) or type(error).__name__})"
-            raise DataError(Fault(str(path), what, "it is damaged or incomplete: replace or remove it")) from error
+            raise DataError(
+                Fault(str(path), what, "it is damaged or incomplete: replace or remove it")
+            ) from error
 
 
 def _unidentified(path: Path) -> Fault:
-    """The fault of a file that no decoder takes, by what its first bytes say that it is."""
+    """The fault of a file that no decoder accepts, by the format that its first bytes indicate."""
     with open_regular(path) as file:
         kind = headers.kind_of(file)
         layout = headers.tiff_layout(file) if kind == "TIFF" else ""
@@ -214,7 +233,9 @@ def _unidentified(path: Path) -> Fault:
         what = f"is a TIFF of {layout}, which cannot be read"
         return Fault(str(path), what, "save it as 8- or 16-bit RGB or grey")
     if kind in READ:
-        return Fault(str(path), f"is a {kind} whose header is damaged or unusual", "save it again as PNG, or remove it")
+        return Fault(
+            str(path), f"is a {kind} whose header is damaged or unusual", "save it again as PNG, or remove it"
+        )
     what = f"is no {', '.join(READ)} or PNM picture{f' but {kind}' if kind else ''}, whatever its name says"
     remedy = "fetch the file itself (git lfs pull)" if kind == "Git LFS pointer" else "replace or remove it"
     return Fault(str(path), what, "save it as PNG, or remove it" if kind in headers.CONVERTIBLE else remedy)
@@ -225,22 +246,30 @@ def _refuse_by_header(path: Path, picture: Image.Image) -> None:
         raise DataError(_too_large(path, f"{picture.width}x{picture.height} pixels"))
     frames = getattr(picture, "n_frames", 1)
     if frames > 1 and picture.format != "MPO":
-        raise DataError(Fault(str(path), f"holds {frames} frames", "save the frames that are wanted as separate files"))
-    # PIL takes the bytes of such samples for samples
+        raise DataError(
+            Fault(str(path), f"holds {frames} frames", "save the frames that are wanted as separate files")
+        )
+    # PIL reads each byte of such samples as a sample
     tiles = getattr(picture, "tile", [])
     tags: Any = getattr(picture, "tag_v2", {})
     bits = max(tags.get(headers.BITS, (8,)))
     if picture.format == "TIFF" and tags.get(PLANAR) == 2 and bits > 8 and tiles[0].codec_name == "raw":
         what = f"is a TIFF of {bits}-bit bands stored one after the other, which cannot be read"
-        raise DataError(Fault(str(path), what, "save it pixel by pixel (planar configuration 1), or compressed"))
+        raise DataError(
+            Fault(str(path), what, "save it pixel by pixel (planar configuration 1), or compressed")
+        )
 
 
 def _too_large(path: Path, size: str) -> Fault:
-    return Fault(str(path), f"is too large to decode ({size}; the limit is {MAX_PIXELS})", "cut it into tiles")
+    return Fault(
+        str(path), f"is too large to decode ({size}; the limit is {MAX_PIXELS})", "cut it into tiles"
+    )
 
 
 def to_rgb(path: Path, picture: Image.Image) -> Image.Image:
     try:
         return picture if picture.mode == "RGB" else picture.convert("RGB")
     except ValueError as error:
-        raise DataError(Fault(str(path), f"has pixels of mode {picture.mode}", "save it as RGB or grey")) from error
+        raise DataError(
+            Fault(str(path), f"has pixels of mode {picture.mode}", "save it as RGB or grey")
+        ) from error

@@ -1,4 +1,4 @@
-"""The labels of samples, as training asks for them: masks, or a teacher's pseudo-labels."""
+"""Labels of samples for training: masks, or a teacher's pseudo-labels."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from selftrain.targets import Target
 
 
 class Readable(Protocol):
-    """An image with or without a mask, under an id that nothing else has."""
+    """An image with or without a mask, and a unique id."""
 
     @property
     def id(self) -> str: ...
@@ -23,13 +23,13 @@ class Readable(Protocol):
 
 
 class Labels(Protocol):
-    """What is known about the pixels of `samples`: masks, or a teacher's filtered pseudo-labels."""
+    """Labels of the pixels of `samples`: masks, or a teacher's filtered pseudo-labels."""
 
     @property
     def samples(self) -> Sequence[Readable]: ...
 
     def target(self, i: int, index: np.ndarray) -> Target[np.ndarray]:
-        """The target of sample `i` at flat indices (h, w), negative outside of the image."""
+        """The target of sample `i` at flat indices (h, w); indices outside of the image are negative."""
 
 
 @dataclass(frozen=True)
@@ -38,22 +38,25 @@ class MaskLabels:
 
     samples: Sequence[Readable]
     mask: Callable[[Readable], np.ndarray]  # (H, W) uint8 of a sample that has one
-    weight: Callable[[Readable], np.ndarray | None] = lambda sample: None  # (H, W) float32 of its pixels; None: 1
+    # Weights (H, W) float32 of a sample's pixels; None: every pixel weighs 1.
+    weight: Callable[[Readable], np.ndarray | None] = lambda sample: None
 
     def target(self, i: int, index: np.ndarray) -> Target[np.ndarray]:
-        """As `Labels.target`; masks have no soft labels."""
+        """See `Labels.target`; masks have no soft labels."""
         sample = self.samples[i]
         weight = self.weight(sample)
-        return Target(gather(self.mask(sample), index, IGNORE), None if weight is None else gather(weight, index, 0))
+        return Target(
+            gather(self.mask(sample), index, IGNORE), None if weight is None else gather(weight, index, 0)
+        )
 
 
 def gather(plane: np.ndarray, index: np.ndarray, fill: float) -> np.ndarray:
-    """What `plane` (H, W) holds at flat indices (h, w); `fill` where an index is negative."""
+    """The values of `plane` (H, W) at flat indices (h, w); `fill` where an index is negative."""
     return np.where(index < 0, plane.dtype.type(fill), plane.reshape(-1)[index])
 
 
 def known_to_be(target: Target[np.ndarray], classes: int) -> Target[np.ndarray]:
-    """A target of masks as a teacher that knows the truth would have given it: with soft labels and weights."""
+    """A mask target in the form of pseudo-labels without errors: with one-hot soft labels and weights."""
     known = target.hard != IGNORE
     soft = np.eye(classes, dtype=np.float32)[np.where(known, target.hard, 0)]  # (h, w, C)
     weight = known.astype(np.float32) if target.weight is None else known * target.weight
@@ -61,10 +64,12 @@ def known_to_be(target: Target[np.ndarray], classes: int) -> Target[np.ndarray]:
 
 
 def collated(targets: Sequence[Target[np.ndarray]]) -> Target[torch.Tensor]:
-    """Targets of one kind as tensors (N, ...). Soft labels are stored channels last, as networks give logits."""
+    """Targets of one kind as tensors (N, ...). Soft labels are channels last in memory, like logits."""
     hard, weight, soft = ([getattr(one, name) for one in targets] for name in ("hard", "weight", "soft"))
     return Target(
         torch.from_numpy(np.stack(hard)),
         None if weight[0] is None else torch.from_numpy(np.stack(weight)),
-        None if soft[0] is None else torch.from_numpy(np.stack([np.moveaxis(one, 0, -1) for one in soft])).permute(0, 3, 1, 2),
+        None
+        if soft[0] is None
+        else torch.from_numpy(np.stack([np.moveaxis(one, 0, -1) for one in soft])).permute(0, 3, 1, 2),
     )

@@ -1,10 +1,10 @@
-"""The range of 16-bit images: which of their values become 0 and 255 (data.range).
+"""The range of 16-bit images: the two values that become 0 and 255 (data.range).
 
 * dtype: 0 and 65,535, so that a sample keeps its high byte;
 * percentile: the values below which 0.1 % and 99.9 % of all samples lie, measured once, before training;
-* [lowest, highest]: these two.
+* [lowest, highest]: these two values.
 
-One range holds for all channels and all images, so that colours and brightness stay comparable.
+All channels and all images have the same range, so colours and brightness stay comparable.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,8 +16,8 @@ from selftrain.data.images import Levels
 from selftrain.errors import ConfigError, DataError
 
 DTYPE, PERCENTILE = ["dtype"], ["percentile"]
-LOWEST, HIGHEST = 0.001, 0.999  # shares of the samples that lie below the range, and up to its end
-LOOKED_AT = 256  # images that are measured
+LOWEST, HIGHEST = 0.001, 0.999  # shares of the samples below the range, and up to its end
+LOOKED_AT = 256  # most images that are measured
 Thing = TypeVar("Thing")
 
 
@@ -28,14 +28,14 @@ def fixed(setting: Sequence[Any]) -> Levels | None:
     whole = len(setting) == 2 and all(type(value) is int for value in setting)
     if not whole or not 0 <= setting[0] < setting[1] <= 0xFFFF:
         raise ConfigError(
-            f"data.range={list(setting)} must be dtype, percentile, or the lowest and highest value of 16-bit images, "
-            "such as data.range=[0,4095]"
+            f"data.range={list(setting)} must be dtype, percentile, "
+            "or the lowest and highest value of 16-bit images, such as data.range=[0,4095]"
         )
     return setting[0], setting[1]
 
 
 def shown(setting: Sequence[Any]) -> str:
-    """The setting as it is written on the command line."""
+    """The setting in the form of the command line."""
     return str(setting[0]) if len(setting) == 1 else f"[{','.join(map(str, setting))}]"
 
 
@@ -48,7 +48,7 @@ def some(things: Sequence[Thing]) -> list[Thing]:
 def measure(pictures: Iterable[np.ndarray]) -> Levels:
     """The range for data.range=percentile, measured over the uint16 pictures (H, W, C).
 
-    Raises DataError where no picture is, and where their values do not differ.
+    Raises DataError if no picture has 16 bits, and if almost all samples have one value.
     """
     counts = np.zeros(1 << 16, np.int64)
     for picture in pictures:

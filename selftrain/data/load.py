@@ -1,4 +1,4 @@
-"""Data sets by the settings: who is labelled, unlabelled, val and test, and what a run records of them."""
+"""Data sets from settings: the samples of each split, and what a run records about them."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,27 +14,30 @@ from selftrain.errors import ConfigError, DataError
 
 DUPLICATES = ("group", "fault", "drop")
 READERS = 4  # threads
-SHOWN = 4  # copies that a line names
+SHOWN = 4  # most copies that a line names
 
-# What data.source may be. An entry lists the samples and decides the splits (data/division.py does that for most).
-# It keeps equal pictures, whose ids `copies` lists, in one split. It raises ConfigError for settings and DataError for
-# files. It reads no pixels unless splits.choose is "stratified".
+# The choices of data.source. An entry lists the samples and decides the splits, usually by data/division.py.
+# It keeps equal pictures, whose ids `copies` lists, in one split. It raises ConfigError for settings and
+# DataError for files. It reads no pixels unless splits.choose is "stratified".
 SOURCES: dict[str, Callable[[Spec, Copies], DataSet]] = {"shapes": shapes.data_set, "folder": folder.data_set}
 
 
 def load(spec: Spec, *, strict: bool = True, copies: Copies = ()) -> DataSet:
-    """List the samples and decide the splits. Masks are read only where splits.choose is "stratified".
+    """List the samples and decide the splits. Masks are read only if splits.choose is "stratified".
 
-    `copies`, which verify finds, are treated as data.duplicates says: made splits hold a picture once, and training
-    does without copies of val and test images.
+    `copies` come from verify and are treated according to data.duplicates: copies of a picture stay in one
+    made split, and copies of val and test images are left out of training.
 
-    Raises ConfigError for settings, DataError for files. With strict=False, files with faults of their own (a missing
-    mask, a name that two files share, a link that leaves the root) are left out and listed in `faults`, for verify.
+    Raises ConfigError for settings, DataError for files. With strict=False, files with their own faults (a
+    missing mask, a name shared by two files, a link that leaves the root) are left out and listed in
+    `faults`, for verify.
     """
     if spec.source not in SOURCES:
         raise ConfigError(f"data.source={spec.source!r} is none of {', '.join(SOURCES)}")
     if spec.size and (len(spec.size) != 2 or min(spec.size) < 1):
-        raise ConfigError(f"data.size={spec.size} must be [height, width] in pixels, or [] for images as they are")
+        raise ConfigError(
+            f"data.size={spec.size} must be [height, width] in pixels, or [] for images as they are"
+        )
     if spec.duplicates not in DUPLICATES:
         raise ConfigError(f"data.duplicates={spec.duplicates!r} is none of {', '.join(DUPLICATES)}")
     copies = () if spec.duplicates == "fault" else copies
@@ -50,15 +53,15 @@ def _listed(spec: Spec, copies: Copies, *, strict: bool) -> DataSet:
     except DataError:
         if strict or spec.splits.choose != "stratified":
             raise
-        # Masks that stratifying cannot read are for verify to list, all of them.
+        # Stratifying stops at the first unreadable mask; verify is to list all of them.
         return SOURCES[spec.source](replace(spec, splits=replace(spec.splits, choose="spread")), copies)
 
 
 def _without_copies(data: DataSet, spec: Spec, copies: Copies) -> DataSet:
-    """The data set without training images that are copies of val or test images, and with a line about it.
+    """The data set without training images that are copies of val or test images, and with warnings.
 
-    With data.duplicates=group only unlabelled images are left out, and only copies of images in made splits: a named
-    split that shares a picture with another one is a fault of the data.
+    With data.duplicates=group, only unlabelled images are left out, and only copies of images in made splits.
+    A named split that shares a picture with another split is a fault of the data.
     """
     if not copies:
         return data
@@ -74,9 +77,13 @@ def _without_copies(data: DataSet, spec: Spec, copies: Copies) -> DataSet:
     return replace(kept, warnings=[*data.warnings, *_about_copies(copies, split_of, gone, made)])
 
 
-def _about_copies(copies: Copies, split_of: dict[str, str], gone: dict[str, str], made: set[str]) -> list[str]:
-    """What was decided about copies: which pictures stay together, which images are left out."""
-    masked = [[name for name in names if split_of.get(name) in ("labelled", "val", "test")] for names in copies]
+def _about_copies(
+    copies: Copies, split_of: dict[str, str], gone: dict[str, str], made: set[str]
+) -> list[str]:
+    """Lines on the decisions about copies: pictures that stay together, and images that are left out."""
+    masked = [
+        [name for name in names if split_of.get(name) in ("labelled", "val", "test")] for names in copies
+    ]
     together = [names for names in masked if len(names) > 1]
     lines = []
     if together and made:
@@ -85,14 +92,16 @@ def _about_copies(copies: Copies, split_of: dict[str, str], gone: dict[str, str]
         lines.append(f"equal pictures stay in one split: {first}{more}")
     if gone:
         name, other = next(iter(gone.items()))
-        lines.append(f"{len(gone)} copies of val or test images are left out of training, such as {name} = {other}")
+        lines.append(
+            f"{len(gone)} copies of val or test images are left out of training, such as {name} = {other}"
+        )
     return lines
 
 
 def levels_of(data: DataSet, setting: Sequence[Any]) -> Levels | None:
-    """What data.range comes to for this data set: two numbers, or None for dtype.
+    """The range by data.range for this data set: two numbers, or None for dtype.
 
-    Raises ConfigError for a wrong setting, DataError where it is to be measured and cannot be.
+    Raises ConfigError for a wrong setting, DataError if the range cannot be measured.
     """
     if list(setting) != levels.PERCENTILE:
         return levels.fixed(setting)
@@ -102,7 +111,7 @@ def levels_of(data: DataSet, setting: Sequence[Any]) -> Levels | None:
 
 
 def mask_coding(data: DataSet) -> dict[str, list[Any]]:
-    """How the masks that were learnt from write the classes: their values, or their colours, in order."""
+    """The coding of classes in the training masks: their values, or their colours, in order."""
     if data.code is None:
         return {"values": list(range(len(data.classes)))}
     if data.code.colours:
@@ -111,7 +120,7 @@ def mask_coding(data: DataSet) -> dict[str, list[Any]]:
 
 
 def manifest(data: DataSet) -> dict[str, Any]:
-    """What the data set consists of, for data.json: the id and the fingerprints of each sample."""
+    """The content of the data set, for data.json: the id and the fingerprints of each sample."""
     with ThreadPoolExecutor(READERS) as pool:
         rows = {split: list(pool.map(_fingerprints, getattr(data, split))) for split in SPLITS}
     return {"classes": data.classes, **data.facts, **rows}

@@ -61,7 +61,7 @@ def loader(
     parts: int = 1,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Batch]:
-    """Batches of one rank from step `first` on, in `parts` micro-batches a step.
+    """Yield the batches of one rank from step `first` on, in `parts` micro-batches per step.
 
     Ends early if `stopped` becomes true while waiting for a batch.
 
@@ -73,7 +73,11 @@ def loader(
     settings |= {"worker_init_fn": _prepare_worker, "pin_memory": torch.cuda.is_available()}
     started: list[BaseProcess] = []
     with _naming_limits(started), naming_savings("loading images"):
-        batches = iter(DataLoader(dataset, batch_sampler=places(first, steps, dataset.sizes, rank, world, parts), **settings))
+        batches = iter(
+            DataLoader(
+                dataset, batch_sampler=places(first, steps, dataset.sizes, rank, world, parts), **settings
+            )
+        )
         if not workers:
             yield from batches
             return
@@ -85,7 +89,7 @@ def loader(
 def most_shared(images: Sequence[tuple[int, int]], crop: Sequence[int], workers: int, parts: int = 1) -> int:
     """Bytes of all batches in memory at once. `images`: (count, bytes per pixel), `crop`: (h, w).
 
-    `parts` of them are in use: the micro-batches of a step.
+    Workers prepare PREFETCH batches each, and `parts` micro-batches of a step are in use.
     """
     batch = sum(count * each for count, each in images) * crop[0] * crop[1]
     return (PREFETCH * workers + parts) * batch
@@ -102,14 +106,16 @@ def check_shared(needed: int) -> None:
     """Raises ResourceError if the system has less than `needed` bytes of shared memory."""
     try:
         free = shutil.disk_usage(SHARED).free
-    except OSError:  # no /dev/shm: the first batch will show
+    except OSError:  # no /dev/shm: the first batch will show whether there is enough
         return
     if free < needed:
         sizes = f"{SHARED} has {free / 2**20:.1f} MiB free, and batches may take {needed / 2**20:.1f} MiB"
         raise ResourceError(f"{sizes}; {MORE_SHARED_MEMORY}")
 
 
-def _next(batches: Iterator[Batch], workers: Sequence[BaseProcess], stopped: Callable[[], bool]) -> Batch | None:
+def _next(
+    batches: Iterator[Batch], workers: Sequence[BaseProcess], stopped: Callable[[], bool]
+) -> Batch | None:
     """The next batch; None after the last one, or if `stopped` becomes true before it arrives."""
     coming, began, worked = _received(batches), time.monotonic(), _seconds_of_work(workers)
     while True:
@@ -128,7 +134,7 @@ def _next(batches: Iterator[Batch], workers: Sequence[BaseProcess], stopped: Cal
 
 
 def _received(batches: Iterator[Batch]) -> "Future[Batch | None]":
-    """The next batch, or None, when it arrives. The thread ends with the process, whatever it waits for."""
+    """A future of the next batch, or None. The receiving thread ends with the process, even if waiting."""
     coming: Future[Batch | None] = Future()
 
     def receive() -> None:
@@ -142,14 +148,16 @@ def _received(batches: Iterator[Batch]) -> "Future[Batch | None]":
 
 
 def _seconds_of_work(workers: Sequence[BaseProcess]) -> float:
-    """CPU time of processes so far; a process that waits for a disk counts as working."""
+    """CPU time of the processes so far, in seconds; a process that waits for a disk counts as working."""
     total = 0.0
     for worker in workers:
         try:
             state, *fields = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:  # it has ended: torch will report it
             continue
-        total += sum(map(int, fields[10:12])) / os.sysconf("SC_CLK_TCK") + (time.monotonic() if state == "D" else 0)
+        total += sum(map(int, fields[10:12])) / os.sysconf("SC_CLK_TCK") + (
+            time.monotonic() if state == "D" else 0
+        )
     return total
 
 

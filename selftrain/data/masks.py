@@ -1,13 +1,13 @@
-"""The class ids of mask files, and what the settings say of their pixels (MaskCode).
+"""Class ids of mask files, and the meaning of mask pixels by the settings (MaskCode).
 
-A mask is (H, W) uint8 class ids with IGNORE for ignored. It is read by value (grey of 1 to 16 bits as the numbers that
-the file holds, palette index) or, where `MaskCode.colours` is given, by RGB colour. A JPEG or lossy WebP is no mask:
-its compression invents values. The numbers of the file are the ids also in a TIFF whose white is zero (photometric 0)
-and in a PGM of any maximal value. A GIF whose palette is all grey is read by grey level: GIF has no other way to store
-grey, and programs renumber its palette from file to file.
+A mask is (H, W) uint8 class ids with IGNORE for ignored pixels. It is read by value or, if `MaskCode.colours`
+is given, by RGB colour. A value is a palette index, or a grey value of 1 to 16 bits as stored in the file.
+Stored values count also in a TIFF whose white is zero (photometric 0) and in a PGM of any maximal value. A
+JPEG or lossy WebP is refused: its compression invents values. A GIF whose palette is all grey is read by grey
+level: GIF has no other way to store grey, and programs renumber its palette from file to file.
 
-A mask is turned upright, as its image is. Where only one of the two files has an EXIF orientation, that is a fault,
-unless their sizes prove that they agree when upright.
+A mask is turned upright, like its image. If only one of the two files has an EXIF orientation, that is a
+fault, unless their sizes prove that they agree when upright.
 """
 
 from dataclasses import dataclass, replace
@@ -26,21 +26,21 @@ from selftrain.data.storage import open_regular
 from selftrain.errors import ConfigError, DataError
 from selftrain.ids import IGNORE
 
-MASK_SUFFIXES = IMAGE_SUFFIXES - JPEG_SUFFIXES  # WebP: lossless ones
-MULTIPLIED = {"L;2": 85, "L;4": 17}  # PIL brings 2- and 4-bit grey to 0..255: right for images, wrong for ids
-SHOWN = 12  # unknown mask values that a message lists
-MOST_VALUES = 256  # of a mask, that a fault keeps
+MASK_SUFFIXES = IMAGE_SUFFIXES - JPEG_SUFFIXES  # only lossless WebP
+MULTIPLIED = {"L;2": 85, "L;4": 17}  # PIL scales 2- and 4-bit grey to 0..255: right for images, wrong for ids
+SHOWN = 12  # most unknown mask values that a message lists
+MOST_VALUES = 256  # most values of a mask that a fault stores
 COLOUR_MASKS = "masks are colour masks, but data.colours is empty"  # the cause of a fault
 MAX_CLASSES = 254
-REST = "rest"  # of data.ignore: every value that is not declared
+REST = "rest"  # in data.ignore: every value that is not declared
 
 
 @dataclass(frozen=True)
 class MaskCode:
-    """What the pixels of a mask mean.
+    """The meaning of mask pixels.
 
-    Class k is values[k], one number or several, or the colour colours[k] where there are colours. With `rest`,
-    whatever is not declared is ignored.
+    Class k has the value or values values[k], or the colour colours[k] if `colours` is given. With `rest`,
+    all undeclared values are ignored.
     """
 
     values: tuple[int | tuple[int, ...], ...]
@@ -56,30 +56,33 @@ class MaskCode:
 
 @dataclass(frozen=True)
 class Mask:
-    """The class ids of a mask, and what else its file shows."""
+    """The class ids of a mask, and further facts about its file."""
 
     ids: np.ndarray  # (H, W) uint8
-    rest: int = 0  # pixels that are ignored because nothing declares their value
-    palette: bytes = b""  # RGB of each index, where indices were read as ids and the palette shows colours
-    used: tuple[int, ...] = ()  # indices of the palette that the mask uses, ascending
+    rest: int = 0  # pixels that are ignored because their value is not declared
+    palette: bytes = b""  # RGB of each index, if indices were read as ids and the palette has colours
+    used: tuple[int, ...] = ()  # palette indices that occur in the mask, ascending
 
 
 def read_mask(path: Path, code: MaskCode, *, image: Path | None = None) -> np.ndarray:
     """Class ids (H, W) uint8, 255 ignored.
 
-    Raises DataError(Fault) for a file that cannot be read whole, for pixels that `code` does not know (all of them
-    named), for another size than that of `image`, and for an EXIF orientation that only one of the two files has.
+    Raises DataError(Fault) for a file that cannot be read completely, for pixels that `code` does not declare
+    (the message lists their values), for a mask whose size differs from `image`, and for an EXIF orientation
+    in only one of the two files.
     """
     return examine_mask(path, code, image=image).ids
 
 
 def examine_mask(path: Path, code: MaskCode, *, image: Path | None = None) -> Mask:
-    """`read_mask`, with what the file tells beyond the ids."""
+    """`read_mask`, with further facts about the file."""
     picture = decode(path)
     if picture.format in ("JPEG", "MPO") or path.suffix.lower() in (".jpg", ".jpeg"):
         raise DataError(jpeg_mask(path))
     if picture.format == "WEBP" and _is_lossy_webp(path):
-        raise DataError(replace(jpeg_mask(path), what="is a lossy WebP, whose compression invents mask values"))
+        raise DataError(
+            replace(jpeg_mask(path), what="is a lossy WebP, whose compression invents mask values")
+        )
     if image is not None:
         _check_fits(path, image, picture)
     return _ids_by_colour(path, picture, code) if code.colours else _ids_by_value(path, picture, code)
@@ -87,18 +90,23 @@ def examine_mask(path: Path, code: MaskCode, *, image: Path | None = None) -> Ma
 
 def jpeg_mask(path: Path) -> Fault:
     """The fault of a mask stored as JPEG."""
-    return Fault(str(path), "is a JPEG, whose compression invents mask values", "save masks as PNG from their source")
+    return Fault(
+        str(path), "is a JPEG, whose compression invents mask values", "save masks as PNG from their source"
+    )
 
 
 def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(H, W) -> size by the nearest pixel, centres aligned as in resize_image (INTER_NEAREST is half a pixel off)."""
+    """(H, W) -> size by the nearest pixel, with centres aligned as in resize_image.
+
+    OpenCV's INTER_NEAREST would be off by half a pixel.
+    """
     if mask.shape == size:
         return mask
     return cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT)
 
 
 def _check_fits(mask: Path, image: Path, picture: Image.Image) -> None:
-    """Raises DataError(Fault) unless the mask `picture` has its image's size and lies on it the same way up."""
+    """Raises DataError(Fault) unless the mask `picture` has its image's size and the same orientation."""
     size, orientation = (picture.height, picture.width), picture.info["orientation"]
     other, image_orientation = geometry(image)
     quarter, image_quarter = orientation > 4, image_orientation > 4
@@ -111,8 +119,10 @@ def _check_fits(mask: Path, image: Path, picture: Image.Image) -> None:
     raise DataError(_one_is_turned(mask, orientation, image, image_orientation, proven=size != other))
 
 
-def _one_is_turned(mask: Path, orientation: int, image: Path, image_orientation: int, *, proven: bool) -> Fault:
-    """The fault of an image and a mask whose EXIF turns them differently."""
+def _one_is_turned(
+    mask: Path, orientation: int, image: Path, image_orientation: int, *, proven: bool
+) -> Fault:
+    """The fault of an image and a mask with different EXIF orientations."""
     what = f"has {_turn(orientation)}, but its image {image.name} has {_turn(image_orientation)}"
     if proven:
         reason = "their sizes agree only as stored, so the mask was drawn without that turn"
@@ -135,7 +145,7 @@ def _is_lossy_webp(path: Path) -> bool:
 
 
 def wrong_size(mask: Path, size: tuple[int, int], image_size: tuple[int, int]) -> Fault:
-    """The fault of a mask whose (height, width) is not that of its image."""
+    """The fault of a mask whose size (height, width) differs from its image."""
     what = f"is {size[0]}x{size[1]} (height x width), but its image is {image_size[0]}x{image_size[1]}"
     return Fault(str(mask), what, "make the mask again at the image's size, upright")
 
@@ -148,8 +158,9 @@ def _ids_by_value(path: Path, picture: Image.Image, code: MaskCode) -> Mask:
         values, counts = np.unique(raw[~known[raw]], return_counts=True)
         listed = _listed([str(value) for value in values.tolist()], counts)
         remedy = (
-            "declare them in data.values (one for each class; empty: 0, 1, 2, ...) or in data.ignore (all at once: "
-            f"data.ignore=rest), or mend the mask (declared: {_brief(code.values)}; ignored: {_brief(code.ignore)})"
+            "declare them in data.values (one for each class; empty: 0, 1, 2, ...) "
+            "or in data.ignore (all at once: data.ignore=rest), or mend the mask "
+            f"(declared: {_brief(code.values)}; ignored: {_brief(code.ignore)})"
         )
         what = f"has mask values that are not declared: {listed}"
         raise DataError(Fault(str(path), what, remedy, values=_distinct(raw)))
@@ -161,7 +172,7 @@ def _ids_by_value(path: Path, picture: Image.Image, code: MaskCode) -> Mask:
 
 
 def _palette(picture: Image.Image) -> bytes:
-    """RGB of each index that was read as an id; b"" where there is no palette, or grey levels were read."""
+    """RGB of each index that was read as an id; b"" if there is no palette or grey levels were read."""
     if picture.mode not in ("P", "PA"):
         return b""
     palette = bytes(picture.getpalette("RGB") or b"")
@@ -179,7 +190,7 @@ def _values(path: Path, picture: Image.Image) -> np.ndarray:
     if picture.format == "PPM" and picture.mode == "1":
         what = "is a bitmap (PBM), of which programs disagree whether black is 1"
         raise DataError(Fault(str(path), what, "save it as PGM or PNG"))
-    if maximum not in (0, 255, 0xFFFF):  # PIL has scaled what the file holds
+    if maximum not in (0, 255, 0xFFFF):  # PIL has scaled the stored values
         pixels = np.rint(pixels * (maximum / (0xFFFF if picture.mode == "I" else 255))).astype(np.uint16)
     if picture.mode == "P" and picture.format == "GIF" and not _palette(picture):
         levels = np.array((picture.getpalette("RGB") or [])[::3], np.uint8)
@@ -197,11 +208,15 @@ def _values(path: Path, picture: Image.Image) -> np.ndarray:
         what = f"has pixels of mode {picture.mode}, which masks cannot have"
         raise DataError(Fault(str(path), what, "save it as 8- or 16-bit grey, palette or RGB"))
     if ";16" in picture.info["raw_mode"]:  # PIL gives the high bytes: 0 for every id below 256
-        raise DataError(Fault(str(path), "has 16 bits in each of several channels", "save it as 8- or 16-bit grey"))
+        raise DataError(
+            Fault(str(path), "has 16 bits in each of several channels", "save it as 8- or 16-bit grey")
+        )
     if (pixels[..., :1] == pixels[..., 1:3]).all():
         return pixels[..., 0]  # grey, stored as RGB
     colours, counts = np.unique(_packed(pixels), return_counts=True)
-    what = f"is a colour mask, but data.colours is empty; its colours: {_listed(_hex_to_rgb(colours), counts)}"
+    what = (
+        f"is a colour mask, but data.colours is empty; its colours: {_listed(_hex_to_rgb(colours), counts)}"
+    )
     remedy = "give data.colours the [red, green, blue] of each class of data.classes, in order"
     raise DataError(Fault(str(path), what, remedy, cause=COLOUR_MASKS, values=_distinct(colours)))
 
@@ -219,14 +234,17 @@ def _ids_by_colour(path: Path, picture: Image.Image, code: MaskCode) -> Mask:
     if unknown.any() and not code.rest:
         others, counts = np.unique(packed[unknown], return_counts=True)
         what = f"has colours that are not declared: {_listed(_hex_to_rgb(others), counts)}"
-        remedy = "declare them in data.colours (one for each class, in order) or data.ignore_colours, or mend the mask"
+        remedy = (
+            "declare them in data.colours (one for each class, in order) or data.ignore_colours, "
+            "or mend the mask"
+        )
         raise DataError(Fault(str(path), what, remedy, values=_distinct(packed)))
     return Mask(np.where(unknown, np.uint8(IGNORE), ids[place]), int(np.count_nonzero(unknown)))
 
 
 @lru_cache(maxsize=8)
 def _value_table(code: MaskCode) -> tuple[np.ndarray, np.ndarray]:
-    """Class id of each 16-bit value, (65536,) uint8, and which values are declared, (65536,) bool."""
+    """Class id (65536,) uint8 of each 16-bit value, and a mask (65536,) bool of the declared values."""
     table, known = np.full(1 << 16, IGNORE, np.uint8), np.zeros(1 << 16, bool)
     known[list(code.ignore)] = True
     for number, values in enumerate(code.numbers()):
@@ -237,7 +255,7 @@ def _value_table(code: MaskCode) -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=8)
 def _colour_table(code: MaskCode) -> tuple[np.ndarray, np.ndarray]:
-    """Declared colours, packed and ascending, and the class id of each."""
+    """The declared colours, packed and ascending, and the class id of each."""
     packed = _packed(np.array(code.colours + code.ignore_colours, np.uint8)[None])[0]
     ids = np.array([*range(len(code.colours)), *[IGNORE] * len(code.ignore_colours)], np.uint8)
     order = np.argsort(packed)
@@ -255,7 +273,7 @@ def _hex_to_rgb(packed: np.ndarray) -> list[str]:
 
 
 def _listed(names: list[str], counts: np.ndarray) -> str:
-    """ "3 (120 pixels), 7 (1 pixel)", the most frequent first."""
+    """Values with their counts, most frequent first: "3 (120 pixels), 7 (1 pixel)"."""
     order = np.argsort(-counts, kind="stable")[:SHOWN]
     shown = [f"{names[i]} ({counts[i]} pixel{'s' if counts[i] > 1 else ''})" for i in order]
     more = [f"and {len(names) - SHOWN} more"] if len(names) > SHOWN else []
@@ -275,7 +293,7 @@ def _brief(values: tuple[int | tuple[int, ...], ...]) -> str:
 
 
 def mask_code(spec: Spec) -> MaskCode:
-    """What the settings say of mask pixels. Raises ConfigError where they contradict themselves."""
+    """The mask code of the settings. Raises ConfigError for settings that contradict themselves."""
     count = len(spec.classes)
     if not 2 <= count <= MAX_CLASSES or len(set(spec.classes)) != count:
         some = f"2 to {MAX_CLASSES} different classes, such as [background,road]"
@@ -285,16 +303,19 @@ def mask_code(spec: Spec) -> MaskCode:
     values = spec.values or list(range(count))
     declared = [one for value in values for one in (value if isinstance(value, list) else [value])]
     if len(values) != count:
-        raise ConfigError(f"data.values has {len(values)} entries for {count} classes: give one for each, in order")
-    # The default, which nobody set, does not contradict what somebody declared.
+        raise ConfigError(
+            f"data.values has {len(values)} entries for {count} classes: give one for each, in order"
+        )
+    # The default of data.ignore yields to declared values: nobody set it.
     yields = "ignore" not in spec.changed
     ignore = [value for value in spec.ignore if value != REST and not (yields and value in declared)]
     both = declared + ignore
     if not all(type(value) is int and 0 <= value <= 0xFFFF for value in both) or len(set(both)) != len(both):
         raise ConfigError(
             f"data.values={values} and data.ignore={spec.ignore} must be different numbers from 0 to 65535; "
-            "where a class has the value 255, set data.ignore=[]; where it has several values, list them, such as "
-            "data.values=[0,[1,2]]; data.ignore=rest ignores all others"
+            "where a class has the value 255, set data.ignore=[]; "
+            "where it has several values, list them, such as data.values=[0,[1,2]]; "
+            "data.ignore=rest ignores all others"
         )
     if [] in values:
         raise ConfigError(f"data.values={values} leaves a class without a value; give each at least one")

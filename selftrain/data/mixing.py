@@ -1,8 +1,9 @@
 """Mixing of two training images with their labels.
 
-A mixing is a mask: how much of each pixel comes from the partner. Its random numbers are drawn beforehand, with the crop, so
-that a step is a pure function of its seed; the mask may also depend on the partner's labels, which online methods know in the
-step only. The same function serves stored labels (in the loader) and online labels (in the step).
+A mixing is a mask: the share of each pixel that comes from the partner. Its random numbers are drawn
+beforehand, with the crop, so that a step is a pure function of its seed. The mask may also depend on the
+partner's labels, which online methods know only in the step. The same function serves stored labels (in the
+loader) and online labels (in the step).
 """
 
 from collections.abc import Callable
@@ -16,12 +17,13 @@ from selftrain.ids import IGNORE
 from selftrain.tables import Table
 
 Draw = Callable[..., np.ndarray]  # (rng, (h, w), *, settings) -> numbers (k,)
-Mask = Callable[[Tensor, Tensor], Tensor]  # numbers (..., k), the partner's hard labels (..., h, w) -> share (..., h, w)
+# (numbers (..., k), the partner's hard labels (..., h, w)) -> share (..., h, w)
+Mask = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Mixing:
-    """How two images are mixed: `draw` draws the numbers from which `mask` makes the partner's share of each pixel."""
+    """A mixing: `draw` draws random numbers, and `mask` turns them into the partner's share of each pixel."""
 
     draw: Draw
     mask: Mask
@@ -39,7 +41,7 @@ class Mixer:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Which of the mixers acts on an image, -1 for none, and the numbers drawn for it."""
+    """The index of the mixer that acts on an image, -1 for none, and the numbers drawn for it."""
 
     which: int
     numbers: np.ndarray  # (k,) float64
@@ -48,7 +50,8 @@ class Drawn:
 def box(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
     """CutMix: a box of the partner, as top, bottom, left and right.
 
-    Its share of the area is uniform (Beta(1, 1)), its centre is anywhere, and it is cut off at the border.
+    Its share of the area is uniform (Beta(1, 1)). Its centre is uniform over the image; the box is cut off at
+    the border.
     """
     height, width = size
     side = np.sqrt(rng.uniform())
@@ -58,7 +61,7 @@ def box(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
 
 
 def in_box(numbers: Tensor, hard: Tensor) -> Tensor:
-    """Where a pixel lies within the box: (..., h, w) bool."""
+    """Mask (..., h, w) bool of the pixels within the box."""
     height, width = hard.shape[-2:]
     top, bottom, left, right = numbers[..., :4, None, None].unbind(dim=-3)  # (..., 1, 1) each
     rows = torch.arange(height, device=numbers.device)[:, None]
@@ -67,13 +70,16 @@ def in_box(numbers: Tensor, hard: Tensor) -> Tensor:
 
 
 def priorities(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    """ClassMix: half of the partner's classes, by a number for each class id."""
+    """ClassMix: half of the partner's classes, chosen by a random number for each class id."""
     return rng.uniform(size=IGNORE)
 
 
 def of_classes(numbers: Tensor, hard: Tensor) -> Tensor:
-    """Where a pixel is of one of the chosen classes: half of those in the partner, rounded up. (..., h, w) bool."""
-    flat, drawn = hard.reshape(-1, *hard.shape[-2:]).long(), numbers.expand(*hard.shape[:-2], -1).reshape(-1, numbers.shape[-1])
+    """Mask (..., h, w) bool of the chosen classes: half of the partner's classes, rounded up."""
+    flat, drawn = (
+        hard.reshape(-1, *hard.shape[-2:]).long(),
+        numbers.expand(*hard.shape[:-2], -1).reshape(-1, numbers.shape[-1]),
+    )
     masks = [torch.isin(one, _half(torch.unique(one), row)) for one, row in zip(flat, drawn, strict=True)]
     return torch.stack(masks).reshape(hard.shape)
 
@@ -91,7 +97,7 @@ TABLE = Table(MIXES, main="p", function=lambda mixing: mixing.draw)
 
 
 def drawn(mixers: tuple[Mixer, ...], rng: np.random.Generator, size: tuple[int, int]) -> Drawn:
-    """Which mixer acts on an image of `size` (h, w); one uniform number decides for all of them."""
+    """Draw the mixer that acts on an image of `size` (h, w); one uniform number decides among all mixers."""
     if not mixers:
         return Drawn(-1, np.zeros(0))
     at, reached = rng.uniform(), 0.0
@@ -103,5 +109,5 @@ def drawn(mixers: tuple[Mixer, ...], rng: np.random.Generator, size: tuple[int, 
 
 
 def share_of(mixer: Mixer, numbers: np.ndarray, hard: np.ndarray) -> np.ndarray:
-    """The partner's share (h, w) of an image, from the partner's hard labels (h, w)."""
+    """The partner's share (h, w) of each pixel, from the partner's hard labels (h, w)."""
     return mixer.mask(torch.from_numpy(numbers), torch.from_numpy(hard)).numpy()

@@ -1,4 +1,4 @@
-"""Images and masks as whatever they can be read from, and who is in which split of a data set."""
+"""Sources of images and masks, samples, and the splits of a data set."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
@@ -13,24 +13,24 @@ from selftrain.data.images import Levels, resize_image
 from selftrain.data.masks import Mask, MaskCode, resize_mask
 
 SPLITS = ("labelled", "unlabelled", "val", "test")
-Copies = Sequence[Sequence[str]]  # ids of images that are the same picture, group by group
+Copies = Sequence[Sequence[str]]  # groups of ids of images that are the same picture
 
 
 class Source(ABC):
-    """Where the pixels of one image, or the class ids of one mask, come from: a file, a drawing, polygons.
+    """The source of one image's pixels, or of one mask's class ids: a file, a drawing, polygons.
 
-    A new kind needs the three abstract members only. Loader processes get copies of sources, so these must be
-    small, and pickle must be able to copy them.
+    A new kind of source needs only the three abstract members. Loader processes get copies of sources, so
+    sources must be small and picklable.
     """
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """What messages call it: the path of a file, or the id of what has none."""
+        """Name for messages: the path of a file, or the id of a sample without files."""
 
     @abstractmethod
     def read(self) -> np.ndarray:
-        """An image (H, W, C) uint8, or class ids (H, W) uint8 with IGNORE where there is no class.
+        """An image (H, W, C) uint8, or class ids (H, W) uint8 with IGNORE for pixels without a class.
 
         Raises DataError, with a Fault that names the source.
         """
@@ -39,17 +39,17 @@ class Source(ABC):
     def fingerprint(self) -> str | None:
         """A hash of the content. data.json stores it, and verify remembers sound samples by it.
 
-        None means that the id of the sample and the facts of its data set tell what it shows. Raises DataError.
+        None means that the sample's id and the facts of its data set determine the content. Raises DataError.
         """
 
     @property
     def reading(self) -> str:
-        """What else decides the result of `read`, such as the mask value of each class."""
+        """Everything else that affects the result of `read`, such as the mask value of each class."""
         return ""
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """(height, width), if it is known without reading."""
+        """(height, width), or None if it is not known without reading."""
         return None
 
     def within(self, levels: Levels) -> "Source":
@@ -61,7 +61,7 @@ class Source(ABC):
         return self.read()
 
     def examine(self, *, alone: bool = False) -> Mask:
-        """A mask, and what verify wants to know about it. With `alone`, its image is not compared.
+        """A mask, with further facts for verify. With `alone`, the mask is not compared with its image.
 
         Raises DataError.
         """
@@ -70,17 +70,17 @@ class Source(ABC):
 
 @dataclass(frozen=True)
 class Sample:
-    """One image and, where there is one, its mask.
+    """One image and its mask, if it has one.
 
-    The `id` of files is the path below data.root without suffix ("images/train/0001TP_006690"). It is unique even
-    if case and Unicode form are ignored. A drawn sample has an id such as "val/00003".
+    For files, the `id` is the path below data.root without suffix ("images/train/0001TP_006690"). It is
+    unique even if case and Unicode form are ignored. A drawn sample has an id such as "val/00003".
     """
 
     id: str
     image: Source
     mask: Source | None
-    size: tuple[int, int] | None = None  # (height, width) that reading brings both to
-    name: str = ""  # what data.splits.group looks at
+    size: tuple[int, int] | None = None  # (height, width) that both are resized to
+    name: str = ""  # matched by data.splits.group
 
     def read_image(self) -> np.ndarray:
         """(H, W, C) uint8. Raises DataError."""
@@ -90,7 +90,7 @@ class Sample:
     def read_mask(self) -> np.ndarray | None:
         """Class ids (H, W) uint8, 255 ignored; None if there is no mask.
 
-        Raises DataError, also where the mask has another size than the image.
+        Raises DataError, also if mask and image differ in size.
         """
         if self.mask is None:
             return None
@@ -98,7 +98,7 @@ class Sample:
         return resize_mask(mask, self.size) if self.size else mask
 
     def read_size(self) -> tuple[int, int]:
-        """(height, width) of `read_image`. Reads the image only if the size is not known. Raises DataError."""
+        """(height, width) of `read_image`. Reads the image only if its size is unknown. Raises DataError."""
         known = self.size or self.image.size
         if known:
             return known
@@ -108,34 +108,34 @@ class Sample:
 
 @dataclass(frozen=True)
 class DataSet:
-    """Who is in which split. Masks of unlabelled samples serve to measure pseudo-labels, never to train."""
+    """The samples of each split. Masks of unlabelled samples measure pseudo-labels and never train."""
 
     classes: list[str]
     labelled: list[Sample]
     unlabelled: list[Sample]
     val: list[Sample]
     test: list[Sample]
-    warnings: list[str] = field(default_factory=list)  # what was decided for the user, to be shown
+    warnings: list[str] = field(default_factory=list)  # decisions made for the user, to be shown
     faults: list[Fault] = field(default_factory=list)  # of load(strict=False) only
-    root: Path = Path()  # messages name files from here
-    code: MaskCode | None = None  # how mask files write the classes
+    root: Path = Path()  # messages name files relative to it
+    code: MaskCode | None = None  # coding of classes in mask files
     levels: Levels | None = None  # the values of 16-bit images that become 0 and 255; None: 0 and 65,535
-    facts: dict[str, Any] = field(default_factory=dict)  # what data.json says of all samples at once
-    sound: bool = False  # drawn by the program: a run need not look for faults
+    facts: dict[str, Any] = field(default_factory=dict)  # facts about the whole data set, for data.json
+    sound: bool = False  # drawn by the program, so a run need not look for faults
 
     def each(self, change: Callable[[list[Sample]], list[Sample]]) -> "DataSet":
-        """The data set with what `change` makes of the samples of each split."""
+        """The data set with `change` applied to the samples of each split."""
         labelled, unlabelled, val, test = (change(getattr(self, split)) for split in SPLITS)
         return replace(self, labelled=labelled, unlabelled=unlabelled, val=val, test=test)
 
 
 def without(data: DataSet, ids: Collection[str]) -> DataSet:
-    """The data set without some unlabelled samples, such as those that verify set aside."""
+    """The data set without some unlabelled samples, such as the samples that verify set aside."""
     return replace(data, unlabelled=[sample for sample in data.unlabelled if sample.id not in ids])
 
 
 def with_levels(data: DataSet, range_: Sequence[int] | None) -> DataSet:
-    """The data set with 16-bit images read by one range (data.json has it); None: as it is."""
+    """The data set with 16-bit images read by one range (stored in data.json); None: unchanged."""
     if range_ is None:
         return data
     levels = (range_[0], range_[1])

@@ -1,8 +1,8 @@
-"""Which labelled images a step sees.
+"""Samplers: the choice of labelled images for each step.
 
 An entry is a function (count, contents) -> Sampler. `contents()` reads the masks and returns the pixels of
-each class in each of the `count` images, (count, C). A Sampler returns the ids of the global batch of a step:
-a pure function of (batch, step, keys), so there is no state to save.
+each class in each of the `count` images, (count, C). A Sampler returns the indices of the global batch of a
+step. It is a pure function of (batch, step, keys), so there is no state to save.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ Sampler = Callable[[int, int, tuple[Key, ...]], list[int]]
 
 
 def uniform(count: int, contents: Contents) -> Sampler:
-    """Every image equally often: epochs of permutations."""
+    """Draw every image equally often, in epochs of permutations."""
     return partial(epochs, count)
 
 
@@ -27,20 +27,22 @@ def by_class(
     count: int,
     contents: Contents,
     *,
-    share: Annotated[float, Bounds(0, 1), "share of the draws that are by class; the others are uniform"] = 1.0,
+    share: Annotated[
+        float, Bounds(0, 1), "share of the draws that are by class; the others are uniform"
+    ] = 1.0,
 ) -> Sampler:
-    """Draw a class, each equally often, then an image that contains it: rare classes come more often.
+    """Draw a class, each equally often, then an image that contains it, so rare classes are seen more often.
 
-    Images without any labelled pixel come in the uniform draws only. Images are drawn with replacement.
+    Images without any labelled pixel occur only in the uniform draws. Images are drawn with replacement.
     """
     weights = share * class_weights(contents()) + (1 - share) / count
     return partial(_weighted, weights / weights.sum())
 
 
 def class_weights(contents: np.ndarray) -> np.ndarray:
-    """The probability (N,) of each image if each class comes equally often; `contents` (N, C).
+    """The probability (N,) of each image if each class is drawn equally often; `contents` (N, C).
 
-    Uniform where no image has a labelled pixel.
+    Uniform if no image has a labelled pixel.
     """
     has = contents[:, contents.any(axis=0)] > 0  # (N, classes that occur)
     if not has.size:

@@ -1,4 +1,4 @@
-"""What to read: the settings of a data set, as this floor takes them. selftrain/datasets.py fills them in."""
+"""Description of the data set to read. selftrain/datasets.py fills it in from the settings."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class SplitSpec:
-    """Who is labelled, unlabelled, val and test (data.splits)."""
+    """Division of samples into labelled, unlabelled, val and test (data.splits)."""
 
     train: str
     val: str
@@ -22,7 +22,7 @@ class SplitSpec:
 
 @dataclass(frozen=True)
 class Spec:
-    """Which data set to read, and how. The names, types and meanings are those of the settings in `data`."""
+    """The data set to read, and how. Fields have the names, types and meanings of the settings in `data`."""
 
     name: str
     source: str
@@ -44,5 +44,5 @@ class Spec:
 
     @property
     def target(self) -> tuple[int, int] | None:
-        """(height, width) that images are brought to when they are read."""
+        """(height, width) that images are resized to when they are read."""
         return (self.size[0], self.size[1]) if self.size else None

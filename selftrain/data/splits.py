@@ -1,4 +1,4 @@
-"""Who is labelled, unlabelled, val and test: pure functions from names and a seed to indices."""
+"""Choice of labelled, val and test images: pure functions from names and a seed to indices."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -10,12 +10,12 @@ from selftrain.errors import ConfigError, DataError
 from selftrain.rng import generator
 
 GOLDEN = (5**0.5 - 1) / 2
-ALONE = "\0"  # no name of a group begins so
-CANDIDATES = 256  # images that one step of `stratified` weighs against each other
+ALONE = "\0"  # no group name begins with it
+CANDIDATES = 256  # images that one step of `stratified` compares
 
 
 def group_names(names: Sequence[str], pattern: str) -> list[str]:
-    """The group of each name: what the pattern's first group matches in it; without a pattern, all are one group."""
+    """The group of each name: the match of the pattern's first group. Without a pattern, it is empty."""
     if not pattern:
         return [""] * len(names)
     try:
@@ -23,23 +23,27 @@ def group_names(names: Sequence[str], pattern: str) -> list[str]:
     except re.error as error:
         raise ConfigError(f"data.splits.group={pattern!r} is no regular expression: {error}") from error
     if compiled.groups < 1:
-        raise ConfigError(f"data.splits.group={pattern!r} has no (group): put brackets around what names the group")
+        raise ConfigError(
+            f"data.splits.group={pattern!r} has no (group): put brackets around what names the group"
+        )
     found = [compiled.search(name) for name in names]
     missed = [name for name, match in zip(names, found, strict=True) if match is None or match[1] is None]
     if missed:
         raise ConfigError(
-            f"data.splits.group={pattern!r} finds nothing in {len(missed)} of {len(names)} names, such as {missed[0]!r}"
+            f"data.splits.group={pattern!r} finds nothing in {len(missed)} of {len(names)} names, "
+            f"such as {missed[0]!r}"
         )
     return [match[1] for match in found if match is not None]
 
 
 def joined(groups: Sequence[str], ids: Sequence[str], copies: Sequence[Sequence[str]]) -> list[str]:
-    """The groups of images with those that hold copies of one picture made one.
+    """The group of each image, after joining groups that contain copies of one picture.
 
-    `groups` and `ids` belong together; an empty group is the image alone. `copies` lists the ids of equal pictures.
+    `groups` and `ids` have the same order. An empty group means that the image is a group of its own.
+    `copies` lists the ids of equal pictures.
     """
     place = {name: index for index, name in enumerate(ids)}
-    parts: list[set[str]] = []  # of groups that belong together; an image alone is named by its place
+    parts: list[set[str]] = []  # groups that belong together; an image alone is named by its place
     for names in copies:
         here = {groups[place[name]] or f"{ALONE}{place[name]}" for name in names if name in place}
         touching = [part for part in parts if part & here]
@@ -49,20 +53,25 @@ def joined(groups: Sequence[str], ids: Sequence[str], copies: Sequence[Sequence[
 
 
 def hold_out(groups: Sequence[str], fractions: Sequence[float], *, seed: int) -> list[list[int]]:
-    """Disjoint index lists of about `fractions` of all images, whole groups each; the others are left to train.
+    """Disjoint index lists of about `fractions` of all images, in whole groups.
 
-    An empty string is a group of its own. A fraction above 0 gets at least one group, and one group is left over.
-    Raises DataError where there are too few groups for that.
+    The other images remain for train. An image with an empty group is a group of its own. A fraction above 0
+    gets at least one group, and at least one group remains. Raises DataError if there are too few groups for
+    that.
     """
     members: dict[str | int, list[int]] = {}
     for index, name in enumerate(groups):
         members.setdefault(name or index, []).append(index)
     wanted = sum(fraction > 0 for fraction in fractions)
     if len(members) < wanted + 1:
-        kind = "groups of images (by data.splits.group, or copies of each other)" if any(groups) else "labelled images"
+        kind = (
+            "groups of images (by data.splits.group, or copies of each other)"
+            if any(groups)
+            else "labelled images"
+        )
         raise DataError(
-            f"{len(members)} {kind} cannot be divided into train and {wanted} made split(s): add labelled images, "
-            "or name data.splits.val and data.splits.test"
+            f"{len(members)} {kind} cannot be divided into train and {wanted} made split(s): "
+            "add labelled images, or name data.splits.val and data.splits.test"
         )
     left = list(members.values())
     order = generator(seed, "hold_out").permutation(len(left))
@@ -89,9 +98,9 @@ def _nearest(groups: list[list[int]], target: float, *, most: int) -> list[list[
 
 
 def spread(count: int, groups: Sequence[str], *, seed: int) -> list[int]:
-    """Indices of `count` images, evenly over groups and, within a group, over its images in order.
+    """Indices of `count` images, spread evenly over groups and, within a group, over its images in order.
 
-    Groups get labels in proportion to their size and, where `count` allows, at least one each. The seed shifts
+    Groups get labels in proportion to their size and, if `count` allows, at least one each. The seed shifts
     the places.
     """
     members: dict[str, list[int]] = {}
@@ -108,13 +117,13 @@ def spread(count: int, groups: Sequence[str], *, seed: int) -> list[int]:
 
 
 def _even(count: int, total: int, *, seed: int, key: str = "") -> list[int]:
-    """`count` different places in range(total), equally far apart; offsets of near seeds are far from each other."""
+    """`count` different places in range(total), equally spaced. Neighbouring seeds have distant offsets."""
     offset = (generator("spread", key).random() + seed * GOLDEN) % 1
     return [int((i + offset) * total / count) for i in range(count)]
 
 
 def _quotas(count: int, sizes: list[int]) -> list[int]:
-    """`count` divided in proportion to sizes (largest remainder), at least one each and at most its size."""
+    """`count` divided in proportion to `sizes` (largest remainder): each at least 1, at most its size."""
     exact = [count * size / sum(sizes) for size in sizes]
     quota = [max(1, int(share)) for share in exact]
     while sum(quota) != count:
@@ -126,16 +135,16 @@ def _quotas(count: int, sizes: list[int]) -> list[int]:
 
 
 def at_random(count: int, total: int, *, seed: int) -> list[int]:
-    """`count` random places in range(total); a larger count contains a smaller one's."""
+    """`count` random places in range(total). A larger count includes the places of a smaller count."""
     return sorted(generator(seed, "random").permutation(total)[:count].tolist())
 
 
 def stratified(count: int, content: np.ndarray, *, seed: int) -> list[int]:
-    """Greedy choice of `count` images whose classes are shared out like those of all.
+    """Greedy choice of `count` images whose class distribution resembles the distribution of all images.
 
-    content (N, C): the share of each image's pixels that each class has. Each step adds, of some CANDIDATES drawn
-    at random, the image that brings the mean pixel shares and the frequency of presence nearest to the whole's;
-    deviations are relative, so that rare classes count.
+    content (N, C): class shares of each image's pixels. Each step draws up to CANDIDATES images at random. It
+    adds the image that brings the mean class shares, and the frequency of images with each class, closest to
+    the values of all images. Deviations are relative, so that rare classes count.
     """
     traits = np.concatenate([content, content > 0], axis=1)  # (N, 2C)
     traits = traits[:, traits.any(axis=0)]
@@ -153,14 +162,16 @@ def stratified(count: int, content: np.ndarray, *, seed: int) -> list[int]:
 
 
 def budget(labels: int, fraction: float, available: int) -> int:
-    """How many of the available training masks are used."""
+    """Number of available training masks that are used. Raises ConfigError for impossible settings."""
     if labels > available:
         raise ConfigError(
             f"data.splits.labels={labels}, but the training split has {available} images with masks: "
             f"use data.splits.labels={available} or less, or 0 for all"
         )
     if labels < 0:
-        raise ConfigError(f"data.splits.labels={labels} must be at least 0 (0: by data.splits.label_fraction)")
+        raise ConfigError(
+            f"data.splits.labels={labels} must be at least 0 (0: by data.splits.label_fraction)"
+        )
     if not 0 < fraction <= 1:
         raise ConfigError(f"data.splits.label_fraction={fraction} must be above 0 and at most 1")
     return labels or max(1, round(fraction * available))
@@ -168,16 +179,16 @@ def budget(labels: int, fraction: float, available: int) -> int:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Images of which some are to be labelled."""
+    """Images from which the labelled ones are chosen."""
 
     names: Sequence[str]
     group: str  # data.splits.group
     seed: int
-    content: Callable[[], np.ndarray]  # reads the pixel shares of the classes (N, C)
+    content: Callable[[], np.ndarray]  # reads the class shares (N, C) of the pixels
 
 
 def choose_labelled(how: str, count: int, candidates: Candidates) -> list[int]:
-    """Indices of the `count` images whose masks are used. Raises ConfigError for a way that CHOICES lacks."""
+    """Indices of the `count` images whose masks are used. Raises ConfigError if `how` is not in CHOICES."""
     if how not in CHOICES:
         raise ConfigError(f"data.splits.choose={how!r} is none of {', '.join(CHOICES)}")
     if count == len(candidates.names):

@@ -1,4 +1,4 @@
-"""The one door to files that are read: only regular ones are opened."""
+"""The only way to open data files: it opens regular files only."""
 
 import hashlib
 import os
@@ -11,7 +11,10 @@ from selftrain.errors import DataError
 
 
 def open_regular(path: Path) -> BufferedReader:
-    """Opens a regular file. Raises DataError(Fault) for anything else: a FIFO would hang, a device might act."""
+    """Open a regular file that is not empty.
+
+    Raises DataError(Fault) for anything else: a FIFO would hang, a device might act.
+    """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise DataError(Fault(str(path), "is no regular file", "remove it"))
@@ -29,6 +32,6 @@ def open_regular(path: Path) -> BufferedReader:
 
 
 def fingerprint(path: Path) -> str:
-    """The sha256 of a file's bytes, in hexadecimal digits. Raises DataError(Fault) like `open_regular`."""
+    """The sha256 of a file's bytes, in hexadecimal. Raises DataError(Fault) like `open_regular`."""
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,6 +1,6 @@
-"""Pictures that lie among the images but are none of them: thumbnails, and masks beside their images.
+"""Pictures among the images that are not training images: thumbnails, and masks beside their images.
 
-Names decide, and a look at a few of the files confirms it.
+They are found by name, and a look at a few of the files confirms it.
 """
 
 import re
@@ -18,26 +18,36 @@ from selftrain.data.storage import open_regular
 from selftrain.errors import DataError
 
 Thing = TypeVar("Thing")
-SYSTEM = {"@eadir", "__macosx", "system volume information", "$recycle.bin", ".thumbnails", ".ipynb_checkpoints"}
-TRASH = ".trash-"  # and the number of a user
+SYSTEM = {
+    "@eadir",
+    "__macosx",
+    "system volume information",
+    "$recycle.bin",
+    ".thumbnails",
+    ".ipynb_checkpoints",
+}
+TRASH = ".trash-"  # followed by a user id
 THUMBNAILS = {"thumb", "thumbs", "thumbnail", "thumbnails"}
 LARGEST_THUMBNAIL = 512  # pixels of the longer side
 MASK_END = re.compile(r"(?:(?i:[_.-](?:mask|masks|gt|label|labels|seg|segmentation)|\.jpe?g)|_L)$")
 LONGEST_END = len("_segmentation")
 LOOKS = 3  # files of a kind that are opened
 SEEN = 250_000  # pixels of a file that are counted, about
-FEW = 32  # colours of a mask
-NEARLY = 0.95  # smoothed or compressed edges have colours of their own
+FEW = 32  # most colours of a mask
+NEARLY = 0.95  # share of the pixels; smoothed or compressed edges add colours
 
 
 def is_system_folder(name: str) -> bool:
-    """Whether systems, NAS boxes and notebooks make folders of this name, with copies of pictures in them."""
+    """Whether systems, NAS boxes or notebooks create folders of this name, with copies of pictures."""
     lower = name.lower()
     return lower in SYSTEM or lower.startswith(TRASH)
 
 
 def thumbnails(folder: Path, paths: Collection[Path]) -> set[Path]:
-    """Of files, those in a folder called thumbs, if they are small and each repeats the name of an image outside."""
+    """The files in a folder with a name such as thumbs, if they are thumbnails.
+
+    They are, if they are small and each has the name of an image outside of the folder.
+    """
     prefix = f"{folder}/"
     images = [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES]
     inside = [path for path in images if str(path).startswith(prefix)]
@@ -52,12 +62,12 @@ def _is_small(path: Path) -> bool:
     try:
         with open_regular(path) as file, Image.open(file) as picture:
             return max(picture.size) <= LARGEST_THUMBNAIL
-    except Exception:  # decoders raise what they like; a picture that cannot be read is no loss
+    except Exception:  # decoders raise all kinds of errors; an unreadable thumbnail is no loss
         return True
 
 
 def masks_beside(paths: Sequence[Path]) -> dict[Path, Path]:
-    """The masks among images, with the image of each: x_mask.png beside x.jpg, or x.png beside x.jpg."""
+    """Masks among the images, each with its image: x_mask.png beside x.jpg, or x.png beside x.jpg."""
     names = [str(path).rpartition(".")[0] for path in paths]
     found = _called_masks(paths, names)
     if len(set(names)) < len(paths):
@@ -69,7 +79,7 @@ def masks_beside(paths: Sequence[Path]) -> dict[Path, Path]:
 
 
 def _called_masks(paths: Sequence[Path], names: Sequence[str]) -> dict[Path, Path]:
-    """Masks called like their image, with an end such as _mask."""
+    """Masks named like their image, with an ending such as _mask."""
     images = dict(zip(reversed(names), reversed(paths), strict=True))
     kinds = defaultdict[str, list[tuple[Path, Path]]](list)
     for path, name in zip(paths, names, strict=True):
@@ -82,20 +92,24 @@ def _called_masks(paths: Sequence[Path], names: Sequence[str]) -> dict[Path, Pat
 
 
 def _of_two_suffixes(groups: Iterable[list[Path]]) -> dict[Path, Path]:
-    """Masks that differ from their image in the suffix only. A JPEG is the image."""
+    """Masks whose names differ from their image only in the suffix. A JPEG is always the image."""
     kinds = defaultdict[tuple[str, str], list[tuple[Path, Path]]](list)
     for files in groups:
         for mask, image in (files, files[::-1]):
             ends = mask.suffix.lower(), image.suffix.lower()
             if ends[0] != ends[1] and ends[0] not in JPEG_SUFFIXES:
                 kinds[ends].append((mask, image))
-    agreed = [pairs for pairs in kinds.values() if _all(pairs, lambda mask, image: mask.plain and mask.count < image.count)]
+    agreed = [
+        pairs
+        for pairs in kinds.values()
+        if _all(pairs, lambda mask, image: mask.plain and mask.count < image.count)
+    ]
     return {mask: image for pairs in agreed for mask, image in pairs}
 
 
 @dataclass(frozen=True)
 class Colours:
-    """What a look at a picture shows."""
+    """The colours of a picture."""
 
     count: int
     flat: bool  # few colours cover nearly all pixels
@@ -103,14 +117,14 @@ class Colours:
 
 
 def _all(pairs: Sequence[tuple[Path, Path]], test: Callable[[Colours, Colours], bool]) -> bool:
-    """Whether a test holds for those of a few pairs that can be read, and for one at least."""
+    """Whether, among a few pairs, all readable ones pass a test, and at least one pair is readable."""
     looks = [(_look(mask), _look(image)) for mask, image in _some(pairs)]
     read = [(mask, image) for mask, image in looks if mask and image]
     return bool(read) and all(test(mask, image) for mask, image in read)
 
 
 def _look(path: Path) -> Colours | None:
-    """The colours of a picture; None where it cannot be read."""
+    """The colours of a picture; None if it cannot be read."""
     try:
         pixels = read_stored(path)  # (H, W, 3)
     except DataError:
@@ -124,11 +138,15 @@ def _look(path: Path) -> Colours | None:
 
 
 def _has_palette(path: Path) -> bool:
-    """Whether a picture is stored as indices although its format could do without."""
+    """Whether a picture is stored as palette indices although its format does not require it."""
     with open_regular(path) as file, Image.open(file) as picture:
         return picture.mode == "P" and picture.format != "GIF"
 
 
 def _some(things: Sequence[Thing]) -> list[Thing]:
-    """A few of them, evenly spread."""
-    return [things[len(things) * place // LOOKS] for place in range(LOOKS)] if len(things) > LOOKS else list(things)
+    """At most LOOKS of the things, evenly spread."""
+    return (
+        [things[len(things) * place // LOOKS] for place in range(LOOKS)]
+        if len(things) > LOOKS
+        else list(things)
+    )

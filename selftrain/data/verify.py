@@ -1,6 +1,7 @@
-"""Checks every file of a data set in one pass and says all that is wrong with it. Writes nothing near the data.
+"""Checks every file of a data set in one pass and reports all faults. Writes nothing near the data.
 
-What was found sound is remembered by the hash of its bytes in a cache of the user's, so a second look only reads.
+Findings about files without faults are stored in a user cache by the hash of their bytes. So a second check
+reads the files, but does not decode them.
 """
 
 import hashlib
@@ -26,12 +27,12 @@ from selftrain.ids import IGNORE
 from selftrain.log import progress
 from selftrain.scores import class_pixels
 
-VERSION = 4  # of what `_look` finds
+VERSION = 4  # of the findings of `_look`
 
 
 def verify(data: DataSet, spec: Spec, *, workers: int) -> Report:
-    """Reads every image and mask, with `workers` threads. `data` comes from load(spec, strict=False)."""
-    # Which levels does not matter here: what could not be scaled by them is a fault.
+    """Read every image and mask, with `workers` threads. `data` comes from load(spec, strict=False)."""
+    # The levels' values do not matter here: only whether images can be scaled at all.
     scaled = data if spec.range == DTYPE else with_levels(data, (0, 0xFFFF))
     jobs = [(sample, split) for split in SPLITS for sample in getattr(scaled, split)]
     known, seen = Known(), []
@@ -44,9 +45,9 @@ def verify(data: DataSet, spec: Spec, *, workers: int) -> Report:
 
 
 def divide(data: DataSet, spec: Spec, *, workers: int) -> tuple[DataSet, Report]:
-    """`verify`, and the data set as it is to be divided now that copies of pictures are known (data.duplicates).
+    """`verify`, then divide the data set again, now that copies of pictures are known (data.duplicates).
 
-    `data` comes from load(spec) without copies; `report.copies` is what a later load(spec, copies=...) wants.
+    `data` comes from load(spec) without copies. Pass `report.copies` to a later load(spec, copies=...).
     """
     report = verify(data, spec, workers=workers)
     if spec.duplicates == "fault" or not report.copies:
@@ -59,7 +60,10 @@ def divide(data: DataSet, spec: Spec, *, workers: int) -> tuple[DataSet, Report]
 
 
 class Known:
-    """Findings about sound files by the hash of their bytes. Where the cache cannot be kept, nothing is known."""
+    """Cache of findings about files without faults, by the hash of their bytes.
+
+    If the cache cannot be stored, it is empty.
+    """
 
     def __init__(self) -> None:
         self.lock, self.new = threading.Lock(), dict[str, str]()
@@ -67,26 +71,34 @@ class Known:
         try:
             folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "selftrain"
             folder.mkdir(parents=True, exist_ok=True)
-            self.base = sqlite3.connect(folder / "verified.sqlite", timeout=5, check_same_thread=False, isolation_level=None)
-            self.base.execute("CREATE TABLE IF NOT EXISTS seen (hash TEXT PRIMARY KEY, found TEXT) WITHOUT ROWID")
+            self.base = sqlite3.connect(
+                folder / "verified.sqlite", timeout=5, check_same_thread=False, isolation_level=None
+            )
+            self.base.execute(
+                "CREATE TABLE IF NOT EXISTS seen (hash TEXT PRIMARY KEY, found TEXT) WITHOUT ROWID"
+            )
         except (OSError, RuntimeError, sqlite3.Error):  # RuntimeError: a user without a home
             pass
 
     def get(self, key: str) -> dict | None:
-        """What was found under a hash, if anything was."""
+        """The finding for a hash, or None."""
         try:
             with self.lock:
-                row = self.base.execute("SELECT found FROM seen WHERE hash = ?", (key,)).fetchone() if self.base else None
+                row = (
+                    self.base.execute("SELECT found FROM seen WHERE hash = ?", (key,)).fetchone()
+                    if self.base
+                    else None
+                )
             return json.loads(row[0]) if row else None
         except (sqlite3.Error, ValueError):
             return None
 
     def put(self, key: str, found: dict) -> None:
-        """Remember a finding, for `save`."""
+        """Add a finding, to be written by `save`."""
         self.new[key] = json.dumps(found)
 
     def save(self) -> None:
-        """Write what is new, in one transaction, and close."""
+        """Write new findings in one transaction, and close the cache."""
         if self.base is None:
             return
         with suppress(sqlite3.Error), self.base:
@@ -97,7 +109,7 @@ class Known:
 
 
 def _look_once(sample: Sample, split: str, *, classes: int, known: Known) -> Look:
-    """What `_look` finds, from the cache where these bytes were found sound before."""
+    """The look at a sample, from the cache if these bytes had no faults before."""
     key = _key(sample, classes)
     found = known.get(key) if key else None
     if found:
@@ -109,7 +121,7 @@ def _look_once(sample: Sample, split: str, *, classes: int, known: Known) -> Loo
 
 
 def _to_remember(seen: Look) -> dict:
-    """What a sound look found, as JSON."""
+    """The findings of a look without faults, as JSON."""
     counts = seen.counts.tolist() if seen.counts is not None else None
     palette = {"palette": seen.palette.hex(), "used": seen.used} if seen.palette else {}
     plain = {"size": seen.size, "largest": seen.largest, "rest": seen.rest, "blank": seen.blank}
@@ -117,7 +129,7 @@ def _to_remember(seen: Look) -> dict:
 
 
 def _remembered(empty: Look, found: dict) -> Look:
-    """The look that _to_remember was given."""
+    """The look that `_to_remember` was given."""
     return replace(
         empty,
         size=tuple(found["size"]),
@@ -132,7 +144,7 @@ def _remembered(empty: Look, found: dict) -> Look:
 
 
 def _key(sample: Sample, classes: int) -> str:
-    """A hash of a sample's content and of how it is read; "" if it has no fingerprint or cannot be read."""
+    """A hash of a sample's content and of how it is read; "" if it has no fingerprint or is unreadable."""
     sources = [sample.image] + ([sample.mask] if sample.mask else [])
     try:
         prints = [source.fingerprint() for source in sources]
@@ -145,7 +157,7 @@ def _key(sample: Sample, classes: int) -> str:
 
 
 def _look(sample: Sample, split: str, *, classes: int) -> Look:
-    """Reads a sample at its own size; what its sources raise becomes a fault."""
+    """Read a sample at its own size; errors of its sources become faults."""
     seen = Look(sample, split)
     try:
         image = sample.image.stored()

@@ -1,4 +1,4 @@
-"""An exported network: weights, and card.json, which has all that a user of the network has to know."""
+"""An exported network: its weights, and card.json with everything that a user of the network needs."""
 
 import json
 from collections.abc import Sequence
@@ -43,11 +43,12 @@ def card(
     seed: int,
     metrics: dict[str, Any],
 ) -> dict[str, Any]:
-    """What a user of the export has to know. No paths: it travels.
+    """The content of card.json: everything that a user of the export needs.
 
-    `size` of the input is [height, width], or empty for any; its sides are padded to
-    `multiple`. `levels` are the values of 16-bit images that become 0 and 255. `masks` are the values or colours of
-    each class in the training masks. `model` describes the network.
+    It contains no paths, since exports move between machines. `size` is the input size [height, width], or
+    empty for any size. Sides are padded to `multiple`. `levels` are the values of 16-bit images that become 0
+    and 255. `masks` gives the values or colours of each class in the training masks. `model` describes the
+    network.
     """
     return {
         "format": FORMAT,
@@ -73,14 +74,14 @@ def card(
 
 
 def load_export(directory: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The network of an export, on the CPU and in eval mode, and its card.
+    """Load an export: the network, on the CPU and in eval mode, and its card.
 
         network, card = load_export(Path("runs/demo/export"))
         rgb = read_image(path, card["input"].get("range"))  # of selftrain.data.images: (H, W, 3) uint8
         labels = predictor_of(network, card).labels(rgb[None])  # (1, H, W) uint8
 
-    Nothing is fetched. Raises ConfigError for a path that is not an export, and for an export of a later version;
-    IntegrityError for an incomplete or damaged one.
+    Nothing is downloaded. Raises ConfigError for a path that is not an export and for an export of a later
+    version, IntegrityError for an incomplete or damaged export.
     """
     if not directory.is_dir():
         raise ConfigError(f"{directory} is not a directory; {FIX}")
@@ -91,16 +92,26 @@ def load_export(directory: Path) -> tuple[nn.Module, dict[str, Any]]:
         raise ConfigError(f"{directory} is not an export: its {MANIFEST} lists no {WEIGHTS} and {CARD}; {FIX}")
     found = json.loads(files[CARD])
     if found["format"] != FORMAT:
-        raise ConfigError(f"{directory} was written by selftrain {found['selftrain']}, in a later format; update selftrain")
-    return saved.rebuilt(found.get("model"), found.get("classes"), files, directory, source=directory / CARD), found
+        raise ConfigError(
+            f"{directory} was written by selftrain {found['selftrain']}, in a later format; update selftrain"
+        )
+    return saved.rebuilt(
+        found.get("model"), found.get("classes"), files, directory, source=directory / CARD
+    ), found
 
 
 def predictor_of(
-    network: nn.Module, described: dict[str, Any], *, flip: bool = False, batch: int = 8, device: torch.device | None = None
+    network: nn.Module,
+    described: dict[str, Any],
+    *,
+    flip: bool = False,
+    batch: int = 8,
+    device: torch.device | None = None,
 ) -> Predictor:
-    """The predictor of an exported network by its card; `flip` averages each image with its mirror image.
+    """The predictor of an exported network, as its card describes it.
 
-    If the card has a size, the predictor expects images of that size. Without `device` the network is not moved.
+    `flip` averages the predictions for each image and its mirror image. If the card has a size, the predictor
+    expects images of that size. Without `device`, the network is not moved.
     """
     device = device or next(network.parameters()).device
     return Predictor(

@@ -1,4 +1,4 @@
-"""Which images a rank looks at, and which of them share a forward pass."""
+"""Division of images among ranks, and among forward passes."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
@@ -11,16 +11,17 @@ Sample = TypeVar("Sample")
 
 
 def rank_share(count: int, accelerator: Accelerator) -> range:
-    """Which of `count` things this rank works on."""
+    """Indices of the items, out of `count`, that this rank works on."""
     return range(accelerator.process_index, count, accelerator.num_processes)
 
 
 def neighbours(
     samples: Sequence[Sample], batch: int, read: Callable[[Sample], np.ndarray]
 ) -> Iterator[list[tuple[Sample, np.ndarray]]]:
-    """Samples in their order with the images that `read` gives, up to `batch` neighbours of one size together.
+    """Groups of up to `batch` neighbouring samples whose images have one size, with the images from `read`.
 
-    The grouping is part of a label's bits, so it depends on `samples` and `batch` alone.
+    The order of the samples is kept. The grouping affects the bits of labels, so it depends only on `samples`
+    and `batch`.
     """
     for first in range(0, len(samples), batch):
         pairs = [(sample, read(sample)) for sample in samples[first : first + batch]]

@@ -1,4 +1,4 @@
-"""How pixels reach a network: the scale of its input."""
+"""Normalisation of pixels for the input of a network."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,12 +18,14 @@ class PixelScale:
 
     @classmethod
     def of(cls, mean: Sequence[float], std: Sequence[float], device: torch.device) -> "PixelScale":
-        """From means and deviations in 0..1, as settings and cards give them.
+        """The scale for means and deviations in 0..1, as in settings and cards.
 
         Raises ConfigError if their numbers of channels differ.
         """
         if len(mean) != len(std):
-            raise ConfigError(f"data.mean has {len(mean)} channels and data.std has {len(std)}; give one number per channel")
+            raise ConfigError(
+                f"data.mean has {len(mean)} channels and data.std has {len(std)}; give one number per channel"
+            )
         scaled = (255 * torch.tensor(row, device=device).view(1, -1, 1, 1) for row in (mean, std))
         return cls(*scaled)
 
@@ -36,6 +38,8 @@ class PixelScale:
         return self.mean.device
 
     def normalise(self, images: Tensor) -> Tensor:
-        """(N, H, W, C) uint8 -> (N, C, H, W) float, channels_last without a copy of its own."""
-        assert images.shape[-1] == self.channels, f"images of {images.shape[-1]} channels, a scale of {self.channels}"
+        """(N, H, W, C) uint8 -> (N, C, H, W) float, in channels_last memory without an extra copy."""
+        assert images.shape[-1] == self.channels, (
+            f"images of {images.shape[-1]} channels, a scale of {self.channels}"
+        )
         return (images.permute(0, 3, 1, 2).float() - self.mean) / self.std

@@ -1,4 +1,4 @@
-"""The one way to ask a network about images."""
+"""The predictor: the only way to run a network on images."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -21,22 +21,22 @@ Precision = Callable[[], AbstractContextManager[Any]]
 
 
 def exact() -> AbstractContextManager[Any]:
-    """fp32 throughout: the TF32 that a GPU's convolutions take by default keeps ten bits."""
+    """Compute in fp32 throughout: by default, convolutions on a GPU use TF32, which keeps ten bits."""
     return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """Networks, which it puts in eval mode, with all that it takes to ask them about images."""
+    """Networks in eval mode, with all settings needed to predict images."""
 
-    networks: tuple[nn.Module, ...]  # their probabilities are averaged
+    networks: tuple[nn.Module, ...]  # put in eval mode; their probabilities are averaged
     scale: PixelScale
     window: Chosen[windows.Window]
-    views: ttach.Compose | None = None  # whose probabilities are averaged; None: the plain image
-    precision: Precision = exact  # a context for each forward pass
+    views: ttach.Compose | None = None  # their probabilities are averaged; None: the plain image
+    precision: Precision = exact  # the context of each forward pass
     decision: Decision = argmax
-    multiple: int = Anatomy.multiple  # of the sides that the networks take
-    batch: int = 1  # the most views and windows that share a forward pass
+    multiple: int = Anatomy.multiple  # input sides must be multiples of this
+    batch: int = 1  # most views and windows that share a forward pass
     layout: torch.memory_format = torch.channels_last
 
     def __post_init__(self) -> None:
@@ -45,7 +45,7 @@ class Predictor:
 
     @property
     def side(self) -> int:
-        """The most pixels of a side that the networks see at once; 0: no limit."""
+        """Longest side in pixels that the networks see at once; 0: no limit."""
         return windows.side_of(self.window)
 
     def plain(self) -> "Predictor":
@@ -53,7 +53,7 @@ class Predictor:
         return replace(self, views=None)
 
     def quickest(self, image: np.ndarray) -> "Predictor":
-        """This predictor in the form that labels many images like `image` (H, W, C) uint8 most quickly."""
+        """The form of this predictor that is fastest for many images like `image` (H, W, C) uint8."""
         if self.scale.device.type != "cpu":
             return self
         side = self.side or max(image.shape)
@@ -78,14 +78,16 @@ class Predictor:
         return self.decision(self.probabilities(images)).cpu().numpy()
 
     def labels_in_tiles(self, images: np.ndarray) -> np.ndarray:
-        """As `labels`, tile by tile: the probabilities of a large image may not fit in memory at once."""
+        """`labels`, computed tile by tile: a large image's probabilities may not fit in memory at once."""
         return windows.tiled(self.labels, images, window=self.side)
 
     def _of(self, network: nn.Module, pixels: Tensor) -> Tensor:
         window = bound(self.window)
-        return tta.predict(network, pixels, transforms=self.views, window=window, multiple=self.multiple, batch=self.batch)
+        return tta.predict(
+            network, pixels, transforms=self.views, window=window, multiple=self.multiple, batch=self.batch
+        )
 
     def _dtype(self) -> torch.dtype:
-        """What convolutions compute in on a CPU."""
+        """The dtype of convolutions on a CPU."""
         with self.precision():
             return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32

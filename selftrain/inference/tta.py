@@ -1,7 +1,8 @@
 """Test-time augmentation: softmax probabilities averaged over the views of ttach.
 
-Works around four traps of ttach 0.0.3: its `Scale` interpolates to the nearest pixel, adds the scale 1 unasked,
-and comes back a pixel short (`int(int(h * s) / s)`); turns with both flips give every view twice.
+Works around four traps of ttach 0.0.3. Its `Scale` interpolates to the nearest pixel, always adds the scale
+1, and returns a map that is a pixel too small (`int(int(h * s) / s)`). Turns with both flips give every view
+twice.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,16 +21,16 @@ from selftrain.models.outputs import pixels_of
 
 
 class Zoom(ttach.Scale):
-    """Exactly the scales asked for, bilinear, sizes rounded.
+    """Exactly the given scales, with bilinear interpolation and rounded sizes.
 
-    The views of one scale share its image. `predict` does the way back: it knows the size of the images, and it
-    resizes the maps of one scale together.
+    The views of one scale share the resized image. `predict` resizes the maps back: it has the size of the
+    images, and it resizes the maps of one scale together.
     """
 
     def __init__(self, scales: Sequence[float]) -> None:
         super().__init__(list(scales), interpolation="bilinear", align_corners=False)
         self.params = list(scales)
-        self._last: tuple[Tensor, float, Tensor] | None = None  # image, scale, what came of them
+        self._last: tuple[Tensor, float, Tensor] | None = None  # image, scale, resized image
 
     def apply_aug_image(self, image: Tensor, scale: float = 1.0, **_: Any) -> Tensor:
         if self._last is None or self._last[0] is not image or self._last[1] != scale:
@@ -42,15 +43,18 @@ class Zoom(ttach.Scale):
 
 
 def views(*, hflip: bool, vflip: bool, rotate90: bool, scales: Sequence[float]) -> ttach.Compose:
-    """The product of scales, four turns and flips, no view twice. Raises ConfigError for bad scales."""
+    """The product of scales, four turns and flips, without duplicates. Raises ConfigError for bad scales."""
     if not scales or min(scales) <= 0 or len(set(scales)) < len(scales):
-        raise ConfigError(f"tta scales must be positive and all different, not {list(scales)}; [1.0] changes no size")
+        raise ConfigError(
+            f"tta scales must be positive and all different, not {list(scales)}; [1.0] changes no size"
+        )
     transforms: list[Any] = [Zoom(scales)]
     if rotate90:
         transforms.append(ttach.Rotate90([0, 90, 180, 270]))
     if hflip:
         transforms.append(ttach.HorizontalFlip())
-    if vflip and not (rotate90 and hflip):  # turns and one flip are all eight symmetries; the other flip repeats each
+    # Turns and one flip give all eight symmetries; the other flip would repeat each of them.
+    if vflip and not (rotate90 and hflip):
         transforms.append(ttach.VerticalFlip())
     return ttach.Compose(transforms)
 
@@ -67,15 +71,16 @@ def predict(
 ) -> Tensor:
     """Class probabilities (N, K, H, W) float32 of images (N, C, H, W): the mean over the views.
 
-    Without `transforms` there is one view, the plain image. `model` is in eval mode; autocast is the caller's.
-    `window`, an entry of WINDOWS with its settings, pads each view to `multiple` and asks for its logits. Views of
-    one size, and windows, share a forward pass up to `batch` images.
-    Raises ConfigError for transforms that do not suit a segmentation.
+    Without `transforms`, there is one view: the plain image. `model` must be in eval mode; autocast is left
+    to the caller. `window`, an entry of WINDOWS with its settings, pads each view to `multiple` and computes
+    its probabilities. Views of one size, and windows, share a forward pass of up to `batch` images.
+
+    Raises ConfigError for transforms that do not suit segmentation.
     """
     assert not model.training, "batch statistics would let an image change the result of its neighbours"
     transforms = _suited(transforms or ttach.Compose([]))
     size = (images.shape[2], images.shape[3])
-    sums: dict[tuple[int, int], Tensor] = {}  # by size on return: one resize for each
+    sums: dict[tuple[int, int], Tensor] = {}  # by the size of the maps: one resize for each size
     for group in _groups(transforms, images, most=max(1, batch // len(images))):
         seen = torch.cat([view for _, view in group])
         found = window(lambda padded: pixels_of(model(padded)), seen, multiple, batch).split(len(images))
@@ -99,7 +104,7 @@ def _suited(transforms: ttach.Compose) -> ttach.Compose:
 
 
 def _groups(transforms: ttach.Compose, images: Tensor, *, most: int) -> Iterator[list[tuple[Any, Tensor]]]:
-    """Neighbouring views of one size, at most `most` together, each with the transformer that leads back."""
+    """Groups of up to `most` neighbouring views of one size, each with the transformer that undoes it."""
     group: list[tuple[Any, Tensor]] = []
     for transformer in transforms:
         view = transformer.augment_image(images)

@@ -1,13 +1,13 @@
-"""How much of an image a network sees at once: WINDOWS.
+"""Windows: how much of an image a network sees at once. The table is WINDOWS.
 
-An entry maps images (N, C, H, W) to probabilities (N, K, H, W) float32, in a tensor of its own. It is given
+An entry maps images (N, C, H, W) to probabilities (N, K, H, W) float32, in a new tensor. Its arguments are
 
-    logits    asks the network about images whose sides are multiples of `multiple`
-    images    normalised, of any size
-    multiple  of the sides that the network takes
-    batch     the most images and windows that share a forward pass
+    logits    function that runs the network on images whose sides are multiples of `multiple`
+    images    normalised images of any size
+    multiple  number that divides the sides of the network's input
+    batch     most images and windows that share a forward pass
 
-and its own settings, of which `side` limits what the network sees at once.
+and its own settings. The setting `side` limits what the network sees at once.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ from selftrain.tables import Bounds, Chosen, Table
 
 Logits = Callable[[Tensor], Tensor]
 Window = Callable[..., Tensor]
-TILE = 4  # windows on a side of a tile: the probabilities of a large image may not fit in memory at once
+TILE = 4  # windows along a side of a tile; a whole image's probabilities may not fit in memory
 
 
 def whole(logits: Logits, images: Tensor, multiple: int, batch: int) -> Tensor:
@@ -39,22 +39,28 @@ def slide(
     batch: int,
     *,
     side: Annotated[int, Bounds(1), "pixels, a multiple of what the network takes"] = 1024,
-    overlap: Annotated[float, Bounds(0, 0.9), "share of a side that neighbouring windows have in common"] = 0.25,
+    overlap: Annotated[
+        float, Bounds(0, 0.9), "share of a side that neighbouring windows have in common"
+    ] = 0.25,
 ) -> Tensor:
-    """Images with a longer side in windows of `side` pixels, blended by a Gaussian; others whole.
+    """Sliding windows of `side` pixels, blended by a Gaussian; images that fit in one window stay whole.
 
     Raises ConfigError for a side that the network cannot take.
     """
     if side % multiple:
-        raise ConfigError(f"window {side} is no multiple of {multiple}; take {-(-side // multiple) * multiple}")
+        raise ConfigError(
+            f"window {side} is no multiple of {multiple}; take {-(-side // multiple) * multiple}"
+        )
     if max(images.shape[2:]) <= side:
         return whole(logits, images, multiple, batch)
-    from monai.inferers.utils import sliding_window_inference  # two seconds of import, for large images only
+    from monai.inferers.utils import sliding_window_inference  # imported late: it takes two seconds
 
     height, width = images.shape[2:]
     padded = pad(images, multiple)
     roi = [min(side, length) for length in padded.shape[2:]]
-    probs = sliding_window_inference(padded, roi, batch, lambda part: softmax(logits(part)), overlap=overlap, mode="gaussian")
+    probs = sliding_window_inference(
+        padded, roi, batch, lambda part: softmax(logits(part)), overlap=overlap, mode="gaussian"
+    )
     assert isinstance(probs, Tensor)
     return probs[:, :, :height, :width]
 
@@ -63,9 +69,9 @@ WINDOWS: dict[str, Window] = {"whole": whole, "slide": slide}
 
 
 def of(setting: int | str | Mapping[str, Mapping[str, Any]]) -> Chosen[Window]:
-    """The window that a setting chooses: a side in pixels (0: whole images), or an entry of WINDOWS by name.
+    """The window for a setting: a side in pixels (0: whole images), or the name of an entry of WINDOWS.
 
-    Raises ConfigError for names and values that no entry has.
+    Raises ConfigError for unknown names and values.
     """
     if isinstance(setting, int):
         setting = {"slide": {"side": setting}} if setting else "whole"
@@ -73,14 +79,14 @@ def of(setting: int | str | Mapping[str, Mapping[str, Any]]) -> Chosen[Window]:
 
 
 def side_of(window: Chosen[Window]) -> int:
-    """The most pixels of a side that the network sees at once; 0: no limit."""
+    """Longest side in pixels that the network sees at once; 0: no limit."""
     return int(window.settings.get("side", 0))
 
 
 def pad(images: Tensor, multiple: int) -> Tensor:
-    """Images (N, C, H, W) padded at the bottom and right to a multiple.
+    """Images (N, C, H, W) padded at the bottom and right, so that sides are multiples of `multiple`.
 
-    Padding reflects the image, or repeats its edge if it is too small for that.
+    Padding reflects the image, or repeats its edge if the image is too small for that.
     """
     height, width = images.shape[2:]
     down, right = -height % multiple, -width % multiple
@@ -95,14 +101,14 @@ def pad(images: Tensor, multiple: int) -> Tensor:
 def softmax(logits: Tensor) -> Tensor:
     """Probabilities (N, K, H, W) float32 of logits."""
     # fp32: a bf16 softmax blurs 0.9 to 1.0, where thresholds live.
-    # Class by class in memory: half the time of channels_last.
+    # Contiguous: half the time of channels_last.
     return logits.to(torch.float32, memory_format=torch.contiguous_format).softmax(dim=1)
 
 
 def tiled(labels: Callable[[np.ndarray], np.ndarray], images: np.ndarray, *, window: int) -> np.ndarray:
     """Class ids (N, H, W) uint8 of images (N, H, W, C) by `labels`, tile by tile; `window` 0: all at once.
 
-    A tile of TILE windows is seen with half a window of what lies around it.
+    A tile is TILE x TILE windows, plus a margin of half a window around it.
     """
     count, height, width, _ = images.shape
     side, margin = TILE * window or max(height, width), window // 2

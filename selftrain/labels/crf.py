@@ -1,4 +1,4 @@
-"""The dense CRF. While it computes other threads can run, except with pydensecrf, which holds the GIL."""
+"""The dense CRF. Other threads can run while it computes, except with pydensecrf, which holds the GIL."""
 
 import ctypes
 from dataclasses import dataclass
@@ -11,19 +11,22 @@ from pydensecrf.densecrf import DenseCRF2D
 
 from selftrain.errors import ConfigError, ResourceError
 
-DEVIATIONS = (0.01, 1e4)  # pixels or grey levels; coordinates of finer lattices would overflow
-FLOOR = 1e-5  # no probability is less, or one bad pixel could outweigh any neighbourhood
+DEVIATIONS = (0.01, 1e4)  # pixels or grey levels; the coordinates of a finer lattice would overflow
+FLOOR = 1e-5  # least probability: with less, one bad pixel could outweigh any neighbourhood
 
 Planes = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class CRF:
-    """A dense CRF (Kraehenbuehl & Koltun 2011): a smoothness kernel (gaussian) and an appearance kernel (bilateral).
+    """A dense CRF (Kraehenbuehl & Koltun 2011).
 
-    `sxy` and `srgb` are standard deviations in pixels and grey levels; `compat` is the weight of a kernel. `backend` is
-    `lattice` (mean_field.cpp) or `pydensecrf`, the reference, which takes two to four times as long; one label in a
-    thousand differs (docs/performance.md). Raises ConfigError for deviations that no lattice can have.
+    It has two kernels: a smoothness kernel (gaussian) and an appearance kernel (bilateral).
+    `sxy` and `srgb` are standard deviations in pixels and grey levels; `compat` is the weight of a kernel.
+    `backend` is `lattice` (mean_field.cpp) or `pydensecrf`, the reference. The reference takes two to four
+    times as long, and one label in a thousand differs (docs/performance.md).
+
+    Raises ConfigError for an unknown backend and for deviations out of the range of the lattice.
     """
 
     backend: str
@@ -38,20 +41,26 @@ class CRF:
         least, most = DEVIATIONS
         for name in ("gaussian_sxy", "bilateral_sxy", "bilateral_srgb"):
             if not least <= getattr(self, name) <= most:
-                raise ConfigError(f"labels.crf.{name}={getattr(self, name)} must lie between {least} and {most}")
+                raise ConfigError(
+                    f"labels.crf.{name}={getattr(self, name)} must lie between {least} and {most}"
+                )
         if self.backend not in BACKENDS:
             raise ConfigError(f"labels.crf.backend={self.backend} must be one of {', '.join(BACKENDS)}")
 
 
 def marginals(image: NDArray[np.uint8], probs: Planes, *, crf: CRF) -> Planes:
-    """A dense CRF moves the borders of the labels to the edges of the image, by the settings of `labels.crf`.
+    """A dense CRF aligns label borders with image edges; settings in `labels.crf`.
 
-    Its unaries are probs (C, H, W), its kernels are over an image (H, W, 3). The marginals (C, H, W) of its mean field
-    are near 0 or 1 wherever neighbours agree: good as labels, over-confident as probabilities.
-    Raises ValueError for shapes that do not belong together, ResourceError if memory runs out.
+    The unaries are probs (C, H, W); the kernels are over an image (H, W, 3). Returns the marginals (C, H, W)
+    of the mean field. They are near 0 or 1 wherever neighbours agree: good as labels, over-confident as
+    probabilities.
+
+    Raises ValueError for shapes that do not match, ResourceError if memory runs out.
     """
     if probs.ndim != 3 or not probs.size or image.shape != (*probs.shape[1:], 3):
-        raise ValueError(f"an image of shape {image.shape} does not belong to probabilities of shape {probs.shape}")
+        raise ValueError(
+            f"an image of shape {image.shape} does not belong to probabilities of shape {probs.shape}"
+        )
     unary = np.maximum(np.ascontiguousarray(probs, np.float32), FLOOR)
     np.log(unary, out=unary)
     return BACKENDS[crf.backend](np.require(image, np.uint8, ["C", "W"]), unary, crf)
@@ -61,18 +70,25 @@ def _lattice(image: NDArray[np.uint8], unary: Planes, crf: CRF) -> Planes:
     marginals, gaussian = np.empty_like(unary), (crf.gaussian_sxy, crf.gaussian_compat)
     bilateral = (crf.bilateral_sxy, crf.bilateral_srgb, crf.bilateral_compat)
     if compiled().mean_field(unary, image, marginals, *unary.shape, crf.iterations, *gaussian, *bilateral):
-        raise ResourceError(f"no memory for the CRF of an image of {image.shape[1]}x{image.shape[0]}; lower labels.crf.workers")
+        raise ResourceError(
+            f"no memory for the CRF of an image of {image.shape[1]}x{image.shape[0]}; "
+            "lower labels.crf.workers"
+        )
     return marginals
 
 
 @cache
 def compiled() -> ctypes.CDLL:
-    """mean_field.cpp as it was compiled when selftrain was installed. Raises ConfigError where that cannot be loaded."""
+    """The library that was compiled from mean_field.cpp when selftrain was installed.
+
+    Raises ConfigError if it cannot be loaded.
+    """
     try:
         library = ctypes.CDLL(str(Path(__file__).with_name("_mean_field.so")))
     except OSError as error:
         raise ConfigError(
-            f"selftrain's compiled part cannot be loaded ({error}); install it again, or set labels.crf.backend=pydensecrf"
+            f"selftrain's compiled part cannot be loaded ({error}); "
+            "install it again, or set labels.crf.backend=pydensecrf"
         ) from None
     floats, bytes_ = (np.ctypeslib.ndpointer(kind, flags="C_CONTIGUOUS") for kind in (np.float32, np.uint8))
     library.mean_field.argtypes = [floats, bytes_, floats, *[ctypes.c_int] * 4, *[ctypes.c_float] * 5]
@@ -86,7 +102,9 @@ def _pydensecrf(image: NDArray[np.uint8], unary: Planes, crf: CRF) -> Planes:
     if crf.gaussian_compat:
         field.addPairwiseGaussian(sxy=crf.gaussian_sxy, compat=crf.gaussian_compat)
     if crf.bilateral_compat:
-        field.addPairwiseBilateral(sxy=crf.bilateral_sxy, srgb=crf.bilateral_srgb, rgbim=image, compat=crf.bilateral_compat)
+        field.addPairwiseBilateral(
+            sxy=crf.bilateral_sxy, srgb=crf.bilateral_srgb, rgbim=image, compat=crf.bilateral_compat
+        )
     return np.array(field.inference(crf.iterations), np.float32).reshape(unary.shape)
 
 

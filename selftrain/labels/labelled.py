@@ -1,4 +1,4 @@
-"""From averaged probabilities to a stored label."""
+"""Turns averaged probabilities into a label to store."""
 
 import numpy as np
 
@@ -16,10 +16,11 @@ def label_image(
     mask: np.ndarray | None = None,
     raw: np.ndarray | None = None,
 ) -> Labelled:
-    """Label an image (H, W, 3) uint8 whose views average to probs (C, H, W).
+    """Label an image (H, W, 3) uint8; `probs` (C, H, W) is the mean over its views.
 
-    The refined probabilities are stored. Those of the CRF rank pixels as well as the views do (docs/lab-notes.md).
-    `mask` (H, W) and the plain view's labels `raw` (H, W) only measure the label.
+    The refined probabilities are stored: the CRF's marginals rank pixels as well as the mean over the views
+    does (docs/lab-notes.md). `mask` (H, W) and the plain view's labels `raw` (H, W) are used only to measure
+    the label.
     """
     refined = refiner(image, probs)
     hard = refined.argmax(axis=0).astype(np.uint8)  # (H, W)

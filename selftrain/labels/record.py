@@ -1,8 +1,8 @@
-"""One image's label and the bytes that keep it.
+"""One image's label, and its encoding as bytes (a record).
 
-A record keeps, per pixel: the hard label, its confidence, and the most probable classes with their probabilities.
-Neighbouring pixels resemble each other, so planes are kept as differences along both axes; probabilities as the mass
-that the first 1, 2, ... classes leave, which is mostly small.
+A record contains, per pixel: the hard label, its confidence, and the most probable classes with their
+probabilities. Neighbouring pixels are similar, so planes are stored as differences along both axes.
+Probabilities are stored as the mass that remains after the first 1, 2, ... classes, which is mostly small.
 """
 
 import struct
@@ -20,34 +20,49 @@ from selftrain.ids import IGNORE
 VERSION = 1  # of a record's bytes
 HEADER = struct.Struct("<BBII4I")  # version, K, height, width, bytes of each stream
 ONE_BITS = 23
-ONE = 1 << ONE_BITS  # a probability of 1 while it is sorted: 255 times it still fits 32 bits
+ONE = 1 << ONE_BITS  # probability 1 in fixed point, for sorting: 255 times this still fits in 32 bits
 
 Bytes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
 class Label:
-    """One image's label. `probs[j]` / 255 is the probability of `classes[j]`; where it is 0, no class is stored."""
+    """One image's label.
+
+    `probs[j]` / 255 is the probability of `classes[j]`. Where it is 0, no class is stored.
+    """
 
     hard: Bytes  # (H, W); 255: ignored
     confidence: Bytes  # (H, W), 255 p of the hard label
-    classes: Bytes  # (K, H, W), most probable first; not necessarily beginning with `hard`, which a CRF may have moved
+    # Most probable class first. This need not be `hard`, since a CRF may have changed the hard label.
+    classes: Bytes  # (K, H, W)
     probs: Bytes  # (K, H, W), sum at most 255
 
     def at(self, index: NDArray[np.integer]) -> "Label":
-        """The label at the pixels `index` (h, w), y * W + x each; -1 lies outside: ignored, nothing stored."""
+        """The label at the flat pixel indices `index` (h, w), y * W + x each.
+
+        An index of -1 lies outside of the image: that pixel is ignored and has no stored classes.
+        """
         outside = index < 0
-        hard, confidence = (plane.take(index) for plane in (self.hard, self.confidence))  # -1 takes the last pixel
-        classes, probs = (plane.reshape(-1, self.hard.size).take(index, axis=1) for plane in (self.classes, self.probs))
+        # -1 takes the last pixel; it is overwritten below
+        hard, confidence = (plane.take(index) for plane in (self.hard, self.confidence))
+        classes, probs = (
+            plane.reshape(-1, self.hard.size).take(index, axis=1) for plane in (self.classes, self.probs)
+        )
         hard[outside], confidence[outside] = IGNORE, 0
         classes[:, outside], probs[:, outside] = 0, 0
         return Label(hard, confidence, classes, probs)
 
     def soft(self, classes: int) -> NDArray[np.float32]:
-        """The distribution (classes, H, W), sum 1; what is not stored is spread evenly over the classes not stored."""
+        """The class distribution (classes, H, W), which sums to 1.
+
+        The mass that is not stored is spread evenly over the classes that are not stored.
+        """
         pixel = np.arange(self.hard.size)
         found = np.zeros((classes, pixel.size), np.float32)
-        for names, probs in zip(self.classes.reshape(-1, pixel.size), self.probs.reshape(-1, pixel.size), strict=True):
+        for names, probs in zip(
+            self.classes.reshape(-1, pixel.size), self.probs.reshape(-1, pixel.size), strict=True
+        ):
             found[names, pixel] += probs
         empty = found == 0
         rest = (255 - found.sum(axis=0)) / np.maximum(empty.sum(axis=0, dtype=np.float32), 1)
@@ -62,27 +77,30 @@ class Label:
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """One image's record and what its shard counts of it."""
+    """One image's record, and its counts for the shard."""
 
     record: bytes
     confidence: float  # mean over pixels, 0..1
     histogram: NDArray[np.int64]  # (C, 256) pixels by hard label and confidence
-    confusion: NDArray[np.int64] | None  # (3, C, C): raw, after TTA, as stored, rows are the truth; None without a mask
+    # (3, C, C): raw, after TTA, as stored; rows are the truth. None without a mask.
+    confusion: NDArray[np.int64] | None
 
 
 def encode(probs: NDArray[np.float32], hard: Bytes, confidence: Bytes, k: int) -> bytes:
-    """The record of probs (C, H, W), hard and confidence (H, W), with the `k` most probable classes (at most C).
+    """Encode probs (C, H, W), hard and confidence (H, W), with the `k` most probable classes (at most C).
 
-    Raises LearningError for NaN and whatever else is not in [0, 1].
+    Raises LearningError for probabilities that are NaN or outside [0, 1].
     """
     if not (probs.min() >= 0 and probs.max() <= 1.001):  # false for NaN
-        raise LearningError("the teacher's probabilities are not numbers between 0 and 1; its training has failed")
+        raise LearningError(
+            "the teacher's probabilities are not numbers between 0 and 1; its training has failed"
+        )
     classes, rest = _most_probable(probs, min(k, len(probs)))
-    moved = hard - classes[0]  # mostly 0; modulo 256, as all differences here
+    moved = hard - classes[0]  # mostly 0; modulo 256, like all differences here
     surer = confidence - (255 - rest[0])
     streams = [
         _deflate(_differences(classes), zlib.Z_DEFAULT_STRATEGY),
-        _deflate(_differences(rest), zlib.Z_RLE),  # noise has no repeated strings to look for
+        _deflate(_differences(rest), zlib.Z_RLE),  # noise contains no repeated strings
         _deflate(moved, zlib.Z_DEFAULT_STRATEGY) if moved.any() else b"",
         _deflate(_differences(surer[None]), zlib.Z_RLE) if surer.any() else b"",
     ]
@@ -91,12 +109,15 @@ def encode(probs: NDArray[np.float32], hard: Bytes, confidence: Bytes, k: int) -
 
 
 def most_bytes(k: int) -> int:
-    """An upper bound on the bytes per pixel of a record with `k` classes: that of blurred noise, which pictures stay below."""
+    """Upper bound on bytes per pixel of a record with `k` classes, measured on blurred noise.
+
+    Real images need less.
+    """
     return 1 + k
 
 
 def decode(record: bytes) -> Label:
-    """The label that `encode` was given. Raises IntegrityError for anything else."""
+    """Decode the label that `encode` was given. Raises IntegrityError for any other bytes."""
     try:
         version, k, height, width, *sizes = HEADER.unpack_from(record)
         if version != VERSION or not k or not height or not width or HEADER.size + sum(sizes) != len(record):
@@ -119,15 +140,16 @@ def decode(record: bytes) -> Label:
 
 
 def _most_probable(probs: NDArray[np.float32], k: int) -> tuple[Bytes, Bytes]:
-    """The k most probable classes and the mass beyond each, both (k, H, W) uint8; of equals the lower class is first.
+    """The k most probable classes, and the mass that remains after each; both (k, H, W) uint8.
 
-    Rounding the mass beyond, not the probabilities, keeps their sum at 1 and each of them within 1/255.
-    A class whose byte comes out as 0 is named 0.
+    Of equally probable classes, the lower id comes first. The remaining mass is rounded, not the
+    probabilities: this keeps their sum at 1 and the error of each within 1/255. A class whose byte is 0 gets
+    the id 0.
     """
     top = [np.zeros(probs.shape[1:], np.uint32) for _ in range(k)]
     for name, plane in enumerate(probs):
         key = (plane * np.float32(ONE)).astype(np.uint32) << 8 | np.uint32(255 - name)
-        for place in range(k):  # insertion: the larger stays, the smaller moves on
+        for place in range(k):  # insertion sort: the larger key stays, the smaller moves on
             top[place], key = np.maximum(top[place], key), np.minimum(top[place], key)
     classes, rest = (np.empty((k, *probs.shape[1:]), np.uint8) for _ in range(2))
     left, before = np.uint32(ONE), np.uint8(255)
@@ -140,14 +162,14 @@ def _most_probable(probs: NDArray[np.float32], k: int) -> tuple[Bytes, Bytes]:
 
 
 def _differences(planes: Bytes) -> Bytes:
-    """Differences along both axes of planes (K, H, W) laid below one another (K * H, W), modulo 256."""
+    """Differences along both axes of planes (K, H, W) stacked vertically to (K * H, W), modulo 256."""
     flat = planes.reshape(-1, planes.shape[-1])
     rows = np.diff(flat, axis=0, prepend=np.uint8(0))
     return np.diff(rows, axis=1, prepend=np.uint8(0))
 
 
 def _sums(differences: Bytes) -> Bytes:
-    """Undoes `_differences`: an integral image, modulo 256 (ten times quicker than numpy's cumsum)."""
+    """Undo `_differences` by an integral image modulo 256 (ten times as fast as numpy's cumsum)."""
     return cv2.integral(differences, sdepth=cv2.CV_32S)[1:, 1:].astype(np.uint8)
 
 
@@ -157,7 +179,10 @@ def _deflate(plane: Bytes, strategy: int) -> bytes:
 
 
 def _inflate(stream: bytes, height: int, width: int) -> Bytes:
-    """Raises ValueError for a stream of another size; never unpacks more than that."""
+    """Decompress a plane (height, width), and never more bytes than that.
+
+    Raises ValueError for a stream of another size.
+    """
     unpacker = zlib.decompressobj()
     plane = unpacker.decompress(stream, height * width + 1)
     if len(plane) != height * width or not unpacker.eof:

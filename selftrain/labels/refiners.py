@@ -1,7 +1,8 @@
-"""Refiners: what the averaged probabilities of an image become before they are stored.
+"""Refiners: functions that improve the averaged probabilities of an image before they are stored.
 
-A refiner gets an image (H, W, 3) uint8 and probs (C, H, W) float32, and returns probabilities of the same shape. Its own
-settings are keywords with a default; `crf`, without one, is what `labels.crf` sets.
+A refiner gets an image (H, W, 3) uint8 and probs (C, H, W) float32. It returns probabilities of the same
+shape. Its own settings are keywords with a default. The keyword `crf` has no default: it receives
+`labels.crf`.
 """
 
 from collections.abc import Callable
@@ -17,7 +18,7 @@ Refiner = Callable[[NDArray[np.uint8], Planes], Planes]
 
 
 def unrefined(image: NDArray[np.uint8], probs: Planes) -> Planes:
-    """The averaged probabilities as they are."""
+    """The averaged probabilities, unchanged."""
     return probs
 
 

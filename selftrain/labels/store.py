@@ -1,7 +1,7 @@
-"""What a teacher predicts for many images, unfiltered: a directory of shards, complete once its `index.json` is there.
+"""Label store: a teacher's unfiltered predictions for many images, as a directory of shards.
 
-labels/shard-00000.safetensors ...   the records of some images end to end, and the counts that thresholds need
-labels/index.json                    written last; small, however many images there are
+labels/shard-00000.safetensors ...   the records of some images end to end, and the counts for thresholds
+labels/index.json                    written last: it marks the store as complete; always small
 """
 
 import hashlib
@@ -25,7 +25,8 @@ from selftrain.labels.record import Label, Labelled, decode
 VERSION = 1  # of shards and index
 INDEX = "index.json"
 STAGES = ("raw", "tta", "crf")  # rows of `confusion`
-FACTS = "selftrain"  # one metadata key: safetensors writes several in random order, and equal labels are equal bytes
+# One metadata key only: safetensors writes several in random order, but equal labels must give equal bytes.
+FACTS = "selftrain"
 OPEN_SHARDS = 64
 AGAIN = "remove it and run the same command to label its images again"
 
@@ -34,7 +35,7 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Origin:
-    """Whose labels a store holds, and in what form."""
+    """The teacher whose labels a store contains, and their form."""
 
     teacher: str  # sha256 of its weights
     classes: int
@@ -42,7 +43,7 @@ class Origin:
 
 
 def ids_digest(ids: Sequence[str]) -> str:
-    """sha256 over sample ids in their order."""
+    """sha256 over sample ids in the given order."""
     digest = hashlib.sha256()
     for name in ids:
         digest.update(os.fsencode(name) + b"\0")
@@ -54,7 +55,7 @@ def shard_path(directory: Path, number: int) -> Path:
 
 
 def write_shard(path: Path, labels: Sequence[Labelled], ids: Sequence[str], origin: Origin) -> None:
-    """Write the labels of the images `ids`, whole or not at all; equal arguments give equal bytes."""
+    """Write the labels of the images `ids` atomically. Equal arguments give equal bytes."""
     records = [label.record for label in labels]
     histogram = np.stack([label.histogram for label in labels]).sum(axis=0, dtype=np.int64)
     assert len(labels) == len(ids) and histogram.shape == (origin.classes, 256)
@@ -72,7 +73,7 @@ def write_shard(path: Path, labels: Sequence[Labelled], ids: Sequence[str], orig
 
 
 def shard_is_sound(path: Path, ids: Sequence[str], origin: Origin) -> bool:
-    """Whether this file is, undamaged, a shard of these images' labels by this teacher."""
+    """Whether this file is an undamaged shard with this teacher's labels of these images."""
     if not path.is_file():
         return False
     try:
@@ -85,15 +86,19 @@ def shard_is_sound(path: Path, ids: Sequence[str], origin: Origin) -> bool:
 
 
 def finish(directory: Path, ids: Sequence[str], origin: Origin, *, shard: int) -> None:
-    """Write `index.json` over the shards of all images `ids`, `shard` images in each but the last.
+    """Write `index.json` for the shards of all images `ids`, with `shard` images in each but the last.
 
-    Raises IntegrityError, naming one, if shards are missing or not sound.
+    Raises IntegrityError if shards are missing or damaged; the message names one of them.
     """
     parts = {shard_path(directory, i // shard): ids[i : i + shard] for i in range(0, len(ids), shard)}
     bad = [path for path, part in parts.items() if not shard_is_sound(path, part, origin)]
     if bad:
-        raise IntegrityError(f"{len(bad)} of {len(parts)} label shards are missing or damaged, e.g. {bad[0]}; {AGAIN}")
-    write_json(directory / INDEX, _facts(ids, origin) | {"shard": shard, "shards": [_sha256(path) for path in parts]})
+        raise IntegrityError(
+            f"{len(bad)} of {len(parts)} label shards are missing or damaged, e.g. {bad[0]}; {AGAIN}"
+        )
+    write_json(
+        directory / INDEX, _facts(ids, origin) | {"shard": shard, "shards": [_sha256(path) for path in parts]}
+    )
 
 
 @dataclass(frozen=True)
@@ -103,14 +108,14 @@ class Index:
     version: int
     classes: int
     soft_classes: int
-    teacher: str  # sha256 of the weights that labelled
+    teacher: str  # sha256 of the teacher's weights
     count: int
     ids_sha256: str
     shard: int  # images in each shard but the last
     shards: list[str]  # sha256 of each file
 
     def __post_init__(self) -> None:
-        """Raises ValueError where it contradicts itself."""
+        """Raises ValueError for an index that contradicts itself."""
         numbers = (self.version, self.classes, self.soft_classes, self.count, self.shard)
         if not all(isinstance(number, int) for number in numbers) or min(numbers) < 0 or self.shard < 1:
             raise ValueError("a count is not a whole number of 0 or more")
@@ -121,9 +126,9 @@ class Index:
 
 
 class LabelStore:
-    """A finished label directory, read image by image. Opening it reads `index.json` only.
+    """A finished label directory, read image by image. Opening it reads only `index.json`.
 
-    Raises IntegrityError, with the path and the way out, where that or a shard is missing or unsound.
+    Raises IntegrityError, with the path and a remedy, if the index or a shard is missing or damaged.
     Can be pickled and forked.
     """
 
@@ -131,7 +136,9 @@ class LabelStore:
         self.directory = Path(directory)
         path = self.directory / INDEX
         if not path.is_file():
-            raise IntegrityError(f"{path} is missing: labelling has not finished; the same command goes on with it")
+            raise IntegrityError(
+                f"{path} is missing: labelling has not finished; the same command goes on with it"
+            )
         try:
             self.index = Index(**read_json(path))
         except (TypeError, ValueError) as error:
@@ -154,9 +161,13 @@ class LabelStore:
             label = decode(file.get_slice("payload")[int(offsets[row]) : int(offsets[row + 1])].tobytes())
             largest = max(label.hard.max(), label.classes.max())
             if largest >= self.index.classes:
-                raise IntegrityError(f"a label record is damaged: it names class {largest} of {self.index.classes}")
+                raise IntegrityError(
+                    f"a label record is damaged: it names class {largest} of {self.index.classes}"
+                )
         except IntegrityError as error:
-            raise IntegrityError(f"{shard_path(self.directory, number)}, image {row}: {error}; {AGAIN}") from None
+            raise IntegrityError(
+                f"{shard_path(self.directory, number)}, image {row}: {error}; {AGAIN}"
+            ) from None
         return label
 
     def confidence(self) -> NDArray[np.float32]:
@@ -171,26 +182,28 @@ class LabelStore:
         return total
 
     def confusion(self) -> Counts | None:
-        """Counts (stages, C, C), rows truth, over the images that have masks; None if none has."""
+        """Confusion counts (stages, C, C) over the images with masks, or None; rows are the truth."""
         total: Counts | None = None
         for counts in self._every("confusion"):
             total = counts if total is None else total + counts
         return total
 
     def verify(self) -> list[Path]:
-        """The shards that are missing or whose sha256 is not that of the index."""
-        known = {shard_path(self.directory, number): sha256 for number, sha256 in enumerate(self.index.shards)}
+        """The shards that are missing or whose sha256 differs from the index."""
+        known = {
+            shard_path(self.directory, number): sha256 for number, sha256 in enumerate(self.index.shards)
+        }
         return [path for path, sha256 in known.items() if not path.is_file() or _sha256(path) != sha256]
 
     def _every(self, name: str) -> Iterator[NDArray[Any]]:
-        """That tensor of each shard that has it."""
+        """The tensor `name` of each shard that contains it."""
         for number in range(len(self.index.shards)):
             file = self._shard(number)[0]
             if name in file.keys():  # noqa: SIM118 (not a dict)
                 yield file.get_tensor(name)
 
     def _open(self, number: int) -> tuple[Any, Counts]:
-        """A handle on a shard and the offsets of its records."""
+        """A shard's file handle and the offsets of its records."""
         path = shard_path(self.directory, number)
         try:
             file = safe_open(path, framework="np")
@@ -212,7 +225,7 @@ class LabelStore:
 
 
 def _facts(ids: Sequence[str], origin: Origin) -> dict[str, Any]:
-    """What a shard and the index tell of their images."""
+    """The facts that a shard and the index record about their images."""
     return {
         "version": VERSION,
         "classes": origin.classes,

@@ -1,10 +1,14 @@
-"""Which pseudo-labels are good enough: rules over what a label store counts, so that nothing is read or labelled again.
+"""Rules that select pseudo-labels.
 
-A rule gets the store's histogram (C, 256): pixels by hard label and confidence in steps of 1/255. It returns thresholds
-(C,) in 0..1: a pixel of class c is accepted if confidence / 255 >= thresholds[c]. A class without pixels gets one, too.
+They work on the counts in a label store, so nothing is read or labelled again.
 
-A rule's own settings are keywords with a default. Without one it may ask for what the rules share: `keep` and `confidence`
-of `select`, and as `known` the pixels (C,) of each class in the masks of the labelled images.
+A rule gets the store's histogram (C, 256): pixels by hard label and confidence in steps of 1/255. It returns
+thresholds (C,) in 0..1. A pixel of class c is accepted if confidence / 255 >= thresholds[c]. Classes without
+pixels also get a threshold.
+
+A rule's own settings are keywords with a default. Keywords without a default receive shared values: `keep`
+and `confidence` from `select`, and `known`, the pixels (C,) of each class in the masks of the labelled
+images.
 """
 
 from collections.abc import Callable
@@ -21,14 +25,15 @@ Floats = NDArray[np.float64]
 
 
 def fixed(histogram: Counts, *, confidence: float) -> Floats:
-    """`confidence` for every class (FixMatch, Sohn et al. 2020). One number for all starves the rare classes."""
+    """`confidence` for every class (FixMatch, Sohn et al. 2020). One value for all starves rare classes."""
     return np.full(len(histogram), _share("confidence", confidence))
 
 
 def quantile(histogram: Counts, *, keep: float, confidence: float) -> Floats:
-    """The highest threshold that leaves each class at least `keep` of its pixels, but none above `confidence`.
+    """The highest threshold that keeps at least `keep` of each class's pixels, capped at `confidence`.
 
-    Class-balanced self-training (Zou et al. 2018, CBST). Pixels that tie with the last one kept are kept too.
+    Class-balanced self-training (Zou et al. 2018, CBST). Pixels that tie with the last one kept are also
+    kept.
     """
     pixels = histogram.sum(axis=1)  # (C,)
     highest = _highest(histogram, _share("keep", keep) * pixels)
@@ -36,10 +41,11 @@ def quantile(histogram: Counts, *, keep: float, confidence: float) -> Floats:
 
 
 def distribution(histogram: Counts, *, keep: float, known: Counts) -> Floats:
-    """The highest thresholds that leave `keep` of all pixels, shared out among the classes as the masks' pixels are.
+    """The highest thresholds that keep `keep` of all pixels, with the class shares of the masks.
 
-    DARS (He et al. 2021), whose random choice among pixels that tie with the last one kept is left out: all of them are
-    kept. So are all pixels of a class that is given to fewer than its share; of one that no mask has, the surest ones.
+    DARS (He et al. 2021), but without its random choice among ties: all pixels that tie with the last one
+    kept are kept. A class that is predicted for fewer pixels than its share keeps all of them. A class that
+    occurs in no mask keeps its most confident pixels.
     """
     shares = known / max(known.sum(), 1)  # (C,)
     wanted = _share("keep", keep) * histogram.sum() * shares
@@ -47,17 +53,18 @@ def distribution(histogram: Counts, *, keep: float, known: Counts) -> Floats:
 
 
 def _highest(histogram: Counts, wanted: Floats) -> Floats:
-    """The highest threshold (C,) that at least `wanted` (C,) pixels of each class reach."""
-    above = histogram[:, ::-1].cumsum(axis=1)[:, ::-1]  # (C, 256) pixels at least so confident
+    """The highest thresholds (C,) that at least `wanted` (C,) pixels of each class reach."""
+    above = histogram[:, ::-1].cumsum(axis=1)[:, ::-1]  # (C, 256) pixels of at least this confidence
     return np.where(above >= wanted[:, None] * (1 - 1e-12), STEPS, 0).max(axis=1) / 255
 
 
 def adaptive(histogram: Counts) -> Floats:
     """Mean confidence, lowered for classes that the teacher is less sure of (Wang et al. 2023, FreeMatch).
 
-    tau_c = tau * m_c / max m, with the mean confidence tau of all pixels and m_c of those labelled c. FreeMatch follows
-    both by moving averages; a store has all pixels. Its m_c is the mean probability of c over all samples; over pixels
-    that would measure the area of a class rather than how well it is known.
+    tau_c = tau * m_c / max m: tau is the mean confidence of all pixels, m_c of the pixels labelled c.
+    FreeMatch estimates both by moving averages; a store contains all pixels. FreeMatch's m_c is the mean
+    probability of c over all samples. Over pixels, that would measure the area of a class rather than how
+    well it is known.
     """
     pixels = histogram.sum(axis=1)  # (C,)
     sums = histogram @ (STEPS / 255)  # (C,)
@@ -92,12 +99,18 @@ def kept(histogram: Counts, thresholds: Floats) -> Floats:
 
 
 def class_weights(histogram: Counts, thresholds: Floats, balance: float) -> Floats:
-    """Pixel weights (C,) by shares of the accepted pixels. 0: all alike; 1: all classes together weigh the same."""
+    """Pixel weights (C,) by each class's share of the accepted pixels.
+
+    With `balance` 0, all pixels weigh the same. With 1, all classes have the same total weight.
+    """
     return balanced(accepted(histogram, thresholds), balance)
 
 
 def balanced(pixels: Counts, balance: float) -> Floats:
-    """Weights (C,) of classes by their shares of `pixels` (C,) ^ -balance, mean 1 over these; 1 for a class without any."""
+    """Class weights (C,): the class's share of `pixels` (C,), to the power of -balance.
+
+    The mean weight over the pixels is 1. A class without pixels gets 1.
+    """
     present = pixels > 0
     share = np.where(present, pixels / max(pixels.sum(), 1), 1)
     weights = share**-balance
@@ -105,10 +118,11 @@ def balanced(pixels: Counts, balance: float) -> Floats:
 
 
 def image_weights(reliability: NDArray[np.float32], share: float, weight: bool) -> NDArray[np.float32]:
-    """Weights (N,) of images with reliabilities (N,): 0 for all but the most reliable `share` (Yang et al. 2022, ST++).
+    """Image weights (N,): 0 for all but the most reliable `share` (Yang et al. 2022, ST++).
 
-    Those weigh 1, or, with `weight`, in proportion to their reliability with mean 1.
-    Of equals the first is kept; a share above 0 keeps at least one image.
+    `reliability` is (N,). The kept images weigh 1; with `weight`, they weigh in proportion to their
+    reliability, with mean 1. Of equally reliable images, the first is kept. A share above 0 keeps at least
+    one image.
     """
     count = int(np.ceil(_share("image_share", share) * len(reliability) - 1e-9))
     chosen = np.argsort(-reliability, kind="stable")[:count]

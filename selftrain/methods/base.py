@@ -1,7 +1,8 @@
-"""What every method of training has in common: a step function, and what it needs of the run.
+"""The base classes of the training methods: a step function and its requirements.
 
-A step function counts what a batch holds, before the network is asked; the caller adds these counts over the micro-batches
-and ranks of the global batch. With them it gives each part's share of the loss of the global batch.
+First, a step function counts the pixels or images of a batch that contribute to each loss. This needs no
+forward pass. The caller sums these counts over the micro-batches and ranks of the global batch. With the
+sums, the step function computes its batch's share of the loss of the global batch.
 """
 
 import math
@@ -25,9 +26,10 @@ from selftrain.targets import Target, blend
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a rank's part of the global batch contributes to its loss and logs.
+    """The contribution of one micro-batch on one rank to the loss and logs of the global batch.
 
-    Averaged over the ranks, as DDP does, and summed over micro-batches, these are the values of the global batch.
+    Averaged over the ranks, as DDP does, and summed over micro-batches, these are the values of the global
+    batch.
     """
 
     loss: Tensor
@@ -38,15 +40,18 @@ class Step(Protocol):
     """One step of training."""
 
     def counts(self, batch: Batch) -> Tensor:
-        """What counts in a batch of this rank, (k,) float32."""
+        """The counts of a batch on this rank, (k,) float32."""
 
     def loss(self, model: nn.Module, averaged: nn.Module, batch: Batch, counts: Tensor) -> StepResult:
-        """The batch's share of the loss; `counts` (k,) are summed over the global batch, `averaged` is the EMA network."""
+        """The batch's share of the loss.
+
+        `counts` (k,) are summed over the global batch. `averaged` is the EMA network.
+        """
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a method gets from its run and its stage."""
+    """The context that a method gets from its run and its stage."""
 
     cfg: LossConfig
     classes: int
@@ -55,16 +60,17 @@ class Context:
     reduce: Callable[[Tensor], Tensor]  # sum over ranks
     autocast: Callable[[], AbstractContextManager]
     unwrap: Callable[[nn.Module], nn.Module]
-    steps: int  # of the stage; the ramp-up is a share of them
-    class_weights: Tensor | None = None  # (C,), of labelled pixels
+    steps: int  # of the stage; `loss.ramp_up` is a share of them
+    class_weights: Tensor | None = None  # (C,), from the labelled pixels
     mixers: tuple[Mixer, ...] = ()
 
 
 class Method:
-    """A step function, and what it needs: a method is one file, a subclass and a line in table.py."""
+    """A step function and its requirements. A method is one file, one subclass and one line in table.py."""
 
-    views: ClassVar[int] = 0  # noisy views of an unlabelled image that it labels itself; 0: it learns from stored labels
-    networks: ClassVar[int] = 1  # networks that are trained together
+    # Augmented views of an unlabelled image that the method labels itself; 0: it trains on stored labels
+    views: ClassVar[int] = 0
+    networks: ClassVar[int] = 1  # networks trained together
     mixes: ClassVar[bool] = True  # whether unlabelled images may be mixed
     adaptive: ClassVar[bool] = False  # whether `loss.adaptive` has an effect
 
@@ -73,47 +79,49 @@ class Method:
 
     @staticmethod
     def joined(networks: Sequence[nn.Module]) -> nn.Module:
-        """The `networks` that are trained together, as one module."""
+        """Join the `networks` that are trained together into one module."""
         return networks[0]
 
     @staticmethod
     def kept(network: nn.Module) -> nn.Module:
-        """What a run keeps of the module that `joined` made."""
+        """The part of a joined module that the run keeps."""
         return network
 
     @cached_property
     def labelled(self) -> Objective:
         """The loss of labelled pixels."""
-        return Objective.of(self.cfg.labelled, "loss.labelled", self.context.classes, self.context.class_weights)
+        return Objective.of(
+            self.cfg.labelled, "loss.labelled", self.context.classes, self.context.class_weights
+        )
 
     def counts(self, batch: Batch) -> Tensor:
-        """As `Step.counts`."""
+        """See `Step.counts`."""
         raise NotImplementedError
 
     def loss(self, model: nn.Module, averaged: nn.Module, batch: Batch, counts: Tensor) -> StepResult:
-        """As `Step.loss`."""
+        """See `Step.loss`."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class Learnt:
-    """What an online method gives in a step: logits with their targets, and how many pixels it accepts (a number)."""
+    """The result of an online step: logits with their targets, and the number of accepted pixels."""
 
     known: tuple[Tensor, Target[Tensor]]
     guessed: tuple[Tensor, Target[Tensor]]
     accepted: Tensor
-    views: int = 1  # over which the loss of `guessed` is averaged
+    views: int = 1  # the loss of `guessed` is averaged over them
 
 
 class Online(Method):
-    """A method that labels unlabelled images while it learns from them; no label is stored.
+    """A method that labels unlabelled images while it trains on them; no label is stored.
 
-    The first view of an image has the crop's geometry only. The images that a view is mixed with come from the same rank,
-    as labels do not exist before the step.
+    The first view of an image has the crop's geometry only. A view is mixed with images of the same rank, as
+    labels do not exist before the step.
     """
 
     views: ClassVar[int] = 1
-    term: ClassVar[str] = "ce"  # the loss of unlabelled pixels, where `loss.online` names none
+    term: ClassVar[str] = "ce"  # the loss of unlabelled pixels if `loss.online` is empty
 
     @cached_property
     def guessed(self) -> Objective:
@@ -121,16 +129,16 @@ class Online(Method):
         return Objective.of(self.cfg.online or {self.term: {}}, "loss.online", self.context.classes)
 
     def counts(self, batch: Batch) -> Tensor:
-        """As `Step.counts`: every pixel inside of an unlabelled image counts, whether its label is accepted or not."""
+        """See `Step.counts`. Every pixel inside an unlabelled image counts, even if its label is rejected."""
         inside = views_of(batch).inside
         everything = Target(torch.where(inside, 0, IGNORE))
         known, guessed = self.labelled.counts(batch.known), self.guessed.counts(everything)
         return torch.cat([known, guessed, inside.sum().float()[None]])
 
     def loss(self, model: nn.Module, averaged: nn.Module, batch: Batch, counts: Tensor) -> StepResult:
-        """As `Step.loss`: (labelled + w * unlabelled) / (1 + `loss.unlabelled_weight`), at weight 1 the mean of both.
+        """See `Step.loss`: (labelled + w * unlabelled) / (1 + `loss.unlabelled_weight`).
 
-        The weight w ramps up to `loss.unlabelled_weight`.
+        The weight w ramps up to `loss.unlabelled_weight`. At weight 1 the loss is the mean of both parts.
         """
         learnt, first = self.learn(model, averaged, batch), self.labelled.width
         supervised = self.ranks * self.labelled.value(*learnt.known, counts[:first])
@@ -141,35 +149,38 @@ class Online(Method):
         return StepResult(total, {"labelled_loss": supervised, "pseudo_loss": pseudo, "accepted": share})
 
     def learn(self, model: nn.Module, averaged: nn.Module, batch: Batch) -> Learnt:
-        """Logits of the network and what they are to be."""
+        """Logits of the network and their targets."""
         raise NotImplementedError
 
     def pixels(self, images: Tensor) -> Tensor:
-        """(..., h, w, C) uint8 -> (N, C, h, w), normalised."""
+        """Normalise images: (..., h, w, C) uint8 -> (N, C, h, w)."""
         return self.context.pixels(images.reshape(-1, *images.shape[-3:]))
 
     @torch.no_grad()
     def probabilities(self, network: nn.Module, images: Tensor) -> Tensor:
-        """(N, C, h, w) of images (N, h, w, C) by a network in eval mode."""
+        """Probabilities (N, C, h, w) for images (N, h, w, C), by a network in eval mode."""
         with self.context.autocast():
             return pixels_of(network(self.pixels(images))).float().softmax(dim=1)
 
     def mixture(self, batch: Batch, hard: Tensor) -> "Mixture":
-        """How the views of a batch are mixed, where `hard` (M, h, w) are the labels of the unlabelled images."""
+        """The mixing of a batch's views; `hard` (M, h, w) are the labels of the unlabelled images."""
         return Mixture.of(views_of(batch), batch, hard, self.context.mixers)
 
     def _ramp(self, step: int) -> float:
-        """The sigmoid ramp-up exp(-5 (1 - t)^2) of Laine & Aila 2017, over the first `ramp_up` of the steps."""
+        """The sigmoid ramp-up exp(-5 (1 - t)^2) over the first `loss.ramp_up` steps (Laine & Aila 2017).
+
+        `loss.ramp_up` is a share of the stage's steps.
+        """
         ramp = self.cfg.ramp_up * self.context.steps
         return math.exp(-5 * (1 - step / ramp) ** 2) if step < ramp else 1.0
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """Where the noisy views of unlabelled images take pixels from a partner.
+    """Where the augmented views of unlabelled images take pixels from a partner.
 
-    The partner is the next unlabelled image or, where it is pasted (one of the two ways of BCP, Bai et al. 2023), a labelled
-    one.
+    The partner is the next unlabelled image. Where `pasted`, it is a labelled image (one of the two ways of
+    BCP, Bai et al. 2023).
     """
 
     share: Tensor  # (S, M, h, w): the partner's share of each pixel
@@ -177,7 +188,9 @@ class Mixture:
 
     @classmethod
     def of(cls, views: Views, batch: Batch, hard: Tensor, mixers: tuple[Mixer, ...]) -> "Mixture":
-        partner = _partner(hard.expand(*views.pasted.shape, *hard.shape[1:]), batch.known.hard.to(hard), views.pasted)
+        partner = _partner(
+            hard.expand(*views.pasted.shape, *hard.shape[1:]), batch.known.hard.to(hard), views.pasted
+        )
         share = torch.zeros_like(partner, dtype=torch.bool)
         for which, mixer in enumerate(mixers):
             chosen = (views.which == which)[..., None, None]
@@ -185,13 +198,16 @@ class Mixture:
         return cls(share, views.pasted)
 
     def mixed(self, planes: Tensor, labelled: Tensor) -> Tensor:
-        """`planes` (S, M, h, w) or (S, M, h, w, C), mixed; `labelled` (L, h, w) or (L, h, w, C) are those of labelled images."""
+        """Mix `planes` (S, M, h, w) or (S, M, h, w, C) with their partners.
+
+        `labelled` (L, h, w) or (L, h, w, C) are the same planes of the labelled images.
+        """
         share = self.share.reshape(self.share.shape + (1,) * (planes.dim() - self.share.dim()))
         return blend(share, planes, _partner(planes, labelled, self.pasted))
 
 
 def _partner(planes: Tensor, labelled: Tensor, pasted: Tensor) -> Tensor:
-    """The planes (S, M, ...) of the image that each view is mixed with."""
+    """The planes (S, M, ...) of each view's partner."""
     turn = torch.arange(pasted.numel(), device=planes.device).reshape(pasted.shape) % len(labelled)
     where = pasted.reshape(pasted.shape + (1,) * (planes.dim() - pasted.dim()))
     return torch.where(where, labelled[turn], planes.roll(-1, dims=1))

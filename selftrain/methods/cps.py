@@ -13,7 +13,11 @@ from selftrain.targets import Target
 
 
 class Pair(nn.Module):
-    """In training the logits of both networks, (2, N, C, H, W); in eval mode those of the first, which a run keeps."""
+    """Two networks as one module.
+
+    In training mode it returns the logits of both, (2, N, C, H, W). In eval mode it returns the logits of the
+    first network, which a run keeps.
+    """
 
     def __init__(self, first: nn.Module, second: nn.Module):
         super().__init__()
@@ -27,14 +31,14 @@ class Pair(nn.Module):
 class CPS(Online):
     """Chen et al. 2021, with CutMix: each of two networks learns the hard labels that the other predicts.
 
-    The labels are made in eval mode and of every pixel; the EMA network is not used.
+    Every pixel is labelled, in eval mode. The EMA network is not used.
     """
 
     networks = 2
 
     @staticmethod
     def joined(networks: Sequence[nn.Module]) -> Pair:
-        """Both networks as one module."""
+        """Join both networks into one module."""
         return Pair(*networks)
 
     @staticmethod
@@ -44,18 +48,23 @@ class CPS(Online):
         return network.first
 
     def learn(self, model: nn.Module, averaged: nn.Module, batch: Batch) -> Learnt:
-        """As `Online.learn`, of both networks; every pixel of an unlabelled image counts."""
+        """See `Online.learn`. Both networks learn; every pixel of an unlabelled image counts."""
         views, pair, labelled = views_of(batch), self.context.unwrap(model), batch.labelled
         assert isinstance(pair, Pair)
         pair.eval()
         labels = torch.stack(
-            [self.probabilities(network, views.images[0]).argmax(dim=1) for network in (pair.second, pair.first)]
+            [
+                self.probabilities(network, views.images[0]).argmax(dim=1)
+                for network in (pair.second, pair.first)
+            ]
         )
         pair.train()
-        labels = torch.where(views.inside, labels, IGNORE)  # (2, M, h, w): what each network has to learn
+        labels = torch.where(views.inside, labels, IGNORE)  # (2, M, h, w): each network's target
         mixture, known = self.mixture(batch, labels[0]), batch.known.hard.long()
         target = torch.cat([mixture.mixed(one[None], known) for one in labels])
-        images = torch.cat([self.pixels(batch.images), self.pixels(mixture.mixed(views.images[1:], batch.images))])
+        images = torch.cat(
+            [self.pixels(batch.images), self.pixels(mixture.mixed(views.images[1:], batch.images))]
+        )
         logits = model(images).float()  # (2, N, C, h, w)
         both = batch.known.each(lambda plane: plane.repeat(2, *[1] * (plane.dim() - 1)))
         guessed = logits[:, labelled:].flatten(0, 1), Target(target.flatten(0, 1))

@@ -1,4 +1,4 @@
-"""FixMatch, with adaptive thresholds after FreeMatch."""
+"""FixMatch, with adaptive thresholds based on FreeMatch."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,15 +14,15 @@ from selftrain.targets import Target
 
 
 class FixMatch(Online):
-    """Sohn et al. 2020, with the EMA network as the teacher: its labels of weak views teach the strong views.
+    """Sohn et al. 2020: the EMA network labels weak views, and the student learns these on strong views.
 
-    A pixel counts if the teacher is confident about it, before mixing.
+    A pixel counts if the EMA network is confident about it before mixing.
     """
 
     adaptive = True
 
     def learn(self, model: nn.Module, averaged: nn.Module, batch: Batch) -> Learnt:
-        """As `Online.learn`."""
+        """See `Online.learn`."""
         views, labelled = views_of(batch), batch.labelled
         probabilities = self.probabilities(averaged, views.images[0])
         confidence, hard = probabilities.max(dim=1)  # (M, h, w)
@@ -38,10 +38,12 @@ class FixMatch(Online):
         return Learnt((logits[:labelled], batch.known), guessed, (target != IGNORE).sum().float(), len(mixed))
 
     def thresholds(self, confidence: Tensor, hard: Tensor, *, classes: int) -> Tensor:
-        """Threshold per class (C,): `loss.threshold`, scaled down by the class's relative mean confidence if `loss.adaptive`.
+        """The threshold of each class, (C,): `loss.threshold`, relaxed per class if `loss.adaptive`.
 
-        `confidence` and `hard` (P,) are of the pixels inside of images. After FreeMatch (Wang et al. 2023, eq. 8), which takes
-        the mean probability of c over all samples, by moving averages, and also moves the threshold of the surest class.
+        With `loss.adaptive`, a class's threshold is scaled down by its relative mean confidence. `confidence`
+        and `hard` (P,) belong to the pixels inside of images. FreeMatch (Wang et al. 2023, eq. 8) differs: it
+        uses moving averages of the mean probability of each class over all samples, and also moves the
+        threshold of the most confident class.
         """
         if not self.cfg.adaptive:
             return torch.full((classes,), self.cfg.threshold, device=hard.device)
@@ -53,5 +55,5 @@ class FixMatch(Online):
 
     @contextmanager
     def noise(self, network: nn.Module, labelled: int, unlabelled: int) -> Iterator[None]:
-        """Noise inside of the network for this pass."""
+        """Apply the method's noise inside of the network during one forward pass."""
         yield

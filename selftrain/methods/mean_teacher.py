@@ -11,16 +11,18 @@ from selftrain.targets import Target
 
 
 class MeanTeacher(Online):
-    """Tarvainen & Valpola 2017: the network's probabilities follow those of its EMA; every pixel counts."""
+    """Tarvainen & Valpola 2017: the network's probabilities approach its EMA's; every pixel counts."""
 
     mixes = False
     term = "mse"
 
     def learn(self, model: nn.Module, averaged: nn.Module, batch: Batch) -> Learnt:
-        """As `Online.learn`."""
+        """See `Online.learn`."""
         views, labelled = views_of(batch), batch.labelled
         soft = self.probabilities(averaged, views.images[0])
         images = torch.cat([self.pixels(batch.images), self.pixels(views.images[1])])
         logits = pixels_of(model(images)).float()
         target = Target(torch.where(views.inside, soft.argmax(dim=1), IGNORE), soft=soft)
-        return Learnt((logits[:labelled], batch.known), (logits[labelled:], target), views.inside.sum().float())
+        return Learnt(
+            (logits[:labelled], batch.known), (logits[labelled:], target), views.inside.sum().float()
+        )

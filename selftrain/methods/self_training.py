@@ -1,4 +1,4 @@
-"""Learning from masks, and from stored pseudo-labels where there are any."""
+"""Training on masks, and on stored pseudo-labels if there are any."""
 
 from functools import cached_property
 
@@ -13,7 +13,10 @@ from selftrain.objectives.objective import Objective
 
 
 class SelfTraining(Method):
-    """`loss.labelled` on labelled pixels plus `loss.pseudo` on accepted pseudo-labelled ones. Also the supervised step."""
+    """Supervised training and self-training on stored pseudo-labels.
+
+    The loss is `loss.labelled` on labelled pixels plus `loss.pseudo` on accepted pseudo-labelled pixels.
+    """
 
     @cached_property
     def pseudo(self) -> Objective:
@@ -21,7 +24,7 @@ class SelfTraining(Method):
         return Objective.of(self.cfg.pseudo, "loss.pseudo", self.context.classes)
 
     def counts(self, batch: Batch) -> Tensor:
-        """As `Step.counts`; the last count is of all pseudo-labelled pixels, accepted or not."""
+        """See `Step.counts`. The last count is the number of pseudo-labelled pixels, accepted or not."""
         known = self.labelled.counts(batch.known)
         if batch.guessed is None:
             return known
@@ -29,7 +32,7 @@ class SelfTraining(Method):
         return torch.cat([known, self.pseudo.counts(batch.guessed), seen])
 
     def loss(self, model: nn.Module, averaged: nn.Module, batch: Batch, counts: Tensor) -> StepResult:
-        """As `Step.loss`: labelled + `loss.unlabelled_weight` * pseudo."""
+        """See `Step.loss`: labelled + `loss.unlabelled_weight` * pseudo."""
         logits = pixels_of(model(self.context.pixels(batch.images))).float()  # (N, C, h, w); softmax in fp32
         labelled, first = batch.labelled, self.labelled.width
         supervised = self.ranks * self.labelled.value(logits[:labelled], batch.known, counts[:first])

@@ -1,4 +1,4 @@
-"""The methods of training by name. `generations.<k>.online` names one that labels images itself."""
+"""The methods of training by name. `generations.<k>.online` names an online method."""
 
 from selftrain.methods.base import Method
 from selftrain.methods.cps import CPS

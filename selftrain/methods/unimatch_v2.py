@@ -11,23 +11,26 @@ from selftrain.methods.fixmatch import FixMatch
 
 
 class UniMatchV2(FixMatch):
-    """Yang et al. 2025: two strong views, of which each loses the channels that the other keeps."""
+    """Yang et al. 2025: two strong views, each of which loses the channels that the other keeps."""
 
     views = 2
 
     @contextmanager
     def noise(self, network: nn.Module, labelled: int, unlabelled: int) -> Iterator[None]:
-        """Complementary dropout of whole channels (p = 0.5, doubled) on half of the images, at all encoder depths.
+        """Complementary dropout of whole channels (p = 0.5, scaled by 2), at all encoder depths.
 
-        The depths of a vision transformer share one mask, as in the paper. In a CNN they differ in width, and each
-        has its own.
+        It acts on half of the images. The depths of a vision transformer share one mask, as in the paper. In
+        a CNN, depths differ in width, so each has its own mask.
         """
         dropped = torch.rand(unlabelled) < 0.5
 
-        def drop(module: nn.Module, inputs: tuple, output: Tensor | list[Tensor] | tuple) -> Tensor | list[Tensor] | tuple:
-            if isinstance(output, Tensor):  # an encoder of one depth
+        def drop(
+            module: nn.Module, inputs: tuple, output: Tensor | list[Tensor] | tuple
+        ) -> Tensor | list[Tensor] | tuple:
+            if isinstance(output, Tensor):  # an encoder with one depth
                 return _complementary([output], labelled, dropped)[0]
-            if isinstance(output, tuple):  # a vision transformer: every feature is a depth; prefix tokens have no noise
+            # a vision transformer: every feature is a depth; prefix tokens get no noise
+            if isinstance(output, tuple):
                 features, *rest = output
                 return (_complementary(features, labelled, dropped), *rest)
             image, *features = output
@@ -41,10 +44,13 @@ class UniMatchV2(FixMatch):
             handle.remove()
 
 
-def _complementary(features: list[Tensor], labelled: int, dropped: Tensor, *, shared: bool = True) -> list[Tensor]:
-    """Features (labelled + 2 M, C, h, w) with noise: of images `dropped` (M,), a view loses what the other keeps.
+def _complementary(
+    features: list[Tensor], labelled: int, dropped: Tensor, *, shared: bool = True
+) -> list[Tensor]:
+    """Apply channel dropout to features (labelled + 2 M, C, h, w).
 
-    `shared`: features of one width get one mask.
+    In the images `dropped` (M,), each view loses the channels that the other keeps. With `shared`, features
+    of one width get one mask.
     """
     masks: dict[int, Tensor] = {}
     found = []
@@ -57,7 +63,10 @@ def _complementary(features: list[Tensor], labelled: int, dropped: Tensor, *, sh
 
 
 def _scale(width: int, labelled: int, dropped: Tensor) -> Tensor:
-    """(labelled + 2 M, width): 1 where nothing is dropped; otherwise 0 or 2, which add up to 2 over both views."""
+    """Channel factors (labelled + 2 M, width): 1 without dropout, otherwise 0 or 2.
+
+    The factors of both views of an image add up to 2.
+    """
     mask = 2.0 * (torch.rand(len(dropped), width) < 0.5)
     first, second = (torch.where(dropped[:, None], one, 1.0) for one in (mask, 2.0 - mask))
     return torch.cat([torch.ones(labelled, width), first, second])

@@ -1,4 +1,4 @@
-"""Networks by their architecture and encoder. smp's have the names that smp gives them."""
+"""Networks by architecture and encoder. Networks of smp keep their smp names."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,19 +16,24 @@ from selftrain.models.noise import add_dropout
 from selftrain.models.weights import WAY_OUT
 from selftrain.tables import handed
 
-UNETS = ("unet", "unetplusplus", "manet")  # architectures with a width per decoder depth
+UNETS = ("unet", "unetplusplus", "manet")  # architectures with one width per decoder depth
 VIT = "dpt"  # the decoder of vision transformers
 FULL_DEPTH = 5  # stages of smp's own encoders
 SMP = Anatomy()
-UNUSED = {"decoder_channels": "model.decoder_channels=[]", "drop_path": "noise.drop_path=0", "imagenet": "model.weights=null"}
+UNUSED = {
+    "decoder_channels": "model.decoder_channels=[]",
+    "drop_path": "noise.drop_path=0",
+    "imagenet": "model.weights=null",
+}
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A function that builds a network, and the anatomy of what it builds.
+    """A function that builds a network, and the anatomy of that network.
 
-    The network maps images (N, channels, H, W) to logits (N, classes, H, W). The function has keyword-only parameters, of
-    those that `build` has; one that has no `decoder_channels`, `drop_path` or `imagenet` refuses to have it set.
+    The network maps images (N, channels, H, W) to logits (N, classes, H, W). The function's parameters are
+    keyword-only and a subset of `build`'s parameters. If it lacks `decoder_channels`, `drop_path` or
+    `imagenet`, setting that one is an error.
     """
 
     build: Callable[..., nn.Module]
@@ -46,16 +51,23 @@ def build(
     dropout: float = 0.0,
     drop_path: float = 0.0,
 ) -> nn.Module:
-    """A segmentation network: images (N, channels, H, W) -> logits (N, classes, H, W), with its noise built in.
+    """Build a segmentation network: images (N, channels, H, W) -> logits (N, classes, H, W).
 
-    `arch` is a name of ARCHITECTURES or else of smp. `drop_path` is the stochastic depth of a timm encoder ("tu-...");
-    `dropout` acts on the features before the head. `imagenet`: the encoder's weights are downloaded from a hub;
-    otherwise all weights are random.
+    `arch` is a name in ARCHITECTURES or an smp name. `drop_path` is the stochastic depth of a timm encoder
+    ("tu-..."). `dropout` acts on the features before the head. With `imagenet` the encoder's weights are
+    downloaded from a hub; otherwise all weights are random.
+
     Raises ConfigError for unknown names, settings that the network does not take, and unavailable weights.
     """
     chosen = _architecture(arch)
     noise = {"drop_path": drop_path, "imagenet": imagenet}
-    offered = {"encoder": encoder, "classes": classes, "channels": channels, "decoder_channels": decoder_channels, **noise}
+    offered = {
+        "encoder": encoder,
+        "classes": classes,
+        "channels": channels,
+        "decoder_channels": decoder_channels,
+        **noise,
+    }
     asked = handed(chosen.build, f"arch={arch}", arch=arch, **offered)
     for name in UNUSED:
         if offered[name] and name not in asked:
@@ -68,7 +80,7 @@ def build(
 
 
 def multiple_of(arch: str) -> int:
-    """What the sides of images for networks of `arch` are multiples of."""
+    """The number that divides the image sides of networks of `arch`."""
     return _architecture(arch).anatomy.multiple
 
 
@@ -95,7 +107,8 @@ def smp_network(
     if drop_path:
         if not encoder.startswith(TIMM):
             raise ConfigError(
-                f"encoder {encoder!r} takes no drop_path (stochastic depth); use 'tu-{encoder}' or noise.drop_path=0"
+                f"encoder {encoder!r} takes no drop_path (stochastic depth); "
+                f"use 'tu-{encoder}' or noise.drop_path=0"
             )
         extra["drop_path_rate"] = drop_path
     if decoder_channels:
@@ -106,21 +119,31 @@ def smp_network(
     except (KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
         reason = about_name(encoder) or _about_channels(arch, decoder_channels) or _first_line(error)
         shown = {name: value for name, value in extra.items() if (name, value) != ("in_channels", 3)}
-        raise ConfigError(f"cannot build arch={arch} encoder={encoder}{f' {shown}' if shown else ''}: {reason}") from None
+        raise ConfigError(
+            f"cannot build arch={arch} encoder={encoder}{f' {shown}' if shown else ''}: {reason}"
+        ) from None
     except Exception as error:  # the hub's errors have no common base
         if not imagenet:
             raise
-        raise ConfigError(f"weights of {encoder} cannot be fetched ({_first_line(error)}); {WAY_OUT}") from None
+        raise ConfigError(
+            f"weights of {encoder} cannot be fetched ({_first_line(error)}); {WAY_OUT}"
+        ) from None
     if drop_path and not _has_drop_path(network):
-        raise ConfigError(f"encoder {encoder!r} has no stochastic depth; set noise.drop_path=0 or choose another encoder")
+        raise ConfigError(
+            f"encoder {encoder!r} has no stochastic depth; set noise.drop_path=0 or choose another encoder"
+        )
     return network
 
 
-ARCHITECTURES = {"smp": Architecture(smp_network)}  # and the architecture of all names that are not here
+# "smp" is also the architecture of all names that are not listed here
+ARCHITECTURES = {"smp": Architecture(smp_network)}
 
 
 def _create_vit(arch: str, encoder: str, **settings: Any) -> nn.Module:
-    """A network for images of any size, if the vision transformer supports it (timm fixes most sizes)."""
+    """Build a network for images of any size, if the vision transformer supports it.
+
+    timm fixes most sizes.
+    """
     try:
         return smp.create_model(arch, encoder, dynamic_img_size=True, **settings)
     except TypeError as error:
@@ -130,7 +153,7 @@ def _create_vit(arch: str, encoder: str, **settings: Any) -> nn.Module:
 
 
 def leaves_parameters_unused(arch: str, encoder: str, decoder_channels: list[int] | None) -> bool:
-    """Whether a network may have parameters that no output depends on.
+    """Whether a network may have parameters that do not affect any output.
 
     timm's vision transformers keep their last norm and classifier. smp's own encoders keep the stages that a
     shallow decoder does not read. Nothing is known of other architectures.
@@ -142,14 +165,18 @@ def leaves_parameters_unused(arch: str, encoder: str, decoder_channels: list[int
 
 
 def _about_channels(arch: str, decoder_channels: list[int] | None) -> str:
-    """The fault of given decoder widths, for a network without configurable widths."""
+    """A message about `decoder_channels`, for a network without configurable widths."""
     if not decoder_channels or arch.lower() in UNETS or arch.lower() not in smp.MODEL_ARCHITECTURES_MAPPING:
         return ""
     return f"only {', '.join(UNETS)} take decoder_channels; set model.decoder_channels=[]"
 
 
 def _has_drop_path(network: nn.Module) -> bool:
-    return any(getattr(module, "drop_prob", 0.0) for module in network.modules() if type(module).__name__ == "DropPath")
+    return any(
+        getattr(module, "drop_prob", 0.0)
+        for module in network.modules()
+        if type(module).__name__ == "DropPath"
+    )
 
 
 def _hub_name(encoder: str) -> str | bool:
@@ -163,5 +190,5 @@ def _first_line(error: Exception) -> str:
 
 
 def to_layout(network: nn.Module) -> nn.Module:
-    """channels_last, the layout in which CPUs and GPUs compute convolutions."""
+    """Convert a network to channels_last, the layout in which CPUs and GPUs compute convolutions."""
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

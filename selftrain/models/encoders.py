@@ -1,4 +1,4 @@
-"""Facts about an encoder from timm and smp by its name, without building it and without internet access."""
+"""Facts about timm and smp encoders by name, without building them and without internet access."""
 
 import difflib
 import json
@@ -13,7 +13,7 @@ import timm
 
 TIMM = "tu-"  # how smp names the encoders of timm
 HUB = "imagenet"  # smp's name for the weights that nearly all its encoders have
-NEAR = 4  # names to suggest
+NEAR = 4  # suggested names
 SAME = 1e-3  # pixel scales that differ by less are equal
 
 
@@ -37,7 +37,7 @@ def pretrained(encoder: str) -> Pretrained | None:
 
 
 def about_name(encoder: str) -> str:
-    """The fault of an encoder's name, with suggestions; empty for a known name."""
+    """A message about an unknown encoder name, with suggestions; empty for a known name."""
     bare = encoder.removeprefix(TIMM)
     if encoder.startswith(TIMM) and timm.is_model(bare):
         return ""
@@ -49,7 +49,11 @@ def about_name(encoder: str) -> str:
     known = dict.fromkeys([*timm.list_models(), *smp.encoders.encoders])
     near = difflib.get_close_matches(bare, known, n=NEAR)
     shown = [TIMM + name if timm.is_model(name) else name for name in near]
-    hint = f"; similar names: {', '.join(shown)}" if shown else f"; names of timm are written with {TIMM} in front"
+    hint = (
+        f"; similar names: {', '.join(shown)}"
+        if shown
+        else f"; names of timm are written with {TIMM} in front"
+    )
     return f"neither smp nor timm has an encoder of this name{hint}"
 
 
@@ -74,5 +78,7 @@ def _of_smp(name: str) -> Pretrained | None:
 
 def _kept_config(settings: Mapping[str, str]) -> dict[str, Any]:
     """The config.json of smp's weights in the hub's cache; empty if they were never downloaded."""
-    kept = huggingface_hub.try_to_load_from_cache(settings["repo_id"], "config.json", revision=settings["revision"])
+    kept = huggingface_hub.try_to_load_from_cache(
+        settings["repo_id"], "config.json", revision=settings["revision"]
+    )
     return json.loads(Path(kept).read_text()) if isinstance(kept, str) else {}

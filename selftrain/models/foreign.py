@@ -28,7 +28,10 @@ ESCAPE_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 @dataclass(frozen=True)
 class Imported:
-    """The tensors written, and whether by order; `missing` counts tensors by part of the network."""
+    """The tensors written, and whether they were matched by order.
+
+    `missing` counts tensors by part of the network.
+    """
 
     taken: Taken
     by_order: bool
@@ -52,7 +55,8 @@ class Imported:
 def import_weights(source: Path, target: Path, network: nn.Module, *, arch: str, encoder: str) -> Imported:
     """Write the tensors of a PyTorch file that fit `network` to a safetensors file.
 
-    `network` is built as `arch` and `encoder`. Tensors fit by name and shape, or else by order and shape.
+    `network` is built from `arch` and `encoder`. Tensors fit by name and shape, or else by order and shape.
+
     Raises IntegrityError for a file that cannot be read without running its code, ConfigError if no encoder
     tensor fits.
     """
@@ -63,7 +67,11 @@ def import_weights(source: Path, target: Path, network: nn.Module, *, arch: str,
     named = [fitting(network, state) for state in states]
     best = max(range(len(states)), key=lambda i: sum(name in named[i] for name in needed), default=None)
     tensors = named[best] if best is not None else {}
-    ordered = None if all(name in tensors for name in needed) else _first_in_order(network, encoder, states, tensors)
+    ordered = (
+        None
+        if all(name in tensors for name in needed)
+        else _first_in_order(network, encoder, states, tensors)
+    )
     tensors = ordered or tensors
     taken = Taken.of(network, tensors, source.name)
     if not taken.encoder:
@@ -80,18 +88,27 @@ def _read(source: Path) -> Any:
         return torch.load(source, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ConfigError(f"{source}: no such file") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError, AttributeError) as error:
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        OSError,
+        KeyError,
+        AttributeError,
+    ) as error:
         raise IntegrityError(f"{source} {_refused(error)}") from None
 
 
 def _refused(error: Exception) -> str:
-    """The reason why torch's reader stopped, in one line."""
+    """Why torch's reader stopped, in one line."""
     said = ESCAPE_CODES.sub("", str(error)).strip()
     name = re.search(r"\bGLOBAL (\S+)", said)
     if name:
         return (
             f"contains {name[1]} beside the weights, which is not read because it could run code; "
-            "where the file was made, save the state_dict alone: torch.save(network.state_dict(), 'weights.pth')"
+            "where the file was made, save the state_dict alone: "
+            "torch.save(network.state_dict(), 'weights.pth')"
         )
     first = said.splitlines()[0].strip() if said else type(error).__name__
     return f"cannot be read as weights without running its code ({first}); save the state_dict alone"
@@ -115,7 +132,9 @@ def _first_in_order(
     """
     for state in states:
         found = _in_order(network, encoder, state)
-        if found and all(found.get(name) is tensor for name, tensor in named.items() if not name.endswith(COUNTER)):
+        if found and all(
+            found.get(name) is tensor for name, tensor in named.items() if not name.endswith(COUNTER)
+        ):
             return found
     return None
 
@@ -130,7 +149,7 @@ def _in_order(network: nn.Module, encoder: str, state: Tensors) -> dict[str, tor
 
 
 def _known_networks(network: nn.Module, encoder: str) -> Iterator[Tensors]:
-    """What a file may contain, under our names: the network, its encoder, or timm's classifier."""
+    """The possible contents of a file, under our names: the network, its encoder, or timm's classifier."""
     own = network.state_dict()
     yield own
     yield {name: own[name] for name in own if name.startswith(encoder_prefix(network))}

@@ -1,7 +1,6 @@
-"""A copy of a network for inference on CPUs: batch norm and ReLU are fused into the convolutions before them.
+"""A copy of a network for inference on CPUs, with batch norm and ReLU fused into convolutions.
 
-Where a CPU's matrix units make convolutions cheap, the passes over memory between them take two thirds of the
-time.
+On CPUs with matrix units convolutions are cheap. The memory passes between them take two thirds of the time.
 """
 
 import copy
@@ -15,17 +14,18 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from selftrain.models.outputs import tensors_of
 
-# oneDNN's convolution with ReLU is there for torch.compile, under names that are not public.
+# oneDNN's convolution with ReLU is part of torch for torch.compile, under private names.
 NEEDED = ("_convolution_pointwise", "_reorder_convolution_weight")
 POSSIBLE = torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in NEEDED)
-TOLERANCE = 1e-3  # of the largest logit; fp32 rounds to 1e-6 of it, a wrong graph to its own size
+TOLERANCE = 1e-3  # share of the largest logit; fp32 rounds to 1e-6 of it, a wrong graph is off by all of it
 
 
 def fused(network: nn.Module, images: Tensor, dtype: torch.dtype) -> nn.Module:
-    """A fused copy of `network`, which is in eval mode; its convolutions compute in `dtype`.
+    """Fuse a copy of `network`, which is in eval mode; its convolutions compute in `dtype`.
 
-    The order of the layers is recorded in one forward pass over `images` (N, C, H, W). If the logits of the fused
-    copy differ (an output may be used twice, say), or if this torch cannot fuse, the network itself is returned.
+    The order of the layers is recorded in one forward pass over `images` (N, C, H, W). The network itself is
+    returned if this torch cannot fuse, or if the fused copy's logits differ (for example because an output is
+    used twice).
     """
     if not POSSIBLE:
         return network
@@ -38,34 +38,37 @@ def fused(network: nn.Module, images: Tensor, dtype: torch.dtype) -> nn.Module:
 
 
 class JoinedConvolution(nn.Module):
-    """A convolution (with the batch norm that followed), and ReLU where `relu` says so, in one pass."""
+    """A convolution with the batch norm after it, and with ReLU if `relu`, in one pass."""
 
     def __init__(self, convolution: nn.Conv2d, *, relu: bool, dtype: torch.dtype):
         super().__init__()
         weight = convolution.weight.detach().to(dtype, memory_format=torch.channels_last)
         bias = convolution.bias.detach().to(dtype) if convolution.bias is not None else None
         self.geometry = (convolution.padding, convolution.stride, convolution.dilation, convolution.groups)
-        self.weight: Tensor  # in the order in which oneDNN reads it
+        self.weight: Tensor  # in oneDNN's own order
         self.register_buffer("weight", torch.ops.mkldnn._reorder_convolution_weight(weight, *self.geometry))
         self.register_buffer("bias", bias)
         self.then = "relu" if relu else "none"
 
     def forward(self, images: Tensor) -> Tensor:
         images = images.to(self.weight.dtype)
-        return torch.ops.mkldnn._convolution_pointwise(images, self.weight, self.bias, *self.geometry, self.then, [], "")
+        return torch.ops.mkldnn._convolution_pointwise(
+            images, self.weight, self.bias, *self.geometry, self.then, [], ""
+        )
 
 
 @dataclass
 class _Order:
-    """Which module takes the output of which, untouched, and how often each is called, by their names."""
+    """Which module receives another module's unmodified output, and how often each is called, by name."""
 
     after: dict[str, str] = field(default_factory=dict)
     calls: Counter = field(default_factory=Counter)
-    _made: dict[tuple[int, int], str] = field(default_factory=dict)  # by a tensor's id and its version: both change with it
-    _kept: list[Tensor] = field(default_factory=list)  # alive, so that an id stays one tensor's
+    # Keyed by a tensor's id and version: an in-place change gives it another version.
+    _made: dict[tuple[int, int], str] = field(default_factory=dict)
+    _kept: list[Tensor] = field(default_factory=list)  # keeps the tensors alive, so that no id is reused
 
     def takes(self, name: str, module: nn.Module, inputs: tuple) -> None:
-        """Before `module` works, as it may do so in place."""
+        """Record the input of `module`. Called before `module` runs, because it may run in place."""
         self.calls[name] += 1
         maker = self._made.get((id(inputs[0]), inputs[0]._version))
         if maker:
@@ -81,7 +84,7 @@ def _differ(found: Tensor, expected: Tensor) -> bool:
 
 
 def _order(network: nn.Module, images: Tensor) -> tuple[_Order, list[Tensor]]:
-    """The order of the layers, and what the network predicts of the images."""
+    """The order of the layers, and the logits of the images."""
     order, handles = _Order(), []
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.ReLU):

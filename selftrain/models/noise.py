@@ -1,4 +1,4 @@
-"""Noise inside of a network. Stochastic depth belongs to the encoder and is set when it is built."""
+"""Noise inside a network. Stochastic depth belongs to the encoder and is set when it is built."""
 
 from torch import nn
 from torch.nn import functional as F
@@ -7,9 +7,9 @@ from selftrain.anatomy import anatomy_of, part
 
 
 def add_dropout(network: nn.Module, p: float) -> None:
-    """Drop whole feature maps before the segmentation head while training (Tompson et al. 2015).
+    """Drop whole feature maps before the segmentation head during training (Tompson et al. 2015).
 
-    A hook, so that parameter names do not depend on noise and an evaluated or exported network has none.
+    A hook, so that parameter names do not depend on noise, and evaluated and exported networks have no noise.
     """
 
     def drop(module: nn.Module, inputs: tuple) -> tuple:

@@ -1,4 +1,4 @@
-"""A network as an ONNX graph, which was compared with torch and has no trace of the machine that made it."""
+"""A network as an ONNX graph, compared with torch, and without traces of the machine that made it."""
 
 import importlib.util
 import logging
@@ -15,23 +15,30 @@ from selftrain.models.outputs import tensors_of
 
 LIBRARIES = ("onnx", "onnxscript", "onnxruntime")
 OPSET = 20
-SIZES = ((2, 4, 5), (1, 6, 4), (3, 5, 9))  # compared: batch, and height and width in input multiples; the first is traced
-TOLERANCE = 1e-4  # of the largest logit; a graph that forgot a dynamic size is wrong by 0.1 to 1
+# Compared sizes: batch, and height and width in input multiples. The first is traced.
+SIZES = ((2, 4, 5), (1, 6, 4), (3, 5, 9))
+TOLERANCE = 1e-4  # share of the largest logit; a graph that ignores a dynamic size is wrong by 0.1 to 1
 AXES = {0: "batch", 2: "height", 3: "width"}
 OUTPUTS = ("logits", "image_logits")
-MEANING = "largest |onnx - torch| over the largest |logit|, fp32, at each size; above the tolerance none is exported"
+MEANING = (
+    "largest |onnx - torch| over the largest |logit|, fp32, at each size; "
+    "above the tolerance none is exported"
+)
 
 
 class OnnxError(Exception):
-    """Why there is no ONNX graph, in words for the card."""
+    """Why there is no ONNX graph. The card quotes the message."""
 
 
 def onnx_graph(network: nn.Module, *, multiple: int, channels: int = 3) -> tuple[bytes, dict[str, Any]]:
-    """The network, in fp32 and in eval mode, as ONNX; and how it was compared: opset, sizes, difference.
+    """Convert a network, in fp32 and in eval mode, to ONNX; returns the graph and how it was compared.
 
-    Input "image" (batch, channels, height, width) float32, normalised, sides multiples of `multiple`; output
-    "logits" (batch, classes, height, width), and "image_logits" of a network with an image-level head. Raises
-    OnnxError if the libraries are missing, the network cannot be exported, or the graph differs at any of SIZES.
+    Input "image" (batch, channels, height, width) float32, normalised, with sides that are multiples of
+    `multiple`. Output "logits" (batch, classes, height, width), and "image_logits" if the network has an
+    image-level head. The comparison has opset, sizes and the largest difference.
+
+    Raises OnnxError if the libraries are missing, the network cannot be exported, or the graph differs at any
+    of SIZES.
     """
     missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
     if missing:
@@ -45,7 +52,7 @@ def onnx_graph(network: nn.Module, *, multiple: int, channels: int = 3) -> tuple
             differences = _compare(content, network, names, sizes)
     except (MemoryError, OnnxError):
         raise
-    except Exception as error:  # the exporter and onnxruntime raise what they like
+    except Exception as error:  # the exporter and onnxruntime raise many types
         raise OnnxError(f"the network cannot be exported: {_in_short(error)}") from None
     compared = {
         "opset": OPSET,
@@ -75,7 +82,7 @@ def _convert(network: nn.Module, example: Tensor, names: tuple[str, ...]) -> byt
 
 
 def _without_provenance(content: bytes) -> bytes:
-    """The graph without notes: the exporter writes the stack trace of each node, with paths of this machine."""
+    """Remove the exporter's notes: each node has a stack trace with paths of this machine."""
     import onnx
 
     model = onnx.load_from_string(content)
@@ -85,7 +92,7 @@ def _without_provenance(content: bytes) -> bytes:
 
 
 def _strip(message: Any) -> None:
-    """Clear doc_string and metadata_props of a protobuf message and of all within."""
+    """Clear doc_string and metadata_props of a protobuf message and of all nested messages."""
     for field, value in message.ListFields():
         if field.name in ("doc_string", "metadata_props"):
             message.ClearField(field.name)
@@ -94,7 +101,9 @@ def _strip(message: Any) -> None:
                 _strip(part)
 
 
-def _compare(content: bytes, network: nn.Module, names: tuple[str, ...], sizes: Sequence[Sequence[int]]) -> list[float]:
+def _compare(
+    content: bytes, network: nn.Module, names: tuple[str, ...], sizes: Sequence[Sequence[int]]
+) -> list[float]:
     """The largest difference at each size and output, relative to the largest logit.
 
     Raises OnnxError above TOLERANCE.
@@ -102,7 +111,7 @@ def _compare(content: bytes, network: nn.Module, names: tuple[str, ...], sizes: 
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # fatal: what it cannot run, it raises too
+    options.log_severity_level = 4  # fatal only: other failures are also raised
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     noise = torch.Generator().manual_seed(0)
@@ -112,9 +121,12 @@ def _compare(content: bytes, network: nn.Module, names: tuple[str, ...], sizes: 
         expected = tensors_of(network(images))
         try:
             returned = session.run(list(names), {"image": images.numpy()})
-        except Exception as error:  # its classes are no part of its API
+        except Exception as error:  # its exception classes are not in its API
             raise OnnxError(f"at {shape} the graph cannot be run: {_in_short(error)}") from None
-        differences += [_difference(torch.from_numpy(row), logits, shape) for row, logits in zip(returned, expected, strict=True)]
+        differences += [
+            _difference(torch.from_numpy(row), logits, shape)
+            for row, logits in zip(returned, expected, strict=True)
+        ]
     return differences
 
 
@@ -122,14 +134,16 @@ def _difference(found: Tensor, expected: Tensor, shape: str) -> float:
     if found.shape != expected.shape:
         raise OnnxError(f"at {shape} the graph gives {tuple(found.shape)}, torch {tuple(expected.shape)}")
     difference = float((found - expected).abs().max() / expected.abs().max())
-    if not difference <= TOLERANCE:  # nan too
-        raise OnnxError(f"at {shape} the graph is off by {difference:.3g} of the largest logit (allowed {TOLERANCE:g})")
+    if not difference <= TOLERANCE:  # also catches NaN
+        raise OnnxError(
+            f"at {shape} the graph is off by {difference:.3g} of the largest logit (allowed {TOLERANCE:g})"
+        )
     return difference
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's warnings and log lines; what matters of them it also raises."""
+    """Silence the exporter's warnings and log lines; it also raises those that matter."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -141,7 +155,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _in_short(error: Exception) -> str:
-    """What the cause says first, without paths."""
+    """The first lines of the root cause, without paths."""
     while error.__cause__ is not None:
         error = error.__cause__  # type: ignore[assignment]
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]

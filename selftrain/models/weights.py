@@ -22,18 +22,18 @@ IMAGENET = "imagenet"
 WAY_OUT = "set model.weights=null (from scratch) or model.weights=/path/to/weights.safetensors"
 PREFIXES = ("model.", "net.", "_orig_mod.", "module.")  # Lightning, torch.compile, DataParallel
 COUNTER = "num_batches_tracked"  # batch norm's step counter, which no network needs
-SHOWN = 3  # names of tensors in a message
+SHOWN = 3  # names of tensors per message
 Tensors = Mapping[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
 class Taken:
-    """How many of a network's tensors came from `source`, without batch norm's counters."""
+    """The number of a network's tensors that came from `source`, without batch norm's counters."""
 
     source: str
     encoder: int
     of_encoder: int
-    decoder: int  # and head
+    decoder: int  # includes the head
     of_decoder: int
 
     @classmethod
@@ -45,11 +45,13 @@ class Taken:
 
     def __str__(self) -> str:
         said = f"{self.encoder} of {self.of_encoder} encoder tensors from {self.source}; "
-        return said + (f"decoder: {self.decoder} of {self.of_decoder}" if self.decoder else "decoder from random weights")
+        return said + (
+            f"decoder: {self.decoder} of {self.of_decoder}" if self.decoder else "decoder from random weights"
+        )
 
 
 def encoder_names(network: nn.Module) -> list[str]:
-    """The encoder tensors that weights must have: no counters, no classifier (timm's ViTs keep theirs)."""
+    """The encoder tensors that a file must contain: no counters, no classifier (timm's ViTs keep theirs)."""
     encoder = encoder_prefix(network)
     unused = tuple(f"{encoder}model.{name}." for name in _classifiers(network))
     return [name for name in _counted(network) if name.startswith(encoder) and not name.startswith(unused)]
@@ -61,7 +63,7 @@ def decoder_names(network: nn.Module) -> list[str]:
 
 
 def encoder_prefix(network: nn.Module) -> str:
-    """How the names of the encoder's tensors begin."""
+    """The prefix of the encoder's tensor names."""
     return f"{anatomy_of(network).encoder}."
 
 
@@ -77,25 +79,31 @@ def _classifiers(network: nn.Module) -> tuple[str, ...]:
 
 
 def check_weights(weights: str | None, *, arch: str, encoder: str) -> None:
-    """Check before any work that weights are available. Raises ConfigError with the fix."""
+    """Check, before any work, that weights are available. Raises ConfigError with the fix."""
     if weights == IMAGENET:
         if not _hub_reachable():
-            _go_offline()  # a cached file is still found, and a missing one fails without retries
+            _go_offline()  # cached files are still found, and missing ones fail without retries
     elif weights and not Path(weights).is_file():
         raise ConfigError(f"model.weights={weights}: no such file; {WAY_OUT}")
     elif weights and Path(weights).suffix != ".safetensors":
-        source, target = (shlex.quote(str(path)) for path in (weights, Path(weights).with_suffix(".safetensors")))
+        source, target = (
+            shlex.quote(str(path)) for path in (weights, Path(weights).with_suffix(".safetensors"))
+        )
         raise ConfigError(
             f"model.weights={weights}: only safetensors are read (a pickle could run code); convert it with: "
             f"selftrain import-weights {source} -o {target} --arch {arch} --encoder {encoder}"
         )
 
 
-def load_weights(network: nn.Module, path: Path, *, partial: bool = False, whose: str, remedy: str) -> set[str]:
+def load_weights(
+    network: nn.Module, path: Path, *, partial: bool = False, whose: str, remedy: str
+) -> set[str]:
     """Load every tensor whose name and shape fit; returns their names. Decoder tensors may be missing.
 
-    Raises ConfigError if encoder tensors are missing and `partial` does not allow it: `whose` names the
-    network and `remedy` the setting of its encoder. Raises IntegrityError for a damaged file.
+    `whose` names the network and `remedy` the setting of its encoder. Both go into messages.
+
+    Raises ConfigError if encoder tensors are missing and `partial` is false, IntegrityError for a damaged
+    file.
     """
     try:
         found = load_file(path)
@@ -105,16 +113,18 @@ def load_weights(network: nn.Module, path: Path, *, partial: bool = False, whose
     if not partial and not tensors.keys() >= set(encoder_names(network)):
         raise ConfigError(
             f"model.weights={path}: {misfit(network, tensors, found, whose)}. Fixes: {remedy}, "
-            "model.partial_weights=true (what does not fit stays random), or model.weights=null (from scratch)"
+            "model.partial_weights=true (what does not fit stays random), "
+            "or model.weights=null (from scratch)"
         )
     network.load_state_dict(tensors, strict=False)
     return set(tensors)
 
 
 def misfit(network: nn.Module, tensors: Tensors, found: Tensors, whose: str) -> str:
-    """The number of encoder tensors that fit, and the first names that do not (if none fits, of both sides).
+    """A message with the number of fitting encoder tensors and the first names that do not fit.
 
-    `tensors`: the part of `found` that fits, by the network's names.
+    If none fits, it lists names of both sides. `tensors` is the part of `found` that fits, under the
+    network's names.
     """
     own, names = network.state_dict(), encoder_names(network)
     lacking = {name: own[name] for name in names if name not in tensors}
@@ -122,7 +132,11 @@ def misfit(network: nn.Module, tensors: Tensors, found: Tensors, whose: str) -> 
     if len(lacking) < len(names):
         return f"{said}; not in the file, or of another shape: {_listed(lacking)}"
     used = {id(tensor) for tensor in tensors.values()}
-    theirs = {name: tensor for name, tensor in found.items() if id(tensor) not in used and not name.endswith(COUNTER)}
+    theirs = {
+        name: tensor
+        for name, tensor in found.items()
+        if id(tensor) not in used and not name.endswith(COUNTER)
+    }
     return f"{said}; the file has {_listed(theirs)}; the network has {_listed(lacking)}"
 
 
@@ -134,21 +148,27 @@ def _listed(tensors: Tensors) -> str:
 def fitting(network: nn.Module, found: Tensors) -> dict[str, torch.Tensor]:
     """The tensors that fit by name and shape, under the network's names.
 
-    A file may contain the encoder only.
+    The file may contain the encoder only.
     """
     own, encoder = network.state_dict(), encoder_prefix(network)
     tensors: dict[str, torch.Tensor] = {}
     for theirs, tensor in found.items():
-        name = next((name for name in _names(theirs, encoder) if name in own and own[name].shape == tensor.shape), None)
+        name = next(
+            (name for name in _names(theirs, encoder) if name in own and own[name].shape == tensor.shape),
+            None,
+        )
         if name:
             tensors.setdefault(name, tensor)
     return tensors
 
 
 def _names(theirs: str, encoder: str) -> Iterator[str]:
-    """Possible network names of a file's tensor: unchanged, then without each prefix in turn. `encoder`: its prefix."""
+    """Possible network names of a file's tensor: unchanged, then without each prefix in turn.
+
+    `encoder` is the prefix of the encoder's tensors.
+    """
     while True:
-        # timm's feature extractors join these: stages.0. is stages_0.
+        # timm's feature extractors join the two parts: stages.0. becomes stages_0.
         flat = re.sub(r"^(\w+)\.(\d+)\.", r"\1_\2.", theirs)
         yield from (theirs, f"{encoder}{theirs}", f"{encoder}model.{theirs}", f"{encoder}model.{flat}")
         prefix = next((prefix for prefix in PREFIXES if theirs.startswith(prefix)), None)
@@ -160,13 +180,18 @@ def _names(theirs: str, encoder: str) -> Iterator[str]:
 def grown(network: nn.Module, teacher: Tensors) -> dict[str, torch.Tensor]:
     """The teacher's tensors, zero-padded so that `network` computes the same function (Net2Net).
 
-    Channels that only the network has keep their weights; the teacher's channels give them weight 0.
-    Chen et al. 2016.
+    Chen et al. 2016. Channels that only the network has keep their own weights; the teacher's channels give
+    them weight 0.
     """
     own, tensors = network.state_dict(), fitting(network, teacher)
     for name, tensor in teacher.items():
         mine = own.get(name)
-        if name in tensors or mine is None or mine.dim() != tensor.dim() or mine.shape[2:] != tensor.shape[2:]:
+        if (
+            name in tensors
+            or mine is None
+            or mine.dim() != tensor.dim()
+            or mine.shape[2:] != tensor.shape[2:]
+        ):
             continue
         if all(theirs <= ours for theirs, ours in zip(tensor.shape, mine.shape, strict=True)):
             whole = mine.clone()
@@ -178,7 +203,7 @@ def grown(network: nn.Module, teacher: Tensors) -> dict[str, torch.Tensor]:
 
 def _hub_reachable() -> bool:
     if os.environ.get("https_proxy") or os.environ.get("HTTPS_PROXY"):
-        return True  # a proxy decides; the hub's client will report it
+        return True  # the proxy decides; the hub's client reports failures
     try:
         socket.create_connection(HUB, timeout=HUB_SECONDS).close()
     except OSError:

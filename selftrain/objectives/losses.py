@@ -1,8 +1,9 @@
-"""Losses. Each is a sum, and says what the global batch divides it by.
+"""Losses, each as a sum and the count that the global batch divides it by.
 
-A batch may be spread over ranks and micro-batches. The sums of its parts add up, while means of unequal parts do not. So a
-loss has two functions: `count` says how much of a target counts, before the network is asked, and `total` is the sum over
-that. A new loss is one `total`, one line in LOSSES and one test; recipes name it with its weight:
+A batch may be spread over ranks and micro-batches. The sums of its parts add up; the means of unequal parts
+do not. So a loss has two functions: `count` returns how much of a target counts, without a forward pass, and
+`total` returns the sum over it. A new loss is one `total`, one line in LOSSES and one test. Recipes name it
+with its weight:
 
     loss: {labelled: {ce: {weight: 1.0, smoothing: 0.1}, dice: 0.5}}
 """
@@ -19,15 +20,16 @@ from selftrain.ids import IGNORE
 from selftrain.tables import Bounds, Share, Table
 from selftrain.targets import Target
 
-LEAST = 1e-4  # below the store's resolution of 1/255; keeps log(p) finite where a class was stored as 0
+LEAST = 1e-4  # below the store's resolution of 1/255; keeps log(p) finite if a class was stored as 0
 
 
 @dataclass(frozen=True)
 class Loss:
-    """`total(logits, target, *, class_weights, settings)` summed over what `count(target)` counts.
+    """A loss: `total(logits, target, *, class_weights, settings)`, summed over what `count(target)` counts.
 
-    logits are (N, C, h, w) float32. Both return a number, or with `per_class` (C,) numbers, whose means are averaged over
-    the classes that count. `class_weights` (C,) are those of the labelled pixels, or None.
+    logits are (N, C, h, w) float32. Both functions return a number, or (C,) numbers with `per_class`: then
+    the means are averaged over the classes that count. `class_weights` (C,) come from the labelled pixels, or
+    are None.
     """
 
     total: Callable[..., Tensor]
@@ -36,31 +38,38 @@ class Loss:
 
 
 def weights_of(target: Target[Tensor]) -> Tensor:
-    """What each pixel counts, (N, h, w) float32: 0 where it is ignored."""
+    """The weight of each pixel, (N, h, w) float32; 0 for ignored pixels."""
     known = target.hard != IGNORE
     return known.float() if target.weight is None else target.weight * known
 
 
 def pixels(target: Target[Tensor]) -> Tensor:
-    """The weight of all pixels that count."""
+    """The total weight of all pixels that count."""
     return (target.hard != IGNORE).sum().float() if target.weight is None else weights_of(target).sum()
 
 
 def images(target: Target[Tensor]) -> Tensor:
-    """The number of images in which any pixel counts."""
+    """The number of images with at least one pixel that counts."""
     return (weights_of(target).flatten(1).amax(dim=1) > 0).sum().float()
 
 
-def cross_entropy(logits: Tensor, target: Target[Tensor], *, class_weights: Tensor | None, smoothing: Share = 0.0) -> Tensor:
-    """-log p of the hard label per pixel, with label smoothing (Szegedy et al. 2016).
+def cross_entropy(
+    logits: Tensor, target: Target[Tensor], *, class_weights: Tensor | None, smoothing: Share = 0.0
+) -> Tensor:
+    """Per-pixel -log p of the hard label, with label smoothing (Szegedy et al. 2016).
 
-    As in torch, class weights also weigh the smoothing term, so smoothing favours rare classes. With few masks val prefers
-    that to equal smoothing (docs/lab-notes.md, 2026-11-29); it lowers the confidence of frequent classes.
+    As in torch, class weights also weigh the smoothing term, so smoothing favours rare classes and lowers the
+    confidence of frequent ones. With few masks this scores higher on val than equal smoothing
+    (docs/lab-notes.md, 2026-11-29).
     """
     hard = target.hard.long()
     if target.weight is None:
-        return F.cross_entropy(logits, hard, class_weights, ignore_index=IGNORE, label_smoothing=smoothing, reduction="sum")
-    each = F.cross_entropy(logits, hard, class_weights, ignore_index=IGNORE, label_smoothing=smoothing, reduction="none")
+        return F.cross_entropy(
+            logits, hard, class_weights, ignore_index=IGNORE, label_smoothing=smoothing, reduction="sum"
+        )
+    each = F.cross_entropy(
+        logits, hard, class_weights, ignore_index=IGNORE, label_smoothing=smoothing, reduction="none"
+    )
     return (each * weights_of(target)).sum()
 
 
@@ -69,11 +78,13 @@ def kl(
     target: Target[Tensor],
     *,
     class_weights: Tensor | None,
-    temperature: Annotated[float, Bounds(0.01), "softens teacher and student; the loss is scaled by its square"] = 1.0,
+    temperature: Annotated[
+        float, Bounds(0.01), "softens teacher and student; the loss is scaled by its square"
+    ] = 1.0,
 ) -> Tensor:
-    """KL(teacher || student) per pixel, both softened by T (Hinton, Vinyals, Dean 2015, section 2).
+    """Per-pixel KL(teacher || student), both softened by T (Hinton, Vinyals, Dean 2015, section 2).
 
-    The teacher's logits are not stored: log(soft) stands for them, which softmax cannot tell apart.
+    The teacher's logits are not stored. log(soft) replaces them: it has the same softmax.
     """
     soft = _soft(target)
     log_teacher, teacher = soft.clamp_min(LEAST).log(), soft
@@ -85,7 +96,7 @@ def kl(
 
 
 def squared_error(logits: Tensor, target: Target[Tensor], *, class_weights: Tensor | None) -> Tensor:
-    """Squared difference of the probabilities per pixel, mean over the classes (Tarvainen & Valpola 2017)."""
+    """Per-pixel squared difference of the probabilities, averaged over classes (Tarvainen & Valpola 2017)."""
     difference = (logits.softmax(dim=1) - _soft(target)).square().mean(dim=1)  # (N, h, w)
     return (difference * weights_of(target)).sum()
 
@@ -97,7 +108,7 @@ def dice(
     class_weights: Tensor | None,
     smooth: Annotated[float, Bounds(0), "pixels added to both sides of the fraction"] = 1.0,
 ) -> Tensor:
-    """1 - Dice per image, mean over the classes that are in its labels (Milletari et al. 2016)."""
+    """1 - Dice per image, averaged over the classes in its labels (Milletari et al. 2016)."""
     weight = weights_of(target)[:, None]  # (N, 1, h, w)
     probs = logits.softmax(dim=1) * weight
     truth = _one_hot(target, logits.shape[1]) * weight
@@ -112,9 +123,14 @@ def ohem(
     target: Target[Tensor],
     *,
     class_weights: Tensor | None,
-    keep: Annotated[float, Bounds(0.01, 1), "share of each image's pixels, the hardest ones, that is learnt from"] = 0.25,
+    keep: Annotated[
+        float, Bounds(0.01, 1), "share of each image's pixels, the hardest ones, that is learnt from"
+    ] = 0.25,
 ) -> Tensor:
-    """Mean cross-entropy of the hardest pixels per image (online hard example mining, Shrivastava et al. 2016)."""
+    """Mean cross-entropy of each image's hardest pixels (OHEM, Shrivastava et al. 2016).
+
+    OHEM is online hard example mining.
+    """
     each = F.cross_entropy(logits, target.hard.long(), class_weights, ignore_index=IGNORE, reduction="none")
     each, weight = (each * weights_of(target)).flatten(1), weights_of(target).flatten(1)  # (N, P)
     most = (keep * (weight > 0).sum(dim=1)).ceil().long()  # (N,)
@@ -139,7 +155,7 @@ def _soft(target: Target[Tensor]) -> Tensor:
 
 
 def _one_hot(target: Target[Tensor], classes: int) -> Tensor:
-    """(N, C, h, w): the soft labels, or the hard ones as 0 and 1."""
+    """The soft labels, or the hard ones as 0 and 1, (N, C, h, w)."""
     if target.soft is not None:
         return target.soft
     known = torch.where(target.hard == IGNORE, 0, target.hard.long())

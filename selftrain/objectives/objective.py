@@ -1,4 +1,4 @@
-"""A weighted sum of losses: what is counted first, and the one place that divides by what counts in the global batch."""
+"""A weighted sum of losses, and the only place that divides by the counts of the global batch."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from selftrain.targets import Target
 
 
 def check_losses(cfg: LossConfig) -> None:
-    """Raises ConfigError if labelled or pseudo-labelled pixels have no loss."""
+    """Check that labelled and pseudo-labelled pixels have a loss. Raises ConfigError."""
     for setting, terms in (("loss.labelled", cfg.labelled), ("loss.pseudo", cfg.pseudo)):
         if not TABLE.chosen(terms, setting):
             raise ConfigError(f"{setting} has no loss with a weight above 0; {setting}.ce=1 gives it one")
@@ -23,9 +23,9 @@ def check_losses(cfg: LossConfig) -> None:
 
 @dataclass(frozen=True)
 class Objective:
-    """The losses of one target with their weights, `loss.labelled` for example.
+    """The losses of one target with their weights, for example `loss.labelled`.
 
-    Terms that count alike are added before they are divided.
+    Terms with the same count are added before they are divided.
     """
 
     groups: tuple[tuple[Chosen[Loss], ...], ...]
@@ -34,9 +34,13 @@ class Objective:
 
     @classmethod
     def of(
-        cls, terms: Mapping[str, Mapping[str, Any]], setting: str, classes: int, class_weights: Tensor | None = None
+        cls,
+        terms: Mapping[str, Mapping[str, Any]],
+        setting: str,
+        classes: int,
+        class_weights: Tensor | None = None,
     ) -> "Objective":
-        """The losses that the setting of this name lists. Raises ConfigError for names that no loss has."""
+        """Collect the losses listed in the setting `setting`. Raises ConfigError for unknown losses."""
         groups: dict[tuple[Callable[..., Tensor], bool], list[Chosen[Loss]]] = {}
         for term in TABLE.chosen(terms, setting):
             groups.setdefault((term.entry.count, term.entry.per_class), []).append(term)
@@ -44,16 +48,16 @@ class Objective:
 
     @property
     def width(self) -> int:
-        """How many counts the objective has."""
+        """The number of counts of the objective."""
         return sum(self.classes if group[0].entry.per_class else 1 for group in self.groups)
 
     def counts(self, target: Target[Tensor]) -> Tensor:
-        """What counts of a target (of one rank's micro-batch), (width,)."""
+        """The counts of a target (one micro-batch of one rank), (width,)."""
         counted = [group[0].entry.count(target).reshape(-1) for group in self.groups]
         return torch.cat(counted) if counted else target.hard.new_zeros(0, dtype=torch.float32)
 
     def value(self, logits: Tensor, target: Target[Tensor], counts: Tensor) -> Tensor:
-        """The loss of this part of the global batch, of which `counts` (width,) are the counts."""
+        """This part's share of the loss; `counts` (width,) belong to the whole global batch."""
         total, first = logits.new_zeros(()), 0
         for group in self.groups:
             size = self.classes if group[0].entry.per_class else 1
@@ -61,9 +65,12 @@ class Objective:
             total = total + part
         return total
 
-    def _mean(self, group: tuple[Chosen[Loss], ...], logits: Tensor, target: Target[Tensor], counts: Tensor) -> Tensor:
+    def _mean(
+        self, group: tuple[Chosen[Loss], ...], logits: Tensor, target: Target[Tensor], counts: Tensor
+    ) -> Tensor:
         sums = [
-            term.amount * term.entry.total(logits, target, class_weights=self.class_weights, **term.settings).reshape(-1)
+            term.amount
+            * term.entry.total(logits, target, class_weights=self.class_weights, **term.settings).reshape(-1)
             for term in group
         ]
         shares = 1.0 / counts.clamp_min(1.0)

@@ -1,6 +1,6 @@
-"""Averages of a network's weights over the steps: the averaged network is evaluated, teaches and is kept.
+"""Averages of a network's weights over the steps. The averaged network is evaluated, teaches, and is kept.
 
-An average is given by its decay at each step: average = decay * average + (1 - decay) * weights.
+An average is defined by its decay at each step: average = decay * average + (1 - decay) * weights.
 """
 
 import copy
@@ -14,12 +14,12 @@ from selftrain.tables import Bounds
 
 
 def ema(step: int, *, steps: int, decay: float) -> float:
-    """Exponential moving average. The first steps are a plain mean (Tarvainen & Valpola 2017)."""
+    """Exponential moving average. The first steps use a plain mean (Tarvainen & Valpola 2017)."""
     return min(decay, 1 - 1 / (step + 1))
 
 
 def none(step: int, *, steps: int, decay: float) -> float:
-    """The last weights."""
+    """No averaging: the latest weights."""
     return 0.0
 
 
@@ -30,35 +30,43 @@ def swa(
     decay: float,
     start: Annotated[float, Bounds(0, 1), "the share of the steps after which the mean begins"] = 0.75,
 ) -> float:
-    """The equal mean of the weights after each step from `start` on; before that, the last weights (Izmailov et al. 2018)."""
+    """Stochastic weight averaging (Izmailov et al. 2018): the equal mean of the weights from `start` on.
+
+    The mean covers the weights after each step. Before `start` the average is the latest weights.
+    """
     first = min(int(start * steps), steps - 1)
     return 0.0 if step < first else 1 - 1 / (step - first + 1)
 
 
-# Each gives the decay at `step` (from 0) of `steps`; `decay` is train.ema.
+# Each function returns the decay at `step` (from 0) of `steps`; `decay` is train.ema.
 AVERAGES: dict[str, Callable[..., float]] = {"ema": ema, "none": none, "swa": swa}
 
 
 class Average:
-    """`module` averages `network` over the steps: parameters and batch-norm statistics; other buffers are copied."""
+    """A copy `module` of a network, averaged over the steps.
+
+    It averages parameters and batch-norm statistics, and copies other buffers.
+    """
 
     def __init__(self, network: nn.Module):
         self.module = copy.deepcopy(network).eval().requires_grad_(False)
         ours, theirs = ([*one.parameters(), *one.buffers()] for one in (self.module, network))
-        pairs = list(zip(ours, theirs, strict=True))  # looked up once: in-place loading keeps them true
+        pairs = list(zip(ours, theirs, strict=True))  # collected once: in-place loading keeps the tensors
         self.averaged = [(mine, other) for mine, other in pairs if mine.is_floating_point()]
         self.copied = [(mine, other) for mine, other in pairs if not mine.is_floating_point()]
 
     @torch.no_grad()
     def update(self, decay: float) -> None:
-        """Take in the network's present weights, with the weight 1 - `decay`."""
-        torch._foreach_lerp_([mine for mine, _ in self.averaged], [other for _, other in self.averaged], 1 - decay)
+        """Add the network's current weights with weight 1 - `decay`."""
+        torch._foreach_lerp_(
+            [mine for mine, _ in self.averaged], [other for _, other in self.averaged], 1 - decay
+        )
         for mine, other in self.copied:
             mine.copy_(other)
 
     @torch.no_grad()
     def distance(self, network: nn.Module) -> float:
-        """|average - network| / |network| over all parameters."""
+        """Relative distance over all parameters, |average - network| / |network|."""
         pairs = list(zip(self.module.parameters(), network.parameters(), strict=True))
         apart = sum(float((mine - other).square().sum()) for mine, other in pairs)
         return (apart / max(sum(float(other.square().sum()) for _, other in pairs), 1e-12)) ** 0.5

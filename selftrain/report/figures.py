@@ -20,8 +20,10 @@ Points = Sequence[tuple[float, float]]
 
 # Placeholder colours that nothing else uses; in the SVG they are replaced by CSS variables of the page.
 INK, MUTED, GRID, PAPER = "#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04"
-COLOURS = [f"#0a0b1{k}" for k in range(6)]  # of generations; after the last, they repeat
-VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--line", PAPER: "--paper"} | {c: f"--g{k}" for k, c in enumerate(COLOURS)}
+COLOURS = [f"#0a0b1{k}" for k in range(6)]  # of generations; they repeat after the last one
+VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--line", PAPER: "--paper"} | {
+    c: f"--g{k}" for k, c in enumerate(COLOURS)
+}
 # Dash patterns, so that lines differ without colour.
 DASHES = [(), (6, 2), (2, 2), (8, 2, 2, 2), (10, 3), (4, 1, 1, 1)]
 
@@ -29,7 +31,9 @@ SIZE = (4.9, 2.7)  # inches of 72 units: as wide as a phone, so text has one siz
 LIMIT = 160  # points of a curve; longer curves are averaged to this number
 
 
-def promotion(scores: Mapping[int, float | None], promoted: Mapping[int, bool | None], best: int | None) -> str | None:
+def promotion(
+    scores: Mapping[int, float | None], promoted: Mapping[int, bool | None], best: int | None
+) -> str | None:
     """val mIoU per generation (hollow if not promoted) and a line through the leaders.
 
     None without any score.
@@ -42,12 +46,27 @@ def promotion(scores: Mapping[int, float | None], promoted: Mapping[int, bool | 
     axes.plot(*_columns(leaders), color=MUTED, linewidth=1.2, zorder=1)
     for k, score in known.items():
         edge = COLOURS[k % len(COLOURS)]
-        axes.plot(k, score, "o", markersize=8, color=edge, markerfacecolor=edge if promoted.get(k) else PAPER, zorder=2)
-        # off the rising line
+        axes.plot(
+            k,
+            score,
+            "o",
+            markersize=8,
+            color=edge,
+            markerfacecolor=edge if promoted.get(k) else PAPER,
+            zorder=2,
+        )
+        # beside the rising line, not on it
         place, side = ((7, -12), "left") if any(j > k for j, _ in leaders) else ((0, 9), "center")
         weight = "bold" if k == best else "normal"
         axes.annotate(
-            f"{score:.3f}", (k, score), place, textcoords="offset points", ha=side, color=INK, weight=weight, fontsize=10
+            f"{score:.3f}",
+            (k, score),
+            place,
+            textcoords="offset points",
+            ha=side,
+            color=INK,
+            weight=weight,
+            fontsize=10,
         )
     axes.margins(x=0.12, y=0.28)
     axes.set_xticks(list(known), [f"gen {k}" for k in known])
@@ -97,7 +116,7 @@ def dashes(generation: int) -> str:
 
 
 def _curve(axes: "Axes", points: np.ndarray, generation: int, *, smooth: bool) -> None:
-    """points (N, 2) of step and value, in order."""
+    """Draw the curve of a generation; points (N, 2) are step and value, in order."""
     points = np.array([chunk.mean(axis=0) for chunk in np.array_split(points, min(len(points), LIMIT))])
     look = _look(generation)
     if not smooth:
@@ -155,7 +174,9 @@ def _svg(figure: "Figure") -> str:
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>| xmlns(:\w+)?=\"[^\"]*\"", "", text, flags=re.DOTALL)
+    text = re.sub(
+        r"<metadata>.*?</metadata>|<style.*?</style>| xmlns(:\w+)?=\"[^\"]*\"", "", text, flags=re.DOTALL
+    )
     text = re.sub(r'<g id="[^"]*"', "<g", text)
     text = re.sub(r"font-family: [^;\"]*;? ?", "", text)
     text = re.sub(r"\s*\n\s*", " ", text)

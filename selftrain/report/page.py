@@ -20,7 +20,8 @@ from selftrain.report.palette import palette
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
 STAGES = {"raw": "raw", "tta": "TTA", "crf": "CRF", "selected": "selected"}
-OWN_PLACE = ("miou", "pixel_accuracy", "ece", "drift")  # scores that the page shows, or warns of, in places of their own
+# Scores with their own place on the page, or their own warning.
+OWN_PLACE = ("miou", "pixel_accuracy", "ece", "drift")
 SIDE = 320  # pixels; larger pictures are resized to it
 PIXELATED = 192  # pictures up to this side are shown without smoothing
 HEAVY = 90_000  # characters; a photograph with a larger PNG is embedded as JPEG
@@ -39,18 +40,28 @@ class Row:
 
 
 def write(
-    path: Path, report: dict, *, classes: list[str], metrics: list[dict], predictions: list[Row], pseudo_labels: list[Row]
+    path: Path,
+    report: dict,
+    *,
+    classes: list[str],
+    metrics: list[dict],
+    predictions: list[Row],
+    pseudo_labels: list[Row],
 ) -> None:
     """Write report.html: one file without scripts that contains its pictures and plots.
 
     `report` is the run's report.json and `metrics` are the rows of metrics.jsonl. Missing values are shown as
     dashes.
     """
-    page = render(report, classes=classes, metrics=metrics, predictions=predictions, pseudo_labels=pseudo_labels)
+    page = render(
+        report, classes=classes, metrics=metrics, predictions=predictions, pseudo_labels=pseudo_labels
+    )
     files.write_bytes(path, page.encode())
 
 
-def render(report: dict, *, classes: list[str], metrics: list[dict], predictions: list[Row], pseudo_labels: list[Row]) -> str:
+def render(
+    report: dict, *, classes: list[str], metrics: list[dict], predictions: list[Row], pseudo_labels: list[Row]
+) -> str:
     """The page as text; see `write`."""
     generations = [Generation(k, row) for k, row in enumerate(report.get("generations") or [])]
     colours, top = palette(len(classes)), headline(report, generations)
@@ -115,7 +126,7 @@ class Generation:
 
     @property
     def sources(self) -> str:
-        """What it was trained on."""
+        """The data that it was trained on."""
         teacher, method = pick(self.row, "teacher"), pick(self.row, "online")
         return ", ".join(
             ["labels"]
@@ -152,8 +163,13 @@ def _taken(row: object) -> str:
 
 
 def further(generations: Sequence[Generation]) -> list[str]:
-    """The names of the scores that are numbers and have no place of their own on the page, in the order of the reports."""
-    scores = [name for g in generations for name in pick(g.row, "val") or {} if number(g.row, "val", name) is not None]
+    """Names of the numeric scores without their own place on the page, in the order of the reports."""
+    scores = [
+        name
+        for g in generations
+        for name in pick(g.row, "val") or {}
+        if number(g.row, "val", name) is not None
+    ]
     return [name for name in dict.fromkeys(scores) if name not in OWN_PLACE]
 
 
@@ -205,7 +221,7 @@ def headline(report: dict, generations: Sequence[Generation]) -> Headline:
 
 
 def remarks(report: dict, top: Headline, generations: Sequence[Generation]) -> list[str]:
-    """What a reader has to know before trusting the numbers."""
+    """Remarks that a reader needs before trusting the numbers."""
     return [
         *_about_promotion(top, generations),
         *_alarms(generations),
@@ -223,8 +239,15 @@ def _about_promotion(top: Headline, generations: Sequence[Generation]) -> Iterab
     incumbent: Generation | None = None  # the best leader so far
     for g in generations:
         if g.promoted is False and incumbent is not None:
-            scores = "" if difference(g.miou, incumbent.miou) is None else f" ({g.miou:.4f} against {incumbent.miou:.4f})"
-            yield f"Generation {g.number} is worse than generation {incumbent.number} on val{scores} and was not promoted."
+            scores = (
+                ""
+                if difference(g.miou, incumbent.miou) is None
+                else f" ({g.miou:.4f} against {incumbent.miou:.4f})"
+            )
+            yield (
+                f"Generation {g.number} is worse than generation {incumbent.number} on val{scores} "
+                "and was not promoted."
+            )
         if incumbent is None or (g.promoted and (g.miou or 0) > (incumbent.miou or 0)):
             incumbent = g
 
@@ -253,11 +276,19 @@ def _about_fairness(top: Headline, generations: Sequence[Generation]) -> Iterabl
     until = [g.row for g in generations[: top.best + 1]]
     sizes = [number(row, "model", "params") or 0 for row in until]
     steps = [number(row, "steps") or 0 for row in until]
-    ratios = [(sizes[-1], sizes[0], "the teacher's parameters"), (sum(steps), steps[0], "the teacher's steps in total")]
-    larger = [f"{mine / teachers:.2g} times {what}" for mine, teachers, what in ratios if teachers and mine != teachers]
+    ratios = [
+        (sizes[-1], sizes[0], "the teacher's parameters"),
+        (sum(steps), steps[0], "the teacher's steps in total"),
+    ]
+    larger = [
+        f"{mine / teachers:.2g} times {what}"
+        for mine, teachers, what in ratios
+        if teachers and mine != teachers
+    ]
     if larger:
         yield (
-            f"Generation {top.best} has {' and '.join(larger)}, so the gain does not come from the unlabelled images alone. "
+            f"Generation {top.best} has {' and '.join(larger)}, "
+            "so the gain does not come from the unlabelled images alone. "
             "Compare it with recipe=supervised, with the same model and the same total steps."
         )
     yield "One run is one seed: a gain smaller than the spread between seeds proves nothing."
@@ -268,19 +299,24 @@ def _about_exactness(generations: Sequence[Generation]) -> Iterable[str]:
         if g.exact is False:
             yield (
                 f"Generation {g.number} is not exact: the run was resumed under different conditions "
-                f"({'; '.join(pick(g.row, 'changed_conditions') or ['a different number of processes'])}), so the same "
-                "command may give different bits."
+                f"({'; '.join(pick(g.row, 'changed_conditions') or ['a different number of processes'])}), "
+                "so the same command may give different bits."
             )
 
 
-def plots(top: Headline, generations: Sequence[Generation], metrics: Sequence[Mapping]) -> dict[str, str | None]:
+def plots(
+    top: Headline, generations: Sequence[Generation], metrics: Sequence[Mapping]
+) -> dict[str, str | None]:
     """SVG by name, None if there is nothing to draw."""
 
     def logged(name: str) -> dict[int, list[tuple[float, float]]]:
         return {g.number: _points(metrics, f"gen{g.number}", name) for g in generations}
 
     def quality(score: str) -> dict[int, list[float | None]]:
-        return {g.number: [number(g.row, "labels", "quality", stage, score) for stage in STAGES] for g in generations}
+        return {
+            g.number: [number(g.row, "labels", "quality", stage, score) for stage in STAGES]
+            for g in generations
+        }
 
     scores, promoted = ({g.number: g.miou for g in generations}, {g.number: g.promoted for g in generations})
     val, total, names = logged("val_miou"), logged("loss"), list(STAGES.values())
@@ -291,7 +327,9 @@ def plots(top: Headline, generations: Sequence[Generation], metrics: Sequence[Ma
     return {
         "promotion": figures.promotion(scores, promoted, top.best) if len(generations) > 1 else None,
         "val": figures.curves(val),
-        "loss": figures.curves({k: points or total[k] for k, points in logged("labelled_loss").items()}, smooth=True),
+        "loss": figures.curves(
+            {k: points or total[k] for k, points in logged("labelled_loss").items()}, smooth=True
+        ),
         "pseudo_loss": figures.curves(logged("pseudo_loss"), smooth=True),
         "accepted": figures.curves(logged("accepted"), smooth=True),
         "quality": figures.stages(quality("miou"), names),
@@ -300,7 +338,7 @@ def plots(top: Headline, generations: Sequence[Generation], metrics: Sequence[Ma
 
 
 def _points(metrics: Sequence[Mapping], stage: str, name: str) -> list[tuple[float, float]]:
-    """Step and value of each row of a stage that has both."""
+    """Step and value of a stage's rows that contain both."""
     pairs = [(number(row, "step"), number(row, name)) for row in metrics if row.get("stage") == stage]
     return [(step, value) for step, value in pairs if step is not None and value is not None]
 
@@ -373,14 +411,14 @@ def _written(value: float | None, form: str) -> str | None:
 
 
 def parameters(count: float | None) -> str | None:
-    """14300000 -> "14.3 M"."""
+    """Format a count: 14300000 -> "14.3 M"."""
     if count is None:
         return None
     return f"{count / 1e6:.1f} M" if count >= 1e5 else f"{count / 1e3:.1f} k"
 
 
 def clock(seconds: float | None) -> str | None:
-    """3905 -> "1 h 5 min"."""
+    """Format a duration: 3905 -> "1 h 5 min"."""
     if seconds is None:
         return None
     minutes, rest = divmod(round(seconds), 60)

@@ -10,11 +10,19 @@ from PIL import Image
 from selftrain.files import write_bytes
 
 MAX_CLASSES = 255
-LEVELS = 12  # per channel, of the lattice from which further colours are chosen
-DARKEST = 0.35  # their least Oklab lightness; darker colours look black
+LEVELS = 12  # per channel, in the lattice of candidates for further colours
+DARKEST = 0.35  # least Oklab lightness of the candidates; darker colours look black
 
 # Okabe & Ito 2008, "Color universal design": distinct with any colour vision.
-NAMED = [(86, 180, 233), (213, 94, 0), (0, 158, 115), (240, 228, 66), (0, 114, 178), (204, 121, 167), (230, 159, 0)]
+NAMED = [
+    (86, 180, 233),
+    (213, 94, 0),
+    (0, 158, 115),
+    (240, 228, 66),
+    (0, 114, 178),
+    (204, 121, 167),
+    (230, 159, 0),
+]
 KEPT_FREE = [(0, 0, 0), (255, 255, 255)]  # ignored pixels, and the page
 
 # Machado, Oliveira & Fernandes 2009, table 1, severity 1, for linear RGB: normal vision, no red cones,
@@ -78,7 +86,10 @@ def save_plain_png(path: Path, pixels: np.ndarray) -> None:
 
 @lru_cache(maxsize=1)
 def _colours() -> np.ndarray:
-    """(MAX_CLASSES, 3) uint8: the named colours, then always the most distant one for every colour vision."""
+    """Class colours (MAX_CLASSES, 3) uint8: the named ones, then the most distant candidate each time.
+
+    Distances are the smallest over all types of colour vision.
+    """
     steps = np.linspace(0, 255, LEVELS).round()
     lattice = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
     lattice = lattice[_appearance(lattice)[:, 0, 0] >= DARKEST]

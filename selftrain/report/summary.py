@@ -9,7 +9,7 @@ SHOWN = ("generations", "best", "test", "teacher_test")  # of report.json
 
 
 def print_table(report: dict, page: Path, export: Path) -> None:
-    """Generations with their models and val mIoU, the test scores, and the paths of report and export."""
+    """Print generations with their models and val mIoU, test scores, and the paths of report and export."""
     console = Console(highlight=False, markup=False)
     table = Table("generation", "model", "parameters", "steps", "val mIoU", "promoted")
     for row in report["generations"]:
@@ -27,7 +27,9 @@ def print_table(report: dict, page: Path, export: Path) -> None:
     console.print(table)
     if report["test"]:
         best, teacher = score(report["test"]), score(report["teacher_test"])
-        console.print(f"test mIoU: best (generation {report['best']}) {best}, teacher (generation 0) {teacher}")
+        console.print(
+            f"test mIoU: best (generation {report['best']}) {best}, teacher (generation 0) {teacher}"
+        )
     console.print(f"report: {page}", soft_wrap=True)
     console.print(f"export: {export}", soft_wrap=True)
 

@@ -1,4 +1,4 @@
-"""Settings: how words become a Config, what each setting takes, and what may change when a run resumes."""
+"""Settings: composing a Config, checking each setting, and the changes that a resume may make."""
 
 from selftrain.settings.compose import compose, flow, read
 

@@ -1,4 +1,4 @@
-"""What may change between a run's first command and the next, and how the settings of earlier versions are read."""
+"""Which settings may change between two commands of a run, and how to read older versions' settings."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
@@ -11,49 +11,54 @@ from selftrain.values import element_of, fields_of
 Tree = dict[str, Any]
 Complete = Callable[[Tree], Tree]
 
-# What runs had that began before these settings were there, where that is not the default of today.
+# Defaults for runs that began before a setting existed, if they differ from today's.
 EARLIER = {"loss.balance": 0.0}
 
-# Settings that a resume may change: they decide how a run works, not what it does. Another number of threads rounds
-# otherwise; conditions.json records that.
+# Settings that a resume may change: they affect how a run works, not its result. Another number of threads
+# changes rounding; conditions.json records that.
 HARMLESS = {
-    "out", "data.root", "data.cache_mb", "train.workers", "train.threads", "train.checkpoint_every", "labels.crf.workers",
-    "export.onnx", "model.partial_weights",
+    "out", "data.root", "data.cache_mb", "train.workers", "train.threads", "train.checkpoint_every",
+    "labels.crf.workers", "export.onnx", "model.partial_weights",
 }  # fmt: skip
 
-# Settings that a resume may change, though sums are then rounded differently and batch norm is measured over other crops:
-# memory that is short must not cost a trained teacher. conditions.json records the change.
+# Settings that a resume may change although they change rounding and the crops for batch-norm statistics. A
+# lack of memory must not cost a trained teacher. conditions.json records the change.
 ROUNDING = {"train.eval_batch", "labels.batch"}
 
 
 def same(value: Any, section: Mapping[str, Any]) -> Any:
-    """The value of a setting that has only another name now."""
+    """The value of a setting that was only renamed."""
     return value
 
 
 @dataclass(frozen=True)
 class Renamed:
-    """The name that a setting has now, and its value there.
+    """The current name of a renamed setting, and its value there.
 
-    `value` gets the old value, and the old section for settings that are understood together. A dict that it gives is
-    merged into what the setting `name` has by then.
+    `value` receives the old value and the old section, because some settings depend on each other. A dict
+    that it returns is merged into the current value of the setting `name`.
     """
 
     name: str
     value: Callable[[Any, Mapping[str, Any]], Any] = same
 
 
-# Settings that have another name now, by the name that they had. A setting of a generation is named without the
-# generation's number: "generations.noise.mix". The old name must be free. The rows act one after the other.
+# Renamed settings by their old names. A setting of a generation is named without the generation's number:
+# "generations.noise.mix". The old name must not be in use. The rows apply one after the other.
 RENAMED = {
     "loss.smoothing": Renamed("loss.labelled.ce.smoothing"),
     "loss.temperature": Renamed("loss.pseudo.kl.temperature"),
-    "loss.distillation": Renamed("loss.pseudo", lambda share, _: {"kl": {"weight": share}, "ce": {"weight": 1 - share}}),
+    "loss.distillation": Renamed(
+        "loss.pseudo", lambda share, _: {"kl": {"weight": share}, "ce": {"weight": 1 - share}}
+    ),
 }
 
 
 def flat(config: Config | dict, prefix: str = "") -> dict[str, object]:
-    """Settings as {"train.lr": 0.001, "generations.0.steps": 500, ...}; lists of plain values and empty dicts stay."""
+    """Settings as {"train.lr": 0.001, "generations.0.steps": 500, ...}.
+
+    Lists of plain values and empty dicts stay as they are.
+    """
     tree = config if isinstance(config, dict) else asdict(config)
     rows: dict[str, object] = {}
     for name, value in tree.items():
@@ -67,7 +72,7 @@ def flat(config: Config | dict, prefix: str = "") -> dict[str, object]:
 
 
 def renewed(settings: Tree, table: Mapping[str, Renamed] | None = None) -> Tree:
-    """Settings that an earlier version wrote, under the names and in the forms of today."""
+    """Convert settings of an earlier version to today's names and forms."""
     table = RENAMED if table is None else table
     tree = {name: _copied(value) for name, value in settings.items()}
     generations = tree.get("generations")
@@ -81,14 +86,14 @@ def renewed(settings: Tree, table: Mapping[str, Renamed] | None = None) -> Tree:
 
 
 def _copied(value: Any) -> Any:
-    """Dicts and lists are new ones, so that what was given stays as it is."""
+    """Copy dicts and lists, so that the caller's settings stay unchanged."""
     if isinstance(value, dict):
         return {name: _copied(entry) for name, entry in value.items()}
     return [_copied(entry) for entry in value] if isinstance(value, list) else value
 
 
 def _move(tree: Any, old: str, new: str, convert: Callable[[Any, Mapping[str, Any]], Any]) -> None:
-    """Take the setting `old` out of `tree`, and put it in as `new`; nothing where it is not there."""
+    """Move the setting `old` of `tree` to `new`; does nothing if `old` is not there."""
     section, last = _section(tree, old)
     if not isinstance(section, dict) or last not in section:
         return
@@ -99,14 +104,14 @@ def _move(tree: Any, old: str, new: str, convert: Callable[[Any, Mapping[str, An
 
 
 def _merged(old: Any, new: Any) -> Any:
-    """`new` over `old`, with all entries of both where they are dicts."""
+    """`new` over `old`; dicts are merged."""
     if not isinstance(old, dict) or not isinstance(new, dict):
         return new
     return {**old, **{name: _merged(old.get(name), value) for name, value in new.items()}}
 
 
 def _section(tree: Any, name: str, *, make: bool = False) -> tuple[Any, str]:
-    """The dict that holds the setting `name`, and the last part of the name."""
+    """The dict that contains the setting `name`, and the last part of the name."""
     *parts, last = name.split(".")
     for part in parts:
         if make and isinstance(tree, dict):
@@ -118,8 +123,8 @@ def _section(tree: Any, name: str, *, make: bool = False) -> tuple[Any, str]:
 def differences(old: Tree, new: Tree, complete: Complete = dict) -> list[str]:
     """Settings that change results and differ, as "name: old -> new".
 
-    What a side does not have is from before that setting was there: it had what is the default now, or what EARLIER says.
-    `complete` fills in the settings of the entries that both choose from tables (choices.completed).
+    A setting that one side lacks was added later. It had today's default, or its value in EARLIER. `complete`
+    adds the settings of table entries that both sides choose (choices.completed).
     """
     before, after = (flat(complete(_filled(Config, tree))) for tree in (renewed(old), new))
     return [
@@ -130,9 +135,9 @@ def differences(old: Tree, new: Tree, complete: Complete = dict) -> list[str]:
 
 
 def refused(old: Tree, new: Tree, *, labels_are_used: bool, complete: Complete = dict) -> list[str]:
-    """The differences with which a run cannot go on; none for more generations after those of `old`.
+    """The differences that keep a run from continuing. Adding generations is allowed.
 
-    Labels are stored unfiltered, so until a student of them has begun another choice costs nothing.
+    Labels are stored unfiltered, so `select` may change freely until a student trains on them.
     """
     known = len(old["generations"])
     rows = differences(old, {**new, "generations": new["generations"][:known]}, complete)
@@ -140,12 +145,18 @@ def refused(old: Tree, new: Tree, *, labels_are_used: bool, complete: Complete =
 
 
 def chooses(row: str) -> bool:
-    """Whether a changed setting acts on finished labels; snapshots for the agreement are made while a teacher learns."""
+    """Whether a changed setting only affects finished labels.
+
+    `select.reliability` does not: its snapshots are made while a teacher is trained.
+    """
     return row.startswith("select.") and not row.startswith("select.reliability")
 
 
 def _filled(kind: Any, tree: Tree, prefix: str = "") -> Tree:
-    """`tree` with the defaults of the settings that it lacks, at any depth; a setting that is a dict is one setting."""
+    """`tree` with defaults for missing settings, at any depth.
+
+    A setting that is a dict counts as one setting.
+    """
     return {
         **dict(_lacking(kind, tree, prefix)),
         **{name: _filled_member(kind, name, value, prefix) for name, value in tree.items()},
@@ -166,5 +177,8 @@ def _filled_member(kind: Any, name: str, value: Any, prefix: str) -> Any:
     if fields_of(member) and isinstance(value, dict):
         return _filled(member, value, f"{prefix}{name}.")
     if fields_of(element) and isinstance(value, list):
-        return [_filled(element, entry, f"{prefix}{name}.") if isinstance(entry, dict) else entry for entry in value]
+        return [
+            _filled(element, entry, f"{prefix}{name}.") if isinstance(entry, dict) else entry
+            for entry in value
+        ]
     return value

@@ -1,4 +1,4 @@
-"""Each setting alone: its range, its words and its own rules, as its field in config.py declares them."""
+"""Checks of single settings: range, choices and rules, as declared by the fields in config.py."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
@@ -11,7 +11,7 @@ from selftrain.tables import Parameter, Place, parameter
 
 
 def check(config: Config) -> None:
-    """Raises ConfigError for the first setting whose value its field does not allow."""
+    """Check every setting against its field. Raises ConfigError for the first bad value."""
     for name, value, setting in settings_in(config):
         fault = setting.fault(value)
         if fault:
@@ -19,7 +19,7 @@ def check(config: Config) -> None:
 
 
 def expand_home(section: Any) -> None:
-    """Write the home folder in place of a leading `~` in every path, in the sections of `section` as well."""
+    """Replace a leading `~` with the home folder in every path of `section` and of its sections."""
     kind: Any = type(section)
     for name, setting in declared(kind).items():
         if any(isinstance(rule, Place) for rule in setting.rules):
@@ -29,7 +29,10 @@ def expand_home(section: Any) -> None:
 
 
 def settings_in(section: Any, prefix: str = "") -> Iterator[tuple[str, Any, Parameter]]:
-    """Name, value and declaration of every setting, such as "generations.0.noise.cutmix"; a section is not a setting."""
+    """The name, value and declaration of every setting, such as "generations.0.noise.cutmix".
+
+    Sections are not settings.
+    """
     kind: Any = type(section)
     for name, setting in declared(kind).items():
         value, full = getattr(section, name), f"{prefix}{name}"
@@ -41,18 +44,18 @@ def settings_in(section: Any, prefix: str = "") -> Iterator[tuple[str, Any, Para
 
 @cache
 def declared(section: Any) -> Mapping[str, Parameter]:
-    """The settings and sections of a dataclass as its annotations declare them."""
+    """The settings and sections that a dataclass declares in its annotations."""
     kinds = get_type_hints(section, include_extras=True)
     return {one.name: parameter(kinds[one.name], default_of(one)) for one in fields(section)}
 
 
 def default_of(field: Field[Any]) -> Any:
-    """The default of a field of a dataclass."""
+    """The default of a dataclass field."""
     return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def _sections(name: str, value: Any) -> list[tuple[str, Any]]:
-    """The sections that a setting is or lists, by their names."""
+    """The sections in a setting (itself, or its entries), by name."""
     if is_dataclass(value):
         return [(name, value)]
     entries = enumerate(value) if isinstance(value, list) else ()

@@ -1,4 +1,4 @@
-"""A recipe, a data set and `name=value` become one Config, or an error that says what to write."""
+"""Compose a Config from a recipe, a data set and `name=value` words, with errors that give the fix."""
 
 import re
 import shlex
@@ -31,8 +31,8 @@ from selftrain.values import (
     split_optional,
 )
 
-GROUPS = ("recipe", "data")  # what a YAML file is chosen for
-EXAMPLES = {  # where the default is empty
+GROUPS = ("recipe", "data")  # groups of YAML files to choose from
+EXAMPLES = {  # examples for settings with an empty default
     "data.classes": "[road,car]", "data.colours": "[[0,0,0],[255,0,0]]", "data.ignore_colours": "[[0,0,0]]",
     "data.size": "[512,512]", "data.values": "[0,255]", "model.decoder_channels": "[256,128,64,32,16]",
     "generations": "[{},{}]",
@@ -53,7 +53,7 @@ SAMPLES = {int: "4", float: "0.5", bool: "true", str: "text", Entry: "{}", objec
 def compose(overrides: list[str], config_dir: str | None = None) -> Config:
     """The Config of a recipe, a data set and settings given as `name=value`.
 
-    Raises ConfigError that names the setting and what it takes.
+    Raises ConfigError that names the setting and its possible values.
     """
     _refuse_code(overrides)
     folders = [recipes(), *_own_folder(config_dir)]
@@ -73,7 +73,7 @@ def compose(overrides: list[str], config_dir: str | None = None) -> Config:
 
 
 def recipes() -> Path:
-    """The recipes, beside the package in a checkout and inside of it in a wheel."""
+    """The folder of recipes: beside the package in a checkout, inside it in a wheel."""
     here = Path(__file__).resolve().parent.parent
     for folder in (here / "recipes", here.parent / "recipes"):
         if (folder / "config.yaml").is_file():
@@ -82,7 +82,7 @@ def recipes() -> Path:
 
 
 def _own_folder(config_dir: str | None) -> list[Path]:
-    """A user's folder of recipes and data sets, if one is given."""
+    """The user's folder of recipes and data sets, if given."""
     if not config_dir:
         return []
     fault = Place().fault(config_dir)
@@ -96,7 +96,7 @@ def _own_folder(config_dir: str | None) -> list[Path]:
 
 
 def _pair(text: str) -> tuple[str, str]:
-    """Name and value. `+name` and `++name`, as other programs have it, set what is there just so."""
+    """Split into name and value. Hydra's `+name` and `++name` are taken as `name`."""
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise ConfigError(_no_pair(text))
@@ -106,7 +106,7 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _no_pair(text: str) -> str:
-    """What to write for a word that is not NAME=VALUE."""
+    """Advice for a word that is not NAME=VALUE."""
     path, groups = shlex.quote(text), [group for group in GROUPS if text in _names_in([recipes() / group])]
     advice = "see python -m selftrain.run --help"
     if (Path(text) / "config.yaml").is_file():
@@ -135,13 +135,13 @@ def _chosen(group: str, pairs: list[tuple[str, str]], folders: list[Path]) -> st
 
 
 def _names_in(folders: list[Path]) -> list[str]:
-    """What can be chosen: the YAML files of these folders."""
+    """The names that can be chosen: the YAML files of these folders."""
     paths = [path.relative_to(folder) for folder in folders for path in folder.rglob("*.yaml")]
     return sorted({path.with_suffix("").as_posix() for path in paths})
 
 
 def _composed(chosen: dict[str, str], folders: list[Path]) -> dict[str, Any]:
-    """What the YAML files of a recipe and a data set say, in one tree of settings."""
+    """Read the YAML files of a recipe and a data set into one tree of settings."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.errors import HydraException
@@ -164,7 +164,7 @@ def _composed(chosen: dict[str, str], folders: list[Path]) -> dict[str, Any]:
 
 
 def _not_composed(error: Exception, chosen: dict[str, str], folder: Path) -> str:
-    """In our own words, why files cannot be put together."""
+    """The reason why files cannot be composed, in our own words."""
     words = " ".join(f"{group}={name}" for group, name in chosen.items() if name)
     missing = getattr(error, "missing_cfg_file", None)
     if missing:
@@ -174,7 +174,10 @@ def _not_composed(error: Exception, chosen: dict[str, str], folder: Path) -> str
 
 
 def _check_file(path: Path, group: str) -> None:
-    """As the composed settings are checked; here the file can be named. Raises ConfigError."""
+    """Check a file as the composed settings are checked. Here the message can name the file.
+
+    Raises ConfigError.
+    """
     if not path.is_file():
         return
     text = path.read_text(encoding="utf-8")
@@ -186,7 +189,7 @@ def _check_file(path: Path, group: str) -> None:
 
 
 def read(name: str, text: str) -> Any:
-    """A value of the command line in the type of its setting. Raises ConfigError that names it."""
+    """Convert a value of the command line to the type of its setting. Raises ConfigError that names it."""
     try:
         kind = _kind_of(name)
         if kind is str and text == "null":
@@ -199,7 +202,7 @@ def read(name: str, text: str) -> Any:
 
 
 def _checked(reading: Callable[[], Any], where: str) -> Any:
-    """What `reading` returns, its errors as ConfigError about a file."""
+    """The result of `reading`; its errors become ConfigErrors about a file."""
     try:
         return reading()
     except UnfitError as error:
@@ -220,7 +223,7 @@ def _kind_of(name: str) -> Kind:
 
 
 def _unknown(name: str) -> str:
-    """That there is no such setting, and which ones it may stand for."""
+    """A message about an unknown setting, with the settings that may have been meant."""
     if today(name):
         return f"{name}: this setting is {today(name)} now"
     meant, others = near(name), beside(name)
@@ -231,7 +234,7 @@ def _unknown(name: str) -> str:
 
 
 def _unfit(error: UnfitError, shown: object) -> str:
-    """What a setting takes, with an example to paste."""
+    """A message about a value of the wrong type, with an example to paste."""
     given = f"{error.name}={flow(shown) if not isinstance(shown, str) else shown}"
     if (element_of(error.kind) or error.kind) is str and _is_lost(error.value):
         return f"{given}: YAML does not read on, off, yes, no, null and 1.0 as text; quote them, e.g. 'off'"
@@ -248,7 +251,7 @@ def _unfit(error: UnfitError, shown: object) -> str:
 
 
 def _is_lost(value: object) -> bool:
-    """Whether YAML has made something else of text."""
+    """Whether YAML has converted text to something else."""
     entries = value if isinstance(value, list) else [value]
     return any(entry is None or isinstance(entry, bool | float) for entry in entries)
 
@@ -265,7 +268,7 @@ def _expected(kind: Kind) -> str:
 
 
 def _example(name: str, kind: Kind) -> str:
-    """`name=value`, quoted where a shell would read its brackets."""
+    """`name=value`, quoted if a shell would interpret its brackets."""
     default: Any = asdict(Config())
     for part in name.split("."):
         default = asdict(GenerationConfig()) if isinstance(default, list) else _member(default, part)
@@ -275,12 +278,12 @@ def _example(name: str, kind: Kind) -> str:
 
 
 def _member(default: Any, part: str) -> Any:
-    """The default of a setting; None where it is of an entry of a table, which the default does not choose."""
+    """The default of a setting; None for settings of a table's entry that the default does not choose."""
     return default.get(part) if isinstance(default, dict) else None
 
 
 def _set(node: Any, parts: list[str], value: Any, kind: Kind = Config) -> Any:
-    """`node` with `value` at the place that `parts` name; a section keeps what `value` does not name."""
+    """`node` with `value` at the path `parts`; a section keeps the settings that `value` does not name."""
     if not parts:
         return _merged(node, value, kind) if isinstance(node, dict) and isinstance(value, dict) else value
     inner = member_of(kind, parts[0])
@@ -301,7 +304,7 @@ def _merged(old: dict[str, Any], new: dict[str, Any], kind: Kind = Config) -> di
 
 
 def _check_generation(tree: dict[str, Any], name: str, value: Any) -> None:
-    """Raises ConfigError for a generation that the recipe does not have, with the way to one more."""
+    """Check that the recipe has a generation. Raises ConfigError that shows how to add one."""
     section, _, rest = name.partition(".")
     number, _, own = rest.partition(".")
     rows = tree["generations"]
@@ -316,7 +319,7 @@ def _check_generation(tree: dict[str, Any], name: str, value: Any) -> None:
 
 
 def _changes(row: dict[str, Any], default: dict[str, Any] | None = None) -> dict[str, Any]:
-    """What an entry says that is not the default."""
+    """The settings of an entry that differ from the default."""
     default = asdict(GenerationConfig()) if default is None else default
     others = {name: value for name, value in row.items() if name not in default or value != default[name]}
     changed = {k: _changes(v, default.get(k, {})) if isinstance(v, dict) else v for k, v in others.items()}
@@ -324,7 +327,7 @@ def _changes(row: dict[str, Any], default: dict[str, Any] | None = None) -> dict
 
 
 def _built(kind: Kind, tree: dict[str, Any]) -> Any:
-    """A dataclass of the settings in `tree`; what is not there has its default."""
+    """Build a dataclass from the settings in `tree`; missing ones get their defaults."""
     return kind(**{name: _built_member(member_of(kind, name), value) for name, value in tree.items()})
 
 
@@ -336,7 +339,7 @@ def _built_member(kind: Kind, value: Any) -> Any:
 
 
 def _finished(config: Config) -> Config:
-    """One side stands for a square; of the drawn data set there are no other splits than its own."""
+    """Expand one side to a square, and check the split names of the drawn data set."""
     for holder, name in ((config.data, "size"), (config.train, "crop")):
         sides = getattr(holder, name)
         setattr(holder, name, sides * 2 if len(sides) == 1 else sides)
@@ -347,7 +350,7 @@ def _finished(config: Config) -> Config:
 
 
 def flow(value: object) -> str:
-    """As it is written on the command line."""
+    """Format a value as on the command line."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{name}: {flow(entry)}" for name, entry in value.items()) + "}"
     if isinstance(value, list):
@@ -359,13 +362,13 @@ def flow(value: object) -> str:
 
 
 def _in_quotes(text: str) -> str:
-    """A backslash stands for itself, except before a quote and at the end."""
+    """Quote a text. A backslash stands for itself, except before a quote and at the end."""
     escaped = re.sub(r"(\\*)('|\Z)", lambda match: match[1] * 2 + ("\\'" if match[2] else ""), text)
     return f"'{escaped}'"
 
 
 def _refuse_code(overrides: list[str]) -> None:
-    """Config is data: no objects to make, no environment to read, no nodes of the composer."""
+    """Refuse objects to create, environment variables to read, and nodes of Hydra: settings are data."""
     for text in overrides:
         name = text.split("=", 1)[0].lstrip("+~")
         if "_target_" in text or "${" in text or name == "hydra" or name.startswith(("hydra.", "hydra/")):
@@ -373,7 +376,7 @@ def _refuse_code(overrides: list[str]) -> None:
 
 
 def _refuse_code_in_files(folder: Path) -> None:
-    """As `_refuse_code`, in the user's own recipes: Hydra would obey its own nodes and expand ${…}."""
+    """`_refuse_code` for the user's recipes, since Hydra would obey its own nodes and expand ${…}."""
     for path in sorted(folder.rglob("*.yaml")):
         try:
             text = path.read_text(encoding="utf-8")

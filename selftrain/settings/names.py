@@ -1,4 +1,4 @@
-"""Names of settings, and which one a person may have meant by another."""
+"""Names of settings, and the settings that a wrong name may stand for."""
 
 import re
 from dataclasses import asdict
@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from selftrain.config import Config, GenerationConfig
 from selftrain.settings.changes import RENAMED, flat
 
-# What other programs call a setting; only the last part of a name is looked up.
+# Other programs' names for settings; only the last part of a name is looked up.
 WORDS = {
     "epochs": "train.steps", "num_epochs": "train.steps", "max_epochs": "train.steps",
     "max_steps": "train.steps", "iterations": "train.steps", "iters": "train.steps",
@@ -41,11 +41,11 @@ WORDS = {
     "conf": "select.confidence", "confidence_threshold": "select.confidence",
     "num_generations": "generations", "n_generations": "generations", "rounds": "generations",
 }  # fmt: skip
-MOST = 3  # names that are proposed
+MOST = 3  # proposed names
 
 
 def today(name: str) -> str:
-    """The name that the setting `name` of an earlier version has now; empty if it never was a setting."""
+    """The current name of an earlier version's setting; empty if it never was a setting."""
     numbered = re.match(r"generations\.\d+\.", name)
     general = name.replace(numbered[0], "generations.", 1) if numbered else name
     new = RENAMED[general].name if general in RENAMED else ""
@@ -68,20 +68,20 @@ def near(name: str) -> list[str]:
 
 
 def beside(name: str) -> str:
-    """The settings of the section of `name`, as one text; empty if there is no such section."""
+    """The settings in the section of `name`, as one text; empty if there is no such section."""
     section = name.rpartition(".")[0]
     names = _names(f"{section}." if section.startswith("generations.") else "generations.0.")
     return ", ".join(known for known in names if section and known.rpartition(".")[0] == section)
 
 
 def _alike(section: str, last: str, names: list[str]) -> list[str]:
-    """Settings whose last part is spelt like `last`. Matches in the same section come first and stand alone."""
+    """Settings whose last part is spelt like `last`. Matches in the same section replace all others."""
     ends = get_close_matches(last, {known.rpartition(".")[2] for known in names}, n=MOST, cutoff=0.7)
     found = [known for end in ends for known in names if known.rpartition(".")[2] == end]
     return [known for known in found if known.rpartition(".")[0] == section] or found
 
 
 def _names(prefix: str) -> list[str]:
-    """Every setting, those of one generation with `prefix`."""
+    """The names of all settings; settings of a generation get the prefix `prefix`."""
     whole = [name for name in flat(Config()) if not name.startswith("generations.")]
     return [*whole, "generations", *(prefix + name for name in flat(asdict(GenerationConfig())))]

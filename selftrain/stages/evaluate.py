@@ -1,4 +1,4 @@
-"""Measure a network against masks."""
+"""Score a network against masks."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,21 +14,28 @@ from selftrain.inference.groups import neighbours, rank_share
 from selftrain.inference.predictor import Predictor
 from selftrain.scores import expected_calibration_error, miou, report
 
-BINS = 15  # of the calibration error, as in Guo et al. 2017
-BLOCKS = 20  # of neighbouring images, frames of one video perhaps: leaving each out tells how sure a score is
+BINS = 15  # bins of the calibration error, as in Guo et al. 2017
+# blocks of neighbouring images (perhaps frames of one video); leaving each out estimates the error of a score
+BLOCKS = 20
 
 
 class Scores:
-    """Counts over a set of images, from which every figure is computed."""
+    """Counts over a set of images, from which all scores are computed."""
 
     def __init__(self, classes: int, device: torch.device):
-        # Pixels by truth (ignored ones in a row of their own), label and bin of confidence; and sums of confidence by bin.
+        # Pixels by truth (the last row: ignored), label and confidence bin; and sums of confidence by bin.
         self.pixels = torch.zeros(classes + 1, classes, BINS, dtype=torch.float64, device=device)
         self.confidence = torch.zeros(BINS, dtype=torch.float64, device=device)
-        self.blocks = torch.zeros(BLOCKS, classes, classes, dtype=torch.float64, device=device)  # rows are truth
+        # rows are truth
+        self.blocks = torch.zeros(BLOCKS, classes, classes, dtype=torch.float64, device=device)
 
-    def add(self, probs: torch.Tensor, label: torch.Tensor, target: torch.Tensor, blocks: Sequence[int]) -> None:
-        """probs (N, C, H, W), label (N, H, W) uint8, target (N, H, W) uint8 with 255 ignored, the block of each image."""
+    def add(
+        self, probs: torch.Tensor, label: torch.Tensor, target: torch.Tensor, blocks: Sequence[int]
+    ) -> None:
+        """Add probs (N, C, H, W), label (N, H, W) uint8 and target (N, H, W) uint8, where 255 is ignored.
+
+        `blocks` contains the block of each image.
+        """
         classes = probs.shape[1]
         confidence = probs.gather(1, label[:, None].long())[:, 0]  # (N, H, W), of the label
         where = (confidence * BINS).int().clamp_max_(BINS - 1)
@@ -46,9 +53,10 @@ class Scores:
         self.pixels, self.confidence, self.blocks = (accelerator.reduce(counts, "sum") for counts in mine)
 
     def report(self, classes: Sequence[str]) -> dict:
-        """{"miou", "per_class": {name: IoU or None where the class is absent}, "pixel_accuracy", "drift", "ece", "miou_without"}
+        """{"miou", "per_class", "pixel_accuracy", "drift", "ece", "miou_without"}.
 
-        The last is the mIoU without each block that has a known pixel: what `is_worse` measures its error by.
+        "per_class" maps names to IoUs, None for absent classes. "miou_without" lists the mIoU without each
+        block that has a known pixel; `is_worse` estimates the standard error from it.
         """
         blocks = self.blocks.cpu().numpy()
         without = [miou(blocks.sum(axis=0) - one) for one in blocks if one.any()]
@@ -59,12 +67,14 @@ class Scores:
 
 
 def is_worse(scores: Mapping, best: Mapping) -> bool:
-    """Whether the mIoU of `scores` is more than one standard error of the difference below that of `best`, of the same images.
+    """Whether `scores` is more than one standard error below `best`; both measure the same images.
 
-    The one-standard-error rule (Breiman et al. 1984); the error is that of the jackknife over blocks (Miller 1974), paired.
+    It compares mIoUs: the one-standard-error rule (Breiman et al. 1984). The standard error of the difference
+    is a paired jackknife over blocks (Miller 1974).
     """
     without = scores["miou_without"]
-    pairs = zip(without, best.get("miou_without", without), strict=True)  # a report of an older version has none: no error
+    # Reports of older versions have no "miou_without". They get a standard error of 0.
+    pairs = zip(without, best.get("miou_without", without), strict=True)
     differences = np.array([(mine or 0.0) - (other or 0.0) for mine, other in pairs])
     count = len(differences)
     error = np.sqrt((count - 1) * differences.var()) if count else 0.0
@@ -81,7 +91,7 @@ def evaluate(
     cache: Cache,
     accelerator: Accelerator,
 ) -> dict:
-    """Scores of `predictor` over `samples` at their own size; ranks share the work."""
+    """Score `predictor` on `samples` at their own size; ranks share the work."""
     scores = Scores(len(classes), accelerator.device)
     block_of = {samples[i].id: i * min(BLOCKS, len(samples)) // len(samples) for i in range(len(samples))}
     for group in neighbours([samples[i] for i in rank_share(len(samples), accelerator)], batch, cache.image):

@@ -1,6 +1,6 @@
-"""A model to take away: weights as safetensors, an ONNX graph that was compared with torch, and card.json; and back.
+"""Export a model: weights as safetensors, an ONNX graph compared with torch, and card.json.
 
-The directory says all that is needed to use the model, and nothing of the machine that made it.
+The directory contains everything that is needed to use the model, and no trace of the machine that made it.
 """
 
 import copy
@@ -27,12 +27,16 @@ ONNX = "model.onnx"
 
 
 def export(network: nn.Module, directory: Path, *, card: dict[str, Any], onnx: bool) -> dict[str, Any]:
-    """Commit `directory`: model.safetensors, model.onnx, card.json, MANIFEST.json, in place of an earlier export.
+    """Commit model.safetensors, model.onnx, card.json and MANIFEST.json to `directory`.
 
-    `network` maps normalised images (N, 3, H, W) to logits (N, classes, H, W); a copy is exported in fp32, in eval mode.
-    `card` says what it is (docs/design.md, "Files of a run"). Returned is the card as written, with "selftrain", the
-    version, and "onnx": how the graph was compared with torch, or None, and then "onnx_reason" says why model.onnx was
-    left out (also to the user). Raises ConfigError where `directory` holds something else than an export.
+    An earlier export is replaced. `network` maps normalised images (N, 3, H, W) to logits (N, classes, H, W).
+    A copy in fp32 and in eval mode is exported. `card` describes it (docs/design.md, "Files of a run").
+
+    Returns the card as written. Its "selftrain" is the version. Its "onnx" describes the comparison of the
+    graph with torch. If that is None, "onnx_reason" gives the reason why model.onnx was left out, which is
+    also printed.
+
+    Raises ConfigError if `directory` contains something other than an export.
     """
     _check_free(directory)
     plain = copy.deepcopy(network).cpu().float().to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
@@ -40,7 +44,9 @@ def export(network: nn.Module, directory: Path, *, card: dict[str, Any], onnx: b
     card = {**card, "selftrain": selftrain.__version__, "onnx": None, "onnx_reason": "not asked for"}
     if onnx:
         try:
-            files[ONNX], card["onnx"] = onnx_graph(plain, multiple=card["input"]["multiple"], channels=len(card["mean"]))
+            files[ONNX], card["onnx"] = onnx_graph(
+                plain, multiple=card["input"]["multiple"], channels=len(card["mean"])
+            )
             del card["onnx_reason"]
         except OnnxError as error:
             card["onnx_reason"] = str(error)
@@ -51,10 +57,15 @@ def export(network: nn.Module, directory: Path, *, card: dict[str, Any], onnx: b
 
 
 def export_again(run_directory: Path, directory: Path, *, generation: int | None) -> None:
-    """Export a finished run's best generation, or `generation`, to another directory. Reads of the run only."""
+    """Export a finished run's best generation, or `generation`, to another directory.
+
+    The run directory is only read.
+    """
     run = RunDir(run_directory)
     if not run.report.is_file():
-        raise ConfigError(f"{run.path} has no {run.report.name}: it is not finished (selftrain status {run.path})")
+        raise ConfigError(
+            f"{run.path} has no {run.report.name}: it is not finished (selftrain status {run.path})"
+        )
     report = read_json(run.report)
     number = report["best"] if generation is None else generation
     gen = run.generation(number)
@@ -62,7 +73,11 @@ def export_again(run_directory: Path, directory: Path, *, generation: int | None
         raise ConfigError(f"{run.path} has no generation {number}")
     card = read_json(run.export / CARD)
     found = saved.read(gen.model)
-    tests = {report["best"]: report["test"], 0: report["teacher_test"], report["exported"]: report["exported_test"]}
+    tests = {
+        report["best"]: report["test"],
+        0: report["teacher_test"],
+        report["exported"]: report["exported_test"],
+    }
     metrics = {"val": report["generations"][number]["val"], "test": tests.get(number)}
     changed = {"model": found.description, "generation": number, "metrics": metrics}
     changed["input"] = {**card["input"], "multiple": anatomy_of(found.network).multiple}
@@ -79,7 +94,10 @@ def _check_free(directory: Path) -> None:
 
 
 def _replace_directory(directory: Path, files: dict[str, bytes]) -> None:
-    """Commit `directory` whole, then forget what was there. A kill can leave either the old or the new one, or neither."""
+    """Commit `directory` as a whole, then remove the old one.
+
+    A kill can leave the old directory, the new one, or neither.
+    """
     new, old = (directory.with_name(f".{directory.name}.{word}") for word in ("new", "old"))
     for leftover in (new, old):
         shutil.rmtree(leftover, ignore_errors=True)

@@ -1,21 +1,30 @@
-"""The pictures of a report: what the generations say of val images, and what became of some pseudo-labels."""
+"""The pictures of a report: predictions of the generations on val images, and a few pseudo-labels."""
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
-from selftrain.data.labels import Readable
+from selftrain.data.labels import Labels, Readable
 from selftrain.errors import naming_savings
 from selftrain.inference.predictor import Predictor
+from selftrain.labels.store import LabelStore
 from selftrain.report.page import Row
-from selftrain.stages.select import SelectedLabels
 
 ROWS = 4
 
 
+class StoredLabels(Labels, Protocol):
+    """Pseudo-labels of a store, filtered."""
+
+    store: LabelStore
+    chosen: list[int]  # the index in the store of each sample
+    generation: int  # the generation that predicted them
+
+
 @naming_savings("evaluating")
 def predictions(predictors: Mapping[int, Predictor], samples: Sequence[Readable]) -> list[Row]:
-    """Rows of image, truth and what the networks of each generation predict, for samples spread over the set."""
+    """Rows of an image, its mask and each generation's prediction, for samples spread over the set."""
     rows = []
     for i in _spread(len(samples)):
         image, truth = samples[i].read_image(), samples[i].read_mask()
@@ -25,8 +34,8 @@ def predictions(predictors: Mapping[int, Predictor], samples: Sequence[Readable]
     return rows
 
 
-def pseudo_labels(labels: SelectedLabels) -> list[Row]:
-    """Rows of image, stored label, what is learnt from it, and the truth where there is a mask."""
+def pseudo_labels(labels: StoredLabels) -> list[Row]:
+    """Rows of an image, its stored label, the accepted pixels, and the mask if there is one."""
     rows = []
     for place in _spread(len(labels.samples)):
         sample = labels.samples[place]
@@ -43,5 +52,5 @@ def pseudo_labels(labels: SelectedLabels) -> list[Row]:
 
 
 def _spread(count: int) -> list[int]:
-    """Up to ROWS places spread evenly over `count`."""
+    """Up to ROWS indices spread evenly over `count`."""
     return sorted({int(place) for place in np.linspace(0, count - 1, min(ROWS, count))})

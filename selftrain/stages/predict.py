@@ -1,4 +1,7 @@
-"""Label images with an exported model: PNGs of class ids or mask values, and classes.json that names them."""
+"""Label images with an exported model.
+
+The results are PNGs of class ids or mask values, and classes.json with the class names.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,26 +25,33 @@ from selftrain.log import progress, say
 from selftrain.report.palette import palette, save_palette_png, save_plain_png
 
 CLASSES = "classes.json"
-TILE = 4  # windows; what is larger is labelled tile by tile, or the probabilities of all pixels would not fit in memory
+# windows; larger images are labelled tile by tile, as the probabilities of all pixels might not fit in memory
+TILE = 4
 
 
-NOTES = {  # by form: what the PNGs hold
-    "palette": "The PNGs hold class ids as palette indices. Read them with PIL: OpenCV's imread gives the colours "
-    "instead of the ids; for it, write other PNGs by selftrain predict --grey or --values.",
+NOTES = {  # the contents of the PNGs, by form
+    "palette": "The PNGs hold class ids as palette indices. Read them with PIL: OpenCV's imread gives the "
+    "colours instead of the ids; for it, write other PNGs by selftrain predict --grey or --values.",
     "grey": "The PNGs hold class ids as grey values.",
-    "values": "The PNGs hold what the training masks hold, as in `masks`; of several values of a class, the first.",
+    "values": "The PNGs hold what the training masks hold, as in `masks`; of several values of a class, "
+    "the first.",
 }
 
 
 @naming_savings("predicting")
-def predict(directory: Path, images: Path, out: Path, *, tta_flip: bool = False, batch: int = 8, form: str = "palette") -> int:
-    """Label every image below `images`, a folder or one file, with the export in `directory`; returns how many.
+def predict(
+    directory: Path, images: Path, out: Path, *, tta_flip: bool = False, batch: int = 8, form: str = "palette"
+) -> int:
+    """Label every image in `images`, a folder or one file, with the export in `directory`; returns the count.
 
-    Of images/a/b.jpg the labels are out/a/b.png, at its size; where two images would share that name (b.jpg and b.png)
-    each keeps its suffix: out/a/b.jpg.png. `out` must be new, empty, or hold such labels of the same classes and form.
-    `form`: palette or grey (both hold class ids), or values (what the masks that were learnt from hold).
-    What cannot be read is listed, and the rest is labelled. Raises ConfigError for unsuitable paths, IntegrityError for a
-    damaged export, and, at the end, DataError if an image could not be labelled or there was none.
+    The labels of images/a/b.jpg are out/a/b.png, at the image's size. If two images would share that name
+    (b.jpg and b.png), each keeps its suffix: out/a/b.jpg.png. `out` must be new, be empty, or contain labels
+    of the same classes and form. `form` is palette or grey (both contain class ids) or values (the values of
+    the training masks).
+
+    Images that cannot be read are listed, and the rest is labelled. Raises ConfigError for unsuitable paths,
+    IntegrityError for a damaged export, and, at the end, DataError if an image could not be labelled or there
+    was no image.
     """
     labeller = Labeller.load(directory, tta_flip=tta_flip, batch=batch)
     save, described = writer(labeller.card, form), classes_json(labeller.card, form)
@@ -52,7 +62,11 @@ def predict(directory: Path, images: Path, out: Path, *, tta_flip: bool = False,
     faults = list(passed_over)
     with progress("predict", len(files)) as show:
         for done, (file, result) in enumerate(labeller.label_all(files), start=1):
-            fault = result if isinstance(result, Fault) else _save(save, out / names[file.relative_to(root)], result)
+            fault = (
+                result
+                if isinstance(result, Fault)
+                else _save(save, out / names[file.relative_to(root)], result)
+            )
             if fault:
                 faults.append(fault)
             show(done)
@@ -67,7 +81,7 @@ def predict(directory: Path, images: Path, out: Path, *, tta_flip: bool = False,
 
 @dataclass(frozen=True)
 class Labeller:
-    """An exported network with its card: it reads and labels files."""
+    """An exported network with its card, which reads and labels files."""
 
     predictor: Predictor
     card: dict[str, Any]
@@ -79,7 +93,7 @@ class Labeller:
         return cls(predictor_of(network, card, flip=tta_flip, batch=batch, device=device), card)
 
     def label_all(self, files: Iterable[Path]) -> Iterator[tuple[Path, np.ndarray | Fault]]:
-        """Each file, in order, with its class ids (H, W) uint8 or why it has none."""
+        """Each file in order, with its class ids (H, W) uint8 or the fault that prevents them."""
         for group in self._groups(files):
             pictures = [picture for _, picture in group if isinstance(picture, np.ndarray)]
             labels = iter(self.label(pictures)) if pictures else iter(())
@@ -87,17 +101,28 @@ class Labeller:
                 yield file, picture if isinstance(picture, Fault) else next(labels)
 
     def label(self, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Class ids (H, W) uint8 of RGB images (H, W, 3) uint8 of any size, which the network sees at one size."""
+        """Class ids (H, W) uint8 for RGB images (H, W, 3) uint8 of any size.
+
+        If the card has an input size, images are resized to it.
+        """
         size = self.card["input"]["size"]
         if not size:
             return list(self.predictor.labels_in_tiles(np.stack(pictures)))
-        probs = self.predictor.probabilities(np.stack([resize_image(picture, (size[0], size[1])) for picture in pictures]))
-        decision, sizes = self.predictor.decision, [(picture.shape[0], picture.shape[1]) for picture in pictures]
+        probs = self.predictor.probabilities(
+            np.stack([resize_image(picture, (size[0], size[1])) for picture in pictures])
+        )
+        decision, sizes = (
+            self.predictor.decision,
+            [(picture.shape[0], picture.shape[1]) for picture in pictures],
+        )
         return [at_size(decision, one, own).cpu().numpy() for one, own in zip(probs, sizes, strict=True)]
 
     @property
     def levels(self) -> Levels | None:
-        """The values of 16-bit images that the network saw as 0 and 255; None (older exports): high bytes."""
+        """The values of 16-bit images that became 0 and 255 in training.
+
+        None (older exports): the high bytes were used.
+        """
         found = self.card["input"].get("range")
         return (found[0], found[1]) if found else None
 
@@ -105,7 +130,10 @@ class Labeller:
         return 0 < self.predictor.side < max(size)
 
     def _groups(self, files: Iterable[Path]) -> Iterator[list[tuple[Path, np.ndarray | Fault]]]:
-        """Neighbours that one forward pass can take: of one input size, at most `batch`; what exceeds a window is alone."""
+        """Group neighbouring files for one forward pass: one input size, at most `batch` images.
+
+        An image that is larger than a window is alone in its group.
+        """
         group: list[tuple[Path, np.ndarray | Fault]] = []
         size: tuple[int, ...] | None = None
         for file in files:
@@ -122,18 +150,28 @@ class Labeller:
 
 
 def classes_json(card: dict[str, Any], form: str = "palette") -> dict[str, Any]:
-    """{"note", "form", "ignore_index": 255, "classes": [{"id", "name", "colour": [r, g, b]}, ...], "masks"}
+    """{"note", "form", "ignore_index": 255, "classes": [{"id", "name", "colour": [r, g, b]}, ...], "masks"}.
 
-    `masks`: {"values": [...]} or {"colours": [...]} of each class in the training masks, where the card tells.
+    "masks" is {"values": [...]} or {"colours": [...]} of each class in the training masks, if the card has
+    it.
     """
     colours = palette(len(card["classes"])).tolist()
     rows = [{"id": c, "name": name, "colour": colours[c]} for c, name in enumerate(card["classes"])]
     coding = {"masks": card["masks"]} if "masks" in card else {}
-    return {"note": NOTES[form], "form": form, "ignore_index": card["ignore_index"], "classes": rows, **coding}
+    return {
+        "note": NOTES[form],
+        "form": form,
+        "ignore_index": card["ignore_index"],
+        "classes": rows,
+        **coding,
+    }
 
 
 def writer(card: dict[str, Any], form: str) -> Callable[[Path, np.ndarray], None]:
-    """What writes class ids (H, W) uint8 to a PNG of a form. Raises ConfigError for values that the card lacks."""
+    """A function that writes class ids (H, W) uint8 to a PNG of a form.
+
+    Raises ConfigError for values that the card lacks.
+    """
     if form != "values":
         return save_plain_png if form == "grey" else save_palette_png
     if "masks" not in card:
@@ -145,7 +183,7 @@ def writer(card: dict[str, Any], form: str) -> Callable[[Path, np.ndarray], None
 
 
 def _table(coding: dict[str, list]) -> np.ndarray:
-    """What each class is in the training masks: (C,) uint8 or uint16 values, or (C, 3) uint8 colours."""
+    """The value or colour of each class in the training masks: (C,) uint8 or uint16, or (C, 3) uint8."""
     if "colours" in coding:
         return np.array(coding["colours"], np.uint8)
     values = [value[0] if isinstance(value, list) else value for value in coding["values"]]
@@ -153,7 +191,7 @@ def _table(coding: dict[str, list]) -> np.ndarray:
 
 
 def output_names(files: Sequence[PurePath]) -> dict[PurePath, PurePath]:
-    """a/b.jpg -> a/b.png; for those that would share a name, a/b.jpg.png. No two are the same."""
+    """Unique output names: a/b.jpg -> a/b.png, or a/b.jpg.png if several files would share a/b.png."""
     names = {file: file.with_suffix(".png") for file in files}
     while shared := {name for name, count in Counter(names.values()).items() if count > 1}:
         names |= {file: file.with_name(f"{file.name}.png") for file, name in names.items() if name in shared}
@@ -161,7 +199,7 @@ def output_names(files: Sequence[PurePath]) -> dict[PurePath, PurePath]:
 
 
 def _find(images: Path) -> tuple[Path, list[Path], list[Fault]]:
-    """The folder, its image files in order of their names, and what was passed over. Raises DataError if there is none."""
+    """The folder, its image files sorted by name, and the faults. Raises DataError if there is no image."""
     if images.is_file():
         file = images.absolute()
         return file.parent, [file], []
@@ -182,7 +220,10 @@ def _find(images: Path) -> tuple[Path, list[Path], list[Fault]]:
 
 
 def _remarks_on(tree: Tree, beside: dict[Path, Path]) -> Iterator[str]:
-    """What was passed over in a folder, a line for each kind; `beside`: masks with the images that they lie beside."""
+    """One line for each kind of file that was passed over.
+
+    `beside` maps masks to the images beside them.
+    """
     if tree.left_out:
         yield f"skipped, since they are not images: {suffix_counts(tree.left_out)}"
     if tree.folders_left_out:
@@ -195,7 +236,7 @@ def _remarks_on(tree: Tree, beside: dict[Path, Path]) -> Iterator[str]:
 
 
 def _check_out(out: Path, images: Path, classes: dict[str, Any]) -> None:
-    """Raises ConfigError where labels could land among the images, or on files that are no labels of these classes."""
+    """Raises ConfigError if labels could overwrite images or files other than labels of these classes."""
     target, source = out.resolve(), images.resolve()
     if target == (source if images.is_dir() else source.parent):
         raise ConfigError(f"-o {out} is the folder of the images; choose another one")
@@ -206,8 +247,10 @@ def _check_out(out: Path, images: Path, classes: dict[str, Any]) -> None:
     if not target.is_dir() or not any(target.iterdir()):
         return
     if not (target / CLASSES).is_file():
-        raise ConfigError(f"-o {out} is not empty and was not written by selftrain predict; choose a new folder")
-    there = {"form": "palette", **read_json(target / CLASSES)}  # exports of before knew one form only
+        raise ConfigError(
+            f"-o {out} is not empty and was not written by selftrain predict; choose a new folder"
+        )
+    there = {"form": "palette", **read_json(target / CLASSES)}  # earlier exports had one form only
     if any(there.get(name) != classes[name] for name in ("ignore_index", "classes")):
         raise ConfigError(f"-o {out} holds labels of other classes; choose a new folder")
     coded = classes["form"] == "values"
@@ -230,5 +273,7 @@ def _save(save: Callable[[Path, np.ndarray], None], path: Path, labels: np.ndarr
     except OSError as error:
         if error.errno in STORAGE_ERRNOS | OPEN_FILES_ERRNOS:
             raise
-        return Fault(str(path), f"cannot be written ({error.strerror})", "rename the image or choose another folder")
+        return Fault(
+            str(path), f"cannot be written ({error.strerror})", "rename the image or choose another folder"
+        )
     return None

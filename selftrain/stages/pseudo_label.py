@@ -1,4 +1,7 @@
-"""A teacher labels the unlabelled images: views averaged, refined, stored unfiltered, shard by shard, the index last."""
+"""A teacher labels the unlabelled images: it averages views, refines them, and stores them unfiltered.
+
+Labels are written shard by shard, and the index last.
+"""
 
 import threading
 from collections import deque
@@ -32,9 +35,9 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Labeller:
-    """A frozen teacher with all that it takes to label an image. A mask, if there is one, only measures the labels."""
+    """A frozen teacher with everything that labelling needs. Masks, if any, only measure the labels."""
 
-    predictor: Predictor  # with the views whose probabilities are averaged
+    predictor: Predictor  # averages the probabilities of its views
     classes: int
     cfg: LabelConfig
     cache: Cache
@@ -42,13 +45,20 @@ class Labeller:
 
     @naming_savings("labelling")
     def label(
-        self, samples: Sequence[Readable], directory: Path, *, stage: str, teacher: str, check: Callable[[], None]
+        self,
+        samples: Sequence[Readable],
+        directory: Path,
+        *,
+        stage: str,
+        teacher: str,
+        check: Callable[[], None],
     ) -> store.LabelStore:
-        """The finished label store of `samples` under `directory`; what of it is already there and sound is kept.
+        """The finished label store of `samples` in `directory`; intact shards that exist are kept.
 
-        `teacher` is the sha256 of the network's weights. `check` is called between batches and may raise to stop.
-        Ranks share the shards; a shard's bits do not depend on who makes it.
-        Raises IntegrityError where another teacher's labels lie there.
+        `teacher` is the sha256 of the network's weights. `check` is called between batches and may raise to
+        stop. Ranks share the shards. A shard's bits do not depend on the rank that makes it.
+
+        Raises IntegrityError if `directory` contains another teacher's labels.
         """
         if self.accelerator.is_main_process:
             _forget_damaged(directory)
@@ -57,26 +67,41 @@ class Labeller:
             self._fill(samples, directory, stage, teacher, check)
         found = store.LabelStore(directory)
         if found.index.teacher != teacher or found.index.ids_sha256 != store.ids_digest(_ids(samples)):
-            raise IntegrityError(f"{directory} holds the labels of another teacher or data set; remove it to label again")
+            raise IntegrityError(
+                f"{directory} holds the labels of another teacher or data set; remove it to label again"
+            )
         return found
 
-    def _fill(self, samples: Sequence[Readable], directory: Path, stage: str, teacher: str, check: Callable[[], None]) -> None:
+    def _fill(
+        self,
+        samples: Sequence[Readable],
+        directory: Path,
+        stage: str,
+        teacher: str,
+        check: Callable[[], None],
+    ) -> None:
         origin = store.Origin(teacher, self.classes, min(self.cfg.soft_classes, self.classes))
         size = self.cfg.shard
         shards = {n: samples[first : first + size] for n, first in enumerate(range(0, len(samples), size))}
         paths = {n: store.shard_path(directory, n) for n in shards}
         missing = [n for n in shards if not store.shard_is_sound(paths[n], _ids(shards[n]), origin)]
-        self.accelerator.wait_for_everyone()  # all ranks have seen the same shards before anybody writes
+        self.accelerator.wait_for_everyone()  # all ranks have seen the same shards before any rank writes
         mine = [missing[i] for i in rank_share(len(missing), self.accelerator)]
         predictor = self.predictor.quickest(self.cache.image(samples[0]))
         images, done = sum(len(shards[n]) for n in mine), 0
-        with self._pool() as pool, progress(f"{stage} labels", images, show=self.accelerator.is_main_process) as show:
+        with (
+            self._pool() as pool,
+            progress(f"{stage} labels", images, show=self.accelerator.is_main_process) as show,
+        ):
             waiting: deque[tuple[int, list[Future[Labelled]]]] = deque()
             for place, number in enumerate(mine, start=1):
                 waiting.append((number, self._infer(predictor, shards[number], pool, check)))
-                while len(waiting) > 1 or (waiting and place == len(mine)):  # one shard is refined while the next is inferred
+                # one shard is refined while the next is inferred
+                while len(waiting) > 1 or (waiting and place == len(mine)):
                     ready, futures = waiting.popleft()
-                    store.write_shard(paths[ready], [future.result() for future in futures], _ids(shards[ready]), origin)
+                    store.write_shard(
+                        paths[ready], [future.result() for future in futures], _ids(shards[ready]), origin
+                    )
                     done += len(futures)
                     show(done)
         self.accelerator.wait_for_everyone()
@@ -91,7 +116,7 @@ class Labeller:
     def _infer(
         self, predictor: Predictor, samples: Sequence[Readable], pool: "Refiners", check: Callable[[], None]
     ) -> list[Future[Labelled]]:
-        """Average the views of a shard's images and hand each on to be refined."""
+        """Average the views of a shard's images, and submit each image for refinement."""
         plain = predictor.plain()
         label = partial(label_image, refiner=refiner_of(self.cfg), soft_classes=self.cfg.soft_classes)
         refining: list[Future[Labelled]] = []
@@ -105,32 +130,40 @@ class Labeller:
                 seen = None if mask is None or raw is None else raw[i]
                 refining.append(pool.submit(label, images[i], probs[i], mask=mask, raw=seen))
             if self.accelerator.device.type == "cpu":
-                wait(refining)  # on the same cores the threads of both would wait for each other
+                wait(refining)  # on shared cores, inference and refinement threads would block each other
         return refining
 
 
 def refiner_of(cfg: LabelConfig) -> refiners.Refiner:
-    """The refiner that the settings choose, with its settings. `labels.crf.enabled=false` turns the CRF into none.
+    """The refiner that the settings choose, with its settings.
 
-    Raises ConfigError for settings that no refiner has.
+    `labels.crf.enabled=false` replaces the CRF with "none". Raises ConfigError for unknown settings.
     """
     chosen = refiners.TABLE.one(cfg.refiner, "labels.refiner")
     if chosen.name == "crf" and not cfg.crf.enabled:
         chosen = refiners.TABLE.one("none", "labels.refiner")
     settings = {name: value for name, value in asdict(cfg.crf).items() if name not in ("enabled", "workers")}
-    return partial(bound(chosen), **handed(chosen.entry, f"labels.refiner={chosen.name}", crf=CRF(**settings)))
+    return partial(
+        bound(chosen), **handed(chosen.entry, f"labels.refiner={chosen.name}", crf=CRF(**settings))
+    )
 
 
 def check_refiner(cfg: LabelConfig) -> None:
-    """Tries the refiner on a small grey image. Raises ConfigError for one that returns another shape."""
+    """Try the refiner on a small grey image. Raises ConfigError if it returns another shape."""
     image, probs = np.full((32, 32, 3), 128, np.uint8), np.full((2, 32, 32), 0.5, np.float32)
     refined = refiner_of(cfg)(image, probs)
     if refined.shape != probs.shape:
-        raise ConfigError(f"labels.refiner={cfg.refiner} makes {refined.shape} of probabilities {probs.shape}; they must agree")
+        raise ConfigError(
+            f"labels.refiner={cfg.refiner} makes {refined.shape} of probabilities {probs.shape}; "
+            "they must agree"
+        )
 
 
 class Refiners(ThreadPoolExecutor):
-    """Threads with at most two calls each at a time: `submit` waits for room. Left by an exception, what waits is dropped."""
+    """Threads with at most two calls each at a time: `submit` waits for room.
+
+    If an exception leaves the block, waiting calls are dropped.
+    """
 
     def __init__(self, threads: int) -> None:
         super().__init__(threads, thread_name_prefix="refiner", initializer=process.unpin)
@@ -147,7 +180,7 @@ class Refiners(ThreadPoolExecutor):
 
 
 def _forget_damaged(directory: Path) -> None:
-    """Take back the index of a label store with shards that are gone or changed, so that those are made again."""
+    """Remove the index of a label store with missing or changed shards, so that those are made again."""
     index = directory / store.INDEX
     bad = store.LabelStore(directory).verify() if index.exists() else []
     if bad:

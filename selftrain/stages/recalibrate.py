@@ -14,13 +14,15 @@ from selftrain.optim.groups import unfrozen
 
 @naming_savings("evaluating")
 @torch.no_grad()
-def recalibrate(network: nn.Module, crops: Iterable[torch.Tensor], *, scale: PixelScale, precision: Precision) -> None:
-    """Replace the running statistics of `network` by their mean over batches of `crops`, (N, h, w, C) uint8.
+def recalibrate(
+    network: nn.Module, crops: Iterable[torch.Tensor], *, scale: PixelScale, precision: Precision
+) -> None:
+    """Replace the running statistics of `network` with their mean over batches of `crops`.
 
-    Training gathered them over augmented and mixed images (Wu & Johnson 2021, "Rethinking Batch in BatchNorm",
-    section 3: precise batch norm). `precision` is the context of a forward pass. Only batch norm is in training
-    mode. A network without batch norm stays as it is,
-    and so does a frozen encoder.
+    Training gathered them over augmented and mixed images (Wu & Johnson 2021, "Rethinking Batch in
+    BatchNorm", section 3: precise batch norm). `crops` are (N, h, w, C) uint8. `precision` is the context of
+    a forward pass. Only batch norm is in training mode. A network without batch norm is left unchanged, and
+    so is a frozen encoder.
     """
     norms = [module for module in unfrozen(network) if isinstance(module, _BatchNorm)]
     if not norms:

@@ -1,7 +1,7 @@
-"""How well a teacher knows each image: what images are ranked and weighed by.
+"""The reliability of a teacher's label for each image, by which images are ranked and weighted.
 
-A measure is a function of a `Subject` that returns reliabilities (N,) float32, the most reliable image having the largest.
-Its own settings are keywords with a default.
+A measure is a function of a `Subject` that returns reliabilities (N,) float32. The most reliable image has
+the largest value. Settings of a measure are keywords with a default.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,13 +25,17 @@ from selftrain.tables import Chosen, Table, handed
 
 @dataclass(frozen=True)
 class Subject:
-    """A teacher's labels, and what a measure of them may look at. `check`, called between batches, may raise to stop."""
+    """A teacher's labels, and everything that a measure may use.
+
+    `check` is called between batches and may raise to stop.
+    """
 
     store: LabelStore
     samples: Sequence[Readable]  # the images of the store
     classes: int
     teacher: Callable[[], Predictor]  # loads the network
-    snapshots: Callable[[], Sequence[Predictor]]  # loads the networks of its past, where a measure asks for them
+    # loads the earlier networks, if a measure needs them
+    snapshots: Callable[[], Sequence[Predictor]]
     cache: Cache
     accelerator: Accelerator
     batch: int
@@ -44,8 +48,8 @@ class Reliability:
     """An entry of RELIABILITIES."""
 
     measure: Callable[..., np.ndarray]
-    looks: bool = False  # at images again, which takes long: the result is kept in reliability.json
-    snapshots: bool = False  # every generation keeps networks of its past
+    looks: bool = False  # predicts the images again, which is slow; the result is kept in reliability.json
+    snapshots: bool = False  # every generation keeps snapshots of its network
 
 
 def confidence(subject: Subject) -> np.ndarray:
@@ -57,8 +61,8 @@ def confidence(subject: Subject) -> np.ndarray:
 def agreement(subject: Subject) -> np.ndarray:
     """The mean over the snapshots of the mIoU between their labels and the teacher's, 0 to 1.
 
-    The stability score of Yang et al. 2022 (ST++, section 3.3), divided by the number of snapshots; plain views. Ranks share
-    the images.
+    The stability score of Yang et al. 2022 (ST++, section 3.3), divided by the number of snapshots. Each
+    network predicts one plain view. Ranks share the images.
     """
     samples, accelerator = subject.samples, subject.accelerator
     mine, done = rank_share(len(samples), accelerator), 0
@@ -76,26 +80,31 @@ def agreement(subject: Subject) -> np.ndarray:
     return accelerator.reduce(found, "sum").cpu().numpy()
 
 
-RELIABILITIES = {"confidence": Reliability(confidence), "agreement": Reliability(agreement, looks=True, snapshots=True)}
+RELIABILITIES = {
+    "confidence": Reliability(confidence),
+    "agreement": Reliability(agreement, looks=True, snapshots=True),
+}
 TABLE = Table(RELIABILITIES, function=lambda entry: entry.measure)
 
 
 def chosen(rule: SelectConfig) -> Chosen[Reliability]:
-    """What `select.reliability` chooses. Raises ConfigError for a measure or a setting that does not exist."""
+    """The measure that `select.reliability` chooses. Raises ConfigError for an unknown measure or setting."""
     found = TABLE.one(rule.reliability, "select.reliability")
-    handed(found.entry.measure, f"select.reliability={found.name}")  # a measure gets a Subject only
+    handed(found.entry.measure, f"select.reliability={found.name}")  # a measure receives a Subject only
     return found
 
 
 def measure(rule: SelectConfig, subject: Subject) -> np.ndarray:
-    """Reliabilities (N,) of the images of `subject`. Raises ConfigError for a measure that returns something else."""
+    """Reliabilities (N,) of the images of `subject`. Raises ConfigError for any other result."""
     found, count = chosen(rule), len(subject.samples)
     reliability = np.asarray(found.entry.measure(subject, **found.settings), np.float32)
     if reliability.shape != (count,) or not np.isfinite(reliability).all():
-        raise ConfigError(f"select.reliability={found.name} must return a finite number for each of {count} images")
+        raise ConfigError(
+            f"select.reliability={found.name} must return a finite number for each of {count} images"
+        )
     return reliability
 
 
 def _mean_ious(earlier: np.ndarray, last: np.ndarray, classes: int) -> list[float]:
-    """The mean IoU of each pair of labels (N, H, W), over the classes that either of the two predicts in the image."""
+    """The mean IoU of each pair of labels (N, H, W), over the classes that occur in either of them."""
     return [mean_iou(confusion(one, other, classes)) for one, other in zip(earlier, last, strict=True)]

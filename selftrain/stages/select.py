@@ -1,4 +1,4 @@
-"""Choose what of a label store the next student may learn from. Nothing is labelled again for another choice."""
+"""Select the labels of a store that the next student trains on. Another selection needs no relabelling."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -19,14 +19,14 @@ from selftrain.targets import Target
 
 @dataclass
 class SelectedLabels:
-    """A label store seen through thresholds: what `data.batches` draws pseudo-labelled examples from."""
+    """A label store with thresholds applied. `data.batches` draws pseudo-labelled examples from it."""
 
     store: LabelStore
     everything: Sequence[Readable]
     classes: Sequence[str]
     rule: SelectConfig
-    generation: int  # whose labels they are
-    thresholds: np.ndarray  # (C,) in 0..1; a pixel of class c is accepted from thresholds[c] on
+    generation: int  # the generation that predicted them
+    thresholds: np.ndarray  # (C,) in 0..1: the least confidence at which a pixel of a class is accepted
     class_weights: np.ndarray  # (C,)
     image_weights: np.ndarray  # (N,), 0 for images left out
 
@@ -37,21 +37,29 @@ class SelectedLabels:
 
     @property
     def accepted(self) -> bool:
-        """Whether there is any pixel to learn from."""
-        labels = map(self.store.read, self.chosen)  # the first one answers, nearly always
+        """Whether at least one pixel is accepted."""
+        labels = map(self.store.read, self.chosen)  # the first image nearly always suffices
         return any((label.confidence >= self.floors[label.hard]).any() for label in labels)
 
     def target(self, i: int, index: np.ndarray) -> Target[np.ndarray]:
-        """As `data.labels.Labels.target`, with soft labels; rejected pixels weigh 0."""
+        """See `data.labels.Labels.target`: soft labels are included, and rejected pixels have weight 0."""
         label = self.store.read(self.chosen[i])
         outside = index < 0
         hard = label.hard.reshape(-1)[index]
         accepted = ~outside & (label.confidence.reshape(-1)[index] >= self.floors[hard])
-        weight = np.where(accepted, self.class_weights[hard] * self.image_weights[self.chosen[i]], 0).astype(np.float32)
-        return Target(np.where(accepted, hard, np.uint8(IGNORE)), weight, label.soft_at(index, len(self.classes)))
+        weight = np.where(accepted, self.class_weights[hard] * self.image_weights[self.chosen[i]], 0).astype(
+            np.float32
+        )
+        return Target(
+            np.where(accepted, hard, np.uint8(IGNORE)), weight, label.soft_at(index, len(self.classes))
+        )
 
     def report(self) -> dict:
-        """selection.json: thresholds and kept shares per class, images, and the labels' quality where masks exist."""
+        """The content of selection.json.
+
+        It has thresholds and kept shares per class, the images, and the quality of the labels if there are
+        masks.
+        """
         kept, histogram = self._kept(), self.store.histogram()
         above = np.arange(256)[None, :] >= self.floors[:, None]
         return {
@@ -73,7 +81,7 @@ class SelectedLabels:
         return [None if np.isnan(share) else float(share) for share in shares]
 
     def _quality(self) -> dict | None:
-        """Scores of the labels after each stage of their making, over the images that have masks."""
+        """Scores of the labels after each stage of labelling, over the images with masks."""
         stages = self.store.confusion()
         if stages is None:
             return None
@@ -102,10 +110,10 @@ def select(
     known: np.ndarray,
     reliability: np.ndarray | None = None,
 ) -> SelectedLabels:
-    """Thresholds per class, class weights and image weights of `rule`, from the store's statistics alone.
+    """Apply `rule`: thresholds per class, class weights and image weights, from the store's statistics alone.
 
-    `known` (C,): pixels of each class in the labelled images' masks. `reliability` (N,) ranks and weighs the images; None:
-    all are alike.
+    `known` (C,) counts the pixels of each class in the labelled images' masks. `reliability` (N,) ranks and
+    weights the images; without it all images are equal.
     """
     histogram = store.histogram()
     floors = threshold_of(rule, known)(histogram)
@@ -118,15 +126,17 @@ def select(
         floors,
         thresholds.class_weights(histogram, floors, rule.balance),
         thresholds.image_weights(
-            np.ones(len(store), np.float32) if reliability is None else reliability, rule.image_share, rule.weight_images
+            np.ones(len(store), np.float32) if reliability is None else reliability,
+            rule.image_share,
+            rule.weight_images,
         ),
     )
 
 
 def threshold_of(rule: SelectConfig, known: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """The function from a histogram (C, 256) to thresholds (C,) that `select.threshold` chooses, with its settings.
+    """The function of `select.threshold` from a histogram (C, 256) to thresholds (C,), with its settings.
 
-    Raises ConfigError for a rule or a setting that does not exist.
+    Raises ConfigError for an unknown rule or setting.
     """
     chosen = thresholds.TABLE.one(rule.threshold, "select.threshold")
     shared = {"keep": rule.keep, "confidence": rule.confidence, "known": known}
@@ -134,24 +144,30 @@ def threshold_of(rule: SelectConfig, known: np.ndarray) -> Callable[[np.ndarray]
 
 
 def check_threshold(rule: SelectConfig) -> None:
-    """Tries the threshold rule on a few pixels. Raises ConfigError for one that does not return shares of 1 per class."""
+    """Try the threshold rule on a few pixels.
+
+    Raises ConfigError if it does not return a threshold in 0..1 for each class.
+    """
     histogram = np.zeros((3, 256), np.int64)
     histogram[:2, 100:200] = 1  # the third class has no pixel
     found = np.asarray(threshold_of(rule, np.array([2, 1, 0]))(histogram))
     if found.shape != (3,) or not ((found >= 0) & (found <= 1)).all():
         raise ConfigError(
-            f"select.threshold={rule.threshold} returns {found.tolist()}, not a threshold in 0..1 for each of 3 classes"
+            f"select.threshold={rule.threshold} returns {found.tolist()}, "
+            "not a threshold in 0..1 for each of 3 classes"
         )
 
 
 def refuse_empty(rule: SelectConfig, where: object, *, settled: bool) -> None:
-    """Without a single accepted pixel: raises LearningError, unless the rule says to end with the leader so far.
+    """Handle the case that no pixel is accepted.
 
-    `settled`: an earlier student has learnt by this rule, so the run can't go on by another one.
+    Raises LearningError, unless the rule ends the run with the leader so far. With `settled`, an earlier
+    student was trained with this rule, so this run cannot continue with another one.
     """
     if rule.on_empty == "fail":
         how = "begin another out= with" if settled else "the same command goes on with"
         raise LearningError(
-            f"no pseudo-label is accepted (see {where}); {how} a lower select.confidence, a higher select.keep, "
-            "or select.on_empty=labelled_only, which takes what leads so far as the result"
+            f"no pseudo-label is accepted (see {where}); {how} a lower select.confidence, "
+            "a higher select.keep, or select.on_empty=labelled_only, "
+            "which takes what leads so far as the result"
         )

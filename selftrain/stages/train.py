@@ -1,4 +1,4 @@
-"""The one training loop: teachers, students and baselines differ in their batches, their network and their step function."""
+"""The training loop. Teachers, students and baselines differ in batches, network and step function."""
 
 import math
 import time
@@ -31,8 +31,9 @@ from selftrain.signals import Stop
 from selftrain.tables import Table, bound
 
 LOG_EVERY = 10  # steps between rows of metrics.jsonl
-PATIENCE = 8  # steps in a row whose gradients are not finite, before the stage goes back to its last checkpoint
-SCORE = "val_miou"  # in metrics.jsonl: a look at val while a stage learns
+# consecutive steps with NaN or infinite gradients before the stage goes back to its last checkpoint
+PATIENCE = 8
+SCORE = "val_miou"  # the name in metrics.jsonl of val scores during a stage
 Batches = Callable[[int], Iterator[Batch]]
 
 
@@ -43,24 +44,24 @@ class Stage:
     name: str
     seed: Key
     steps: int  # optimizer steps
-    images: int  # in a global batch
-    directory: Path  # of its checkpoints
+    images: int  # images per global batch
+    directory: Path  # contains the checkpoints
     accelerator: Accelerator
     metrics: Metrics
     stop: Stop
 
     @property
     def keys(self) -> tuple[Key, ...]:
-        """What names its random draws, before the number of the step."""
+        """The keys of its random draws, before the step number."""
         return (self.seed, self.name)
 
     def scores(self) -> list[float]:
-        """The looks at val that metrics.jsonl has of this stage, the same on every rank."""
+        """The val scores of this stage in metrics.jsonl, the same on every rank."""
         rows = [row[SCORE] for row in self.metrics.rows() if row["stage"] == self.name and SCORE in row]
         return broadcast_object_list([rows])[0]
 
     def newest(self) -> Checkpoint | None:
-        """The newest sound checkpoint; the main process sets damaged ones aside before the others look."""
+        """The newest intact checkpoint. The main process renames damaged ones before other ranks read."""
         with self.accelerator.main_process_first():
             saved = checkpoint.newest(self.directory)
             if self.accelerator.is_main_process:
@@ -77,10 +78,11 @@ class Stage:
 
 @dataclass(frozen=True)
 class Trained:
-    """`network` has the averaged weights.
+    """The result of a stage; `network` has the averaged weights.
 
-    `empty` counts the steps in which no pseudo-labelled pixel was accepted, `skipped` the steps whose gradients were not
-    finite. `average_distance` is how far the averaged parameters are from the last ones, as a share of these.
+    `empty` counts the steps in which no pseudo-labelled pixel was accepted. `skipped` counts the steps with
+    NaN or infinite gradients. `average_distance` is the distance between the averaged parameters and the last
+    ones, relative to the last ones.
     """
 
     network: nn.Module
@@ -104,15 +106,18 @@ def train(
     """Train `network` from the newest checkpoint of the stage, or from step 0.
 
     `batches(first)` yields this rank's part of the global batches from step `first` on, in `cfg.accumulate`
-    micro-batches a step. It ends early if a signal comes while it waits. `evaluate` gives the val score of the averaged
-    network, every `cfg.eval_every` steps. `keep` maps a number of steps to a function that is then given the averaged
-    network. A step whose gradients are not finite is skipped; PATIENCE such steps in a row lead back to the last
-    checkpoint, once, at half the rate. Raises LearningError if that does not help, StoppedError after saving for a signal.
+    micro-batches per step. It ends early if a signal arrives while it waits. `evaluate` scores the averaged
+    network on val, every `cfg.eval_every` steps. `keep` maps a step to a callback that receives the averaged
+    network.
+
+    A step with NaN or infinite gradients is skipped. After PATIENCE such steps in a row, training goes back
+    to the last checkpoint, once, at half the learning rate. Raises LearningError if that does not help,
+    StoppedError for a signal, after saving.
     """
     learner, saved = Learner(network, cfg, stage.accelerator, steps=stage.steps), stage.newest()
     first = learner.resume(saved)
     if saved is None:
-        stage.save(learner, 0)  # a place to go back to; and a full disk shows before the work
+        stage.save(learner, 0)  # a checkpoint to go back to; it also reveals a full disk before any work
     shown = stage.accelerator.is_main_process
     with progress(stage.name, stage.steps, start=first, per_step=stage.images, show=shown) as show:
         loop = Loop(stage, cfg, learner, step, evaluate, keep, show)
@@ -125,7 +130,7 @@ def train(
 
 @dataclass
 class Loop:
-    """The steps of a stage, and what is done between them."""
+    """The steps of a stage, and the work between them."""
 
     stage: Stage
     cfg: TrainConfig
@@ -134,13 +139,16 @@ class Loop:
     evaluate: Callable[[nn.Module], float]
     keep: Mapping[int, Callable[[nn.Module], None]]
     show: Callable[..., None]
-    scores: list[float] = field(default_factory=list)  # looks at val so far
+    scores: list[float] = field(default_factory=list)  # val scores so far
 
     def __post_init__(self) -> None:
         self.schedule = bound(Table(SCHEDULES).one(self.cfg.schedule, "train.schedule"))
 
     def advance(self, batches: Batches, first: int) -> bool:
-        """Steps `first` to the last; false if they diverge. Raises StoppedError for a signal."""
+        """Run the steps from `first` to the last; returns false if they diverge.
+
+        Raises StoppedError for a signal.
+        """
         stage, done = self.stage, first
         stage.metrics.rewind(stage.name, first)
         self.scores = stage.scores()
@@ -159,7 +167,7 @@ class Loop:
         return True
 
     def lr_at(self, t: int) -> float:
-        """The learning rate of step `t` by the schedule."""
+        """The learning rate of step `t`."""
         cfg = self.cfg
         return lr_at(t, self.stage.steps, self.scores, lr=cfg.lr, warmup=cfg.warmup, schedule=self.schedule)
 
@@ -168,7 +176,9 @@ class Loop:
         stage, cfg, note = self.stage, self.cfg, ""
         if done % LOG_EVERY == 0 or done == stage.steps:
             values = taken.values(stage.accelerator)
-            stage.metrics.write(stage.name, done, {name: value for name, value in values.items() if math.isfinite(value)})
+            stage.metrics.write(
+                stage.name, done, {name: value for name, value in values.items() if math.isfinite(value)}
+            )
             note = f"loss {values['loss']:.3f}"
         if cfg.eval_every and done % cfg.eval_every == 0 and done < stage.steps:
             self.scores.append(self.evaluate(self.learner.averaged()))
@@ -184,12 +194,14 @@ class Loop:
         if due or done == stage.steps or stopped:
             stage.save(self.learner, done)
         if stopped:
-            raise StoppedError(f"stopped by a signal at {stage.name} step {done}; saved, the same command resumes")
+            raise StoppedError(
+                f"stopped by a signal at {stage.name} step {done}; saved, the same command resumes"
+            )
 
     def end_waiting(self, done: int) -> None:
-        """Raises StoppedError for a signal that came while a batch was waited for."""
+        """Raises StoppedError for a signal that arrived while the loop waited for a batch."""
         stage = self.stage
-        if stage.accelerator.num_processes == 1:  # others are within a step and save no more
+        if stage.accelerator.num_processes == 1:  # other ranks are within a step and save nothing more
             stage.save(self.learner, done)
         where = f"{stage.name} step {done}"
         raise StoppedError(f"stopped by a signal at {where}, waiting for a batch; the same command resumes")
@@ -201,58 +213,61 @@ def added(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 def grouped(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
-    """`size` micro-batches at a time. An incomplete group at the end, where a signal came, is left out."""
+    """Group micro-batches by `size`. An incomplete last group, cut short by a signal, is left out."""
     while len(group := list(islice(batches, size))) == size:
         yield group
 
 
 @dataclass(frozen=True)
 class Taken:
-    """An optimizer step that was taken: what this rank logs of it, and its learning rate."""
+    """A finished optimizer step: this rank's logs and the learning rate."""
 
     logs: dict[str, torch.Tensor]
     lr: float
 
     def values(self, accelerator: Accelerator) -> dict[str, float]:
-        """The means over the ranks, and the rate. Waits for the device, so it is not called at every step."""
+        """The means over the ranks, and the rate. Not called at every step, as it waits for the device."""
         ranks = accelerator.reduce(torch.stack([value.float() for value in self.logs.values()]), "mean")
         return {**dict(zip(self.logs, ranks.tolist(), strict=True)), "lr": self.lr}
 
 
 class Learner:
-    """Network, averaged network and optimizer of one stage: what a checkpoint holds."""
+    """The network, averaged network and optimizer of one stage: the contents of a checkpoint."""
 
     def __init__(self, network: nn.Module, cfg: TrainConfig, accelerator: Accelerator, *, steps: int):
         self.network = to_layout(network).to(accelerator.device)
         grouping = bound(Table(GROUPS).one(cfg.groups, "train.groups"))
-        groups = grouping(self.network, weight_decay=cfg.weight_decay)  # before the copy: a frozen encoder is frozen there
+        # before the copy, so that a frozen encoder is frozen there as well
+        groups = grouping(self.network, weight_decay=cfg.weight_decay)
         averaging = bound(Table(AVERAGES).one(cfg.average, "train.average"))
         self.average, self.decay_at = Average(self.network), partial(averaging, steps=steps, decay=cfg.ema)
         self.optimizer = optimizer_of(groups, cfg.optimizer, lr=cfg.lr, device=accelerator.device)
-        # Kept here, as each step overwrites the groups' own.
+        # Kept here, because each step overwrites the groups' rates.
         self.rates = [rate_of(group, cfg.lr) for group in self.optimizer.param_groups]
         self.model, self.prepared = accelerator.prepare(self.network, self.optimizer)
         self.accelerator, self.clip = accelerator, cfg.clip or math.inf
         self.buffers = list(self.network.buffers())
-        self.began = time.monotonic()  # less what earlier processes took
-        self.empty = torch.zeros((), dtype=torch.int64, device=accelerator.device)  # there, so that no step waits for it
+        self.began = time.monotonic()  # minus the time of earlier processes
+        # on the device, so that no step waits for it
+        self.empty = torch.zeros((), dtype=torch.int64, device=accelerator.device)
         self.skipped, self.streak, self.lr_scale = 0, 0, 1.0
 
     @property
     def seconds(self) -> float:
-        """The time that the stage has taken, over all processes that worked on it."""
+        """The duration of the stage, over all processes that worked on it."""
         return time.monotonic() - self.began
 
     @property
     def diverged(self) -> bool:
-        """Whether PATIENCE steps in a row had gradients that are not finite."""
+        """Whether PATIENCE steps in a row had NaN or infinite gradients."""
         return self.streak >= PATIENCE
 
     def step(self, t: int, lr: float, step: Step, parts: Sequence[Batch]) -> Taken:
-        """Optimizer step `t` on this rank's micro-batches; it changes nothing if the gradients are not finite.
+        """Take optimizer step `t` on this rank's micro-batches.
 
-        What counts is added over micro-batches and ranks before the first loss, so the gradients are those of the global
-        batch up to rounding. Batch norm is the exception: its statistics are of one micro-batch of one rank.
+        A step with NaN or infinite gradients changes nothing. Counts are summed over micro-batches and ranks
+        before the first loss. So the gradients equal the gradients of the global batch, up to rounding. Batch
+        norm is the exception: it sees one micro-batch of one rank.
         """
         lr *= self.lr_scale
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
@@ -262,8 +277,10 @@ class Learner:
         logs = self._gradients(step, parts)
         if "accepted" in logs:
             self.empty += self._sum(logs["accepted"]) == 0
-        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.clip)  # of all ranks, so all decide alike
-        if torch.isfinite(norm):  # the one wait for the device in a step: whether to take it is decided here
+        # the norm over all ranks, so all decide alike
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.clip)
+        # the only wait for the device in a step: it decides whether the step is taken
+        if torch.isfinite(norm):
             self.prepared.step()
             self.average.update(self.decay_at(t))
             self.streak = 0
@@ -273,13 +290,24 @@ class Learner:
         return Taken(logs, lr)
 
     def _gradients(self, step: Step, parts: Sequence[Batch]) -> dict[str, torch.Tensor]:
-        """Add up the gradients of micro-batches; returns the sums of their logs. Ranks exchange gradients at the last one."""
-        counts, logs = self._sum(added([step.counts(part) for part in parts])), list[dict[str, torch.Tensor]]()
+        """Add up the gradients of micro-batches; returns the sums of their logs.
+
+        Ranks exchange gradients at the last micro-batch.
+        """
+        counts, logs = (
+            self._sum(added([step.counts(part) for part in parts])),
+            list[dict[str, torch.Tensor]](),
+        )
         for left, part in zip(reversed(range(len(parts))), parts, strict=True):
             with self.accelerator.no_sync(self.model) if left else nullcontext():
                 result = step.loss(self.model, self.average.module, part, counts)
                 self.accelerator.backward(result.loss)
-            logs.append({"loss": result.loss.detach(), **{name: value.detach() for name, value in result.logs.items()}})
+            logs.append(
+                {
+                    "loss": result.loss.detach(),
+                    **{name: value.detach() for name, value in result.logs.items()},
+                }
+            )
         return {name: added([row[name] for row in logs]) for name in logs[0]}
 
     def _sum(self, values: torch.Tensor) -> torch.Tensor:
@@ -287,39 +315,51 @@ class Learner:
         return self.accelerator.reduce(values, "sum") if self.accelerator.num_processes > 1 else values
 
     def _skip(self, buffers: list[torch.Tensor]) -> None:
-        """Undo a step with infinite or NaN gradients, including its batch-norm statistics."""
+        """Undo a step with NaN or infinite gradients, including its batch-norm statistics."""
         for buffer, before in zip(self.buffers, buffers, strict=True):
             buffer.copy_(before)
         self.skipped += 1
         scaler = self.accelerator.scaler
         if scaler and scaler.get_scale() > 1:
-            self.prepared.step()  # changes no weight, but lowers the scale of fp16: that may be all that is wrong
+            # changes no weight, but lowers the fp16 scale, which may be the only problem
+            self.prepared.step()
             return
         if scaler:
-            scaler.update(1.0)  # a scale below 1 would only lose digits; without a word it would refuse the next step
+            # A scale below 1 would only lose digits. Without an update, the scaler refuses the next step.
+            scaler.update(1.0)
         self.streak += 1
 
     def go_back(self, saved: Checkpoint | None, stage: str) -> int:
-        """Take up a checkpoint at half the learning rate; returns its steps. Raises LearningError the second time."""
+        """Load a checkpoint and halve the learning rate; returns its steps.
+
+        Raises LearningError the second time.
+        """
         if self.lr_scale < 1:
             raise LearningError(
-                f"{stage}: no finite gradients, at half the learning rate neither; lower train.lr or set train.precision=none"
+                f"{stage}: no finite gradients, at half the learning rate neither; "
+                "lower train.lr or set train.precision=none"
             )
         skipped, began = self.skipped, self.began
         first = self.resume(saved)
         self.skipped, self.began, self.streak, self.lr_scale = skipped, began, 0, 0.5
         if self.accelerator.is_main_process:
-            say(f"{stage}: {PATIENCE} steps in a row without finite gradients; back to step {first} at half the rate")
+            say(
+                f"{stage}: {PATIENCE} steps in a row without finite gradients; "
+                f"back to step {first} at half the rate"
+            )
         return first
 
     def averaged(self) -> nn.Module:
-        """The averaged network, with the main process's batch-norm statistics on every rank: they are what is saved."""
+        """The averaged network, with the main process's batch-norm statistics on every rank.
+
+        The main process's statistics are the ones that are saved.
+        """
         for buffer in self.average.module.buffers():
             broadcast(buffer)
         return self.average.module
 
     def checkpoint(self, step: int) -> Checkpoint:
-        """All that a resume after `step` steps needs."""
+        """Everything that a resume after `step` steps needs."""
         tensors = {
             "model": self.network.state_dict(),
             "ema": self.average.module.state_dict(),
@@ -339,15 +379,19 @@ class Learner:
         return Checkpoint(tensors, state)
 
     def resume(self, saved: Checkpoint | None) -> int:
-        """Take up a checkpoint; returns the steps that it has behind it."""
+        """Load a checkpoint; returns its number of steps."""
         if saved is None:
             return 0
         self.network.load_state_dict(saved.tensors["model"])
         self.average.module.load_state_dict(saved.tensors["ema"])
-        checkpoint.load_optimizer(self.optimizer, saved.tensors["optimizer"], saved.state.get("optimizer", {}))
+        checkpoint.load_optimizer(
+            self.optimizer, saved.tensors["optimizer"], saved.state.get("optimizer", {})
+        )
         if self.accelerator.scaler and saved.state["scaler"]:
             self.accelerator.scaler.load_state_dict(saved.state["scaler"])
         self.began = time.monotonic() - saved.state["seconds"]
         self.empty.fill_(saved.state["empty"])
-        self.skipped, self.streak, self.lr_scale = (saved.state[name] for name in ("skipped", "streak", "lr_scale"))
+        self.skipped, self.streak, self.lr_scale = (
+            saved.state[name] for name in ("skipped", "streak", "lr_scale")
+        )
         return saved.state["step"]

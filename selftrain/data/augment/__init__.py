@@ -1,8 +1,9 @@
-"""Augmentation of one image and of all that is known about its pixels: tables of functions, their order."""
+"""Augmentation of one image and its labels: tables of functions, and the order in which they act."""
 
 import os
 
 import cv2
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # before albumentations is imported: it asks a server for news
-cv2.setNumThreads(0)  # loader processes share the cores already
+# Must be set before albumentations is imported: it would ask a server for updates.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+cv2.setNumThreads(0)  # loader processes already share the cores

@@ -1,6 +1,6 @@
 """Colour augmentations: functions (image, rng) -> image, (h, w, C) uint8. Every pixel keeps its place.
 
-Entries that need red, green and blue refuse images of other channels: to skip them would ignore a setting.
+Entries that need RGB refuse images with other channels: skipping such images would silently ignore a setting.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def jitter(
     *,
     strength: Annotated[float, Bounds(0, 1), "largest relative change"] = 0.5,
 ) -> np.ndarray:
-    """Brightness, contrast and saturation by factors in 1 +- `strength`."""
+    """Random brightness, contrast and saturation, by factors in 1 +- `strength`."""
     need_rgb(image, "jitter")
     brightness, contrast, saturation = rng.uniform(1 - strength, 1 + strength, size=3)
     image = pixel.adjust_brightness_torchvision(image, brightness)
@@ -45,13 +45,13 @@ def hue(
     *,
     shift: Annotated[float, Bounds(0, 0.5), "largest shift, as a share of the colour circle"] = 0.25,
 ) -> np.ndarray:
-    """Another hue, the same for the whole image."""
+    """A random shift of the hue, the same for the whole image."""
     need_rgb(image, "hue")
     return pixel.adjust_hue_torchvision(image, rng.uniform(-shift, shift))
 
 
 def greyscale(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Brightness only, in all three channels."""
+    """Greyscale: the brightness in all three channels."""
     need_rgb(image, "greyscale")
     return pixel.adjust_saturation_torchvision(image, 0.0)
 
@@ -62,7 +62,7 @@ def blur(
     *,
     most: Annotated[float, Bounds(0.1), "largest standard deviation in pixels; the least is 0.1"] = 2.0,
 ) -> np.ndarray:
-    """A Gaussian blur of images of any channels."""
+    """A Gaussian blur, for images with any number of channels."""
     return cv2.GaussianBlur(image, (0, 0), rng.uniform(0.1, most)).reshape(image.shape)
 
 
@@ -90,7 +90,7 @@ def in_colours_of(image: np.ndarray, other: np.ndarray) -> np.ndarray:
     """`image` (H, W, 3) uint8 with the mean and standard deviation of each Lab channel of `other`.
 
     After Reinhard et al. 2001. Unchanged if the two images are of different modalities: stained tissue in the
-    colours of fluorescence shows dark nuclei on black ground.
+    colours of fluorescence would show dark nuclei on a black background.
     """
     need_rgb(image, "noise.style")
     here, there = cv2.cvtColor(image, cv2.COLOR_RGB2LAB), cv2.cvtColor(other, cv2.COLOR_RGB2LAB)
@@ -103,6 +103,6 @@ def in_colours_of(image: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def _of_a_kind(mean: float, spread: float, other_mean: float, other_spread: float) -> bool:
-    """Whether two lightnesses (mean and standard deviation, of 255) are of similar images in other light."""
+    """Whether two lightnesses (mean and standard deviation, 0..255) are of similar images in other light."""
     wide, narrow = max(spread, other_spread), min(spread, other_spread)
     return abs(mean - other_mean) < 2.5 * wide + 1 and wide + 1 < 2 * (narrow + 1)

@@ -1,4 +1,7 @@
-"""Augmentations that erase pixels and their labels: functions (view, rng) -> view; OUTSIDE: no label."""
+"""Augmentations that erase pixels and their labels: functions (view, rng) -> view.
+
+Erased pixels have the index OUTSIDE, that is, no label.
+"""
 
 from collections.abc import Callable
 from typing import Annotated
@@ -9,7 +12,7 @@ from selftrain.data.augment.view import OUTSIDE, View
 from selftrain.tables import Bounds
 
 Erase = Callable[..., View]
-LEAST = 0.02  # of the crop's area
+LEAST = 0.02  # share of the crop's area
 
 
 def cutout(

@@ -16,17 +16,17 @@ COSINES, SINES = (1, 0, -1, 0), (0, 1, 0, -1)  # of quarter turns
 
 
 def flip(rng: np.random.Generator, crop: tuple[int, int]) -> np.ndarray:
-    """Left and right change places."""
+    """Swap left and right."""
     return affine(a=-1, tx=crop[1] - 1)
 
 
 def vflip(rng: np.random.Generator, crop: tuple[int, int]) -> np.ndarray:
-    """Top and bottom change places."""
+    """Swap top and bottom."""
     return affine(d=-1, ty=crop[0] - 1)
 
 
 def rotate90(rng: np.random.Generator, crop: tuple[int, int]) -> np.ndarray:
-    """One, two or three quarter turns about the centre. A crop that is not square gets grey ends."""
+    """One, two or three quarter turns about the centre. If the crop is not square, its ends are grey."""
     turns = int(rng.integers(1, 4))
     cosine, sine = COSINES[turns], SINES[turns]
     return about_centre(affine(a=cosine, b=sine, c=-sine, d=cosine), crop)
@@ -38,7 +38,7 @@ def rotate(
     *,
     degrees: Annotated[float, Bounds(0, 180), "largest angle, either way"] = 30.0,
 ) -> np.ndarray:
-    """A turn about the centre by a uniform angle. Empty corners are grey and have no label."""
+    """A turn about the centre by a uniform random angle. Empty corners are grey and have no label."""
     angle = np.deg2rad(rng.uniform(-degrees, degrees))
     cosine, sine = np.cos(angle), np.sin(angle)
     return about_centre(affine(a=cosine, b=sine, c=-sine, d=cosine), crop)

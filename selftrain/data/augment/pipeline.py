@@ -1,7 +1,7 @@
-"""The augmentation of one image, in its order: zoom, place, geometry, RandAugment, colours, erasing.
+"""The augmentation of one image, in this order: zoom, place, geometry, RandAugment, colours, erasing.
 
-Every entry draws from the generator in this order and only where it is active, so an entry that is added to a
-table changes nothing for the runs that do not choose it.
+Entries draw from the generator in this order, and only if they are active. So a new entry in a table changes
+nothing for runs that do not choose it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +24,7 @@ ANYWHERE: Chosen[Place] = Chosen("uniform", places.uniform, 1.0, {})
 
 @dataclass(frozen=True)
 class Pipeline:
-    """How images are seen: crops of `crop` (height, width), zoomed by a factor between those of `scale`."""
+    """An augmentation pipeline: crops of `crop` (height, width), zoomed by a random factor within `scale`."""
 
     crop: tuple[int, int]
     scale: tuple[float, float] = (1.0, 1.0)
@@ -36,17 +36,19 @@ class Pipeline:
     erase: tuple[Chosen[Erase], ...] = ()
 
     def view(self, image: np.ndarray, rng: np.random.Generator, mask: np.ndarray | None = None) -> View:
-        """A random crop of `image` (H, W, C) uint8; `mask` (H, W) is for places that look at it."""
+        """A random crop of `image` (H, W, C) uint8; `mask` (H, W) is for places that depend on it."""
         seen = self._before_noise(image, rng, mask)
         seen = View(self._noisy(seen.image, rng), seen.index)
         for erase in _active(self.erase, rng):
             seen = erase(seen, rng)
         return seen
 
-    def views(self, image: np.ndarray, rng: np.random.Generator, *, strong: int) -> tuple[np.ndarray, np.ndarray]:
-        """One random crop seen several times, (1 + strong, h, w, C) uint8, and its `index` (h, w).
+    def views(
+        self, image: np.ndarray, rng: np.random.Generator, *, strong: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Views of one random crop, (1 + strong, h, w, C) uint8, and its `index` (h, w).
 
-        The first view has no noise. The others differ from it by `colours` only.
+        The first view has no noise. The others differ from it only by `colours`.
         """
         weak = self._before_noise(image, rng, None)
         noisy = [self._noisy_view(weak.image, rng) for _ in range(strong)]
@@ -63,7 +65,7 @@ class Pipeline:
         return View(recoloured(pixels, chosen), seen.index)
 
     def _matrix(self, size: tuple[int, ...], rng: np.random.Generator, mask: np.ndarray | None) -> np.ndarray:
-        """Source pixel -> crop pixel, homogeneous (3, 3), of an image of `size` (height, width)."""
+        """Homogeneous map (3, 3), source pixel -> crop pixel, for an image of `size` (height, width)."""
         zoom = float(np.exp(rng.uniform(np.log(self.scale[0]), np.log(self.scale[1]))))
         place = bound(self.place)(rng, (size[0] * zoom, size[1] * zoom), self.crop, mask)
         matrix = crop_matrix(zoom, place)
@@ -78,11 +80,13 @@ class Pipeline:
 
     def _noisy_view(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         if not self.colours:
-            rng.uniform()  # earlier versions drew here; the later draws of their runs must stay the same
+            rng.uniform()  # earlier versions drew here; later draws of their runs must stay the same
         return self._noisy(pixels, rng)
 
 
-def _active(chosen: Sequence[Chosen[Callable[..., Any]]], rng: np.random.Generator) -> Iterator[Callable[..., Any]]:
+def _active(
+    chosen: Sequence[Chosen[Callable[..., Any]]], rng: np.random.Generator
+) -> Iterator[Callable[..., Any]]:
     """The entries that act on this image. Each is drawn after the previous one has acted."""
     for one in chosen:
         if rng.uniform() < one.amount:

@@ -1,8 +1,8 @@
-"""Where a crop lies in its zoomed image.
+"""Places: where a crop lies in its zoomed image.
 
-A place is a function (rng, size, crop, mask) -> (top, left) in pixels of the zoomed image, whose `size` is
-(height, width). `mask` (H, W) uint8 belongs to the image before the zoom; it is None for images without one.
-The top and the left of a crop that is larger than its image are negative.
+A place is a function (rng, size, crop, mask) -> (top, left), in pixels of the zoomed image, whose `size` is
+(height, width). `mask` (H, W) uint8 belongs to the image before the zoom; it is None for images without a
+mask. If the crop is larger than the image, top and left are negative.
 """
 
 import math
@@ -20,7 +20,7 @@ Place = Callable[..., tuple[float, float]]
 
 
 def uniform(rng: np.random.Generator, size: Size, crop: tuple[int, int], mask: np.ndarray | None) -> Size:
-    """Anywhere in the image; an image smaller than the crop lies somewhere inside of it."""
+    """Anywhere in the image. An image smaller than the crop is placed anywhere inside the crop."""
     top, left = (rng.uniform() * (side - target) for side, target in zip(size, crop, strict=True))
     return top, left
 
@@ -32,11 +32,14 @@ def non_empty(
     mask: np.ndarray | None,
     *,
     background: Annotated[int, Bounds(0, 255), "id of the class that does not count"] = 0,
-    tries: Annotated[int, Bounds(1), "uniform places that are looked at before a pixel of another class is chosen"] = 10,
+    tries: Annotated[
+        int, Bounds(1), "uniform places that are looked at before a pixel of another class is chosen"
+    ] = 10,
 ) -> Size:
-    """A crop with a labelled pixel that is not `background`, if the mask has one.
+    """A crop with a labelled pixel that is not `background`, if the mask contains one.
 
-    Without a mask, or with background only, any place will do. Later geometry may move that pixel out again.
+    Without a mask, or with background only, the place is uniform. Later geometry may move that pixel out
+    again.
     """
     place = uniform(rng, size, crop, mask)
     if mask is None:
@@ -50,14 +53,16 @@ def non_empty(
 
 
 def _holds(wanted: np.ndarray, place: Size, size: Size, crop: tuple[int, int]) -> bool:
-    """Whether the crop shows a pixel of `wanted` (H, W)."""
+    """Whether the crop contains a pixel of `wanted` (H, W)."""
     height, width = wanted.shape
     index = source_index((height, width), crop_matrix(size[0] / height, place), crop)
     return bool((wanted.reshape(-1)[index] & (index != OUTSIDE)).any())
 
 
-def _around(rng: np.random.Generator, wanted: np.ndarray, place: Size, size: Size, crop: tuple[int, int]) -> Size:
-    """A place whose crop shows a random pixel of `wanted` (H, W); `place` where there is none."""
+def _around(
+    rng: np.random.Generator, wanted: np.ndarray, place: Size, size: Size, crop: tuple[int, int]
+) -> Size:
+    """A place whose crop contains a random pixel of `wanted` (H, W), or `place` if no pixel is wanted."""
     pixels = np.flatnonzero(wanted)
     if not len(pixels):
         return place
@@ -68,7 +73,7 @@ def _around(rng: np.random.Generator, wanted: np.ndarray, place: Size, size: Siz
 
 
 def _start(rng: np.random.Generator, at: float, side: float, target: int) -> float:
-    """A start of a crop of `target` pixels along a `side`, so that one of its pixels lies exactly on `at`."""
+    """Random start of a crop of `target` pixels along a `side`; one of its pixels lies exactly on `at`."""
     first, last = sorted((0.0, side - target))
     least = min(max(math.ceil(at - last), 0), target - 1)
     most = max(min(math.floor(at - first), target - 1), least)

@@ -18,7 +18,7 @@ Recolour = Callable[[np.ndarray, float], np.ndarray]
 
 @dataclass(frozen=True)
 class Operation:
-    """One of RandAugment's: an affine map of the crop or a change of colours, at a strength in [-1, 1]."""
+    """An operation of RandAugment: an affine map of the crop or a colour change, of strength in [-1, 1]."""
 
     name: str
     geometry: Move | None = None
@@ -44,7 +44,7 @@ def _solarize(image: np.ndarray, strength: float) -> np.ndarray:
 
 
 SHIFT = 150 / 331  # largest translation as a share of the side: 150 pixels of 331 (Cubuk et al. 2020)
-# The 14 and their ranges as in Cubuk et al. 2020, table 6, and torchvision.transforms.RandAugment.
+# The 14 operations and their ranges, from Cubuk et al. 2020, table 6, and torchvision.transforms.RandAugment.
 OPERATIONS = (
     Operation("identity"),
     Operation("shear_x", geometry=lambda s, crop: affine(b=0.3 * s)),
@@ -70,8 +70,8 @@ OPERATIONS = (
 class RandAugment:
     """`n` operations of `magnitude` (0 to MAX_MAGNITUDE) for each image.
 
-    The geometry of the operations is composed with the crop's, and their colours follow in their order.
-    Nothing is resampled twice; the result is close to the paper's strict sequence, not equal to it.
+    The geometry of the operations is composed with the crop's geometry. Their colours follow in order. So
+    nothing is resampled twice. The result is close to the paper's strict sequence, but not equal to it.
     """
 
     n: int

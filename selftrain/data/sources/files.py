@@ -1,4 +1,4 @@
-"""Images and masks that are files."""
+"""Image files and mask files as sources."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +16,8 @@ class ImageFile(Source):
     """An image file, read as RGB."""
 
     path: Path
-    levels: Levels | None = None  # the 16-bit values that become 0 and 255; None: samples keep their high byte
+    # The 16-bit values that become 0 and 255; None: samples keep their high byte.
+    levels: Levels | None = None
 
     @property
     def name(self) -> str:
@@ -41,7 +42,7 @@ class ImageFile(Source):
 
 @dataclass(frozen=True)
 class MaskFile(Source):
-    """A mask file. It must have the size of its image and lie on it the same way up."""
+    """A mask file. It must have the size and the orientation of its image."""
 
     path: Path
     code: MaskCode

@@ -1,11 +1,13 @@
-"""data.source=folder and its layouts: which images the settings name, and which mask belongs to which image.
+"""The source data.source=folder, and its layouts. Finds the images that settings name, and their masks.
 
-* images/ masks/ unlabelled/: a mask has its image's path, suffix aside: images/a/1.jpg, masks/a/1.png;
+* images/ masks/ unlabelled/: a mask has the path of its image, apart from the suffix:
+  images/a/1.jpg, masks/a/1.png;
 * images/<split>/ masks/<split>/ with data.splits.train=<split> and so on;
-* list files: one image a line, optionally its mask in a second column.
+* list files: one image per line, optionally its mask in a second column.
 
-A split that a folder names holds the images of it that no split before it names, in the order test, val, train,
-unlabelled. Without data.splits.train, train is what is left below data.images. A list means exactly what it says.
+Folders are claimed in the order test, val, train, unlabelled: an image belongs to the first split whose
+folder contains it. Without data.splits.train, train gets the remaining images below data.images. A split
+named by a list file contains exactly the images in the list.
 """
 
 import os
@@ -27,12 +29,13 @@ from selftrain.data.spec import Spec
 from selftrain.data.strays import masks_beside
 from selftrain.errors import ConfigError, DataError
 
-SPLIT_FOLDERS = {"val": "val", "valid": "val", "validation": "val", "test": "test"}  # names that ask to be declared
+# Folder names that suggest a split, which must then be declared.
+SPLIT_FOLDERS = {"val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
 @dataclass(frozen=True)
 class Found:
-    """An image file, its mask if there is one, its id, and its name for data.splits.group."""
+    """An image file, its mask if it has one, its id, and its name for data.splits.group."""
 
     path: Path
     mask: Path | None
@@ -42,7 +45,10 @@ class Found:
 
 @dataclass
 class Layout:
-    """What the settings name. `val` and `test` are None where they are to be made; `train` has masks throughout."""
+    """The images that the settings name.
+
+    All of `train` have masks. `val` and `test` are None if the settings do not name them.
+    """
 
     train: list[Found]
     unlabelled: list[Found]
@@ -53,14 +59,20 @@ class Layout:
 
 
 def data_set(spec: Spec, copies: Copies) -> DataSet:
-    """Image and mask files under data.root. Raises ConfigError, DataError or FaultsError, as `find` does."""
-    root = root_of(spec)  # the setting that is forgotten most often comes first
+    """Image and mask files under data.root. Raises ConfigError, DataError or FaultsError, like `find`."""
+    root = root_of(spec)  # checked first: it is forgotten most often
     code, fixed = mask_code(spec), levels.fixed(spec.range)
     layout = find(spec)
     with none_hidden(layout.faults, "data.splits"):
         division = divided(_pool(layout, spec, code, fixed), len(spec.classes), spec.splits, copies)
     return DataSet(
-        list(spec.classes), *division, warnings=layout.warnings, faults=layout.faults, root=root, code=code, levels=fixed
+        list(spec.classes),
+        *division,
+        warnings=layout.warnings,
+        faults=layout.faults,
+        root=root,
+        code=code,
+        levels=fixed,
     )
 
 
@@ -79,9 +91,10 @@ def _pool(layout: "Layout", spec: Spec, code: MaskCode, fixed: Levels | None) ->
 
 
 def find(spec: Spec) -> Layout:
-    """Lists the files. Faults of single files are noted.
+    """List the files. Faults of single files are noted.
 
-    Raises ConfigError or DataError where the settings name nothing; FaultsError, with all faults, where some are noted.
+    Raises ConfigError or DataError if the settings name no files; FaultsError, with all faults, if some were
+    noted.
     """
     tree = Tree(root_of(spec))
     with none_hidden(tree.faults, "data"):
@@ -109,7 +122,7 @@ def _layout(spec: Spec, tree: Tree) -> Layout:
             tree.note(matcher.missing(item))
     else:
         layout.unlabelled = layout.unlabelled + bare
-    # with fewer, no split can be made, and that would hide why they are few
+    # With fewer, no split can be made, and that error would hide why there are so few.
     made = (layout.val is None) + (layout.test is None and spec.splits.test_fraction > 0)
     if len(layout.train) <= made:
         refuse(tree.faults)
@@ -118,7 +131,7 @@ def _layout(spec: Spec, tree: Tree) -> Layout:
 
 
 def root_of(spec: Spec) -> Path:
-    """data.root as a real path. Raises ConfigError where it is not given, DataError where it is no folder."""
+    """data.root as a real path. Raises ConfigError if it is not given, DataError if it is not a folder."""
     if not spec.root:
         raise ConfigError(f"data={spec.name} needs the folder that its files are in: data.root=/path")
     root = Path(spec.root).expanduser()
@@ -131,7 +144,7 @@ def root_of(spec: Spec) -> Path:
 
 
 def _named(spec: Spec, tree: Tree) -> dict[str, list[Found]]:
-    """The images of each split that is named, and of train; without masks but those of lists."""
+    """The images of train and of each split that the settings name. Only masks from lists are set."""
     settings = [
         ("test", "data.splits.test", spec.splits.test, spec.images),
         ("val", "data.splits.val", spec.splits.val, spec.images),
@@ -142,7 +155,7 @@ def _named(spec: Spec, tree: Tree) -> dict[str, list[Found]]:
         settings.append(("train", "data.images", ".", spec.images))
         _refuse_undeclared(spec, tree.folder(spec.images, "data.images"))
     named: dict[str, list[Found]] = {}
-    owner: dict[Path, str] = {}  # the setting that took an image
+    owner: dict[Path, str] = {}  # the setting that claimed an image
     for split, setting, text, base in settings:
         if text and (tree.root / text).is_file():
             named[split] = _from_list(spec, tree, setting, tree.root / text, owner)
@@ -155,7 +168,7 @@ def _named(spec: Spec, tree: Tree) -> dict[str, list[Found]]:
 
 
 def _nothing_left(spec: Spec, tree: Tree) -> str:
-    """The message of a training split without an image."""
+    """The message for a training split without images."""
     if spec.splits.train and (tree.root / spec.splits.train).is_file():
         return f"data.splits.train={spec.splits.train} names no image; list one a line, relative to data.root"
     folder = tree.folder(posixpath.join(spec.images, spec.splits.train or "."), "data.images")
@@ -169,7 +182,10 @@ def _nothing_left(spec: Spec, tree: Tree) -> str:
 def _from_folder(
     spec: Spec, tree: Tree, setting: str, text: str, owner: dict[Path, str], named: dict[str, list[Found]]
 ) -> list[Found]:
-    """The images below a folder that no setting took before; masks that lie among them are noted and left out."""
+    """The images below a folder that no setting has claimed yet.
+
+    Masks that lie among them are noted and left out.
+    """
     folder, masks = tree.folder(text, setting), tree.folder(spec.masks, "data.masks")
     if not folder.is_dir():
         raise DataError(
@@ -186,9 +202,12 @@ def _from_folder(
 
 
 def _without_masks(spec: Spec, tree: Tree, paths: list[Path]) -> list[Path]:
-    """The images without the masks that lie among them, which are noted."""
+    """The images without the masks among them. The masks are noted as faults."""
     beside = masks_beside(paths)
-    remedy = f"move the masks to {spec.masks}/ (data.masks), or name images and masks in a list file with two columns"
+    remedy = (
+        f"move the masks to {spec.masks}/ (data.masks), "
+        "or name images and masks in a list file with two columns"
+    )
     for mask, image in beside.items():
         what = f"lies among the images and looks like the mask of {tree.relative(image)}"
         tree.note(Fault(tree.relative(mask), what, remedy))
@@ -196,7 +215,7 @@ def _without_masks(spec: Spec, tree: Tree, paths: list[Path]) -> list[Path]:
 
 
 def _from_list(spec: Spec, tree: Tree, setting: str, file: Path, owner: dict[Path, str]) -> list[Found]:
-    """The images that a list names; one that is named before is noted and left out."""
+    """The images that a list names. An image that was already named is noted and left out."""
     images, masks = tree.folder(spec.images, "data.images"), tree.folder(spec.masks, "data.masks")
     found = []
     for path, mask in tree.read_list(file, images=images, masks=masks):
@@ -211,8 +230,12 @@ def _from_list(spec: Spec, tree: Tree, setting: str, file: Path, owner: dict[Pat
 
 
 def _refuse_undeclared(spec: Spec, images: Path) -> None:
-    """Raises ConfigError where train would take in a folder that is called val or test."""
-    declared = {spec.splits.val, spec.splits.test, os.path.relpath(spec.unlabelled, spec.images) if spec.unlabelled else ""}
+    """Raises ConfigError if train would include a folder with a name such as val or test."""
+    declared = {
+        spec.splits.val,
+        spec.splits.test,
+        os.path.relpath(spec.unlabelled, spec.images) if spec.unlabelled else "",
+    }
     undeclared = [name for name in SPLIT_FOLDERS if (images / name).is_dir() and name not in declared]
     if undeclared:
         train = "train" if (images / "train").is_dir() else "."
@@ -224,7 +247,7 @@ def _refuse_undeclared(spec: Spec, images: Path) -> None:
 
 
 def _without_shared_ids(named: dict[str, list[Found]], tree: Tree) -> dict[str, list[Found]]:
-    """Leaves out, and notes, images whose id another one has, suffix, case and Unicode form aside."""
+    """Leave out and note images that share their id with another image; case and Unicode form are ignored."""
     first: dict[str, Found] = {}
     kept: dict[str, list[Found]] = {}
     for split, found in named.items():
@@ -234,7 +257,10 @@ def _without_shared_ids(named: dict[str, list[Found]], tree: Tree) -> dict[str, 
             if other is item:
                 kept[split].append(item)
                 continue
-            what = f"shares its name with {tree.relative(other.path)} (suffix, case and Unicode form do not count)"
+            what = (
+                f"shares its name with {tree.relative(other.path)} "
+                "(suffix, case and Unicode form do not count)"
+            )
             tree.note(Fault(tree.relative(item.path), what, "rename one of them"))
     return kept
 
@@ -243,13 +269,19 @@ def _without_shared_ids(named: dict[str, list[Found]], tree: Tree) -> dict[str, 
 
 
 class _Matcher:
-    """Finds masks by name: the path below data.images, or else below data.unlabelled, is that below data.masks."""
+    """Finds masks by name.
+
+    A mask has the same path below data.masks as its image below data.images or, failing that,
+    data.unlabelled.
+    """
 
     def __init__(self, spec: Spec, tree: Tree):
         self.tree = tree
         self.masks = tree.folder(spec.masks, "data.masks")
         images = tree.folder(spec.images, "data.images")
-        other = tree.root / spec.unlabelled if spec.unlabelled and not spec.unlabelled.startswith("/") else None
+        other = (
+            tree.root / spec.unlabelled if spec.unlabelled and not spec.unlabelled.startswith("/") else None
+        )
         self.bases = [base for base in (images, other) if base and base.is_dir()]
         self.by_name = self._index() if self.masks.is_dir() else {}
         self.all_images = tree.walk(images, IMAGE_SUFFIXES, without=[self.masks]) if images.is_dir() else []
@@ -273,8 +305,10 @@ class _Matcher:
         return [path for path in self.tree.left_out if path.is_relative_to(self.masks)]
 
     def match(self, found: list[Found]) -> list[Found]:
-        """The images with their masks; those with a JPEG for a mask are left out and noted."""
-        matched = [replace(item, mask=item.mask or self.by_name.get(self.key(item.path) or "")) for item in found]
+        """The images with their masks. Images whose mask is a JPEG are left out and noted."""
+        matched = [
+            replace(item, mask=item.mask or self.by_name.get(self.key(item.path) or "")) for item in found
+        ]
         sound = []
         for item in matched:
             if item.mask is None or item.mask.suffix.lower() not in JPEG_SUFFIXES:
@@ -284,11 +318,11 @@ class _Matcher:
         return sound
 
     def key(self, path: Path) -> str | None:
-        """The name that the image's mask has below data.masks."""
+        """The name of the image's mask below data.masks."""
         for place, base in enumerate(self.bases):
             if str(path).startswith(f"{base}/"):
                 name = self.tree.name(path, below=base)
-                # images/1.jpg and unlabelled/1.jpg may both exist; masks/1.png is then that of images/1.jpg
+                # images/1.jpg and unlabelled/1.jpg may both exist; masks/1.png then belongs to images/1.jpg
                 return None if place > 0 and name in self.claimed else name
         return None
 
@@ -300,7 +334,7 @@ class _Matcher:
         return Fault(self.tree.relative(found.path), "has no mask", remedy)
 
     def orphans(self, named: dict[str, list[Found]]) -> list[str]:
-        """Masks below data.masks that belong to no image, relative to the root."""
+        """Masks below data.masks that belong to no image, as paths relative to the root."""
         used = {item.mask for found in named.values() for item in found}
         return [
             self.tree.relative(path)
@@ -310,7 +344,7 @@ class _Matcher:
 
 
 def _masked(found: list[Found], matcher: _Matcher) -> list[Found]:
-    """Those with a mask; the others are noted."""
+    """The images with a mask; the others are noted as faults."""
     for item in found:
         if item.mask is None:
             matcher.tree.note(matcher.missing(item))
@@ -323,13 +357,14 @@ def _nothing_matches(spec: Spec, image: Found, orphans: list[str], unread_masks:
         return f"no training image has a mask, for instance {image.id} has none: {what}"
     found = f"there are masks such as {orphans[0]}" if orphans else f"no mask was found below {spec.masks}/"
     return (
-        f"no training image has a mask, for instance {image.id} has none; {found}. Below data.masks, a mask has its "
-        "image's path and name, suffix aside; where names differ, use list files with the mask in a second column"
+        f"no training image has a mask, for instance {image.id} has none; {found}. "
+        "Below data.masks, a mask has its image's path and name, suffix aside; "
+        "where names differ, use list files with the mask in a second column"
     )
 
 
 def _remarks(spec: Spec, matcher: _Matcher, orphans: list[str], bare: Sequence[Found]) -> list[str]:
-    """What the user should know of how the files were taken."""
+    """Remarks for the user on how the files were interpreted."""
     remarks, tree = list[str](), matcher.tree
     without_mask = {matcher.key(found.path) for found in bare}
     unread_masks = [path for path in matcher.unread() if tree.name(path, below=matcher.masks) in without_mask]

@@ -1,8 +1,9 @@
 """The embedded data set: textured solids on a clouded table, drawn from a seed.
 
-Each scene deals its hues to the classes anew: within a scene colour separates them, across scenes it says nothing,
-so a few labelled scenes teach the wrong rule. What tells a class is its outline and the texture that it mostly wears.
-Pebbles in the background wear the same textures. Stars are rare, and golden among others that happen to be.
+Each scene assigns hues to the classes at random. Within a scene, colour separates the classes; across scenes,
+it carries no information, so a few labelled scenes teach the wrong rule. A class is recognised by its outline
+and by its usual texture. Pebbles in the background have the same textures. Stars are rare; they are golden,
+but other objects may happen to be golden as well.
 """
 
 from collections.abc import Callable
@@ -19,30 +20,33 @@ from selftrain.errors import ConfigError
 
 CLASSES: tuple[str, ...] = ("background", "disc", "ring", "square", "triangle", "star")
 SIZE = 128
-# Settings that say nothing of drawn data
+# Settings that have no meaning for drawn data.
 OF_FILES = (
-    "root", "images", "masks", "unlabelled", "values", "colours", "ignore", "ignore_colours", "range", "duplicates",
+    "root", "images", "masks", "unlabelled", "values", "colours", "ignore", "ignore_colours", "range",
+    "duplicates",
 )  # fmt: skip
 OF_FILE_SPLITS = ("train", "val", "test", "val_fraction", "test_fraction", "group")
 
-Points = list[np.ndarray]  # closed contours (P, 2) float32 around the origin, radius about 1; a second one is a hole
+# Closed contours (P, 2) float32 around the origin, with a radius of about 1. A second contour is a hole.
+Points = list[np.ndarray]
 Rng = np.random.Generator
 
-# Share of each class among the common objects of a scene; a star comes on top in STAR_SHARE of the scenes.
+# Share of each class among the common objects of a scene; STAR_SHARE of the scenes also contain a star.
 COMMON = {"disc": 0.3, "ring": 0.2, "square": 0.25, "triangle": 0.25}
 STAR_SHARE = 0.5
-# The texture a class prefers; it wears it with probability FIDELITY, else any.
+# The usual texture of a class. An object has it with probability FIDELITY, otherwise a random texture.
 TEXTURE_OF = {"disc": "dots", "ring": "plain", "square": "checks", "triangle": "stripes", "star": "waves"}
 FIDELITY = 0.95
-# Degrees of hue; the objects of one class in one scene stray by HUE_SPREAD from the hue that the scene dealt to it.
+# Degrees of hue. HUE_SPREAD is the standard deviation of an object's hue from its class's hue in the scene.
 STAR_HUE = 45
 HUE_SPREAD = 15
 
 
 def draw(seed: int, split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
-    """Image `index` of a split: image (128, 128, 3) uint8 RGB, mask (128, 128) uint8, ids into CLASSES.
+    """Draw scene `index` of a split: image (128, 128, 3) uint8 RGB, mask (128, 128) uint8, ids into CLASSES.
 
-    A pure function of its arguments. seed and index are >= 0. Raises ValueError for a split not in SPLITS.
+    A pure function of its arguments. `seed` and `index` are >= 0. Raises ValueError for a split not in
+    SPLITS.
     """
     if split not in SPLITS:
         raise ValueError(f"split {split!r} is none of {', '.join(SPLITS)}")
@@ -62,7 +66,7 @@ def draw(seed: int, split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _names(rng: Rng) -> list[str]:
-    """Class names of a scene's objects, in the order in which they are laid down."""
+    """Class names of a scene's objects, in the order in which they are drawn."""
     names = [str(n) for n in rng.choice(list(COMMON), size=rng.integers(3, 7), p=list(COMMON.values()))]
     return [*names, "star"] if rng.random() < STAR_SHARE else names
 
@@ -103,7 +107,7 @@ def _star(rng: Rng) -> Points:
 
 
 def _blob(rng: Rng) -> Points:
-    """A wobbly pebble: what lies about and belongs to the background."""
+    """A wobbly pebble, which belongs to the background."""
     angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     waves = np.sum([rng.uniform(0.08, 0.2) * np.cos(k * angle + rng.uniform(0, 6.3)) for k in (2, 3)], axis=0)
     return [_polygon(1 + waves)]
@@ -157,9 +161,12 @@ def _weave(x: np.ndarray, y: np.ndarray, texture: str, rng: Rng, colours: np.nda
 
 
 def _table(rng: Rng) -> np.ndarray:
-    """The ground: a faint weave under clouds of a second colour, (3, 128, 128)."""
+    """The table (3, 128, 128): a faint weave under clouds of a second colour."""
     axis = np.arange(SIZE, dtype=np.float32)
-    first, second = (0.35 * _colour(rng, rng.uniform(0, 360)) + 0.65 * np.float32(rng.uniform(0.35, 0.75)) for _ in range(2))
+    first, second = (
+        0.35 * _colour(rng, rng.uniform(0, 360)) + 0.65 * np.float32(rng.uniform(0.35, 0.75))
+        for _ in range(2)
+    )
     colours = np.stack([first, first + rng.uniform(0, 0.15) * (second - first)])
     ground = _weave(axis, axis[:, None], _any_texture(rng), rng, colours)
     clouds = cv2.resize(rng.random((5, 5), np.float32), (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
@@ -169,7 +176,10 @@ def _table(rng: Rng) -> np.ndarray:
 def _place(
     image: np.ndarray, outline: Points, radius: float, texture: str, hue: float, rng: Rng
 ) -> tuple[np.ndarray, tuple[slice, slice]]:
-    """Paints one turned, squeezed and shaded solid with its shadow; returns where it covers, (h, w) bool, and its box."""
+    """Paint one rotated, squeezed and shaded solid with its shadow.
+
+    Returns the covered pixels, (h, w) bool, and their box in the image.
+    """
     centre = rng.uniform(4, SIZE - 4, 2)
     low = np.clip(centre - 1.4 * radius - 4, 0, SIZE).astype(int)
     high = np.clip(centre + 1.4 * radius + 4, 0, SIZE).astype(int)
@@ -190,7 +200,7 @@ def _place(
 
 
 def _silhouette(outline: Points, radius: float, centre: np.ndarray, size: np.ndarray, rng: Rng) -> np.ndarray:
-    """Coverage (h, w) float32 in 0..1 of an outline turned at random and squeezed; size is (w, h)."""
+    """Coverage (h, w) float32 in 0..1 of an outline, rotated at random and squeezed; `size` is (w, h)."""
     angle, squeeze = rng.uniform(0, 2 * np.pi), rng.uniform(0.75, 1)
     c, s = np.cos(angle), np.sin(angle)
     warp = radius * np.array([[c, -s], [s * squeeze, c * squeeze]])
@@ -201,7 +211,7 @@ def _silhouette(outline: Points, radius: float, centre: np.ndarray, size: np.nda
 
 
 def _photograph(image: np.ndarray, rng: Rng) -> np.ndarray:
-    """Light from one side, a colour cast, blur and grain: float scene -> uint8."""
+    """Turn a float scene into a uint8 photograph: light from one side, a colour cast, blur and grain."""
     axis = np.linspace(-1, 1, SIZE, dtype=np.float32)
     angle, fall = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.45)
     side = axis * np.float32(fall * np.cos(angle)) + axis[:, None] * np.float32(fall * np.sin(angle))
@@ -217,7 +227,7 @@ def _photograph(image: np.ndarray, rng: Rng) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Drawing(Source):
-    """The image or the mask of a scene. The seed and the id tell what it shows: it has no fingerprint."""
+    """The image or the mask of a scene. It has no fingerprint: seed and id determine its content."""
 
     part: Literal["image", "mask"]
     seed: int
@@ -246,7 +256,7 @@ def name_of(split: str, index: int) -> str:
 
 
 def data_set(spec: Spec, copies: Copies) -> DataSet:
-    """The drawn data set. It has no copies, since no two scenes are the same. Raises ConfigError for settings."""
+    """The drawn data set. All scenes differ, so `copies` is ignored. Raises ConfigError for settings."""
     counts, seed = spec.shapes, spec.splits.seed
     _refuse_file_settings(spec)
     if spec.classes and spec.classes != list(CLASSES):
@@ -259,7 +269,9 @@ def data_set(spec: Spec, copies: Copies) -> DataSet:
     labelled, spared = spend_labels(scenes["labelled"], len(CLASSES), spec.splits)
     unlabelled = spared + scenes["unlabelled"]
     facts = {"drawn": {"seed": seed}}
-    return DataSet(list(CLASSES), labelled, unlabelled, scenes["val"], scenes["test"], facts=facts, sound=True)
+    return DataSet(
+        list(CLASSES), labelled, unlabelled, scenes["val"], scenes["test"], facts=facts, sound=True
+    )
 
 
 def _scene(spec: Spec, split: str, index: int) -> Sample:
@@ -272,9 +284,14 @@ def _refuse_file_settings(spec: Spec) -> None:
     for name in OF_FILES:
         if name in spec.changed:
             value = getattr(spec, name)
-            raise ConfigError(f"data.{name}={value} is about files, but data.source=shapes draws its images: use data=folder")
+            raise ConfigError(
+                f"data.{name}={value} is about files, but data.source=shapes draws its images: "
+                "use data=folder"
+            )
     for name in OF_FILE_SPLITS:
         if f"splits.{name}" in spec.changed:
-            raise ConfigError(f"data.splits.{name} divides files, but data.source=shapes: set the counts in data.shapes")
+            raise ConfigError(
+                f"data.splits.{name} divides files, but data.source=shapes: set the counts in data.shapes"
+            )
     if spec.splits.seed < 0:
         raise ConfigError(f"data.splits.seed={spec.splits.seed} must be at least 0")

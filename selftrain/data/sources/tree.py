@@ -1,4 +1,4 @@
-"""Files under one root folder, walked or read from lists; nothing outside of the root is opened."""
+"""Files under one root folder, walked or read from lists. Nothing outside of the root is opened."""
 
 import os
 import re
@@ -14,64 +14,74 @@ from selftrain.data.images import IMAGE_SUFFIXES
 from selftrain.data.storage import open_regular
 from selftrain.errors import ConfigError, DataError
 
-# "a b.jpg c.png" in a list without tabs: the image ends at the first image suffix that white space (a comma) follows.
+# Lines of a list without tabs, such as "a b.jpg c.png". The image ends at the first image suffix that is
+# followed by white space (AT_BLANK) or by a comma (AT_COMMA).
 SUFFIXES = "|".join(re.escape(suffix) for suffix in sorted(IMAGE_SUFFIXES))
 AT_BLANK = re.compile(rf"(.+?(?:{SUFFIXES}))\s+([^\s,].*)", re.IGNORECASE)
 AT_COMMA = re.compile(rf'(.+?(?:{SUFFIXES})"?)\s*,(.*)', re.IGNORECASE)
-HEADING = re.compile(r"[a-z_ ]*(image|img|picture|photo|mask|label|annotation|file|path)[a-z_ ]*", re.IGNORECASE)
-Place = tuple[Path, tuple[Path, ...]]  # a folder, and folders in it that do not count
+HEADING = re.compile(
+    r"[a-z_ ]*(image|img|picture|photo|mask|label|annotation|file|path)[a-z_ ]*", re.IGNORECASE
+)
+Place = tuple[Path, tuple[Path, ...]]  # a folder, and folders in it to leave out
 
 
 @dataclass
 class Tree:
-    """The files under `root` (a real path). Those with something wrong are left out and noted in `faults`."""
+    """The files under `root` (a real path). Files with faults are left out and noted in `faults`."""
 
     root: Path
     faults: list[Fault] = field(default_factory=list)
-    left_out: set[Path] = field(default_factory=set)  # files with other suffixes than a walk asked for
-    folders_left_out: set[Path] = field(default_factory=set)  # of a system, and of thumbnails
+    left_out: set[Path] = field(default_factory=set)  # files with suffixes that no walk asked for
+    folders_left_out: set[Path] = field(default_factory=set)  # system folders and thumbnails
     _noted: set[Fault] = field(default_factory=set)
     _walked: dict[tuple[Path, frozenset[Path]], list[Path]] = field(default_factory=dict)
     _ends: dict[Place, dict[str, list[Path]]] = field(default_factory=dict)  # for lists of bare names
     _realpaths: dict[str, str] = field(default_factory=dict)
 
     def note(self, fault: Fault) -> None:
-        """Adds a fault, once."""
+        """Add a fault, once."""
         if fault not in self._noted:
             self._noted.add(fault)
             self.faults.append(fault)
 
     def folder(self, relative: str, setting: str) -> Path:
-        """The folder that a setting names below the root; it may not exist. Raises where it lies outside."""
+        """The folder that a setting names below the root; it need not exist.
+
+        Raises ConfigError or DataError if it lies outside of the root.
+        """
         if _leaves(relative):
             raise ConfigError(f"{setting}={relative!r} must be a path below data.root, without '..'")
         folder = Path(os.path.normpath(self.root / relative))
         if not self._holds(folder):
-            raise DataError(f"{setting}: {folder} leads out of data.root; set data.root to a folder that holds both")
+            raise DataError(
+                f"{setting}: {folder} leads out of data.root; set data.root to a folder that holds both"
+            )
         return folder
 
     def relative(self, path: Path) -> str:
-        """Path from the root, in posix form."""
+        """The path relative to the root, in posix form."""
         return _below(path, self.root)
 
     def name(self, path: Path, *, below: Path | None = None) -> str:
-        """Path without suffix from the root, or from `below`, in posix form and NFC."""
+        """The path without suffix, relative to the root or to `below`, in posix form and NFC."""
         return unicodedata.normalize("NFC", os.path.splitext(_below(path, below or self.root))[0])
 
     def walk(self, folder: Path, suffixes: Collection[str], *, without: Collection[Path] = ()) -> list[Path]:
-        """Files below a folder that have one of the suffixes, ordered by name.
+        """Files below a folder with one of the suffixes, sorted by name.
 
-        Hidden ones, folders of a system and thumbnails are left out.
+        Hidden files, system folders and thumbnails are left out.
         """
         key = folder, frozenset(without)
         if key not in self._walked:
-            self._walked[key] = sorted(self._walk(folder, without), key=lambda path: (self.name(path), path.name))
+            self._walked[key] = sorted(
+                self._walk(folder, without), key=lambda path: (self.name(path), path.name)
+            )
         found = self._walked[key]
         self.left_out.update(path for path in found if path.suffix.lower() not in suffixes)
         return [path for path in found if path.suffix.lower() in suffixes]
 
     def _walk(self, folder: Path, without: Collection[Path]) -> list[Path]:
-        """Files below a folder, each by the name of the folder itself rather than by that of a link to it."""
+        """Files below a folder, each once: by the path of its real folder rather than by a link to it."""
         found, folders, links, seen = list[Path](), [folder], list[Path](), set[str]()
         thumbs = list[Path]()
         while folders or links:
@@ -84,7 +94,7 @@ class Tree:
                 path, is_link = here / entry.name, entry.is_symlink()
                 if self._is_left_out(entry) or not self._sound(path, is_link=is_link):
                     continue
-                # of links, only pathlib's is_dir bears those that lead to themselves
+                # for links: pathlib's is_dir does not fail on links that lead to themselves
                 is_folder = path.is_dir() if is_link else entry.is_dir()
                 (found if not is_folder else links if is_link else folders).append(path)
                 if is_folder and entry.name.lower() in strays.THUMBNAILS:
@@ -92,7 +102,7 @@ class Tree:
         return self._without_thumbnails(found, thumbs)
 
     def _is_left_out(self, entry: os.DirEntry[str]) -> bool:
-        """Whether an entry is hidden, or a folder that a system made."""
+        """Whether an entry is hidden, or a folder created by a system."""
         if strays.is_system_folder(entry.name) and entry.is_dir(follow_symlinks=False):
             self.folders_left_out.add(Path(entry.path))
             return True
@@ -105,7 +115,7 @@ class Tree:
         return [path for path in found if path not in gone] if gone else found
 
     def remark_on_folders(self) -> str:
-        """One sentence on the folders that were left out; "" where there are none."""
+        """One sentence on the folders that were left out; "" if none were."""
         if not self.folders_left_out:
             return ""
         names = sorted(self.relative(path) for path in self.folders_left_out)
@@ -113,7 +123,7 @@ class Tree:
         return f"folders of thumbnails or of a system were left out: {some}"
 
     def _entries(self, folder: Path) -> list[os.DirEntry[str]]:
-        """What a folder holds; nothing, and a fault noted, where it cannot be read."""
+        """The entries of a folder. If it cannot be read, a fault is noted and the list is empty."""
         try:
             with os.scandir(folder) as entries:
                 return list(entries)
@@ -126,7 +136,10 @@ class Tree:
         return Path(os.path.realpath(path)).is_relative_to(self.root)
 
     def _sound(self, path: Path, *, is_link: bool) -> bool:
-        """False, and a fault noted, for a name that cannot be shown or stored, and for a link that leaves the root."""
+        """Whether a path may be used; if not, a fault is noted.
+
+        Unprintable names and links that leave the root may not be used.
+        """
         relative = self.relative(path)
         if not _printable(relative):
             self.note(Fault(ascii(relative), "has a name that is not printable UTF-8", "rename it"))
@@ -138,11 +151,12 @@ class Tree:
         return True
 
     def read_list(self, file: Path, *, images: Path, masks: Path) -> list[tuple[Path, Path | None]]:
-        """Image and, where a second column names it, mask of each line.
+        """The image of each line, and its mask if there is a second column.
 
-        Columns are separated by a tab, or by a comma or white space after the image's suffix. Paths start at the root;
-        a name that is not found there is looked for below `images`, and that of a mask below `masks`, where the suffix
-        may be missing. Empty lines, #-lines and a heading such as image,mask are skipped.
+        Columns are separated by a tab, or by a comma or white space after the image's suffix. Paths are
+        relative to the root. An image that is not found there is searched below `images`, a mask below
+        `masks`; the suffix may then be missing. Empty lines, lines that begin with #, and a heading such as
+        image,mask are skipped.
         """
         places: tuple[Place, Place] = ((images, () if images == masks else (masks,)), (masks, ()))
         lines = [(number, line.strip()) for number, line in enumerate(_text(file).splitlines(), start=1)]
@@ -160,13 +174,13 @@ class Tree:
         return rows
 
     def _is_heading(self, columns: list[str], places: Collection[Place]) -> bool:
-        """Whether two columns are words such as image,mask rather than names of files."""
+        """Whether the columns are a heading, such as image,mask, and not names of files."""
         words = len(columns) == 2 and all(HEADING.fullmatch(text) for text in columns)
         files = zip(columns, places, strict=False)
         return words and not any(self._exists(text) or self._named(text, place) for text, place in files)
 
     def _columns(self, line: str) -> list[str]:
-        """One or two columns of a line, without white space around them."""
+        """The one or two columns of a line, without surrounding white space."""
         match = AT_BLANK.fullmatch(line)
         if "\t" in line:
             columns = line.split("\t", 1)
@@ -177,9 +191,13 @@ class Tree:
         return [column.strip() for column in columns if column.strip()]
 
     def _at_comma(self, line: str, at_blank: list[str]) -> list[str]:
-        """The columns of a line with commas, of which some may be in names: the longest beginning that is a file wins."""
+        """The columns of a line with commas, also in names: the longest beginning that is a file wins."""
         commas = [place for place, character in enumerate(line) if character == ","]
-        ways = [[line], *([at_blank] if at_blank else []), *([line[:place], line[place + 1 :]] for place in commas[::-1])]
+        ways = [
+            [line],
+            *([at_blank] if at_blank else []),
+            *([line[:place], line[place + 1 :]] for place in commas[::-1]),
+        ]
         for columns in ways:
             plain = [_unquoted(column) for column in columns]
             if self._exists(plain[0]):
@@ -192,7 +210,7 @@ class Tree:
         return _printable(text) and any(os.path.lexists(path) for path in self._candidates(text))
 
     def _candidates(self, text: str) -> list[Path]:
-        """The paths below the root that a text may mean: as it is, and with Windows' separators."""
+        """The paths below the root that a text may mean: unchanged, and with Windows separators replaced."""
         found = []
         for form in dict.fromkeys((text, text.replace("\\", "/"))):
             relative = self._from_root(form) if form.startswith("/") else form
@@ -201,7 +219,7 @@ class Tree:
         return found
 
     def _from_root(self, absolute: str) -> str:
-        """An absolute path from the root on, by whatever links it reaches the root; as it is where it does not."""
+        """An absolute path made relative to the root, through any links; unchanged if not below the root."""
         if _leaves(absolute[1:]):
             return absolute
         for parent in reversed(PurePosixPath(absolute).parents):
@@ -215,41 +233,48 @@ class Tree:
         return self._realpaths[folder]
 
     def _entry(self, text: str, where: str, place: Place) -> Path | None:
-        """The file that a list names, or None and a fault noted."""
+        """The file that a list names; None, with a fault noted, if there is no such file."""
         candidates = self._candidates(text) if _printable(text) else []
         if not candidates:
             remedy = "write paths relative to data.root, without '..'"
             self.note(Fault(where, f"names {text!r}, which is no path below data.root", remedy))
             return None
         there = [path for path in candidates if os.path.lexists(path)]
-        files = [path for path in there if path.suffix.lower() in IMAGE_SUFFIXES][:1] or self._named(text, place)
+        files = [path for path in there if path.suffix.lower() in IMAGE_SUFFIXES][:1] or self._named(
+            text, place
+        )
         if len(files) == 1:
             return files[0] if self._sound(files[0], is_link=True) else None
         self.note(self._refusal(text, where, files, exists=bool(there)))
         return None
 
     def _refusal(self, text: str, where: str, files: list[Path], *, exists: bool) -> Fault:
-        """The fault of an entry that names no image, or several (`files`)."""
+        """The fault of an entry that names no image, or several images (`files`)."""
         if files:
             some = " and ".join(self.relative(path) for path in files[:2])
-            what, remedy = f"names {text!r}, which may be {some}", "write the path from data.root, with its suffix"
+            what, remedy = (
+                f"names {text!r}, which may be {some}",
+                "write the path from data.root, with its suffix",
+            )
         elif exists:
             known = ", ".join(sorted(IMAGE_SUFFIXES))
             what, remedy = f"names {text!r}, which has no suffix of an image", f"known are {known}"
         else:
             what = f"names {text!r}, which does not exist"
-            remedy = "mend the list; its paths are relative to data.root, its columns parted by a tab or a comma"
+            remedy = (
+                "mend the list; its paths are relative to data.root, its columns parted by a tab or a comma"
+            )
         return Fault(where, what, remedy)
 
     def _named(self, text: str, place: Place) -> list[Path]:
-        """The images of a place whose path ends with the text, with or without the suffix."""
+        """The images of a place whose path ends with the text, with or without suffix."""
         if place not in self._ends:
             self._ends[place] = self._by_end(place)
         wanted = unicodedata.normalize("NFC", text.replace("\\", "/")).removeprefix("./")
         return self._ends[place].get(wanted, [])
 
     def _by_end(self, place: Place) -> dict[str, list[Path]]:
-        """Each end of the paths of the images in a place (1.png, 1, a/1.png, a/1) with the images that have it."""
+        """The images of a place by each ending of their paths (1.png, 1, a/1.png, a/1)."""
         base, without = place
         ends: dict[str, list[Path]] = {}
         for path in self.walk(base, IMAGE_SUFFIXES, without=without) if base.is_dir() else []:
@@ -263,14 +288,17 @@ class Tree:
 
 
 def suffix_counts(paths: Collection[Path]) -> str:
-    """How many files there are of each suffix: 1 .mp4, 2 .txt."""
+    """The number of files by suffix, as text: 1 .mp4, 2 .txt."""
     suffixes = Counter(path.suffix.lower() for path in paths)
     return ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in sorted(suffixes.items()))
 
 
 def unread(where: str, paths: Collection[Path], noun: str, suffixes: Collection[str]) -> str:
-    """A sentence on files whose suffixes are not among those that are read."""
-    return f"{where} holds {suffix_counts(paths)}, which are not read; {noun} may be {', '.join(sorted(suffixes))}"
+    """A sentence on files with suffixes that are not read."""
+    return (
+        f"{where} holds {suffix_counts(paths)}, which are not read; "
+        f"{noun} may be {', '.join(sorted(suffixes))}"
+    )
 
 
 def _unquoted(column: str) -> str:
@@ -287,14 +315,17 @@ def _text(file: Path) -> str:
 
 
 def _below(path: Path, folder: Path) -> str:
-    """Posix path from a folder that holds it; pathlib's relative_to takes seconds on large data sets."""
+    """The posix path relative to a folder above; pathlib's relative_to takes seconds on large data sets."""
     text, prefix = str(path), str(folder).rstrip("/") + "/"
     assert text.startswith(prefix), (path, folder)
     return text[len(prefix) :]
 
 
 def _printable(name: str) -> bool:
-    """False for control characters, line ends and bytes that are not UTF-8. Spaces and joiners of any script are ordinary."""
+    """Whether a name has no control characters, line ends or bytes that are not UTF-8.
+
+    Spaces and joiners of any script are allowed.
+    """
     return not any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in name)
 
 
