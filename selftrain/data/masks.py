@@ -205,7 +205,7 @@ def _values(path: Path, picture: Image.Image) -> np.ndarray:
     if picture.mode == "I" and pixels.min() >= 0 and pixels.max() <= 0xFFFF:
         return pixels.astype(np.uint16)
     if picture.mode not in ("LA", "RGB", "RGBA"):
-        what = f"has pixels of mode {picture.mode}, which is no kind of mask"
+        what = f"has pixels of mode {picture.mode}, which masks cannot have"
         raise DataError(Fault(str(path), what, "save it as 8- or 16-bit grey, palette or RGB"))
     if ";16" in picture.info["raw_mode"]:  # PIL gives the high bytes: 0 for every id below 256
         raise DataError(

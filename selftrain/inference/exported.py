@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from selftrain.errors import ConfigError, IntegrityError
-from selftrain.files import read_directory
+from selftrain.errors import ConfigError
+from selftrain.files import MANIFEST, read_directory
 from selftrain.ids import IGNORE
 from selftrain.inference import decide, tta, windows
 from selftrain.inference.pixels import PixelScale
@@ -18,6 +18,7 @@ from selftrain.models import saved
 from selftrain.rundir import WEIGHTS
 
 CARD = "card.json"
+FIX = "give the export/ of a finished run"
 FORMAT = 1
 RULE = (
     "RGB, scaled to 0..1, minus mean, divided by std; brought to `size` where it is set; padded to "
@@ -79,14 +80,18 @@ def load_export(directory: Path) -> tuple[nn.Module, dict[str, Any]]:
         rgb = read_image(path, card["input"].get("range"))  # of selftrain.data.images: (H, W, 3) uint8
         labels = predictor_of(network, card).labels(rgb[None])  # (1, H, W) uint8
 
-    Nothing is downloaded. Raises ConfigError for a path that is not a directory and for an export of a later
+    Nothing is downloaded. Raises ConfigError for a path that is not an export and for an export of a later
     version, IntegrityError for an incomplete or damaged export.
     """
     if not directory.is_dir():
-        raise ConfigError(f"{directory} is no directory; give the export/ of a finished run")
+        raise ConfigError(f"{directory} is not a directory; {FIX}")
+    if not (directory / MANIFEST).exists() and not (directory / CARD).exists():
+        raise ConfigError(f"{directory} is not an export: it has no {CARD}; {FIX}")
     files = read_directory(directory)
     if not {WEIGHTS, CARD} <= files.keys():
-        raise IntegrityError(f"{directory} holds no {WEIGHTS} and {CARD}; give the export/ of a finished run")
+        raise ConfigError(
+            f"{directory} is not an export: its {MANIFEST} lists no {WEIGHTS} and {CARD}; {FIX}"
+        )
     found = json.loads(files[CARD])
     if found["format"] != FORMAT:
         raise ConfigError(

@@ -204,7 +204,7 @@ def _find(images: Path) -> tuple[Path, list[Path], list[Fault]]:
         file = images.absolute()
         return file.parent, [file], []
     if not images.is_dir():
-        raise DataError(f"{images} is no folder and no file; give a folder of images, or one image")
+        raise DataError(f"{images} is neither a folder nor a file; give a folder of images, or one image")
     tree = Tree(images.resolve())
     files = tree.walk(tree.root, IMAGE_SUFFIXES)
     beside = masks_beside(files)
@@ -225,16 +225,14 @@ def _remarks_on(tree: Tree, beside: dict[Path, Path]) -> Iterator[str]:
     `beside` maps masks to the images beside them.
     """
     if tree.left_out:
-        yield f"passed over, as files that are no images: {suffix_counts(tree.left_out)}"
+        yield f"skipped, since they are not images: {suffix_counts(tree.left_out)}"
     if tree.folders_left_out:
         yield tree.remark_on_folders()
     if beside:
         mask, image = next(iter(beside.items()))
         files = f"{len(beside)} file{'s' if len(beside) > 1 else ''}"
-        yield (
-            f"passed over, as masks beside their images: {files}, "
-            f"such as {tree.relative(mask)} of {tree.relative(image)}"
-        )
+        such = f"such as {tree.relative(mask)} of {tree.relative(image)}"
+        yield f"skipped, since they are masks beside their images: {files}, {such}"
 
 
 def _check_out(out: Path, images: Path, classes: dict[str, Any]) -> None:

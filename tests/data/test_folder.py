@@ -151,7 +151,7 @@ def test_other_files_are_left_out_and_counted(tmp_path: Path):
     pairs(tmp_path, ["1", "2", "3"])
     for name in ("notes.txt", "a.mp4", ".DS_Store", "._1.png"):
         (tmp_path / "images" / name).write_bytes(b"x")
-    assert load(spec(tmp_path)).warnings == ["files that are no images were left out: 1 .mp4, 1 .txt"]
+    assert load(spec(tmp_path)).warnings == ["files that are not images were left out: 1 .mp4, 1 .txt"]
 
 
 # --- faults of files

@@ -70,7 +70,7 @@ def test_an_empty_root_says_how_to_give_it():
 
 
 def test_places_that_do_not_exist_are_named(tmp_path: Path):
-    with pytest.raises(DataError, match="is no folder"):
+    with pytest.raises(DataError, match="none is not a folder"):
         load(spec(tmp_path / "none"))
     with pytest.raises(DataError, match=r"data\.images: there is no folder"):
         load(spec(tmp_path))

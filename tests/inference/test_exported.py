@@ -128,8 +128,17 @@ def test_a_later_format_is_refused_with_the_way_out(plain: Path, tmp_path: Path)
         load_export(later)
 
 
-def test_a_path_that_is_no_export_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no directory"):
+def test_a_path_that_is_not_an_export_is_refused_with_the_way_out(plain: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="not a directory; give the export/"):
         load_export(tmp_path / "nowhere")
-    with pytest.raises(IntegrityError, match="MANIFEST"):
+    with pytest.raises(ConfigError, match=r"not an export: .*; give the export/"):
         load_export(tmp_path)
+    commit_directory(tmp_path / "model", {"model.safetensors": (plain / "model.safetensors").read_bytes()})
+    with pytest.raises(ConfigError, match=r"not an export: .*; give the export/"):
+        load_export(tmp_path / "model")
+
+
+def test_an_export_that_lost_its_manifest_is_refused_as_incomplete(plain: Path) -> None:
+    (plain / "MANIFEST.json").unlink()
+    with pytest.raises(IntegrityError, match=r"has no MANIFEST\.json"):
+        load_export(plain)

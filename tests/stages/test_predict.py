@@ -195,10 +195,7 @@ def test_files_that_are_no_images_are_counted(
         (tmp_path / "images" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "images" / name).write_bytes(b"x")
     predict(model, tmp_path / "images", tmp_path / "out")
-    assert (
-        "passed over, as files that are no images: 1 without suffix, 1 .npy, 2 .txt\n"
-        in capsys.readouterr().out
-    )
+    assert "skipped, since they are not images: 1 without suffix, 1 .npy, 2 .txt\n" in capsys.readouterr().out
 
 
 def test_masks_beside_images_and_thumbnails_are_left_out_and_it_is_said(
@@ -211,7 +208,7 @@ def test_masks_beside_images_and_thumbnails_are_left_out_and_it_is_said(
     assert predict(model, tmp_path / "images", tmp_path / "out") == 2
     assert sorted(path.name for path in (tmp_path / "out").rglob("*.png")) == ["u0.png", "u1.png"]
     said = capsys.readouterr().out.splitlines()
-    assert "passed over, as masks beside their images: 2 files, such as u0_mask.png of u0.jpg" in said
+    assert "skipped, since they are masks beside their images: 2 files, such as u0_mask.png of u0.jpg" in said
     assert "folders of thumbnails or of a system were left out: @eaDir, deep/thumbs" in said
 
 
@@ -389,7 +386,7 @@ def test_nothing_to_label_is_an_error_that_leaves_nothing(model: Path, tmp_path:
     (tmp_path / "images").mkdir()
     with pytest.raises(DataError, match="holds no image"):
         predict(model, tmp_path / "images", tmp_path / "out")
-    with pytest.raises(DataError, match="no folder and no file"):
+    with pytest.raises(DataError, match="neither a folder nor a file"):
         predict(model, tmp_path / "nowhere", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -136,7 +136,7 @@ def root_of(spec: Spec) -> Path:
         raise ConfigError(f"data={spec.name} needs the folder that its files are in: data.root=/path")
     root = Path(spec.root).expanduser()
     if not root.is_dir():
-        raise DataError(f"data.root={spec.root} is no folder; give data.root=/path")
+        raise DataError(f"data.root={spec.root} is not a folder; give data.root=/path")
     return Path(os.path.realpath(root))
 
 
@@ -375,7 +375,7 @@ def _remarks(spec: Spec, matcher: _Matcher, orphans: list[str], bare: Sequence[F
     if orphans:
         remarks.append(f"{_count(orphans, 'mask')} without an image, for instance {orphans[0]}: not used")
     if tree.left_out:
-        remarks.append(f"files that are no images were left out: {suffix_counts(tree.left_out)}")
+        remarks.append(f"files that are not images were left out: {suffix_counts(tree.left_out)}")
     remarks += filter(None, [tree.remark_on_folders()])
     return remarks
 
