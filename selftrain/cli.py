@@ -82,10 +82,8 @@ def status(arguments: argparse.Namespace) -> None:
         if gen.report.is_file():
             report = read_json(gen.report, "val", "promoted")
             labelled = ", labels finished" if (gen.labels / "index.json").is_file() else ""
-            say(
-                f"gen{number}  val mIoU {report['val']['miou'] or 0:.4f}  "
-                f"promoted {report['promoted']}{labelled}"
-            )
+            promoted = "promoted" if report["promoted"] else "not promoted"
+            say(f"gen{number}  val mIoU {report['val']['miou'] or 0:.4f}  {promoted}{labelled}")
             for alarm in report.get("alarms", []):
                 say(f"      warning: {alarm}")
         else:
