@@ -18,7 +18,22 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from accuracy import DATA, DOCS, MAIN, RECORD, SEEDS, STEPS, Cell, Study, flagship, note, parts, run, shown, spread
+from accuracy import (
+    DATA,
+    DOCS,
+    MAIN,
+    RECORD,
+    SEEDS,
+    STEPS,
+    Cell,
+    Study,
+    flagship,
+    note,
+    parts,
+    run,
+    shown,
+    spread,
+)
 from sides import put
 
 PAGE = DOCS / "ablation.md"
@@ -64,10 +79,14 @@ VARIANTS = {
     "last student without boxes from labelled images": Variant(generations=noise(paste=0.0)),
     "last student without RandAugment": Variant(generations=noise(rand_n=0)),
     "with dropout and stochastic depth (0.1)": Variant(generations=noise(dropout=0.1, drop_path=0.1)),
-    "with label smoothing (0.1, threshold 0.8)": Variant(("loss.labelled.ce.smoothing=0.1", "loss.threshold=0.8"), teacher=False),
+    "with label smoothing (0.1, threshold 0.8)": Variant(
+        ("loss.labelled.ce.smoothing=0.1", "loss.threshold=0.8"), teacher=False
+    ),
     "a larger last student (tu-resnet18d)": Variant(generations=last(encoder="tu-resnet18d")),
     "a last student from random weights": Variant(generations=last(init="random")),
-    "online student without boxes from labelled images": Variant(("generations.1.noise.paste=0",), teacher=False),
+    "online student without boxes from labelled images": Variant(
+        ("generations.1.noise.paste=0",), teacher=False
+    ),
     "without weights of the classes for labelled pixels": Variant(("loss.balance=0",), teacher=False),
     "without average (EMA)": Variant(("train.ema=0",), teacher=False),
     "without fresh batch-norm statistics": Variant(("train.statistics=0",), teacher=False),
@@ -130,8 +149,12 @@ def rows(study: Study, columns: list[str], variants: list[str], found: dict[str,
     scores = [study.scores(*pair, "noisy_student").values() for pair in pairs]
     table.append(f"| whole | {' | '.join(spread(list(values)) for values in scores)} |")
     last = [study.last(*pair, "noisy_student") for pair in pairs]
-    unchosen = [[one - other for one, other in zip(*both, strict=True)] for both in zip(last, scores, strict=True)]
-    table.append(f"| without promotion (the student, whatever val says) | {' | '.join(map(spread, unchosen))} |")
+    unchosen = [
+        [one - other for one, other in zip(*both, strict=True)] for both in zip(last, scores, strict=True)
+    ]
+    table.append(
+        f"| without promotion (the student, whatever val says) | {' | '.join(map(spread, unchosen))} |"
+    )
     for variant in variants:
         names = [[Cell(*pair, name_of(variant), seed).name for seed in range(study.seeds)] for pair in pairs]
         of_columns = [[found[name] for name in column if name in found] for column in names]
@@ -141,7 +164,9 @@ def rows(study: Study, columns: list[str], variants: list[str], found: dict[str,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     for data in DATA:
         parser.add_argument(f"--{data}", type=Path)
     parser.add_argument("--out", type=Path, default=Path("runs/accuracy"))
@@ -149,8 +174,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--columns", nargs="+", default=["camvid-8"])
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS)
-    parser.add_argument("--pages", action="store_true", help="also write docs/ablation.json and the table of docs/ablation.md")
-    parser.add_argument("--again", action="store_true", help="also run what docs/ablation.json already contains")
+    parser.add_argument(
+        "--pages", action="store_true", help="also write docs/ablation.json and the table of docs/ablation.md"
+    )
+    parser.add_argument(
+        "--again", action="store_true", help="also run what docs/ablation.json already contains"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, one thread each")
     arguments = parser.parse_args()
     if arguments.pages and (arguments.steps, arguments.seeds) != (STEPS, SEEDS):

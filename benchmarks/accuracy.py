@@ -53,7 +53,9 @@ RECIPE_FILES = HERE.parent / "recipes" / "recipe"
 DOCS = HERE.parent / "docs"
 RECORD = DOCS / "results.json"
 BUDGETS = " and ".join(column.split("-")[1] for column in MAIN)
-EXPECTED = f"# Test mIoU on CamVid at 90x120 with {BUDGETS} masks, {STEPS:,} steps in total (docs/results.md):"
+EXPECTED = (
+    f"# Test mIoU on CamVid at 90x120 with {BUDGETS} masks, {STEPS:,} steps in total (docs/results.md):"
+)
 SELECTED, LAST = "#   selected on val:", "#   last generation:"
 
 
@@ -79,7 +81,9 @@ def cells(recipes: list[str], columns: list[str], seeds: int) -> list[Cell]:
     pairs = list(map(parts, columns))
     wanted = [(data, labels, "supervised") for data, labels in pairs]
     wanted += [(data, ALL, "supervised") for data in dict.fromkeys(data for data, _ in pairs)]
-    wanted += [(data, labels, recipe) for recipe in recipes for data, labels in pairs if recipe != "supervised"]
+    wanted += [
+        (data, labels, recipe) for recipe in recipes for data, labels in pairs if recipe != "supervised"
+    ]
     return [Cell(*one, seed) for seed in range(seeds) for one in wanted]
 
 
@@ -111,8 +115,19 @@ def run(roots: dict[str, Path], where: Path, cell: Cell, overrides: list[str]) -
     if (where / "report.json").is_file():
         return
     where.mkdir(parents=True, exist_ok=True)
-    arguments = [f"recipe={cell.recipe}", *DATA[cell.data], *SETTINGS, *overrides, f"data.root={roots[cell.data]}"]
-    arguments += [f"data.splits.labels={cell.labels}", f"data.splits.seed={cell.seed}", f"seed={cell.seed}", f"out={where}"]
+    arguments = [
+        f"recipe={cell.recipe}",
+        *DATA[cell.data],
+        *SETTINGS,
+        *overrides,
+        f"data.root={roots[cell.data]}",
+    ]
+    arguments += [
+        f"data.splits.labels={cell.labels}",
+        f"data.splits.seed={cell.seed}",
+        f"seed={cell.seed}",
+        f"out={where}",
+    ]
     with open(where / "log.txt", "a") as log:
         code = subprocess.run(
             [sys.executable, "-m", "selftrain.run", *arguments], stdout=log, stderr=subprocess.STDOUT
@@ -171,7 +186,9 @@ class Study:
 
     def begun(self, recipes: list[str], columns: list[str]) -> list[str]:
         """The columns with a finished cell."""
-        return [column for column in columns if any(self.scores(*parts(column), recipe) for recipe in recipes)]
+        return [
+            column for column in columns if any(self.scores(*parts(column), recipe) for recipe in recipes)
+        ]
 
     def row(self, data: str, labels: int, recipe: str) -> str:
         """Budget, recipe, score, gain over supervised, share of the gap closed, last generation, time."""
@@ -182,7 +199,9 @@ class Study:
         )
         minutes = [result.minutes for result in self.results(data, labels, recipe).values() if result.minutes]
         gains = [found[seed] - alone[seed] for seed in found if seed in alone]
-        gaps = [full[seed] - alone[seed] for seed in found if seed in alone and seed in full and labels != ALL]
+        gaps = [
+            full[seed] - alone[seed] for seed in found if seed in alone and seed in full and labels != ALL
+        ]
         closed = f"{sum(gains) / sum(gaps):.0%}" if sum(gaps) and len(gaps) == len(gains) else "–"
         gain = f"{spread(gains)} | {closed}" if recipe != "supervised" else " | "
         time = f"{statistics.mean(minutes):.1f}" if minutes else "–"
@@ -219,7 +238,9 @@ class Study:
                 found = list(self.scores(data, labels, recipe).values())
                 panel.plot(found, [place] * len(found), "o", markersize=4, color="tab:blue", alpha=0.5)
                 if found:
-                    panel.plot(statistics.mean(found), place, "|", markersize=14, markeredgewidth=2, color="tab:blue")
+                    panel.plot(
+                        statistics.mean(found), place, "|", markersize=14, markeredgewidth=2, color="tab:blue"
+                    )
             panel.set(title=f"{data}, {labels} masks", xlabel="test mIoU", yticks=range(len(recipes)))
             panel.set_yticklabels(recipes)
         panels[0].set_ylim(len(recipes) - 0.5, -0.5)
@@ -234,7 +255,9 @@ def note(path: Path, facts: dict[str, object]) -> None:
 
 def expect(recipe: Path, scores: list[str]) -> None:
     """Write the expected scores into the header of a recipe, replacing earlier ones."""
-    lines = [line for line in recipe.read_text().splitlines() if not line.startswith((EXPECTED, SELECTED, LAST))]
+    lines = [
+        line for line in recipe.read_text().splitlines() if not line.startswith((EXPECTED, SELECTED, LAST))
+    ]
     end = next(place for place, line in enumerate(lines) if not line.startswith("#"))
     recipe.write_text("\n".join([*lines[:end], EXPECTED, *scores, *lines[end:]]) + "\n")
 
@@ -255,7 +278,9 @@ def spread(values: list[float]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--camvid", type=Path, help="images/{train,val,test} and masks/{train,val,test}")
     parser.add_argument("--nuclei", type=Path, help="images/ and masks/")
     parser.add_argument("--out", type=Path, default=Path("runs/accuracy"))
@@ -264,9 +289,13 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="+", default=list(RECIPES), choices=RECIPES)
     parser.add_argument("--columns", nargs="+", default=list(COLUMNS), choices=COLUMNS)
     parser.add_argument(
-        "--pages", action="store_true", help="also write README's table, docs/results.md, its plot and the recipes' headers"
+        "--pages",
+        action="store_true",
+        help="also write README's table, docs/results.md, its plot and the recipes' headers",
     )
-    parser.add_argument("--again", action="store_true", help="also run cells (and supervised) that docs/results.json contains")
+    parser.add_argument(
+        "--again", action="store_true", help="also run cells (and supervised) that docs/results.json contains"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, one thread each")
     arguments = parser.parse_args()
     if arguments.pages and (arguments.steps, arguments.seeds) != (STEPS, SEEDS):
@@ -277,9 +306,20 @@ def main() -> None:
     roots = {data: root for data in DATA if (root := getattr(arguments, data))}
     study = Study(arguments.out, arguments.seeds, RECORD if arguments.steps == STEPS else None)
     wanted = cells(arguments.recipes, arguments.columns, arguments.seeds)
-    todo = [cell for cell in wanted if cell.data in roots and (cell.recipe in again or not study.result(cell.name))]
+    todo = [
+        cell
+        for cell in wanted
+        if cell.data in roots and (cell.recipe in again or not study.result(cell.name))
+    ]
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        list(pool.map(lambda cell: run(roots, arguments.out / cell.name, cell, settings(cell.recipe, arguments.steps)), todo))
+        list(
+            pool.map(
+                lambda cell: run(
+                    roots, arguments.out / cell.name, cell, settings(cell.recipe, arguments.steps)
+                ),
+                todo,
+            )
+        )
     columns = study.begun(arguments.recipes, arguments.columns)
     rows = study.table(arguments.recipes, columns)
     print("test mIoU, mean ± standard deviation (runs)\n" + "\n".join(rows))
@@ -299,7 +339,11 @@ def write_pages(study: Study) -> None:
     study.plot(recipes, columns, DOCS / "results.svg")
     both = ["supervised", "noisy_student"]
     if all(len(study.scores(*parts(column), recipe)) == study.seeds for column in MAIN for recipe in both):
-        put(DOCS.parent / "README.md", "table of the study", "\n".join(study.table(["supervised", RIVAL, "noisy_student"], MAIN)))
+        put(
+            DOCS.parent / "README.md",
+            "table of the study",
+            "\n".join(study.table(["supervised", RIVAL, "noisy_student"], MAIN)),
+        )
     for recipe in recipes:
         chosen = [list(study.scores(*parts(column), recipe).values()) for column in MAIN]
         last = [study.last(*parts(column), recipe) for column in MAIN]

@@ -18,12 +18,25 @@ from sides import Row, cpu, put, table
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "performance.md"
-NAMES = ["training", "labelling", "evaluation", "durability", "verify", "memory", "scale", "start", "ranks", "busy"]
+NAMES = [
+    "training",
+    "labelling",
+    "evaluation",
+    "durability",
+    "verify",
+    "memory",
+    "scale",
+    "start",
+    "ranks",
+    "busy",
+]
 ON_CAMVID = ("labelling", "evaluation")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="*", default=NAMES, help=f"some of {', '.join(NAMES)}")
     parser.add_argument("--camvid", type=Path, help="data.root of CamVid: its images instead of drawn ones")
     parser.add_argument("--out", type=Path, default=HERE.parent / "runs" / "bench")

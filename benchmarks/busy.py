@@ -43,18 +43,30 @@ def measure(pairs: dict[str, list[subprocess.Popen]]) -> dict[tuple[str, str], f
     for count, name in ((1, "one Python loop"), (2, "two Python loops")):
         with loops(count):
             speeds |= {(name, side): together(pair[:1]) for side, pair in pairs.items()}
-    return speeds | {("a second training (both together)", side): together(pair) for side, pair in pairs.items()}
+    return speeds | {
+        ("a second training (both together)", side): together(pair) for side, pair in pairs.items()
+    }
 
 
 def rows(speeds: list[dict[tuple[str, str], float]]) -> list[Row]:
     """Medians over the rounds. Beside neighbours: the share of the same side's speed alone."""
     median = {key: statistics.median(one[key] for one in speeds) for key in speeds[0]}
     ours, plain = (median["idle", side] for side in SIDES)
-    table = [Row("training, idle machine", ours, plain, "images/s", ours / plain, ">= 0.97x", ours / plain >= 0.97)]
+    table = [
+        Row("training, idle machine", ours, plain, "images/s", ours / plain, ">= 0.97x", ours / plain >= 0.97)
+    ]
     for name, goal in GOALS.items():
         ours, plain = (median[name, side] / median["idle", side] for side in SIDES)
         table.append(
-            Row(f"training beside {name}", ours, plain, "of its speed alone", ours / plain, f">= {goal:g}", ours >= goal)
+            Row(
+                f"training beside {name}",
+                ours,
+                plain,
+                "of its speed alone",
+                ours / plain,
+                f">= {goal:g}",
+                ours >= goal,
+            )
         )
     return table
 
@@ -62,7 +74,9 @@ def rows(speeds: list[dict[tuple[str, str], float]]) -> list[Row]:
 @contextmanager
 def training(side: str) -> Iterator[subprocess.Popen]:
     """A process that trains for the seconds given by each input line and prints images per second."""
-    chosen = {name: value for name, value in os.environ.items() if name not in (*process.WAITING, "OMP_NUM_THREADS")}
+    chosen = {
+        name: value for name, value in os.environ.items() if name not in (*process.WAITING, "OMP_NUM_THREADS")
+    }
     pipe, command = subprocess.PIPE, [sys.executable, __file__, "--serve", side]
     child = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, bufsize=1, env=chosen)
     try:

@@ -52,8 +52,13 @@ def main() -> None:
             saves.append(time.perf_counter() - began)
     one_step, one_save = statistics.median(steps[STEPS:]), statistics.median(saves[1:])
     cost = 100 * one_save / (cfg.train.checkpoint_every * one_step)
-    print(f"{arguments.encoder}, {parameters(network) / 1e6:.1f} M parameters: a step {one_step:.3f} s, a save {one_save:.3f} s")
-    finish([below(f"durability: a save every {cfg.train.checkpoint_every} steps", cost, "% of training", 2)], arguments.out)
+    print(
+        f"{arguments.encoder}, {parameters(network) / 1e6:.1f} M parameters: a step {one_step:.3f} s, a save {one_save:.3f} s"
+    )
+    finish(
+        [below(f"durability: a save every {cfg.train.checkpoint_every} steps", cost, "% of training", 2)],
+        arguments.out,
+    )
 
 
 def pixels(cfg: Config) -> Batch:

@@ -58,9 +58,16 @@ def compare(samples: list, void: int, rounds: int) -> list[Row]:
 
     def ours(seen: list, accelerator: Accelerator) -> float:
         scale = PixelScale.of(cfg.data.mean, cfg.data.std, accelerator.device)
-        predictor = Predictor((ours_in_layout,), scale, windows.of(cfg.labels.window), precision=accelerator.autocast)
+        predictor = Predictor(
+            (ours_in_layout,), scale, windows.of(cfg.labels.window), precision=accelerator.autocast
+        )
         found = evaluate(
-            predictor, seen, names, batch=cfg.train.eval_batch, cache=Cache(cfg.data.cache_mb), accelerator=accelerator
+            predictor,
+            seen,
+            names,
+            batch=cfg.train.eval_batch,
+            cache=Cache(cfg.data.cache_mb),
+            accelerator=accelerator,
         )
         return found["miou"]
 
@@ -69,7 +76,11 @@ def compare(samples: list, void: int, rounds: int) -> list[Row]:
 
     automatic, exact = accelerator_of(cfg), accelerator_of(cfg)
     exact.autocast = lambda: torch.autocast("cpu", enabled=False)  # accelerate has one precision per process
-    sides = {"ours": lambda seen: ours(seen, automatic), "fp32": lambda seen: ours(seen, exact), "reference": reference}
+    sides = {
+        "ours": lambda seen: ours(seen, automatic),
+        "fp32": lambda seen: ours(seen, exact),
+        "reference": reference,
+    }
     some = samples[:: len(samples) // SOME][:SOME]
     seconds = in_turns({name: partial(side, some) for name, side in sides.items()}, rounds)
     rates = {name: len(some) / value for name, value in seconds.items()}

@@ -39,7 +39,9 @@ from selftrain.stages.pseudo_label import Labeller
 
 SCALES = [0.75, 1.0, 1.25]
 LABELS = LabelConfig(tta=TTAConfig(hflip=True, vflip=True, scales=SCALES), shard=8)
-CRF = {name: value for name, value in asdict(LABELS.crf).items() if name not in ("enabled", "backend", "workers")}
+CRF = {
+    name: value for name, value in asdict(LABELS.crf).items() if name not in ("enabled", "backend", "workers")
+}
 OURS = crf.CRF(LABELS.crf.backend, **CRF)
 
 
@@ -85,7 +87,9 @@ def trained(samples: list, steps: int = 200) -> torch.nn.Module:
         chosen = [samples[i] for i in rng.integers(len(samples), size=8)]
         top, left = rng.integers(360 - 160), rng.integers(480 - 192)
         pixels, masks = (
-            torch.from_numpy(np.stack([read(sample)[top : top + 160, left : left + 192] for sample in chosen]))
+            torch.from_numpy(
+                np.stack([read(sample)[top : top + 160, left : left + 192] for sample in chosen])
+            )
             for read in (lambda sample: sample.read_image(), lambda sample: sample.read_mask())
         )
         images = (pixels.permute(0, 3, 1, 2) / 255 - mean) / std
@@ -145,19 +149,32 @@ def labelling_rows(samples: list, teacher: torch.nn.Module, folder: Path, rounds
     )
     made = label(whole)
     equal = np.mean(
-        [(made.read(i).hard == np.load(folder / "npz" / f"{few[i].image.stem}.npz")["hard"]).mean() for i in range(len(few))]
+        [
+            (made.read(i).hard == np.load(folder / "npz" / f"{few[i].image.stem}.npz")["hard"]).mean()
+            for i in range(len(few))
+        ]
     )
     images = [sample.read_image() for sample in few]
     probs = [pictures.probabilities(made.read(i).hard, np.random.default_rng(i)) for i in range(len(few))]
-    alone = timed(lambda: [crf.marginals(image, one, crf=OURS) for image, one in zip(images, probs, strict=True)])
+    alone = timed(
+        lambda: [crf.marginals(image, one, crf=OURS) for image, one in zip(images, probs, strict=True)]
+    )
     shared = alone / len(os.sched_getaffinity(0))
     rates = (len(few) / seconds["ours"], len(few) / seconds["reference"])
     return [
         faster(f"pseudo-labelling ({equal:.1%} of the labels equal)", *rates, "images/s", 5),
         below(
-            "pseudo-labelling: wall / max(inference, CRF / cores)", seconds["ours"] / max(seconds["inference"], shared), "x", 1.15
+            "pseudo-labelling: wall / max(inference, CRF / cores)",
+            seconds["ours"] / max(seconds["inference"], shared),
+            "x",
+            1.15,
         ),
-        below("pseudo-labelling: wall / (inference + CRF / cores)", seconds["ours"] / (seconds["inference"] + shared), "x", 1.15),
+        below(
+            "pseudo-labelling: wall / (inference + CRF / cores)",
+            seconds["ours"] / (seconds["inference"] + shared),
+            "x",
+            1.15,
+        ),
     ]
 
 
@@ -209,7 +226,9 @@ def crf_rows(samples: list, teacher: torch.nn.Module, rounds: int) -> list[Row]:
 
 def store_rows(samples: list, teacher: torch.nn.Module, folder: Path, rounds: int) -> list[Row]:
     """Our records with three classes per pixel, against PNGs of hard labels and npz of float16."""
-    pairs = [(image, crf.marginals(image, probs, crf=OURS)) for image, probs in teacher_says(samples, teacher)]
+    pairs = [
+        (image, crf.marginals(image, probs, crf=OURS)) for image, probs in teacher_says(samples, teacher)
+    ]
     records, npz, largest = [], 0, 0.0
     place = folder / "store"
     place.mkdir()
@@ -229,7 +248,9 @@ def store_rows(samples: list, teacher: torch.nn.Module, folder: Path, rounds: in
         {
             "ours": lambda: [record.decode(one) for one in records],
             "inflating": lambda: [zlib.decompress(stream) for stream in streams],
-            "reference": lambda: [cv2.imread(str(place / f"{i}.png"), cv2.IMREAD_UNCHANGED) for i in range(len(pairs))],
+            "reference": lambda: [
+                cv2.imread(str(place / f"{i}.png"), cv2.IMREAD_UNCHANGED) for i in range(len(pairs))
+            ],
         },
         rounds,
     )

@@ -28,7 +28,9 @@ VIEWS = [(round(360 * scale), round(480 * scale)) for scale in labelling.SCALES 
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     arguments.add_argument("--bench", type=Path, default=Path("runs/bench"))
     print(page(arguments.parse_args().bench))
 
@@ -39,8 +41,18 @@ def page(bench: Path) -> str:
     view, crop = operations((360, 480)), operations((192, 256))
     labelled = sum(map(operations, VIEWS))
     bounds = [
-        ("student step", half / (3 * crop), "images/s", f"{3 * crop / 1e9:.1f} GFLOP an image, forward and backward"),
-        ("pseudo-labelling (", half / labelled, "images/s", f"{labelled / 1e9:.0f} GFLOP an image of 12 views"),
+        (
+            "student step",
+            half / (3 * crop),
+            "images/s",
+            f"{3 * crop / 1e9:.1f} GFLOP an image, forward and backward",
+        ),
+        (
+            "pseudo-labelling (",
+            half / labelled,
+            "images/s",
+            f"{labelled / 1e9:.0f} GFLOP an image of 12 views",
+        ),
         ("evaluation, bf16", half / view, "images/s", f"{view / 1e9:.1f} GFLOP an image"),
         ("evaluation, fp32 |", full / view, "images/s", f"{view / 1e9:.1f} GFLOP an image"),
         ("selftrain --help", 1 / starting(), "starts/s", "`python -c pass`"),

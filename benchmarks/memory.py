@@ -18,7 +18,11 @@ SETTINGS = [
     "recipe=smoke", "data.size=[96,96]", "train.crop=[96,96]", "data.cache_mb=8", "train.steps=20", "export.onnx=false",
     "labels.crf.enabled=false",
 ]  # fmt: skip
-ENDS = {"training": "gen0/model/MANIFEST.json", "labelling": "gen0/labels/index.json", "training on labels": "report.json"}
+ENDS = {
+    "training": "gen0/model/MANIFEST.json",
+    "labelling": "gen0/labels/index.json",
+    "training on labels": "report.json",
+}
 
 
 def main() -> None:
@@ -26,9 +30,13 @@ def main() -> None:
     few, many = peaks(500), peaks(5000)
     rows = []
     for stage in ENDS:
-        print(f"peak memory of {stage}: {few[stage]:.0f} MB at 500 unlabelled images, {many[stage]:.0f} MB at 5,000")
+        print(
+            f"peak memory of {stage}: {few[stage]:.0f} MB at 500 unlabelled images, {many[stage]:.0f} MB at 5,000"
+        )
         growth = 100 * (many[stage] / few[stage] - 1)
-        rows.append(below(f"peak memory of {stage}, 5,000 against 500 unlabelled images", growth, "% more", 5))
+        rows.append(
+            below(f"peak memory of {stage}, 5,000 against 500 unlabelled images", growth, "% more", 5)
+        )
     finish(rows, arguments.out)
 
 
@@ -36,7 +44,14 @@ def peaks(unlabelled: int) -> dict[str, float]:
     """Peak resident memory of a run in MB, stage by stage."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        command = [sys.executable, "-m", "selftrain.run", *SETTINGS, f"data.shapes.unlabelled={unlabelled}", f"out={run}"]
+        command = [
+            sys.executable,
+            "-m",
+            "selftrain.run",
+            *SETTINGS,
+            f"data.shapes.unlabelled={unlabelled}",
+            f"out={run}",
+        ]
         log = Path(folder) / "log.txt"
         with open(log, "w") as said:
             process = subprocess.Popen(command, stdout=said, stderr=said, cwd=Path(__file__).parent.parent)

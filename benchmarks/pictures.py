@@ -36,7 +36,9 @@ def files_of(sample: Any) -> tuple[Path, Path]:
     return image, mask
 
 
-def draw(root: Path, count: int, *, size: tuple[int, int] = CAMVID, suffix: str = "png", classes: int = CLASSES) -> list[Picture]:
+def draw(
+    root: Path, count: int, *, size: tuple[int, int] = CAMVID, suffix: str = "png", classes: int = CLASSES
+) -> list[Picture]:
     """`count` pictures under root/images and root/masks: shapes in class colours under smooth noise."""
     rng = np.random.default_rng(0)
     for folder in ("images", "masks"):
@@ -45,8 +47,12 @@ def draw(root: Path, count: int, *, size: tuple[int, int] = CAMVID, suffix: str 
     pictures = []
     for i in range(count):
         coarse = rng.random((classes, 6, 8), dtype=np.float32)
-        mask = np.stack([cv2.resize(plane, size[::-1], interpolation=cv2.INTER_CUBIC) for plane in coarse]).argmax(axis=0)
-        shade = cv2.resize(rng.normal(0, 30, (24, 32, 3)).astype(np.float32), size[::-1], interpolation=cv2.INTER_CUBIC)
+        mask = np.stack(
+            [cv2.resize(plane, size[::-1], interpolation=cv2.INTER_CUBIC) for plane in coarse]
+        ).argmax(axis=0)
+        shade = cv2.resize(
+            rng.normal(0, 30, (24, 32, 3)).astype(np.float32), size[::-1], interpolation=cv2.INTER_CUBIC
+        )
         grain = rng.normal(0, 4, (*size, 3))
         image = np.clip(0.6 * colours[mask] + 50 + shade + grain, 0, 255).astype(np.uint8)
         picture = Picture(root / "images" / f"{i:05d}.{suffix}", root / "masks" / f"{i:05d}.png")
@@ -58,7 +64,9 @@ def draw(root: Path, count: int, *, size: tuple[int, int] = CAMVID, suffix: str 
 
 def find(root: Path) -> list[Picture]:
     """The pictures that `draw` wrote under `root`."""
-    return [Picture(path, root / "masks" / f"{path.stem}.png") for path in sorted((root / "images").iterdir())]
+    return [
+        Picture(path, root / "masks" / f"{path.stem}.png") for path in sorted((root / "images").iterdir())
+    ]
 
 
 def probabilities(mask: np.ndarray, rng: np.random.Generator, classes: int = CLASSES) -> np.ndarray:
@@ -67,7 +75,12 @@ def probabilities(mask: np.ndarray, rng: np.random.Generator, classes: int = CLA
     onehot = (np.arange(classes)[:, None, None] == known).astype(np.float32)
     blurred = np.stack([cv2.GaussianBlur(plane, (0, 0), 6) for plane in onehot])
     height, width = mask.shape
-    doubt = np.stack([cv2.resize(plane, (width, height)) for plane in rng.normal(0, 1, (classes, height // 16, width // 16))])
+    doubt = np.stack(
+        [
+            cv2.resize(plane, (width, height))
+            for plane in rng.normal(0, 1, (classes, height // 16, width // 16))
+        ]
+    )
     logits = 6 * blurred + 0.8 * doubt.astype(np.float32)
     exponents = np.exp(logits - logits.max(axis=0))
     return (exponents / exponents.sum(axis=0)).astype(np.float32)

@@ -51,11 +51,22 @@ def compare(folder: Path, what: str, steps: int, settings: list[str]) -> list[Ro
     for path in [together / "gen0/labels", *together.glob("gen[12]")]:
         shutil.rmtree(path)
     (together / "report.json").unlink()
-    ranks = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", free_port()]
+    ranks = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node",
+        "2",
+        "--master_port",
+        free_port(),
+    ]
     run(ranks, settings, together)
     one, two = (steps * (KNOWN + GUESSED) / (seconds(out, 2) - seconds(out, 1)) for out in (alone, together))
     labels = [path.name for path in (alone / "gen0/labels").iterdir()]
-    other = sum((alone / "gen0/labels" / name).read_bytes() != (together / "gen0/labels" / name).read_bytes() for name in labels)
+    other = sum(
+        (alone / "gen0/labels" / name).read_bytes() != (together / "gen0/labels" / name).read_bytes()
+        for name in labels
+    )
     return [
         faster(f"2 ranks of 1 thread against 1 rank of 2: {what}", two, one, "images/s", 0.9),
         below(f"{what}, 2 ranks against 1: files of labels that differ", other, f"of {len(labels)}", 0),

@@ -25,9 +25,18 @@ def main() -> None:
         return measure(arguments.measure)
     with tempfile.TemporaryDirectory() as folder:
         shards = [f"{number:064x}" for number in range(COUNT // SHARD)]
-        facts = {"version": 1, "classes": 11, "soft_classes": 3, "teacher": "0" * 64, "count": COUNT, "ids_sha256": "0" * 64}
+        facts = {
+            "version": 1,
+            "classes": 11,
+            "soft_classes": 3,
+            "teacher": "0" * 64,
+            "count": COUNT,
+            "ids_sha256": "0" * 64,
+        }
         (Path(folder) / "index.json").write_text(json.dumps(facts | {"shard": SHARD, "shards": shards}))
-        found = subprocess.run([sys.executable, __file__, "--measure", folder], capture_output=True, text=True, check=True).stdout
+        found = subprocess.run(
+            [sys.executable, __file__, "--measure", folder], capture_output=True, text=True, check=True
+        ).stdout
     seconds, memory, first, last = json.loads(found)
     rows = [
         below("open a store of 1,000,000 labels, draw 10,000 batches of 16 ids", seconds, "s", 1),

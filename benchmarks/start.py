@@ -30,7 +30,9 @@ def seconds(*arguments: str, rounds: int = 7) -> float:
     times = []
     for _ in range(rounds):
         began = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "selftrain.cli", *arguments], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [sys.executable, "-m", "selftrain.cli", *arguments], check=True, stdout=subprocess.DEVNULL
+        )
         times.append(time.perf_counter() - began)
     return statistics.median(times)
 

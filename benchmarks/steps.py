@@ -18,5 +18,14 @@ def student(cfg: Config, classes: int, accelerator: Accelerator) -> SelfTraining
     """The default step of one process."""
     pixels = PixelScale.of(cfg.data.mean, cfg.data.std, accelerator.device).normalise
     return SelfTraining(
-        Context(cfg.loss, classes, pixels, 1, lambda counts: counts, accelerator.autocast, accelerator.unwrap_model, 1)
+        Context(
+            cfg.loss,
+            classes,
+            pixels,
+            1,
+            lambda counts: counts,
+            accelerator.autocast,
+            accelerator.unwrap_model,
+            1,
+        )
     )

@@ -54,7 +54,11 @@ def main() -> None:
     arguments = parser(__doc__).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         data = Data(Path(folder))
-        rows = [step_row(data, arguments.rounds), pipeline_row(data, arguments.rounds), overhead_row(arguments.rounds)]
+        rows = [
+            step_row(data, arguments.rounds),
+            pipeline_row(data, arguments.rounds),
+            overhead_row(arguments.rounds),
+        ]
     finish(rows, arguments.out)
 
 
@@ -72,7 +76,12 @@ class Data:
         if not there:
             self._label(root / "store")
         self.selected = select(
-            store.LabelStore(root / "store"), self.unlabelled, NAMES, SelectConfig(), generation=0, known=np.ones(len(NAMES))
+            store.LabelStore(root / "store"),
+            self.unlabelled,
+            NAMES,
+            SelectConfig(),
+            generation=0,
+            known=np.ones(len(NAMES)),
         )
 
     def _label(self, directory: Path) -> None:
@@ -120,7 +129,9 @@ class Data:
         labelled = plain.Labelled([p.image for p in self.labelled], [p.mask for p in self.labelled], CROP)
         images = [p.image for p in self.unlabelled]
         pseudo = plain.PseudoLabelled(images, self.npz, CROP, self.selected.thresholds)
-        for known, guessed in zip(*map(plain.forever, plain.loaders(labelled, pseudo, (KNOWN, GUESSED), workers=0)), strict=True):
+        for known, guessed in zip(
+            *map(plain.forever, plain.loaders(labelled, pseudo, (KNOWN, GUESSED), workers=0)), strict=True
+        ):
             yield known, plain.cutmix(guessed, 0.6)
 
 
@@ -211,7 +222,10 @@ def overhead_row(rounds: int, steps: int = 20):
     each: dict[str, list[float]] = {"ours": [], "reference": []}
     for _ in range(rounds):
         t = next(taken)
-        sides = {"ours": lambda t=t: mine.step(t, 1e-3, step, [batch]), "reference": lambda: bare.step(*tensors)}
+        sides = {
+            "ours": lambda t=t: mine.step(t, 1e-3, step, [batch]),
+            "reference": lambda: bare.step(*tensors),
+        }
         seconds = in_turns(sides, steps)
         for name, value in seconds.items():
             each[name].append(value)
@@ -228,12 +242,19 @@ class Bare:
         self.averaged = [parameter.detach().clone() for parameter in self.model.parameters()]
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, fused=True)
 
-    def step(self, images: torch.Tensor, hard: torch.Tensor, soft: torch.Tensor, weight: torch.Tensor) -> None:
+    def step(
+        self, images: torch.Tensor, hard: torch.Tensor, soft: torch.Tensor, weight: torch.Tensor
+    ) -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
             logits = self.model(images).float()
-        loss = torch.nn.functional.cross_entropy(logits[:KNOWN], hard[:KNOWN], ignore_index=255, label_smoothing=0.1)
+        loss = torch.nn.functional.cross_entropy(
+            logits[:KNOWN], hard[:KNOWN], ignore_index=255, label_smoothing=0.1
+        )
         log_probs = logits[KNOWN:].log_softmax(dim=1)
-        loss = loss + ((soft * (soft.clamp_min(1e-9).log() - log_probs)).sum(dim=1) * weight).sum() / weight.sum()
+        loss = (
+            loss
+            + ((soft * (soft.clamp_min(1e-9).log() - log_probs)).sum(dim=1) * weight).sum() / weight.sum()
+        )
         self.optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)

@@ -32,7 +32,9 @@ def main() -> None:
             os.environ["XDG_CACHE_HOME"] = f"{folder}/cache-{suffix}"
             root = Path(folder) / suffix
             pictures.draw(root, arguments.images, size=(SIDE, SIDE), suffix=suffix, classes=CLASSES)
-            spec = spec_of(DataConfig(source="folder", root=str(root), classes=[f"c{i}" for i in range(CLASSES)]))
+            spec = spec_of(
+                DataConfig(source="folder", root=str(root), classes=[f"c{i}" for i in range(CLASSES)])
+            )
             data = load(spec, strict=False)
             for look in ("first", "second"):
                 began = time.process_time()
@@ -42,7 +44,8 @@ def main() -> None:
                 found[f"{suffix}, {look} look"] = rate
     unit, goal = "images/min of a core", 2000
     rows = [
-        Row(f"verify, {SIDE}x{SIDE} {name}", rate, None, unit, None, f">= {goal}", rate >= goal) for name, rate in found.items()
+        Row(f"verify, {SIDE}x{SIDE} {name}", rate, None, unit, None, f">= {goal}", rate >= goal)
+        for name, rate in found.items()
     ]
     finish(rows, arguments.out)
 

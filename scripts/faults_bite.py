@@ -64,7 +64,9 @@ def first_red(file: str, there: str, instead: str) -> str:
     """The first test that fails in a copy with `there` replaced by `instead`; "" if all pass."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "selftrain"
-        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv", "runs", ".*_cache", "__pycache__"))
+        shutil.copytree(
+            ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv", "runs", ".*_cache", "__pycache__")
+        )
         source = (copy / file).read_text()
         if source.count(there) != 1:
             sys.exit(f"{file} has {source.count(there)} places like {there!r}, not one: mend this script")

@@ -17,7 +17,9 @@ HOOK = Path(__file__).with_name("torchvision_schemas.py")
 
 def import_error() -> str:
     """The error of `import torchvision` in a fresh interpreter; empty if it succeeds."""
-    result = subprocess.run([sys.executable, "-c", "import torchvision"], capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", "import torchvision"], capture_output=True, text=True, check=False
+    )
     return result.stderr if result.returncode else ""
 
 

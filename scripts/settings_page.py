@@ -29,7 +29,13 @@ shells read brackets: `'train.crop=[256,320]'`. `python -m selftrain.run recipe=
 the settings of a recipe.
 """
 COLUMNS = ("name", "type", "default", "range or choices", "meaning")
-WORDS: dict[Any, str] = {int: "whole number", float: "number", bool: "true or false", str: "text", Any: "value"}
+WORDS: dict[Any, str] = {
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    str: "text",
+    Any: "value",
+}
 WIDTH = 100  # columns of prose
 NUMBER = "generations.N"  # how a section of a generation is written
 
@@ -60,7 +66,11 @@ def shared() -> list[list[str]]:
 
 
 def _section(name: str, kind: Any) -> str:
-    rows = [_row(f"{name}.{one}".lstrip("."), setting) for one, setting in declared(kind).items() if _is_setting(setting)]
+    rows = [
+        _row(f"{name}.{one}".lstrip("."), setting)
+        for one, setting in declared(kind).items()
+        if _is_setting(setting)
+    ]
     paragraphs = inspect.cleandoc(kind.__doc__ or "").split("\n\n")
     prose = "\n\n".join(textwrap.fill(text, WIDTH, break_on_hyphens=False) for text in paragraphs)
     return f"## {name or 'The run'}\n\n{prose}\n\n{_table(COLUMNS, rows)}"

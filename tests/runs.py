@@ -23,7 +23,12 @@ SMOKE = ["recipe=smoke", "train.threads=1", "export.onnx=false"]
 def start(*overrides, launcher=(sys.executable,), **environment):
     command = [*launcher, "-m", "selftrain.run", *overrides]
     return subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
     )
 
 
@@ -49,8 +54,14 @@ def kill_when(path: Path, *overrides, number=signal.SIGKILL):
 
 def fingerprint(directory: Path) -> dict[str, str]:
     """sha256 of everything that a run's seeds decide: weights, optimizer, labels, choices, metrics, scores."""
-    chosen = [*directory.rglob("*.safetensors"), *directory.rglob("selection.json"), *directory.rglob("index.json")]
-    files = {str(path.relative_to(directory)): path.read_bytes() for path in [*chosen, directory / "metrics.jsonl"]}
+    chosen = [
+        *directory.rglob("*.safetensors"),
+        *directory.rglob("selection.json"),
+        *directory.rglob("index.json"),
+    ]
+    files = {
+        str(path.relative_to(directory)): path.read_bytes() for path in [*chosen, directory / "metrics.jsonl"]
+    }
     for path in directory.rglob("report.json"):
         files[str(path.relative_to(directory))] = json.dumps(_timeless(json.loads(path.read_text()))).encode()
     return {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
@@ -61,7 +72,9 @@ def bits(directory: Path) -> str:
     computed = [*directory.glob("gen*/model/model.safetensors"), *directory.glob("gen*/labels/shard-*")]
     digest = hashlib.sha256()
     for path in [*sorted(computed), directory / "metrics.jsonl"]:
-        digest.update(f"{path.relative_to(directory)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+        digest.update(
+            f"{path.relative_to(directory)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode()
+        )
     return digest.hexdigest()
 
 
@@ -72,11 +85,21 @@ def known_fingerprints() -> dict[str, str]:
 
 def machine() -> str:
     """What decides the bits besides the code: the CPU's kind, its caches and the version of torch."""
-    facts = dict(line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines() if ":" in line)
+    facts = dict(
+        line.split(":", 1)
+        for line in Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+        if ":" in line
+    )
     facts = {name.strip(): value.strip() for name, value in facts.items()}
     names = ("vendor_id", "cpu family", "model", "stepping", "cache size")
     wide = [flag for flag in facts.get("flags", "").split() if flag.startswith(("avx", "amx", "fma"))]
-    return " ".join([*(facts.get(name, "?") for name in names), *sorted(wide), f"torch {version('torch').partition('+')[0]}"])
+    return " ".join(
+        [
+            *(facts.get(name, "?") for name in names),
+            *sorted(wide),
+            f"torch {version('torch').partition('+')[0]}",
+        ]
+    )
 
 
 def _timeless(tree):

@@ -172,7 +172,9 @@ def test_the_way_to_one_more_generation_repeats_the_entries_of_the_others():
                 "generations.1.steps=9",
             ]
         )
-    assert str(error.value).endswith("'generations=[{noise: {geometry: {rotate: {p: 1, degrees: 5}, vflip: {}}}}, {steps: 9}]'")
+    assert str(error.value).endswith(
+        "'generations=[{noise: {geometry: {rotate: {p: 1, degrees: 5}, vflip: {}}}}, {steps: 9}]'"
+    )
 
 
 def test_every_entry_trains_and_a_resume_of_a_finished_run_has_nothing_to_do(run, tmp_path):

@@ -28,7 +28,11 @@ def without(tree, name):
     """A copy of settings without one of them."""
     section, _, last = name.rpartition(".")
     rest = {key: value for key, value in tree.items() if key != (section or last)}
-    return {**rest, section: {key: value for key, value in tree[section].items() if key != last}} if section else rest
+    return (
+        {**rest, section: {key: value for key, value in tree[section].items() if key != last}}
+        if section
+        else rest
+    )
 
 
 def test_differences_name_what_changes_results_only():
@@ -70,7 +74,10 @@ def test_settings_of_earlier_versions_get_the_names_and_values_of_today():
     kept = {**old, "train": dict(old["train"])}
     assert renewed(old, TABLE) == {
         "train": {"steps": 3, "lr": 0.1, "ema": 0.99, "mode": "slow"},
-        "loss": {"t": 2.0, "terms": {"soft": {"weight": 0.25, "t": 2.0}, "hard": {"weight": 0.75, "sharpness": 5}}},
+        "loss": {
+            "t": 2.0,
+            "terms": {"soft": {"weight": 0.25, "t": 2.0}, "hard": {"weight": 0.75, "sharpness": 5}},
+        },
         "generations": [{"init": "teacher"}, {"steps": 2}],
     }
     assert old == kept
@@ -79,7 +86,9 @@ def test_settings_of_earlier_versions_get_the_names_and_values_of_today():
 def test_two_old_settings_may_become_settings_of_one_entry():
     table = {
         "loss.heat": Renamed("loss.terms.soft.heat"),
-        "loss.share": Renamed("loss.terms", lambda share, _: {"soft": {"weight": share}, "hard": {"weight": 1 - share}}),
+        "loss.share": Renamed(
+            "loss.terms", lambda share, _: {"soft": {"weight": share}, "hard": {"weight": 1 - share}}
+        ),
     }
     soft = {"heat": 2.0, "weight": 0.75}
     for order in (table, dict(reversed(table.items()))):
@@ -87,7 +96,9 @@ def test_two_old_settings_may_become_settings_of_one_entry():
         assert tree == {"loss": {"terms": {"soft": soft, "hard": {"weight": 0.25}}}}
 
 
-@pytest.mark.parametrize("damaged", [{}, {"train": None}, {"train": [1], "generations": 3}, {"generations": [None, {}]}])
+@pytest.mark.parametrize(
+    "damaged", [{}, {"train": None}, {"train": [1], "generations": 3}, {"generations": [None, {}]}]
+)
 def test_settings_that_are_damaged_are_left_as_they_are(damaged):
     assert renewed(damaged, TABLE) == damaged
 
@@ -135,7 +146,10 @@ def test_what_may_change_is_a_setting():
 
 
 def test_more_generations_and_until_labels_are_used_another_choice_are_no_reason_to_refuse():
-    old, longer = asdict(Config()), asdict(Config(generations=[GenerationConfig(), GenerationConfig(steps=5)]))
+    old, longer = (
+        asdict(Config()),
+        asdict(Config(generations=[GenerationConfig(), GenerationConfig(steps=5)])),
+    )
     assert refused(old, longer, labels_are_used=True) == []
     longer["select"] = {**longer["select"], "keep": 0.5}
     assert refused(old, longer, labels_are_used=False) == []
@@ -158,8 +172,12 @@ def test_more_generations_and_until_labels_are_used_another_choice_are_no_reason
 )
 def test_losses_of_runs_from_before_there_was_a_table_of_them_are_known(old, now):
     before, after = asdict(Config()), asdict(compose([*now, "data=shapes", "recipe=smoke"]))
-    kept = {name: value for name, value in before["loss"].items() if name not in ("labelled", "pseudo", "online")}
+    kept = {
+        name: value for name, value in before["loss"].items() if name not in ("labelled", "pseudo", "online")
+    }
     before = {**after, "loss": {**kept, **old}}
     assert differences(before, after, completed) == []
     before["loss"]["smoothing"] = 0.3
-    assert [row.partition(":")[0] for row in differences(before, after, completed)] == ["loss.labelled.ce.smoothing"]
+    assert [row.partition(":")[0] for row in differences(before, after, completed)] == [
+        "loss.labelled.ce.smoothing"
+    ]

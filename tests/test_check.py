@@ -37,7 +37,9 @@ def test_a_rule_says_what_a_value_must_do(rule, value, fault):
 
 
 def test_a_field_declares_range_rules_and_meaning():
-    found = parameter(Annotated[int, Bounds(0, 9), Must("be even", lambda number: number % 2 == 0), "how many"], 4)
+    found = parameter(
+        Annotated[int, Bounds(0, 9), Must("be even", lambda number: number % 2 == 0), "how many"], 4
+    )
     assert (found.kind, found.default, found.bounds, found.meaning) == (int, 4, Bounds(0, 9), "how many")
     assert [found.fault(value) for value in (4, 3, 10)] == ["", "be even", "lie between 0 and 9"]
     assert parameter(float, 1.0).fault(float("inf")) == "be a finite number"
@@ -63,7 +65,10 @@ def test_every_setting_of_a_run_is_found_with_its_full_name():
             Config(generations=[GenerationConfig(), GenerationConfig(noise=NoiseConfig(rand_m=31))]),
             "generations.1.noise.rand_m=31 must lie between 0 and 30",
         ),
-        (Config(generations=[GenerationConfig(init="best")]), "generations.0.init=best must be one of random, teacher"),
+        (
+            Config(generations=[GenerationConfig(init="best")]),
+            "generations.0.init=best must be one of random, teacher",
+        ),
     ],
 )
 def test_a_setting_that_its_field_does_not_allow_is_refused_by_its_name(config, said):
@@ -79,14 +84,22 @@ def test_what_is_composed_has_been_checked():
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        (Config(train=TrainConfig(schedule="step")), "train.schedule: there is no 'step'; there are cosine, poly, plateau"),
-        (Config(generations=[GenerationConfig(online="none")]), "generations.0.online=none must be one of .*cps.* or empty"),
+        (
+            Config(train=TrainConfig(schedule="step")),
+            "train.schedule: there is no 'step'; there are cosine, poly, plateau",
+        ),
+        (
+            Config(generations=[GenerationConfig(online="none")]),
+            "generations.0.online=none must be one of .*cps.* or empty",
+        ),
     ],
 )
 def test_a_word_that_a_table_does_not_have_is_refused_with_its_words(config, said):
     with pytest.raises(ConfigError, match=said):
         choices.check(config)
-    choices.check(replace(config, train=TrainConfig(schedule="poly"), generations=[GenerationConfig(online="cps")]))
+    choices.check(
+        replace(config, train=TrainConfig(schedule="poly"), generations=[GenerationConfig(online="cps")])
+    )
 
 
 def test_every_setting_says_what_it_means():
@@ -106,9 +119,14 @@ def test_the_defaults_of_every_setting_are_allowed():
 
 def test_a_tilde_is_the_home_folder_in_every_path(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
-    paths = [name for name, _, one in settings_in(Config()) if any(isinstance(rule, Place) for rule in one.rules)]
+    paths = [
+        name for name, _, one in settings_in(Config()) if any(isinstance(rule, Place) for rule in one.rules)
+    ]
     assert {"out", "data.root", "data.unlabelled", "data.splits.val", "model.weights"} <= set(paths)
-    given = {name: value for name, value, _ in settings_in(compose(["recipe=smoke", *(f"{name}=~/x" for name in paths)]))}
+    given = {
+        name: value
+        for name, value, _ in settings_in(compose(["recipe=smoke", *(f"{name}=~/x" for name in paths)]))
+    }
     assert {given[name] for name in paths} == {f"{tmp_path}/x"}
     assert compose(["recipe=smoke", "data.classes=[~/x]", "out=a/~"]).data.classes == ["~/x"]
 
@@ -123,5 +141,7 @@ def test_a_tilde_without_a_home_is_refused():
 def test_recipes_of_ones_own_may_lie_in_the_home_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "mine" / "recipe").mkdir(parents=True)
-    (tmp_path / "mine" / "recipe" / "own.yaml").write_text("# @package _global_\nrecipe: own\ntrain: {lr: 0.5}\n")
+    (tmp_path / "mine" / "recipe" / "own.yaml").write_text(
+        "# @package _global_\nrecipe: own\ntrain: {lr: 0.5}\n"
+    )
     assert compose(["recipe=own"], "~/mine").train.lr == 0.5

@@ -74,7 +74,9 @@ def test_an_optimizer_goes_on_with_the_same_bits_in_any_layout(tmp_path, fused):
     for seed in range(2):
         step(layer, optimizer, seed)
     tensors = {"model": layer.state_dict(), "optimizer": checkpoint.optimizer_tensors(optimizer)}
-    checkpoint.write(tmp_path, Checkpoint(tensors, {"step": 2, "optimizer": checkpoint.optimizer_numbers(optimizer)}))
+    checkpoint.write(
+        tmp_path, Checkpoint(tensors, {"step": 2, "optimizer": checkpoint.optimizer_numbers(optimizer)})
+    )
     found = checkpoint.newest(tmp_path)
     layer, optimizer = make()
     layer.load_state_dict(found.tensors["model"])

@@ -49,9 +49,18 @@ class Own:
     [
         (Own(curve="bend"), "curve: there is no 'bend'; there are straight, bent"),
         (Own(curve={"bent": {"power": 4}}), "curve.bent.power=4 must lie between 0 and 3"),
-        (Own(terms={"bent": {"power": 1}, "flat": {}}), "terms: there is no 'flat'; there are straight, bent"),
-        (Own(terms={"bent": {"sharp": 1}}), "terms.bent.sharp: no such setting; bent has weight, power, turns"),
-        (Own(generations=[Row(), Row({"bent": {"p": 2}})]), "generations.1.noise.bent.p=2 must lie between 0 and 1"),
+        (
+            Own(terms={"bent": {"power": 1}, "flat": {}}),
+            "terms: there is no 'flat'; there are straight, bent",
+        ),
+        (
+            Own(terms={"bent": {"sharp": 1}}),
+            "terms.bent.sharp: no such setting; bent has weight, power, turns",
+        ),
+        (
+            Own(generations=[Row(), Row({"bent": {"p": 2}})]),
+            "generations.1.noise.bent.p=2 must lie between 0 and 1",
+        ),
         (Own(word="bend"), "word=bend must be one of straight, bent or empty"),
     ],
 )
@@ -77,7 +86,11 @@ def test_what_the_tables_have_is_taken():
 def test_a_word_of_a_run_that_its_table_does_not_have_is_refused(config, said):
     with pytest.raises(ConfigError, match=said):
         check(config)
-    check(replace(config, train=TrainConfig(), select=SelectConfig(), generations=[GenerationConfig(online="cps")]))
+    check(
+        replace(
+            config, train=TrainConfig(), select=SelectConfig(), generations=[GenerationConfig(online="cps")]
+        )
+    )
 
 
 def test_the_settings_of_chosen_entries_are_filled_in_and_in_the_order_of_the_table():
@@ -101,17 +114,28 @@ def test_the_settings_of_chosen_entries_are_filled_in_and_in_the_order_of_the_ta
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        ({"curve": "bent"}, {"curve": {"bent": {"power": 2.0, "turns": 1}}}),  # from before an entry had settings
+        (
+            {"curve": "bent"},
+            {"curve": {"bent": {"power": 2.0, "turns": 1}}},
+        ),  # from before an entry had settings
         ({"curve": "straight"}, {"curve": {"straight": {}}}),
-        ({"terms": {"bent": {"weight": 1.0, "power": 2.0}}}, {"terms": {"bent": {"weight": 1.0, "turns": 1}}}),
-        ({"terms": {"bent": {"weight": 1.0}, "straight": {"weight": 0}}}, {"terms": {"bent": {"weight": 1.0}}}),
+        (
+            {"terms": {"bent": {"weight": 1.0, "power": 2.0}}},
+            {"terms": {"bent": {"weight": 1.0, "turns": 1}}},
+        ),
+        (
+            {"terms": {"bent": {"weight": 1.0}, "straight": {"weight": 0}}},
+            {"terms": {"bent": {"weight": 1.0}}},
+        ),
     ],
 )
 def test_two_ways_to_say_the_same_are_equal(before, after):
     assert flat(completed(before, Own, OWN)) == flat(completed(after, Own, OWN))
 
 
-@pytest.mark.parametrize("damaged", [{"curve": "gone"}, {"terms": {"gone": {"weight": 1}}}, {"terms": 3}, {"generations": [7]}])
+@pytest.mark.parametrize(
+    "damaged", [{"curve": "gone"}, {"terms": {"gone": {"weight": 1}}}, {"terms": 3}, {"generations": [7]}]
+)
 def test_what_no_table_knows_stays_as_it_is(damaged):
     assert completed(damaged, Own, OWN) == damaged
 

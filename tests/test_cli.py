@@ -13,7 +13,9 @@ from selftrain import __version__
 
 
 def selftrain(*arguments):
-    done = subprocess.run([sys.executable, "-m", "selftrain.cli", *map(str, arguments)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "selftrain.cli", *map(str, arguments)], capture_output=True, text=True
+    )
     return done.returncode, done.stdout, done.stderr
 
 
@@ -27,9 +29,13 @@ def finished(run, tmp_path_factory):
 
 def test_help_needs_no_torch_and_names_the_commands():
     script = "import sys; sys.argv=['selftrain','--help']\nfrom selftrain import cli\ntry: cli.main()\nexcept SystemExit: pass\n"
-    done = subprocess.run([sys.executable, "-c", script + "assert 'torch' not in sys.modules"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script + "assert 'torch' not in sys.modules"], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
-    assert all(name in done.stdout for name in ("verify", "status", "predict", "export", "report", "import-weights"))
+    assert all(
+        name in done.stdout for name in ("verify", "status", "predict", "export", "report", "import-weights")
+    )
 
 
 def test_the_version_is_printed():
@@ -49,7 +55,9 @@ def test_letters_that_a_terminal_lacks_are_printed_as_their_codes(tmp_path, monk
     for i in range(6):
         Image.fromarray(np.full((8, 8, 3), 40 * i, np.uint8)).save(tmp_path / "images" / f"{i}.png")
         Image.fromarray(np.full((8, 8), i % 2, np.uint8)).save(tmp_path / "masks" / f"{i}.png")
-    code, said, err = selftrain("verify", "data=folder", f"data.root={tmp_path}", "data.classes=[空,地]", "data.unlabelled=")
+    code, said, err = selftrain(
+        "verify", "data=folder", f"data.root={tmp_path}", "data.classes=[空,地]", "data.unlabelled="
+    )
     assert code == 0 and r"\u7a7a" in said, err
 
 
@@ -126,7 +134,10 @@ def test_verify_lists_every_fault_and_exits_3(tmp_path):
 def undeclared(folder: Path) -> list[str]:
     """Settings of a data set of six images whose masks hold 0 and 9."""
     for i in range(6):
-        for name, pixels in (("images", np.full((8, 8, 3), 40 * i)), ("masks", np.full((8, 8), 9) * np.eye(8))):
+        for name, pixels in (
+            ("images", np.full((8, 8, 3), 40 * i)),
+            ("masks", np.full((8, 8), 9) * np.eye(8)),
+        ):
             (folder / name).mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{i}.png")
     return ["data=folder", f"data.root={folder}", "data.classes=[a,b]", "data.unlabelled=''"]
@@ -137,7 +148,11 @@ def test_faults_that_verify_does_not_print_are_in_a_file(tmp_path, monkeypatch):
     work.mkdir()
     monkeypatch.chdir(work)
     code, said, err = selftrain("verify", *settings)
-    assert code == 3 and said.count("fault: ") == 1 and "fault: 6 masks hold values that are not declared: 9 (" in said
+    assert (
+        code == 3
+        and said.count("fault: ") == 1
+        and "fault: 6 masks hold values that are not declared: 9 (" in said
+    )
     assert "data.values=[0,9]" in said and f"listed in {work / 'selftrain-faults.txt'}" in err
     assert len((work / "selftrain-faults.txt").read_text().splitlines()) == 6
     code, _, err = selftrain("verify", *settings, "--faults", tmp_path / "all.txt")
@@ -160,7 +175,9 @@ def test_verify_lists_what_left_nothing_to_read(tmp_path):
     settings = undeclared(tmp_path)
     (tmp_path / "few.txt").write_text("a.png\nb.png\n")
     code, said, err = selftrain("verify", *settings, "data.splits.train=few.txt")
-    assert code == 3 and "fault: few.txt:1: names 'a.png', which does not exist" in said and "few.txt:2" in said
+    assert (
+        code == 3 and "fault: few.txt:1: names 'a.png', which does not exist" in said and "few.txt:2" in said
+    )
     assert "2 faults" in err
 
 
@@ -177,11 +194,16 @@ def test_foreign_weights_become_safetensors_that_a_run_takes(finished, tmp_path)
     theirs = {f"module.{name}": value for name, value in state.items() if name.startswith("encoder.")}
     torch.save({"state_dict": theirs}, tmp_path / "theirs.pth")
     ours = tmp_path / "ours.safetensors"
-    code, said, err = selftrain("import-weights", tmp_path / "theirs.pth", "-o", ours, "--encoder", "tu-resnet10t")
+    code, said, err = selftrain(
+        "import-weights", tmp_path / "theirs.pth", "-o", ours, "--encoder", "tu-resnet10t"
+    )
     assert code == 0, err
     written, counted, missing, partial = said.splitlines()
     assert str(ours) in written and counted == "55 of 70 encoder tensors from theirs.pth"
-    assert missing == "not in the file: 15 of encoder, 50 of decoder, 2 of segmentation_head; num_batches_tracked are not needed"
+    assert (
+        missing
+        == "not in the file: 15 of encoder, 50 of decoder, 2 of segmentation_head; num_batches_tracked are not needed"
+    )
     assert "model.partial_weights=true" in partial
     assert set(load_file(ours)) == {name for name in state if name.startswith("encoder.")}
     code, _, err = selftrain(

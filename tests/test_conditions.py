@@ -34,7 +34,9 @@ def test_a_condition_that_an_older_version_did_not_record_is_no_change(run):
     assert conditions.settle(run, {"ranks": 1, "threads": 2}) == []
 
 
-@pytest.mark.parametrize(("exact", "changes"), [(True, ["ranks: 2 -> 1"]), (False, ["ranks: changed earlier", "ranks: 2 -> 1"])])
+@pytest.mark.parametrize(
+    ("exact", "changes"), [(True, ["ranks: 2 -> 1"]), (False, ["ranks: changed earlier", "ranks: 2 -> 1"])]
+)
 def test_a_run_of_an_older_version_is_compared_with_its_newest_checkpoint(run, exact, changes):
     for step, ranks in ((3, 1), (12, 2)):
         checkpoint = run.generation(0).checkpoints / f"step-{step:06d}"

@@ -12,9 +12,13 @@ ABOUT_PIXELS = {"mean", "std", "cache_mb"}  # of the network's input and of memo
 
 
 def test_every_setting_of_a_data_set_reaches_the_reader():
-    assert {field.name for field in fields(DataConfig)} - ABOUT_PIXELS == {field.name for field in fields(Spec)} - {"changed"}
+    assert {field.name for field in fields(DataConfig)} - ABOUT_PIXELS == {
+        field.name for field in fields(Spec)
+    } - {"changed"}
     assert {field.name for field in fields(SplitConfig)} == {field.name for field in fields(SplitSpec)}
-    cfg = DataConfig(root="/d", values=[0, [1, 2]], size=[8, 9], splits=SplitConfig(val="v.txt", seed=7), shapes={"val": 3})
+    cfg = DataConfig(
+        root="/d", values=[0, [1, 2]], size=[8, 9], splits=SplitConfig(val="v.txt", seed=7), shapes={"val": 3}
+    )
     spec = spec_of(cfg)
     assert (spec.root, spec.values, spec.size, spec.shapes) == ("/d", [0, [1, 2]], [8, 9], {"val": 3})
     assert (spec.splits.val, spec.splits.seed, spec.target) == ("v.txt", 7, (8, 9))

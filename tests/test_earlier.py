@@ -48,7 +48,9 @@ def test_a_run_of_an_earlier_version_goes_on_to_its_end(earlier, run):
     report = json.loads((out / "report.json").read_text())
     assert report and json.loads((out / "gen1" / "report.json").read_text())["steps"] == 4
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows if row["stage"] == "gen1"] == [4] and (out / "export" / "card.json").is_file()
+    assert [row["step"] for row in rows if row["stage"] == "gen1"] == [4] and (
+        out / "export" / "card.json"
+    ).is_file()
     assert read_yaml(out / "config.yaml")["data"]["shapes"] == begun["data"]["shapes"]
     again = contents(out)
     assert run(*COMMAND, f"out={out}")[0] == 0 and contents(out) == again  # a finished run has nothing to do
@@ -64,7 +66,16 @@ def test_a_run_of_an_earlier_version_does_not_go_on_with_other_settings(earlier,
 def test_an_export_of_an_earlier_version_predicts(earlier):
     image = earlier / "image.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 32, 3), np.uint8)).save(image)
-    command = [sys.executable, "-m", "selftrain.cli", "predict", earlier / "export", image, "-o", earlier / "masks"]
+    command = [
+        sys.executable,
+        "-m",
+        "selftrain.cli",
+        "predict",
+        earlier / "export",
+        image,
+        "-o",
+        earlier / "masks",
+    ]
     subprocess.run(command, check=True)
     mask = np.array(Image.open(next((earlier / "masks").glob("*.png"))))
     assert mask.shape == (40, 32) and mask.max() < 6

@@ -48,7 +48,9 @@ def test_success_is_0_a_forced_end_130_and_memory_7():
 
 def test_an_output_that_nobody_reads_is_said_in_one_line():
     script = "from selftrain.errors import exit_code_of as e; import sys; sys.exit(e(lambda: print('x' * 100_000, flush=True)))"
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         process.stdout.close()
         assert process.stderr.read() == (
             "selftrain: error: nothing reads standard output any more; redirect it to a reader or a file\n"
@@ -98,7 +100,9 @@ def test_a_stage_names_first_what_a_resume_may_lower(stage):
         errors.naming_savings(stage),
     ):
         numpy()
-    accepted, refused = (re.findall(r"[a-z]+\.[a-z_.]*[a-z_]", part) for part in str(raised.value).split(" again; "))
+    accepted, refused = (
+        re.findall(r"[a-z]+\.[a-z_.]*[a-z_]", part) for part in str(raised.value).split(" again; ")
+    )
     allowed = HARMLESS | ROUNDING
     assert accepted and set(accepted) <= allowed and refused and not set(refused) & allowed
     assert set(accepted + refused) <= set(flat(Config())) and "another out=" in str(raised.value)
@@ -124,11 +128,21 @@ def test_the_innermost_stage_is_the_one_that_ran_out_of_memory_and_other_faults_
         (OSError(errno.EMFILE, "Too many open files", "/runs/x"), "ulimit -n"),
         (RuntimeError("received 0 items of ancdata"), "ulimit -n"),
         (
-            RuntimeError("unable to allocate shared memory(shm) for file </torch_1_2_3>: No space left on device (28)"),
+            RuntimeError(
+                "unable to allocate shared memory(shm) for file </torch_1_2_3>: No space left on device (28)"
+            ),
             "--shm-size",
         ),
-        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. … out of shared memory."), "--shm-size"),
-        (RuntimeError("DataLoader worker (pid 7) exited unexpectedly with exit code 24. Details are lost."), "ulimit -n"),
+        (
+            RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. … out of shared memory."),
+            "--shm-size",
+        ),
+        (
+            RuntimeError(
+                "DataLoader worker (pid 7) exited unexpectedly with exit code 24. Details are lost."
+            ),
+            "ulimit -n",
+        ),
         (RuntimeError("can't start new thread"), "ulimit -u"),
     ],
 )
@@ -154,11 +168,20 @@ def test_our_own_faults_show_their_traceback(capsys):
 @pytest.mark.parametrize(
     ("error", "who"),
     [
-        (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), "a DataLoader worker is gone"),  # its pipe
+        (
+            ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"),
+            "a DataLoader worker is gone",
+        ),  # its pipe
         (EOFError(), "a DataLoader worker is gone (EOFError)"),  # killed while it handed a batch over
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), "DataLoader worker (pid 7)"),
-        (torch.distributed.DistNetworkError("Broken pipe"), "another process of this run is lost (Broken pipe)"),
-        (RuntimeError("[gloo/transport/tcp/pair.cc:7] Connection reset by peer"), "another process of this run is lost"),
+        (
+            torch.distributed.DistNetworkError("Broken pipe"),
+            "another process of this run is lost (Broken pipe)",
+        ),
+        (
+            RuntimeError("[gloo/transport/tcp/pair.cc:7] Connection reset by peer"),
+            "another process of this run is lost",
+        ),
     ],
 )
 def test_a_process_that_is_no_more_is_named(error, who, capsys):

@@ -35,7 +35,10 @@ from selftrain.targets import Target
 
 PAGE = (ROOT / "docs" / "extending.md").read_text()
 BACKENDS = "labels.crf.backend"  # two implementations of the same: nothing for others to add
-ALL = {**{name: table.entries for name, table in TABLES.items() if name != BACKENDS}, "model.arch": ARCHITECTURES}
+ALL = {
+    **{name: table.entries for name, table in TABLES.items() if name != BACKENDS},
+    "model.arch": ARCHITECTURES,
+}
 ALL |= {"a score": SCORES, "a window": WINDOWS, "a decision": DECISIONS}
 PLACEHOLDER = "# your functions and entries: the blocks of the sections below"
 
@@ -64,14 +67,18 @@ def own():
         space = {"__name__": "own"}
         exec(code, space)  # the page of this repository
         names |= space
-    yield SimpleNamespace(**names, before={name: dict(known) for name, (_, known) in zip(ALL, before, strict=True)})
+    yield SimpleNamespace(
+        **names, before={name: dict(known) for name, (_, known) in zip(ALL, before, strict=True)}
+    )
     for entries, known in before:
         entries.clear()
         entries.update(known)
 
 
 def test_the_page_adds_one_entry_to_each_table(own):
-    assert {name: len(entries) - len(own.before[name]) for name, entries in ALL.items()} == dict.fromkeys(ALL, 1)
+    assert {name: len(entries) - len(own.before[name]) for name, entries in ALL.items()} == dict.fromkeys(
+        ALL, 1
+    )
 
 
 def test_every_setting_of_the_page_is_one_that_a_run_takes(own, tmp_path):
@@ -100,12 +107,18 @@ def test_the_loss_weighs_hard_pixels_and_leaves_ignored_ones_out(own):
 def test_the_augmentations_move_recolour_and_erase(own):
     rng = np.random.default_rng(0)
     assert own.centre(rng, (10.0, 6.0), (4, 4), None) == (3, 1)
-    moved = own.shear(rng, (5, 5), most=0.5) @ [[2, 2], [2, 4], [1, 1]]  # the centre and a pixel two rows below
+    moved = own.shear(rng, (5, 5), most=0.5) @ [
+        [2, 2],
+        [2, 4],
+        [1, 1],
+    ]  # the centre and a pixel two rows below
     assert moved[0, 0] == pytest.approx(2) and 0 < abs(moved[0, 1] - 2) <= 1 and moved[1].tolist() == [2, 4]
     greys = own.gamma(np.array([[[0], [64], [255]]], np.uint8), rng)
     assert (greys[0, 0, 0], greys[0, 2, 0]) == (0, 255) and greys[0, 1, 0] != 64 and greys.dtype == np.uint8
     erased = own.grid(View(np.zeros((8, 8, 3), np.uint8), np.arange(64).reshape(8, 8)), rng, side=2)
-    assert (erased.index == OUTSIDE).sum() == 16 and set(erased.image[erased.index == OUTSIDE].ravel()) == {128}
+    assert (erased.index == OUTSIDE).sum() == 16 and set(erased.image[erased.index == OUTSIDE].ravel()) == {
+        128
+    }
 
 
 def test_the_sampler_goes_in_order(own):
@@ -134,7 +147,9 @@ def test_the_schedule_drops_and_the_average_warms_up(own):
 
 def test_the_method_learns_from_the_network_itself(own, monkeypatch):
     monkeypatch.setattr(FixMatch, "learn", lambda self, model, averaged, batch: averaged)
-    method = METHODS["fixmatch_without_ema"](SimpleNamespace(cfg=None, ranks=1, unwrap=lambda model: f"bare {model}"))
+    method = METHODS["fixmatch_without_ema"](
+        SimpleNamespace(cfg=None, ranks=1, unwrap=lambda model: f"bare {model}")
+    )
     assert method.learn("network", "average", None) == "bare network"
 
 
@@ -157,7 +172,9 @@ def test_the_reliability_prefers_sharp_images_and_dice_is_a_ratio_of_areas(own):
 
 def test_the_window_shrinks_large_images_and_the_decision_leaves_doubts_out(own):
     seen = []
-    probs = own.fit(lambda images: seen.append(images.shape) or images[:, :2], torch.rand(1, 3, 40, 20), 8, 1, side=20)
+    probs = own.fit(
+        lambda images: seen.append(images.shape) or images[:, :2], torch.rand(1, 3, 40, 20), 8, 1, side=20
+    )
     assert seen == [(1, 3, 24, 16)] and probs.shape == (1, 2, 40, 20)
     pixels = torch.tensor([[0.9, 0.4], [0.1, 0.6]])[None, :, None]
     assert own.certain(pixels, least=0.7).tolist() == [[[0, IGNORE]]]
@@ -224,7 +241,9 @@ def folder(tmp_path_factory):
 
 def command(folder, *words, code=0):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}
-    ended = subprocess.run([sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=280)
+    ended = subprocess.run(
+        [sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=280
+    )
     assert ended.returncode == code, ended.stderr
     return ended.stderr if code else ended.stdout
 
@@ -267,7 +286,9 @@ def test_its_files_show_what_the_entries_did(trained):
     medians = (below >= below[:, -1:] / 2).argmax(axis=1) / 255
     assert list(selection["thresholds"].values()) == pytest.approx(np.minimum(medians / 2, 0.8), abs=1e-4)
     weights, sharp = (np.array(one) for one in (selection["image_weights"], reliability_of(run)))
-    assert (weights > 0).sum() == 3 and sharp[weights > 0].min() >= sharp[weights == 0].max()  # half of six images
+    assert (weights > 0).sum() == 3 and sharp[weights > 0].min() >= sharp[
+        weights == 0
+    ].max()  # half of six images
     assert "val dice" in (run / "report.html").read_text()
     assert json.loads((run / "export" / "card.json").read_text())["input"]["multiple"] == 16
 
@@ -282,13 +303,20 @@ def test_its_export_predicts_through_the_scripts_of_the_page(trained, folder):
 
 
 def test_a_method_trains(folder):
-    shapes_only = ["data.shapes.labelled=4", "data.shapes.unlabelled=8", "data.shapes.val=2", "data.shapes.test=2"]
+    shapes_only = [
+        "data.shapes.labelled=4",
+        "data.shapes.unlabelled=8",
+        "data.shapes.val=2",
+        "data.shapes.test=2",
+    ]
     calls = calls_in(command(folder, "own.py", *SMALL, *shapes_only, *settings("A method"), "out=online"))
     assert calls["WithoutEMA {}"] == 4
     assert len(json.loads((folder / "online" / "report.json").read_text())["generations"]) == 2
 
 
 def test_a_wrong_setting_of_an_entry_ends_the_script_before_it_works(folder):
-    said = command(folder, "own.py", "recipe=smoke", "labels.refiner={sharpen: {temperature: 2}}", "out=refused", code=2)
+    said = command(
+        folder, "own.py", "recipe=smoke", "labels.refiner={sharpen: {temperature: 2}}", "out=refused", code=2
+    )
     assert "labels.refiner.sharpen.temperature=2 must lie between 0.05 and 1" in said.splitlines()[-1]
     assert not (folder / "refused" / "config.yaml").exists()

@@ -26,7 +26,9 @@ def test_a_manifest_cannot_name_files_elsewhere(tmp_path):
 def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
     path = tmp_path / "file"
     files.write_bytes(path, b"old")
-    monkeypatch.setattr(os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+    )
     with pytest.raises(OSError, match="No space"):
         files.write_bytes(path, b"new")
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
@@ -49,7 +51,9 @@ def test_only_a_disk_that_fails_counts_when_a_directory_is_synced(tmp_path, monk
     else:
         files.write_bytes(tmp_path / "file", b"new")
         files.commit_directory(tmp_path / "made", {"a": b"one"})
-        assert (tmp_path / "file").read_bytes() == b"new" and files.read_directory(tmp_path / "made") == {"a": b"one"}
+        assert (tmp_path / "file").read_bytes() == b"new" and files.read_directory(tmp_path / "made") == {
+            "a": b"one"
+        }
 
 
 def test_a_file_that_is_not_synced_counts_whatever_the_error(tmp_path, monkeypatch):

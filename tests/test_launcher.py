@@ -19,9 +19,13 @@ from selftrain.settings import compose
 
 BESIDE = Path(sys.executable).parent  # where pip puts the commands
 TINY = [*SMOKE, "generations=[{}]", "train.steps=2", "data.shapes={labelled:4,unlabelled:2,val:1,test:1}"]
-NATIVE = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
+NATIVE = (
+    torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
+)
 AUTO = "bf16" if NATIVE else "none"
-needs_accelerate = pytest.mark.skipif(shutil.which(BESIDE / "accelerate") is None, reason="no accelerate command beside Python")
+needs_accelerate = pytest.mark.skipif(
+    shutil.which(BESIDE / "accelerate") is None, reason="no accelerate command beside Python"
+)
 on_a_cpu = pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU takes it")
 
 
@@ -29,7 +33,12 @@ def config_file(folder, **settings):
     """HF_HOME with the answers that `accelerate config` keeps."""
     file = folder / "accelerate" / "default_config.yaml"
     file.parent.mkdir()
-    answers = {"compute_environment": "LOCAL_MACHINE", "distributed_type": "NO", "num_machines": 1, "num_processes": 1}
+    answers = {
+        "compute_environment": "LOCAL_MACHINE",
+        "distributed_type": "NO",
+        "num_machines": 1,
+        "num_processes": 1,
+    }
     file.write_text(yaml.safe_dump({**answers, **settings}))
     return file
 
@@ -37,7 +46,9 @@ def config_file(folder, **settings):
 def told(*arguments, home):
     """What a program that `accelerate launch` starts finds out of its launch."""
     script = home / "told.py"
-    script.write_text("from selftrain import launcher\nprint('told', getattr(launcher.precision(), 'value', None))\n")
+    script.write_text(
+        "from selftrain import launcher\nprint('told', getattr(launcher.precision(), 'value', None))\n"
+    )
     command = [BESIDE / "accelerate", "launch", *arguments, script, "--mixed_precision", "bf16"]
     env = {**os.environ, "HF_HOME": str(home), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, env=env)
@@ -83,7 +94,9 @@ def test_torchrun_whose_processes_would_not_work_together_is_refused_before_any_
     code, _, err = run_command(*TINY, f"out={tmp_path / 'run'}", launcher=torchrun)
     said = {line for line in err.splitlines() if line.startswith("selftrain: error")}
     assert code != 0 and len(said) == 1, err
-    assert "2 processes were requested" in err and "ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2" in err
+    assert (
+        "2 processes were requested" in err and "ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2" in err
+    )
     assert "another run is writing" not in err and not (tmp_path / "run").exists()
 
 
@@ -100,7 +113,9 @@ def test_as_many_processes_as_were_asked_for_are_taken_on_several_machines_too(m
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     launcher.check_processes(4)
-    with pytest.raises(ResourceError, match=r"4 processes were requested .* and 1 runs; .*--nproc_per_node 2 "):
+    with pytest.raises(
+        ResourceError, match=r"4 processes were requested .* and 1 runs; .*--nproc_per_node 2 "
+    ):
         launcher.check_processes(1)
 
 
@@ -131,7 +146,11 @@ def undone(out):
 def runs(zygote, tmp_path_factory):
     """One run a precision; never changed."""
     folder = tmp_path_factory.mktemp("precision")
-    for name, settings in {"auto": [], "bf16": ["train.precision=bf16"], "none": ["train.precision=none"]}.items():
+    for name, settings in {
+        "auto": [],
+        "bf16": ["train.precision=bf16"],
+        "none": ["train.precision=none"],
+    }.items():
         ended = zygote.run(*TINY, *settings, f"out={folder / name}")
         assert ended.code == 0, ended.err
     assert weights(folder / "bf16") != weights(folder / "none")
@@ -155,11 +174,15 @@ def test_the_precision_in_use_is_written_down_once(runs):
         ("none", [], {"ACCELERATE_MIXED_PRECISION": "bf16"}, "ACCELERATE_MIXED_PRECISION=bf16"),
     ],
 )
-def test_a_resume_in_another_precision_is_refused(zygote, runs, tmp_path, began, settings, environment, asker):
+def test_a_resume_in_another_precision_is_refused(
+    zygote, runs, tmp_path, began, settings, environment, asker
+):
     out = undone(shutil.copytree(runs / began, tmp_path / "run"))
     before = (out / "config.yaml").read_bytes()
     ended = zygote.run(*TINY, *settings, f"out={out}", **environment)
-    assert ended.code == 2 and f"{out} began in {began}, and {asker} asks for another" in ended.last, ended.err
+    assert ended.code == 2 and f"{out} began in {began}, and {asker} asks for another" in ended.last, (
+        ended.err
+    )
     assert f"set train.precision={began} " in ended.last
     ended = zygote.run(*TINY, f"train.precision={began}", f"out={out}", **environment)  # as it says
     assert ended.code == 0 and weights(out) == weights(runs / began), ended.err
@@ -199,11 +222,18 @@ def test_a_run_from_before_this_was_kept_goes_on_as_it_did(zygote, runs, tmp_pat
 @on_a_cpu
 @pytest.mark.parametrize("place", ["setting", "launcher"])
 def test_fp16_on_a_cpu_is_refused(zygote, tmp_path, place):
-    given = {"setting": (["train.precision=fp16"], {}), "launcher": ([], {"ACCELERATE_MIXED_PRECISION": "fp16"})}
+    given = {
+        "setting": (["train.precision=fp16"], {}),
+        "launcher": ([], {"ACCELERATE_MIXED_PRECISION": "fp16"}),
+    }
     settings, environment = given[place]
     ended = zygote.run(*TINY, *settings, f"out={tmp_path / 'run'}", **environment)
     asker = "train.precision=fp16" if place == "setting" else "ACCELERATE_MIXED_PRECISION=fp16"
-    assert ended.code == 2 and f"{asker}: fp16 needs a GPU" in ended.last and "train.precision=bf16" in ended.last, ended.err
+    assert (
+        ended.code == 2
+        and f"{asker}: fp16 needs a GPU" in ended.last
+        and "train.precision=bf16" in ended.last
+    ), ended.err
     assert not (tmp_path / "run").exists()
 
 
@@ -229,4 +259,6 @@ def test_a_start_that_came_to_no_step_settles_no_precision(zygote, runs, tmp_pat
 
 def test_a_precision_that_selftrain_does_not_have_is_refused(zygote, tmp_path):
     ended = zygote.run(*TINY, f"out={tmp_path / 'run'}", ACCELERATE_MIXED_PRECISION="fp8")
-    assert ended.code == 2 and "ACCELERATE_MIXED_PRECISION=fp8: not a precision of selftrain" in ended.last, ended.err
+    assert ended.code == 2 and "ACCELERATE_MIXED_PRECISION=fp8: not a precision of selftrain" in ended.last, (
+        ended.err
+    )

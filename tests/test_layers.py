@@ -53,17 +53,26 @@ def test_imports_go_down_only():
 
 def test_parts_do_not_import_one_another():
     parts = {"data", "labels", "models", "objectives", "optim", "report"}
-    wrong = [str(path) for part in parts for path in (PACKAGE / part).rglob("*.py") if imported(path) & (parts - {part})]
+    wrong = [
+        str(path)
+        for part in parts
+        for path in (PACKAGE / part).rglob("*.py")
+        if imported(path) & (parts - {part})
+    ]
     assert not wrong
 
 
 def test_stages_do_not_import_one_another():
-    wrong = [path.name for path in (PACKAGE / "stages").glob("*.py") if "selftrain.stages" in path.read_text()]
+    wrong = [
+        path.name for path in (PACKAGE / "stages").glob("*.py") if "selftrain.stages" in path.read_text()
+    ]
     assert not wrong
 
 
 def test_nothing_on_the_data_floor_sees_the_settings():
-    seeing = [path.name for path in (PACKAGE / "data").rglob("*.py") if imported(path) & {"config", "settings"}]
+    seeing = [
+        path.name for path in (PACKAGE / "data").rglob("*.py") if imported(path) & {"config", "settings"}
+    ]
     assert not seeing
 
 

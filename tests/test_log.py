@@ -8,7 +8,11 @@ def test_rewinding_forgets_later_rows_of_the_stage_and_a_torn_line(tmp_path):
     with open(metrics.path, "a") as file:
         file.write('{"stage": "gen1", "st')
     metrics.rewind("gen1", 10)
-    assert [(row["stage"], row["step"]) for row in metrics.rows()] == [("gen0", 10), ("gen0", 20), ("gen1", 10)]
+    assert [(row["stage"], row["step"]) for row in metrics.rows()] == [
+        ("gen0", 10),
+        ("gen0", 20),
+        ("gen1", 10),
+    ]
 
 
 def test_other_ranks_write_nothing(tmp_path):
@@ -32,7 +36,12 @@ def test_plain_progress_ends_with_a_line_and_silence_is_silent(capsys):
         show(1, "loss 1.0")
         show(2, "loss 0.5")
     said = capsys.readouterr().out
-    assert said.count("\n") == 1 and said.startswith("gen0  2/2  loss 0.5") and "images/s" in said and "left" in said
+    assert (
+        said.count("\n") == 1
+        and said.startswith("gen0  2/2  loss 0.5")
+        and "images/s" in said
+        and "left" in said
+    )
     with progress("gen0", 2, show=False) as show:
         show(2)
     assert capsys.readouterr().out == ""

@@ -66,7 +66,10 @@ def test_wheel_holds_every_module_and_recipe(wheel: Path) -> None:
 
 def test_wheel_holds_nothing_but_the_package(wheel: Path) -> None:
     # neither tests nor scripts: the torchvision mend belongs to one environment, not to everybody's
-    assert {name.split("/")[0] for name in members(wheel)} == {"selftrain", f"selftrain-{__version__}.dist-info"}
+    assert {name.split("/")[0] for name in members(wheel)} == {
+        "selftrain",
+        f"selftrain-{__version__}.dist-info",
+    }
     assert not [name for name in members(wheel) if "torchvision" in name or "__pycache__" in name]
 
 

@@ -51,17 +51,22 @@ def test_one_thread_of_a_launcher_counts_as_unset(monkeypatch):
 def test_a_users_way_of_waiting_stays(monkeypatch, name, value):
     monkeypatch.setenv(name, value)
     process.prepare()
-    assert {key: os.environ.get(key) for key in process.WAITING} == {**dict.fromkeys(process.WAITING), name: value}
+    assert {key: os.environ.get(key) for key in process.WAITING} == {
+        **dict.fromkeys(process.WAITING),
+        name: value,
+    }
 
 
 def test_openmp_is_told_how_to_wait_before_torch_is_imported():
     """libgomp reads its settings once, when it is loaded; OMP_DISPLAY_ENV makes it print them."""
-    code = (
-        "import sys; from selftrain import run, cli, process; assert 'torch' not in sys.modules; process.prepare(); import torch"
-    )
+    code = "import sys; from selftrain import run, cli, process; assert 'torch' not in sys.modules; process.prepare(); import torch"
     clean = {name: value for name, value in os.environ.items() if name not in process.WAITING}
     shown = subprocess.run(
-        [sys.executable, "-c", code], env={**clean, "OMP_DISPLAY_ENV": "verbose"}, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        env={**clean, "OMP_DISPLAY_ENV": "verbose"},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert f"GOMP_SPINCOUNT = '{process.SPIN}'" in shown.stderr
 
@@ -71,9 +76,21 @@ def test_openmp_is_told_how_to_wait_before_torch_is_imported():
     [
         ("0::/pod/box", {"pod/cpu.max": "150000 100000", "pod/box/cpu.max": "max 100000"}, 1.5),
         ("0::/", {"cpu.max": "400000 100000"}, 4.0),
-        ("0::/not/mounted/here", {"cpu.max": "50000 100000"}, 0.5),  # a container without its own namespace of groups
-        ("4:cpu,cpuacct:/job", {"cpu/job/cpu.cfs_quota_us": "300000", "cpu/job/cpu.cfs_period_us": "100000"}, 3.0),
-        ("4:cpu,cpuacct:/job", {"cpu/job/cpu.cfs_quota_us": "-1", "cpu/job/cpu.cfs_period_us": "100000"}, float("inf")),
+        (
+            "0::/not/mounted/here",
+            {"cpu.max": "50000 100000"},
+            0.5,
+        ),  # a container without its own namespace of groups
+        (
+            "4:cpu,cpuacct:/job",
+            {"cpu/job/cpu.cfs_quota_us": "300000", "cpu/job/cpu.cfs_period_us": "100000"},
+            3.0,
+        ),
+        (
+            "4:cpu,cpuacct:/job",
+            {"cpu/job/cpu.cfs_quota_us": "-1", "cpu/job/cpu.cfs_period_us": "100000"},
+            float("inf"),
+        ),
         ("7:memory:/job", {}, float("inf")),
     ],
 )

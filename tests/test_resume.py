@@ -33,7 +33,9 @@ def test_a_terminated_run_saves_at_once_says_so_and_resumes_to_the_same_bits(run
     assert len(saved) == 2 and saved[0] == "step-000000"
     code, _, err = run(*SMOKE, f"out={out}")
     assert code == 0, err
-    ours, theirs = ({k: v for k, v in fingerprint(place).items() if "step-" not in k} for place in (out, reference))
+    ours, theirs = (
+        {k: v for k, v in fingerprint(place).items() if "step-" not in k} for place in (out, reference)
+    )
     assert ours == theirs
 
 

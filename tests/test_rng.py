@@ -5,7 +5,9 @@ from selftrain.rng import batch_ids, generator, rekey, seed_of
 
 
 def test_keys_decide_the_draw():
-    assert np.array_equal(generator(0, "gen0", 7).integers(1000, size=5), generator(0, "gen0", 7).integers(1000, size=5))
+    assert np.array_equal(
+        generator(0, "gen0", 7).integers(1000, size=5), generator(0, "gen0", 7).integers(1000, size=5)
+    )
     assert seed_of(1, "2") != seed_of("1", 2) != seed_of(12)
 
 

@@ -51,8 +51,14 @@ def test_students_grow_in_size_and_noise():
 
 
 def test_plain_overrides_reach_everything_generations_too():
-    config = compose(["recipe=noisy_student", "train.steps=7", "generations.1.steps=9", "generations.1.noise.rand_m=3"])
-    assert config.train.steps == 7 and config.generations[1].steps == 9 and config.generations[1].noise.rand_m == 3
+    config = compose(
+        ["recipe=noisy_student", "train.steps=7", "generations.1.steps=9", "generations.1.noise.rand_m=3"]
+    )
+    assert (
+        config.train.steps == 7
+        and config.generations[1].steps == 9
+        and config.generations[1].noise.rand_m == 3
+    )
     assert config.generations[0].steps is None
 
 
@@ -62,7 +68,10 @@ def test_a_range_and_what_is_ignored_may_be_given_with_and_without_brackets():
 
     assert data("data.range=percentile").range == data("data.range=[percentile]").range == ["percentile"]
     assert data("data.range=[0,4095]").range == data("data.range=0,4095").range == [0, 4095]
-    assert data("data.ignore=rest").ignore == ["rest"] and data("data.ignore=[255,rest]").ignore == [255, "rest"]
+    assert data("data.ignore=rest").ignore == ["rest"] and data("data.ignore=[255,rest]").ignore == [
+        255,
+        "rest",
+    ]
     assert data("data.values=[0,[1,2]]").values == [0, [1, 2]]
     assert compose([]).data.range == ["dtype"]
 
@@ -78,9 +87,17 @@ def test_options_may_stand_anywhere(run):
         (["train.crop=[33,32]"], 2, "train.crop"),
         (["train.schedule=step"], 2, "cosine, poly"),
         (["train.schedule={poly: {power: -1}}"], 2, "train.schedule.poly.power=-1 must be at least 0"),
-        (["train.schedule=plateau", "train.eval_every=0"], 2, "train.schedule=plateau follows the scores on val"),
+        (
+            ["train.schedule=plateau", "train.eval_every=0"],
+            2,
+            "train.schedule=plateau follows the scores on val",
+        ),
         (["train.groups=frozen"], 2, "generations.1.noise.drop_path=0.05 acts in the encoder"),
-        (["train.groups=heads"], 2, "train.groups: there is no 'heads'; there are one, encoder, layers, frozen"),
+        (
+            ["train.groups=heads"],
+            2,
+            "train.groups: there is no 'heads'; there are one, encoder, layers, frozen",
+        ),
         (["train.average={swa: {begin: 0.5}}"], 2, "train.average.swa.begin: no such setting; swa has start"),
         (["train.steps=0"], 2, "train.steps=0 must be at least 1"),
         (["select.confidence=80"], 2, "select.confidence=80.0 must lie between 0 and 1"),
@@ -115,7 +132,14 @@ def test_impossible_values_are_refused_before_any_work(setting):
 def test_noise_that_an_online_method_does_not_have_is_refused(noise):
     with pytest.raises(ConfigError, match="online"):
         check(compose(["recipe=smoke", f"generations=[{{online: fixmatch, noise: {{{noise}}}}}]"]))
-    check(compose(["recipe=smoke", "generations=[{online: fixmatch, noise: {labelled: true, rand_n: 1, cutout: 0.5}}]"]))
+    check(
+        compose(
+            [
+                "recipe=smoke",
+                "generations=[{online: fixmatch, noise: {labelled: true, rand_n: 1, cutout: 0.5}}]",
+            ]
+        )
+    )
 
 
 def test_noise_that_a_first_generation_has_no_image_for_is_said(run, tmp_path):
@@ -128,22 +152,36 @@ def test_noise_reaches_labelled_images_where_that_is_asked():
     settings = ["recipe=smoke", "generations.1.noise.colour=0.5", "train.jitter=0.3"]
     plain, noised = (
         plans(config)[1].augmentation
-        for config in (compose([*settings, f"generations.1.noise.labelled={labelled}"]) for labelled in ("false", "true"))
+        for config in (
+            compose([*settings, f"generations.1.noise.labelled={labelled}"]) for labelled in ("false", "true")
+        )
     )
     assert plain.labelled == replace(plain.unlabelled, randaugment=OFF, colours=())
-    assert noised.labelled == noised.unlabelled == plain.unlabelled and plain.unlabelled.colours[0].amount == 0.5
-    assert ([(one.name, one.p) for one in plain.mixers], plain.paste, plain.style) == ([("cutmix", 0.5)], 0.5, 0.5)  # smoke's
+    assert (
+        noised.labelled == noised.unlabelled == plain.unlabelled and plain.unlabelled.colours[0].amount == 0.5
+    )
+    assert ([(one.name, one.p) for one in plain.mixers], plain.paste, plain.style) == (
+        [("cutmix", 0.5)],
+        0.5,
+        0.5,
+    )  # smoke's
 
 
 def test_statistics_are_measured_anew_over_what_a_generation_has_learnt_from(run, tmp_path):
     weights = []
-    for name, settings in {"none": ["train.statistics=0"], "some": [], "others": ["data.shapes.unlabelled=8"]}.items():
+    for name, settings in {
+        "none": ["train.statistics=0"],
+        "some": [],
+        "others": ["data.shapes.unlabelled=8"],
+    }.items():
         code, _, err = run(*SMOKE, "generations=[{}]", *settings, f"out={tmp_path / name}")
         assert code == 0, err
         weights.append(load_file(tmp_path / name / "gen0" / "model" / "model.safetensors"))
     running = {name for name in weights[0] if "running" in name}
     learnt = {name for name in weights[0] if name.endswith(("weight", "bias"))}
-    none, same = ({name for name in one if torch.equal(one[name], weights[1][name])} for one in (weights[0], weights[2]))
+    none, same = (
+        {name for name in one if torch.equal(one[name], weights[1][name])} for one in (weights[0], weights[2])
+    )
     assert learnt <= none and not running & none
     assert learnt | running <= same  # a teacher that learns from labels alone has not met the others
 
@@ -152,7 +190,8 @@ def test_statistics_are_measured_anew_over_what_a_generation_has_learnt_from(run
     for online, teacher, student in (("''", False, True), ("fixmatch", True, True)):
         config = compose([*SMOKE, f"generations=[{{online: {online}}}, {{}}]"])
         whole, part = (
-            Material(config.train, config.loss, one, None, Cache(64), scale) for one in (data, replace(data, unlabelled=[]))
+            Material(config.train, config.loss, one, None, Cache(64), scale)
+            for one in (data, replace(data, unlabelled=[]))
         )
         for plan, differ in zip(plans(config), (teacher, student), strict=True):
             drawn = (torch.cat(list(one.unnoised(plan, (0, "statistics")))) for one in (whole, part))
@@ -168,7 +207,9 @@ def test_the_masks_say_what_pixels_of_a_class_weigh(online):
     material = Material(config.train, config.loss, data, accelerator, Cache(64), scale)
     pixels, weights = material.class_pixels, material.step(plan).context.class_weights.numpy()
     assert pixels.sum() == sum(sample.read_mask().size for sample in data.labelled)  # smoke has no void
-    np.testing.assert_allclose(weights**-2 / (weights**-2).sum(), pixels / pixels.sum(), rtol=1e-4)  # share^-0.5
+    np.testing.assert_allclose(
+        weights**-2 / (weights**-2).sum(), pixels / pixels.sum(), rtol=1e-4
+    )  # share^-0.5
     np.testing.assert_allclose((weights * pixels).sum(), pixels.sum(), rtol=1e-4)
     config.loss.balance = 0.0
     assert material.step(plan).context.class_weights is None
@@ -202,7 +243,11 @@ def test_out_alone_does_not_go_on_with_a_run_of_other_settings(run, tmp_path):
     code, _, err = run(*SMOKE, "generations=[{}]", "train.steps=2", f"out={out}")
     assert code == 0, err
     code, _, err = run(f"out={out}")
-    assert code == 2 and "give its whole command again (recipe=smoke data=shapes" in err and f"{out}/config.yaml" in err
+    assert (
+        code == 2
+        and "give its whole command again (recipe=smoke data=shapes" in err
+        and f"{out}/config.yaml" in err
+    )
     code, _, err = run("recipe=smoke", f"out={out}")
     assert code == 2 and "was started with other settings (train.steps: 2 -> 12" in err
 
@@ -236,7 +281,13 @@ def test_an_offline_teacher_is_what_supervised_trains(run, tmp_path):
 
 
 def test_a_batch_of_one_image_is_refused_where_it_has_no_statistics(run, tmp_path):
-    alone = [*SMOKE, f"out={tmp_path / 'run'}", "train.labelled_batch=1", "train.crop=[64,64]", "train.eval_batch=1"]
+    alone = [
+        *SMOKE,
+        f"out={tmp_path / 'run'}",
+        "train.labelled_batch=1",
+        "train.crop=[64,64]",
+        "train.eval_batch=1",
+    ]
     alone += ["generations=[{steps: 1}]", "model.arch=deeplabv3plus", "model.decoder_channels=[]"]
     code, _, err = run(*alone)  # it pools over the whole image
     assert code == 2 and "one image per step" in err
@@ -257,7 +308,14 @@ def test_an_unreadable_unlabelled_image_is_left_out_from_the_first_look_on(run, 
     first = tmp_path / "unlabelled" / "000.png"
     first.write_bytes(first.read_bytes()[:60])
     splits = ["data.splits.train=train", "data.splits.val=val", "data.splits.test_fraction=0"]
-    settings = ["recipe=smoke", "data=folder", f"data.root={tmp_path}", "data.classes=[a,b]", *splits, "generations=[{}]"]
+    settings = [
+        "recipe=smoke",
+        "data=folder",
+        f"data.root={tmp_path}",
+        "data.classes=[a,b]",
+        *splits,
+        "generations=[{}]",
+    ]
     code, said, err = run(*settings, "export.onnx=false", f"out={tmp_path / 'run'}")
     assert code == 0 and "set aside: unlabelled/000.png: cannot be decoded" in said, err
 
@@ -266,11 +324,26 @@ def test_a_measured_range_is_kept_for_resumes_and_exports_and_reaches_training(r
     for i in range(8):
         pixels = np.random.default_rng(i).integers(900, 1200, (64, 64)).astype(np.uint16)
         pixels[:32] += 2000
-        for folder, content in (("images", pixels), ("masks", np.repeat([1, 0], 32)[:, None].repeat(64, 1).astype(np.uint8))):
+        for folder, content in (
+            ("images", pixels),
+            ("masks", np.repeat([1, 0], 32)[:, None].repeat(64, 1).astype(np.uint8)),
+        ):
             (tmp_path / folder).mkdir(exist_ok=True)
             Image.fromarray(content).save(tmp_path / folder / f"{i}.png")
-    settings = ["data=folder", f"data.root={tmp_path}", "data.classes=[low,high]", "data.unlabelled=", "recipe=supervised"]
-    settings += ["train.steps=2", "train.statistics=1", "train.crop=[64,64]", "export.onnx=false", "train.labelled_batch=2"]
+    settings = [
+        "data=folder",
+        f"data.root={tmp_path}",
+        "data.classes=[low,high]",
+        "data.unlabelled=",
+        "recipe=supervised",
+    ]
+    settings += [
+        "train.steps=2",
+        "train.statistics=1",
+        "train.crop=[64,64]",
+        "export.onnx=false",
+        "train.labelled_batch=2",
+    ]
     measured, out = [*settings, "data.range=percentile"], tmp_path / "measured"
     assert run(*measured, f"out={out}")[0] == 0
     low, high = json.loads((out / "data.json").read_text())["range"]
@@ -279,7 +352,10 @@ def test_a_measured_range_is_kept_for_resumes_and_exports_and_reaches_training(r
     assert card["input"]["range"] == [low, high] and card["masks"] == {"values": [0, 1]}
     assert run(*settings, f"data.range=[{low},{high}]", f"out={tmp_path / 'given'}")[0] == 0
     assert run(*settings, f"out={tmp_path / 'high_bytes'}")[0] == 0
-    weights = [(tmp_path / name / "gen0/model/model.safetensors").read_bytes() for name in ("measured", "given", "high_bytes")]
+    weights = [
+        (tmp_path / name / "gen0/model/model.safetensors").read_bytes()
+        for name in ("measured", "given", "high_bytes")
+    ]
     assert weights[0] == weights[1] != weights[2]
     assert "range" not in json.loads((tmp_path / "high_bytes" / "data.json").read_text())
     code, _, err = run(*settings, "data.range=[0,4095]", f"out={out}")
@@ -290,7 +366,11 @@ def test_a_measured_range_is_kept_for_resumes_and_exports_and_reaches_training(r
 
 
 def test_a_pair_of_networks_may_be_asked_how_far_it_agrees_with_its_past(run, tmp_path):
-    settings = ["generations=[{online: cps},{image_share: 0.5}]", "select.reliability=agreement", "labels.crf.enabled=false"]
+    settings = [
+        "generations=[{online: cps},{image_share: 0.5}]",
+        "select.reliability=agreement",
+        "labels.crf.enabled=false",
+    ]
     code, _, err = run(*SMOKE, *settings, f"out={tmp_path / 'run'}")
     assert code == 0 and (tmp_path / "run" / "gen0" / "reliability.json").exists(), err
 
@@ -310,18 +390,30 @@ def test_without_unlabelled_images_the_teacher_is_exported(run, tmp_path):
 
 def test_the_last_one_teaches_whatever_val_says_where_that_is_asked_for(run, tmp_path):
     """ST++ labels anew with its first student; what leads on val is still what is exported."""
-    settings = ["generations=[{steps: 30}, {steps: 1}, {steps: 1}]", "labels.teacher=last", f"out={tmp_path / 'run'}"]
+    settings = [
+        "generations=[{steps: 30}, {steps: 1}, {steps: 1}]",
+        "labels.teacher=last",
+        f"out={tmp_path / 'run'}",
+    ]
     code, _, err = run(*SMOKE, *settings)
     assert code == 0, err
     report = json.loads((tmp_path / "run" / "report.json").read_text())
-    assert [(g["teacher"], g["promoted"]) for g in report["generations"]] == [(None, True), (0, False), (1, False)]
+    assert [(g["teacher"], g["promoted"]) for g in report["generations"]] == [
+        (None, True),
+        (0, False),
+        (1, False),
+    ]
     assert report["best"] == report["exported"] == 0 and report["generations"][1]["labels"]["generation"] == 1
 
 
 def test_the_incumbent_goes_on_teaching_and_a_small_last_student_can_be_what_is_exported(run, tmp_path):
     """A student of one step with a rate of nearly nought cannot beat its teacher; the next one learns from generation 0."""
     students = "{steps: 1}, {steps: 1, encoder: tu-mobilenetv3_small_050}"
-    settings = [f"generations=[{{steps: 30}}, {students}]", "export.generation=last", f"out={tmp_path / 'run'}"]
+    settings = [
+        f"generations=[{{steps: 30}}, {students}]",
+        "export.generation=last",
+        f"out={tmp_path / 'run'}",
+    ]
     code, said, err = run(*SMOKE, *settings)
     assert code == 0 and "generations.2: its network is smaller than the one before" in said, err
     assert "few images in val (4)" in said
@@ -334,18 +426,27 @@ def test_the_incumbent_goes_on_teaching_and_a_small_last_student_can_be_what_is_
     card = json.loads((tmp_path / "run" / "export" / "card.json").read_text())
     assert card["model"]["encoder"] == "tu-mobilenetv3_small_050" and card["metrics"]["val"] == last["val"]
     quality = teacher["labels"]["quality"]
-    assert set(quality) == {"raw", "tta", "crf", "selected"} and set(teacher["labels"]["kept"]) == set(card["classes"])
+    assert set(quality) == {"raw", "tta", "crf", "selected"} and set(teacher["labels"]["kept"]) == set(
+        card["classes"]
+    )
 
 
 def test_a_student_begins_as_its_teacher_a_deeper_one_too(run, tmp_path):
     """resnet26t has the blocks of resnet14t and as many more, which begin as the identity."""
     students = "{steps: 1, init: teacher}, {steps: 1, init: teacher, encoder: tu-resnet26t}"
-    settings = ["model.encoder=tu-resnet14t", f"generations=[{{}}, {students}]", "train.lr=1e-9", f"out={tmp_path / 'run'}"]
+    settings = [
+        "model.encoder=tu-resnet14t",
+        f"generations=[{{}}, {students}]",
+        "train.lr=1e-9",
+        f"out={tmp_path / 'run'}",
+    ]
     code, said, err = run(*SMOKE, *settings)
     assert code == 0, err
     ((number, fitting, own),) = re.findall(r"gen(\d): (\d+) of its (\d+) tensors are its teacher's", said)
     assert number == "2" and int(fitting) < int(own)
-    teacher, *students = (load_file(tmp_path / "run" / f"gen{n}" / "model" / "model.safetensors") for n in range(3))
+    teacher, *students = (
+        load_file(tmp_path / "run" / f"gen{n}" / "model" / "model.safetensors") for n in range(3)
+    )
     learnt = [name for name in teacher if name.endswith(("weight", "bias"))]
     for student in students:
         assert not [name for name in learnt if not torch.allclose(student[name], teacher[name], atol=1e-5)]

@@ -31,7 +31,9 @@ def test_more_generations_may_be_asked_for_and_then_the_run_is_not_finished(tmp_
     with pytest.raises(ConfigError, match=r"generations\.1\.steps: 9 -> absent"):
         run.settle(config, {})
     with pytest.raises(ConfigError, match=r"\(train\.lr: 0\.1 -> 0\.2\)"):  # a further generation is no fault
-        run.settle({**longer, "train": {"lr": 0.2}, "generations": [*longer["generations"], {"steps": 1}]}, {})
+        run.settle(
+            {**longer, "train": {"lr": 0.2}, "generations": [*longer["generations"], {"steps": 1}]}, {}
+        )
 
 
 def test_changed_data_is_refused_with_the_difference(tmp_path):
@@ -39,7 +41,9 @@ def test_changed_data_is_refused_with_the_difference(tmp_path):
     before = {"val": [{"id": "a", "image": "1"}, {"id": "b", "image": "2"}], "classes": ["x"]}
     config = {"generations": [{"steps": 5}]}
     run.settle(config, before)
-    with pytest.raises(DataError, match=r"val: 1 missing, e\.g\. b, 1 new, e\.g\. c, 1 other content, e\.g\. a"):
+    with pytest.raises(
+        DataError, match=r"val: 1 missing, e\.g\. b, 1 new, e\.g\. c, 1 other content, e\.g\. a"
+    ):
         run.settle(config, {**before, "val": [{"id": "a", "image": "9"}, {"id": "c", "image": "2"}]})
     with pytest.raises(DataError, match="classes"):
         run.settle(config, {**before, "classes": ["y"]})
@@ -52,7 +56,10 @@ def test_a_refused_command_leaves_a_finished_run_finished(tmp_path):
     run.report.write_text("{}")
     before = run.config.read_bytes()
     with pytest.raises(DataError, match=r"val: 1 new, e\.g\. b"):
-        run.settle({"generations": [*config["generations"], {"steps": 9, "online": ""}]}, {"val": [{"id": "a"}, {"id": "b"}]})
+        run.settle(
+            {"generations": [*config["generations"], {"steps": 9, "online": ""}]},
+            {"val": [{"id": "a"}, {"id": "b"}]},
+        )
     assert run.report.exists() and run.config.read_bytes() == before
     run.settle(config, data)
 
@@ -127,9 +134,13 @@ def test_a_lock_whose_file_was_removed_meanwhile_is_taken_anew(tmp_path, monkeyp
 @pytest.mark.parametrize("name", ["config.yaml", "data.json", "report.json", "results.csv", "gen0"])
 def test_a_folder_of_somebody_else_is_refused_and_left_alone(tmp_path, name):
     (tmp_path / name).write_text('{"mine": 1}')
-    with pytest.raises(ConfigError, match=rf"holds files that are not a run's \({name}\); choose another folder"):
+    with pytest.raises(
+        ConfigError, match=rf"holds files that are not a run's \({name}\); choose another folder"
+    ):
         RunDir(tmp_path).refuse_files_of_others()
-    assert [path.name for path in tmp_path.iterdir()] == [name] and (tmp_path / name).read_text() == '{"mine": 1}'
+    assert [path.name for path in tmp_path.iterdir()] == [name] and (
+        tmp_path / name
+    ).read_text() == '{"mine": 1}'
 
 
 def test_a_folder_of_runs_is_no_run(tmp_path):

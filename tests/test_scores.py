@@ -53,5 +53,7 @@ def test_the_distance_of_two_histograms_is_the_share_that_would_have_to_move():
 def test_the_calibration_error_weighs_each_bin_by_its_pixels():
     pixels, right = np.array([10, 30]), np.array([5, 30])
     confidence = np.array([7.0, 27.0])  # on average 0.7 and 0.9, where 0.5 and 1.0 are right
-    assert scores.expected_calibration_error(np.stack([pixels, confidence, right])) == pytest.approx((2 + 3) / 40)
+    assert scores.expected_calibration_error(np.stack([pixels, confidence, right])) == pytest.approx(
+        (2 + 3) / 40
+    )
     assert scores.expected_calibration_error(np.zeros((3, 15))) == 0

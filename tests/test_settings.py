@@ -11,7 +11,8 @@ from selftrain.settings import compose, flow, read
 from selftrain.settings.changes import flat
 
 FOREIGN = re.compile(
-    r"hydra|omegaconf|configkeyerror|multirun|listconfig|dictconfig|override|grammar|structured|config object", re.I
+    r"hydra|omegaconf|configkeyerror|multirun|listconfig|dictconfig|override|grammar|structured|config object",
+    re.I,
 )
 
 
@@ -31,14 +32,29 @@ def test_paths_may_hold_blanks_quotes_and_any_letter():
 
 
 def test_classes_may_have_any_name():
-    assert compose(["data.classes=[straße, low vegetation,(other)]"]).data.classes == ["straße", "low vegetation", "(other)"]
+    assert compose(["data.classes=[straße, low vegetation,(other)]"]).data.classes == [
+        "straße",
+        "low vegetation",
+        "(other)",
+    ]
     assert compose(["data.classes=['a, b',c]"]).data.classes == ["a, b", "c"]
     assert compose(["data.classes=[]"]).data.classes == []
 
 
 def test_words_that_mean_something_to_yaml_are_names_of_classes_as_written():
-    assert compose(["data.classes=[on,off,null,1,~,1.10]"]).data.classes == ["on", "off", "null", "1", "~", "1.10"]
-    assert compose(["data.classes=[driver's seat,'it''s',\"a, [b]\"]"]).data.classes == ["driver's seat", "it''s", "a, [b]"]
+    assert compose(["data.classes=[on,off,null,1,~,1.10]"]).data.classes == [
+        "on",
+        "off",
+        "null",
+        "1",
+        "~",
+        "1.10",
+    ]
+    assert compose(["data.classes=[driver's seat,'it''s',\"a, [b]\"]"]).data.classes == [
+        "driver's seat",
+        "it''s",
+        "a, [b]",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -71,12 +87,19 @@ def test_settings_as_people_write_them(override, section, name, value):
 
 
 def test_a_section_keeps_what_is_not_named_and_a_list_does_not():
-    config = compose(["data.shapes={val: 3,test:2}", "train={steps: 7}", "train.lr=0.5", "generations=[{steps: 1},{}]"])
+    config = compose(
+        ["data.shapes={val: 3,test:2}", "train={steps: 7}", "train.lr=0.5", "generations=[{steps: 1},{}]"]
+    )
     assert config.data.shapes == {"labelled": 24, "unlabelled": 200, "val": 3, "test": 2}
     assert (config.train.steps, config.train.lr, config.train.crop) == (7, 0.5, [64, 64])  # of data=shapes
     assert config.generations == [GenerationConfig(steps=1), GenerationConfig()]
     student = compose(["generations.1={noise: {style: 0.25}}", "generations.1.steps=9"]).generations[1]
-    assert (student.steps, student.online, student.noise.style, student.noise.cutmix) == (9, "unimatch_v2", 0.25, 1.0)
+    assert (student.steps, student.online, student.noise.style, student.noise.cutmix) == (
+        9,
+        "unimatch_v2",
+        0.25,
+        1.0,
+    )
     assert compose(["train.steps=3", "train.steps=4"]).train.steps == 4
 
 
@@ -88,20 +111,41 @@ def test_a_section_keeps_what_is_not_named_and_a_list_does_not():
         ("train.steps=", "train.steps=: expected a whole number, e.g. train.steps=1000"),
         ("train.steps=1,2", "train.steps=1,2: expected a whole number, e.g. train.steps=1000"),
         ("select.keep=most", "select.keep=most: expected a number, e.g. select.keep=0.6"),
-        ("train.schedule.poly=0.9", "train.schedule.poly=0.9: expected settings in braces, e.g. 'train.schedule.poly={}'"),
+        (
+            "train.schedule.poly=0.9",
+            "train.schedule.poly=0.9: expected settings in braces, e.g. 'train.schedule.poly={}'",
+        ),
         ("train.schedule={poly: 0.9}", "train.schedule.poly=0.9: expected settings in braces"),
         ("train.flip=maybe", "train.flip=maybe: expected true or false, e.g. train.flip=true"),
         ("data.size=large", "data.size=large: expected a list of whole numbers, e.g. 'data.size=[512,512]'"),
         ("data.size=[512", "data.size=[512: expected a list of whole numbers, e.g. 'data.size=[512,512]'"),
         ("data.size=", "data.size=: expected a list of whole numbers, e.g. 'data.size=[512,512]'"),
-        ("data.colours=[0,0,0]", "expected a list of lists of whole numbers, e.g. 'data.colours=[[0,0,0],[255,0,0]]'"),
-        ("data.classes=[a,,b]", "data.classes=[a,,b]: expected a list of names, e.g. 'data.classes=[road,car]'"),
+        (
+            "data.colours=[0,0,0]",
+            "expected a list of lists of whole numbers, e.g. 'data.colours=[[0,0,0],[255,0,0]]'",
+        ),
+        (
+            "data.classes=[a,,b]",
+            "data.classes=[a,,b]: expected a list of names, e.g. 'data.classes=[road,car]'",
+        ),
         ("data.root=null", "data.root=null: expected text; for none write data.root= and nothing after it"),
-        ("generations=3", "expected a list with one entry for each generation, e.g. 'generations=[{},{},{}]'"),
-        ("generations=[{steps: x}]", "generations.0.steps=x: expected a whole number, e.g. generations.0.steps=4"),
-        ("generations.1.noise=much", "generations.1.noise=much: it has settings of its own, e.g. generations.1.noise.rand_n=0"),
+        (
+            "generations=3",
+            "expected a list with one entry for each generation, e.g. 'generations=[{},{},{}]'",
+        ),
+        (
+            "generations=[{steps: x}]",
+            "generations.0.steps=x: expected a whole number, e.g. generations.0.steps=4",
+        ),
+        (
+            "generations.1.noise=much",
+            "generations.1.noise=much: it has settings of its own, e.g. generations.1.noise.rand_n=0",
+        ),
         ("labels.crf=off", "labels.crf=off: it has settings of its own, e.g. labels.crf.enabled=true"),
-        ("data.shapes={labelled: x}", "data.shapes.labelled=x: expected a whole number, e.g. data.shapes.labelled=24"),
+        (
+            "data.shapes={labelled: x}",
+            "data.shapes.labelled=x: expected a whole number, e.g. data.shapes.labelled=24",
+        ),
     ],
 )
 def test_a_wrong_value_is_answered_with_one_that_can_be_pasted(override, said):
@@ -126,8 +170,14 @@ def test_a_wrong_value_is_answered_with_one_that_can_be_pasted(override, said):
         ("crf.iterations=3", "did you mean labels.crf.iterations?"),
         ("model.backbone=x", "did you mean model.encoder?"),
         ("data.image-size=3", "did you mean data.size?"),
-        ("train={steps: 3, learning_rate: 1}", "train.learning_rate: no such setting; did you mean train.lr?"),
-        ("data.shapes.extra=3", "there are data.shapes.labelled, data.shapes.unlabelled, data.shapes.val, data.shapes.test"),
+        (
+            "train={steps: 3, learning_rate: 1}",
+            "train.learning_rate: no such setting; did you mean train.lr?",
+        ),
+        (
+            "data.shapes.extra=3",
+            "there are data.shapes.labelled, data.shapes.unlabelled, data.shapes.val, data.shapes.test",
+        ),
         ("nothing.alike=3", "nothing.alike: no such setting; python -m selftrain.run --show lists all"),
     ],
 )
@@ -168,11 +218,18 @@ def test_a_run_directory_among_the_settings_is_answered_with_out(tmp_path):
 
 def test_a_further_generation_is_refused_with_a_list_that_adds_it():
     said = said_of("recipe=noisy_student", "generations.4.noise.style=0.25")
-    assert said.startswith("generations.4.noise.style=0.25: recipe=noisy_student has 4 generations, counted from 0")
-    before, after = (compose(["recipe=noisy_student", *more]) for more in ([], [re.search(r"'(generations=.*)'$", said)[1]]))
+    assert said.startswith(
+        "generations.4.noise.style=0.25: recipe=noisy_student has 4 generations, counted from 0"
+    )
+    before, after = (
+        compose(["recipe=noisy_student", *more])
+        for more in ([], [re.search(r"'(generations=.*)'$", said)[1]])
+    )
     assert after.generations[:4] == before.generations and len(after.generations) == 5
     assert after.generations[4].noise.style == 0.25 and after.generations[4].online == ""
-    assert "pseudo_label has 2 generations" in said_of("recipe=pseudo_label", "generations.2.encoder=tu-resnet50")
+    assert "pseudo_label has 2 generations" in said_of(
+        "recipe=pseudo_label", "generations.2.encoder=tu-resnet50"
+    )
 
 
 def every_name():
@@ -204,7 +261,17 @@ WRONG = [
 def test_whatever_is_given_no_message_is_of_another_program():
     """Every setting with every kind of wrong value; what fits a setting is not refused here."""
     refused = 0
-    names = [*every_name(), "train", "generations", "generations.0", "labels.crf", "data.splits", "model", "train.steps.x", "a b"]
+    names = [
+        *every_name(),
+        "train",
+        "generations",
+        "generations.0",
+        "labels.crf",
+        "data.splits",
+        "model",
+        "train.steps.x",
+        "a b",
+    ]
     for name in names:
         for value in WRONG:
             try:
@@ -249,11 +316,23 @@ def own(folder, text, group="recipe"):
     ("text", "said"),
     [
         ("train: {epochs: 3}", "recipe/mine.yaml: train.epochs: no such setting; did you mean train.steps?"),
-        ("train: {schedule: {poly: {power: {a: 1}}}}", "train.schedule.poly.power={a: 1}: expected a number, a word or a list"),
-        ("train: {steps: many}", "recipe/mine.yaml: train.steps=many: expected a whole number, e.g. train.steps=1000"),
+        (
+            "train: {schedule: {poly: {power: {a: 1}}}}",
+            "train.schedule.poly.power={a: 1}: expected a number, a word or a list",
+        ),
+        (
+            "train: {steps: many}",
+            "recipe/mine.yaml: train.steps=many: expected a whole number, e.g. train.steps=1000",
+        ),
         ("train: 5", "recipe/mine.yaml: train=5: it has settings of its own"),
-        ("generations: 3", "recipe/mine.yaml: generations=3: expected a list with one entry for each generation"),
-        ("data: {classes: [off, on]}", "recipe/mine.yaml: data.classes=[false,true]: YAML does not read on, off"),
+        (
+            "generations: 3",
+            "recipe/mine.yaml: generations=3: expected a list with one entry for each generation",
+        ),
+        (
+            "data: {classes: [off, on]}",
+            "recipe/mine.yaml: data.classes=[false,true]: YAML does not read on, off",
+        ),
         ("data: {classes: [1.10, a]}", "quote them"),
         ("data: {unlabelled: no}", "recipe/mine.yaml: data.unlabelled=false: YAML does not read on, off"),
         ("defaults: [absent]", "recipe=mine: a file in "),
@@ -269,14 +348,23 @@ def test_a_mistake_in_a_users_file_is_told_with_the_file(tmp_path, text, said):
 
 
 def test_a_users_file_may_be_as_short_as_the_command_line(tmp_path):
-    overrides, folder = own(tmp_path, "name: mine\nsource: folder\nclasses: [straße, 'off', 7]\nsize: 64\nignore: 0\n", "data")
+    overrides, folder = own(
+        tmp_path, "name: mine\nsource: folder\nclasses: [straße, 'off', 7]\nsize: 64\nignore: 0\n", "data"
+    )
     data = compose(["recipe=supervised", *overrides], folder).data
-    assert (data.name, data.classes, data.size, data.ignore) == ("mine", ["straße", "off", "7"], [64, 64], [0])
+    assert (data.name, data.classes, data.size, data.ignore) == (
+        "mine",
+        ["straße", "off", "7"],
+        [64, 64],
+        [0],
+    )
     assert "camvid, folder, mine, nuclei" in said_of("data=other", config_dir=folder)
 
 
 def test_a_users_recipe_may_begin_with_another(tmp_path):
-    overrides, folder = own(tmp_path, "# @package _global_\ndefaults: [smoke]\nrecipe: mine\ntrain: {lr: 1e-2}\n")
+    overrides, folder = own(
+        tmp_path, "# @package _global_\ndefaults: [smoke]\nrecipe: mine\ntrain: {lr: 1e-2}\n"
+    )
     config = compose(overrides, folder)
     assert (config.recipe, config.train.lr, config.train.steps) == ("mine", 0.01, 12)
 
@@ -286,7 +374,9 @@ def test_a_config_folder_that_is_not_there_is_a_mistake(tmp_path):
         compose([], str(tmp_path / "none"))
 
 
-@pytest.mark.parametrize("given", [["train.schedule={poly: {power: 2}}"], ["train.schedule=poly", "train.schedule.poly.power=2"]])
+@pytest.mark.parametrize(
+    "given", [["train.schedule={poly: {power: 2}}"], ["train.schedule=poly", "train.schedule.poly.power=2"]]
+)
 def test_the_entry_of_a_table_is_chosen_with_its_settings(given):
     assert compose(["recipe=smoke", *given]).train.schedule == {"poly": {"power": 2}}
     assert compose(["recipe=smoke", *given, "train.schedule=cosine"]).train.schedule == "cosine"

@@ -22,8 +22,12 @@ def test_the_page_is_what_the_fields_say():
 
 
 def test_the_page_has_every_setting_once():
-    names = re.findall(r"^\| `([^`]+)` \|", SCRIPT["page"]().partition("## Entries of tables")[0], re.MULTILINE)
-    known = {name.replace("generations.0.", "generations.N.") for name, *_ in settings_in(Config())} - {"generations"}
+    names = re.findall(
+        r"^\| `([^`]+)` \|", SCRIPT["page"]().partition("## Entries of tables")[0], re.MULTILINE
+    )
+    known = {name.replace("generations.0.", "generations.N.") for name, *_ in settings_in(Config())} - {
+        "generations"
+    }
     assert len(names) == len(set(names)) and set(names) == known
 
 

@@ -38,14 +38,20 @@ def test_gains_are_paired_by_seed_and_the_gap_is_that_of_the_same_seeds(tmp_path
         "| camvid | 8 | fixmatch | 0.3500 ± 0.0707 (2) | 0.0500 ± 0.0707 (2) | 17% |  | 2.0 |",
     ]
     finish(tmp_path, Cell("camvid", 8, "st", 0), 0.2, last=0.1)
-    assert study.row("camvid", 8, "st") == "| camvid | 8 | st | 0.2000 (1) | 0.0000 (1) | 0% | 0.1000 (1) | 2.0 |"
+    assert (
+        study.row("camvid", 8, "st")
+        == "| camvid | 8 | st | 0.2000 (1) | 0.0000 (1) | 0% | 0.1000 (1) | 2.0 |"
+    )
     study.plot(["supervised", "fixmatch"], ["camvid-8"], tmp_path / "plot.svg")
     assert "<svg" in (tmp_path / "plot.svg").read_text()
 
 
 def test_what_another_machine_has_finished_is_known_and_goes_behind_a_run_of_ones_own(tmp_path):
     here, there, record = Cell("camvid", 8, "cps", 0), Cell("camvid", 8, "cps", 1), tmp_path / "results.json"
-    accuracy.note(record, {here.name: {"test": 0.1, "last": 0.1}, there.name: {"test": 0.3, "last": 0.2, "minutes": 4.0}})
+    accuracy.note(
+        record,
+        {here.name: {"test": 0.1, "last": 0.1}, there.name: {"test": 0.3, "last": 0.2, "minutes": 4.0}},
+    )
     finish(tmp_path, here, 0.2)
     Study(tmp_path, seeds=3, record=record).keep()
     study = Study(tmp_path / "elsewhere", seeds=3, record=record)
@@ -57,10 +63,14 @@ def test_what_another_machine_has_finished_is_known_and_goes_behind_a_run_of_one
 def test_each_seed_has_masks_of_its_own(tmp_path, monkeypatch):
     commands = []
     monkeypatch.setattr(
-        accuracy.subprocess, "run", lambda command, **_: commands.append(command) or SimpleNamespace(returncode=0)
+        accuracy.subprocess,
+        "run",
+        lambda command, **_: commands.append(command) or SimpleNamespace(returncode=0),
     )
     for seed in (0, 2):
-        accuracy.run({"camvid": tmp_path}, tmp_path / str(seed), Cell("camvid", 8, "fixmatch", seed), ["train.steps=9"])
+        accuracy.run(
+            {"camvid": tmp_path}, tmp_path / str(seed), Cell("camvid", 8, "fixmatch", seed), ["train.steps=9"]
+        )
     configs = [compose(command[3:]) for command in commands]
     assert [(config.seed, config.data.splits.seed) for config in configs] == [(0, 0), (2, 2)]
 
@@ -88,15 +98,22 @@ def test_a_recipe_says_what_was_measured_last(tmp_path):
 
 
 def test_an_expected_number_says_when_val_chose_a_teacher():
-    assert accuracy.expected([[0.1], [0.2]], [[0.1], [0.2]]) == ["#   selected on val: 0.1000 (1) and 0.2000 (1)"]
-    assert accuracy.expected([[0.1], [0.2]], [[0.1], [0.3]])[1] == "#   last generation: 0.1000 (1) and 0.3000 (1)"
+    assert accuracy.expected([[0.1], [0.2]], [[0.1], [0.2]]) == [
+        "#   selected on val: 0.1000 (1) and 0.2000 (1)"
+    ]
+    assert (
+        accuracy.expected([[0.1], [0.2]], [[0.1], [0.3]])[1]
+        == "#   last generation: 0.1000 (1) and 0.3000 (1)"
+    )
 
 
 @pytest.mark.parametrize("recipe", accuracy.RECIPES)
 @pytest.mark.parametrize("data", accuracy.DATA)
 def test_every_cell_is_a_possible_run_of_as_many_steps(recipe, data):
     settings = accuracy.settings(recipe, 1800)
-    config = compose([f"recipe={recipe}", *accuracy.DATA[data], *accuracy.SETTINGS, *settings, "data.root=/nowhere"])
+    config = compose(
+        [f"recipe={recipe}", *accuracy.DATA[data], *accuracy.SETTINGS, *settings, "data.root=/nowhere"]
+    )
     check(config)
     assert sum(plan.steps for plan in plans(config)) == 1800
     assert {generation.encoder for generation in config.generations} == {None}
@@ -113,7 +130,11 @@ def test_every_variant_is_a_possible_run_that_differs_from_the_whole(variant):
     check(other)
     assert one != other
     before = [
-        (c.generations[:-1], c.train, replace(c.loss, pseudo={"kl": {"weight": 0.0, "temperature": 1.0}, "ce": {"weight": 1.0}}))
+        (
+            c.generations[:-1],
+            c.train,
+            replace(c.loss, pseudo={"kl": {"weight": 0.0, "temperature": 1.0}, "ce": {"weight": 1.0}}),
+        )
         for c in (one, other)
     ]
     assert chosen.teacher == (before[0] == before[1])
@@ -125,7 +146,14 @@ def test_a_teacher_is_taken_over_without_the_student_and_without_labels_that_wou
     ablation.take_over(whole, tmp_path / "too early", labels=True)
     assert not (tmp_path / "too early").exists()
     of_generations = (f"gen1/{name}" for name in ("model/weights", "labels/index.json", "selection.json"))
-    for name in ("report.json", "gen0/report.json", *of_generations, "gen2/report.json", "data.json", "metrics.jsonl"):
+    for name in (
+        "report.json",
+        "gen0/report.json",
+        *of_generations,
+        "gen2/report.json",
+        "data.json",
+        "metrics.jsonl",
+    ):
         (whole / name).parent.mkdir(parents=True, exist_ok=True)
         (whole / name).write_text(name)
     for labels, expected in ((True, {"labels", "model"}), (False, {"model"})):
@@ -137,7 +165,9 @@ def test_a_teacher_is_taken_over_without_the_student_and_without_labels_that_wou
 
 def test_a_finished_cell_keeps_no_checkpoints_and_a_stopped_one_all(tmp_path, monkeypatch):
     for code, kept in ((0, False), (75, True)):
-        monkeypatch.setattr(accuracy.subprocess, "run", lambda command, code=code, **_: SimpleNamespace(returncode=code))
+        monkeypatch.setattr(
+            accuracy.subprocess, "run", lambda command, code=code, **_: SimpleNamespace(returncode=code)
+        )
         where = tmp_path / str(code)
         (where / "gen0" / "checkpoints" / "step-000009").mkdir(parents=True)
         (where / "gen0" / "model").mkdir()
@@ -145,13 +175,25 @@ def test_a_finished_cell_keeps_no_checkpoints_and_a_stopped_one_all(tmp_path, mo
         assert (where / "gen0" / "model").exists() and (where / "gen0" / "checkpoints").exists() == kept
 
 
-def test_what_is_recorded_is_not_run_again_unless_asked_for_and_then_with_what_it_is_compared_with(tmp_path, monkeypatch):
+def test_what_is_recorded_is_not_run_again_unless_asked_for_and_then_with_what_it_is_compared_with(
+    tmp_path, monkeypatch
+):
     known = accuracy.cells(["supervised", "fixmatch"], ["camvid-8"], 1)
     accuracy.note(tmp_path / "results.json", {cell.name: {"test": 0.3, "last": 0.3} for cell in known})
     monkeypatch.setattr(accuracy, "RECORD", tmp_path / "results.json")
     ran = []
     monkeypatch.setattr(accuracy, "run", lambda roots, where, cell, overrides: ran.append(cell))
-    command = ["accuracy.py", "--camvid", str(tmp_path), "--out", str(tmp_path / "out"), "--columns", "camvid-8", "--seeds", "1"]
+    command = [
+        "accuracy.py",
+        "--camvid",
+        str(tmp_path),
+        "--out",
+        str(tmp_path / "out"),
+        "--columns",
+        "camvid-8",
+        "--seeds",
+        "1",
+    ]
     for recipes, more, expected in (
         (["fixmatch"], [], []),
         (["fixmatch", "cps"], [], [Cell("camvid", 8, "cps", 0)]),

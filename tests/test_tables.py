@@ -29,7 +29,13 @@ def test_the_settings_of_an_entry_are_its_annotated_keywords_with_a_default():
         return x
 
     (name, one), *rest = Table({"f": function}).parameters("f").items()
-    assert (name, one.kind, one.default, one.bounds, one.meaning) == ("power", float, 2.0, Bounds(0, 3), "how steep")
+    assert (name, one.kind, one.default, one.bounds, one.meaning) == (
+        "power",
+        float,
+        2.0,
+        Bounds(0, 3),
+        "how steep",
+    )
     assert not rest
 
 
@@ -89,7 +95,9 @@ def test_what_the_program_hands_over_is_no_setting():
 def test_an_entry_gets_of_what_the_program_has_only_what_it_asks_for():
     assert handed(asking, "x.asking", classes=3, images=7) == {"classes": 3}
     assert handed(steep, "x.steep", classes=3) == {}
-    with pytest.raises(ConfigError, match=r"x\.asking asks for classes, which needs a default: .* hands over images, names"):
+    with pytest.raises(
+        ConfigError, match=r"x\.asking asks for classes, which needs a default: .* hands over images, names"
+    ):
         handed(asking, "x.asking", images=7, names=[])
 
 
@@ -102,7 +110,11 @@ def test_an_entry_gets_of_what_the_program_has_only_what_it_asks_for():
         (Weighted, "{on: true, sides: [1,2], name: fine}", {"on": "true", "sides": [1, 2], "name": "fine"}),
         (Choice, "poly", "poly"),
         (Choice, "{poly: {power: 0.9}}", {"poly": {"power": 0.9}}),
-        (dict[str, Weighted], "{ce: 1, dice: {weight: 0.5}}", {"ce": {"weight": 1.0}, "dice": {"weight": 0.5}}),
+        (
+            dict[str, Weighted],
+            "{ce: 1, dice: {weight: 0.5}}",
+            {"ce": {"weight": 1.0}, "dice": {"weight": 0.5}},
+        ),
         (Entry, "{power: 2}", {"power": 2}),
     ],
 )

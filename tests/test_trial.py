@@ -59,7 +59,11 @@ class Probe(nn.Module):
 
 
 def test_a_step_is_made_at_the_crop_and_a_look_at_each_size():
-    sizes = SIZES | {"val": Counter({(50, 100): 3}), "test": Counter({(64, 128): 1}), "unlabelled": Counter({(30, 30): 1})}
+    sizes = SIZES | {
+        "val": Counter({(50, 100): 3}),
+        "test": Counter({(64, 128): 1}),
+        "unlabelled": Counter({(30, 30): 1}),
+    }
     probe, cfg = Probe(), config()
     cfg.generations.append(GenerationConfig())
     cfg.labels.tta.scales = [1.0, 2.0]
@@ -112,7 +116,9 @@ def test_turned_views_are_tried_where_labels_are_stored():
     assert {place.size for place in trial.places(sizes, cfg, labelling=True)} == {(32, 64), (64, 32)}
 
 
-@pytest.mark.parametrize(("online", "labelling"), [([""], False), (["", ""], True), (["", "fixmatch"], False)])
+@pytest.mark.parametrize(
+    ("online", "labelling"), [([""], False), (["", ""], True), (["", "fixmatch"], False)]
+)
 def test_labels_are_stored_for_students_without_a_method_of_their_own(online, labelling):
     cfg = config()
     cfg.generations = [GenerationConfig(online=name) for name in online]
@@ -132,21 +138,39 @@ def test_of_many_sizes_the_extremes_and_the_most_frequent_are_tried():
 @pytest.mark.parametrize(
     ("encoder", "crop", "val", "said"),
     [
-        ("tu-swin_tiny_patch4_window7_224", [64, 64], (224, 224), r"64x64 \(train.crop\).*224x224: set train.crop=\[224,224\]"),
-        ("tu-swin_tiny_patch4_window7_224", [224, 224], (64, 300), r"64x320 \(val.*set data.size=\[224,224\]$"),
-        ("tu-swin_tiny_patch4_window7_224", [224, 224], (300, 300), r"320x320 \(val.*data.size=\[224,224\] or labels.window=224"),
+        (
+            "tu-swin_tiny_patch4_window7_224",
+            [64, 64],
+            (224, 224),
+            r"64x64 \(train.crop\).*224x224: set train.crop=\[224,224\]",
+        ),
+        (
+            "tu-swin_tiny_patch4_window7_224",
+            [224, 224],
+            (64, 300),
+            r"64x320 \(val.*set data.size=\[224,224\]$",
+        ),
+        (
+            "tu-swin_tiny_patch4_window7_224",
+            [224, 224],
+            (300, 300),
+            r"320x320 \(val.*data.size=\[224,224\] or labels.window=224",
+        ),
     ],
 )
 def test_an_encoder_of_one_size_is_told_with_the_setting(encoder, crop, val, said):
     cfg = config(encoder=encoder)
     cfg.train.crop = crop
-    with pytest.raises(ConfigError, match=rf"generation 0: arch=unet encoder={encoder}: cannot take images of {said}"):
+    with pytest.raises(
+        ConfigError, match=rf"generation 0: arch=unet encoder={encoder}: cannot take images of {said}"
+    ):
         try_all(cfg, SIZES | {"val": Counter({val: 1})})
 
 
 def test_images_that_are_too_small_for_a_decoder_are_told():
     with pytest.raises(
-        ConfigError, match=r"arch=pan .* cannot take images of 96x128 \(val and test images\): .*too small; set ano"
+        ConfigError,
+        match=r"arch=pan .* cannot take images of 96x128 \(val and test images\): .*too small; set ano",
     ):
         cfg = config(arch="pan")
         cfg.train.crop = [128, 128]
@@ -162,14 +186,18 @@ def test_a_later_generation_is_tried_and_named():
 
 def test_memory_that_does_not_suffice_is_7():
     error = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")
-    with pytest.raises(ResourceError, match=r"no memory for images of 64x64 \(train.crop\); lower train.crop"):
+    with pytest.raises(
+        ResourceError, match=r"no memory for images of 64x64 \(train.crop\); lower train.crop"
+    ):
         try_all(config(), built={0: Probe(error)})
 
 
 def test_one_image_a_step_is_told_where_batch_norm_needs_two():
     cfg = config(arch="deeplabv3plus")
     cfg.train.labelled_batch = 1
-    with pytest.raises(ConfigError, match=r"cannot train with one image per step and process .* raise train.labelled_batch"):
+    with pytest.raises(
+        ConfigError, match=r"cannot train with one image per step and process .* raise train.labelled_batch"
+    ):
         try_all(cfg)
     cfg.train.labelled_batch = 2
     try_all(cfg)
@@ -218,7 +246,13 @@ def test_the_sizes_of_drawn_images_are_known_without_reading(monkeypatch: pytest
 
 def test_a_resume_tries_new_generations_only(run, tmp_path):
     """The real thing: a network that fails is refused before the run is settled, and again as a further generation."""
-    small = ["recipe=smoke", "train.threads=1", "export.onnx=false", "train.steps=3", f"out={tmp_path / 'run'}"]
+    small = [
+        "recipe=smoke",
+        "train.threads=1",
+        "export.onnx=false",
+        "train.steps=3",
+        f"out={tmp_path / 'run'}",
+    ]
     small += ["model.encoder=tu-test_resnet"]
     code, _, err = run(*small, "generations=[{arch: pan, decoder_channels: []}]")
     assert code == 2 and "cannot take images of 32x32" in err and not (tmp_path / "run").exists()

@@ -26,7 +26,11 @@ class Padded(nn.Module):
 
 def wrap(model, scales):
     transforms = ttach.Compose(
-        [ttach.Scale(scales, interpolation="bilinear", align_corners=False), ttach.HorizontalFlip(), ttach.VerticalFlip()]
+        [
+            ttach.Scale(scales, interpolation="bilinear", align_corners=False),
+            ttach.HorizontalFlip(),
+            ttach.VerticalFlip(),
+        ]
     )
     return ttach.SegmentationTTAWrapper(Padded(model).eval(), transforms, merge_mode="mean")
 
@@ -39,13 +43,23 @@ def label(wrapped, paths, folder, crf):
         pixels = torch.from_numpy(((image / 255.0 - MEAN) / STD).astype(np.float32).transpose(2, 0, 1))[None]
         probs = wrapped(pixels)[0].numpy()
         probs = refine(image, probs, **crf)
-        np.savez(folder / f"{path.stem}.npz", probs=probs.astype(np.float16), hard=probs.argmax(axis=0).astype(np.uint8))
+        np.savez(
+            folder / f"{path.stem}.npz",
+            probs=probs.astype(np.float16),
+            hard=probs.argmax(axis=0).astype(np.uint8),
+        )
 
 
-def refine(image, probs, iterations, gaussian_sxy, gaussian_compat, bilateral_sxy, bilateral_srgb, bilateral_compat):
+def refine(
+    image, probs, iterations, gaussian_sxy, gaussian_compat, bilateral_sxy, bilateral_srgb, bilateral_compat
+):
     classes, height, width = probs.shape
     field = DenseCRF2D(width, height, classes)
-    field.setUnaryEnergy(np.ascontiguousarray(-np.log(np.maximum(probs, 1e-5)).reshape(classes, -1), np.float32))
+    field.setUnaryEnergy(
+        np.ascontiguousarray(-np.log(np.maximum(probs, 1e-5)).reshape(classes, -1), np.float32)
+    )
     field.addPairwiseGaussian(sxy=gaussian_sxy, compat=gaussian_compat)
-    field.addPairwiseBilateral(sxy=bilateral_sxy, srgb=bilateral_srgb, rgbim=np.ascontiguousarray(image), compat=bilateral_compat)
+    field.addPairwiseBilateral(
+        sxy=bilateral_sxy, srgb=bilateral_srgb, rgbim=np.ascontiguousarray(image), compat=bilateral_compat
+    )
     return np.array(field.inference(iterations), np.float32).reshape(classes, height, width)

@@ -89,7 +89,9 @@ def load_export(directory: Path) -> tuple[nn.Module, dict[str, Any]]:
         raise ConfigError(f"{directory} is not an export: it has no {CARD}; {FIX}")
     files = read_directory(directory)
     if not {WEIGHTS, CARD} <= files.keys():
-        raise ConfigError(f"{directory} is not an export: its {MANIFEST} lists no {WEIGHTS} and {CARD}; {FIX}")
+        raise ConfigError(
+            f"{directory} is not an export: its {MANIFEST} lists no {WEIGHTS} and {CARD}; {FIX}"
+        )
     found = json.loads(files[CARD])
     if found["format"] != FORMAT:
         raise ConfigError(

@@ -28,12 +28,22 @@ def png_chunk(kind: bytes, body: bytes) -> bytes:
 def png(path: Path, size: tuple[int, int], *, bits: int, colour: int, rows: bytes, late: bytes = b"") -> Path:
     """A PNG of (height, width) by its own fields; `late`: chunks behind the pixels."""
     header = struct.pack(">IIBBBBB", size[1], size[0], bits, colour, 0, 0, 0)
-    body = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(rows)) + late + png_chunk(b"IEND", b"")
+    body = (
+        png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(rows)) + late + png_chunk(b"IEND", b"")
+    )
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
     return path
 
 
-def tiff(path: Path, bands: list[np.ndarray], *, number: int = 1, photometric: int = 1, planar: int = 1, packed: int = 1) -> Path:
+def tiff(
+    path: Path,
+    bands: list[np.ndarray],
+    *,
+    number: int = 1,
+    photometric: int = 1,
+    planar: int = 1,
+    packed: int = 1,
+) -> Path:
     """An uncompressed TIFF of bands (H, W), interleaved (planar 1) or one after the other (2)."""
     height, width = bands[0].shape
     count, bits = len(bands), bands[0].itemsize * 8
@@ -46,7 +56,9 @@ def tiff(path: Path, bands: list[np.ndarray], *, number: int = 1, photometric: i
     for tag, values in tags.items():
         content = struct.pack(f"<{len(values)}I", *values)
         place = 500 + len(lists)
-        rows += struct.pack("<HHI", tag, 4, len(values)) + (content if len(values) == 1 else struct.pack("<I", place))
+        rows += struct.pack("<HHI", tag, 4, len(values)) + (
+            content if len(values) == 1 else struct.pack("<I", place)
+        )
         lists += content if len(values) > 1 else b""
     head = struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + rows + bytes(4)
     path.write_bytes((head.ljust(500, b"\0") + lists).ljust(start, b"\0") + b"".join(parts))

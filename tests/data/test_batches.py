@@ -77,7 +77,9 @@ def dataset(cutmix=0.0, seed=0, paste=0.0, style=0.0, contrast=0, styles=Labels.
 
 
 def take(first=0, steps=6, rank=0, world=1, workers=0, **settings):
-    return list(loader(dataset(**settings), first=first, steps=steps, rank=rank, world=world, workers=workers))
+    return list(
+        loader(dataset(**settings), first=first, steps=steps, rank=rank, world=world, workers=workers)
+    )
 
 
 def planes(batch):
@@ -93,7 +95,11 @@ def same(a, b):
 
 def test_labelled_images_are_in_every_batch_and_come_first():
     for batch in take():
-        assert batch.labelled == 4 and len(batch.images) == 8 and len(batch.guessed.soft) == len(batch.guessed.weight) == 4
+        assert (
+            batch.labelled == 4
+            and len(batch.images) == 8
+            and len(batch.guessed.soft) == len(batch.guessed.weight) == 4
+        )
         assert (batch.images[:4] < 6).all() and batch.images.dtype == torch.uint8
 
 
@@ -118,7 +124,9 @@ def test_the_estimate_of_shared_memory_is_what_batches_have(strong):
     sizes = [tensor.nbytes for tensor in planes(batch)]
     images = list(zip((3, 2), loading.bytes_per_pixel(5, views=strong), strict=True))
     estimate = loading.most_shared(images, (32, 32), workers=2) / 5  # 2 x 2 made ahead, 1 in use
-    assert sum(sizes) == estimate + (2 * 2 * (8 + 4 * 8 + 1) if strong else 0)  # who is mixed, boxes, and who is pasted
+    assert sum(sizes) == estimate + (
+        2 * 2 * (8 + 4 * 8 + 1) if strong else 0
+    )  # who is mixed, boxes, and who is pasted
 
 
 def test_a_worker_that_raises_tells_the_main_process_why():
@@ -168,8 +176,13 @@ def test_a_resumed_stream_goes_on_with_the_same_batches():
 
 def test_ranks_together_see_the_global_batch_of_one():
     whole = take(cutmix=1.0)
-    for batch, *parts in zip(whole, take(rank=0, world=2, cutmix=1.0), take(rank=1, world=2, cutmix=1.0), strict=True):
-        labelled, pseudo = ([part.images[: part.labelled] for part in parts], [part.images[part.labelled :] for part in parts])
+    for batch, *parts in zip(
+        whole, take(rank=0, world=2, cutmix=1.0), take(rank=1, world=2, cutmix=1.0), strict=True
+    ):
+        labelled, pseudo = (
+            [part.images[: part.labelled] for part in parts],
+            [part.images[part.labelled :] for part in parts],
+        )
         together = [torch.stack(halves, dim=1).flatten(0, 1) for halves in (labelled, pseudo)]
         assert torch.equal(torch.cat(together), batch.images)
         for name in ("known", "guessed"):
@@ -236,7 +249,9 @@ def test_seeds_and_steps_differ():
 def test_cutmix_mixes_image_and_targets_alike():
     mixed = 0
     for batch in take(cutmix=1.0, steps=10):
-        for hard, soft, weight in zip(batch.guessed.hard, batch.guessed.soft, batch.guessed.weight, strict=True):
+        for hard, soft, weight in zip(
+            batch.guessed.hard, batch.guessed.soft, batch.guessed.weight, strict=True
+        ):
             said = hard[hard != IGNORE].long()
             assert torch.equal(soft.argmax(dim=0)[hard != IGNORE], said)
             assert torch.equal(weight > 0, hard != IGNORE)
@@ -269,10 +284,18 @@ def test_the_cache_keeps_to_its_budget():
         (1.0, Picture("too flat", 20, 8), 0, 45),
     ],
 )
-def test_labelled_images_take_the_colours_of_unlabelled_ones_of_their_kind_and_keep_their_masks(style, other, least, most):
+def test_labelled_images_take_the_colours_of_unlabelled_ones_of_their_kind_and_keep_their_masks(
+    style, other, least, most
+):
     plain, styled = (
-        next(loader(dataset(style=one, contrast=40, styles=[other]), first=0, steps=1, rank=0, world=1, workers=0))
+        next(
+            loader(
+                dataset(style=one, contrast=40, styles=[other]), first=0, steps=1, rank=0, world=1, workers=0
+            )
+        )
         for one in (0.0, style)
     )
     assert least <= styled.images[:4].min() and styled.images[:4].max() <= most
-    assert torch.equal(styled.known.hard, plain.known.hard) and torch.equal(styled.images[4:], plain.images[4:])
+    assert torch.equal(styled.known.hard, plain.known.hard) and torch.equal(
+        styled.images[4:], plain.images[4:]
+    )

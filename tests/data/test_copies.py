@@ -31,7 +31,9 @@ def root(tmp_path):
     for i in range(12):
         draw(root / "images" / f"{i:02}.png", i, flat=i in (2, 5, 7))
         (root / "masks").mkdir(exist_ok=True)
-        Image.fromarray(np.repeat([0, 1], 16)[None].repeat(32, 0).astype(np.uint8)).save(root / "masks" / f"{i:02}.png")
+        Image.fromarray(np.repeat([0, 1], 16)[None].repeat(32, 0).astype(np.uint8)).save(
+            root / "masks" / f"{i:02}.png"
+        )
     for i in range(4):
         draw(root / "unlabelled" / f"u{i}.png", 100 + i, flat=i == 1)
     return root
@@ -60,7 +62,10 @@ def test_made_splits_hold_a_picture_once_whatever_the_seed(root, seed):
     where = split_of(data)
     assert where["02"] == where["05"] == where["07"]
     assert report.faults == []
-    assert any("equal pictures stay in one split: images/02 = images/05 = images/07" in line for line in report.warnings)
+    assert any(
+        "equal pictures stay in one split: images/02 = images/05 = images/07" in line
+        for line in report.warnings
+    )
     held_out = where["02"] in ("val", "test")
     assert ("u1" not in where) == held_out  # an unlabelled copy of a val or test image would be learnt from
     assert any("1 copies of val or test images are left out" in line for line in report.warnings) == held_out
@@ -68,18 +73,26 @@ def test_made_splits_hold_a_picture_once_whatever_the_seed(root, seed):
 
 def test_asked_for_they_are_faults_as_a_user_may_want_to_know(root):
     faults = [str(fault) for seed in range(6) for fault in divided(root, "fault", seed=seed)[1].faults]
-    assert any("is the same picture as images/" in fault and "data.duplicates=drop" in fault for fault in faults)
+    assert any(
+        "is the same picture as images/" in fault and "data.duplicates=drop" in fault for fault in faults
+    )
 
 
 def test_between_named_splits_a_copy_is_a_fault_or_is_left_out_of_training(root):
-    for name, part in (("val", ["00", "02"]), ("test", ["01", "03"]), ("train", ["04", "05", "06", "07", "08"])):
+    for name, part in (
+        ("val", ["00", "02"]),
+        ("test", ["01", "03"]),
+        ("train", ["04", "05", "06", "07", "08"]),
+    ):
         for stem in part:
             for folder in ("images", "masks"):
                 (root / folder / name).mkdir(exist_ok=True)
                 shutil.move(root / folder / f"{stem}.png", root / folder / name / f"{stem}.png")
     named = {"train": "train", "val": "val", "test": "test"}
     _, report = divided(root, "group", **named)
-    assert [fault.file for fault in report.faults] == ["images/val/02"]  # 05 comes first; 07 and u1 are its copies in training
+    assert [fault.file for fault in report.faults] == [
+        "images/val/02"
+    ]  # 05 comes first; 07 and u1 are its copies in training
     data, report = divided(root, "drop", **named)
     where = split_of(data)
     assert report.faults == [] and "02" in where and not {"05", "07", "u1"} & set(where)
@@ -94,8 +107,21 @@ def test_an_unknown_way_is_refused_by_name(root):
 
 @pytest.fixture
 def command(root):
-    settings = ["recipe=smoke", "data=folder", f"data.root={root}", "data.classes=[ground,thing]", "data.unlabelled=unlabelled"]
-    return [*settings, "train.threads=1", "train.steps=2", "train.statistics=0", "export.onnx=false", "generations=[{}]"]
+    settings = [
+        "recipe=smoke",
+        "data=folder",
+        f"data.root={root}",
+        "data.classes=[ground,thing]",
+        "data.unlabelled=unlabelled",
+    ]
+    return [
+        *settings,
+        "train.threads=1",
+        "train.steps=2",
+        "train.statistics=0",
+        "export.onnx=false",
+        "generations=[{}]",
+    ]
 
 
 def test_a_run_divides_by_what_it_read_and_a_resume_by_what_it_wrote_down(run, command, tmp_path):

@@ -47,7 +47,9 @@ def test_stratified_labels_show_every_class(tmp_path: Path):
 
 
 def scenes(*names: str) -> list[Sample]:
-    return [Sample(name, Drawing("image", 0, "val", 0), Drawing("mask", 0, "val", 0), name=name) for name in names]
+    return [
+        Sample(name, Drawing("image", 0, "val", 0), Drawing("mask", 0, "val", 0), name=name) for name in names
+    ]
 
 
 def test_named_splits_are_taken_as_they_are_and_the_others_made():

@@ -37,13 +37,18 @@ def test_a_group_has_its_number_three_files_and_one_remedy():
 
 def test_a_named_cause_is_the_sentence():
     faults = [Fault(f"{i}.png", "is odd", "straighten it", cause="masks are odd") for i in range(1200)]
-    assert str(grouped(faults)[0]) == "1,200 masks are odd (0.png, 1.png, 2.png and 1,197 more); straighten it"
+    assert (
+        str(grouped(faults)[0]) == "1,200 masks are odd (0.png, 1.png, 2.png and 1,197 more); straighten it"
+    )
 
 
 def test_a_refusal_has_the_first_group_and_counts_the_others():
     with pytest.raises(FaultsError) as caught:
         refuse([*EMPTY, Fault("x", "is wrong", "mend it")])
-    assert str(caught.value) == f"{grouped(EMPTY)[0]} (and 1 more fault of other kinds): selftrain verify lists all"
+    assert (
+        str(caught.value)
+        == f"{grouped(EMPTY)[0]} (and 1 more fault of other kinds): selftrain verify lists all"
+    )
     with pytest.raises(DataError, match=r"^x: is wrong; mend it$"):
         refuse([Fault("x", "is wrong", "mend it")])
     refuse([])
@@ -61,7 +66,11 @@ def test_an_error_that_faults_caused_comes_after_them():
 
 
 def test_names_are_counted_beyond_a_few():
-    assert some(["a"]) == "a" and some(["a", "b", "c"]) == "a, b, c" and some(["a", "b", "c", "d"]) == "a, b, c and 1 more"
+    assert (
+        some(["a"]) == "a"
+        and some(["a", "b", "c"]) == "a, b, c"
+        and some(["a", "b", "c", "d"]) == "a, b, c and 1 more"
+    )
 
 
 def test_every_fault_is_a_line_of_the_list(tmp_path: Path):

@@ -16,7 +16,9 @@ from selftrain.data.verify import verify
 from selftrain.datasets import spec_of
 from selftrain.errors import ConfigError
 
-pytestmark = pytest.mark.promise("16-bit ranges, palettes that differ, undeclared values: said by verify, never silent")
+pytestmark = pytest.mark.promise(
+    "16-bit ranges, palettes that differ, undeclared values: said by verify, never silent"
+)
 
 RED, GREEN, BLACK, WHITE = [255, 0, 0], [0, 200, 0], [0, 0, 0], [255, 255, 255]
 NAMES = [*(f"train/{i}" for i in range(4)), "val/8", "test/9"]
@@ -144,7 +146,9 @@ def test_16_bit_images_of_few_levels_are_one_warning_with_the_remedy(root: Path)
     deepen(root, 4000)
     report = check(root)
     (warning,) = report.warnings
-    assert report.faults == [] and warning.startswith("6 of 6 16-bit images use less than half of the 65,536 levels")
+    assert report.faults == [] and warning.startswith(
+        "6 of 6 16-bit images use less than half of the 65,536 levels"
+    )
     assert "largest value is 4000, 6.1% of the range" in warning  # 4001 / 65536
     assert "16 of 256 levels" in warning  # 4000 >> 8 is 15
     assert "data.range=percentile or data.range=[0,4095]" in warning
@@ -232,8 +236,13 @@ def test_masks_of_0_and_255_are_a_fault_whose_remedy_works(root: Path):
     masks(root, HALVES * 255)
     (fault,) = check(root).faults
     assert fault.file == "data.ignore=[255]"
-    assert fault.what == "class 'thing' has no pixel in any of 6 masks, while 50.00% of the pixels are ignored"
-    assert "data.values=[0,255] data.ignore=[]" in fault.remedy and "take 'thing' out of data.classes" in fault.remedy
+    assert (
+        fault.what == "class 'thing' has no pixel in any of 6 masks, while 50.00% of the pixels are ignored"
+    )
+    assert (
+        "data.values=[0,255] data.ignore=[]" in fault.remedy
+        and "take 'thing' out of data.classes" in fault.remedy
+    )
     for settings in ({"values": [0, 255], "ignore": []}, {"values": [0, 255]}):
         report = check(root, **settings)
         assert report.faults == [] and report.pixels("labelled").tolist() == [48, 48, 0]
@@ -269,7 +278,9 @@ def test_the_last_of_few_classes_may_be_what_is_ignored(root: Path):
         (THREE, 4, []),  # nothing is ignored
     ],
 )
-def test_absent_classes_that_void_does_not_explain_are_warnings(root: Path, pixels: np.ndarray, classes: int, ignore: list):
+def test_absent_classes_that_void_does_not_explain_are_warnings(
+    root: Path, pixels: np.ndarray, classes: int, ignore: list
+):
     void = pixels.copy()
     void[0] = 255 if ignore else 0
     masks(root, void)
@@ -284,23 +295,33 @@ def test_a_class_that_only_labelled_masks_lack_is_a_warning(root: Path):
     masks(root, void, HALVES * 0, void, HALVES * 0, HALVES, HALVES)  # four of train, one of val and of test
     report = check(root)
     assert report.faults == []
-    assert any(line == "class 'thing' has no pixel in the labelled masks: it cannot be learned" for line in report.warnings)
+    assert any(
+        line == "class 'thing' has no pixel in the labelled masks: it cannot be learned"
+        for line in report.warnings
+    )
 
 
 def test_more_classes_than_the_masks_have_values_are_named_so(root: Path):
     masks(root, HALVES * 255)
     (fault,) = check(root, classes=["a", "b", "c"]).faults
     assert "classes 'b', 'c' have no pixel" in fault.what
-    assert fault.remedy.startswith("name 2 classes, for the masks hold 2 values, and set data.values=[0,255] data.ignore=[]")
+    assert fault.remedy.startswith(
+        "name 2 classes, for the masks hold 2 values, and set data.values=[0,255] data.ignore=[]"
+    )
 
 
 def test_one_file_that_is_stored_with_other_values_is_a_fault(root: Path):
     image(root / "masks" / "train/2.png", HALVES * 255)
     (fault,) = faults_of(root)
-    assert fault.startswith("masks/train/2.png: holds one class and ignored pixels, while nearly all other masks hold several")
+    assert fault.startswith(
+        "masks/train/2.png: holds one class and ignored pixels, while nearly all other masks hold several"
+    )
     image(root / "masks" / "val/8.png", HALVES * 255)
     report = check(root)
-    assert [fault.file for fault in report.faults] == ["masks/train/2.png", "masks/val/8.png"] and report.warnings == []
+    assert [fault.file for fault in report.faults] == [
+        "masks/train/2.png",
+        "masks/val/8.png",
+    ] and report.warnings == []
 
 
 def test_training_masks_that_are_stored_otherwise_than_val_are_faults(root: Path):
@@ -316,7 +337,9 @@ def test_a_file_of_one_class_and_void_is_a_warning_where_void_is_common(root: Pa
     report = check(root)
     assert report.faults == []
     (warning,) = report.warnings
-    assert warning.startswith("1 mask with one class and ignored pixels only (masks/train/2.png), while others hold several")
+    assert warning.startswith(
+        "1 mask with one class and ignored pixels only (masks/train/2.png), while others hold several"
+    )
 
 
 def test_a_file_of_one_class_and_void_is_a_warning_where_one_class_is_common(root: Path):
@@ -362,7 +385,10 @@ def test_a_stray_value_in_one_file_keeps_its_own_message(root: Path):
 
 def test_values_that_fit_no_setting_are_listed_and_soft_edges_are_called_so(root: Path):
     masks(root, HALVES * 3, HALVES * 5)
-    assert all("the masks hold 0, 3, 5: give data.values one for each of 2 classes" in text for text in faults_of(root))
+    assert all(
+        "the masks hold 0, 3, 5: give data.values one for each of 2 classes" in text
+        for text in faults_of(root)
+    )
     masks(root, np.arange(24).reshape(4, 6) * 10)
     assert all("the masks hold 24 values for 2 classes: soft edges" in text for text in faults_of(root))
 

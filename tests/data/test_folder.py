@@ -45,7 +45,9 @@ def test_splits_by_folders(by_folders: Path):
 
 
 def test_split_folders_that_no_setting_names_are_refused_with_the_settings(by_folders: Path):
-    with pytest.raises(ConfigError, match=r"data\.splits\.train=train data\.splits\.val=val data\.splits\.test=test"):
+    with pytest.raises(
+        ConfigError, match=r"data\.splits\.train=train data\.splits\.val=val data\.splits\.test=test"
+    ):
         load(spec(by_folders))
     assert len(load(spec(by_folders, splits={"train": "."})).labelled) == 5
 
@@ -66,8 +68,12 @@ def test_splits_by_list_files(tmp_path: Path):
     }  # fmt: skip
     assert data.test[0].mask.path == tmp_path / "elsewhere" / "o d d_mask.png"
     assert data.labelled[0].mask.path == tmp_path / "labels" / "train" / "1.png"
-    (tmp_path / "test.txt").write_text("pics/odd.jpg elsewhere/o d d_mask.png\n")  # a blank after the suffix also parts
-    assert load(spec(tmp_path, images="pics", masks="labels", splits=splits)).test[0].mask == data.test[0].mask
+    (tmp_path / "test.txt").write_text(
+        "pics/odd.jpg elsewhere/o d d_mask.png\n"
+    )  # a blank after the suffix also parts
+    assert (
+        load(spec(tmp_path, images="pics", masks="labels", splits=splits)).test[0].mask == data.test[0].mask
+    )
 
 
 def test_a_list_may_lie_outside_of_the_root(tmp_path: Path):
@@ -85,7 +91,9 @@ def test_unlabelled_folder_means_what_no_split_names(tmp_path: Path):
     (tmp_path / "few.txt").write_text("images/0.png\nimages/1.png\nimages/2.png\n")
     data = load(spec(tmp_path, unlabelled="images", splits={"train": "few.txt"}))
     assert ids(data)["unlabelled"] == ["images/3", "images/4", "images/5"]
-    assert len(data.labelled) == 1 and data.unlabelled[0].read_mask() is not None  # known, to measure pseudo-labels
+    assert (
+        len(data.labelled) == 1 and data.unlabelled[0].read_mask() is not None
+    )  # known, to measure pseudo-labels
 
 
 def test_masks_beside_unlabelled_images_are_found_unless_they_belong_to_others(tmp_path: Path):
@@ -196,7 +204,9 @@ def test_strange_names_work_or_are_refused(tmp_path: Path):
         os.remove(path)
 
 
-@pytest.mark.parametrize("entry", ["../x.png", "/etc/passwd", "images/../../x.png", "images/nul\0.png", "images/\x1b[1m.png"])
+@pytest.mark.parametrize(
+    "entry", ["../x.png", "/etc/passwd", "images/../../x.png", "images/nul\0.png", "images/\x1b[1m.png"]
+)
 def test_lists_cannot_leave_the_root(tmp_path: Path, entry: str):
     pairs(tmp_path / "root", ["1", "2", "3"])
     picture(tmp_path / "x.png")
@@ -207,10 +217,14 @@ def test_lists_cannot_leave_the_root(tmp_path: Path, entry: str):
 
 def test_entries_that_do_not_exist_or_come_twice_are_named(tmp_path: Path):
     pairs(tmp_path, ["1", "2", "3", "4"])
-    (tmp_path / "train.txt").write_text("images/1.png\nimages/2.png\nimages/3.png\nimages/1.png\nimages/none.png\nREADME\n")
+    (tmp_path / "train.txt").write_text(
+        "images/1.png\nimages/2.png\nimages/3.png\nimages/1.png\nimages/none.png\nREADME\n"
+    )
     (tmp_path / "README").touch()
     (tmp_path / "val.txt").write_text("images/2.png\n")
-    data = load(spec(tmp_path, splits={"train": "train.txt", "val": "val.txt", "test_fraction": 0.5}), strict=False)
+    data = load(
+        spec(tmp_path, splits={"train": "train.txt", "val": "val.txt", "test_fraction": 0.5}), strict=False
+    )
     assert [str(one).split(";")[0] for one in data.faults] == [
         "train.txt:5: names 'images/none.png', which does not exist",
         "train.txt:6: names 'README', which has no suffix of an image",
@@ -275,7 +289,9 @@ def test_faults_are_all_collected_when_asked(tmp_path: Path):
 # --- no fault hides another
 
 
-@pytest.mark.parametrize(("unlabelled", "more"), [("", "1 more fault alike"), ("nowhere", "1 more fault of other kinds")])
+@pytest.mark.parametrize(
+    ("unlabelled", "more"), [("", "1 more fault alike"), ("nowhere", "1 more fault of other kinds")]
+)
 def test_a_list_whose_lines_are_all_refused_shows_the_first_line(tmp_path: Path, unlabelled: str, more: str):
     pairs(tmp_path, ["1", "2"])
     (tmp_path / "few.txt").write_text("pics/1.png\npics/2.png\n")
@@ -290,13 +306,17 @@ def test_links_that_leave_the_root_are_named_where_nothing_else_is_there(tmp_pat
         for name in "123":
             (tmp_path / "root" / kind / f"{name}.png").symlink_to(tmp_path / "store" / kind / f"{name}.png")
     message = fault(tmp_path / "root")
-    assert "images/" in message and "is a link that leaves data.root" in message and "2 more faults" in message
+    assert (
+        "images/" in message and "is a link that leaves data.root" in message and "2 more faults" in message
+    )
 
 
 def test_a_folder_that_is_missing_does_not_hide_the_faults_of_a_list(tmp_path: Path):
     pairs(tmp_path, ["1", "2"])
     (tmp_path / "few.txt").write_text("images/1.png\nimages/3.png\n")
-    with pytest.raises(FaultsError, match=r"few\.txt:2: names 'images/3\.png'.*1 more fault of other kinds") as caught:
+    with pytest.raises(
+        FaultsError, match=r"few\.txt:2: names 'images/3\.png'.*1 more fault of other kinds"
+    ) as caught:
         load(spec(tmp_path, splits={"train": "few.txt"}, unlabelled="nowhere"), strict=False)
     assert len(caught.value.faults) == 2 and "there is no folder" in str(caught.value.faults[1])
 

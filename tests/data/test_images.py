@@ -53,10 +53,14 @@ def test_16_bit_rgb_keeps_its_high_byte(tmp_path: Path):
     assert read_image(tmp_path / "a.png").tolist() == [[[0x01, 0xFF, 0x80]]]
 
 
-DEEP = np.array([[[0, 1, 256], [1000, 1001, 4095]], [[2047, 2048, 4096], [65_535, 40_000, 12]]], np.uint16)  # (2, 2, 3)
+DEEP = np.array(
+    [[[0, 1, 256], [1000, 1001, 4095]], [[2047, 2048, 4096], [65_535, 40_000, 12]]], np.uint16
+)  # (2, 2, 3)
 
 
-@pytest.mark.parametrize("name", ["a.png", "lzw.tif", "plain.tif", "alpha.png", "alpha.tif", "big-endian.tif"])
+@pytest.mark.parametrize(
+    "name", ["a.png", "lzw.tif", "plain.tif", "alpha.png", "alpha.tif", "big-endian.tif"]
+)
 def test_every_bit_of_16_bit_channels_is_read_where_a_range_is_given(tmp_path: Path, name: str):
     path, pixels = tmp_path / name, DEEP[..., ::-1]  # OpenCV's order is blue, green, red
     if "alpha" in name:
@@ -64,7 +68,9 @@ def test_every_bit_of_16_bit_channels_is_read_where_a_range_is_given(tmp_path: P
     if name == "big-endian.tif":
         swapped = [DEEP[..., channel].byteswap() for channel in range(3)]
         raw = tiff(path, swapped, photometric=2).read_bytes()
-        tags = b"".join(struct.pack(">HHII", *struct.unpack("<HHII", raw[10 + 12 * i : 22 + 12 * i])) for i in range(11))
+        tags = b"".join(
+            struct.pack(">HHII", *struct.unpack("<HHII", raw[10 + 12 * i : 22 + 12 * i])) for i in range(11)
+        )
         lists = struct.pack(">125I", *struct.unpack("<125I", raw[500:1000]))
         head = struct.pack(">2sHIH", b"MM", 42, 8, 11) + tags
         path.write_bytes(head.ljust(500, b"\0") + lists + raw[1000:])
@@ -72,7 +78,10 @@ def test_every_bit_of_16_bit_channels_is_read_where_a_range_is_given(tmp_path: P
         cv2.imwrite(str(path), pixels, [cv2.IMWRITE_TIFF_COMPRESSION, 1] if name == "plain.tif" else [])
     assert np.array_equal(read_stored(path), DEEP)
     assert np.array_equal(read_image(path), DEEP >> 8)
-    scaled = [[[0, 0, 16], [62, 62, 255]], [[127, 128, 255], [255, 255, 1]]]  # v * 255 / 4095, rounded, at most 255
+    scaled = [
+        [[0, 0, 16], [62, 62, 255]],
+        [[127, 128, 255], [255, 255, 1]],
+    ]  # v * 255 / 4095, rounded, at most 255
     assert read_image(path, (0, 4095)).tolist() == scaled
 
 
@@ -88,7 +97,9 @@ def test_a_range_turns_with_exif_and_leaves_8_bits_alone(tmp_path: Path):
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in DEEP)
     exif = Image.Exif()
     exif[0x0112] = 3
-    turned = png(tmp_path / "a.png", (2, 2), bits=16, colour=2, rows=rows, late=png_chunk(b"eXIf", exif.tobytes()[6:]))
+    turned = png(
+        tmp_path / "a.png", (2, 2), bits=16, colour=2, rows=rows, late=png_chunk(b"eXIf", exif.tobytes()[6:])
+    )
     assert np.array_equal(read_stored(turned), DEEP[::-1, ::-1])
     Image.fromarray(RGB).save(tmp_path / "b.png")
     assert np.array_equal(read_image(tmp_path / "b.png", (0, 4095)), RGB)
@@ -154,7 +165,9 @@ def test_files_of_several_frames_are_refused_but_for_phone_jpegs(tmp_path: Path)
         first.save(tmp_path / name, save_all=True, append_images=[second])
         assert "2 frames" in fault_of(read_image, tmp_path / name).what
     first.save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[second], quality=100)
-    assert np.abs(read_image(tmp_path / "a.jpg").astype(int) - RGB).max() < 60  # of the first, not of its negative
+    assert (
+        np.abs(read_image(tmp_path / "a.jpg").astype(int) - RGB).max() < 60
+    )  # of the first, not of its negative
 
 
 def test_empty_html_and_missing_files_are_named(tmp_path: Path):
@@ -200,7 +213,9 @@ def test_a_known_format_with_a_header_that_fails_is_named(tmp_path: Path):
         ("u4", 1, 3, "3 bands of 32 bits marked as grey, which"),
     ],
 )
-def test_tiffs_that_cannot_be_opened_are_described(tmp_path: Path, kind: str, number: int, bands: int, says: str):
+def test_tiffs_that_cannot_be_opened_are_described(
+    tmp_path: Path, kind: str, number: int, bands: int, says: str
+):
     path = tiff(tmp_path / "a.tif", [np.ones((2, 3), kind)] * bands, number=number)
     for fault in (fault_of(read_image, path), fault_of(read_mask, path, THREE)):
         assert f"is a TIFF of {says}" in fault.what and "8- or 16-bit RGB or grey" in fault.remedy
@@ -212,7 +227,10 @@ def test_a_tiff_of_an_unknown_compression_is_described(tmp_path: Path):
 
 
 def test_signed_16_bit_images_are_called_so(tmp_path: Path):
-    assert "signed 16-bit" in fault_of(read_image, tiff(tmp_path / "a.tif", [np.ones((2, 3), np.int16)], number=2)).what
+    assert (
+        "signed 16-bit"
+        in fault_of(read_image, tiff(tmp_path / "a.tif", [np.ones((2, 3), np.int16)], number=2)).what
+    )
 
 
 def test_gif_and_pnm_are_images_too(tmp_path: Path):
@@ -265,7 +283,9 @@ def test_random_bytes_behind_a_good_header_raise_only_data_errors(tmp_path: Path
     picture = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
     for suffix in ("png", "jpg", "bmp", "tif", "webp"):
         stream = io.BytesIO()
-        Image.fromarray(picture).save(stream, format={"jpg": "JPEG", "tif": "TIFF"}.get(suffix, suffix.upper()))
+        Image.fromarray(picture).save(
+            stream, format={"jpg": "JPEG", "tif": "TIFF"}.get(suffix, suffix.upper())
+        )
         for _ in range(60):
             raw = bytearray(stream.getvalue())
             for place in rng.integers(0, len(raw), 8):
@@ -294,7 +314,9 @@ def test_every_channel_is_resized_like_a_grey_image(channels: int, size: tuple[i
     alone = [resize_image(np.repeat(image[..., c : c + 1], 3, axis=2), size)[..., 0] for c in range(channels)]
     resized = resize_image(image, size)
     assert resized.shape == (*size, channels)
-    assert np.abs(resized.astype(int) - np.stack(alone, axis=2)).max() <= 1  # OpenCV rounds halves by the channels
+    assert (
+        np.abs(resized.astype(int) - np.stack(alone, axis=2)).max() <= 1
+    )  # OpenCV rounds halves by the channels
 
 
 def test_the_limit_of_pixels_counts_the_whole_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -11,7 +11,9 @@ def test_two_numbers_are_the_range_and_words_are_not():
     assert fixed(["dtype"]) is None and fixed(["percentile"]) is None
 
 
-@pytest.mark.parametrize("setting", [[], ["12 bits"], [4095], [0, 0], [5, 4], [-1, 5], [0, 65_536], [0.5, 9], ["0", "9"]])
+@pytest.mark.parametrize(
+    "setting", [[], ["12 bits"], [4095], [0, 0], [5, 4], [-1, 5], [0, 65_536], [0.5, 9], ["0", "9"]]
+)
 def test_other_forms_are_refused_with_an_example(setting: list):
     with pytest.raises(ConfigError, match=r"data\.range=\[0,4095\]"):
         fixed(setting)
@@ -21,7 +23,10 @@ def test_a_thousandth_of_the_samples_is_left_out_at_each_end():
     grey = np.concatenate([[0], np.full(998, 500), [60_000]])  # of 1000: one dark and one bright outlier
     grey[1], grey[-2] = 100, 900
     picture = np.repeat(grey.astype(np.uint16).reshape(10, 100, 1), 3, axis=2)
-    assert measure([picture]) == (0, 900)  # a thousandth is exactly the dark one: it is the last that is still below
+    assert measure([picture]) == (
+        0,
+        900,
+    )  # a thousandth is exactly the dark one: it is the last that is still below
     assert measure([picture, picture[1:-1]]) == (100, 900)
 
 

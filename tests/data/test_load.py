@@ -99,7 +99,9 @@ def test_faults_of_files_come_before_the_setting_that_they_make_impossible(tmp_p
     assert [one.file for one in caught.value.faults] == ["masks/1.jpg", "masks/2.jpg", "masks/3.jpg"]
     few = {"val": "val.txt", "test_fraction": 0.0, "labels": 2}
     (tmp_path / "val.txt").write_text("images/4.png\n")
-    with pytest.raises(ConfigError, match=r"labels=2.*the files have faults, too: masks/1\.jpg: is a JPEG.*and 2 more"):
+    with pytest.raises(
+        ConfigError, match=r"labels=2.*the files have faults, too: masks/1\.jpg: is a JPEG.*and 2 more"
+    ):
         load(spec(tmp_path, splits=few))
 
 
@@ -117,7 +119,10 @@ def test_the_range_is_measured_over_labelled_and_unlabelled_images(by_folders: P
 
 def scenes(spec: Spec, copies: Copies) -> DataSet:
     """Ten scenes that are divided like files."""
-    pool = [Sample(f"{i}", Drawing("image", 3, "val", i), Drawing("mask", 3, "val", i), spec.target, f"{i}") for i in range(10)]
+    pool = [
+        Sample(f"{i}", Drawing("image", 3, "val", i), Drawing("mask", 3, "val", i), spec.target, f"{i}")
+        for i in range(10)
+    ]
     return DataSet(spec.classes, *divided(Pool(pool, [], None, None), len(spec.classes), spec.splits, copies))
 
 
@@ -150,7 +155,9 @@ def test_the_manifest_hashes_every_file(by_folders: Path):
 
 
 def recipe(name: str, **settings) -> Spec:
-    merged = OmegaConf.merge(OmegaConf.structured(DataConfig), OmegaConf.load(RECIPES / f"{name}.yaml").data, settings)
+    merged = OmegaConf.merge(
+        OmegaConf.structured(DataConfig), OmegaConf.load(RECIPES / f"{name}.yaml").data, settings
+    )
     return spec_of(OmegaConf.to_object(merged))
 
 

@@ -75,13 +75,18 @@ def test_tiffs_of_either_photometric_keep_their_numbers(tmp_path: Path, bits: in
     (tmp_path / "a.tif").write_bytes(b"II*\0" + struct.pack("<I", 8 + len(padded)) + padded + directory)
     assert read_mask(tmp_path / "a.tif", MaskCode((0, 1, 2, 3))).tolist() == ids.tolist()
     shown = ids[0] * (255 // most)
-    assert read_image(tmp_path / "a.tif")[0, :, 0].tolist() == (255 - shown if photometric == 0 else shown).tolist()
+    assert (
+        read_image(tmp_path / "a.tif")[0, :, 0].tolist()
+        == (255 - shown if photometric == 0 else shown).tolist()
+    )
 
 
 @pytest.mark.parametrize("channels", [2, 3, 4])
 def test_16_bits_in_several_channels_are_no_mask(tmp_path: Path, channels: int):
     colour = {2: 4, 3: 2, 4: 6}[channels]
-    rows = b"".join(b"\0" + row.tobytes() for row in np.repeat(IDS[..., None], channels, axis=2).astype(">u2"))
+    rows = b"".join(
+        b"\0" + row.tobytes() for row in np.repeat(IDS[..., None], channels, axis=2).astype(">u2")
+    )
     header = struct.pack(">IIBBBBB", 3, 2, 16, colour, 0, 0, 0)
     chunks = (png_chunk(b"IHDR", header), png_chunk(b"IDAT", zlib.compress(rows)), png_chunk(b"IEND", b""))
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
@@ -93,13 +98,17 @@ def test_colour_masks_are_read_by_colour(tmp_path: Path):
     code = MaskCode((), (), ((0, 0, 0), (128, 0, 0)), ((255, 255, 255),))
     pixels = np.array([[[128, 0, 0], [0, 0, 0], [255, 255, 255]]], np.uint8)
     assert read_mask(save(tmp_path / "a.png", pixels), code).tolist() == [[1, 0, 255]]
-    assert read_mask(save(tmp_path / "b.png", np.dstack([pixels, pixels[..., :1]])), code).tolist() == [[1, 0, 255]]
+    assert read_mask(save(tmp_path / "b.png", np.dstack([pixels, pixels[..., :1]])), code).tolist() == [
+        [1, 0, 255]
+    ]
     Image.fromarray(pixels).quantize(3).save(tmp_path / "p.png")
     assert read_mask(tmp_path / "p.png", code).tolist() == [[1, 0, 255]]
 
 
 def test_grey_stored_as_rgb_is_read_by_value(tmp_path: Path):
-    assert np.array_equal(read_mask(save(tmp_path / "a.png", np.repeat(IDS[..., None], 3, axis=2)), THREE), IDS)
+    assert np.array_equal(
+        read_mask(save(tmp_path / "a.png", np.repeat(IDS[..., None], 3, axis=2)), THREE), IDS
+    )
 
 
 def test_every_unknown_value_is_listed_with_its_count(tmp_path: Path):
@@ -157,7 +166,9 @@ def test_exif_orientation_is_applied_to_images_and_masks(tmp_path: Path, suffix:
 def test_masks_are_resized_to_the_nearest_pixel():
     mask = np.array([[0, 1, 2, 255]], np.uint8)
     assert resize_mask(mask, (2, 8)).tolist() == [[0, 0, 1, 1, 2, 2, 255, 255]] * 2
-    assert resize_mask(np.array([[0, 1, 2]], np.uint8), (1, 1)).tolist() == [[1]]  # the middle one, not a corner
+    assert resize_mask(np.array([[0, 1, 2]], np.uint8), (1, 1)).tolist() == [
+        [1]
+    ]  # the middle one, not a corner
 
 
 # --- the ways up of an image and its mask
@@ -172,12 +183,18 @@ def oriented(path: Path, pixels: np.ndarray, orientation: int) -> Path:
 @pytest.mark.parametrize("turned", ["image", "mask"])
 @pytest.mark.parametrize("orientation", range(2, 9))
 @pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_an_orientation_of_one_file_only_is_a_fault(tmp_path: Path, turned: str, orientation: int, suffix: str):
+def test_an_orientation_of_one_file_only_is_a_fault(
+    tmp_path: Path, turned: str, orientation: int, suffix: str
+):
     square = np.zeros((4, 4), np.uint8)
     image = oriented(tmp_path / f"image.{suffix}", square, orientation if turned == "image" else 1)
     mask = oriented(tmp_path / "mask.png", square, orientation if turned == "mask" else 1)
     fault = fault_of(read_mask, mask, THREE, image=image)
-    assert f"EXIF orientation {orientation}" in fault.what and image.name in fault.what and fault.file == str(mask)
+    assert (
+        f"EXIF orientation {orientation}" in fault.what
+        and image.name in fault.what
+        and fault.file == str(mask)
+    )
     assert f"exiftool -Orientation= {turned}." in fault.remedy and f"-auto-orient {turned}." in fault.remedy
 
 
@@ -186,7 +203,9 @@ def test_a_mask_of_the_stored_size_was_drawn_without_the_turn(tmp_path: Path):
     fault = fault_of(read_mask, save(tmp_path / "stored.png", IDS), THREE, image=image)
     assert "as stored" in fault.what and "exiftool -Orientation= image.jpg" in fault.remedy
     assert "auto-orient" not in fault.remedy
-    upright = save(tmp_path / "upright.png", IDS.T.copy())  # its size proves that it lies on the upright image
+    upright = save(
+        tmp_path / "upright.png", IDS.T.copy()
+    )  # its size proves that it lies on the upright image
     assert np.array_equal(read_mask(upright, THREE, image=image), IDS.T)
     fault = fault_of(read_mask, save(tmp_path / "other.png", np.zeros((4, 5), np.uint8)), THREE, image=image)
     assert "is 4x5 (height x width), but its image is 3x2" in fault.what
@@ -235,7 +254,9 @@ def test_a_gif_of_greys_is_read_by_grey_level(tmp_path: Path):
     assert read_mask(path, THREE).tolist() == [[0, 2, 2]] and examine_mask(path, THREE).palette == b""
 
 
-@pytest.mark.parametrize("text", [b"P5 3 1 2\n\0\x01\x02", b"P2 3 1 2 0 1 2", b"P5 3 1 300\n\0\0\0\x01\0\x02"])
+@pytest.mark.parametrize(
+    "text", [b"P5 3 1 2\n\0\x01\x02", b"P2 3 1 2 0 1 2", b"P5 3 1 300\n\0\0\0\x01\0\x02"]
+)
 def test_a_pgm_mask_keeps_its_numbers_whatever_its_largest_is(tmp_path: Path, text: bytes):
     (tmp_path / "a.pgm").write_bytes(text)
     assert read_mask(tmp_path / "a.pgm", THREE).tolist() == [[0, 1, 2]]
@@ -254,9 +275,13 @@ def indexed(path: Path, indices: np.ndarray, colours: list[list[int]]) -> Path:
 
 
 def test_the_palette_of_a_mask_and_what_it_uses_are_kept(tmp_path: Path):
-    found = examine_mask(indexed(tmp_path / "a.png", IDS * (IDS < 3), [[9, 8, 7], [1, 1, 1], [5, 0, 0], [4, 4, 4]]), THREE)
+    found = examine_mask(
+        indexed(tmp_path / "a.png", IDS * (IDS < 3), [[9, 8, 7], [1, 1, 1], [5, 0, 0], [4, 4, 4]]), THREE
+    )
     assert found.used == (0, 1, 2) and found.palette[:12] == bytes([9, 8, 7, 1, 1, 1, 5, 0, 0, 4, 4, 4])
-    plain = indexed(tmp_path / "b.png", IDS, [[i, i, i] for i in range(256)])  # grey that is stored with a palette
+    plain = indexed(
+        tmp_path / "b.png", IDS, [[i, i, i] for i in range(256)]
+    )  # grey that is stored with a palette
     assert examine_mask(plain, THREE).palette == b"" and np.array_equal(read_mask(plain, THREE), IDS)
 
 

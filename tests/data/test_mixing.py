@@ -12,12 +12,18 @@ def test_a_box_comes_from_the_partner_in_every_plane_and_the_rest_stays():
     mine, other = (
         Example(
             np.full((6, 8, 3), value, np.uint8),
-            Target(np.full((6, 8), value, np.uint8), np.full((6, 8), value, np.float32), np.full((2, 6, 8), value, np.float32)),
+            Target(
+                np.full((6, 8), value, np.uint8),
+                np.full((6, 8), value, np.float32),
+                np.full((2, 6, 8), value, np.float32),
+            ),
             known=False,
         )
         for value in (0, 9)
     )
-    share = share_of(Mixer("cutmix", 1.0, *vars(MIXES["cutmix"]).values()), np.array([1.0, 3, 2, 6]), other.target.hard)
+    share = share_of(
+        Mixer("cutmix", 1.0, *vars(MIXES["cutmix"]).values()), np.array([1.0, 3, 2, 6]), other.target.hard
+    )
     mixed = mine.blended(other, share)
     planes = (mixed.image[..., 0], mixed.target.hard, mixed.target.weight, *mixed.target.soft)
     assert all(plane.sum() == 9 * 8 and (plane[1:3, 2:6] == 9).all() for plane in planes)
@@ -63,6 +69,9 @@ def test_integers_are_rounded_and_keep_their_type():
 
 def test_mixed_soft_labels_are_the_mean_and_the_hard_label_is_of_the_larger_part():
     soft = np.eye(2, dtype=np.float32)[:, :, None]
-    ours, theirs = (Target(np.full((1, 1), one, np.uint8), np.ones((1, 1), np.float32), soft[one][:, None]) for one in (0, 1))
+    ours, theirs = (
+        Target(np.full((1, 1), one, np.uint8), np.ones((1, 1), np.float32), soft[one][:, None])
+        for one in (0, 1)
+    )
     mixed = ours.blended(theirs, np.full((1, 1), 0.75))
     assert mixed.soft.ravel().tolist() == [0.25, 0.75] and mixed.hard.item() == 1

@@ -41,7 +41,11 @@ def test_several_values_of_a_class_and_the_ignored_rest_reach_the_masks(by_folde
 def test_16_bit_images_are_read_by_the_range_of_the_settings(by_folders: Path):
     file = by_folders / "images" / "train" / "a_1.png"
     Image.fromarray(np.full((4, 6), 2000, np.uint16)).save(file)
-    for settings, value in (({}, 2000 >> 8), ({"range": [0, 4000]}, 128), ({"range": ["percentile"]}, 2000 >> 8)):
+    for settings, value in (
+        ({}, 2000 >> 8),
+        ({"range": [0, 4000]}, 128),
+        ({"range": ["percentile"]}, 2000 >> 8),
+    ):
         data = load(spec(by_folders, splits=NAMED, **settings))
         assert (data.labelled[0].read_image() == value).all()
     data = with_levels(data, [1000, 3000])  # as it was measured

@@ -6,7 +6,9 @@ import pytest
 from selftrain.data.samplers import SAMPLERS, by_class, class_weights, uniform
 from selftrain.rng import batch_ids
 
-CONTENTS = np.array([[90, 0, 0], [80, 0, 0], [70, 10, 0], [60, 0, 0]])  # pixels of three classes in four images
+CONTENTS = np.array(
+    [[90, 0, 0], [80, 0, 0], [70, 10, 0], [60, 0, 0]]
+)  # pixels of three classes in four images
 KEYS = (3, "gen0", "labelled")
 
 
@@ -61,5 +63,7 @@ def test_a_draw_is_a_pure_function_of_batch_step_and_keys(name):
 @pytest.mark.parametrize("name", ["uniform", "by_class"])
 def test_other_keys_give_other_draws(name):
     sampler = SAMPLERS[name](4, lambda: CONTENTS)
-    first, second = ([sampler(4, step, keys) for step in range(20)] for keys in (KEYS, (4, "gen0", "labelled")))
+    first, second = (
+        [sampler(4, step, keys) for step in range(20)] for keys in (KEYS, (4, "gen0", "labelled"))
+    )
     assert first != second

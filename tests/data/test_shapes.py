@@ -35,11 +35,20 @@ def test_global_random_state_neither_matters_nor_moves() -> None:
 
 
 def test_seed_split_and_index_each_make_another_scene() -> None:
-    arguments = [(0, "val", 0), (1, "val", 0), (0, "test", 0), (0, "labelled", 0), (0, "unlabelled", 0), (0, "val", 1)]
+    arguments = [
+        (0, "val", 0),
+        (1, "val", 0),
+        (0, "test", 0),
+        (0, "labelled", 0),
+        (0, "unlabelled", 0),
+        (0, "val", 1),
+    ]
     assert len({shapes.draw(*a)[0].tobytes() for a in arguments}) == len(arguments)
 
 
-def test_images_and_masks_have_the_promised_type_and_ids(labelled: list[tuple[np.ndarray, np.ndarray]]) -> None:
+def test_images_and_masks_have_the_promised_type_and_ids(
+    labelled: list[tuple[np.ndarray, np.ndarray]],
+) -> None:
     for image, mask in labelled:
         assert (image.shape, image.dtype) == ((shapes.SIZE, shapes.SIZE, 3), np.uint8)
         assert (mask.shape, mask.dtype) == ((shapes.SIZE, shapes.SIZE), np.uint8)
@@ -57,7 +66,13 @@ def test_24_labelled_images_show_every_class(seed: int) -> None:
 
 def test_background_does_not_dominate_and_star_is_rare() -> None:
     masks = np.stack([shapes.draw(0, "unlabelled", index)[1] for index in range(100)])
-    share = dict(zip(shapes.CLASSES, np.bincount(masks.ravel(), minlength=len(shapes.CLASSES)) / masks.size, strict=True))
+    share = dict(
+        zip(
+            shapes.CLASSES,
+            np.bincount(masks.ravel(), minlength=len(shapes.CLASSES)) / masks.size,
+            strict=True,
+        )
+    )
     assert max(share.values()) < 0.8
     assert min(share, key=share.__getitem__) == "star"
     assert 0.005 < share["star"] < 0.03
@@ -66,7 +81,9 @@ def test_background_does_not_dominate_and_star_is_rare() -> None:
 
 def test_colour_alone_does_not_tell_the_class(labelled: list[tuple[np.ndarray, np.ndarray]]) -> None:
     """Mean colours of the common shapes lie within two standard deviations of each other's pixels."""
-    pixels = [np.concatenate([image[mask == c] for image, mask in labelled]).astype(float) for c in (1, 2, 3, 4)]
+    pixels = [
+        np.concatenate([image[mask == c] for image, mask in labelled]).astype(float) for c in (1, 2, 3, 4)
+    ]
     means = np.array([p.mean(axis=0) for p in pixels])  # (4, 3)
     assert (np.ptp(means, axis=0) < 2 * np.mean([p.std(axis=0) for p in pixels], axis=0)).all()
 

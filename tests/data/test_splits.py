@@ -31,7 +31,9 @@ def test_the_first_group_of_the_pattern_names_the_group():
     assert group_names(["a", "b"], "") == ["", ""]
 
 
-@pytest.mark.parametrize(("pattern", "says"), [("(", "no regular"), ("^a", "brackets"), ("^(a)_", "finds nothing in 1")])
+@pytest.mark.parametrize(
+    ("pattern", "says"), [("(", "no regular"), ("^a", "brackets"), ("^(a)_", "finds nothing in 1")]
+)
 def test_a_pattern_that_does_not_serve_is_refused(pattern: str, says: str):
     with pytest.raises(ConfigError, match=says):
         group_names(["a_1", "b_1"], pattern)
@@ -183,4 +185,6 @@ def test_made_splits_hold_copies_together_and_are_as_ever_without_any(seed):
     ids = [f"{i:02}" for i in range(20)]
     parts = hold_out(joined([""] * 20, ids, [["03", "09", "17"]]), [0.2, 0.2], seed=seed)
     assert [sum(i in part for i in (3, 9, 17)) for part in parts] in ([0, 0], [3, 0], [0, 3])
-    assert hold_out(joined([""] * 20, ids, []), [0.2, 0.2], seed=seed) == hold_out([""] * 20, [0.2, 0.2], seed=seed)
+    assert hold_out(joined([""] * 20, ids, []), [0.2, 0.2], seed=seed) == hold_out(
+        [""] * 20, [0.2, 0.2], seed=seed
+    )

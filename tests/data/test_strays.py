@@ -53,7 +53,20 @@ def photo(path: Path, seed: int = 0) -> Path:
     return path
 
 
-ENDS = ["_mask", "_gt", "_label", "_labels", "_seg", "_segmentation", "-mask", ".mask", "_L", "_MASK", ".jpg", ""]
+ENDS = [
+    "_mask",
+    "_gt",
+    "_label",
+    "_labels",
+    "_seg",
+    "_segmentation",
+    "-mask",
+    ".mask",
+    "_L",
+    "_MASK",
+    ".jpg",
+    "",
+]
 
 
 @pytest.mark.parametrize("end", ENDS)
@@ -70,12 +83,16 @@ def test_masks_beside_images_are_a_fault_that_says_where_to_put_them(tmp_path: P
 
 
 @pytest.mark.parametrize(("image", "of_mask"), [("bmp", "png"), ("tif", "gif"), ("png", "bmp")])
-def test_of_two_files_of_one_name_the_one_of_few_colours_is_the_mask(tmp_path: Path, image: str, of_mask: str):
+def test_of_two_files_of_one_name_the_one_of_few_colours_is_the_mask(
+    tmp_path: Path, image: str, of_mask: str
+):
     for number in range(4):
         photo(tmp_path / "images" / f"{number}.{image}", number)
         mask(tmp_path / "images" / f"{number}.{of_mask}", 1, (16, 16))
     message = fault(tmp_path)
-    assert message.startswith(f"images/0.{of_mask}: lies among the images") and f"of images/0.{image}" in message
+    assert (
+        message.startswith(f"images/0.{of_mask}: lies among the images") and f"of images/0.{image}" in message
+    )
 
 
 def test_images_called_like_masks_are_images_where_they_look_like_it(tmp_path: Path):

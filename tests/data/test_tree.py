@@ -15,7 +15,9 @@ def listed(root: Path, *lines: str, **settings) -> list[str]:
     (root / "few.txt").write_text("".join(f"{line}\n" for line in lines))
     layout = find(spec(root, splits={"train": "few.txt"}, unlabelled="", **settings))
     assert not layout.faults, layout.faults
-    return [f"{item.path.relative_to(root)} {item.mask.relative_to(root)}" for item in layout.train if item.mask]
+    return [
+        f"{item.path.relative_to(root)} {item.mask.relative_to(root)}" for item in layout.train if item.mask
+    ]
 
 
 ONE_AND_TWO = ["images/1.png masks/1.png", "images/2.png masks/2.png"]
@@ -41,7 +43,9 @@ def test_lists_are_read_in_the_forms_that_are_common(tmp_path: Path, lines: tupl
 
 def test_names_without_folders_are_found_below_the_folder_of_the_images(tmp_path: Path):
     pairs(tmp_path, ["1", "2.v1", "3"], "train/street")
-    expected = [f"images/train/street/{name}.png masks/train/street/{name}.png" for name in ("1", "2.v1", "3")]
+    expected = [
+        f"images/train/street/{name}.png masks/train/street/{name}.png" for name in ("1", "2.v1", "3")
+    ]
     assert listed(tmp_path, "1", "street/2.v1", "train/street/3.png") == expected
     (tmp_path / "images").rename(tmp_path / "pictures")  # with the masks inside
     (tmp_path / "masks").rename(tmp_path / "pictures" / "masks")
@@ -73,7 +77,9 @@ def test_a_name_that_several_images_have_is_a_fault_of_its_line(tmp_path: Path, 
     assert "write the path from data.root" in message
 
 
-@pytest.mark.parametrize("line", [r"..\x.png", "images/1.png,../x.png", "images/1.png,masks/9.png", "4", r"C:\images\1.png"])
+@pytest.mark.parametrize(
+    "line", [r"..\x.png", "images/1.png,../x.png", "images/1.png,masks/9.png", "4", r"C:\images\1.png"]
+)
 def test_what_no_form_of_a_line_finds_is_a_fault_of_its_line(tmp_path: Path, line: str):
     pairs(tmp_path / "root", ["1", "2", "3"])
     picture(tmp_path / "x.png")

@@ -140,14 +140,18 @@ def test_many_unreadable_unlabelled_images_are_faults(root: Path):
 def test_the_same_picture_on_both_sides_of_a_score_is_a_fault(root: Path):
     whole = (root / "images" / "train" / "0.png").read_bytes()
     (root / "images" / "val" / "8.png").write_bytes(whole)
-    Image.open(root / "images" / "test" / "10.png").save(root / "unlabelled" / "copy.tif")  # the same pixels, another file
+    Image.open(root / "images" / "test" / "10.png").save(
+        root / "unlabelled" / "copy.tif"
+    )  # the same pixels, another file
     (root / "unlabelled" / "u0.png").write_bytes((root / "images" / "train" / "3.png").read_bytes())
     report = check(root)
     assert [str(fault).split(";")[0] for fault in report.faults] == [
         "images/val/8: is the same picture as images/train/0 (val and labelled)",
         "images/test/10: is the same picture as unlabelled/copy (test and unlabelled)",
     ]
-    assert any("unlabelled/u0: is the same picture as images/train/3" in warning for warning in report.warnings)
+    assert any(
+        "unlabelled/u0: is the same picture as images/train/3" in warning for warning in report.warnings
+    )
 
 
 def test_orphans_absent_classes_and_empty_test_masks_are_warnings(root: Path):
@@ -176,11 +180,15 @@ def test_all_copies_of_a_picture_are_named_at_once(root: Path):
         shutil.copy(root / "images" / "train" / "2.png", root / "images" / f"{name}.png")
     (fault,) = check(root).faults
     assert fault.file == "images/val/9"
-    assert fault.what == "is the same picture as images/train/2, images/train/5, images/val/8 (val and labelled)"
+    assert (
+        fault.what == "is the same picture as images/train/2, images/train/5, images/val/8 (val and labelled)"
+    )
     assert "data.duplicates=drop" in fault.remedy
     shutil.copy(root / "images" / "train" / "2.png", root / "images" / "test" / "10.png")
     (fault,) = check(root).faults
-    assert "(test and val and labelled)" in fault.what and "drop" not in fault.remedy  # nothing to drop between val and test
+    assert (
+        "(test and val and labelled)" in fault.what and "drop" not in fault.remedy
+    )  # nothing to drop between val and test
 
 
 def test_copies_that_do_no_harm_are_one_warning(root: Path):
@@ -197,7 +205,10 @@ def test_pictures_of_one_colour_are_one_warning(root: Path):
         Image.fromarray(np.full((4, 6, 3), shade, np.uint8)).save(root / "images" / f"{name}.png")
     for _ in range(2):  # from the cache, too
         (warning,) = check(root).warnings
-        assert warning == "3 images are of one colour (blank tiles?): images/train/0, images/train/3, images/test/11"
+        assert (
+            warning
+            == "3 images are of one colour (blank tiles?): images/train/0, images/train/3, images/test/11"
+        )
 
 
 def test_absent_classes_are_not_said_while_masks_cannot_be_read(root: Path):
@@ -263,11 +274,15 @@ def test_camvid_val_is_sound():
     assert all(report.pixels("labelled") > 0)
 
 
-def test_what_was_sound_is_not_decoded_again_until_its_bytes_change(root: Path, monkeypatch: pytest.MonkeyPatch):
+def test_what_was_sound_is_not_decoded_again_until_its_bytes_change(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+):
     first, decoded = check(root), []
     look = verification._look
     monkeypatch.setattr(
-        verification, "_look", lambda sample, *args, **more: decoded.append(sample.id) or look(sample, *args, **more)
+        verification,
+        "_look",
+        lambda sample, *args, **more: decoded.append(sample.id) or look(sample, *args, **more),
     )
     again = check(root)
     assert again.rows() == first.rows() and again.faults == [] and decoded == []

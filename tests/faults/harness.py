@@ -13,7 +13,11 @@ from pathlib import Path
 from runs import ROOT, SMOKE, fingerprint
 
 HERE = Path(__file__).resolve().parent
-SETTINGS = [*SMOKE, "model.encoder=tu-test_resnet", "labels.crf.workers=1"]  # 2 generations, 12 steps, 3 shards
+SETTINGS = [
+    *SMOKE,
+    "model.encoder=tu-test_resnet",
+    "labels.crf.workers=1",
+]  # 2 generations, 12 steps, 3 shards
 
 
 @dataclass(frozen=True)

@@ -224,7 +224,9 @@ def not_a_number(first: int, last: int) -> None:
     """The losses of this process's steps `first` to `last` are NaN."""
     from dataclasses import replace
 
-    on_step(lambda n, result: replace(result, loss=result.loss * float("nan")) if first <= n <= last else result)
+    on_step(
+        lambda n, result: replace(result, loss=result.loss * float("nan")) if first <= n <= last else result
+    )
 
 
 def at_step(n: int, rank: str, number: int = 0) -> None:

@@ -51,7 +51,9 @@ def canary(tmp_path, monkeypatch):
     assert not os.path.exists(Canary.place)
 
 
-@pytest.mark.promise("newest checkpoint damaged: set aside as *.corrupt, the one before is used, the same bits")
+@pytest.mark.promise(
+    "newest checkpoint damaged: set aside as *.corrupt, the one before is used, the same bits"
+)
 @pytest.mark.parametrize(
     ("file", "damage"),
     [
@@ -60,7 +62,13 @@ def canary(tmp_path, monkeypatch):
         ("MANIFEST.json", os.unlink),
         *(
             pytest.param(file, damage, marks=pytest.mark.full)
-            for file in ("model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json", "MANIFEST.json")
+            for file in (
+                "model.safetensors",
+                "ema.safetensors",
+                "optimizer.safetensors",
+                "state.json",
+                "MANIFEST.json",
+            )
             for damage in (truncate, flip, os.unlink)
         ),
     ],
@@ -89,7 +97,9 @@ def test_only_damaged_checkpoints(zygote, out):
     assert len(list(folder.rglob("*.safetensors"))) == count
 
 
-@pytest.mark.promise("a label shard deleted, damaged or another image's: found by its hash, made again, the same bits")
+@pytest.mark.promise(
+    "a label shard deleted, damaged or another image's: found by its hash, made again, the same bits"
+)
 @pytest.mark.parametrize("finished", [True, False], ids=["indexed", "under way"])
 @pytest.mark.parametrize("damage", ["delete", "flip", "swap"])
 def test_a_damaged_label_shard(zygote, reference, out, damage, finished):
@@ -108,7 +118,9 @@ def test_another_teacher(zygote, out):
     assert killed_at(zygote, out, [["rename", "gen1/checkpoints/.step-000003.tmp"]]) == 1
     weights = out / "gen0" / "model" / "model.safetensors"
     other = newest(out) / "ema.safetensors"
-    shutil.copyfile(newest(out) / "model.safetensors" if weights.read_bytes() == other.read_bytes() else other, weights)
+    shutil.copyfile(
+        newest(out) / "model.safetensors" if weights.read_bytes() == other.read_bytes() else other, weights
+    )
     ended = zygote.go(out)
     assert ended.code == 6 and "model.safetensors" in ended.last
     manifest = weights.parent / "MANIFEST.json"  # even with a manifest that fits them
@@ -125,7 +137,9 @@ SLOTS = [
     "gen0/model/model.safetensors", "gen0/model/MANIFEST.json", "gen0/report.json", "gen0/labels/index.json",
     "gen0/labels/shard-00000.safetensors", "gen0/selection.json", "config.yaml", "data.json",
 ]  # fmt: skip
-BOMB = (2**62).to_bytes(8, "little") + b"{" * 64  # a safetensors header that claims to be larger than any memory
+BOMB = (2**62).to_bytes(
+    8, "little"
+) + b"{" * 64  # a safetensors header that claims to be larger than any memory
 
 
 def write_pickle(path):
@@ -148,16 +162,22 @@ def write_nested(path):
     path.write_text("[" * 100_000)
 
 
-@pytest.mark.promise("hostile files in every slot of a run: exit 6 (or made again), nothing executed, no memory spent")
+@pytest.mark.promise(
+    "hostile files in every slot of a run: exit 6 (or made again), nothing executed, no memory spent"
+)
 @pytest.mark.parametrize(
     "hostile",
     [
         write_pickle,
-        *(pytest.param(one, marks=pytest.mark.full) for one in (write_bomb, write_yaml_object, write_list, write_nested)),
+        *(
+            pytest.param(one, marks=pytest.mark.full)
+            for one in (write_bomb, write_yaml_object, write_list, write_nested)
+        ),
     ],
 )
 @pytest.mark.parametrize(
-    "slot", [*SLOTS[::3], *(pytest.param(slot, marks=pytest.mark.full) for slot in SLOTS if slot not in SLOTS[::3])]
+    "slot",
+    [*SLOTS[::3], *(pytest.param(slot, marks=pytest.mark.full) for slot in SLOTS if slot not in SLOTS[::3])],
 )
 def test_hostile_files(zygote, reference, tmp_path, slot, hostile):
     out = tmp_path / "run"
@@ -205,7 +225,9 @@ def test_planted_links(zygote, reference, tmp_path):
     assert precious.read_text() == "mine"
 
 
-@pytest.mark.promise("secrets of the environment and absolute paths: neither in the export nor in what is printed")
+@pytest.mark.promise(
+    "secrets of the environment and absolute paths: neither in the export nor in what is printed"
+)
 def test_an_export_tells_nothing_of_its_machine(zygote, tmp_path):
     out = tmp_path / "run"
     ended = zygote.go(out, SECRET_TOKEN="hunter2-hunter2", HOSTNAME="secret-host")
@@ -216,13 +238,19 @@ def test_an_export_tells_nothing_of_its_machine(zygote, tmp_path):
     for path in (out / "export").rglob("*"):
         content = path.read_bytes()
         assert not any(sign in content for sign in signs), path
-        weights = path.suffix == ".safetensors"  # among so many numbers a short name is found by chance; their header is text
-        assert host not in (content[: 8 + int.from_bytes(content[:8], "little")] if weights else content), path
+        weights = (
+            path.suffix == ".safetensors"
+        )  # among so many numbers a short name is found by chance; their header is text
+        assert host not in (content[: 8 + int.from_bytes(content[:8], "little")] if weights else content), (
+            path
+        )
     assert "hunter2" not in ended.out + ended.err
     assert b"hunter2" not in b"".join(path.read_bytes() for path in out.rglob("*") if path.is_file())
 
 
-OTHERS = "out= with files of somebody else, a file, or `~`: exit 2 and nothing is touched; `~` is the home folder"
+OTHERS = (
+    "out= with files of somebody else, a file, or `~`: exit 2 and nothing is touched; `~` is the home folder"
+)
 
 
 @pytest.mark.promise(OTHERS)
@@ -257,7 +285,9 @@ def test_a_held_directory_answers_before_anything_is_read(out):
     """The real command, whose imports take longer than the answer."""
     script = "import sys; from pathlib import Path; from selftrain.rundir import RunDir; RunDir(Path(sys.argv[1])).lock()"
     command = [sys.executable, "-c", f"{script}; print('held', flush=True); sys.stdin.read()", str(out)]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
         assert holder.stdout.readline() == "held\n"
         began = time.monotonic()
         code, _, err = run_command("data=folder", "data.root=/no/such/place", f"out={out}")

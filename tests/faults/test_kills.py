@@ -33,7 +33,11 @@ def test_killed_before_commits_all_over_the_run(zygote, reference, out, chain, c
 
 @pytest.mark.promise("killed at a commit (fsync, rename): the same bits")
 @pytest.mark.parametrize(
-    "method", ["unimatch_v2", *(pytest.param(name, marks=pytest.mark.full) for name in ("mean_teacher", "fixmatch", "cps"))]
+    "method",
+    [
+        "unimatch_v2",
+        *(pytest.param(name, marks=pytest.mark.full) for name in ("mean_teacher", "fixmatch", "cps")),
+    ],
 )
 def test_an_online_stage_that_was_killed(zygote, tmp_path, method):
     cutmix = 0.0 if method == "mean_teacher" else 0.5
@@ -47,7 +51,9 @@ def test_an_online_stage_that_was_killed(zygote, tmp_path, method):
 
 
 @pytest.mark.promise("killed at a commit (fsync, rename): the same bits")
-@pytest.mark.parametrize("at", [["rename", "gen0/snapshots/.2.tmp"], ["replace", "gen0/.reliability.json.tmp"]])
+@pytest.mark.parametrize(
+    "at", [["rename", "gen0/snapshots/.2.tmp"], ["replace", "gen0/.reliability.json.tmp"]]
+)
 def test_a_teacher_asked_for_its_agreement_with_its_past(zygote, tmp_path, at):
     settings = ["select.reliability=agreement", "generations=[{}, {image_share: 0.5}]"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -55,7 +61,9 @@ def test_a_teacher_asked_for_its_agreement_with_its_past(zygote, tmp_path, at):
     assert zygote.go(killed, *settings, fault={"do": "kill", "at": at}).code == -signal.SIGKILL
     assert zygote.go(killed, *settings).code == 0
     assert fingerprint(killed) == fingerprint(whole) and leftovers(killed) == []
-    ranks = [json.loads((run / "gen0" / "reliability.json").read_text())["reliability"] for run in (whole, killed)]
+    ranks = [
+        json.loads((run / "gen0" / "reliability.json").read_text())["reliability"] for run in (whole, killed)
+    ]
     assert ranks[0] == ranks[1]
     selection = json.loads((whole / "gen0" / "selection.json").read_text())
     kept = [rank for rank, weight in zip(ranks[0], selection["image_weights"], strict=True) if weight]
@@ -70,7 +78,11 @@ def test_every_rename_is_between_syncs(reference):
     assert len(renames) > 20
     for path in renames:
         call = "rename" if ["rename", path] in order else "replace"
-        inside = [other for synced, other in order if synced == "fsync" and (other == path or other.startswith(path + "/"))]
+        inside = [
+            other
+            for synced, other in order
+            if synced == "fsync" and (other == path or other.startswith(path + "/"))
+        ]
         assert inside, path
         assert all(order.index(["fsync", other]) < order.index([call, path]) for other in inside)
         assert ["fsync", os.path.dirname(path) or "."] in order
@@ -82,7 +94,9 @@ def test_every_rename_is_between_syncs(reference):
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_killed_at_every_commit(zygote, reference, tmp_path, when, cases):
     out, kills = tmp_path / "run", 0
-    while (ended := zygote.go(out, fault={"do": "kill_once", "seen": str(tmp_path / "seen"), "when": when})).code:
+    while (
+        ended := zygote.go(out, fault={"do": "kill_once", "seen": str(tmp_path / "seen"), "when": when})
+    ).code:
         assert ended.code == -signal.SIGKILL, ended.err
         kills += 1
     assert mismatches(out, reference) == [] and leftovers(out) == []
@@ -104,7 +118,9 @@ def test_a_kill_costs_no_more_than_promised(zygote, reference, out):
     ended = zygote.go(out, fault={"do": "kill", "at": ["rename", "gen0/checkpoints/.step-000009.tmp"]})
     assert ended.code == -signal.SIGKILL
     assert (out / "gen0/checkpoints/step-000006").is_dir()
-    ended = zygote.go(out, fault={"do": "kill", "at": ["replace", "gen0/labels/.shard-00002.safetensors.tmp"]})
+    ended = zygote.go(
+        out, fault={"do": "kill", "at": ["replace", "gen0/labels/.shard-00002.safetensors.tmp"]}
+    )
     assert ended.code == -signal.SIGKILL
     assert (out / "gen0/labels/shard-00001.safetensors").is_file()
 
@@ -125,7 +141,11 @@ def test_a_kill_costs_no_more_than_promised(zygote, reference, out):
 def test_signals_save_and_exit_75(zygote, reference, out, number, place):
     call = "rename" if "checkpoints" in place else "replace"
     ended = zygote.go(out, fault={"do": "kill", "at": [call, place], "number": number})
-    assert ended.code == 75 and "the same command resumes" in ended.last and ended.seconds < 20 + reference.seconds
+    assert (
+        ended.code == 75
+        and "the same command resumes" in ended.last
+        and ended.seconds < 20 + reference.seconds
+    )
     finished_alike(zygote, out, reference)
 
 
@@ -158,15 +178,21 @@ def test_one_writer(zygote, reference, out, cases, count):
     cases(count + 1)
 
 
-@pytest.mark.promise("workers 0, 1, 2, 4, checkpoints less often, a clock that is wrong, a moved directory: the same bits")
+@pytest.mark.promise(
+    "workers 0, 1, 2, 4, checkpoints less often, a clock that is wrong, a moved directory: the same bits"
+)
 @pytest.mark.parametrize("workers", [2, *(pytest.param(count, marks=pytest.mark.full) for count in (1, 4))])
 def test_harmless_settings(zygote, reference, out, workers):
-    ended = zygote.go(out, f"train.workers={workers}", "labels.crf.workers=2", fault={"do": "clock", "seconds": 3.2e7})
+    ended = zygote.go(
+        out, f"train.workers={workers}", "labels.crf.workers=2", fault={"do": "clock", "seconds": 3.2e7}
+    )
     assert ended.code == 0, ended.err
     assert mismatches(out, reference) == []
 
 
-@pytest.mark.promise("workers 0, 1, 2, 4, checkpoints less often, a clock that is wrong, a moved directory: the same bits")
+@pytest.mark.promise(
+    "workers 0, 1, 2, 4, checkpoints less often, a clock that is wrong, a moved directory: the same bits"
+)
 def test_a_moved_directory_and_a_clock_that_was_put_back(zygote, reference, tmp_path):
     place = tmp_path / "run"
     assert killed_at(zygote, place, [["rename", "gen0/.model.tmp"]]) == 1
@@ -178,9 +204,13 @@ def test_a_moved_directory_and_a_clock_that_was_put_back(zygote, reference, tmp_
     assert mismatches(moved, reference) == []
 
 
-@pytest.mark.promise("the same command after the end: nothing is written; one more generation: as a longer run from the start")
+@pytest.mark.promise(
+    "the same command after the end: nothing is written; one more generation: as a longer run from the start"
+)
 def test_one_more_generation_is_a_longer_run(zygote, reference, tmp_path):
-    noise = "labelled: true, rand_n: 1, rand_m: 5, style: 0.5, colour: 0.5, cutmix: 0.5, paste: 0.5"  # as smoke's
+    noise = (
+        "labelled: true, rand_n: 1, rand_m: 5, style: 0.5, colour: 0.5, cutmix: 0.5, paste: 0.5"  # as smoke's
+    )
     longer = f"generations=[{{}}, {{noise: {{{noise}, dropout: 0.1, drop_path: 0.05}}}}, {{steps: 3}}]"
     out, fresh = reference.copy(tmp_path / "run"), tmp_path / "fresh"
     for where in (out, fresh):

@@ -13,25 +13,34 @@ def report(out, generation=0):
     return json.loads((out / f"gen{generation}" / "report.json").read_text())
 
 
-@pytest.mark.promise("NaN in a step: skipped and counted; many in a row: back to the checkpoint; always: exit 8, never saved")
+@pytest.mark.promise(
+    "NaN in a step: skipped and counted; many in a row: back to the checkpoint; always: exit 8, never saved"
+)
 def test_a_step_without_finite_gradients_is_skipped(zygote, out):
     ended = zygote.go(out, fault={"do": "not_a_number", "first": 4, "last": 5})
     assert ended.code == 0, ended.err
     assert report(out)["skipped_steps"] == 2 and report(out, 1)["skipped_steps"] == 0
 
 
-@pytest.mark.promise("NaN in a step: skipped and counted; many in a row: back to the checkpoint; always: exit 8, never saved")
+@pytest.mark.promise(
+    "NaN in a step: skipped and counted; many in a row: back to the checkpoint; always: exit 8, never saved"
+)
 def test_many_in_a_row_lead_back(zygote, out):
     ended = zygote.go(out, fault={"do": "not_a_number", "first": 4, "last": 11})
     assert ended.code == 0, ended.err
     assert "back to step 3 at half the rate" in ended.out and report(out)["skipped_steps"] == 8
 
 
-@pytest.mark.promise("NaN in a step: skipped and counted; many in a row: back to the checkpoint; always: exit 8, never saved")
+@pytest.mark.promise(
+    "NaN in a step: skipped and counted; many in a row: back to the checkpoint; always: exit 8, never saved"
+)
 def test_always_is_the_end(zygote, reference, out):
     ended = zygote.go(out, fault={"do": "not_a_number", "first": 4, "last": 10**6})
     assert ended.code == 8 and "train.lr" in ended.last and "Traceback" not in ended.err
-    assert sorted(path.name for path in (out / "gen0" / "checkpoints").iterdir()) == ["step-000000", "step-000003"]
+    assert sorted(path.name for path in (out / "gen0" / "checkpoints").iterdir()) == [
+        "step-000000",
+        "step-000003",
+    ]
     finished_alike(zygote, out, reference)  # the fault was not in the run: without it, the same bits
 
 
@@ -53,7 +62,9 @@ def test_a_teacher_that_knows_one_class(zygote, out):
 @pytest.mark.promise("a data worker killed: exit 7 naming it, no hang, then the same bits")
 def test_a_loader_that_dies(zygote, reference, out):
     ended = zygote.go(out, "train.workers=2", fault={"do": "kill_worker", "n": 4}, timeout=60)
-    assert ended.code == 7 and "worker" in ended.last, ended.err  # threads of multiprocessing may complain before that
+    assert ended.code == 7 and "worker" in ended.last, (
+        ended.err
+    )  # threads of multiprocessing may complain before that
     finished_alike(zygote, out, reference)
 
 
@@ -73,7 +84,9 @@ def small_memory():
 @pytest.mark.full
 @pytest.mark.promise("a data worker out of memory: exit 7 naming it, no hang, then the same bits")
 def test_a_loader_without_memory(zygote, reference, out, small_memory):
-    ended = zygote.go(out, "train.workers=2", fault={"do": "starve_worker", "n": 4, "group": str(small_memory)}, timeout=60)
+    ended = zygote.go(
+        out, "train.workers=2", fault={"do": "starve_worker", "n": 4, "group": str(small_memory)}, timeout=60
+    )
     assert ended.code == 7 and "worker" in ended.last and "memory" in ended.last, ended.err
     finished_alike(zygote, out, reference)
 
@@ -85,9 +98,12 @@ def test_a_crf_without_memory(zygote, reference, out):
     finished_alike(zygote, out, reference)
 
 
-@pytest.mark.promise("splits: no unlabelled image: the teacher is the result; fewer images than a batch: they repeat")
+@pytest.mark.promise(
+    "splits: no unlabelled image: the teacher is the result; fewer images than a batch: they repeat"
+)
 @pytest.mark.parametrize(
-    "shapes", ["{labelled: 8, unlabelled: 0, val: 4, test: 4}", "{labelled: 2, unlabelled: 3, val: 1, test: 0}"]
+    "shapes",
+    ["{labelled: 8, unlabelled: 0, val: 4, test: 4}", "{labelled: 2, unlabelled: 3, val: 1, test: 0}"],
 )
 def test_small_splits(zygote, out, shapes):
     ended = zygote.go(out, f"data.shapes={shapes}")
@@ -105,7 +121,9 @@ def test_a_first_generation_that_needs_unlabelled_images(zygote, out, need):
     assert "data.splits.labels=20" in ended.last and "recipe=supervised" in ended.last
 
 
-@pytest.mark.promise("splits: no labelled or no val image: refused (of drawn data, whose sizes are settings, with exit 2)")
+@pytest.mark.promise(
+    "splits: no labelled or no val image: refused (of drawn data, whose sizes are settings, with exit 2)"
+)
 @pytest.mark.parametrize("empty", ["labelled", "val"])
 def test_empty_splits(zygote, out, empty):
     ended = zygote.go(out, f"data.shapes.{empty}=0")
@@ -123,7 +141,9 @@ def test_changes_before_a_resume(zygote, reference, tmp_path):
     finished_alike(zygote, out, reference)
 
 
-@pytest.mark.promise("hostile settings (_target_, hydra, Python objects, alias bombs, ${…}): exit 2, nothing executed or leaked")
+@pytest.mark.promise(
+    "hostile settings (_target_, hydra, Python objects, alias bombs, ${…}): exit 2, nothing executed or leaked"
+)
 @pytest.mark.parametrize(
     "setting",
     [
@@ -137,7 +157,9 @@ def test_hostile_settings(zygote, out, setting):
     assert not out.exists()
 
 
-@pytest.mark.promise("hostile settings (_target_, hydra, Python objects, alias bombs, ${…}): exit 2, nothing executed or leaked")
+@pytest.mark.promise(
+    "hostile settings (_target_, hydra, Python objects, alias bombs, ${…}): exit 2, nothing executed or leaked"
+)
 @pytest.mark.parametrize(
     "content",
     [
@@ -155,7 +177,12 @@ def test_hostile_recipes(zygote, tmp_path, content):
     (tmp_path / "recipe").mkdir()
     (tmp_path / "recipe" / "evil.yaml").write_text(content.replace("CANARY", str(tmp_path / "canary")))
     ended = zygote.run(
-        "recipe=evil", f"out={tmp_path / 'run'}", "--config-dir", str(tmp_path), SECRET="hunter2-hunter2", timeout=20
+        "recipe=evil",
+        f"out={tmp_path / 'run'}",
+        "--config-dir",
+        str(tmp_path),
+        SECRET="hunter2-hunter2",
+        timeout=20,
     )
     assert ended.code == 2 and "hunter2" not in ended.out + ended.err and "Traceback" not in ended.err, ended
     assert not (tmp_path / "canary").exists() and not (tmp_path / "run").exists()

@@ -24,8 +24,15 @@ def free_port():
 
 def two_ranks(zygote, out, fault=None):
     """How the two ranks of a run ended; `fault` comes to the one that it names."""
-    env = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "ACCELERATE_USE_CPU": "true"}
-    ranks = [zygote.start(*SETTINGS, f"out={out}", fault=fault, RANK=rank, LOCAL_RANK=rank, **env) for rank in "01"]
+    env = {
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": free_port(),
+        "ACCELERATE_USE_CPU": "true",
+    }
+    ranks = [
+        zygote.start(*SETTINGS, f"out={out}", fault=fault, RANK=rank, LOCAL_RANK=rank, **env) for rank in "01"
+    ]
     first = ranks[int(fault["rank"]) - 1 if fault else 0]  # the one that outlives the other, if one is lost
     order = sorted(ranks, key=lambda rank: rank is not first)
     ended = {rank.pid: rank.wait() for rank in order}
@@ -73,7 +80,10 @@ def test_a_signal_to_one_rank_stops_both_at_one_step(zygote, pair, tmp_path):
     assert [rank.code for rank in ranks] == [75, 75], ranks
     assert (out / "gen0/checkpoints/step-000008").is_dir()
     finished_by_two(zygote, out)
-    ours, theirs = ({name: bits for name, bits in fingerprint(run).items() if "checkpoints" not in name} for run in (out, pair))
+    ours, theirs = (
+        {name: bits for name, bits in fingerprint(run).items() if "checkpoints" not in name}
+        for run in (out, pair)
+    )
     assert ours == theirs
 
 
@@ -84,12 +94,22 @@ def test_two_ranks_write_the_labels_of_one_and_the_change_is_marked(zygote, refe
     for name in ("gen0/labels", "gen1"):
         shutil.rmtree(out / name)
     (out / "report.json").unlink()
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", free_port()]
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node",
+        "2",
+        "--master_port",
+        free_port(),
+    ]
     settings = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     code, said, err = run_command(*SETTINGS, f"out={out}", launcher=torchrun, **settings)
     assert code == 0, err
     assert said.count("test mIoU") == 1  # one process speaks
-    assert not [name for name in mismatches(out, reference) if name.startswith("gen0/")]  # labels, and what is chosen of them
+    assert not [
+        name for name in mismatches(out, reference) if name.startswith("gen0/")
+    ]  # labels, and what is chosen of them
     shutil.rmtree(out / "gen1" / "model")
     for path in (out / "gen1" / "report.json", out / "report.json"):
         path.unlink()
@@ -103,7 +123,10 @@ def test_two_ranks_write_the_labels_of_one_and_the_change_is_marked(zygote, refe
 def test_one_rank_then_two_then_one(zygote, reference, tmp_path):
     out = tmp_path / "run"
     last = -signal.SIGKILL
-    assert zygote.go(out, fault={"do": "kill", "at": ["rename", "gen0/checkpoints/.step-000006.tmp"]}).code == last
+    assert (
+        zygote.go(out, fault={"do": "kill", "at": ["rename", "gen0/checkpoints/.step-000006.tmp"]}).code
+        == last
+    )
     two_ranks(zygote, out, {"do": "at_step", "n": 4, "rank": "0", "number": int(signal.SIGTERM)})
     assert zygote.go(out).code == 0
     assert json.loads((out / "gen0" / "report.json").read_text())["exact"] is False
@@ -152,7 +175,9 @@ def samples(path):
     return [(row["stage"], row["step"]) for row in rows]
 
 
-@pytest.mark.promise("no network: a whole run passes; pretrained weights that are not there: exit 2 within 10 s")
+@pytest.mark.promise(
+    "no network: a whole run passes; pretrained weights that are not there: exit 2 within 10 s"
+)
 def test_without_a_network(zygote, reference, tmp_path):
     ended = zygote.go(tmp_path / "run", fault={"do": "offline"}, HF_HOME=str(tmp_path / "cache"))
     if "no network namespace" in ended.err:
@@ -160,4 +185,6 @@ def test_without_a_network(zygote, reference, tmp_path):
     assert ended.code == 0, ended.err
     asked = ["model.encoder=tu-resnet18", "model.weights=imagenet"]
     ended = zygote.go(tmp_path / "other", *asked, fault={"do": "offline"}, HF_HOME=str(tmp_path / "cache"))
-    assert ended.code == 2 and "model.weights" in ended.last and ended.seconds < max(10, 2 * reference.seconds), ended
+    assert (
+        ended.code == 2 and "model.weights" in ended.last and ended.seconds < max(10, 2 * reference.seconds)
+    ), ended

@@ -31,7 +31,9 @@ def test_batches_that_do_not_fit_into_shared_memory_are_refused_before_the_first
     ended = zygote.go(out, "train.workers=2", fault=fault, timeout=60)
     skip_without_namespaces(ended)
     assert ended.code == 7 and "Traceback" not in ended.err, ended.err
-    assert all(word in ended.last for word in ("0.2 MiB free", "df /dev/shm", "--shm-size", "train.workers=0")), ended.last
+    assert all(
+        word in ended.last for word in ("0.2 MiB free", "df /dev/shm", "--shm-size", "train.workers=0")
+    ), ended.last
     assert not out.exists()
 
 
@@ -50,13 +52,17 @@ def test_shared_memory_that_runs_out(zygote, reference, out):
 @pytest.mark.promise(HANDLES)
 @pytest.mark.parametrize("workers", [True, False], ids=["of the workers", "of the main process"])
 def test_too_many_open_files(zygote, reference, out, workers):
-    ended = zygote.go(out, "train.workers=2", fault={"do": "open_files", "limit": 14, "workers": workers}, timeout=60)
+    ended = zygote.go(
+        out, "train.workers=2", fault={"do": "open_files", "limit": 14, "workers": workers}, timeout=60
+    )
     assert ended.code == 7 and "ulimit -n" in ended.last and "Traceback" not in ended.last, ended.err
     finished_alike(zygote, out, reference)
 
 
 @pytest.mark.promise(HANDLES)
-@pytest.mark.parametrize(("error", "said"), [("EMFILE", "ulimit -n"), ("ENOSPC", "--shm-size"), ("ENOMEM", "out of memory")])
+@pytest.mark.parametrize(
+    ("error", "said"), [("EMFILE", "ulimit -n"), ("ENOSPC", "--shm-size"), ("ENOMEM", "out of memory")]
+)
 def test_a_worker_that_cannot_send_its_batch(zygote, out, error, said):
     ended = zygote.go(out, "train.workers=1", fault={"do": "deaf_feeders", "error": error}, timeout=60)
     assert ended.code == 7 and said in ended.last and "the same command" in ended.last, ended.err
@@ -78,7 +84,9 @@ def test_a_signal_ends_the_wait_for_a_batch(zygote, reference, out):
     started.send(signal.SIGTERM)
     began = time.monotonic()
     ended = started.wait(60)
-    assert ended.code == 75 and "waiting for a batch" in ended.last and time.monotonic() - began < 10, ended.err
+    assert ended.code == 75 and "waiting for a batch" in ended.last and time.monotonic() - began < 10, (
+        ended.err
+    )
     steps = [path.name for path in (out / "gen0/checkpoints").iterdir()]
     assert "step-000005" in steps or len(steps) == 2  # what was learnt is saved, wherever it stopped
     finished_alike(zygote, out, reference)
@@ -86,7 +94,11 @@ def test_a_signal_ends_the_wait_for_a_batch(zygote, reference, out):
 
 @pytest.mark.promise(MEMORY)
 def test_less_memory_than_labelling_takes(zygote, out):
-    large = ["data.size=[192,192]", "data.shapes={labelled: 4, unlabelled: 32, val: 2, test: 0}", "data.cache_mb=0"]
+    large = [
+        "data.size=[192,192]",
+        "data.shapes={labelled: 4, unlabelled: 32, val: 2, test: 0}",
+        "data.cache_mb=0",
+    ]
     large += ["labels.shard=32", "labels.crf.enabled=false", "train.steps=3", "train.eval_every=0"]
     fault = {"do": "memory_for_labels", "megabytes": 176}  # a batch of 2 takes 96, one of 32 more than 256
     ended = zygote.go(out, *large, "labels.batch=32", fault=fault)

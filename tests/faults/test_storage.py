@@ -26,7 +26,9 @@ def torn(out):
     return bad
 
 
-@pytest.mark.promise("fsync, rename or open failing (ENOSPC, EIO, EROFS, EDQUOT): exit 5 with the path, then the same bits")
+@pytest.mark.promise(
+    "fsync, rename or open failing (ENOSPC, EIO, EROFS, EDQUOT): exit 5 with the path, then the same bits"
+)
 @pytest.mark.parametrize(
     ("fault", "error"),
     [
@@ -57,19 +59,29 @@ def test_a_failing_call(zygote, reference, out, fault, error):
 @pytest.mark.parametrize("error", ["ENOSYS", "ENOLCK", "EOPNOTSUPP", "EINVAL"])
 def test_a_file_system_without_locks(zygote, out, error):
     ended = zygote.go(out, fault={"do": "no_locks", "error": error})
-    assert ended.code == 5 and f"{out}: this file system has no locks" in ended.last and "local disk" in ended.last, ended.err
+    assert (
+        ended.code == 5
+        and f"{out}: this file system has no locks" in ended.last
+        and "local disk" in ended.last
+    ), ended.err
     assert not out.exists()
 
 
-@pytest.mark.promise("a file system that syncs files only (old CIFS, FUSE): a whole run passes, the same bits")
-@pytest.mark.parametrize("error", ["EINVAL", *(pytest.param(name, marks=pytest.mark.full) for name in ("ENOTSUP", "EBADF"))])
+@pytest.mark.promise(
+    "a file system that syncs files only (old CIFS, FUSE): a whole run passes, the same bits"
+)
+@pytest.mark.parametrize(
+    "error", ["EINVAL", *(pytest.param(name, marks=pytest.mark.full) for name in ("ENOTSUP", "EBADF"))]
+)
 def test_a_file_system_that_does_not_sync_directories(zygote, reference, out, error):
     ended = zygote.go(out, fault={"do": "no_directory_sync", "error": error})
     assert ended.code == 0, ended.err
     assert mismatches(out, reference) == []
 
 
-@pytest.mark.promise("a refused start (a network, a disk, data): nothing is left of it; a running run's folder: exit 73 at once")
+@pytest.mark.promise(
+    "a refused start (a network, a disk, data): nothing is left of it; a running run's folder: exit 73 at once"
+)
 def test_a_refused_start_leaves_nothing(zygote, tmp_path):
     kept = tmp_path / "kept"
     kept.mkdir()
@@ -87,7 +99,9 @@ def tmpfs(tmp_path):
     def mount(*options, folder="small"):
         place = tmp_path / folder
         place.mkdir()
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", place], capture_output=True, text=True)
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", place], capture_output=True, text=True
+        )
         if done.returncode:
             pytest.skip(f"no file system may be mounted here: {done.stderr.strip()}")
         mounted.append(place)
@@ -102,7 +116,9 @@ def tmpfs(tmp_path):
 def test_a_disk_that_fills_up(zygote, reference, tmpfs, monkeypatch):
     disk = tmpfs("size=200m")
     out = disk / "run"
-    assert zygote.go(out, fault={"do": "kill", "at": ["rename", "gen0/checkpoints/.step-000003.tmp"]}).code == -9
+    assert (
+        zygote.go(out, fault={"do": "kill", "at": ["rename", "gen0/checkpoints/.step-000003.tmp"]}).code == -9
+    )
     ballast = disk / "ballast"
     with open(ballast, "wb") as file:
         file.write(bytes(shutil.disk_usage(disk).free - ROOM_MB * 2**20 // 2))

@@ -20,7 +20,9 @@ def test_the_most_probable_class_and_of_equal_ones_the_first():
 
 
 def test_argmax_is_that_of_torch():
-    probs = torch.randint(0, 5, (2, 7, 9, 11), generator=torch.Generator().manual_seed(0)).float()  # with many ties
+    probs = torch.randint(
+        0, 5, (2, 7, 9, 11), generator=torch.Generator().manual_seed(0)
+    ).float()  # with many ties
     assert torch.equal(argmax(probs), probs.argmax(dim=1).to(torch.uint8))
 
 

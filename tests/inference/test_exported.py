@@ -57,7 +57,11 @@ def test_a_card_has_all_that_a_reader_needs(plain: Path) -> None:
     _, found = load_export(plain)
     assert found["input"].items() >= {"size": None, "multiple": 32, "window": 64, "range": [0, 4095]}.items()
     assert (found["format"], found["ignore_index"], found["generation"]) == (1, 255, 2)
-    assert found["model"]["decoder_channels"] == [32, 16, 16, 8] and found["classes"] == ["sky", "road", "tree"]
+    assert found["model"]["decoder_channels"] == [32, 16, 16, 8] and found["classes"] == [
+        "sky",
+        "road",
+        "tree",
+    ]
 
 
 def test_the_predictor_of_an_export_follows_its_card(plain: Path) -> None:
@@ -65,7 +69,9 @@ def test_the_predictor_of_an_export_follows_its_card(plain: Path) -> None:
     asked, flipped = predictor_of(network, found), predictor_of(network, found, flip=True, batch=3)
     assert (asked.side, asked.multiple, asked.batch, flipped.batch) == (64, 32, 8, 3)
     image = np.random.default_rng(0).integers(0, 256, (1, 32, 64, 3), np.uint8)
-    pixels = torch.from_numpy(image).permute(0, 3, 1, 2) / 255 - torch.tensor([0.4, 0.5, 0.6]).view(1, 3, 1, 1)
+    pixels = torch.from_numpy(image).permute(0, 3, 1, 2) / 255 - torch.tensor([0.4, 0.5, 0.6]).view(
+        1, 3, 1, 1
+    )
     pixels = pixels / torch.tensor([0.2, 0.25, 0.3]).view(1, 3, 1, 1)
     with torch.inference_mode():
         straight, mirrored = network(pixels).softmax(dim=1), network(pixels.flip(3)).softmax(dim=1).flip(3)
@@ -73,7 +79,9 @@ def test_the_predictor_of_an_export_follows_its_card(plain: Path) -> None:
     torch.testing.assert_close(flipped.probabilities(image), (straight + mirrored) / 2, atol=1e-5, rtol=0)
 
 
-def test_a_card_may_name_another_window_and_decision(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_card_may_name_another_window_and_decision(
+    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(DECISIONS, "last", lambda probs: torch.full_like(probs[:, 0], 2).to(torch.uint8))
 
     def change(found: dict) -> None:
@@ -107,7 +115,9 @@ def test_an_incomplete_export_is_refused(plain: Path) -> None:
 
 
 def test_a_card_of_another_network_is_refused(plain: Path, tmp_path: Path) -> None:
-    other = with_card(plain, tmp_path / "other", lambda found: found["model"].update(decoder_channels=[16, 16, 16, 8]))
+    other = with_card(
+        plain, tmp_path / "other", lambda found: found["model"].update(decoder_channels=[16, 16, 16, 8])
+    )
     with pytest.raises(IntegrityError, match=r"does not hold the network of card\.json"):
         load_export(other)
 

@@ -9,7 +9,9 @@ CPU = torch.device("cpu")
 
 def test_grey_levels_become_deviations_from_the_mean():
     scale = PixelScale.of([0.0, 0.2], [1.0, 0.4], CPU)
-    images = torch.tensor([[[[0, 51], [255, 153]]]], dtype=torch.uint8)  # one row of two pixels with two channels
+    images = torch.tensor(
+        [[[[0, 51], [255, 153]]]], dtype=torch.uint8
+    )  # one row of two pixels with two channels
     found = scale.normalise(images)
     assert found.shape == (1, 2, 1, 2) and scale.channels == 2
     # 51 is the second channel's mean, 0.2 * 255; 153 lies one deviation, 0.4 * 255, above it.

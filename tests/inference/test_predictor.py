@@ -164,7 +164,9 @@ def test_many_images_are_labelled_by_a_fused_network_that_predicts_the_same(acce
     asked = Predictor((network,), scale, windows.of(32), precision=accelerator.autocast)
     image = np.random.default_rng(0).integers(0, 256, (70, 45, 3), np.uint8)
     quick = asked.quickest(image)
-    kinds = {module.weight.dtype for module in quick.networks[0].modules() if isinstance(module, JoinedConvolution)}
+    kinds = {
+        module.weight.dtype for module in quick.networks[0].modules() if isinstance(module, JoinedConvolution)
+    }
     assert kinds == {torch.bfloat16 if accelerator.mixed_precision == "bf16" else torch.float32}
     expected, found = (one.probabilities(image[None]).numpy() for one in (asked, quick))
     np.testing.assert_allclose(found, expected, atol=0.1 if accelerator.mixed_precision == "bf16" else 1e-4)

@@ -47,7 +47,9 @@ def smooth(height: int, width: int) -> Tensor:
 
 
 @pytest.mark.parametrize("size", [(32, 64), (37, 50), (90, 33), (5, 7), (1, 1)])
-def test_flips_and_turns_of_an_equivariant_model_change_nothing(model: Pointwise, size: tuple[int, int]) -> None:
+def test_flips_and_turns_of_an_equivariant_model_change_nothing(
+    model: Pointwise, size: tuple[int, int]
+) -> None:
     images = noise(2, 3, *size)
     plain = predict(model, images)
     everything = views(hflip=True, vflip=True, rotate90=True, scales=[1.0])
@@ -59,7 +61,9 @@ def test_flips_and_turns_of_an_equivariant_model_change_nothing(model: Pointwise
 def test_a_flip_is_undone_before_the_average() -> None:
     images = noise(1, 3, 32, 64)
     plain = predict(Blind().eval(), images)
-    flipped = predict(Blind().eval(), images, transforms=views(hflip=True, vflip=False, rotate90=False, scales=[1.0]))
+    flipped = predict(
+        Blind().eval(), images, transforms=views(hflip=True, vflip=False, rotate90=False, scales=[1.0])
+    )
     torch.testing.assert_close(flipped, (plain + plain.flip(3)) / 2)
 
 
@@ -79,30 +83,39 @@ def test_scales_are_those_asked_for_and_lead_back_to_the_size(model: Pointwise) 
 
 def test_scaled_views_are_one_interpolation_away(model: Pointwise) -> None:
     images = noise(1, 3, 20, 30)
-    probs = predict(model, images, transforms=views(hflip=True, vflip=False, rotate90=False, scales=[1.0, 1.5]))
+    probs = predict(
+        model, images, transforms=views(hflip=True, vflip=False, rotate90=False, scales=[1.0, 1.5])
+    )
     larger = nn.functional.interpolate(images, size=(30, 45), mode="bilinear")
     back = nn.functional.interpolate(model(larger).softmax(1), size=(20, 30), mode="bilinear")
     torch.testing.assert_close(probs, (model(images).softmax(1) + back) / 2)
 
 
-@pytest.mark.parametrize(("vflip", "rotate90", "expected"), [(False, False, 2), (True, False, 4), (True, True, 8)])
+@pytest.mark.parametrize(
+    ("vflip", "rotate90", "expected"), [(False, False, 2), (True, False, 4), (True, True, 8)]
+)
 def test_no_view_is_taken_twice(vflip: bool, rotate90: bool, expected: int) -> None:
     transforms = views(hflip=True, vflip=vflip, rotate90=rotate90, scales=[1.0])
     seen = {tuple(view.augment_image(noise(1, 1, 3, 4)).flatten().tolist()) for view in transforms}
     assert len(transforms) == len(seen) == expected
 
 
-def test_a_scale_resizes_its_image_once_and_the_next_image_anew(model: Pointwise, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scale_resizes_its_image_once_and_the_next_image_anew(
+    model: Pointwise, monkeypatch: pytest.MonkeyPatch
+) -> None:
     resized, resize = [], torch.nn.functional.interpolate
     monkeypatch.setattr(
-        "selftrain.inference.tta.F.interpolate", lambda *args, **kw: resized.append(kw["size"]) or resize(*args, **kw)
+        "selftrain.inference.tta.F.interpolate",
+        lambda *args, **kw: resized.append(kw["size"]) or resize(*args, **kw),
     )
     transforms = views(hflip=True, vflip=True, rotate90=False, scales=[0.5])
     first, second = noise(2, 1, 3, 64, 64)
     predict(model, first, transforms=transforms)
     assert resized == [(32, 32), (64, 64)]  # the image, and the sum of four maps on its way back
     fresh = views(hflip=True, vflip=True, rotate90=False, scales=[0.5])
-    torch.testing.assert_close(predict(model, second, transforms=transforms), predict(model, second, transforms=fresh))
+    torch.testing.assert_close(
+        predict(model, second, transforms=transforms), predict(model, second, transforms=fresh)
+    )
 
 
 def test_views_of_one_size_share_a_pass_up_to_the_batch(model: Pointwise) -> None:
@@ -117,16 +130,25 @@ def test_views_of_one_size_share_a_pass_up_to_the_batch(model: Pointwise) -> Non
 
 def test_a_result_does_not_depend_on_its_neighbours() -> None:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 1)).eval()
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 1)
+    ).eval()
     images, transforms = noise(3, 3, 40, 70), views(hflip=True, vflip=False, rotate90=True, scales=[0.8, 1.0])
     together = predict(model, images, transforms=transforms, batch=12)
     for i in range(3):
-        torch.testing.assert_close(predict(model, images[i : i + 1], transforms=transforms), together[i : i + 1])
+        torch.testing.assert_close(
+            predict(model, images[i : i + 1], transforms=transforms), together[i : i + 1]
+        )
 
 
 @pytest.mark.parametrize(
     "transform",
-    [ttach.FiveCrops(8, 8), ttach.Scale([2]), ttach.Resize([(9, 9)]), ttach.Resize([(9, 9)], original_size=(8, 8))],
+    [
+        ttach.FiveCrops(8, 8),
+        ttach.Scale([2]),
+        ttach.Resize([(9, 9)]),
+        ttach.Resize([(9, 9)], original_size=(8, 8)),
+    ],
 )
 def test_unsuitable_transforms_are_refused(model: Pointwise, transform: object) -> None:
     with pytest.raises(ConfigError, match="tta: "):

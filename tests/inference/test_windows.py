@@ -119,6 +119,10 @@ def test_tiles_are_seen_with_half_a_window_around_them() -> None:
 
     assert np.array_equal(tiled(labels, images, window=32), images[..., 0])
     side = windows.TILE * 32  # 128: two rows of three tiles
-    assert len(seen) == 6 and seen[0] == (side + 16, side + 16) and max(max(size) for size in seen) == side + 2 * 16
+    assert (
+        len(seen) == 6
+        and seen[0] == (side + 16, side + 16)
+        and max(max(size) for size in seen) == side + 2 * 16
+    )
     seen.clear()
     assert np.array_equal(tiled(labels, images, window=0), images[..., 0]) and seen == [(150, 300)]

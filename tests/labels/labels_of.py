@@ -24,7 +24,9 @@ def first(probs: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.uin
     return probs.argmax(axis=0).astype(np.uint8), np.rint(255 * probs.max(axis=0)).astype(np.uint8)
 
 
-def labelled(probs: NDArray[np.float32], confidence: float = 1.0, confusion: NDArray[np.int64] | None = None) -> Labelled:
+def labelled(
+    probs: NDArray[np.float32], confidence: float = 1.0, confusion: NDArray[np.int64] | None = None
+) -> Labelled:
     """As a shard takes it; `confidence` and `confusion` are whatever a test wants to find again."""
     hard, sureness = first(probs)
     histogram = np.zeros((CLASSES, 256), np.int64)

@@ -47,8 +47,12 @@ def noisy(classes: int, height: int = 120, width: int = 160) -> tuple[NDArray[np
     """A noisy picture of regions, and noisy probabilities of what they are."""
     rng = np.random.default_rng(0)
     coarse = rng.random((classes, 6, 8), dtype=np.float32)
-    truth = np.stack([cv2.resize(plane, (width, height), interpolation=cv2.INTER_CUBIC) for plane in coarse]).argmax(axis=0)
-    image = np.clip(200 // classes * (1 + truth[..., None]) + rng.normal(0, 12, (height, width, 3)), 0, 255).astype(np.uint8)
+    truth = np.stack(
+        [cv2.resize(plane, (width, height), interpolation=cv2.INTER_CUBIC) for plane in coarse]
+    ).argmax(axis=0)
+    image = np.clip(
+        200 // classes * (1 + truth[..., None]) + rng.normal(0, 12, (height, width, 3)), 0, 255
+    ).astype(np.uint8)
     logits = 2.0 * (np.arange(classes)[:, None, None] == truth) + rng.normal(0, 1.5, (classes, height, width))
     return image, (np.exp(logits) / np.exp(logits).sum(axis=0)).astype(np.float32)
 
@@ -81,7 +85,10 @@ def test_the_appearance_kernel_is_that_of_pydensecrf(classes: int) -> None:
 def test_energies_too_large_for_an_exponential_are_no_trouble(classes: int) -> None:
     image, probs = noisy(classes)
     settings = SETTINGS | {"gaussian_compat": 300.0}
-    ours, theirs = (marginals(image, probs, crf=CRF(**settings | {"backend": backend})) for backend in ("lattice", "pydensecrf"))
+    ours, theirs = (
+        marginals(image, probs, crf=CRF(**settings | {"backend": backend}))
+        for backend in ("lattice", "pydensecrf")
+    )
     np.testing.assert_allclose(ours.sum(axis=0), 1, atol=1e-5)
     assert (ours.argmax(axis=0) == theirs.argmax(axis=0)).mean() >= 0.98
 
@@ -101,7 +108,9 @@ def test_the_smoothness_kernel_is_exact(deviation: float) -> None:
 
 def test_equal_input_gives_equal_bits() -> None:
     image, probs = scene()
-    assert (marginals(image, probs, crf=CRF(**SETTINGS)) == marginals(image, probs, crf=CRF(**SETTINGS))).all()
+    assert (
+        marginals(image, probs, crf=CRF(**SETTINGS)) == marginals(image, probs, crf=CRF(**SETTINGS))
+    ).all()
 
 
 def test_any_memory_layout_will_do() -> None:
@@ -115,7 +124,9 @@ def test_any_memory_layout_will_do() -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (7, 1)])
 def test_tiny_images_are_refined(size: tuple[int, int]) -> None:
-    refined = marginals(np.zeros((*size, 3), np.uint8), np.full((3, *size), 1 / 3, np.float32), crf=CRF(**SETTINGS))
+    refined = marginals(
+        np.zeros((*size, 3), np.uint8), np.full((3, *size), 1 / 3, np.float32), crf=CRF(**SETTINGS)
+    )
     assert refined.shape == (3, *size) and np.isfinite(refined).all()
 
 

@@ -26,6 +26,8 @@ def test_a_shard_gets_pixels_by_label_and_confidence():
 
 def test_a_mask_measures_the_plain_view_the_averaged_views_and_the_label():
     mask, raw = np.array([[0, 0, 1, 255]], np.uint8), np.array([[1, 1, 1, 1]], np.uint8)
-    labelled = label_image(IMAGE, PROBS, refiner=lambda image, probs: probs[::-1], soft_classes=2, mask=mask, raw=raw)
+    labelled = label_image(
+        IMAGE, PROBS, refiner=lambda image, probs: probs[::-1], soft_classes=2, mask=mask, raw=raw
+    )
     assert labelled.confusion.tolist() == [[[0, 2], [0, 1]], [[2, 0], [0, 1]], [[0, 2], [1, 0]]]
     assert label_image(IMAGE, PROBS, refiner=unrefined, soft_classes=2).confusion is None

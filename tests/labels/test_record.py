@@ -22,7 +22,9 @@ def test_a_record_worked_by_hand() -> None:
     label = decode(encode(probs, *first(probs), 2))
     assert label.hard.tolist() == [[1]] and label.confidence.tolist() == [[153]]
     assert label.classes[:, 0, 0].tolist() == [1, 0] and label.probs[:, 0, 0].tolist() == [153, 51]
-    np.testing.assert_allclose(label.soft(4)[:, 0, 0], [0.2, 0.6, 0.1, 0.1], atol=1e-6)  # the rest, 51, spread over two
+    np.testing.assert_allclose(
+        label.soft(4)[:, 0, 0], [0.2, 0.6, 0.1, 0.1], atol=1e-6
+    )  # the rest, 51, spread over two
 
 
 @given(

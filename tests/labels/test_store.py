@@ -35,7 +35,9 @@ def make(directory: Path, *, images: int = 7, shard: int = 3, confusion: bool = 
     return ids
 
 
-def write_part(directory: Path, number: int, images: list[int], ids: list[str], *, confusion: bool = False) -> Path:
+def write_part(
+    directory: Path, number: int, images: list[int], ids: list[str], *, confusion: bool = False
+) -> Path:
     counts = np.ones((3, CLASSES, CLASSES), np.int64) if confusion else None
     path = shard_path(directory, number)
     write_shard(path, [labelled(distribution(i), i / 10, counts) for i in images], ids, ORIGIN)
@@ -97,7 +99,9 @@ def test_a_flipped_bit_anywhere_makes_a_shard_unsound(tmp_path: Path, place: int
     assert LabelStore(tmp_path).verify() == [path]
 
 
-@pytest.mark.parametrize("content", [b"", b"x", b"\xff" * 100, b"\x02\0\0\0\0\0\0\0{}", b"\x08\0\0\0\0\0\0\0[[[[[[[["])
+@pytest.mark.parametrize(
+    "content", [b"", b"x", b"\xff" * 100, b"\x02\0\0\0\0\0\0\0{}", b"\x08\0\0\0\0\0\0\0[[[[[[[["]
+)
 def test_a_shard_of_something_else_is_an_integrity_error(tmp_path: Path, content: bytes) -> None:
     ids = make(tmp_path)
     shard_path(tmp_path, 1).write_bytes(content)
@@ -164,7 +168,9 @@ def test_an_index_that_counts_other_images_than_its_shards_is_noticed(tmp_path: 
 def test_finish_names_what_is_missing_and_leaves_no_index(tmp_path: Path) -> None:
     ids = ["a", "b", "c"]
     write_part(tmp_path, 0, [0, 1], ids[:2])
-    with pytest.raises(IntegrityError, match=r"1 of 2 label shards are missing or damaged, e.g. .*shard-00001"):
+    with pytest.raises(
+        IntegrityError, match=r"1 of 2 label shards are missing or damaged, e.g. .*shard-00001"
+    ):
         finish(tmp_path, ids, ORIGIN, shard=2)
     assert not (tmp_path / INDEX).exists()
 

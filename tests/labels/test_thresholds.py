@@ -150,7 +150,9 @@ def test_images_weigh_by_their_confidence() -> None:
     assert image_weights(np.zeros(0, np.float32), 1.0, True).shape == (0,)
 
 
-@pytest.mark.parametrize("given_settings", [{"keep": 1.2}, {"keep": -0.1}, {"confidence": 80}, {"keep": float("nan")}])
+@pytest.mark.parametrize(
+    "given_settings", [{"keep": 1.2}, {"keep": -0.1}, {"confidence": 80}, {"keep": float("nan")}]
+)
 def test_settings_out_of_range_are_named(given_settings: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=f"select.{next(iter(given_settings))} must lie between 0 and 1"):
         quantile(histogram({3: 5}), **{"keep": 0.5, "confidence": 0.5} | given_settings)

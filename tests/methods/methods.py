@@ -9,7 +9,17 @@ from selftrain.methods.table import METHODS
 UNSMOOTHED = {"ce": {"weight": 1.0}}
 
 
-def method(name="", *, classes=2, ranks=1, reduce=lambda counts: counts, steps=10, class_weights=None, mixers=(), **loss):
+def method(
+    name="",
+    *,
+    classes=2,
+    ranks=1,
+    reduce=lambda counts: counts,
+    steps=10,
+    class_weights=None,
+    mixers=(),
+    **loss,
+):
     cfg = LossConfig(**{"labelled": UNSMOOTHED, **loss})
     return METHODS[name](
         Context(

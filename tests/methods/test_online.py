@@ -3,10 +3,10 @@ import math
 import pytest
 import segmentation_models_pytorch as smp
 import torch
-from methods import method as step
-from methods import result_of
 from torch import nn
 
+from methods import method as step
+from methods import result_of
 from selftrain.data.examples import Batch, Views
 from selftrain.data.mixing import MIXES, Mixer
 from selftrain.ids import IGNORE
@@ -96,9 +96,13 @@ def test_a_pasted_box_is_learnt_by_its_mask_however_unsure_the_average_is():
 @pytest.mark.parametrize(("threshold", "share"), [(0.85, 1.0), (0.95, 0.0)])
 def test_fixmatch_learns_what_the_average_is_sure_of(threshold, share):
     model = Says(0.6)
-    result = result_of(step("fixmatch", threshold=threshold, mixers=BOXES), model, Says(0.9).eval(), batch(box=(0, 2, 0, 4)))
+    result = result_of(
+        step("fixmatch", threshold=threshold, mixers=BOXES), model, Says(0.9).eval(), batch(box=(0, 2, 0, 4))
+    )
     assert result.logs["accepted"].item() == share
-    assert math.isclose(result.logs["pseudo_loss"].item(), -share * math.log(0.6), abs_tol=1e-6)  # labels move with the pixels
+    assert math.isclose(
+        result.logs["pseudo_loss"].item(), -share * math.log(0.6), abs_tol=1e-6
+    )  # labels move with the pixels
     assert math.isclose(result.loss.item(), -(1 + share) * math.log(0.6) / 2, abs_tol=1e-6)
     result.loss.backward()
     assert len(model.seen) == 1 and len(model.seen[0]) == 3  # one pass
@@ -107,7 +111,10 @@ def test_fixmatch_learns_what_the_average_is_sure_of(threshold, share):
 def test_labelled_pixels_weigh_by_their_class():
     plain = step("fixmatch")
     heavy = step("fixmatch", class_weights=torch.tensor([3.0, 1.0]))
-    one, other = (result_of(one, Says(0.6), Says(0.9).eval(), batch()).logs["labelled_loss"].item() for one in (plain, heavy))
+    one, other = (
+        result_of(one, Says(0.6), Says(0.9).eval(), batch()).logs["labelled_loss"].item()
+        for one in (plain, heavy)
+    )
     assert math.isclose(other, 3 * one, rel_tol=1e-6)
 
 
@@ -131,7 +138,12 @@ class HalfSure(Says):
 @pytest.mark.parametrize(("adaptive", "share"), [(False, 0.5), (True, 1.0)])
 def test_an_adaptive_threshold_lets_a_class_in_that_is_less_sure(adaptive, share):
     """Confidences 0.99 and 0.91 (half of the logit); 0.95 times 0.91 / 0.99 is 0.87. Padding counts for nothing."""
-    result = result_of(step("fixmatch", threshold=0.95, adaptive=adaptive), Says(0.6), HalfSure(0.99).eval(), batch(padding=1))
+    result = result_of(
+        step("fixmatch", threshold=0.95, adaptive=adaptive),
+        Says(0.6),
+        HalfSure(0.99).eval(),
+        batch(padding=1),
+    )
     assert result.logs["accepted"].item() == share
 
 
@@ -152,7 +164,10 @@ def test_two_ranks_of_an_online_method_average_to_the_loss_of_the_global_batch()
 
 def test_padding_counts_for_nothing():
     result = result_of(step("fixmatch"), Says(0.6), Says(0.99).eval(), batch(padding=2))
-    assert math.isclose(result.logs["pseudo_loss"].item(), -math.log(0.6), abs_tol=1e-6) and result.logs["accepted"].item() == 1
+    assert (
+        math.isclose(result.logs["pseudo_loss"].item(), -math.log(0.6), abs_tol=1e-6)
+        and result.logs["accepted"].item() == 1
+    )
 
 
 def test_the_mean_teacher_compares_probabilities_and_ramps_up():
@@ -176,7 +191,9 @@ def test_unimatch_drops_complementary_channels_and_leaves_labelled_images_alone(
     features = []
     network.decoder.register_forward_pre_hook(lambda module, inputs: features.append(inputs[0]))
     plain = []
-    network.encoder.register_forward_hook(lambda module, inputs, output: plain.append([one.clone() for one in output]))
+    network.encoder.register_forward_hook(
+        lambda module, inputs, output: plain.append([one.clone() for one in output])
+    )
     images = torch.rand(3, 16, 32, 32, 3).mul(255).byte()
     many = Batch(images[0, :1], Target(torch.zeros(1, 32, 32, dtype=torch.uint8)), views=views_of(images))
     averaged = build("unet", "tu-resnet10t", classes=2, decoder_channels=[16, 16, 8, 8]).eval()
@@ -191,7 +208,9 @@ def test_unimatch_drops_complementary_channels_and_leaves_labelled_images_alone(
         assert torch.allclose((first + second)[both], torch.tensor(2.0), atol=1e-2)
         kept = ((first - 1).abs() < 1e-2)[both].float().mean()
         assert 0.1 < kept < 0.9  # about half of the images are left alone
-    assert not any(module._forward_hooks for module in network.encoder.modules() if module is not network.encoder)
+    assert not any(
+        module._forward_hooks for module in network.encoder.modules() if module is not network.encoder
+    )
 
 
 def of_side(side, unlabelled=3):
@@ -239,7 +258,9 @@ def test_the_feature_noise_acts_in_every_network_and_a_step_of_unimatch_runs(arc
         labelled, first, second = scale.split((1, 8, 8))
         assert labelled.eq(1).all() and (first + second).eq(2).all()
         assert (first == 2).any() and (first == 0).any()
-    result = result_of(method, network, tiny_of(arch).eval(), of_side(128 if arch == "pan" else 64))  # pan pools down to nothing
+    result = result_of(
+        method, network, tiny_of(arch).eval(), of_side(128 if arch == "pan" else 64)
+    )  # pan pools down to nothing
     result.loss.backward()
     assert math.isfinite(result.loss.item())
     assert not network.encoder._forward_hooks

@@ -2,8 +2,8 @@ import math
 
 import numpy as np
 import torch
-from methods import method, result_of
 
+from methods import method, result_of
 from selftrain.data.examples import Batch
 from selftrain.labels.thresholds import balanced
 from selftrain.targets import Target
@@ -56,7 +56,9 @@ def test_hard_labels_are_the_alternative_to_soft_ones():
 
 
 def test_soft_and_hard_labels_may_be_mixed():
-    soft, hard = (loss_of(batch(2), pseudo=terms).logs["pseudo_loss"].item() for terms in ({"kl": {}}, {"ce": {}}))
+    soft, hard = (
+        loss_of(batch(2), pseudo=terms).logs["pseudo_loss"].item() for terms in ({"kl": {}}, {"ce": {}})
+    )
     both = loss_of(batch(2), pseudo={"kl": {"weight": 0.25}, "ce": {"weight": 0.75}})
     assert math.isclose(both.logs["pseudo_loss"].item(), 0.25 * soft + 0.75 * hard, rel_tol=1e-5)
 
@@ -64,7 +66,9 @@ def test_soft_and_hard_labels_may_be_mixed():
 def test_labelled_pixels_may_weigh_by_themselves():
     """Weights 1 and 3 on pixels that cost -log 0.6 and -log 0.4."""
     known = batch(0)
-    target = Target(torch.tensor([[[0, 1], [255, 255]]], dtype=torch.uint8), torch.tensor([[[1.0, 3.0], [9.0, 9.0]]]))
+    target = Target(
+        torch.tensor([[[0, 1], [255, 255]]], dtype=torch.uint8), torch.tensor([[[1.0, 3.0], [9.0, 9.0]]])
+    )
     weighted = Batch(known.images, target, known.guessed)
     assert math.isclose(loss_of(weighted).loss.item(), -(math.log(0.6) + 3 * math.log(0.4)) / 4, rel_tol=1e-5)
 
@@ -82,8 +86,13 @@ def test_two_ranks_average_to_the_loss_of_the_global_batch():
     parts[0].known.hard[0, 0] = 255
     counts = sum(method().counts(part) for part in parts)
     assert counts.tolist() == [6, 4, 8]
-    shares = [result_of(method(ranks=2), Constant(p), None, part, counts) for p, part in zip(sure, parts, strict=True)]
+    shares = [
+        result_of(method(ranks=2), Constant(p), None, part, counts)
+        for p, part in zip(sure, parts, strict=True)
+    ]
     known = -(2 * math.log(0.6) + 4 * math.log(0.9)) / 6
     first, second = (0.25 * math.log(0.25 / p) + 0.75 * math.log(0.75 / (1 - p)) for p in sure)
-    assert math.isclose(sum(share.loss.item() for share in shares) / 2, known + (first + 3 * second) / 4, rel_tol=1e-4)
+    assert math.isclose(
+        sum(share.loss.item() for share in shares) / 2, known + (first + 3 * second) / 4, rel_tol=1e-4
+    )
     assert sum(share.logs["accepted"].item() for share in shares) / 2 == 0.5

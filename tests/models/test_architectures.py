@@ -30,14 +30,18 @@ def tiny(*, classes, channels):
 
 @pytest.fixture(autouse=True)
 def known(monkeypatch):
-    monkeypatch.setitem(ARCHITECTURES, "tiny", Architecture(tiny, Anatomy(multiple=7, encoder="body.stem", head="classifier")))
+    monkeypatch.setitem(
+        ARCHITECTURES, "tiny", Architecture(tiny, Anatomy(multiple=7, encoder="body.stem", head="classifier"))
+    )
 
 
 def test_a_name_of_the_table_builds_its_network_and_any_other_name_is_smp_s():
     assert build("tiny", "", classes=5, channels=4)(torch.zeros(1, 4, 7, 14)).shape == (1, 5, 7, 14)
     assert type(build("unet", "tu-resnet10t", classes=5, decoder_channels=[32, 16, 16, 8])).__name__ == "Unet"
     assert (multiple_of("tiny"), multiple_of("unet")) == (7, 32)
-    assert leaves_parameters_unused("tiny", "", None) and not leaves_parameters_unused("unet", "tu-resnet18", None)
+    assert leaves_parameters_unused("tiny", "", None) and not leaves_parameters_unused(
+        "unet", "tu-resnet18", None
+    )
 
 
 def test_smp_s_networks_take_images_of_other_channels():
@@ -65,7 +69,10 @@ def test_dropout_acts_before_the_head_and_a_head_that_is_not_there_is_refused(mo
     assert torch.equal(noisy(images), noisy.classifier.bias[None, :, None, None].expand(1, 2, 7, 7))
     assert not torch.equal(noisy.eval()(images), noisy.train()(images))
     monkeypatch.setitem(ARCHITECTURES, "tiny", Architecture(tiny))
-    with pytest.raises(ConfigError, match=r"noise.dropout: Tiny has no module 'segmentation_head'; its Anatomy may name another"):
+    with pytest.raises(
+        ConfigError,
+        match=r"noise.dropout: Tiny has no module 'segmentation_head'; its Anatomy may name another",
+    ):
         build("tiny", "", classes=2, dropout=0.5)
 
 
@@ -73,7 +80,9 @@ def test_the_encoder_is_found_by_weights_and_by_parameter_groups():
     network = build("tiny", "", classes=2)
     assert encoder_names(network) == ["body.stem.weight", "body.stem.bias"]
     assert decoder_names(network) == ["classifier.weight", "classifier.bias"]
-    assert list(fitting(network, {"weight": torch.zeros(8, 3, 3, 3)})) == ["body.stem.weight"]  # a file of the encoder only
+    assert list(fitting(network, {"weight": torch.zeros(8, 3, 3, 3)})) == [
+        "body.stem.weight"
+    ]  # a file of the encoder only
     for whole in (network, nn.ModuleDict({"first": network, "second": build("tiny", "", classes=2)})):
         groups = GROUPS["encoder"](whole, weight_decay=0.1, lr_scale=0.5)
         scaled = {id(one) for group in groups for one in group["params"] if group["lr_scale"] == 0.5}

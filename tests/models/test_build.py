@@ -27,7 +27,9 @@ def test_students_grow():
     assert parameters(small) < parameters(large)
 
 
-@pytest.mark.parametrize(("teacher", "student"), [("tu-resnet10t", "tu-resnet18d"), ("tu-resnet18", "tu-resnet34")])
+@pytest.mark.parametrize(
+    ("teacher", "student"), [("tu-resnet10t", "tu-resnet18d"), ("tu-resnet18", "tu-resnet34")]
+)
 def test_a_deeper_student_says_what_its_teacher_says(teacher, student):
     """The first pair is that of recipe=noisy_student: its stems differ in width."""
     small, large = (build("unet", encoder, **TINY) for encoder in (teacher, student))
@@ -70,7 +72,9 @@ def test_an_encoder_without_stochastic_depth_is_refused(encoder):
         build("unet", encoder, classes=2, drop_path=0.1)
 
 
-@pytest.mark.parametrize(("arch", "encoder"), [("unett", "tu-resnet10t"), ("unet", "tu-resnet1000"), ("unet", "nonsense")])
+@pytest.mark.parametrize(
+    ("arch", "encoder"), [("unett", "tu-resnet10t"), ("unet", "tu-resnet1000"), ("unet", "nonsense")]
+)
 def test_unknown_names_are_a_config_error(arch, encoder):
     with pytest.raises(ConfigError, match="cannot build"):
         build(arch, encoder, classes=2)
@@ -117,8 +121,12 @@ def test_networks_with_parameters_that_nothing_depends_on_are_known(arch, encode
         (ModelConfig(arch=arch, encoder=encoder, decoder_channels=channels or []), GenerationConfig()),
         (ModelConfig(), GenerationConfig(arch=arch, encoder=encoder, decoder_channels=channels or [])),
     ):
-        accelerator = accelerator_of(Config(model=model, generations=[GenerationConfig(arch="unet", encoder=TU), generation]))
-        assert accelerator.ddp_handler.find_unused_parameters == idle  # or ranks would wait for their gradients for ever
+        accelerator = accelerator_of(
+            Config(model=model, generations=[GenerationConfig(arch="unet", encoder=TU), generation])
+        )
+        assert (
+            accelerator.ddp_handler.find_unused_parameters == idle
+        )  # or ranks would wait for their gradients for ever
 
 
 def test_imagenet_without_a_network_fails_at_once_with_the_way_out(tmp_path):
@@ -131,7 +139,16 @@ def test_imagenet_without_a_network_fails_at_once_with_the_way_out(tmp_path):
     except OSError:
         pass
     began = time.monotonic()
-    command = [sys.executable, "-m", "selftrain.run", "recipe=smoke", "model.weights=imagenet", f"out={tmp_path / 'run'}"]
-    done = subprocess.run(command, capture_output=True, text=True, env={"HF_HOME": str(tmp_path), "PATH": "/usr/bin:/bin"})
+    command = [
+        sys.executable,
+        "-m",
+        "selftrain.run",
+        "recipe=smoke",
+        "model.weights=imagenet",
+        f"out={tmp_path / 'run'}",
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={"HF_HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    )
     assert done.returncode == 2 and "model.weights=null" in done.stderr.splitlines()[-1], done.stderr
     assert time.monotonic() - began < 60 and not (tmp_path / "run").exists()

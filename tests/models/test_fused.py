@@ -52,7 +52,12 @@ class Residual(nn.Module):
 
     def __init__(self, add):
         super().__init__()
-        self.convolution, self.norm, self.relu, self.add = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3), nn.ReLU(True), add
+        self.convolution, self.norm, self.relu, self.add = (
+            nn.Conv2d(3, 3, 3, padding=1),
+            nn.BatchNorm2d(3),
+            nn.ReLU(True),
+            add,
+        )
 
     def forward(self, images):
         return self.relu(self.add(self.norm(self.convolution(images)), images))

@@ -14,7 +14,9 @@ def test_pixel_logits_are_found_with_and_without_an_image_head():
 
 
 def test_an_image_head_of_smp_is_understood():
-    network = smp.create_model("unet", "resnet18", encoder_weights=None, classes=3, aux_params={"classes": 5}).eval()
+    network = smp.create_model(
+        "unet", "resnet18", encoder_weights=None, classes=3, aux_params={"classes": 5}
+    ).eval()
     with torch.inference_mode():
         found = output_of(network(torch.zeros(2, 3, 32, 32)))
     assert found.pixels.shape == (2, 3, 32, 32) and found.image.shape == (2, 5)

@@ -41,7 +41,9 @@ def save(path, tensors):
 
 
 def load(network, path, **settings):
-    return load_weights(network, path, whose="generation 3 (encoder=x)", remedy="generations.3.encoder=y", **settings)
+    return load_weights(
+        network, path, whose="generation 3 (encoder=x)", remedy="generations.3.encoder=y", **settings
+    )
 
 
 def bring_in(source, target, network, encoder=ENCODER):
@@ -62,7 +64,9 @@ def test_a_file_of_the_whole_network_or_of_its_encoder_is_loaded(tmp_path, part)
     source, network = tiny(), tiny()
     tensors = {
         "whole": source.state_dict(),
-        "encoder": {name: value for name, value in source.state_dict().items() if name.startswith("encoder.")},
+        "encoder": {
+            name: value for name, value in source.state_dict().items() if name.startswith("encoder.")
+        },
         "timm's encoder": source.encoder.model.state_dict(),
         "no counters": without_counters(source.state_dict()),
     }[part]
@@ -114,7 +118,10 @@ def test_timms_own_names_of_stages_are_those_of_a_network_of_features(tmp_path):
 
 def test_weights_of_another_encoder_are_refused_with_names_of_both_sides(tmp_path):
     """smp's own resnet18: its decoder fits that of timm's resnet18, its encoder has other names."""
-    theirs, network = smp.Unet("resnet18", encoder_weights=None, classes=3), build("unet", "tu-resnet18", classes=3)
+    theirs, network = (
+        smp.Unet("resnet18", encoder_weights=None, classes=3),
+        build("unet", "tu-resnet18", classes=3),
+    )
     before = {name: value.clone() for name, value in network.state_dict().items()}
     path = save(tmp_path / "w.safetensors", theirs.state_dict())
     with pytest.raises(ConfigError) as refused:
@@ -123,7 +130,9 @@ def test_weights_of_another_encoder_are_refused_with_names_of_both_sides(tmp_pat
     assert f"0 of {len(encoder_names(network))} encoder tensors fit generation 3 (encoder=x)" in said
     assert "the network has encoder.model.conv1.weight (64x3x7x7)" in said
     assert re.search(r"the file has encoder\.(?!model)\S+ \(", said)  # not what fits, nor what is no weight
-    assert all(word in said for word in ("w.safetensors", "generations.3.encoder=y", "model.partial_weights=true"))
+    assert all(
+        word in said for word in ("w.safetensors", "generations.3.encoder=y", "model.partial_weights=true")
+    )
     assert "\n" not in said
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
@@ -133,7 +142,9 @@ def test_a_part_of_an_encoder_is_loaded_only_if_that_is_asked_for(tmp_path):
     tensors = source.state_dict()
     left_out = encoder_names(source)[-1]
     tensors["encoder.model.conv1.0.weight"] = torch.zeros(1, 3, 3, 3)  # of another shape
-    path = save(tmp_path / "w.safetensors", {name: value for name, value in tensors.items() if name != left_out})
+    path = save(
+        tmp_path / "w.safetensors", {name: value for name, value in tensors.items() if name != left_out}
+    )
     of = len(encoder_names(network))
     with pytest.raises(ConfigError, match=f"{of - 2} of {of} encoder tensors fit") as refused:
         load(network, path)
@@ -184,14 +195,18 @@ def test_weights_are_found_below_any_key(tmp_path, keys):
     for key in keys:
         content = {key: content, "optimizer": {"state": {0: {"exp_avg": torch.zeros(2)}}}}
     torch.save(content, tmp_path / "theirs.pth")
-    assert bring_in(tmp_path / "theirs.pth", tmp_path / "w.safetensors", network).taken.encoder == len(encoder_names(network))
+    assert bring_in(tmp_path / "theirs.pth", tmp_path / "w.safetensors", network).taken.encoder == len(
+        encoder_names(network)
+    )
 
 
 @pytest.mark.parametrize("known", ["network", "encoder", "timm's classifier"])
 def test_renamed_tensors_are_matched_by_order_and_shape(tmp_path, known):
     source, network = tiny(), tiny()
     classifier = timm.create_model(ENCODER.removeprefix("tu-"))
-    tensors = {"network": source, "encoder": source.encoder, "timm's classifier": classifier}[known].state_dict()
+    tensors = {"network": source, "encoder": source.encoder, "timm's classifier": classifier}[
+        known
+    ].state_dict()
     renamed = {f"theirs_{i}": value for i, value in enumerate(without_counters(tensors).values())}
     torch.save(renamed, tmp_path / "theirs.pth")
     imported = bring_in(tmp_path / "theirs.pth", tmp_path / "w.safetensors", network)
@@ -200,7 +215,11 @@ def test_renamed_tensors_are_matched_by_order_and_shape(tmp_path, known):
     assert imported.taken.decoder == (len(decoder_names(network)) if known == "network" else 0)
     assert f"{of} of {of} encoder tensors" in imported.lines()[0] and "order and shape" in imported.lines()[0]
     load(network, tmp_path / "w.safetensors")
-    expected = tensors["conv1.0.weight"] if known == "timm's classifier" else source.state_dict()["encoder.model.conv1.0.weight"]
+    expected = (
+        tensors["conv1.0.weight"]
+        if known == "timm's classifier"
+        else source.state_dict()["encoder.model.conv1.0.weight"]
+    )
     assert torch.equal(network.encoder.model.conv1[0].weight, expected)
     assert known == "timm's classifier" or same_encoders(network, source)
 
@@ -216,14 +235,19 @@ def test_order_counts_only_where_every_shape_agrees_and_no_name_speaks_against_i
         renamed["theirs_x"] = torch.zeros(5)
     if spoilt == "a name that fits elsewhere":
         place = list(tensors).index("layer1.0.bn1.weight")
-        renamed = {"layer1.0.bn1.bias" if i == place else name: value for i, (name, value) in enumerate(renamed.items())}
+        renamed = {
+            "layer1.0.bn1.bias" if i == place else name: value
+            for i, (name, value) in enumerate(renamed.items())
+        }
     torch.save(renamed, tmp_path / "theirs.pth")
     if spoilt == "a name that fits elsewhere":
         imported = bring_in(tmp_path / "theirs.pth", tmp_path / "w.safetensors", network)
         assert not imported.by_order and imported.taken.encoder == 1
         assert "model.partial_weights=true" in imported.lines()[-1]
     else:
-        with pytest.raises(ConfigError, match=r"0 of \d+ encoder tensors fit.*theirs_0.*encoder\.model\.conv1"):
+        with pytest.raises(
+            ConfigError, match=r"0 of \d+ encoder tensors fit.*theirs_0.*encoder\.model\.conv1"
+        ):
             bring_in(tmp_path / "theirs.pth", tmp_path / "w.safetensors", network)
         assert not (tmp_path / "w.safetensors").exists()
 
@@ -259,7 +283,9 @@ def test_a_foreign_file_that_holds_code_is_refused_and_not_run(tmp_path):
     (tmp_path / "old.pth").write_bytes(pickle.dumps(Canary()))
     torch.save({"unknown": torch.zeros(1)}, tmp_path / "other.pth")
     torch.save([1, 2], tmp_path / "list.pth")
-    errors = dict.fromkeys(("evil", "torn", "old"), IntegrityError) | dict.fromkeys(("other", "list"), ConfigError)
+    errors = dict.fromkeys(("evil", "torn", "old"), IntegrityError) | dict.fromkeys(
+        ("other", "list"), ConfigError
+    )
     for name, error in errors.items():
         with pytest.raises(error, match=name) as refused:
             bring_in(tmp_path / f"{name}.pth", target, network)
@@ -281,15 +307,21 @@ def test_timm_knows_what_an_encoder_was_pretrained_with(encoder, source, mean, s
     assert known.fits(mean, std) and not known.fits([0.3] * 3, std) and not known.fits(mean, [0.3] * 3)
 
 
-@pytest.mark.parametrize("encoder", ["nonsense", "tu-nonsense", "tu-resnet18.no_such_tag", "resnext101_32x4d"])
+@pytest.mark.parametrize(
+    "encoder", ["nonsense", "tu-nonsense", "tu-resnet18.no_such_tag", "resnext101_32x4d"]
+)
 def test_an_encoder_without_imagenet_weights_has_no_pixel_scale(encoder):
     assert pretrained(encoder) is None
 
 
-def test_the_pixel_scale_of_smps_own_encoder_is_read_where_fetching_its_weights_left_it(tmp_path, monkeypatch):
+def test_the_pixel_scale_of_smps_own_encoder_is_read_where_fetching_its_weights_left_it(
+    tmp_path, monkeypatch
+):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     known = pretrained("inceptionv4")
-    assert known.source == "smp-hub/inceptionv4.imagenet" and known.fits([0.1] * 3, [0.2] * 3)  # not known, so not judged
+    assert known.source == "smp-hub/inceptionv4.imagenet" and known.fits(
+        [0.1] * 3, [0.2] * 3
+    )  # not known, so not judged
     revision = smp.encoders.encoders["inceptionv4"]["pretrained_settings"]["imagenet"]["revision"]
     kept = tmp_path / "models--smp-hub--inceptionv4.imagenet" / "snapshots" / revision
     kept.mkdir(parents=True)
@@ -318,10 +350,14 @@ def test_a_run_says_where_its_weights_come_from_and_keeps_that(run, tmp_path, en
     assert code == 0, err
     of = len(encoder_names(build("unet", "tu-test_resnet", **TINY)))
     counted = f"{of} of {of} encoder tensors from theirs.safetensors"
-    assert said.count(f"gen0: {counted}; decoder from random weights\n") == 1 and "gen1: " + counted not in said
+    assert (
+        said.count(f"gen0: {counted}; decoder from random weights\n") == 1 and "gen1: " + counted not in said
+    )
     assert said.count("data.mean=[0.5,0.5,0.5] data.std=[0.5,0.5,0.5]") == 1
     first, second = (json.loads((out / f"gen{k}" / "report.json").read_text())["weights"] for k in range(2))
-    assert [(row["source"], row["encoder"], row["decoder"]) for row in first] == [("theirs.safetensors", of, 0)]
+    assert [(row["source"], row["encoder"], row["decoder"]) for row in first] == [
+        ("theirs.safetensors", of, 0)
+    ]
     assert [(row["source"], row["encoder"], row["decoder"] == row["of_decoder"]) for row in second] == [
         ("generation 0", of, True)
     ]
@@ -342,7 +378,10 @@ def test_weights_that_a_later_generations_encoder_cannot_take_name_its_setting(r
     code, _, err = run(*SMALL, *settings, f"out={tmp_path / 'run'}")
     last = err.splitlines()[-1]
     assert code == 2 and "Traceback" not in err
-    assert "generation 1 (arch=unet encoder=tu-resnet10t)" in last and "generations.1.encoder=tu-test_resnet" in last
+    assert (
+        "generation 1 (arch=unet encoder=tu-resnet10t)" in last
+        and "generations.1.encoder=tu-test_resnet" in last
+    )
     code, said, err = run(*SMALL, *settings, "model.partial_weights=true", f"out={tmp_path / 'run'}")
     assert code == 0 and "gen1: 0 of 55 encoder tensors from theirs.safetensors" in said, err
 
@@ -357,12 +396,18 @@ def test_permission_for_partial_weights_may_be_given_to_a_run_that_began_without
 
 def test_a_run_with_a_vision_transformer_learns_online_from_small_crops(run, tmp_path):
     vit = ("model.arch=dpt", "model.encoder=tu-test_vit", "model.decoder_channels=[]")
-    generations = "generations=[{},{init: teacher, online: unimatch_v2, noise: {cutmix: 1.0, drop_path: 0.1}}]"
+    generations = (
+        "generations=[{},{init: teacher, online: unimatch_v2, noise: {cutmix: 1.0, drop_path: 0.1}}]"
+    )
     code, _, err = run(*SMALL, *vit, generations, f"out={tmp_path / 'run'}")
     assert code == 0, err
     fixed = ("model.arch=dpt", "model.encoder=tu-test_vit_relpos", "model.decoder_channels=[]")
     code, _, err = run(*SMALL, *fixed, "generations=[{}]", f"out={tmp_path / 'fixed'}")
-    assert code == 2 and "cannot take images of 32x32" in err.splitlines()[-1] and not (tmp_path / "fixed" / "gen0").exists()
+    assert (
+        code == 2
+        and "cannot take images of 32x32" in err.splitlines()[-1]
+        and not (tmp_path / "fixed" / "gen0").exists()
+    )
 
 
 def test_weights_from_a_hub_are_reported_by_their_name_there(monkeypatch):
@@ -375,5 +420,9 @@ def test_weights_from_a_hub_are_reported_by_their_name_there(monkeypatch):
     monkeypatch.setattr("selftrain.networks.build", fetched)
     cfg = Config(model=ModelConfig(encoder=ENCODER, weights="imagenet"))
     (plan,) = plans(cfg)
-    begun = Networks([plan], cfg.model, RunDir(Path("nowhere")), ["a", "b"], torch.device("cpu")).begin(plan, None)
-    assert begun.lines == ["gen0: 70 of 70 encoder tensors from timm/resnet10t.c3_in1k; decoder from random weights"]
+    begun = Networks([plan], cfg.model, RunDir(Path("nowhere")), ["a", "b"], torch.device("cpu")).begin(
+        plan, None
+    )
+    assert begun.lines == [
+        "gen0: 70 of 70 encoder tensors from timm/resnet10t.c3_in1k; decoder from random weights"
+    ]

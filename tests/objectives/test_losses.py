@@ -59,7 +59,9 @@ def test_temperature_softens_both_and_scales_by_its_square():
     root = [math.sqrt(0.9), math.sqrt(0.1)]
     teacher = [value / sum(root) for value in root]
     expected = 4 * sum(p * math.log(p / 0.5) for p in teacher)
-    assert math.isclose(total("kl", student, None, torch.ones(1, 1, 1), soft, temperature=2.0).item(), expected, rel_tol=1e-4)
+    assert math.isclose(
+        total("kl", student, None, torch.ones(1, 1, 1), soft, temperature=2.0).item(), expected, rel_tol=1e-4
+    )
 
 
 def test_the_gradient_of_kl_hardly_depends_on_the_temperature_when_it_is_high():
@@ -102,7 +104,9 @@ def test_dice_leaves_out_ignored_pixels_and_absent_classes():
 def test_ohem_is_the_mean_of_the_hardest_pixels_of_each_image():
     logits = logits_of([0.9, 0.1], [0.2, 0.8], [0.5, 0.5], [0.1, 0.9])
     hard = torch.tensor([[[0, 0, 0, 255]]])  # half of three pixels, rounded up, is two
-    assert math.isclose(total("ohem", logits, hard, keep=0.5).item(), -(math.log(0.2) + math.log(0.5)) / 2, rel_tol=1e-5)
+    assert math.isclose(
+        total("ohem", logits, hard, keep=0.5).item(), -(math.log(0.2) + math.log(0.5)) / 2, rel_tol=1e-5
+    )
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -113,11 +117,15 @@ def test_parts_of_a_batch_add_up_to_the_loss_of_the_whole(name):
     hard = torch.randint(3, (4, 5, 6))
     hard[0, :4], hard[2, :, :2], hard[3] = 255, 255, 255
     target, objective = Target(hard, torch.rand(4, 5, 6), soft), Objective.of({name: {}}, "loss.pseudo", 3)
-    parts = [(logits[part], target.each(lambda plane, part=part: plane[part])) for part in (slice(1), slice(1, 4))]
+    parts = [
+        (logits[part], target.each(lambda plane, part=part: plane[part])) for part in (slice(1), slice(1, 4))
+    ]
     counts = objective.counts(target)
     assert torch.allclose(sum(objective.counts(part) for _, part in parts), counts)
     shares = [objective.value(*part, counts).item() for part in parts]
-    assert all(shares) and math.isclose(sum(shares), objective.value(logits, target, counts).item(), rel_tol=1e-5)
+    assert all(shares) and math.isclose(
+        sum(shares), objective.value(logits, target, counts).item(), rel_tol=1e-5
+    )
 
 
 @pytest.mark.parametrize("name", LOSSES)

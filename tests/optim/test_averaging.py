@@ -62,7 +62,9 @@ def test_an_average_of_nothing_is_the_last_weights():
 @pytest.mark.parametrize(("start", "expected"), [(0.0, 3.5), (0.5, 5.5), (0.75, 6.5), (1.0, 7.0)])
 def test_swa_is_the_equal_mean_of_the_steps_from_its_start_on(start, expected):
     """Of steps 0 to 7: all, the last four, the last two, the last one."""
-    assert mean_of_steps([swa(step, steps=8, decay=0.9, start=start) for step in range(8)]) == pytest.approx(expected)
+    assert mean_of_steps([swa(step, steps=8, decay=0.9, start=start) for step in range(8)]) == pytest.approx(
+        expected
+    )
 
 
 def test_before_its_start_swa_has_the_last_weights():

@@ -67,14 +67,20 @@ def test_of_two_networks_both_encoders_have_it():
 
 def test_each_layer_of_an_encoder_learns_slower_than_the_next_one():
     network = Small()
-    network.encoder = nn.Sequential(*(nn.Conv2d(3, 3, 1) for _ in range(LAYER)))  # two layers of LAYER tensors each
+    network.encoder = nn.Sequential(
+        *(nn.Conv2d(3, 3, 1) for _ in range(LAYER))
+    )  # two layers of LAYER tensors each
     found = scales(network, layers(network, weight_decay=0.1, decay=0.5))
-    assert [found[f"encoder.{i}.weight"] for i in range(LAYER)] == [0.25] * (LAYER // 2) + [0.5] * (LAYER // 2)
+    assert [found[f"encoder.{i}.weight"] for i in range(LAYER)] == [0.25] * (LAYER // 2) + [0.5] * (
+        LAYER // 2
+    )
     assert found["decoder.weight"] == 1
 
 
 def test_the_layers_of_a_vision_transformer_are_its_blocks():
-    network = smp.create_model("dpt", "tu-vit_tiny_patch16_224", encoder_weights=None, classes=2, dynamic_img_size=True)
+    network = smp.create_model(
+        "dpt", "tu-vit_tiny_patch16_224", encoder_weights=None, classes=2, dynamic_img_size=True
+    )
     found = scales(network, layers(network, weight_decay=0.1, decay=0.5))
     blocks = [found[f"encoder.model.blocks.{i}.attn.qkv.weight"] for i in range(12)]
     assert all(later == 2 * earlier for earlier, later in itertools.pairwise(blocks))
@@ -105,5 +111,7 @@ def test_a_copy_of_a_frozen_network_is_frozen_as_well():
 
 @pytest.mark.parametrize("grouping", [encoder, layers, frozen])
 def test_a_network_without_an_encoder_of_its_own_is_refused(grouping):
-    with pytest.raises(ConfigError, match=r"train\.groups: Sequential has no encoder of its own; set train\.groups=one"):
+    with pytest.raises(
+        ConfigError, match=r"train\.groups: Sequential has no encoder of its own; set train\.groups=one"
+    ):
         grouping(nn.Sequential(nn.Conv2d(3, 2, 1)), weight_decay=0.1)

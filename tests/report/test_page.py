@@ -20,7 +20,10 @@ from selftrain.report.palette import palette
 
 CLASSES = ["road", "tree", "car"]
 HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "$x^2$ & {{ 7 * 7 }}"]
-CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))),
+    None,
+)
 
 
 def scores(miou: float, classes: list[str]) -> dict:
@@ -65,7 +68,14 @@ def a_report(val: list[float], promoted: list[bool], best: int, classes: list[st
     ]
     test, teacher = scores(0.42 if best else 0.40, classes), scores(0.40, classes)
     run = {"seed": 3, "recipe": "noisy_student", "data": "shapes", "seconds": 3905.0}
-    return {"generations": generations, "best": best, "exported": best, "test": test, "teacher_test": teacher, **run}
+    return {
+        "generations": generations,
+        "best": best,
+        "exported": best,
+        "test": test,
+        "teacher_test": teacher,
+        **run,
+    }
 
 
 def three() -> dict:
@@ -73,21 +83,40 @@ def three() -> dict:
 
 
 def some_metrics() -> list[dict]:
-    rows = [{"stage": "gen0", "step": t, "loss": 100 / t, "labelled_loss": 100 / t, "lr": 1e-3} for t in range(10, 501, 10)]
-    rows += [{"stage": "gen1", "step": t, "loss": 1.0, "pseudo_loss": 90 / t, "accepted": 0.6} for t in range(10, 501, 10)]
-    return [*rows, {"stage": "gen0", "step": 250, "val_miou": 0.3}, {"stage": "gen0/val", "step": 500, "miou": 0.41, "ece": 0.05}]
+    rows = [
+        {"stage": "gen0", "step": t, "loss": 100 / t, "labelled_loss": 100 / t, "lr": 1e-3}
+        for t in range(10, 501, 10)
+    ]
+    rows += [
+        {"stage": "gen1", "step": t, "loss": 1.0, "pseudo_loss": 90 / t, "accepted": 0.6}
+        for t in range(10, 501, 10)
+    ]
+    return [
+        *rows,
+        {"stage": "gen0", "step": 250, "val_miou": 0.3},
+        {"stage": "gen0/val", "step": 500, "miou": 0.41, "ece": 0.05},
+    ]
 
 
 def some_rows(side: int = 24) -> list[Row]:
     rng = np.random.default_rng(0)
-    image, ids = rng.integers(0, 256, (side, side, 3), dtype=np.uint8), rng.integers(0, 3, (side, side), dtype=np.uint8)
+    image, ids = (
+        rng.integers(0, 256, (side, side, 3), dtype=np.uint8),
+        rng.integers(0, 3, (side, side), dtype=np.uint8),
+    )
     return [Row("street/01", [("image", image), ("truth", ids), ("generation 0", ids)])]
 
 
 def render(
-    report: dict, *, classes: list[str] = CLASSES, metrics: list[dict] | None = None, rows: list[Row] | None = None
+    report: dict,
+    *,
+    classes: list[str] = CLASSES,
+    metrics: list[dict] | None = None,
+    rows: list[Row] | None = None,
 ) -> str:
-    return page.render(report, classes=classes, metrics=metrics or [], predictions=rows or [], pseudo_labels=rows or [])
+    return page.render(
+        report, classes=classes, metrics=metrics or [], predictions=rows or [], pseudo_labels=rows or []
+    )
 
 
 def words(html: str) -> str:
@@ -136,7 +165,10 @@ def test_top_line_compares_the_best_with_the_teacher_on_test() -> None:
 
 def test_generations_table_names_outcome_scores_and_model() -> None:
     text = words(render(three()))
-    assert "1 student best exported 0.4500 0.800 0.050 unet tu-resnet18 24.3 M 500 labels, generation 0 1 min 15 s" in text
+    assert (
+        "1 student best exported 0.4500 0.800 0.050 unet tu-resnet18 24.3 M 500 labels, generation 0 1 min 15 s"
+        in text
+    )
     assert "2 student not promoted 0.4400" in text
 
 
@@ -194,9 +226,7 @@ def test_what_a_generation_learnt_from():
 
 def test_first_weights_are_told_by_generation() -> None:
     report = a_report([0.41, 0.45], [True, True], best=1)
-    told = (
-        "240 of 247 encoder tensors from lite0.safetensors; generation 1: 240 of 247 encoder tensors and 54 of 54 decoder tensors"
-    )
+    told = "240 of 247 encoder tensors from lite0.safetensors; generation 1: 240 of 247 encoder tensors and 54 of 54 decoder tensors"
     assert f"Weights before training: generation 0: {told} from generation 0." in words(render(report))
     report["generations"][0]["weights"] = []
     assert "Weights before training: generation 0: random; generation 1: 240" in words(render(report))
@@ -248,7 +278,9 @@ def test_pseudo_labels_without_masks_say_so() -> None:
 
 
 def test_a_class_that_is_absent_is_a_dash_and_no_bar() -> None:
-    (row,) = re.findall(r"<tr><th[^>]*><span[^>]*></span>car</th>.*?</tr>", render(a_report([0.4], [True], best=0)), re.DOTALL)
+    (row,) = re.findall(
+        r"<tr><th[^>]*><span[^>]*></span>car</th>.*?</tr>", render(a_report([0.4], [True], best=0)), re.DOTALL
+    )
     assert "–" in row and "track" not in row
 
 
@@ -284,7 +316,11 @@ def test_an_empty_report_is_a_page() -> None:
 
 def test_plots_leave_out_what_is_no_number() -> None:
     nan = float("nan")
-    broken: list[dict] = [{"stage": "gen0", "step": 10, "loss": None}, {"stage": "gen0", "step": None, "loss": 1.0}, {"step": 5}]
+    broken: list[dict] = [
+        {"stage": "gen0", "step": 10, "loss": None},
+        {"stage": "gen0", "step": None, "loss": 1.0},
+        {"step": 5},
+    ]
     assert "<svg" not in render(a_report([0.4], [True], best=0) | {"generations": []}, metrics=broken)
     assert figures.curves({0: [(1, nan)], 1: []}) is None
     assert figures.promotion({0: None}, {0: True}, 0) is None
@@ -299,7 +335,9 @@ def test_running_mean_of_worked_numbers() -> None:
 
 
 def test_a_long_curve_is_thinned() -> None:
-    short, long = (figures.curves({0: [(t, 1 / t) for t in range(1, n)]}, smooth=True) for n in (figures.LIMIT, 50_000))
+    short, long = (
+        figures.curves({0: [(t, 1 / t) for t in range(1, n)]}, smooth=True) for n in (figures.LIMIT, 50_000)
+    )
     assert len(str(long)) < 1.5 * len(str(short))
 
 
@@ -314,7 +352,10 @@ def test_plots_share_no_id_and_follow_the_page() -> None:
 
 
 def test_names_are_text_never_markup() -> None:
-    report = a_report([0.41, 0.45], [True, True], best=1, classes=HOSTILE) | {"recipe": HOSTILE[1], "data": HOSTILE[0]}
+    report = a_report([0.41, 0.45], [True, True], best=1, classes=HOSTILE) | {
+        "recipe": HOSTILE[1],
+        "data": HOSTILE[0],
+    }
     rows = [Row(HOSTILE[1], [(HOSTILE[0], np.zeros((4, 4), np.uint8))])]
     html = render(report, classes=HOSTILE, rows=rows)
     tags = Tags(html).all
@@ -328,7 +369,10 @@ def test_the_page_needs_nothing_but_itself() -> None:
     html = render(three(), metrics=some_metrics(), rows=some_rows())
     assert not re.search(r"https?:|//[a-z]|@import|<script", re.sub(r"base64,[^\"]*", "", html))
     links = [
-        value for _, attributes in Tags(html).all for name, value in attributes.items() if name in ("src", "href", "xlink:href")
+        value
+        for _, attributes in Tags(html).all
+        for name, value in attributes.items()
+        if name in ("src", "href", "xlink:href")
     ]
     assert all(str(link).startswith(("data:", "#")) for link in links)
     assert "default-src 'none'" in html
@@ -351,9 +395,15 @@ def test_masks_keep_their_colours_and_ignored_pixels_are_transparent() -> None:
 
 def test_large_pictures_are_brought_down_and_small_ones_keep_their_pixels() -> None:
     rng = np.random.default_rng(0)
-    image, ids = rng.integers(0, 256, (400, 800, 3), dtype=np.uint8), rng.integers(0, 3, (400, 800), dtype=np.uint8)
+    image, ids = (
+        rng.integers(0, 256, (400, 800, 3), dtype=np.uint8),
+        rng.integers(0, 3, (400, 800), dtype=np.uint8),
+    )
     large = render({}, rows=[Row("a", [("image", image), ("truth", ids)])])
-    assert [(picture.size, picture.format) for picture in pictures(large)[:2]] == [((320, 160), "JPEG"), ((320, 160), "PNG")]
+    assert [(picture.size, picture.format) for picture in pictures(large)[:2]] == [
+        ((320, 160), "JPEG"),
+        ((320, 160), "PNG"),
+    ]
     assert set(np.unique(np.asarray(pictures(large)[1]))) <= {0, 1, 2}
     small = render({}, rows=some_rows())
     assert np.array_equal(np.asarray(pictures(small)[0]), some_rows()[0].cells[0][1])
@@ -379,15 +429,41 @@ def test_the_same_run_gives_the_same_page() -> None:
 def test_a_browser_shows_the_tables_and_reports_no_error(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     report = a_report([0.41, 0.45, 0.44], [True, True, False], best=1, classes=HOSTILE)
-    page.write(path, report, classes=HOSTILE, metrics=some_metrics(), predictions=some_rows(), pseudo_labels=some_rows())
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-component-update", "--disable-sync"]
-    flags += ["--disable-background-networking", "--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}"]
+    page.write(
+        path,
+        report,
+        classes=HOSTILE,
+        metrics=some_metrics(),
+        predictions=some_rows(),
+        pseudo_labels=some_rows(),
+    )
+    flags = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--disable-component-update",
+        "--disable-sync",
+    ]
+    flags += [
+        "--disable-background-networking",
+        "--enable-logging=stderr",
+        f"--user-data-dir={tmp_path / 'profile'}",
+    ]
     shown = subprocess.run(
-        [str(CHROMIUM), *flags, "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=120, check=True
+        [str(CHROMIUM), *flags, "--dump-dom", path.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
     )
     assert "CONSOLE" not in shown.stderr
     tags = Tags(shown.stdout).all
-    assert [attributes["data-generation"] for _, attributes in tags if "data-generation" in attributes] == ["0", "1", "2"]
+    assert [attributes["data-generation"] for _, attributes in tags if "data-generation" in attributes] == [
+        "0",
+        "1",
+        "2",
+    ]
     assert sum(tag == "svg" and "viewbox" in attributes for tag, attributes in tags) == 7
     assert "script" not in {tag for tag, _ in tags}
     assert sum(tag == "img" for tag, _ in tags) == 6

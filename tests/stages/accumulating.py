@@ -69,10 +69,14 @@ def learnt(accumulate, accelerator, method="", **losses):
     data = load(spec_of(DataConfig(source="shapes", size=[SIDE, SIDE], shapes=SHAPES)))
     classes, exchanged = len(data.classes), []
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, classes, 1))  # no batch norm
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, classes, 1)
+    )  # no batch norm
     learner = Learner(network, TrainConfig(optimizer="sgd", ema=0.5), accelerator, steps=STEPS)
     if accelerator.num_processes > 1:
-        learner.model.register_comm_hook(exchanged, lambda state, bucket: state.append(1) or allreduce_hook(None, bucket))
+        learner.model.register_comm_hook(
+            exchanged, lambda state, bucket: state.append(1) or allreduce_hook(None, bucket)
+        )
     step = method_of(method, classes, accelerator, losses)
     batches = loading.loader(
         dataset_of(data, METHODS[method].views), first=0, steps=STEPS, rank=accelerator.process_index,

@@ -44,7 +44,9 @@ def test_micro_batches_learn_what_the_whole_batch_teaches(accumulate, method, lo
 
 def test_two_ranks_with_micro_batches_learn_the_same_and_exchange_gradients_once_a_step():
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    ended = subprocess.run([*TORCHRUN, str(SCRIPT), "2"], env=environment, capture_output=True, text=True, timeout=240)
+    ended = subprocess.run(
+        [*TORCHRUN, str(SCRIPT), "2"], env=environment, capture_output=True, text=True, timeout=240
+    )
     assert ended.returncode == 0, ended.stderr
     said = json.loads(ended.stdout.splitlines()[-1])
     whole, expected, _ = learnt(1, Accelerator(cpu=True))
@@ -65,8 +67,17 @@ def test_the_parts_of_a_batch_are_disjoint_and_each_has_images_of_both_kinds():
     [("supervised", 1, 8, True), ("supervised", 1, 9, False), ("supervised", 2, 4, True), ("supervised", 2, 5, False),
      ("mean_teacher", 1, 8, True), ("fixmatch", 1, 4, True), ("fixmatch", 1, 5, False)],
 )  # fmt: skip
-def test_a_micro_batch_without_an_image_or_without_a_partner_to_mix_is_refused(recipe, processes, accumulate, sound):
-    cfg = compose([f"recipe={recipe}", "train.labelled_batch=8", "train.unlabelled_batch=8", f"train.accumulate={accumulate}"])
+def test_a_micro_batch_without_an_image_or_without_a_partner_to_mix_is_refused(
+    recipe, processes, accumulate, sound
+):
+    cfg = compose(
+        [
+            f"recipe={recipe}",
+            "train.labelled_batch=8",
+            "train.unlabelled_batch=8",
+            f"train.accumulate={accumulate}",
+        ]
+    )
     if sound:
         return check_processes(cfg, plans(cfg), processes)
     with pytest.raises(ConfigError, match=rf"train\.accumulate={accumulate} leaves a micro-batch without"):

@@ -48,7 +48,8 @@ def test_the_miou_without_each_block_of_images():
     target[3] = 255  # a block of which nothing is known
     without = scores_of(probs, target)["miou_without"]
     assert without == [
-        scores_of(probs[[i for i in range(4) if i != k]], target[[i for i in range(4) if i != k]])["miou"] for k in range(3)
+        scores_of(probs[[i for i in range(4) if i != k]], target[[i for i in range(4) if i != k]])["miou"]
+        for k in range(3)
     ]
 
 
@@ -64,7 +65,9 @@ def test_the_miou_without_each_block_of_images():
 def test_worse_is_what_is_below_by_more_than_one_standard_error(mine, without, worse):
     best = {"miou": 0.5, "miou_without": [0.5, 0.5, 0.5]}
     assert is_worse({"miou": mine, "miou_without": without}, best) == worse
-    assert not is_worse(best, best) and not is_worse({"miou": None, "miou_without": []}, {"miou": None, "miou_without": []})
+    assert not is_worse(best, best) and not is_worse(
+        {"miou": None, "miou_without": []}, {"miou": None, "miou_without": []}
+    )
 
 
 @dataclass
@@ -93,6 +96,10 @@ def test_the_labels_of_the_decision_are_measured(monkeypatch, decision, accuracy
     scale = PixelScale(torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1))
     predictor = Predictor((Red(),), scale, windows.of(0), decision=decide.of(decision))
     samples = [Picture("a", [0, 1, 2, 3]), Picture("b", [4, 2, 3, 1, 0, 5]), Picture("c", [1, 4])]
-    found = evaluate(predictor, samples, ["low", "high"], batch=2, cache=Cache(1), accelerator=Accelerator(cpu=True))
-    assert found["pixel_accuracy"] == pytest.approx(accuracy) and found["per_class"]["low"] == pytest.approx(low)
+    found = evaluate(
+        predictor, samples, ["low", "high"], batch=2, cache=Cache(1), accelerator=Accelerator(cpu=True)
+    )
+    assert found["pixel_accuracy"] == pytest.approx(accuracy) and found["per_class"]["low"] == pytest.approx(
+        low
+    )
     assert len(found["miou_without"]) == 3

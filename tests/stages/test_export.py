@@ -29,7 +29,12 @@ def card(network: nn.Module) -> dict[str, Any]:
         "mean": [0.5, 0.5, 0.5],
         "std": [0.25, 0.25, 0.25],
         "input": {"size": None, "multiple": 32, "window": 1024, "rule": "pad to multiples of 32"},
-        "model": {"arch": "unet", "encoder": "tu-resnet10t", "decoder_channels": WIDTHS, "params": parameters(network)},
+        "model": {
+            "arch": "unet",
+            "encoder": "tu-resnet10t",
+            "decoder_channels": WIDTHS,
+            "params": parameters(network),
+        },
         "metrics": {"miou": None},
     }
 
@@ -78,7 +83,9 @@ def test_a_loaded_export_gives_the_same_logits(exported: Path, network: nn.Modul
 
 
 @pytest.mark.parametrize("size", [(1, 3, 32, 416), (3, 3, 224, 96)])
-def test_onnx_gives_the_logits_of_torch_at_sizes_that_it_was_not_made_with(exported: Path, size: tuple[int, ...]) -> None:
+def test_onnx_gives_the_logits_of_torch_at_sizes_that_it_was_not_made_with(
+    exported: Path, size: tuple[int, ...]
+) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     network, read = load_export(exported)
     assert list(size) not in read["onnx"]["compared_sizes"]
@@ -107,13 +114,22 @@ def test_the_graph_has_no_noise(exported: Path) -> None:
 
 def test_no_exported_file_tells_of_the_machine(exported: Path) -> None:
     content = b"".join(read_directory(exported).values())
-    telling = [str(Path.home()), str(Path.cwd()), str(exported.parent), str(Path(torch.__file__).parent.parent)]
-    host = [socket.gethostname()] if len(socket.gethostname()) > 4 else []  # shorter ones are found in any noise
+    telling = [
+        str(Path.home()),
+        str(Path.cwd()),
+        str(exported.parent),
+        str(Path(torch.__file__).parent.parent),
+    ]
+    host = (
+        [socket.gethostname()] if len(socket.gethostname()) > 4 else []
+    )  # shorter ones are found in any noise
     for text in [*telling, *host, ".py", "site-packages", "Traceback", "line "]:
         assert text.encode() not in content, text
 
 
-def test_a_network_of_one_size_exports_without_onnx_and_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_network_of_one_size_exports_without_onnx_and_says_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     class Placed(nn.Conv2d):
         def forward(self, images: Tensor) -> Tensor:
             return super().forward(images) + torch.ones(1, 2, 128, 160)
@@ -148,7 +164,9 @@ def test_the_same_network_exports_to_the_same_bytes(plain: Path, network: nn.Mod
     assert read_directory(plain) == before
 
 
-def test_a_failed_export_leaves_the_earlier_one(plain: Path, network: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_export_leaves_the_earlier_one(
+    plain: Path, network: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 

@@ -120,10 +120,16 @@ def plain(path: Path) -> np.ndarray:
     [
         ({"values": [0, 85, 170, 255]}, np.uint8, [0, 85, 170, 255]),
         ({"values": [7, [300, 2], 1, 0]}, np.uint16, [7, 300, 1, 0]),  # of several values, the first
-        ({"colours": [[0, 0, 0], [255, 0, 0], [0, 9, 0], [1, 2, 3]]}, np.uint8, [[0] * 3, [0, 0, 255], [0, 9, 0], [3, 2, 1]]),
+        (
+            {"colours": [[0, 0, 0], [255, 0, 0], [0, 9, 0], [1, 2, 3]]},
+            np.uint8,
+            [[0] * 3, [0, 0, 255], [0, 9, 0], [3, 2, 1]],
+        ),
     ],
 )
-def test_values_are_those_of_the_training_masks(model: Path, tmp_path: Path, coding: dict, kind: type, table: list) -> None:
+def test_values_are_those_of_the_training_masks(
+    model: Path, tmp_path: Path, coding: dict, kind: type, table: list
+) -> None:
     coded = with_card(model, tmp_path / "export", lambda card: card.update(masks=coding))
     save(tmp_path / "images" / "a.png")
     predict(coded, tmp_path / "images", tmp_path / "ids")
@@ -152,7 +158,9 @@ def test_an_export_that_does_not_know_the_values_says_so(model: Path, tmp_path: 
     assert not (tmp_path / "out").exists()
 
 
-def test_labels_of_an_earlier_version_are_added_to_and_those_of_another_form_are_not(model: Path, tmp_path: Path) -> None:
+def test_labels_of_an_earlier_version_are_added_to_and_those_of_another_form_are_not(
+    model: Path, tmp_path: Path
+) -> None:
     save(tmp_path / "images" / "a.png")
     predict(model, tmp_path / "images", tmp_path / "out")
     written = json.loads((tmp_path / "out" / "classes.json").read_bytes())
@@ -174,10 +182,14 @@ def test_16_bit_images_are_scaled_as_in_training(model: Path, tmp_path: Path) ->
     predict(model, tmp_path / "bright.png", tmp_path / "expected")
     assert np.array_equal(labels(tmp_path / "out" / "dark.png"), labels(tmp_path / "expected" / "bright.png"))
     predict(model, tmp_path / "images", tmp_path / "high_bytes")
-    assert not np.array_equal(labels(tmp_path / "out" / "dark.png"), labels(tmp_path / "high_bytes" / "dark.png"))
+    assert not np.array_equal(
+        labels(tmp_path / "out" / "dark.png"), labels(tmp_path / "high_bytes" / "dark.png")
+    )
 
 
-def test_files_that_are_no_images_are_counted(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_that_are_no_images_are_counted(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     save(tmp_path / "images" / "a.png")
     for name in ("notes.txt", "more.TXT", "deep/scan.npy", "README"):
         (tmp_path / "images" / name).parent.mkdir(exist_ok=True)
@@ -235,10 +247,14 @@ def test_images_of_one_input_size_share_a_batch_whatever_their_own(tmp_path: Pat
 
 
 @pytest.mark.parametrize("broken", [0, 7, 8, 15])
-def test_what_cannot_be_read_makes_no_batch_larger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: int) -> None:
+def test_what_cannot_be_read_makes_no_batch_larger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: int
+) -> None:
     seen = []
     monkeypatch.setattr(
-        Predictor, "probabilities", lambda self, images: seen.append(len(images)) or torch.zeros(len(images), 4, 32, 32)
+        Predictor,
+        "probabilities",
+        lambda self, images: seen.append(len(images)) or torch.zeros(len(images), 4, 32, 32),
     )
     for number in range(20):
         save(tmp_path / "images" / f"{number:02}.png", 32, 32)
@@ -308,7 +324,9 @@ def test_what_cannot_be_read_is_listed_and_the_rest_is_labelled(
     out = capsys.readouterr().out
     assert "b.png: cannot be decoded" in out and "c.jpg: is empty" in out
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.png", "d.png", "classes.json"}
-    assert (labels(tmp_path / "out" / "d.png") == Labeller.load(model).label([noise(40, 56, 1)])[0]).mean() > 0.999
+    assert (
+        labels(tmp_path / "out" / "d.png") == Labeller.load(model).label([noise(40, 56, 1)])[0]
+    ).mean() > 0.999
 
 
 def test_a_name_too_long_for_its_labels_is_listed_too(model: Path, tmp_path: Path) -> None:

@@ -18,11 +18,15 @@ PROBS = np.array([[[0.9, 0.4, 0.2, 0.1]], [[0.1, 0.6, 0.8, 0.9]]], np.float32)
 
 
 def test_the_crf_refines_by_its_settings_and_can_be_turned_off():
-    settings = {name: value for name, value in asdict(CRFConfig()).items() if name not in ("enabled", "workers")}
+    settings = {
+        name: value for name, value in asdict(CRFConfig()).items() if name not in ("enabled", "workers")
+    }
     expected = marginals(IMAGE, PROBS, crf=CRF(**settings))
     assert (refiner_of(LabelConfig())(IMAGE, PROBS) == expected).all() and (expected != PROBS).any()
     stronger = refiner_of(LabelConfig(crf=CRFConfig(iterations=9)))(IMAGE, PROBS)
-    assert (stronger == marginals(IMAGE, PROBS, crf=CRF(**settings | {"iterations": 9}))).all() and (stronger != expected).any()
+    assert (stronger == marginals(IMAGE, PROBS, crf=CRF(**settings | {"iterations": 9}))).all() and (
+        stronger != expected
+    ).any()
     for off in (LabelConfig(crf=CRFConfig(enabled=False)), LabelConfig(refiner="none")):
         assert refiner_of(off)(IMAGE, PROBS) is PROBS
 
@@ -37,7 +41,9 @@ def test_a_refiner_that_does_not_exist_is_refused_with_those_that_do():
 def test_a_refiner_that_changes_the_shape_is_refused_before_the_run(monkeypatch):
     check_refiner(LabelConfig())
     monkeypatch.setitem(refiners.REFINERS, "argmax", lambda image, probs: probs.argmax(axis=0))
-    with pytest.raises(ConfigError, match=r"labels\.refiner=argmax makes \(32, 32\) of probabilities \(2, 32, 32\)"):
+    with pytest.raises(
+        ConfigError, match=r"labels\.refiner=argmax makes \(32, 32\) of probabilities \(2, 32, 32\)"
+    ):
         check_refiner(LabelConfig(refiner="argmax"))
 
 

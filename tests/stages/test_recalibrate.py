@@ -24,7 +24,9 @@ def test_statistics_are_the_mean_over_the_batches_and_nothing_else_changes():
     go(network, iter(crops))
     means = torch.stack([batch.float().mean(dim=(0, 1, 2)) for batch in crops]).mean(dim=0)
     variances = torch.stack([batch.float().reshape(-1, 3).var(dim=0) for batch in crops]).mean(dim=0)
-    assert torch.allclose(norm.running_mean, means, rtol=1e-4) and torch.allclose(norm.running_var, variances, rtol=1e-4)
+    assert torch.allclose(norm.running_mean, means, rtol=1e-4) and torch.allclose(
+        norm.running_var, variances, rtol=1e-4
+    )
     assert norm.momentum == 0.1 and not any(module.training for module in network.modules())
     assert all(map(torch.equal, weights, network.parameters()))
 

@@ -50,7 +50,11 @@ def picture(name, red):
 
 
 def test_the_mean_iou_of_earlier_labels_with_the_last_ones():
-    samples = [picture("easy", [0, 0, 200, 200]), picture("half", [0, 90, 90, 200]), picture("other size", [200, 200])]
+    samples = [
+        picture("easy", [0, 0, 200, 200]),
+        picture("half", [0, 90, 90, 200]),
+        picture("other size", [200, 200]),
+    ]
     scores = agreement(
         Subject(
             store=None, samples=samples, classes=3, teacher=lambda: predictor(100),
@@ -64,7 +68,16 @@ def test_the_mean_iou_of_earlier_labels_with_the_last_ones():
 
 def subject(samples):
     return Subject(
-        None, samples, 3, teacher=None, snapshots=None, cache=None, accelerator=None, batch=2, stage="gen0", check=lambda: None
+        None,
+        samples,
+        3,
+        teacher=None,
+        snapshots=None,
+        cache=None,
+        accelerator=None,
+        batch=2,
+        stage="gen0",
+        check=lambda: None,
     )
 
 
@@ -77,11 +90,15 @@ def test_a_measure_returns_a_finite_number_for_each_image(monkeypatch, returned)
     samples, rule = [picture("a", [0]), picture("b", [9])], SelectConfig(reliability={"mine": {"factor": 2}})
     assert measure(rule, subject(samples)).tolist() == [1.0, 0.5]
     monkeypatch.setitem(RELIABILITIES, "mine", Reliability(lambda subject: np.array(returned)))
-    with pytest.raises(ConfigError, match=r"select\.reliability=mine must return a finite number for each of 2 images"):
+    with pytest.raises(
+        ConfigError, match=r"select\.reliability=mine must return a finite number for each of 2 images"
+    ):
         measure(SelectConfig(reliability="mine"), subject(samples))
 
 
 def test_only_the_measure_that_asks_for_snapshots_has_them_kept():
-    assert [name for name in RELIABILITIES if chosen(SelectConfig(reliability=name)).entry.snapshots] == ["agreement"]
+    assert [name for name in RELIABILITIES if chosen(SelectConfig(reliability=name)).entry.snapshots] == [
+        "agreement"
+    ]
     with pytest.raises(ConfigError, match="there is no 'hope'; there are confidence, agreement"):
         chosen(SelectConfig(reliability="hope"))

@@ -46,7 +46,9 @@ def labelled(tmp_path, sureness):
 def chosen(tmp_path, sureness, **rule):
     found, samples = labelled(tmp_path, sureness)
     known, reliability = np.array([3, 1]), found.confidence()
-    return select(found, samples, CLASSES, SelectConfig(**rule), generation=0, known=known, reliability=reliability)
+    return select(
+        found, samples, CLASSES, SelectConfig(**rule), generation=0, known=known, reliability=reliability
+    )
 
 
 INDEX = np.arange(8).reshape(2, 4)
@@ -55,7 +57,9 @@ INDEX = np.arange(8).reshape(2, 4)
 def test_pixels_below_the_threshold_are_ignored_and_weigh_nothing(tmp_path):
     labels = chosen(tmp_path, [0.7, 0.95], threshold="global", confidence=0.8)
     target = labels.target(0, INDEX)
-    assert target.hard.tolist() == [[IGNORE, IGNORE, 1, 1]] * 2 and target.weight.tolist() == [[0, 0, 1, 1]] * 2
+    assert (
+        target.hard.tolist() == [[IGNORE, IGNORE, 1, 1]] * 2 and target.weight.tolist() == [[0, 0, 1, 1]] * 2
+    )
     assert target.soft.shape == (2, 2, 4) and np.allclose(target.soft[:, 0, 0], [0.7, 0.3], atol=1 / 255)
     assert labels.target(1, INDEX).hard.tolist() == [[0, 0, 1, 1]] * 2
 
@@ -63,7 +67,9 @@ def test_pixels_below_the_threshold_are_ignored_and_weigh_nothing(tmp_path):
 def test_pseudo_labels_may_be_distributed_as_the_masks_are(tmp_path):
     """Other masks, other thresholds; which ones: tests/labels/test_thresholds.py."""
     found = chosen(tmp_path, [0.6, 0.95], threshold="distribution", keep=0.5)
-    other = select(found.store, found.everything, found.classes, found.rule, generation=0, known=np.array([1, 15]))
+    other = select(
+        found.store, found.everything, found.classes, found.rule, generation=0, known=np.array([1, 15])
+    )
     assert found.thresholds.tolist() != other.thresholds.tolist()
 
 
@@ -73,7 +79,9 @@ def test_what_lies_outside_of_the_image_is_ignored(tmp_path):
 
 
 def test_the_most_confident_images_are_kept_and_may_weigh_by_their_confidence(tmp_path):
-    labels = chosen(tmp_path, [0.6, 0.95, 0.8], threshold="global", confidence=0.5, image_share=0.6, weight_images=True)
+    labels = chosen(
+        tmp_path, [0.6, 0.95, 0.8], threshold="global", confidence=0.5, image_share=0.6, weight_images=True
+    )
     assert [sample.id for sample in labels.samples] == ["1", "2"]
     assert labels.target(0, INDEX).weight.max() > 1 > labels.target(1, INDEX).weight.max()
 
@@ -103,7 +111,13 @@ def test_pixels_of_images_left_out_are_not_accepted(tmp_path):
     above = chosen(tmp_path / "all", [0.6, 0.95], **sure)
     assert above.accepted and [sample.id for sample in above.samples] == ["1"]
     below = select(
-        above.store, above.everything, above.classes, above.rule, generation=0, known=np.ones(2), reliability=np.array([1.0, 0.0])
+        above.store,
+        above.everything,
+        above.classes,
+        above.rule,
+        generation=0,
+        known=np.ones(2),
+        reliability=np.array([1.0, 0.0]),
     )
     assert [sample.id for sample in below.samples] == ["0"] and not below.accepted
 
@@ -111,7 +125,9 @@ def test_pixels_of_images_left_out_are_not_accepted(tmp_path):
 def test_without_reliabilities_all_images_are_alike(tmp_path):
     found = chosen(tmp_path, [0.6, 0.95, 0.8])
     assert (
-        select(found.store, found.everything, CLASSES, found.rule, generation=0, known=np.ones(2)).image_weights.tolist()
+        select(
+            found.store, found.everything, CLASSES, found.rule, generation=0, known=np.ones(2)
+        ).image_weights.tolist()
         == [1] * 3
     )
 
@@ -126,7 +142,10 @@ def test_without_reliabilities_all_images_are_alike(tmp_path):
             "select.threshold=total asks for pixels, which needs a default: the program hands over keep, confidence, known",
         ),
         ("single", "select.threshold=single returns 0.5, not a threshold in 0..1 for each of 3 classes"),
-        ("unset", "select.threshold=unset returns [nan, nan, nan], not a threshold in 0..1 for each of 3 classes"),
+        (
+            "unset",
+            "select.threshold=unset returns [nan, nan, nan], not a threshold in 0..1 for each of 3 classes",
+        ),
     ],
 )
 def test_a_threshold_rule_is_tried_before_the_run(monkeypatch, threshold, message):

@@ -18,7 +18,9 @@ from selftrain.signals import Stop
 from selftrain.stages.train import PATIENCE, Learner, Stage, grouped, train
 from selftrain.targets import Target
 
-CFG = TrainConfig(lr=0.1, warmup=0, ema=0.5, checkpoint_every=2, eval_every=2, optimizer="sgd", weight_decay=0.0, clip=0.0)
+CFG = TrainConfig(
+    lr=0.1, warmup=0, ema=0.5, checkpoint_every=2, eval_every=2, optimizer="sgd", weight_decay=0.0, clip=0.0
+)
 
 
 def batches(first, steps=6, parts=1):
@@ -47,7 +49,17 @@ def pull(model, averaged, batch):
     return StepResult((model.weight.sum() - target) ** 2, {"noise": torch.rand(())})
 
 
-def go(directory, *, step=pull, cfg=CFG, metrics=None, stop=None, steps=6, evaluate=lambda network: 0.5, keep=None):
+def go(
+    directory,
+    *,
+    step=pull,
+    cfg=CFG,
+    metrics=None,
+    stop=None,
+    steps=6,
+    evaluate=lambda network: 0.5,
+    keep=None,
+):
     torch.manual_seed(0)
     stage = Stage(
         "gen0", 0, steps=steps, images=1, directory=directory / "checkpoints", accelerator=Accelerator(cpu=True),
@@ -110,7 +122,9 @@ def test_an_interrupted_stage_goes_on_with_the_same_bits_and_the_same_rows(tmp_p
     assert (tmp_path / "a.jsonl").read_text() == (tmp_path / "b.jsonl").read_text()
 
 
-@pytest.mark.parametrize("name", ["lamb", "adan", "adabelief", "adafactor", "madgrad", "nadamw", "lookahead_adamw"])
+@pytest.mark.parametrize(
+    "name", ["lamb", "adan", "adabelief", "adafactor", "madgrad", "nadamw", "lookahead_adamw"]
+)
 def test_any_optimizer_goes_on_with_the_same_bits(tmp_path, name):
     """Some keep counters that are no tensors, of parameters or of their groups."""
     stop, cfg = Stop(), replace(CFG, optimizer=name, weight_decay=0.01, checkpoint_every=100)
@@ -176,7 +190,9 @@ def test_many_skipped_steps_lead_back_to_the_checkpoint_at_half_the_learning_rat
     assert metrics.rows()[-1]["lr"] == pytest.approx(rate_of_step(5) / 2)
 
 
-def test_a_stage_that_stays_without_finite_gradients_ends_the_run_and_saves_nothing_of_it(tmp_path, monkeypatch):
+def test_a_stage_that_stays_without_finite_gradients_ends_the_run_and_saves_nothing_of_it(
+    tmp_path, monkeypatch
+):
     monkeypatch.setattr("selftrain.stages.train.PATIENCE", 2)
     with pytest.raises(LearningError, match=r"train\.lr"):
         go(tmp_path, step=spoilt(None))
@@ -201,7 +217,9 @@ def test_scaled_gradients_that_stay_without_end_lead_to_the_same_end(tmp_path):
 def test_steps_without_an_accepted_pixel_are_counted_across_a_resume(tmp_path):
     def sparse(model, averaged, batch):
         stop.signal = signal.SIGTERM if batch.images.max() == 2 else None
-        return StepResult(pull(model, averaged, batch).loss, {"accepted": torch.tensor(float(batch.images.max() % 2))})
+        return StepResult(
+            pull(model, averaged, batch).loss, {"accepted": torch.tensor(float(batch.images.max() % 2))}
+        )
 
     stop = Stop()
     with pytest.raises(StoppedError):
@@ -219,7 +237,8 @@ def two_groups(**second):
 
 
 @pytest.mark.parametrize(
-    ("second", "rate"), [({}, 1.0), ({"lr": 0.025}, 0.25), ({"lr_scale": 0.5}, 0.5), ({"lr": 0.025, "lr_scale": 0.5}, 0.125)]
+    ("second", "rate"),
+    [({}, 1.0), ({"lr": 0.025}, 0.25), ({"lr_scale": 0.5}, 0.5), ({"lr": 0.025, "lr_scale": 0.5}, 0.125)],
 )
 def test_each_group_of_parameters_keeps_its_own_learning_rate(tmp_path, monkeypatch, second, rate):
     monkeypatch.setitem(GROUPS, "two", two_groups(**second))
@@ -249,7 +268,9 @@ def become(model, averaged, batch):
     return StepResult(0 * model.weight.sum(), {})
 
 
-@pytest.mark.parametrize(("average", "expected"), [("none", 5.0), ({"swa": {"start": 0.5}}, 4.0), ("swa", 4.5)])
+@pytest.mark.parametrize(
+    ("average", "expected"), [("none", 5.0), ({"swa": {"start": 0.5}}, 4.0), ("swa", 4.5)]
+)
 def test_the_kept_network_is_the_average_that_was_asked_for(tmp_path, average, expected):
     """The weight after step t is t. Over steps 3 to 5 its mean is 4, over steps 4 and 5 it is 4.5."""
     trained = go(tmp_path, step=become, cfg=replace(CFG, average=average))
@@ -287,7 +308,14 @@ def test_a_resumed_stage_knows_the_scores_before_it(tmp_path, monkeypatch):
     metrics.write("gen9", 1, {"val_miou": 0.9})  # another stage
     scores = iter([0.5, 0.4])
     with pytest.raises(StoppedError):
-        go(tmp_path, step=stopping, cfg=PLATEAU, metrics=metrics, stop=stop, evaluate=lambda network: next(scores))
+        go(
+            tmp_path,
+            step=stopping,
+            cfg=PLATEAU,
+            metrics=metrics,
+            stop=stop,
+            evaluate=lambda network: next(scores),
+        )
     metrics.write("gen0", 3, {"val_miou": 0.9})  # a kill left it behind
     rates = rates_logged(tmp_path, monkeypatch, [0.5, 0.6, 0.5])
     assert rates == pytest.approx([0.1, 0.1, 0.1, 0.05, 0.05, 0.05])
@@ -316,7 +344,9 @@ def after_one_step(groups):
     before = {name: value.clone() for name, value in network.state_dict().items()}
     learner = learner_of(network, cfg=replace(CFG, groups=groups))
     images = torch.rand(2, 3, 4, 4)
-    learner.step(0, 0.1, Only(lambda model, *_: StepResult(model(images).square().mean(), {})), [next(batches(0))])
+    learner.step(
+        0, 0.1, Only(lambda model, *_: StepResult(model(images).square().mean(), {})), [next(batches(0))]
+    )
     return changes(network, before), changes(learner.average.module, before)
 
 
@@ -327,13 +357,18 @@ def test_a_frozen_encoder_stays_in_every_step_and_in_the_average():
 
 def test_an_encoder_learns_at_its_own_rate():
     (full, _), (slow, _) = after_one_step("one"), after_one_step({"encoder": {"lr_scale": 0.25}})
-    assert slow["encoder.0.weight"] == pytest.approx(full["encoder.0.weight"] / 4, rel=1e-3) and full["encoder.0.weight"] > 0
+    assert (
+        slow["encoder.0.weight"] == pytest.approx(full["encoder.0.weight"] / 4, rel=1e-3)
+        and full["encoder.0.weight"] > 0
+    )
     assert slow["decoder.weight"] == pytest.approx(full["decoder.weight"])
 
 
 def test_layers_learn_the_slower_the_nearer_they_are_to_the_image():
     (full, _), (slow, _) = after_one_step("one"), after_one_step({"layers": {"decay": 0.5}})
-    assert slow["encoder.0.weight"] == pytest.approx(full["encoder.0.weight"] / 2, rel=1e-3)  # one layer before the decoder
+    assert slow["encoder.0.weight"] == pytest.approx(
+        full["encoder.0.weight"] / 2, rel=1e-3
+    )  # one layer before the decoder
     assert slow["decoder.weight"] == pytest.approx(full["decoder.weight"])
 
 

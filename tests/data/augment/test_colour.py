@@ -60,7 +60,9 @@ def test_colour_noise_has_the_probabilities_of_its_papers(monkeypatch):
 
 @pytest.mark.parametrize("name", ["jitter", "hue", "greyscale", "colour_noise"])
 def test_what_needs_rgb_refuses_other_channels_and_names_the_settings(name):
-    with pytest.raises(ConfigError, match=rf"^{name} needs images of 3 channels \(RGB\), and these have 5; .*noise\.colours"):
+    with pytest.raises(
+        ConfigError, match=rf"^{name} needs images of 3 channels \(RGB\), and these have 5; .*noise\.colours"
+    ):
         COLOUR[name](np.zeros((8, 8, 5), np.uint8), np.random.default_rng(0))
 
 
@@ -70,7 +72,9 @@ def test_an_image_in_the_colours_of_another_one_has_its_mean_and_spread():
         rng.integers(60, 140, (40, 60, 3), dtype=np.uint8),
         rng.integers(90, 200, (20, 30, 3), dtype=np.uint8),
     )
-    lab = [cv2.cvtColor(one, cv2.COLOR_RGB2LAB).reshape(-1, 3) for one in (in_colours_of(image, other), other)]
+    lab = [
+        cv2.cvtColor(one, cv2.COLOR_RGB2LAB).reshape(-1, 3) for one in (in_colours_of(image, other), other)
+    ]
     assert np.allclose(lab[0].mean(axis=0), lab[1].mean(axis=0), atol=2)
     assert np.allclose(lab[0].std(axis=0), lab[1].std(axis=0), rtol=0.1)
     assert np.abs(in_colours_of(image, image).astype(int) - image).max() <= 8  # what Lab of 8 bits loses

@@ -25,5 +25,8 @@ def test_cutout_is_a_box_of_random_pixels_without_label(seed, channels):
 
 
 def test_the_largest_share_is_a_setting():
-    shares = [(cutout(whole(), np.random.default_rng(seed), most=0.1).index == OUTSIDE).mean() for seed in range(100)]
+    shares = [
+        (cutout(whole(), np.random.default_rng(seed), most=0.1).index == OUTSIDE).mean()
+        for seed in range(100)
+    ]
     assert min(shares) > 0.015 and 0.09 < max(shares) < 0.11

@@ -40,7 +40,9 @@ def test_quarter_turns_are_exact_and_come_equally_often():
 def test_a_quarter_turn_of_a_wide_crop_leaves_its_ends_without_label():
     wide = np.random.default_rng(0).integers(0, 256, (32, 64, 3), dtype=np.uint8)
     views = [seen(rotate90, seed, wide) for seed in range(20)]
-    ends = np.array([(one.index[:, :16] == OUTSIDE).all() and (one.index[:, 48:] == OUTSIDE).all() for one in views])
+    ends = np.array(
+        [(one.index[:, :16] == OUTSIDE).all() and (one.index[:, 48:] == OUTSIDE).all() for one in views]
+    )
     whole = np.array([np.array_equal(one.image, wide[::-1, ::-1]) for one in views])
     assert ends.any() and whole.any() and (ends | whole).all()
     assert all((one.index[:, 16:48] != OUTSIDE).all() for one in views)

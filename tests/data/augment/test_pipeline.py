@@ -55,7 +55,9 @@ def test_noise_of_a_view_comes_as_often_as_asked_for():
     seen = [pipeline.view(image, rng) for _ in range(600)]
     unknown = [one.index == OUTSIDE for one in seen]
     plain = [image.reshape(-1, 3)[one.index] for one in seen]
-    changed = [(one.image[~none] != same[~none]).any() for one, none, same in zip(seen, unknown, plain, strict=True)]
+    changed = [
+        (one.image[~none] != same[~none]).any() for one, none, same in zip(seen, unknown, plain, strict=True)
+    ]
     turned = [one.index[one.index != OUTSIDE][0] > one.index[one.index != OUTSIDE][-1] for one in seen]
     shares = [np.mean(changed), np.mean([none.any() for none in unknown]), np.mean(turned)]
     assert np.allclose(shares, (0.7, 0.3, 0.2), atol=0.06)
@@ -66,7 +68,8 @@ def test_entries_act_in_their_order():
     grey_first = grey_last[::-1]
     image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
     last, first = (
-        replace(PLAIN, colours=colours).view(image, np.random.default_rng(1)).image for colours in (grey_last, grey_first)
+        replace(PLAIN, colours=colours).view(image, np.random.default_rng(1)).image
+        for colours in (grey_last, grey_first)
     )
     assert (last[..., 0] == last[..., 2]).all() and (first[..., 0] == first[..., 2]).all()
     assert not np.array_equal(last, first)  # a hue shift of grey changes nothing, of colours the brightness
@@ -116,11 +119,15 @@ def test_a_place_that_needs_the_mask_gets_it():
     image = np.zeros((100, 100, 3), np.uint8)
     seen = [pipeline.view(image, np.random.default_rng(seed), mask) for seed in range(20)]
     assert all((one.take(mask, 255) == 1).any() for one in seen)
-    assert not all((pipeline.view(image, np.random.default_rng(seed)).index == 9900).any() for seed in range(20))
+    assert not all(
+        (pipeline.view(image, np.random.default_rng(seed)).index == 9900).any() for seed in range(20)
+    )
 
 
 def test_views_share_a_crop_and_differ_in_colours():
-    pipeline = replace(Pipeline((32, 32)), geometry=chosen(GEOMETRY, "flip", 0.5), colours=chosen(COLOUR, "jitter", 1.0))
+    pipeline = replace(
+        Pipeline((32, 32)), geometry=chosen(GEOMETRY, "flip", 0.5), colours=chosen(COLOUR, "jitter", 1.0)
+    )
     image = gradient(60, 90)
     images, index = pipeline.views(image, np.random.default_rng(0), strong=2)
     assert np.array_equal(images[0], image.reshape(-1, 3)[index])

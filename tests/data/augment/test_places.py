@@ -23,7 +23,9 @@ def test_uniform_places_reach_every_edge_and_stay_inside():
     rng = np.random.default_rng(0)
     places = np.array([uniform(rng, (50.0, 80.0), (32, 32), None) for _ in range(2000)])
     assert (places >= 0).all() and (places <= (18, 48)).all()
-    assert np.allclose(places.min(axis=0), 0, atol=0.5) and np.allclose(places.max(axis=0), (18, 48), atol=0.5)
+    assert np.allclose(places.min(axis=0), 0, atol=0.5) and np.allclose(
+        places.max(axis=0), (18, 48), atol=0.5
+    )
     assert np.allclose(places.mean(axis=0), (9, 24), atol=1)
 
 
@@ -39,12 +41,17 @@ def test_a_non_empty_crop_shows_a_lone_pixel_wherever_it_is(zoom, pixel):
     for seed in range(20):
         place = non_empty(np.random.default_rng(seed), size, (32, 32), mask, tries=1)
         assert values_in(mask, place, size, (32, 32)) == {0, 3}
-        assert all(min(0, side - 32) - 1 <= at <= max(0, side - 32) + 1 for at, side in zip(place, size, strict=True))
+        assert all(
+            min(0, side - 32) - 1 <= at <= max(0, side - 32) + 1 for at, side in zip(place, size, strict=True)
+        )
 
 
 def test_uniform_crops_hardly_ever_show_that_pixel():
     mask, rng = mask_with((0, 0)), np.random.default_rng(0)
-    shown = [3 in values_in(mask, uniform(rng, (50.0, 80.0), (32, 32), mask), (50.0, 80.0), (32, 32)) for _ in range(200)]
+    shown = [
+        3 in values_in(mask, uniform(rng, (50.0, 80.0), (32, 32), mask), (50.0, 80.0), (32, 32))
+        for _ in range(200)
+    ]
     assert sum(shown) < 20
 
 

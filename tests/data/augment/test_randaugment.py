@@ -40,7 +40,9 @@ def test_each_operation_acts_at_its_own_strength_in_its_order():
     assert np.allclose(matrix @ [31.5, 15.5, 1], [31.5, 15.5 + 0.5 * 32 * 150 / 331, 1])
     assert np.isclose(matrix[0, 1], 0.3)
     grey = np.full((2, 2, 3), 100, np.uint8)
-    assert (recoloured(grey, [(by_name["brightness"], 1.0), (by_name["posterize"], 1.0)]) == 176).all()  # 190 & 0xF0
+    assert (
+        recoloured(grey, [(by_name["brightness"], 1.0), (by_name["posterize"], 1.0)]) == 176
+    ).all()  # 190 & 0xF0
 
 
 def test_images_of_other_channels_are_refused_whatever_is_drawn():

@@ -9,7 +9,9 @@ from selftrain.data.augment.view import OUTSIDE, affine, crop_matrix, source_ind
 def gradient(height=40, width=60, channels=3):
     """An image whose first two channels are its coordinates, times 4."""
     rows, columns = np.mgrid[:height, :width]
-    return np.stack([4 * rows, 4 * columns, *[np.full_like(rows, 7)] * (channels - 2)], axis=-1).astype(np.uint8)
+    return np.stack([4 * rows, 4 * columns, *[np.full_like(rows, 7)] * (channels - 2)], axis=-1).astype(
+        np.uint8
+    )
 
 
 def test_a_crop_without_zoom_is_a_window_of_the_image():
@@ -31,7 +33,10 @@ def test_images_of_any_channels_are_cropped_alike(channels):
     image = np.random.default_rng(0).integers(0, 256, (20, 30, channels), dtype=np.uint8)
     matrix = affine(a=1.3, b=0.2, c=-0.1, d=0.9) @ crop_matrix(1.2, (-2.0, 4.0))
     seen = warp(image, matrix, (32, 32))
-    assert seen.image.shape == (32, 32, channels) and (seen.image[seen.index == OUTSIDE].min(axis=0) <= 128).all()
+    assert (
+        seen.image.shape == (32, 32, channels)
+        and (seen.image[seen.index == OUTSIDE].min(axis=0) <= 128).all()
+    )
     for channel in range(channels):
         alone = np.repeat(image[..., channel : channel + 1], 3, axis=-1)
         assert np.array_equal(warp(alone, matrix, (32, 32)).image[..., 0], seen.image[..., channel])
