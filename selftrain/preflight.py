@@ -258,7 +258,7 @@ def check_data(data: DataSet, cfg: Config) -> None:
 
 
 def _needing_unlabelled(generations: Sequence[GenerationConfig]) -> str:
-    """The first setting that needs unlabelled images, as "generations.1.online=fixmatch"; empty without one."""
+    """The first setting that needs unlabelled images, as "generations.1.online=fixmatch"; may be empty."""
     for number, row in enumerate(generations):
         if row.online:
             return f"generations.{number}.online={row.online}"
