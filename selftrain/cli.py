@@ -1,4 +1,4 @@
-"""The `selftrain` command: verify data, inspect runs, use exports. Training starts with selftrain.run."""
+"""Verify data, inspect runs, use exports; to train: python -m selftrain.run --help."""
 
 import argparse
 import sys
