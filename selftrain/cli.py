@@ -1,4 +1,4 @@
-"""The `selftrain` command: verify data, inspect runs, use exports. Training starts with selftrain.run."""
+"""Verify data, inspect runs, use exports; to train: python -m selftrain.run --help."""
 
 import argparse
 import sys
@@ -82,10 +82,8 @@ def status(arguments: argparse.Namespace) -> None:
         if gen.report.is_file():
             report = read_json(gen.report, "val", "promoted")
             labelled = ", labels finished" if (gen.labels / "index.json").is_file() else ""
-            say(
-                f"gen{number}  val mIoU {report['val']['miou'] or 0:.4f}  "
-                f"promoted {report['promoted']}{labelled}"
-            )
+            promoted = "promoted" if report["promoted"] else "not promoted"
+            say(f"gen{number}  val mIoU {report['val']['miou'] or 0:.4f}  {promoted}{labelled}")
             for alarm in report.get("alarms", []):
                 say(f"      warning: {alarm}")
         else:

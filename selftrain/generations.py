@@ -132,6 +132,7 @@ class Method:
         run.sweep()
         known = preflight.examine(run, cfg, data)
         preflight.say_where_students_shrink(built)
+        preflight.say_untrained_generations(data, cfg)
         preflight.say_other_pixel_scales(cfg, planned)
         sizes = [
             plan.method.networks * parameters(network) for plan, network in zip(planned, built, strict=True)

@@ -3,6 +3,7 @@
 import itertools
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -40,6 +41,10 @@ from selftrain.tables import Table
 # noise of unlabelled images, unless noise.labelled
 PSEUDO_NOISE = ("rand_n", "colour", "cutout", "cutmix", "paste")
 FEW = 8  # val images; with fewer, scores hardly tell generations apart
+WITHOUT_UNLABELLED = (
+    "name some by data.unlabelled=, or keep only some masks (e.g. data.splits.labels=20), "
+    "or take recipe=supervised"
+)
 COPIES = "copies"  # the key in data.json, if there are copies
 WARNINGS = 10  # warnings about files that a run prints
 CHECKPOINT = 4  # copies of the weights in a checkpoint: the weights, their average, two moments
@@ -247,14 +252,17 @@ def check_data(data: DataSet, cfg: Config) -> None:
         raise DataError("no labelled image to train the teacher on; see data.images and data.masks")
     if not data.val:
         raise DataError("no val image to choose by; set data.splits.val or data.splits.val_fraction")
-    needing = [row.online for row in cfg.generations if row.online] + ["noise.style"] * (
-        cfg.generations[0].noise.style > 0
-    )
+    needing = _needing_unlabelled(cfg.generations)
     if needing and not data.unlabelled:
-        raise DataError(
-            f"{needing[0]} learns from unlabelled images, and there is none; "
-            "see data.unlabelled and data.splits"
-        )
+        raise DataError(f"{needing} needs unlabelled images, but the data set has none; {WITHOUT_UNLABELLED}")
+
+
+def _needing_unlabelled(generations: Sequence[GenerationConfig]) -> str:
+    """The first setting that needs unlabelled images, as "generations.1.online=fixmatch"; may be empty."""
+    for number, row in enumerate(generations):
+        if row.online:
+            return f"generations.{number}.online={row.online}"
+    return "generations.0.noise.style" if generations[0].noise.style > 0 else ""
 
 
 def check_processes(cfg: Config, planned: list[Plan], processes: int) -> None:
@@ -297,6 +305,12 @@ def _images_of_a_part(plan: Plan, classes: int, parts: int) -> list[tuple[int, i
         loading.bytes_per_pixel(classes, views=plan.method.views),
     )
     return [(-(-count // parts), of_one) for count, of_one in zip(counts, each, strict=True)]
+
+
+def say_untrained_generations(data: DataSet, cfg: Config) -> None:
+    """Without unlabelled images there are no pseudo-labels, so no student is trained."""
+    if len(cfg.generations) > 1 and not data.unlabelled:
+        say(f"warning: no unlabelled images, so only generation 0 will be trained; {WITHOUT_UNLABELLED}")
 
 
 def say_other_pixel_scales(cfg: Config, planned: list[Plan]) -> None:

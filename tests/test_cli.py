@@ -63,7 +63,11 @@ def test_letters_that_a_terminal_lacks_are_printed_as_their_codes(tmp_path, monk
 
 def test_status_and_report_of_a_finished_run(finished):
     code, said, err = selftrain("status", finished)
-    assert code == 0 and "gen1" in said and said.splitlines()[-1] == "finished", err
+    assert code == 0 and said.splitlines()[-1] == "finished", err
+    for number, rest in enumerate([", labels finished", ""]):
+        report = json.loads((finished / f"gen{number}" / "report.json").read_text())
+        promoted = "promoted" if report["promoted"] else "not promoted"
+        assert f"gen{number}  val mIoU {report['val']['miou']:.4f}  {promoted}{rest}\n" in said
     code, said, _ = selftrain("report", finished)
     assert code == 0 and "test mIoU" in said and str(finished / "report.html") in said
 
