@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accumulating import STEPS, learnt
 
 from selftrain.data.batches import places
@@ -18,7 +19,16 @@ from selftrain.preflight import check_processes
 from selftrain.settings import compose
 
 SCRIPT = Path(__file__).with_name("accumulating.py")
+
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+
+
+@pytest.fixture(autouse=True)
+def a_process_of_its_own():
+    """accelerate keeps one state for each process: the precision of tests before this one would round otherwise."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.mark.parametrize("accumulate", [3, 8])
