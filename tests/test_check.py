@@ -1,6 +1,6 @@
 """What each setting takes, as its field declares it."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated
 
 import pytest
@@ -113,6 +113,9 @@ def test_every_setting_says_what_it_means():
 
 
 def test_the_defaults_of_every_setting_are_allowed():
+    assert [name for name, value, one in settings_in(Config()) if one.fault(value)] == []
+    completed = choices.completed(asdict(Config()))
+    assert completed == choices.completed(completed)
     check(Config())
     choices.check(Config())
 

@@ -1,4 +1,4 @@
-"""The tables from which settings choose: what is refused, and what config.yaml says of an entry."""
+"""The tables from which settings choose: refused entries, and entries in config.yaml."""
 
 from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any, get_args, get_origin
@@ -71,8 +71,11 @@ def test_what_no_table_has_is_refused_by_the_name_of_the_setting(settings, said)
 
 
 def test_what_the_tables_have_is_taken():
-    check(Own(), OWN)
-    check(Own({"bent": {"power": 1}}, {"bent": {"weight": 2}}, "bent", [Row({"straight": {"p": 0.5}})]), OWN)
+    for taken in (
+        Own(),
+        Own({"bent": {"power": 1}}, {"bent": {"weight": 2}}, "bent", [Row({"straight": {"p": 0.5}})]),
+    ):
+        assert check(taken, OWN) is None, taken
 
 
 @pytest.mark.parametrize(

@@ -267,6 +267,7 @@ def _too_large(path: Path, size: str) -> Fault:
 
 
 def to_rgb(path: Path, picture: Image.Image) -> Image.Image:
+    """`picture` as RGB. Raises DataError, naming `path`, for pixels that have no RGB form."""
     try:
         return picture if picture.mode == "RGB" else picture.convert("RGB")
     except ValueError as error:

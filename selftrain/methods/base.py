@@ -188,6 +188,7 @@ class Mixture:
 
     @classmethod
     def of(cls, views: Views, batch: Batch, hard: Tensor, mixers: tuple[Mixer, ...]) -> "Mixture":
+        """The mixture drawn for `views`; `hard` (M, h, w) are the labels of the unlabelled images."""
         partner = _partner(
             hard.expand(*views.pasted.shape, *hard.shape[1:]), batch.known.hard.to(hard), views.pasted
         )

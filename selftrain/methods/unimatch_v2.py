@@ -27,6 +27,7 @@ class UniMatchV2(FixMatch):
         def drop(
             module: nn.Module, inputs: tuple, output: Tensor | list[Tensor] | tuple
         ) -> Tensor | list[Tensor] | tuple:
+            """Replace the encoder's features by features with noise."""
             if isinstance(output, Tensor):  # an encoder with one depth
                 return _complementary([output], labelled, dropped)[0]
             # a vision transformer: every feature is a depth; prefix tokens get no noise

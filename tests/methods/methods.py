@@ -30,5 +30,5 @@ def method(
 
 
 def result_of(step, model, averaged, batch, counts=None):
-    """One step of a single process; `counts` are those of the global batch, where there is more of it."""
+    """One step of a single process; `counts` (k,) come from the global batch if it is larger."""
     return step.loss(model, averaged, batch, step.counts(batch) if counts is None else counts)

@@ -90,7 +90,7 @@ def test_a_network_that_cannot_be_fused_is_used_as_it_is():
 
 
 class TwoHeads(nn.Module):
-    """Logits of pixels and of the image. With `broken`, those of the image use an output that is fused away."""
+    """Logits of pixels and of the image. With `broken`, the image logits use an output that is fused away."""
 
     def __init__(self, *, broken: bool):
         super().__init__()
