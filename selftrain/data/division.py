@@ -1,11 +1,10 @@
 """Division of a source's samples into the labelled, unlabelled, val and test samples of a data set."""
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from selftrain.data.faults import Fault
 from selftrain.data.sample import Copies, Sample
 from selftrain.data.spec import SplitSpec
 from selftrain.data.splits import Candidates, budget, choose_labelled, group_names, hold_out, joined
@@ -24,8 +23,6 @@ class Pool:
     unlabelled: list[Sample]
     val: list[Sample] | None
     test: list[Sample] | None
-    warnings: list[str] = field(default_factory=list)
-    faults: list[Fault] = field(default_factory=list)
 
 
 def divided(pool: Pool, classes: int, splits: SplitSpec, copies: Copies) -> Division:
