@@ -50,8 +50,9 @@ def run(cfg: Config) -> dict:
             say(f"{method.run.path} is finished: nothing to do")
         else:
             method.work()
-        method.accelerator.end_training()
-        return method.show()
+        report = method.show()
+    method.accelerator.end_training()  # ends the store through which the ranks watch each other
+    return report
 
 
 @dataclass

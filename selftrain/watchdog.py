@@ -22,7 +22,8 @@ DONE = "done"
 def watching(rank: int, world: int) -> Iterator[None]:
     """Watch the other ranks in a thread while the block runs. A busy rank still sends heartbeats.
 
-    If a rank stalls, this process names it, kills it if it is on the same machine, and exits with 7.
+    If a rank stalls, this process names it, kills it if it is on the same machine, and exits with 7. The
+    process group must outlive the block.
     """
     if world == 1:
         yield
@@ -43,6 +44,15 @@ def watching(rank: int, world: int) -> Iterator[None]:
         over.set()
         thread.join()
     store.set(str(rank), DONE)  # after the last heartbeat, which would overwrite it
+    if rank == 0:  # the store may live in this process, and the others still use it
+        _await(store, list(signs))
+
+
+def _await(store: Any, others: list[int]) -> None:
+    """Wait until every other rank has left `watching`, at most STALL seconds."""
+    end = time.monotonic() + STALL
+    while any(store.get(str(other)).decode() != DONE for other in others) and time.monotonic() < end:
+        time.sleep(0.01)
 
 
 def _sign(beats: int) -> str:
