@@ -21,7 +21,7 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
 HEAD = """\
 # Settings
 
-<!-- Written by scripts/settings_page.py from config.py and choices.py. Do not edit it by hand. -->
+<!-- Written by scripts/settings_page.py from config/ and choices.py. Do not edit it by hand. -->
 
 Every setting of a run, by the name that it has on the command line: `train.steps=500`. Generations
 are counted from 0: `generations.1.encoder=tu-resnet50`. Lists and sections are quoted, because

@@ -1,4 +1,4 @@
-"""Convert values of settings from text or YAML to the types in config.py."""
+"""Convert values of settings from text or YAML to the types in config/."""
 
 import re
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Checks of single settings: range, choices and rules, as declared by the fields in config.py."""
+"""Checks of single settings: range, choices and rules, as declared by the fields in config/."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass

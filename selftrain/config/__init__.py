@@ -1,0 +1,77 @@
+"""Every setting of a run: name, type, default, range and meaning.
+
+The YAML files under recipes/ contain differences only.
+
+A field declares its range and meaning in its annotation, as the parameters of table entries do (tables.py):
+`lr: Annotated[float, Bounds(0), "learning rate"] = 1e-3`. settings/check.py reads them, and docs/settings.md
+lists them. The words of tables, for example thresholds, are not repeated here; choices.py maps settings to
+tables.
+"""
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from selftrain.config.data import DataConfig, SplitConfig
+from selftrain.config.labels import CRFConfig, LabelConfig, SelectConfig, TTAConfig
+from selftrain.config.training import (
+    PRECISIONS,
+    GenerationConfig,
+    LossConfig,
+    ModelConfig,
+    NoiseConfig,
+    TrainConfig,
+)
+from selftrain.tables import Count, Must, OneOf, Place
+
+__all__ = [
+    "PRECISIONS",
+    "CRFConfig",
+    "Config",
+    "DataConfig",
+    "ExportConfig",
+    "GenerationConfig",
+    "LabelConfig",
+    "LossConfig",
+    "ModelConfig",
+    "NoiseConfig",
+    "SelectConfig",
+    "SplitConfig",
+    "TTAConfig",
+    "TrainConfig",
+]
+
+
+@dataclass
+class ExportConfig:
+    """The export of a run."""
+
+    generation: Annotated[
+        str,
+        OneOf(
+            {
+                "best": "the last generation that leads",
+                "last": "the last generation, e.g. a small one to deploy",
+            }
+        ),
+        "which generation is exported",
+    ] = "best"
+    onnx: Annotated[bool, "also export to ONNX"] = True
+
+
+@dataclass
+class Config:
+    """One run."""
+
+    recipe: Annotated[str, "name of the recipe"] = "noisy_student"
+    out: Annotated[str, Place(), "the run directory; the same command again resumes"] = ""
+    seed: Annotated[Count, "seed of everything random in the run"] = 0
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    labels: LabelConfig = field(default_factory=LabelConfig)
+    select: SelectConfig = field(default_factory=SelectConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
+    generations: Annotated[
+        list[GenerationConfig], Must("have at least one entry", bool), "one entry for each generation"
+    ] = field(default_factory=lambda: [GenerationConfig()])

@@ -1,0 +1,106 @@
+"""Settings of the data: where images and masks are, and what the masks' values mean."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from selftrain.tables import Bounds, Count, Must, OneOf, Place, Share
+
+Triple = Annotated[list[float], Must("be three numbers", lambda mean: len(mean) == 3)]
+Positive = Annotated[
+    list[float], Must("be three numbers above 0", lambda std: len(std) == 3 and min(std) > 0)
+]
+
+
+@dataclass
+class SplitConfig:
+    """Which images are labelled, unlabelled, val and test.
+
+    `train`, `val` and `test` each name a folder under `data.images`, or a list file (one image path per line,
+    relative to `data.root`). If empty, the split is made from the images that no other split names.
+    """
+
+    train: Annotated[str, Place(), "folder or list file of the training images"] = ""
+    val: Annotated[str, Place(), "folder or list file of the val images"] = ""
+    test: Annotated[str, Place(), "folder or list file of the test images"] = ""
+    val_fraction: Annotated[Share, "share of the labelled images that becomes val if `val` is empty"] = 0.2
+    test_fraction: Annotated[Share, "share of the labelled images that becomes test if `test` is empty"] = 0.2
+    labels: Annotated[
+        Count,
+        "number of training masks to use; other training images become unlabelled; 0: by `label_fraction`",
+    ] = 0
+    label_fraction: Annotated[
+        float, Bounds(above=0, most=1), "share of the training masks to use if `labels` is 0"
+    ] = 1.0
+    choose: Annotated[
+        str,
+        OneOf(
+            {
+                "spread": "evenly over groups and names",
+                "random": "at random",
+                "stratified": "with about the class shares of all masks",
+            }
+        ),
+        "how the training masks are chosen",
+    ] = "spread"
+    group: Annotated[
+        str,
+        "regular expression; images whose names match its first group with the same text stay on one side "
+        "of a made split",
+    ] = ""
+    seed: Annotated[int, "seed of the made splits and of the choice of masks"] = 0
+
+
+@dataclass
+class DataConfig:
+    """The images of a data set, and the meaning of their masks."""
+
+    name: Annotated[str, "name of the data set in reports"] = "shapes"
+    source: Annotated[str, "kind of data source"] = "shapes"
+    root: Annotated[str, Place(), "folder of the data set"] = ""
+    images: Annotated[str, Place(), "folder of the images, relative to `root`"] = "images"
+    masks: Annotated[str, Place(), "folder of the masks, relative to `root`"] = "masks"
+    unlabelled: Annotated[str, Place(), "folder or list file of images without masks, relative to `root`"] = (
+        ""
+    )
+    classes: Annotated[list[str], "names of the classes"] = field(default_factory=list)
+    values: Annotated[
+        list[Any],
+        "grey or palette value of each class, or a list of values, [0, [1, 2]]; empty: 0, 1, 2, ...",
+    ] = field(default_factory=list)
+    colours: Annotated[list[list[int]], "RGB colour of each class, instead of `values`"] = field(
+        default_factory=list
+    )
+    ignore: Annotated[list[Any], "mask values that are ignored; [rest]: all undeclared values"] = field(
+        default_factory=lambda: [255]
+    )
+    ignore_colours: Annotated[list[list[int]], "mask colours that are ignored"] = field(default_factory=list)
+    size: Annotated[
+        list[int], "[height, width] to which images are resized when read; empty: original sizes"
+    ] = field(default_factory=list)
+    range: Annotated[
+        list[Any],
+        "values of 16-bit images that become 0 and 255: [dtype] (0, 65535), [percentile] (measured), "
+        "[lowest, highest]",
+    ] = field(default_factory=lambda: ["dtype"])
+    mean: Annotated[Triple, "mean of the pixels in 0..1, per channel"] = field(
+        default_factory=lambda: [0.485, 0.456, 0.406]
+    )
+    std: Annotated[Positive, "standard deviation of the pixels in 0..1, per channel"] = field(
+        default_factory=lambda: [0.229, 0.224, 0.225]
+    )
+    duplicates: Annotated[
+        str,
+        OneOf(
+            {
+                "group": "they stay in one made split",
+                "fault": "they are a fault of the data",
+                "drop": "training images that are copies of val or test images are left out",
+            }
+        ),
+        "how identical images are handled",
+    ] = "group"
+    cache_mb: Annotated[Count, "memory in MB for decoded images, per process and per loader worker"] = 1024
+    splits: SplitConfig = field(default_factory=SplitConfig)
+    shapes: Annotated[dict[str, int], Bounds(0), "images per split of the drawn data set"] = field(
+        default_factory=lambda: {"labelled": 24, "unlabelled": 200, "val": 40, "test": 60}
+    )

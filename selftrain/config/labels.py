@@ -1,0 +1,100 @@
+"""Settings of pseudo-labels: how a teacher labels, and what the next student trains on."""
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from selftrain.config.rules import Some
+from selftrain.tables import Bounds, Count, Must, OneOf, Share
+from selftrain.values import Choice
+
+Deviation = Annotated[float, Bounds(0.01, 1e4)]  # coordinates of finer lattices would overflow
+
+
+def _are_scales(scales: list[float]) -> bool:
+    return bool(scales) and min(scales) > 0 and len(set(scales)) == len(scales)
+
+
+Scales = Annotated[list[float], Must("be positive and all different; [1.0] changes no size", _are_scales)]
+
+
+@dataclass
+class TTAConfig:
+    """Views whose probabilities are averaged (ttach). The views are the product of the lists."""
+
+    hflip: Annotated[bool, "mirrored left to right"] = True
+    vflip: Annotated[bool, "mirrored top to bottom"] = False
+    rotate90: Annotated[bool, "rotated by 90, 180 and 270 degrees"] = False
+    scales: Annotated[Scales, "sizes, as multiples of the image size"] = field(default_factory=lambda: [1.0])
+
+
+@dataclass
+class CRFConfig:
+    """Dense CRF (Kraehenbuehl & Koltun 2011); standard deviations in pixels and grey levels."""
+
+    enabled: Annotated[bool, "false: labels.refiner=crf does not refine"] = True
+    backend: Annotated[str, "the implementation"] = "lattice"
+    iterations: Annotated[Count, "mean-field iterations"] = 5
+    gaussian_sxy: Annotated[Deviation, "smoothness: standard deviation of positions"] = 1.0
+    gaussian_compat: Annotated[float, "smoothness: weight"] = 1.0
+    bilateral_sxy: Annotated[Deviation, "appearance: standard deviation of positions"] = 20.0
+    bilateral_srgb: Annotated[Deviation, "appearance: standard deviation of colours"] = 8.0
+    bilateral_compat: Annotated[
+        float, "appearance: weight; large ones erase thin and rare classes (docs/lab-notes.md)"
+    ] = 2.0
+    workers: Annotated[Count, "threads; 0: one per core"] = 0
+
+
+@dataclass
+class LabelConfig:
+    """How the teacher labels the unlabelled images. Labels are stored unfiltered."""
+
+    teacher: Annotated[
+        str,
+        OneOf(
+            {
+                "leader": "the last generation that leads",
+                "last": "the previous generation, whatever its score on val",
+            }
+        ),
+        "which generation labels for the next one",
+    ] = "leader"
+    tta: TTAConfig = field(default_factory=TTAConfig)
+    refiner: Annotated[Choice, "how the averaged probabilities are refined"] = "crf"
+    crf: CRFConfig = field(default_factory=CRFConfig)
+    soft_classes: Annotated[
+        int,
+        Bounds(1, 255),
+        "most probable classes stored per pixel; the remaining probability is spread over the others",
+    ] = 3
+    shard: Annotated[Some, "images per file of labels"] = 32
+    batch: Annotated[Some, "images per labelling batch"] = 8
+    window: Annotated[
+        int,
+        Bounds(0),
+        "larger images are labelled in windows with this side, which overlap by a quarter; a multiple like "
+        "train.crop, 0: no windows",
+    ] = 1024
+
+
+@dataclass
+class SelectConfig:
+    """The pixels and images that the next student trains on. Applied when labels are read."""
+
+    threshold: Annotated[Choice, "rule for the least confidence of accepted pixels"] = "quantile"
+    confidence: Annotated[Share, "`global`: the threshold; `quantile`: the highest threshold of a class"] = (
+        0.8
+    )
+    keep: Annotated[
+        Share,
+        "`quantile`: least share of each predicted class's pixels that is kept; "
+        "`distribution`: of all pixels",
+    ] = 0.6
+    balance: Annotated[float, "pixels of a class weigh (its share)^-balance, mean 1"] = 0.0
+    image_share: Annotated[Share, "most reliable share of the images"] = 1.0
+    reliability: Annotated[Choice, "measure of how reliable an image's labels are"] = "confidence"
+    weight_images: Annotated[bool, "weight images in proportion to their reliability"] = False
+    on_empty: Annotated[
+        str,
+        OneOf({"fail": "exit with code 8", "labelled_only": "the leader so far is the result"}),
+        "what happens if no pseudo-label is accepted",
+    ] = "fail"

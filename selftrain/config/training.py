@@ -1,0 +1,183 @@
+"""Settings of training: the network, its noise and losses, and the steps of a generation."""
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from selftrain.config.rules import Sides, Some
+from selftrain.tables import Bounds, Count, Must, OneOf, Place, Share, Size
+from selftrain.values import Choice, Likely, Weighted
+
+PRECISIONS = {
+    "auto": "the precision given to `accelerate launch` (--mixed_precision or its config file; `no` counts), "
+    "else bf16 if the machine supports it natively; resolved when a run begins, and kept",
+    "none": "fp32",
+    "bf16": "bfloat16",
+    "fp16": "half precision, on GPUs only",
+}
+
+
+def _is_rising(scale: list[float]) -> bool:
+    return len(scale) == 2 and 0 < scale[0] <= scale[1]
+
+
+Zoom = Annotated[list[float], Must("be [least, most], both above 0", _is_rising)]
+
+
+@dataclass
+class ModelConfig:
+    """The network, by its smp names."""
+
+    arch: Annotated[str, "architecture"] = "unet"
+    encoder: Annotated[str, "encoder; `tu-` and a timm name selects timm's encoder"] = "tu-resnet18"
+    weights: Annotated[
+        str | None, Place(), "weights of the encoder: null, imagenet, or a safetensors file"
+    ] = None
+    partial_weights: Annotated[bool, "accept weights that fit only part of the encoder; false: an error"] = (
+        False
+    )
+    decoder_channels: Annotated[
+        list[int], Bounds(1), "U-Net family: decoder widths from deep to shallow; empty: smp's defaults"
+    ] = field(default_factory=list)
+
+
+@dataclass
+class NoiseConfig:
+    """Noise in a student's training (Xie et al. 2020, Noisy Student), or in an online generation."""
+
+    rand_n: Annotated[Count, "RandAugment: operations per image (Cubuk et al. 2020)"] = 0
+    rand_m: Annotated[float, Bounds(0, 30), "RandAugment: magnitude"] = 0.0
+    cutmix: Annotated[Share, "probability that an unlabelled image gets a box from another one"] = 0.0
+    mix: Annotated[dict[str, Likely], "further ways to mix unlabelled images; one acts at a time"] = field(
+        default_factory=dict
+    )
+    paste: Annotated[
+        Share,
+        "probability that an unlabelled image is mixed with a labelled image and its mask "
+        "(Bai et al. 2023, BCP)",
+    ] = 0.0
+    style: Annotated[
+        Share,
+        "probability that a labelled image gets the colours of an unlabelled one of the same modality "
+        "(Reinhard et al. 2001)",
+    ] = 0.0
+    colour: Annotated[
+        Share, "probability of colour noise: jitter, greyscale, blur (Yang et al. 2022, ST++)"
+    ] = 0.0
+    cutout: Annotated[Share, "probability of a box of noise in the image; its pixels have no label"] = 0.0
+    dropout: Annotated[Share, "dropout of the features before the segmentation head"] = 0.0
+    drop_path: Annotated[Share, "stochastic depth: probability that a block of the encoder is skipped"] = 0.0
+    labelled: Annotated[bool, "labelled images also get RandAugment, geometry, colours and erasing"] = False
+    geometry: Annotated[dict[str, Likely], "geometric augmentations with their probabilities"] = field(
+        default_factory=dict
+    )
+    colours: Annotated[dict[str, Likely], "colour augmentations with their probabilities"] = field(
+        default_factory=dict
+    )
+    erase: Annotated[dict[str, Likely], "erasing augmentations with their probabilities"] = field(
+        default_factory=dict
+    )
+
+
+@dataclass
+class LossConfig:
+    """The losses on labelled and unlabelled pixels."""
+
+    labelled: Annotated[
+        dict[str, Weighted], "losses of labelled pixels with their weights; 0 disables a loss"
+    ] = field(default_factory=lambda: {"ce": {"weight": 1.0, "smoothing": 0.1}})
+    pseudo: Annotated[dict[str, Weighted], "losses of stored pseudo-labels with their weights"] = field(
+        default_factory=lambda: {"kl": {"weight": 1.0, "temperature": 1.0}}
+    )
+    online: Annotated[dict[str, Weighted], "losses of labels made in each step; empty: the method's own"] = (
+        field(default_factory=dict)
+    )
+    balance: Annotated[
+        Share, "labelled pixels of a class weigh (its share of the labelled pixels)^-balance, mean 1"
+    ] = 0.5
+    unlabelled_weight: Annotated[Size, "weight of the loss on unlabelled images"] = 1.0
+    threshold: Annotated[
+        Share, "online: least confidence of the averaged network at which a pixel's label counts"
+    ] = 0.95
+    adaptive: Annotated[
+        bool,
+        "fixmatch, unimatch_v2: the most confident class has this `threshold`, others lower ones (FreeMatch)",
+    ] = False
+    ramp_up: Annotated[
+        Share, "online: share of the steps over which the weight of unlabelled images ramps up"
+    ] = 0.0
+
+
+@dataclass
+class TrainConfig:
+    """One stage of training, counted in optimizer steps."""
+
+    steps: Annotated[Some, "optimizer steps of a generation"] = 1000
+    labelled_batch: Annotated[Some, "labelled images in a step"] = 8
+    unlabelled_batch: Annotated[
+        Some, "unlabelled images in a step of a student or online method, besides the labelled ones"
+    ] = 8
+    crop: Annotated[Sides, "[height, width] of the training crops, in multiples of 32 for smp's networks"] = (
+        field(default_factory=lambda: [128, 128])
+    )
+    scale: Annotated[Zoom, "random zoom of every training image"] = field(default_factory=lambda: [0.75, 1.5])
+    jitter: Annotated[
+        Share,
+        "change of brightness, contrast and saturation of every training image that is not labelled online",
+    ] = 0.3
+    flip: Annotated[bool, "mirror training images left to right, half of the time"] = True
+    place: Annotated[Choice, "how the position of a crop is chosen"] = "uniform"
+    sampler: Annotated[Choice, "how the labelled images of a step are sampled"] = "uniform"
+    optimizer: Annotated[str, "any name that timm knows"] = "adamw"
+    lr: Annotated[Size, "learning rate after the warm-up"] = 1e-3
+    weight_decay: Annotated[Size, "weight decay of the optimizer"] = 1e-2
+    groups: Annotated[Choice, "which parameters are trained, and at which share of the learning rate"] = "one"
+    schedule: Annotated[Choice, "how the learning rate falls after the warm-up"] = "cosine"
+    warmup: Annotated[Count, "steps of linear warm-up"] = 50
+    clip: Annotated[Size, "largest norm of the gradient; 0: no limit"] = 1.0
+    accumulate: Annotated[
+        Some,
+        "micro-batches per process and step, to save memory; the loss is the loss of the whole batch, but "
+        "batch norm and the mixing of online methods see one micro-batch",
+    ] = 1
+    average: Annotated[Choice, "average of the weights; it is evaluated, teaches and is kept"] = "ema"
+    ema: Annotated[Share, "decay of the moving average, `train.average=ema`"] = 0.995
+    statistics: Annotated[
+        Count,
+        "batches of `eval_batch` crops without noise that recalibrate batch norm at the end; 0: none",
+    ] = 24
+    precision: Annotated[str, OneOf(PRECISIONS), "precision of the network's computations"] = "auto"
+    workers: Annotated[Count, "processes that load and augment; 0: the training process itself"] = 0
+    threads: Annotated[Count, "threads per process on a CPU; 0: the process's share of the cores"] = 0
+    checkpoint_every: Annotated[Some, "steps between checkpoints"] = 250
+    eval_every: Annotated[Count, "steps between evaluations on val; 0: only at the end"] = 250
+    eval_batch: Annotated[Some, "images per evaluation batch"] = 16
+
+
+@dataclass
+class GenerationConfig:
+    """One generation. Settings that are null are taken from `model`, `train` and `select`."""
+
+    arch: Annotated[str | None, "architecture; null: `model.arch`"] = None
+    encoder: Annotated[str | None, "encoder; null: `model.encoder`"] = None
+    decoder_channels: Annotated[
+        list[int] | None, Bounds(1), "widths of the decoder; null: `model.decoder_channels`"
+    ] = None
+    steps: Annotated[int | None, Bounds(1), "optimizer steps; null: `train.steps`"] = None
+    labelled_batch: Annotated[
+        int | None, Bounds(1), "labelled images in a step; null: `train.labelled_batch`"
+    ] = None
+    image_share: Annotated[
+        float | None, Bounds(0, 1), "most reliable share of the images; null: `select.image_share`"
+    ] = None
+    init: Annotated[
+        str,
+        OneOf(
+            {
+                "random": "the weights of a new network",
+                "teacher": "the teacher's weights, if they fit by name and shape",
+            }
+        ),
+        "initial weights of the network",
+    ] = "random"
+    online: Annotated[str, "method that labels images in each step; empty: stored pseudo-labels, if any"] = ""
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
