@@ -68,6 +68,14 @@ def weak(train: TrainConfig) -> Pipeline:
     )
 
 
+def zoomed(train: TrainConfig, zoom: float, multiple: int) -> TrainConfig:
+    """`train` for images resized by `zoom`: crops show as much as before, in multiples of `multiple`."""
+    if zoom == 1.0:
+        return train
+    crop = [max(multiple, round(side * zoom / multiple) * multiple) for side in train.crop]
+    return replace(train, crop=crop, scale=[zoom * factor for factor in train.scale])
+
+
 def strong(train: TrainConfig, noise: NoiseConfig, name: str) -> Pipeline:
     """The pipeline of strong augmentation by `noise`; `name` is the name of the noise settings."""
     return replace(

@@ -18,6 +18,7 @@ from selftrain.config import Config
 from selftrain.data.findings import Look
 from selftrain.data.sample import SPLITS, DataSet
 from selftrain.errors import ConfigError, ResourceError, is_out_of_memory
+from selftrain.models import ensemble
 from selftrain.models.build import to_layout
 from selftrain.models.outputs import tensors_of
 from selftrain.networks import Networks
@@ -69,9 +70,10 @@ def check(
     insufficient.
     """
     labelling, tried = any(plan.needs_labels for plan in networks.plans), set[tuple]()
-    for plan, network in built:
+    for plan, network in [(one, network) for whole, network in built for one in whole.each]:
         images = 2 if plan.batch // (accelerator.num_processes * cfg.train.accumulate) > 1 else 1
-        key = (str(networks.describe(plan, network)), images)
+        zoom, crop = plan.member.zoom, plan.unnoised.crop
+        key = (str(networks.describe(plan, network)), images, zoom)
         if key in tried:
             continue
         tried.add(key)
@@ -79,8 +81,9 @@ def check(
         looked_at = places(sizes, cfg, labelling=labelling, multiple=anatomy_of(network).multiple)
         with untouched():
             network = to_layout(network).to(accelerator.device)
-            for place in (Place((cfg.train.crop[0], cfg.train.crop[1]), CROP), *looked_at):
-                _try(network, place, images, plan.channels, name, accelerator)
+            _try(network, Place(crop, CROP), images, plan.channels, name, accelerator)
+            for place in looked_at:
+                _try(ensemble.joined([network], [zoom]), place, images, plan.channels, name, accelerator)
             network.cpu()
 
 

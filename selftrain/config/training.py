@@ -5,7 +5,7 @@ from typing import Annotated
 
 from selftrain.config.rules import Sides, Some
 from selftrain.tables import Bounds, Count, Must, OneOf, Place, Share, Size
-from selftrain.values import Choice, Likely, Weighted
+from selftrain.values import Choice, Likely, Numbered, Weighted
 
 PRECISIONS = {
     "auto": "the precision given to `accelerate launch` (--mixed_precision or its config file; `no` counts), "
@@ -179,5 +179,10 @@ class GenerationConfig:
         ),
         "initial weights of the network",
     ] = "random"
+    members: Annotated[
+        dict[str, Numbered],
+        "several networks instead of one, as in {seeds: 3} or {folds: 5}; their averaged probabilities are "
+        "evaluated, used for labelling and exported as one network",
+    ] = field(default_factory=dict)
     online: Annotated[str, "method that labels images in each step; empty: stored pseudo-labels, if any"] = ""
     noise: NoiseConfig = field(default_factory=NoiseConfig)
