@@ -95,6 +95,10 @@ class RunDir:
         return self.path / "conditions.json"
 
     @property
+    def plan(self) -> Path:
+        return self.path / "plan.json"
+
+    @property
     def metrics(self) -> Path:
         return self.path / "metrics.jsonl"
 

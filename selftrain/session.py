@@ -8,7 +8,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from torch import nn
 
-from selftrain import preflight, process, trial
+from selftrain import autoplan, preflight, process, trial
 from selftrain.anatomy import anatomy_of
 from selftrain.config import Config
 from selftrain.data.cache import Cache
@@ -51,13 +51,14 @@ class Session:
         Also write the run's settings and data to its directory, or compare with what is there.
         """
         preflight.check(cfg)
-        planned = plans(cfg)
         run = RunDir(Path(cfg.out))
         team = preflight.team_of(cfg, run)
         accelerator = preflight.accelerator_of(cfg)
-        preflight.check_processes(cfg, planned, accelerator.num_processes)
         with run.writing() if accelerator.is_main_process else nullcontext():
-            data, networks, changes = cls._checked(cfg, planned, run, accelerator)
+            cfg, rows = autoplan.agreed(cfg, run, accelerator)
+            planned = plans(cfg)
+            preflight.check_processes(cfg, planned, accelerator.num_processes)
+            data, networks, changes = cls._checked(cfg, planned, run, accelerator, rows)
         accelerator.wait_for_everyone()
         if not accelerator.is_main_process:
             data = preflight.recorded_data(run, cfg)
@@ -87,7 +88,7 @@ class Session:
 
     @staticmethod
     def _checked(
-        cfg: Config, planned: list[Plan], run: RunDir, accelerator: Accelerator
+        cfg: Config, planned: list[Plan], run: RunDir, accelerator: Accelerator, rows: list[autoplan.Row]
     ) -> tuple[DataSet, Networks, list[str]]:
         """Data, networks and changed conditions, after all checks.
 
@@ -103,6 +104,10 @@ class Session:
             return data, networks, []
         run.sweep()
         known = preflight.examine(run, cfg, data)
+        if rows and not run.plan.exists():
+            say(f"train.plan=auto, budget={cfg.budget}:")
+            for line in autoplan.lines(rows):
+                say(line)
         preflight.say_where_students_shrink(built)
         preflight.say_untrained_generations(data, cfg)
         preflight.say_other_pixel_scales(cfg, planned)
@@ -117,6 +122,7 @@ class Session:
         if new:
             seen = trial.sizes_seen(known.looks, cfg) if known.looks else trial.sizes_sampled(known.data)
             trial.check(cfg, networks, new, seen, accelerator)
+        autoplan.keep(run, rows)
         preflight.settle(run, cfg, known)
         return known.data, networks, preflight.settle_conditions(run, cfg, accelerator)
 

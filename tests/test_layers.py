@@ -15,7 +15,7 @@ FLOORS = (  # from the ground up; a room imports rooms of lower floors only
     "inference methods",
     "plan stages",
     "choices material networks",
-    "preflight trial",
+    "autoplan preflight trial",
     "session",
     "labelling training",
     "results",
@@ -82,7 +82,7 @@ def test_nothing_on_the_data_floor_sees_the_settings():
 def test_the_main_process_is_asked_for_above_floor_1_only():
     asking = {room(path) for path in PACKAGE.rglob("*.py") if "is_main_process" in path.read_text()}
     sessions = {"generations", "labelling", "results", "session", "training"}
-    assert asking <= {*sessions, "preflight", "stages"}
+    assert asking <= {*sessions, "autoplan", "preflight", "stages"}
 
 
 def test_albumentations_is_used_in_one_place():

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from selftrain.config.rules import Sides, Some
+from selftrain.config.rules import AUTO, Sides, Some
 from selftrain.tables import Bounds, Count, Must, OneOf, Place, Share, Size
 from selftrain.values import Choice, Likely, Numbered, Weighted
 
@@ -111,6 +111,17 @@ class LossConfig:
 class TrainConfig:
     """One stage of training, counted in optimizer steps."""
 
+    plan: Annotated[
+        str,
+        OneOf(
+            {
+                "none": "the settings as they are",
+                AUTO: "sizes, steps, encoders and so on by rules from the data, the machine and `budget` "
+                "(docs/plan.md), once, when the run begins; settings that are given stay",
+            }
+        ),
+        "how settings that nobody gave are chosen",
+    ] = "none"
     steps: Annotated[Some, "optimizer steps of a generation"] = 1000
     labelled_batch: Annotated[Some, "labelled images in a step"] = 8
     unlabelled_batch: Annotated[

@@ -68,10 +68,21 @@ def compose(overrides: list[str], config_dir: str | None = None) -> Config:
     for name, value in given:
         _check_generation(tree, name, value)
         tree = _set(tree, name.split("."), value)
+    tree["given"] = sorted({name for name, _ in given})
     config = _finished(_built(Config, tree))
     check(config)
     expand_home(config)
     return config
+
+
+def changed(config: Config, values: dict[str, Any]) -> Config:
+    """A copy of `config` with other values, by name. Raises ConfigError for values that do not fit."""
+    tree = asdict(config)
+    for name, value in values.items():
+        tree = _set(tree, name.split("."), value)
+    new = _finished(_built(Config, tree))
+    check(new)
+    return new
 
 
 def recipes() -> Path:
