@@ -99,6 +99,10 @@ class RunDir:
         return self.path / "plan.json"
 
     @property
+    def forecast(self) -> Path:
+        return self.path / "forecast.json"
+
+    @property
     def metrics(self) -> Path:
         return self.path / "metrics.jsonl"
 

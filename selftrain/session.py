@@ -8,7 +8,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from torch import nn
 
-from selftrain import autoplan, preflight, process, trial
+from selftrain import autoplan, files, forecast, preflight, process, trial
 from selftrain.anatomy import anatomy_of
 from selftrain.config import Config
 from selftrain.data.cache import Cache
@@ -16,7 +16,7 @@ from selftrain.data.sample import DataSet, Sample
 from selftrain.inference import windows
 from selftrain.inference.pixels import PixelScale
 from selftrain.inference.predictor import Predictor
-from selftrain.log import Metrics, say
+from selftrain.log import Metrics, expect, say
 from selftrain.material import Material
 from selftrain.models.build import parameters
 from selftrain.networks import SNAPSHOTS, Networks
@@ -122,6 +122,8 @@ class Session:
         if new:
             seen = trial.sizes_seen(known.looks, cfg) if known.looks else trial.sizes_sampled(known.data)
             trial.check(cfg, networks, new, seen, accelerator)
+        if not run.report.exists():
+            _tell_time(cfg, run, list(zip(planned, built, strict=True)), known.data, accelerator)
         autoplan.keep(run, rows)
         preflight.settle(run, cfg, known)
         return known.data, networks, preflight.settle_conditions(run, cfg, accelerator)
@@ -158,3 +160,18 @@ class Session:
         """Print the alarms of a stage."""
         for alarm in alarms:
             say(f"{stage}: warning: {alarm}")
+
+
+def _tell_time(
+    cfg: Config, run: RunDir, built: list[tuple[Plan, nn.Module]], data: DataSet, accelerator: Accelerator
+) -> None:
+    """Print how long the run will take, and let progress lines tell the time that is left."""
+    if run.forecast.exists():
+        seconds = files.read_json(run.forecast, "seconds")["seconds"]
+    else:
+        speeds = trial.speeds(cfg, built, len(data.classes), accelerator)
+        work = forecast.work_of(data, accelerator.num_processes)
+        seconds = forecast.forecast(cfg, [plan for plan, _ in built], speeds, work)
+        say(forecast.told(seconds))
+        files.write_json(run.forecast, {"seconds": {name: round(row, 1) for name, row in seconds.items()}})
+    expect(seconds)

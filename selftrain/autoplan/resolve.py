@@ -1,12 +1,14 @@
 """`train.plan=auto` as plain values: derived once, when a run begins, and kept in plan.json."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from selftrain import files
+from selftrain import files, trial
 from selftrain.autoplan.facts import facts_of
 from selftrain.autoplan.machine import machine_of
 from selftrain.autoplan.rules import LEVELS, Known, Level, Row, derive
@@ -14,10 +16,14 @@ from selftrain.config import AUTO, Config
 from selftrain.data.load import load
 from selftrain.datasets import spec_of
 from selftrain.errors import DataError
+from selftrain.forecast import forecast, steps_in, work_of
+from selftrain.networks import Networks
+from selftrain.plan import plans
 from selftrain.rundir import RunDir
 from selftrain.settings.changes import flat
 from selftrain.settings.compose import changed
 
+COUNTS = (1000, 2000)  # steps for which a run is forecast
 MINUTES = {"quick": 15.0, "normal": 120.0}  # a budget in minutes takes the rules of the first that is as long
 
 
@@ -51,7 +57,25 @@ def planned(cfg: Config, accelerator: Accelerator) -> list[Row]:
         named=_named(cfg),
         given={name: own[name] for name in cfg.given if name in own},
     )
-    return derive(known)
+    rows = derive(known)
+    if cfg.budget in LEVELS or "train.steps" in known.given:
+        return rows
+    steps = _steps_in(float(cfg.budget), changed(cfg, {name: value for name, value, _ in rows}), accelerator)
+    why = f"they fill {cfg.budget} minutes at the speed of this machine"
+    return [("train.steps", steps, why), *derive(replace(known, given={**known.given, "train.steps": steps}))]
+
+
+def _steps_in(minutes: float, cfg: Config, accelerator: Accelerator) -> int:
+    """The steps of each generation that fill `minutes`, by measured speeds."""
+    data = load(spec_of(cfg.data), strict=False)
+    each = plans(cfg)
+    networks = Networks(each, cfg.model, RunDir(Path(cfg.out)), data.classes, accelerator.device)
+    speeds = trial.speeds(cfg, [(one, networks.build(one)) for one in each], len(data.classes), accelerator)
+    work = work_of(data, accelerator.num_processes)
+    short, long = (
+        forecast(cfg, [replace(one, steps=count) for one in each], speeds, work) for count in COUNTS
+    )
+    return steps_in(minutes, short, long, COUNTS)
 
 
 def _named(cfg: Config) -> frozenset[str]:
