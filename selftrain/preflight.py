@@ -12,7 +12,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import nn
 
 from selftrain import augmentation, checkpoint, choices, conditions, files, launcher, process
-from selftrain.config import PRECISIONS, Config, GenerationConfig
+from selftrain.config import ALWAYS, PRECISIONS, Config, GenerationConfig
 from selftrain.data import load, loading, verify
 from selftrain.data.faults import refuse
 from selftrain.data.findings import Look
@@ -27,7 +27,6 @@ from selftrain.models.encoders import pretrained
 from selftrain.models.weights import check_weights
 from selftrain.networks import SNAPSHOTS
 from selftrain.objectives.objective import check_losses
-from selftrain.optim.groups import GROUPS, WITHOUT_DEPTH
 from selftrain.optim.schedules import BY_SCORES, SCHEDULES
 from selftrain.plan import Plan, plans
 from selftrain.rundir import RunDir
@@ -72,19 +71,18 @@ def check(cfg: Config) -> None:
 
 
 def _check_learning(cfg: Config) -> None:
-    """Raises ConfigError for settings without effect under the schedule or the parameter groups."""
+    """Raises ConfigError for settings without effect under the schedule or a frozen encoder."""
     train = cfg.train
     schedule = Table(SCHEDULES).one(train.schedule, "train.schedule").name
-    groups = Table(GROUPS).one(train.groups, "train.groups").name
     if schedule in BY_SCORES and not train.eval_every:
         raise ConfigError(
             f"train.schedule={schedule} follows the scores on val, so train.eval_every must not be 0"
         )
     for number, row in enumerate(cfg.generations):
-        if groups in WITHOUT_DEPTH and row.noise.drop_path:
+        if train.freeze == ALWAYS and row.noise.drop_path:
             raise ConfigError(
                 f"generations.{number}.noise.drop_path={row.noise.drop_path} acts in the encoder, and "
-                f"train.groups={groups} keeps that in eval mode; set it to 0"
+                f"train.freeze={ALWAYS} keeps that in eval mode; set it to 0"
             )
 
 
@@ -423,7 +421,8 @@ def accelerator_of(cfg: Config) -> Accelerator:
     run = RunDir(Path(cfg.out))
     asked, asker = _asked_precision(cfg, run)
     wanted = _precision(asked, asker, run)
-    unused = any(
+    # torch's DDP waits for every gradient, unless it is told that a step may leave some out
+    unused = cfg.train.freeze not in (0, ALWAYS) or any(
         leaves_parameters_unused(
             plan.arch,
             plan.encoder,

@@ -136,6 +136,26 @@ def test_what_was_renamed_has_a_name_of_today_and_the_old_one_is_free():
     assert today("train.lr") == ""
 
 
+@pytest.mark.parametrize(
+    ("groups", "now"),
+    [
+        ("one", {}),
+        ({"encoder": {"lr_scale": 0.2}}, {"encoder_lr": 0.2}),
+        ({"layers": {"decay": 0.9}}, {"layer_decay": 0.9}),
+        ("frozen", {"freeze": "always"}),
+        ({"mine": {"x": 1}}, {"groups": {"mine": {"x": 1}}}),
+    ],
+)
+def test_groups_of_an_earlier_version_are_the_settings_of_today(groups, now):
+    old, new = asdict(Config()), asdict(Config())
+    for name in ("encoder_lr", "layer_decay", "freeze"):
+        del old["train"][name]
+    old["train"]["groups"] = groups
+    new["train"] |= now
+    assert differences(old, new) == []
+    assert bool(differences(old, asdict(Config()))) == bool(now)
+
+
 def test_words_of_other_programs_lead_to_settings_that_are_there():
     assert not set(WORDS.values()) - {*flat(Config()), "generations"}
 

@@ -15,6 +15,7 @@ from selftrain.config.data import DataConfig, SplitConfig
 from selftrain.config.labels import CRFConfig, LabelConfig, SelectConfig, TTAConfig
 from selftrain.config.rules import AUTO
 from selftrain.config.training import (
+    ALWAYS,
     PRECISIONS,
     GenerationConfig,
     LossConfig,
@@ -25,6 +26,7 @@ from selftrain.config.training import (
 from selftrain.tables import Count, Must, OneOf, Place
 
 __all__ = [
+    "ALWAYS",
     "AUTO",
     "PRECISIONS",
     "CRFConfig",

@@ -1,7 +1,7 @@
 """Settings of training: the network, its noise and losses, and the steps of a generation."""
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any
 
 from selftrain.config.rules import AUTO, Sides, Some
 from selftrain.tables import Bounds, Count, Must, OneOf, Place, Share, Size
@@ -14,6 +14,13 @@ PRECISIONS = {
     "bf16": "bfloat16",
     "fp16": "half precision, on GPUs only",
 }
+
+
+ALWAYS = "always"  # a word of train.freeze
+
+
+def _is_steps(freeze: object) -> bool:
+    return freeze == ALWAYS or (isinstance(freeze, int) and freeze >= 0)
 
 
 def _is_rising(scale: list[float]) -> bool:
@@ -141,7 +148,18 @@ class TrainConfig:
     optimizer: Annotated[str, "any name that timm knows"] = "adamw"
     lr: Annotated[Size, "learning rate after the warm-up"] = 1e-3
     weight_decay: Annotated[Size, "weight decay of the optimizer"] = 1e-2
-    groups: Annotated[Choice, "which parameters are trained, and at which share of the learning rate"] = "one"
+    encoder_lr: Annotated[
+        Size, "the encoder's share of `lr`; pretrained encoders need a lower rate than the decoder"
+    ] = 1.0
+    layer_decay: Annotated[
+        Share, "the learning rate of an encoder's layer as a share of the next one's (BEiT, Bao et al. 2022)"
+    ] = 1.0
+    freeze: Annotated[
+        Any,
+        Must("be a number of steps or always", _is_steps),
+        "first steps of a generation in which the encoder keeps its weights and its batch-norm statistics",
+    ] = 0
+    groups: Annotated[Choice, "how parameters are grouped for the optimizer"] = "one"
     schedule: Annotated[Choice, "how the learning rate falls after the warm-up"] = "cosine"
     warmup: Annotated[Count, "steps of linear warm-up"] = 50
     clip: Annotated[Size, "largest norm of the gradient; 0: no limit"] = 1.0

@@ -75,6 +75,7 @@ def renewed(settings: Tree, table: Mapping[str, Renamed] | None = None) -> Tree:
     """Convert settings of an earlier version to today's names and forms."""
     table = RENAMED if table is None else table
     tree = {name: _copied(value) for name, value in settings.items()}
+    _regrouped(tree.get("train"))
     generations = tree.get("generations")
     for old, new in table.items():
         section, _, name = old.partition(".")
@@ -83,6 +84,19 @@ def renewed(settings: Tree, table: Mapping[str, Renamed] | None = None) -> Tree:
         for row in generations if section == "generations" and isinstance(generations, list) else ():
             _move(row, name, new.name.removeprefix("generations."), new.value)
     return tree
+
+
+def _regrouped(train: Any) -> None:
+    """Replace entries of `train.groups` that are settings of their own now."""
+    chosen = train.get("groups") if isinstance(train, dict) else None
+    name, row = next(iter(chosen.items()), ("", {})) if isinstance(chosen, dict) else (chosen, {})
+    now = {
+        "encoder": {"encoder_lr": row.get("lr_scale", 0.1)},
+        "layers": {"layer_decay": row.get("decay", 0.75)},
+        "frozen": {"freeze": "always"},
+    }.get(name)
+    if now:
+        train |= {**now, "groups": "one"}
 
 
 def _copied(value: Any) -> Any:

@@ -16,14 +16,14 @@ from torch import nn
 
 from selftrain import checkpoint
 from selftrain.checkpoint import Checkpoint
-from selftrain.config import TrainConfig
+from selftrain.config import ALWAYS, TrainConfig
 from selftrain.data.examples import Batch
 from selftrain.errors import LearningError, StoppedError, naming_savings
 from selftrain.log import Metrics, progress, say
 from selftrain.methods.base import Step
 from selftrain.models.build import to_layout
 from selftrain.optim.averaging import AVERAGES, Average
-from selftrain.optim.groups import GROUPS
+from selftrain.optim.groups import GROUPS, Freezer, scaled
 from selftrain.optim.optimizers import optimizer_of, rate_of
 from selftrain.optim.schedules import SCHEDULES, lr_at
 from selftrain.rng import Key, rekey
@@ -238,12 +238,13 @@ class Learner:
         self.network = to_layout(network).to(accelerator.device)
         grouping = bound(Table(GROUPS).one(cfg.groups, "train.groups"))
         # before the copy, so that a frozen encoder is frozen there as well
+        self.freezer = Freezer(self.network, cfg.freeze if cfg.freeze != ALWAYS else steps, of=steps)
         groups = grouping(self.network, weight_decay=cfg.weight_decay)
+        groups = scaled(groups, self.network, encoder_lr=cfg.encoder_lr, layer_decay=cfg.layer_decay)
         averaging = bound(Table(AVERAGES).one(cfg.average, "train.average"))
         self.average, self.decay_at = Average(self.network), partial(averaging, steps=steps, decay=cfg.ema)
         self.optimizer = optimizer_of(groups, cfg.optimizer, lr=cfg.lr, device=accelerator.device)
-        # Kept here, because each step overwrites the groups' rates.
-        self.rates = [rate_of(group, cfg.lr) for group in self.optimizer.param_groups]
+        self.rates = [rate_of(group, cfg.lr) for group in self.optimizer.param_groups]  # steps change them
         self.model, self.prepared = accelerator.prepare(self.network, self.optimizer)
         self.accelerator, self.clip = accelerator, cfg.clip or math.inf
         self.buffers = list(self.network.buffers())
@@ -270,6 +271,7 @@ class Learner:
         norm is the exception: it sees one micro-batch of one rank.
         """
         lr *= self.lr_scale
+        self.freezer.set(t, self.average.module)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = lr * rate
         self.model.train()
@@ -382,13 +384,14 @@ class Learner:
         """Load a checkpoint; returns its number of steps."""
         if saved is None:
             return 0
-        self.network.load_state_dict(saved.tensors["model"])
-        self.average.module.load_state_dict(saved.tensors["ema"])
+        for network, name in ((self.network, "model"), (self.average.module, "ema")):
+            network.load_state_dict(saved.tensors[name])
         checkpoint.load_optimizer(
             self.optimizer, saved.tensors["optimizer"], saved.state.get("optimizer", {})
         )
         if self.accelerator.scaler and saved.state["scaler"]:
             self.accelerator.scaler.load_state_dict(saved.state["scaler"])
+        self.freezer.set(max(saved.state["step"] - 1, 0), self.average.module)  # as the last step left it
         self.began = time.monotonic() - saved.state["seconds"]
         self.empty.fill_(saved.state["empty"])
         self.skipped, self.streak, self.lr_scale = (

@@ -51,6 +51,19 @@ def test_an_online_stage_that_was_killed(zygote, tmp_path, method):
 
 
 @pytest.mark.promise("killed at a commit (fsync, rename): the same bits")
+@pytest.mark.parametrize("steps", [3, pytest.param(9, marks=pytest.mark.full)])
+def test_a_stage_whose_encoder_is_frozen_at_first(zygote, tmp_path, steps):
+    """Killed with a checkpoint of step 6 there: the encoder learns since step 3, or is frozen until step 9."""
+    settings = ["generations=[{}]", f"train.freeze={steps}", "train.encoder_lr=0.5", "train.layer_decay=0.9"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert zygote.go(whole, *settings).code == 0
+    at = ["rename", "gen0/checkpoints/.step-000009.tmp"]
+    assert zygote.go(killed, *settings, fault={"do": "kill", "at": at}).code == -signal.SIGKILL
+    assert zygote.go(killed, *settings).code == 0
+    assert fingerprint(killed) == fingerprint(whole)
+
+
+@pytest.mark.promise("killed at a commit (fsync, rename): the same bits")
 @pytest.mark.parametrize(
     "at", [["rename", "gen0/snapshots/.2.tmp"], ["replace", "gen0/.reliability.json.tmp"]]
 )

@@ -9,7 +9,7 @@ from selftrain.errors import ConfigError
 from selftrain.models import saved
 from selftrain.models.build import ARCHITECTURES, Architecture, build, leaves_parameters_unused, multiple_of
 from selftrain.models.weights import decoder_names, encoder_names, fitting
-from selftrain.optim.groups import GROUPS
+from selftrain.optim.groups import one, scaled
 from selftrain.preflight import check
 from selftrain.settings import compose
 
@@ -84,9 +84,9 @@ def test_the_encoder_is_found_by_weights_and_by_parameter_groups():
         "body.stem.weight"
     ]  # a file of the encoder only
     for whole in (network, nn.ModuleDict({"first": network, "second": build("tiny", "", classes=2)})):
-        groups = GROUPS["encoder"](whole, weight_decay=0.1, lr_scale=0.5)
-        scaled = {id(one) for group in groups for one in group["params"] if group["lr_scale"] == 0.5}
-        assert scaled == {id(one) for name, one in whole.named_parameters() if "body.stem" in name}
+        groups = scaled(one(whole, weight_decay=0.1), whole, encoder_lr=0.5, layer_decay=1.0)
+        slower = {id(each) for group in groups for each in group["params"] if group["lr_scale"] == 0.5}
+        assert slower == {id(each) for name, each in whole.named_parameters() if "body.stem" in name}
 
 
 def test_a_saved_network_is_built_again_for_its_channels(tmp_path):

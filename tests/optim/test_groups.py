@@ -8,7 +8,7 @@ from torch import nn
 
 from selftrain.errors import ConfigError
 from selftrain.methods.cps import Pair
-from selftrain.optim.groups import LAYER, encoder, frozen, layers, one, unfrozen
+from selftrain.optim.groups import LAYER, Freezer, one, scaled, unfrozen
 
 
 class Small(nn.Module):
@@ -23,6 +23,11 @@ class Small(nn.Module):
         return self.decoder(self.encoder(images))
 
 
+def groups_of(network, encoder_lr=1.0, layer_decay=1.0):
+    groups = one(network, weight_decay=0.1)
+    return scaled(groups, network, encoder_lr=encoder_lr, layer_decay=layer_decay)
+
+
 def scales(network, groups):
     """The share of the rate of each parameter by its name."""
     names = {id(parameter): name for name, parameter in network.named_parameters()}
@@ -34,10 +39,10 @@ def decays(network, groups):
     return {names[id(one)]: group["weight_decay"] for group in groups for one in group["params"]}
 
 
-@pytest.mark.parametrize("grouping", [one, encoder, layers])
-def test_biases_and_norms_have_no_weight_decay_and_every_parameter_is_there_once(grouping):
+@pytest.mark.parametrize("rates", [{}, {"encoder_lr": 0.1}, {"layer_decay": 0.5}])
+def test_biases_and_norms_have_no_weight_decay_and_every_parameter_is_there_once(rates):
     network = Small()
-    groups = grouping(network, weight_decay=0.1)
+    groups = groups_of(network, **rates)
     expected = {name: 0.1 if parameter.ndim > 1 else 0.0 for name, parameter in network.named_parameters()}
     assert decays(network, groups) == expected
     assert sum(len(group["params"]) for group in groups) == len(expected)
@@ -50,7 +55,7 @@ def test_one_group_has_the_full_rate():
 
 def test_the_encoder_has_its_own_share_of_the_rate():
     network = Small()
-    found = scales(network, encoder(network, weight_decay=0.1, lr_scale=0.2))
+    found = scales(network, groups_of(network, encoder_lr=0.2))
     assert {name: scale for name, scale in found.items() if name.startswith("decoder")} == dict.fromkeys(
         ("decoder.weight", "decoder.bias"), 1.0
     )
@@ -59,7 +64,7 @@ def test_the_encoder_has_its_own_share_of_the_rate():
 
 def test_of_two_networks_both_encoders_have_it():
     pair = Pair(Small(), Small())
-    found = scales(pair, encoder(pair, weight_decay=0.1, lr_scale=0.2))
+    found = scales(pair, groups_of(pair, encoder_lr=0.2))
     assert {name for name, scale in found.items() if scale == 1} == {
         f"{which}.decoder.{part}" for which in ("first", "second") for part in ("weight", "bias")
     }
@@ -70,7 +75,7 @@ def test_each_layer_of_an_encoder_learns_slower_than_the_next_one():
     network.encoder = nn.Sequential(
         *(nn.Conv2d(3, 3, 1) for _ in range(LAYER))
     )  # two layers of LAYER tensors each
-    found = scales(network, layers(network, weight_decay=0.1, decay=0.5))
+    found = scales(network, groups_of(network, layer_decay=0.5))
     assert [found[f"encoder.{i}.weight"] for i in range(LAYER)] == [0.25] * (LAYER // 2) + [0.5] * (
         LAYER // 2
     )
@@ -81,37 +86,74 @@ def test_the_layers_of_a_vision_transformer_are_its_blocks():
     network = smp.create_model(
         "dpt", "tu-vit_tiny_patch16_224", encoder_weights=None, classes=2, dynamic_img_size=True
     )
-    found = scales(network, layers(network, weight_decay=0.1, decay=0.5))
+    found = scales(network, groups_of(network, layer_decay=0.5))
     blocks = [found[f"encoder.model.blocks.{i}.attn.qkv.weight"] for i in range(12)]
     assert all(later == 2 * earlier for earlier, later in itertools.pairwise(blocks))
     assert found["encoder.model.blocks.3.mlp.fc1.bias"] == blocks[3]
     assert found["encoder.model.patch_embed.proj.weight"] == blocks[0] / 2
 
 
-def test_a_frozen_encoder_keeps_weights_and_statistics_while_the_decoder_learns():
+def test_the_encoders_share_applies_to_every_layer_and_to_the_groups_of_an_entry_of_ones_own():
     network = Small()
-    groups = frozen(network, weight_decay=0.0)
+    both = scales(network, groups_of(network, encoder_lr=0.2, layer_decay=0.5))
+    assert both["encoder.0.weight"] == pytest.approx(0.1) and both["decoder.weight"] == 1
+    own = [{"params": list(network.parameters()), "lr_scale": 0.5}]
+    found = scales(network, scaled(own, network, encoder_lr=0.2, layer_decay=1.0))
+    assert found["encoder.0.weight"] == pytest.approx(0.1) and found["decoder.weight"] == 0.5
+
+
+def changed_by_a_step(network, optimizer):
+    """The tensors that a step of training changes."""
     before = copy.deepcopy(network.state_dict())
-    optimizer = torch.optim.SGD(groups, lr=0.1)
     network.train()
     network(torch.rand(2, 3, 4, 4)).sum().backward()
     optimizer.step()
-    changed = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
-    assert changed == {"decoder.weight", "decoder.bias"}
+    optimizer.zero_grad()
+    return {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
 
 
-def test_a_copy_of_a_frozen_network_is_frozen_as_well():
+def test_a_frozen_encoder_keeps_weights_and_statistics_while_the_decoder_learns():
     network = Small()
-    frozen(network, weight_decay=0.0)
+    freezer, optimizer = (
+        Freezer(network, 2, of=9),
+        torch.optim.AdamW(network.parameters(), lr=0.1, weight_decay=0.1),
+    )
+    decoder = {"decoder.weight", "decoder.bias"}
+    for step in range(2):
+        freezer.set(step)
+        assert changed_by_a_step(network, optimizer) == decoder
+    assert len(optimizer.state) == len(decoder)
+    freezer.set(2)
+    assert changed_by_a_step(network, optimizer) >= decoder | {"encoder.0.weight", "encoder.1.running_mean"}
+
+
+def test_a_parameter_that_is_never_trained_is_not_unfrozen():
+    network = Small()
+    network.encoder[0].weight.requires_grad_(False)
+    freezer = Freezer(network, 1, of=9)
+    freezer.set(1)
+    assert not network.encoder[0].weight.requires_grad and network.encoder[0].bias.requires_grad
+
+
+def test_a_copy_of_a_frozen_network_is_frozen_until_the_freezer_is_told():
+    network = Small()
+    freezer = Freezer(network, 1, of=9)
     again = copy.deepcopy(network).train()
     again(torch.rand(2, 3, 4, 4))
     assert torch.equal(again.encoder[1].running_mean, torch.zeros(4))
     assert {type(module) for module in unfrozen(again)} == {Small, nn.Conv2d}
+    freezer.set(1, again)
+    assert len(list(unfrozen(again))) == len(list(again.modules()))
 
 
-@pytest.mark.parametrize("grouping", [encoder, layers, frozen])
-def test_a_network_without_an_encoder_of_its_own_is_refused(grouping):
-    with pytest.raises(
-        ConfigError, match=r"train\.groups: Sequential has no encoder of its own; set train\.groups=one"
-    ):
-        grouping(nn.Sequential(nn.Conv2d(3, 2, 1)), weight_decay=0.1)
+@pytest.mark.parametrize(
+    ("setting", "use"),
+    [
+        ("train.encoder_lr and train.layer_decay", lambda network: groups_of(network, encoder_lr=0.5)),
+        ("train.encoder_lr and train.layer_decay", lambda network: groups_of(network, layer_decay=0.5)),
+        ("train.freeze", lambda network: Freezer(network, 1, of=9)),
+    ],
+)
+def test_a_network_without_an_encoder_of_its_own_is_refused(setting, use):
+    with pytest.raises(ConfigError, match=f"{setting}: Sequential has no encoder of its own"):
+        use(nn.Sequential(nn.Conv2d(3, 2, 1)))

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from selftrain.inference.pixels import PixelScale
-from selftrain.optim.groups import frozen
+from selftrain.optim.groups import Freezer
 from selftrain.stages.recalibrate import recalibrate
 
 MEAN, STD = torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1)
@@ -49,7 +49,10 @@ class Small(nn.Module):
 def test_a_frozen_encoder_keeps_the_statistics_that_it_was_used_with():
     network = Small()
     network.encoder.running_mean.fill_(7.0)
-    frozen(network, weight_decay=0.0)
+    freezer = Freezer(network, 3, of=9)
     go(network, iter([torch.full((2, 4, 4, 3), 9, dtype=torch.uint8)]))
     assert torch.equal(network.encoder.running_mean, torch.full((3,), 7.0))
     assert torch.allclose(network.decoder.running_mean, torch.full((3,), 2.0), rtol=1e-4)  # 9 less 7
+    freezer.set(3)
+    go(network, iter([torch.full((2, 4, 4, 3), 9, dtype=torch.uint8)]))
+    assert torch.allclose(network.encoder.running_mean, torch.full((3,), 9.0))

@@ -7,12 +7,12 @@ import torch
 from accelerate import Accelerator
 
 from selftrain import checkpoint
-from selftrain.config import TrainConfig
+from selftrain.config import ALWAYS, TrainConfig
 from selftrain.data.examples import Batch
 from selftrain.errors import ConfigError, LearningError, StoppedError
 from selftrain.log import Metrics
 from selftrain.methods.base import StepResult
-from selftrain.optim.groups import GROUPS
+from selftrain.optim.groups import GROUPS, unfrozen
 from selftrain.optim.schedules import cosine, lr_at
 from selftrain.signals import Stop
 from selftrain.stages.train import PATIENCE, Learner, Stage, grouped, train
@@ -338,11 +338,11 @@ def changes(network, before):
     return {name: float((value - before[name]).abs().max()) for name, value in network.state_dict().items()}
 
 
-def after_one_step(groups):
+def after_one_step(**settings):
     torch.manual_seed(0)
     network = Parts()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    learner = learner_of(network, cfg=replace(CFG, groups=groups))
+    learner = learner_of(network, cfg=replace(CFG, **settings))
     images = torch.rand(2, 3, 4, 4)
     learner.step(
         0, 0.1, Only(lambda model, *_: StepResult(model(images).square().mean(), {})), [next(batches(0))]
@@ -351,12 +351,49 @@ def after_one_step(groups):
 
 
 def test_a_frozen_encoder_stays_in_every_step_and_in_the_average():
-    for changed in after_one_step("frozen"):
+    for changed in (*after_one_step(freeze=ALWAYS), *after_one_step(freeze=1)):
         assert {name for name, change in changed.items() if change} == {"decoder.weight", "decoder.bias"}
 
 
+def stage_of_parts(learner, directory, first, steps):
+    """Train some steps from `first` on, and write a checkpoint; whether the average's encoder is frozen then."""
+    for t in range(first, steps):
+        torch.manual_seed(t)
+        images = torch.rand(2, 3, 4, 4)
+        step = Only(lambda model, *_, images=images: StepResult(model(images).square().mean(), {}))
+        learner.step(t, 0.1, step, [next(batches(0))])
+    checkpoint.write(directory, learner.checkpoint(steps))
+    return learner.average.module.encoder not in unfrozen(learner.averaged())
+
+
+@pytest.mark.parametrize("freeze", [2, 3, 6, ALWAYS])
+def test_a_stage_that_freezes_its_encoder_goes_on_with_the_same_bits(tmp_path, freeze):
+    """Interrupted after step 3: the encoder has begun to learn, begins with the next step, or stays frozen."""
+    cfg = replace(CFG, freeze=freeze, optimizer="adamw", weight_decay=0.1)
+    torch.manual_seed(0)
+    whole, first, second, last = (learner_of(Parts(), cfg=cfg) for _ in range(4))
+    first.network.load_state_dict(whole.network.state_dict())
+    first.average.module.load_state_dict(whole.average.module.state_dict())
+    before = {name: value.clone() for name, value in whole.network.state_dict().items()}
+    kept_frozen = stage_of_parts(whole, tmp_path / "whole", 0, 6)
+    stage_of_parts(first, tmp_path / "broken", 0, 3)
+    early = changes(first.network, before)
+    assert bool(early["encoder.0.weight"] or early["encoder.1.running_mean"]) == (freeze == 2)
+    assert second.resume(checkpoint.newest(tmp_path / "broken")) == 3
+    assert stage_of_parts(second, tmp_path / "broken", 3, 6) == kept_frozen == (freeze in (6, ALWAYS))
+    assert (
+        last.resume(checkpoint.newest(tmp_path / "broken")) == 6
+    )  # the stage had ended, its model was not kept
+    assert (last.average.module.encoder not in unfrozen(last.averaged())) == kept_frozen
+    found = [checkpoint.newest(tmp_path / name) for name in ("whole", "broken")]
+    for part, tensors in found[0].tensors.items():
+        assert tensors.keys() == found[1].tensors[part].keys()
+        assert all(torch.equal(value, found[1].tensors[part][name]) for name, value in tensors.items())
+    assert bool(changes(whole.network, before)["encoder.0.weight"]) == (freeze in (2, 3))
+
+
 def test_an_encoder_learns_at_its_own_rate():
-    (full, _), (slow, _) = after_one_step("one"), after_one_step({"encoder": {"lr_scale": 0.25}})
+    (full, _), (slow, _) = after_one_step(), after_one_step(encoder_lr=0.25)
     assert (
         slow["encoder.0.weight"] == pytest.approx(full["encoder.0.weight"] / 4, rel=1e-3)
         and full["encoder.0.weight"] > 0
@@ -365,7 +402,7 @@ def test_an_encoder_learns_at_its_own_rate():
 
 
 def test_layers_learn_the_slower_the_nearer_they_are_to_the_image():
-    (full, _), (slow, _) = after_one_step("one"), after_one_step({"layers": {"decay": 0.5}})
+    (full, _), (slow, _) = after_one_step(), after_one_step(layer_decay=0.5)
     assert slow["encoder.0.weight"] == pytest.approx(
         full["encoder.0.weight"] / 2, rel=1e-3
     )  # one layer before the decoder
