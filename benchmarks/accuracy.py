@@ -32,7 +32,7 @@ STEPS = 2000
 SEEDS = 3
 # The network is the same everywhere, so no gain comes from a larger student.
 SETTINGS = [
-    "model.encoder=tu-resnet10t", "model.decoder_channels=[64,48,32,16,16]", "train.eval_every=0",
+    "model.encoder=tu-resnet10t", "model.weights=null", "model.decoder_channels=[64,48,32,16,16]", "train.eval_every=0",
     "train.checkpoint_every=200", "train.labelled_batch=16", "train.unlabelled_batch=8", "train.threads=1",
     "labels.crf.enabled=false", "export.onnx=false", "export.generation=last",
 ]  # fmt: skip

@@ -12,7 +12,8 @@ from selftrain.config import ModelConfig
 from selftrain.models import ensemble, saved
 from selftrain.models.build import build, to_layout
 from selftrain.models.encoders import pretrained
-from selftrain.models.weights import IMAGENET, Taken, encoder_names, grown, load_weights
+from selftrain.models.foreign import load_package
+from selftrain.models.weights import IMAGENET, PACKAGE, Taken, encoder_names, grown, load_weights
 from selftrain.plan import Plan
 from selftrain.rundir import Generation, RunDir
 
@@ -56,19 +57,21 @@ class Networks:
         )
 
     def initial(self, plan: Plan) -> tuple[nn.Module, str, set[str]]:
-        """The network of a generation with `model.weights`, their source, and the loaded tensors' names.
+        """The network of a generation with its `weights`, their source, and the loaded tensors' names.
 
         Raises ConfigError for weights that do not fit, unless `model.partial_weights` allows that.
         """
         encoder, model = plan.encoder, self.weights
-        network = self.build(plan, imagenet=model.weights == IMAGENET)
-        if not model.weights:
+        network = self.build(plan, imagenet=plan.weights == IMAGENET)
+        if not plan.weights:
             return network, "", set()
-        if model.weights == IMAGENET:
+        if plan.weights.startswith(PACKAGE):
+            return network, plan.weights, load_package(network, plan.weights, encoder=encoder)
+        if plan.weights == IMAGENET:
             known = pretrained(encoder)
             return network, known.source if known else IMAGENET, set(encoder_names(network))
-        own = f"generations.{plan.number}.encoder={model.encoder}"
-        path = Path(model.weights)
+        own = f"generations.{plan.number}.encoder={model.encoder} or generations.{plan.number}.weights="
+        path = Path(plan.weights)
         names = load_weights(
             network,
             path,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from selftrain import augmentation, members
-from selftrain.config import Config, GenerationConfig, NoiseConfig, SelectConfig
+from selftrain.config import AUTO, Config, GenerationConfig, NoiseConfig, SelectConfig
 from selftrain.data.augment.pipeline import Pipeline
 from selftrain.data.batches import Augmentation
 from selftrain.data.splits import group_names
@@ -17,6 +17,7 @@ from selftrain.rng import Key
 from selftrain.rundir import Generation, RunDir
 
 T = TypeVar("T")
+RANDOM = "random"  # generations.K.weights: random, whatever model.weights is
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Plan:
     encoder: str
     decoder_channels: list[int]
     channels: int  # of the images
+    weights: str | None  # of the encoder, before its training; None: random
     steps: int
     labelled_batch: int
     unlabelled_batch: int  # 0 if a step has labelled images only
@@ -99,7 +101,8 @@ def _plan(cfg: Config, number: int, own: GenerationConfig) -> Plan:
         arch=arch,
         encoder=own.encoder or model.encoder,
         decoder_channels=_own(own.decoder_channels, model.decoder_channels),
-        channels=len(cfg.data.mean),
+        channels=3 if cfg.data.mean == [AUTO] else len(cfg.data.mean),
+        weights=None if own.weights == RANDOM else _own(own.weights, model.weights),
         steps=_own(own.steps, train.steps),
         labelled_batch=_own(own.labelled_batch, train.labelled_batch),
         unlabelled_batch=train.unlabelled_batch if number or own.online else 0,

@@ -24,11 +24,11 @@ from selftrain.log import say
 from selftrain.methods.table import METHODS
 from selftrain.models.build import leaves_parameters_unused, multiple_of, parameters
 from selftrain.models.encoders import pretrained
-from selftrain.models.weights import check_weights
 from selftrain.networks import SNAPSHOTS
 from selftrain.objectives.objective import check_losses
 from selftrain.optim.schedules import BY_SCORES, SCHEDULES
 from selftrain.plan import Plan, plans
+from selftrain.pretraining import check_sources
 from selftrain.rundir import RunDir
 from selftrain.settings.changes import ROUNDING, flat
 from selftrain.settings.check import check as check_settings
@@ -67,7 +67,7 @@ def check(cfg: Config) -> None:
     check_losses(cfg.loss)
     check_refiner(cfg.labels)
     check_threshold(cfg.select)
-    check_weights(cfg.model.weights, arch=cfg.model.arch, encoder=cfg.model.encoder)
+    check_sources(cfg)
 
 
 def _check_learning(cfg: Config) -> None:
@@ -314,7 +314,7 @@ def say_untrained_generations(data: DataSet, cfg: Config) -> None:
 
 def say_other_pixel_scales(cfg: Config, planned: list[Plan]) -> None:
     """Warn if pretrained weights were trained with another pixel scale."""
-    encoders = [plan.encoder for plan in planned] if cfg.model.weights else []
+    encoders = [plan.encoder for plan in planned if plan.weights]
     for encoder in dict.fromkeys(encoders):
         known = pretrained(encoder)
         if known and not known.fits(cfg.data.mean, cfg.data.std):

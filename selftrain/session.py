@@ -8,7 +8,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from torch import nn
 
-from selftrain import autoplan, files, forecast, preflight, process, trial
+from selftrain import autoplan, files, forecast, preflight, pretraining, process, trial
 from selftrain.anatomy import anatomy_of
 from selftrain.config import Config
 from selftrain.data.cache import Cache
@@ -56,6 +56,7 @@ class Session:
         accelerator = preflight.accelerator_of(cfg)
         with run.writing() if accelerator.is_main_process else nullcontext():
             cfg, rows = autoplan.agreed(cfg, run, accelerator)
+            cfg = pretraining.agreed(cfg, run, decides=accelerator.is_main_process)
             planned = plans(cfg)
             preflight.check_processes(cfg, planned, accelerator.num_processes)
             data, networks, changes = cls._checked(cfg, planned, run, accelerator, rows)

@@ -14,7 +14,7 @@ FLOORS = (  # from the ground up; a room imports rooms of lower floors only
     "models optim",
     "inference methods",
     "plan stages",
-    "choices forecast material networks",
+    "choices forecast material networks pretraining",
     "preflight trial",
     "autoplan",
     "session",

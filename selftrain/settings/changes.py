@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any
 
-from selftrain.config import Config
+from selftrain.config import AUTO, Config
 from selftrain.settings.check import default_of
 from selftrain.values import element_of, fields_of
 
@@ -12,7 +12,7 @@ Tree = dict[str, Any]
 Complete = Callable[[Tree], Tree]
 
 # Defaults for runs that began before a setting existed, if they differ from today's.
-EARLIER = {"loss.balance": 0.0}
+EARLIER = {"loss.balance": 0.0, "model.weights": None}
 
 # Settings that a resume may change: they affect how a run works, not its result. Another number of threads
 # changes rounding; conditions.json records that.
@@ -29,6 +29,10 @@ ROUNDING = {"train.eval_batch", "labels.batch"}
 def same(value: Any, section: Mapping[str, Any]) -> Any:
     """The value of a setting that was only renamed."""
     return value
+
+
+# Settings whose `auto` becomes a plain value when a run begins; a resume with `auto` keeps that value.
+DECIDED = {"model.weights", "data.mean", "data.std"}
 
 
 @dataclass(frozen=True)
@@ -89,12 +93,14 @@ def renewed(settings: Tree, table: Mapping[str, Renamed] | None = None) -> Tree:
 def _regrouped(train: Any) -> None:
     """Replace entries of `train.groups` that are settings of their own now."""
     chosen = train.get("groups") if isinstance(train, dict) else None
-    name, row = next(iter(chosen.items()), ("", {})) if isinstance(chosen, dict) else (chosen, {})
+    row: dict[str, Any] = {}
+    if isinstance(chosen, dict):
+        chosen, row = next(iter(chosen.items()), ("", {}))
     now = {
         "encoder": {"encoder_lr": row.get("lr_scale", 0.1)},
         "layers": {"layer_decay": row.get("decay", 0.75)},
         "frozen": {"freeze": "always"},
-    }.get(name)
+    }.get(str(chosen))
     if now:
         train |= {**now, "groups": "one"}
 
@@ -137,14 +143,17 @@ def _section(tree: Any, name: str, *, make: bool = False) -> tuple[Any, str]:
 def differences(old: Tree, new: Tree, complete: Complete = dict) -> list[str]:
     """Settings that change results and differ, as "name: old -> new".
 
-    A setting that one side lacks was added later. It had today's default, or its value in EARLIER. `complete`
-    adds the settings of table entries that both sides choose (choices.completed).
+    A setting that one side lacks was added later. It had today's default, or its value in EARLIER. A new
+    `auto` of a setting in DECIDED is no difference. `complete` adds the settings of table entries that both
+    sides choose (choices.completed).
     """
     before, after = (flat(complete(_filled(Config, tree))) for tree in (renewed(old), new))
+    decided = {name for name in DECIDED if after.get(name) in (AUTO, [AUTO])}
     return [
         f"{name}: {before.get(name, 'absent')} -> {after.get(name, 'absent')}"
         for name in before | after
-        if name not in HARMLESS | ROUNDING and before.get(name, "absent") != after.get(name, "absent")
+        if name not in HARMLESS | ROUNDING | decided
+        and before.get(name, "absent") != after.get(name, "absent")
     ]
 
 

@@ -65,6 +65,7 @@ def compose(overrides: list[str], config_dir: str | None = None) -> Config:
     for group, name in chosen.items():
         _check_file(folders[-1] / group / f"{name}.yaml", group)
     tree = _merged(asdict(Config()), _composed(chosen, folders))
+    _let_hold(tree, [name for name, _ in given])
     for name, value in given:
         _check_generation(tree, name, value)
         tree = _set(tree, name.split("."), value)
@@ -83,6 +84,13 @@ def changed(config: Config, values: dict[str, Any]) -> Config:
     new = _finished(_built(Config, tree))
     check(new)
     return new
+
+
+def _let_hold(tree: dict[str, Any], given: list[str]) -> None:
+    """Remove a recipe's own encoders, or weights, of generations if the command line names one for all."""
+    for name in ("encoder", "weights"):
+        for row in tree["generations"] if f"model.{name}" in given else ():
+            row[name] = None
 
 
 def recipes() -> Path:

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 
 from selftrain.config import Config, ModelConfig
 from selftrain.errors import ConfigError, IntegrityError
+from selftrain.files import read_yaml
 from selftrain.models.build import build
 from selftrain.models.encoders import pretrained
 from selftrain.models.foreign import import_weights
@@ -224,6 +225,34 @@ def test_renamed_tensors_are_matched_by_order_and_shape(tmp_path, known):
     assert known == "timm's classifier" or same_encoders(network, source)
 
 
+@pytest.mark.parametrize(
+    ("ends", "doubt"),
+    [
+        ((), ""),
+        (("bn1.weight", "bn1.bias"), "theirs_bn1.bias would become encoder.model.bn1.weight"),
+        (("running_mean", "running_var"), "running_var would become"),
+        (("blocks.2.norm1.weight", "blocks.10.norm1.weight"), "is numbered neither upwards nor downwards"),
+    ],
+)
+def test_an_order_that_names_speak_against_is_refused(tmp_path, ends, doubt):
+    """The kinds of tensors in batch norm, and the blocks of a vision transformer, have the same shapes."""
+    encoder = "tu-vit_tiny_patch16_224" if "blocks" in doubt + "".join(ends) else ENCODER
+    network = build("dpt", encoder, classes=3) if encoder != ENCODER else tiny()
+    own = without_counters(network.encoder.model.state_dict())
+    names = list(own)
+    if ends:
+        first, second = (next(i for i, name in enumerate(names) if name.endswith(end)) for end in ends)
+        names[first], names[second] = names[second], names[first]
+    torch.save({f"theirs_{name}": own[name] for name in names}, tmp_path / "theirs.pth")
+    if not doubt:
+        assert bring_in(tmp_path / "theirs.pth", tmp_path / "w.safetensors", network, encoder).by_order
+        return
+    with pytest.raises(ConfigError) as refused:
+        bring_in(tmp_path / "theirs.pth", tmp_path / "w.safetensors", network, encoder)
+    assert "its names fit nothing, its shapes fit in their order, but" in str(refused.value)
+    assert doubt in str(refused.value) and not (tmp_path / "w.safetensors").exists()
+
+
 @pytest.mark.parametrize("spoilt", ["one shape", "one too many", "a name that fits elsewhere"])
 def test_order_counts_only_where_every_shape_agrees_and_no_name_speaks_against_it(tmp_path, spoilt):
     network = tiny()
@@ -353,7 +382,9 @@ def test_a_run_says_where_its_weights_come_from_and_keeps_that(run, tmp_path, en
     assert (
         said.count(f"gen0: {counted}; decoder from random weights\n") == 1 and "gen1: " + counted not in said
     )
-    assert said.count("data.mean=[0.5,0.5,0.5] data.std=[0.5,0.5,0.5]") == 1
+    assert said.count("data.mean=[0.5, 0.5, 0.5], as the encoder was pretrained") == 1
+    settled = read_yaml(out / "config.yaml")
+    assert settled["data"]["mean"] == settled["data"]["std"] == [0.5] * 3
     first, second = (json.loads((out / f"gen{k}" / "report.json").read_text())["weights"] for k in range(2))
     assert [(row["source"], row["encoder"], row["decoder"]) for row in first] == [
         ("theirs.safetensors", of, 0)
@@ -365,12 +396,31 @@ def test_a_run_says_where_its_weights_come_from_and_keeps_that(run, tmp_path, en
     assert f"generation 0: {counted}; generation 1: {of} of {of} encoder tensors and" in page
 
 
-def test_random_weights_and_fitting_pixel_scales_are_no_matter(run, tmp_path, encoder_only):
-    scale = ("data.mean=[0.5,0.5,0.5]", "data.std=[0.5,0.5,0.5]", f"model.weights={encoder_only}")
-    for name, settings in (("random", ()), ("scaled", scale)):
+def test_random_weights_and_fitting_pixel_scales_are_no_matter_and_others_are_named(
+    run, tmp_path, encoder_only
+):
+    given, fits = f"model.weights={encoder_only}", ("data.mean=[0.5,0.5,0.5]", "data.std=[0.5,0.5,0.5]")
+    other = (given, "data.mean=[0.1,0.2,0.3]")
+    for name, settings in (("random", ()), ("scaled", (given, *fits)), ("other", other)):
         code, said, err = run(*SMALL, *settings, "generations=[{}]", f"out={tmp_path / name}")
-        assert code == 0 and "data.mean" not in said, err
-        assert ("encoder tensors" in said) == (name == "scaled")
+        assert code == 0 and said.count("warning: tu-test_resnet was pretrained") == (name == "other"), err
+        assert ("encoder tensors" in said) == (name != "random")
+        assert name != "other" or "data.mean=[0.5,0.5,0.5] data.std=[0.5,0.5,0.5]" in said
+    assert read_yaml(tmp_path / "random" / "config.yaml")["data"]["mean"] == [0.485, 0.456, 0.406]
+
+
+def test_a_generation_may_begin_with_weights_of_its_own(run, tmp_path, encoder_only):
+    rows = f"generations=[{{}},{{weights: random}},{{weights: {encoder_only}}}]"
+    code, _, err = run(*SMALL, rows, f"model.weights={encoder_only}", f"out={tmp_path / 'run'}")
+    assert code == 0, err
+    reports = [json.loads((tmp_path / "run" / f"gen{k}" / "report.json").read_text()) for k in range(3)]
+    assert [[row["source"] for row in report["weights"]] for report in reports] == [
+        ["theirs.safetensors"],
+        [],
+        ["theirs.safetensors"],
+    ]
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "generation 1: random" in page
 
 
 def test_weights_that_a_later_generations_encoder_cannot_take_name_its_setting(run, tmp_path, encoder_only):
