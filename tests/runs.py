@@ -15,7 +15,7 @@ FINGERPRINTS = ROOT / "tests" / "fingerprints.json"
 SMALL = [  # any recipe in seconds: fp32, one thread
     "data.size=[32,32]", "data.shapes.labelled=4", "data.shapes.unlabelled=8", "data.shapes.val=2", "data.shapes.test=2",
     "train.steps=3", "train.crop=[32,32]", "train.labelled_batch=2", "train.unlabelled_batch=2", "train.warmup=1",
-    "train.threads=1", "train.precision=none", "export.onnx=false", "select.threshold=quantile",
+    "train.threads=1", "train.precision=none", "export.onnx=false", "select.threshold=quantile", "model.weights=null",
 ]  # fmt: skip
 SMOKE = ["recipe=smoke", "train.threads=1", "export.onnx=false"]
 

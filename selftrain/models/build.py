@@ -11,6 +11,7 @@ from torch import nn
 
 from selftrain.anatomy import ATTRIBUTE, Anatomy
 from selftrain.errors import ConfigError
+from selftrain.models.dpt import slim_dpt
 from selftrain.models.encoders import HUB, TIMM, about_name
 from selftrain.models.noise import add_dropout
 from selftrain.models.weights import WAY_OUT
@@ -72,7 +73,16 @@ def build(
     for name in UNUSED:
         if offered[name] and name not in asked:
             raise ConfigError(f"arch={arch} takes no {name}; set {UNUSED[name]}")
-    network = chosen.build(**asked)
+    try:
+        network = chosen.build(**asked)
+    except ConfigError:
+        raise
+    except Exception as error:  # the hub's errors have no common base
+        if not imagenet:
+            raise
+        raise ConfigError(
+            f"weights of {encoder} cannot be fetched ({_first_line(error)}); {WAY_OUT}"
+        ) from None
     setattr(network, ATTRIBUTE, chosen.anatomy)
     if dropout:
         add_dropout(network, dropout)
@@ -122,12 +132,6 @@ def smp_network(
         raise ConfigError(
             f"cannot build arch={arch} encoder={encoder}{f' {shown}' if shown else ''}: {reason}"
         ) from None
-    except Exception as error:  # the hub's errors have no common base
-        if not imagenet:
-            raise
-        raise ConfigError(
-            f"weights of {encoder} cannot be fetched ({_first_line(error)}); {WAY_OUT}"
-        ) from None
     if drop_path and not _has_drop_path(network):
         raise ConfigError(
             f"encoder {encoder!r} has no stochastic depth; set noise.drop_path=0 or choose another encoder"
@@ -136,7 +140,7 @@ def smp_network(
 
 
 # "smp" is also the architecture of all names that are not listed here
-ARCHITECTURES = {"smp": Architecture(smp_network)}
+ARCHITECTURES = {"smp": Architecture(smp_network), "slim_dpt": Architecture(slim_dpt)}
 
 
 def _create_vit(arch: str, encoder: str, **settings: Any) -> nn.Module:
