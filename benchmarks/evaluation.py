@@ -28,6 +28,7 @@ from selftrain.inference.pixels import PixelScale
 from selftrain.inference.predictor import Predictor
 from selftrain.models.build import to_layout
 from selftrain.preflight import accelerator_of
+from selftrain.pretraining import SCALE
 from selftrain.settings import compose
 from selftrain.stages.evaluate import evaluate
 
@@ -57,7 +58,7 @@ def compare(samples: list, void: int, rounds: int) -> list[Row]:
     names = [f"c{i}" for i in range(pictures.CLASSES)]
 
     def ours(seen: list, accelerator: Accelerator) -> float:
-        scale = PixelScale.of(cfg.data.mean, cfg.data.std, accelerator.device)
+        scale = PixelScale.of(*SCALE.values(), accelerator.device)
         predictor = Predictor(
             (ours_in_layout,), scale, windows.of(cfg.labels.window), precision=accelerator.autocast
         )

@@ -33,6 +33,7 @@ from selftrain.inference.predictor import Predictor
 from selftrain.labels import crf, record, store
 from selftrain.models.build import build, to_layout
 from selftrain.preflight import accelerator_of
+from selftrain.pretraining import SCALE
 from selftrain.rng import rekey
 from selftrain.settings import compose
 from selftrain.stages.pseudo_label import Labeller
@@ -107,7 +108,7 @@ def labeller(teacher: torch.nn.Module, *, crf_enabled: bool = True) -> Labeller:
     labels = LabelConfig(tta=LABELS.tta, shard=LABELS.shard)
     labels.crf.enabled = crf_enabled
     accelerator = accelerator_of(cfg)
-    scale = PixelScale.of(cfg.data.mean, cfg.data.std, accelerator.device)
+    scale = PixelScale.of(*SCALE.values(), accelerator.device)
     views, precision = tta.views(**asdict(labels.tta)), accelerator.autocast
     predictor = Predictor((teacher,), scale, windows.of(labels.window), views=views, precision=precision)
     return Labeller(predictor, pictures.CLASSES, labels, Cache(cfg.data.cache_mb), accelerator)

@@ -216,7 +216,7 @@ def overhead_row(rounds: int, steps: int = 20):
     soft = torch.rand(GUESSED, *shape[1:], pictures.CLASSES, generator=generator).permute(0, 3, 1, 2)
     soft, weight = soft / soft.sum(1, keepdim=True), torch.ones(GUESSED, *shape[1:])
     batch = Batch(images, Target(hard[:KNOWN]), Target(hard[KNOWN:], weight, soft))
-    mean, std = scale(Config())
+    mean, std = scale()
     tensors = (images.permute(0, 3, 1, 2).float().sub(mean).div(std), hard.long(), soft, weight)
     taken = count()
     each: dict[str, list[float]] = {"ours": [], "reference": []}

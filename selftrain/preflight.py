@@ -423,12 +423,7 @@ def accelerator_of(cfg: Config) -> Accelerator:
     wanted = _precision(asked, asker, run)
     # torch's DDP waits for every gradient, unless it is told that a step may leave some out
     unused = cfg.train.freeze not in (0, ALWAYS) or any(
-        leaves_parameters_unused(
-            plan.arch,
-            plan.encoder,
-            plan.decoder_channels,
-        )
-        for plan in plans(cfg)
+        leaves_parameters_unused(plan.arch, plan.decoder_channels) for plan in plans(cfg)
     )
     # Saves one copy of the gradients. Ranks do not wait for gradients of unused parameters.
     ddp = DistributedDataParallelKwargs(gradient_as_bucket_view=True, find_unused_parameters=unused)

@@ -156,16 +156,16 @@ def _create_vit(arch: str, encoder: str, **settings: Any) -> nn.Module:
     return smp.create_model(arch, encoder, **settings)
 
 
-def leaves_parameters_unused(arch: str, encoder: str, decoder_channels: list[int] | None) -> bool:
+def leaves_parameters_unused(arch: str, decoder_channels: list[int] | None) -> bool:
     """Whether a network may have parameters that do not affect any output.
 
-    timm's vision transformers keep their last norm and classifier. smp's own encoders keep the stages that a
-    shallow decoder does not read. Nothing is known of other architectures.
+    timm's vision transformers keep their last norm and classifier. smp's own encoders, and some of timm, keep
+    the stages that a shallow decoder does not read. Nothing is known of other architectures.
     """
     if arch in ARCHITECTURES:
         return True
     shallow = arch.lower() == "pspnet" or bool(decoder_channels and len(decoder_channels) < FULL_DEPTH)
-    return arch.lower() == VIT or (shallow and not encoder.startswith(TIMM))
+    return arch.lower() == VIT or shallow
 
 
 def _about_channels(arch: str, decoder_channels: list[int] | None) -> str:

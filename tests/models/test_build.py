@@ -7,7 +7,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from selftrain.config import Config, GenerationConfig, ModelConfig
+from selftrain.config import Config, GenerationConfig, ModelConfig, TrainConfig
 from selftrain.errors import ConfigError
 from selftrain.models.build import build, leaves_parameters_unused, parameters
 from selftrain.models.weights import grown
@@ -109,13 +109,13 @@ def test_a_vision_transformer_takes_images_of_any_size():
 @pytest.mark.parametrize(
     ("arch", "encoder", "channels"),
     [("dpt", "tu-test_vit", None), ("pspnet", "resnet18", None), ("unet", "resnet18", [16, 8, 8]), ("unet", "resnet18", None),
-     ("unet", "tu-resnet10t", [16, 8, 8])],
+     ("unet", "tu-resnet10t", None), ("unet", "tu-test_efficientnet", [16, 8, 8])],
 )  # fmt: skip
 def test_networks_with_parameters_that_nothing_depends_on_are_known(arch, encoder, channels):
     network = build(arch, encoder, classes=2, decoder_channels=channels).train()
     network(torch.randn(2, 3, 64, 64)).sum().backward()
     idle = any(parameter.grad is None for parameter in network.parameters())
-    assert leaves_parameters_unused(arch, encoder, channels) == idle
+    assert leaves_parameters_unused(arch, channels) == idle
     AcceleratorState._reset_state(reset_partial_state=True)  # of tests before this one in the same process
     for model, generation in (
         (ModelConfig(arch=arch, encoder=encoder, decoder_channels=channels or []), GenerationConfig()),
@@ -127,6 +127,14 @@ def test_networks_with_parameters_that_nothing_depends_on_are_known(arch, encode
         assert (
             accelerator.ddp_handler.find_unused_parameters == idle
         )  # or ranks would wait for their gradients for ever
+
+
+@pytest.mark.parametrize(("freeze", "told"), [(0, False), (3, True), ("always", False)])
+def test_ranks_are_told_of_an_encoder_that_is_frozen_at_first(freeze, told):
+    """torch's DDP would wait for its gradients; if it is always frozen, DDP does not know its parameters."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    config = Config(model=ModelConfig(encoder=TU), train=TrainConfig(freeze=freeze))
+    assert accelerator_of(config).ddp_handler.find_unused_parameters == told
 
 
 def test_imagenet_without_a_network_fails_at_once_with_the_way_out(tmp_path):
