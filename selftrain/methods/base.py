@@ -195,7 +195,8 @@ class Mixture:
         share = torch.zeros_like(partner, dtype=torch.bool)
         for which, mixer in enumerate(mixers):
             chosen = (views.which == which)[..., None, None]
-            share = torch.where(chosen, mixer.mask(views.numbers, partner), share)
+            if chosen.any():  # a mixer that no view drew has no numbers here
+                share = torch.where(chosen, mixer.mask(views.numbers, partner), share)
         return cls(share, views.pasted)
 
     def mixed(self, planes: Tensor, labelled: Tensor) -> Tensor:

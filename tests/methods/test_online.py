@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import segmentation_models_pytorch as smp
@@ -64,6 +65,13 @@ def test_boxes_take_pixels_of_the_next_image():
     assert (seen[0, 0, 1:3, :2] == 255).all() and (seen[0, 0] == 255).sum() == 12
     assert (seen[0, 1, 1:3, :2] == 0).all() and (seen[0, 1] == 0).sum() == 12
     assert torch.equal(mixed(batch(), batch().images), batch().views.images[1:])
+
+
+def test_a_batch_in_which_no_image_drew_a_mixing_is_not_mixed():
+    """So no number was drawn either. Small batches of recipe=unimatch_v2, with a probability of 0.5, have this."""
+    views = replace(batch().views, numbers=torch.zeros(1, 2, 0, dtype=torch.float64))
+    seen = mixed(replace(batch(), views=views), batch().images)
+    assert torch.equal(seen, batch().views.images[1:])
 
 
 def test_classmix_takes_the_pixels_of_half_of_the_partners_classes():
