@@ -226,13 +226,24 @@ def handed(function: Callable[..., Any], setting: str, **offered: Any) -> dict[s
 
 
 def parameters_of(function: Callable[..., Any]) -> dict[str, Parameter]:
-    """The settings of a function: its keyword-only parameters that have a default."""
+    """The settings of a function: its keyword-only parameters that have a default.
+
+    Raises ConfigError for a parameter without a type.
+    """
     kinds = get_type_hints(function, include_extras=True)
-    return {
-        name: parameter(kinds[name], one.default)
+    given = {
+        name: one.default
         for name, one in inspect.signature(function).parameters.items()
         if one.kind is one.KEYWORD_ONLY and one.default is not one.empty
     }
+    untyped = next((name for name in given if name not in kinds), None)
+    if untyped is not None:
+        default = given[untyped]
+        raise ConfigError(
+            f"{function.__module__}.{function.__qualname__}: its parameter {untyped} is a setting and "
+            f"needs a type, e.g. {untyped}: {type(default).__name__} = {default!r}"
+        )
+    return {name: parameter(kinds[name], default) for name, default in given.items()}
 
 
 def parameter(kind: Any, default: Any) -> Parameter:
