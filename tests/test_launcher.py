@@ -169,9 +169,15 @@ def test_the_precision_in_use_is_written_down_once(runs):
     ("began", "settings", "environment", "asker"),
     [
         ("bf16", ["train.precision=none"], {}, "train.precision=none"),
-        ("none", ["train.precision=bf16"], {}, "train.precision=bf16"),
-        ("bf16", [], {"ACCELERATE_MIXED_PRECISION": "no"}, "ACCELERATE_MIXED_PRECISION=no"),
         ("none", [], {"ACCELERATE_MIXED_PRECISION": "bf16"}, "ACCELERATE_MIXED_PRECISION=bf16"),
+        pytest.param("none", ["train.precision=bf16"], {}, "train.precision=bf16", marks=pytest.mark.slow),
+        pytest.param(
+            "bf16",
+            [],
+            {"ACCELERATE_MIXED_PRECISION": "no"},
+            "ACCELERATE_MIXED_PRECISION=no",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_resume_in_another_precision_is_refused(

@@ -57,9 +57,7 @@ def canary(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("file", "damage"),
     [
-        ("model.safetensors", truncate),
         ("optimizer.safetensors", flip),
-        ("MANIFEST.json", os.unlink),
         *(
             pytest.param(file, damage, marks=pytest.mark.full)
             for file in (
@@ -70,6 +68,7 @@ def canary(tmp_path, monkeypatch):
                 "MANIFEST.json",
             )
             for damage in (truncate, flip, os.unlink)
+            if (file, damage) != ("optimizer.safetensors", flip)
         ),
     ],
 )
@@ -100,8 +99,17 @@ def test_only_damaged_checkpoints(zygote, out):
 @pytest.mark.promise(
     "a label shard deleted, damaged or another image's: found by its hash, made again, the same bits"
 )
-@pytest.mark.parametrize("finished", [True, False], ids=["indexed", "under way"])
-@pytest.mark.parametrize("damage", ["delete", "flip", "swap"])
+@pytest.mark.parametrize(
+    ("damage", "finished"),
+    [
+        ("flip", True),
+        ("swap", False),
+        *(
+            pytest.param(damage, finished, marks=pytest.mark.full)
+            for damage, finished in (("delete", True), ("delete", False), ("flip", False), ("swap", True))
+        ),
+    ],
+)
 def test_a_damaged_label_shard(zygote, reference, out, damage, finished):
     at = ["replace", "gen0/.selection.json.tmp"] if finished else ["replace", "gen0/labels/.index.json.tmp"]
     assert killed_at(zygote, out, [at]) == 1
