@@ -21,8 +21,8 @@ from selftrain.data import loading
 from selftrain.data.cache import Cache
 from selftrain.data.load import mask_coding
 from selftrain.data.sample import DataSet, Sample
-from selftrain.inference import tta, windows
-from selftrain.inference.exported import card
+from selftrain.inference import decide, tta, windows
+from selftrain.inference.exported import Input, Origin, Output, card
 from selftrain.inference.pixels import PixelScale
 from selftrain.inference.predictor import Predictor
 from selftrain.labels.store import LabelStore
@@ -30,13 +30,14 @@ from selftrain.log import Metrics, say
 from selftrain.material import Material
 from selftrain.models.build import multiple_of, parameters
 from selftrain.networks import SNAPSHOTS, Begun, Networks
-from selftrain.plan import Plan, plans
+from selftrain.plan import Plan, plans, window_of
 from selftrain.report import page, summary
 from selftrain.report.alarms import about_average, about_labels, about_scores
 from selftrain.rng import rekey
 from selftrain.rundir import RunDir
 from selftrain.signals import Stop
 from selftrain.stages import evaluate, export, pictures, pseudo_label, recalibrate, reliability, select, train
+from selftrain.tables import Table
 
 
 def run(cfg: Config) -> dict:
@@ -291,11 +292,19 @@ class Method:
 
     def predictor(self, network: nn.Module) -> Predictor:
         """A predictor of the run: one plain view per image."""
-        window = windows.of(self.cfg.labels.window)
-        multiple = anatomy_of(network).multiple
         return Predictor(
-            (network,), self.scale, window, precision=self.accelerator.autocast, multiple=multiple
+            (network,),
+            self.scale,
+            window_of(self.cfg),
+            precision=self.accelerator.autocast,
+            decision=decide.of(self.cfg.predict.decision),
+            multiple=anatomy_of(network).multiple,
         )
+
+    def labelling(self, network: nn.Module) -> Predictor:
+        """`predictor` as a teacher: windows of `labels.window`, the most probable class."""
+        window = windows.of(self.cfg.labels.window)
+        return replace(self.predictor(network), window=window, decision=decide.argmax)
 
     def _snapshots(self, plan: Plan) -> dict[int, Callable[[nn.Module], None]]:
         """The snapshots of a generation, if its agreement with itself will be measured.
@@ -323,7 +332,7 @@ class Method:
             return None
         gen = self.run.generation(teacher)
         network, digest = self.networks.load(teacher)
-        predictor = replace(self.predictor(network), views=tta.views(**asdict(self.cfg.labels.tta)))
+        predictor = replace(self.labelling(network), views=tta.views(**asdict(self.cfg.labels.tta)))
         labeller = pseudo_label.Labeller(
             predictor, len(self.data.classes), self.cfg.labels, self.cache, self.accelerator
         )
@@ -453,8 +462,8 @@ class Method:
             store,
             self.data.unlabelled,
             len(self.data.classes),
-            teacher=lambda: self.predictor(self.networks.load(teacher)[0]),
-            snapshots=lambda: [self.predictor(network) for network in self.networks.snapshots(teacher)],
+            teacher=lambda: self.labelling(self.networks.load(teacher)[0]),
+            snapshots=lambda: [self.labelling(network) for network in self.networks.snapshots(teacher)],
             cache=self.cache,
             accelerator=self.accelerator,
             batch=self.cfg.labels.batch,
@@ -479,21 +488,14 @@ class Method:
     def _card(self, report: dict) -> dict:
         """The card of the export, for its users."""
         cfg, exported = self.cfg, report["generations"][report["exported"]]
+        metrics = {"val": exported["val"], "test": report["exported_test"]}
+        multiple = multiple_of(exported["model"]["arch"])
+        decision = Table(decide.DECISIONS).one(cfg.predict.decision, "predict.decision").written
         return card(
-            recipe=cfg.recipe,
-            data=cfg.data.name,
-            classes=self.data.classes,
-            mean=cfg.data.mean,
-            std=cfg.data.std,
-            size=cfg.data.size,
-            multiple=multiple_of(exported["model"]["arch"]),
-            window=cfg.labels.window,
-            levels=self.data.levels,
-            masks=mask_coding(self.data),
+            Origin(cfg.recipe, cfg.data.name, report["exported"], cfg.seed, metrics),
+            Input(cfg.data.mean, cfg.data.std, cfg.data.size, multiple, self.data.levels),
+            Output(self.data.classes, mask_coding(self.data), window_of(cfg).written, decision),
             model=exported["model"],
-            generation=report["exported"],
-            seed=cfg.seed,
-            metrics={"val": exported["val"], "test": report["exported_test"]},
         )
 
 

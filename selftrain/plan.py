@@ -6,8 +6,10 @@ from typing import TypeVar
 from selftrain import augmentation
 from selftrain.config import Config, GenerationConfig, NoiseConfig, SelectConfig
 from selftrain.data.batches import Augmentation
+from selftrain.inference import windows
 from selftrain.methods.base import Method
 from selftrain.methods.table import METHODS
+from selftrain.tables import Chosen
 
 T = TypeVar("T")
 
@@ -49,6 +51,12 @@ class Plan:
     def batch(self) -> int:
         """The number of images in a step."""
         return self.labelled_batch + self.unlabelled_batch
+
+
+def window_of(cfg: Config) -> Chosen[windows.Window]:
+    """The window of evaluations, pictures and the export: `predict.window`, else `labels.window`."""
+    own = cfg.predict.window
+    return windows.of(cfg.labels.window if own is None else own)
 
 
 def plans(cfg: Config) -> list[Plan]:

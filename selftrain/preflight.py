@@ -19,6 +19,7 @@ from selftrain.data.findings import Look
 from selftrain.data.sample import DataSet, Sample, with_levels, without
 from selftrain.datasets import spec_of
 from selftrain.errors import ConfigError, DataError, StorageError
+from selftrain.inference import windows
 from selftrain.labels import record
 from selftrain.log import say
 from selftrain.methods.table import METHODS
@@ -29,7 +30,7 @@ from selftrain.networks import SNAPSHOTS
 from selftrain.objectives.objective import check_losses
 from selftrain.optim.groups import GROUPS, WITHOUT_DEPTH
 from selftrain.optim.schedules import BY_SCORES, SCHEDULES
-from selftrain.plan import Plan, plans
+from selftrain.plan import Plan, plans, window_of
 from selftrain.rundir import RunDir
 from selftrain.settings.changes import ROUNDING, flat
 from selftrain.settings.check import check as check_settings
@@ -97,6 +98,11 @@ def _check_sides(cfg: Config) -> None:
         if cfg.labels.window % multiple:
             raise ConfigError(
                 f"labels.window={cfg.labels.window} must be a multiple of {multiple} (0: no windows)"
+            )
+        window = window_of(cfg)
+        if window.entry is windows.slide and windows.side_of(window) % multiple:
+            raise ConfigError(
+                f"predict.window.slide.side={windows.side_of(window)} must be a multiple of {multiple}"
             )
 
 

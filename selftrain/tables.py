@@ -139,6 +139,11 @@ class Chosen(Generic[E]):
     amount: float
     settings: dict[str, Any]
 
+    @property
+    def written(self) -> str | dict[str, Any]:
+        """The value of a setting that chooses this entry: its name, or a dict with its settings."""
+        return {self.name: self.settings} if self.settings else self.name
+
 
 @dataclass(frozen=True)
 class Table(Generic[E]):

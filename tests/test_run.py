@@ -122,6 +122,7 @@ def test_mistakes_end_with_their_exit_code_and_one_last_line(run, tmp_path, sett
     ["select.keep=60", "train.ema=2", "train.lr=-1", "labels.shard=0", "labels.window=100", "labels.tta.scales=[]",
      "generations.1.noise.dropout=3", "generations.0.steps=0", "data.std=[0,0,0]", "loss.pseudo.kl.temperature=0", "seed=-1",
      "generations.0.init=teacher", "select.reliability=hope", "loss.adaptive=true",
+     "predict.window={slide: {side: 100}}", "predict.decision=median",
      "labels.crf.bilateral_srgb=0", "labels.crf.backend=gpu", "train.lr=inf", "select.balance=nan"],
 )  # fmt: skip
 def test_impossible_values_are_refused_before_any_work(setting):

@@ -18,6 +18,7 @@ from selftrain.data.sources.tree import Tree, suffix_counts, unread
 from selftrain.data.strays import masks_beside
 from selftrain.errors import OPEN_FILES_ERRNOS, STORAGE_ERRNOS, ConfigError, DataError, naming_savings
 from selftrain.files import read_json, write_json
+from selftrain.ids import IGNORE
 from selftrain.inference.decide import at_size
 from selftrain.inference.exported import load_export, predictor_of
 from selftrain.inference.predictor import Predictor
@@ -170,7 +171,7 @@ def classes_json(card: dict[str, Any], form: str = "palette") -> dict[str, Any]:
 def writer(card: dict[str, Any], form: str) -> Callable[[Path, np.ndarray], None]:
     """A function that writes class ids (H, W) uint8 to a PNG of a form.
 
-    Raises ConfigError for values that the card lacks.
+    Raises ConfigError for values that the card lacks. The function raises it for pixels without a class.
     """
     if form != "values":
         return save_plain_png if form == "grey" else save_palette_png
@@ -179,7 +180,15 @@ def writer(card: dict[str, Any], form: str) -> Callable[[Path, np.ndarray], None
         what = f"the export, by selftrain {made}, does not tell the values of the masks"
         raise ConfigError(f"--values: {what}; use --grey")
     table = _table(card["masks"])
-    return lambda path, labels: save_plain_png(path, table[labels])
+
+    def write(path: Path, labels: np.ndarray) -> None:
+        if (labels == IGNORE).any():  # a decision may leave pixels without a class
+            raise ConfigError(
+                f"--values: {path} has pixels without a class, which no mask value means; use --grey"
+            )
+        save_plain_png(path, table[labels])
+
+    return write
 
 
 def _table(coding: dict[str, list]) -> np.ndarray:
