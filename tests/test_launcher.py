@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from runs import ROOT, SMOKE, run_command
+from runs import ROOT, SMOKE, TORCHRUN, run_command
 from selftrain import launcher, preflight
 from selftrain.errors import ConfigError, ResourceError
 from selftrain.settings import compose
@@ -90,8 +90,7 @@ def test_processes_that_were_asked_for_and_are_missing_are_refused(tmp_path, pla
 
 @on_a_cpu
 def test_torchrun_whose_processes_would_not_work_together_is_refused_before_any_lock(tmp_path):
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    code, _, err = run_command(*TINY, f"out={tmp_path / 'run'}", launcher=torchrun)
+    code, _, err = run_command(*TINY, f"out={tmp_path / 'run'}", launcher=TORCHRUN)
     said = {line for line in err.splitlines() if line.startswith("selftrain: error")}
     assert code != 0 and len(said) == 1, err
     assert (
