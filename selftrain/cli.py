@@ -197,12 +197,12 @@ def _parser() -> argparse.ArgumentParser:
     child.add_argument("-o", "--output", type=_path, required=True, help="a .safetensors file")
     child.add_argument("--arch", default="unet")
     child.add_argument("--encoder", required=True, help="as in model.encoder, e.g. tu-resnet18")
-    child.add_argument("--classes", type=int, default=1, help="classes of the head, if that is to fit too")
+    child.add_argument("--classes", type=int, default=1, help="number of classes, if the head should fit too")
 
     child = _command(commands, export)
     child.add_argument("run_directory", type=_path)
     child.add_argument("-o", "--output", type=_path, required=True)
-    child.add_argument("--generation", type=int, help="which one (the best)")
+    child.add_argument("--generation", type=int, help="the generation to export (default: the best)")
     return parser
 
 

@@ -223,9 +223,7 @@ def handed(function: Callable[..., Any], setting: str, **offered: Any) -> dict[s
     asked = [one.name for one in parameters if one.kind is one.KEYWORD_ONLY and one.default is one.empty]
     unknown = [name for name in asked if name not in offered]
     if unknown:
-        there = (
-            f"the program hands over {', '.join(offered)}" if offered else "the program hands over nothing"
-        )
+        there = f"the program passes {', '.join(offered)}" if offered else "the program passes no settings"
         raise ConfigError(f"{setting} asks for {unknown[0]}, which needs a default: {there}")
     return {name: offered[name] for name in asked}
 

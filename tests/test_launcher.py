@@ -211,7 +211,7 @@ def test_a_run_in_bf16_is_not_taken_up_unasked_by_a_machine_without(runs, tmp_pa
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     out = shutil.copytree(runs / "bf16", tmp_path / "run")
-    with pytest.raises(ConfigError, match=r"began in bf16, .* train\.precision=bf16 goes on in it"):
+    with pytest.raises(ConfigError, match=r"began in bf16, .* train\.precision=bf16 continues in it"):
         preflight.accelerator_of(compose([*TINY, f"out={out}"]))
 
 

@@ -147,7 +147,7 @@ def test_noise_that_an_online_method_does_not_have_is_refused(noise):
 def test_noise_that_a_first_generation_has_no_image_for_is_said(run, tmp_path):
     settings = [*SMOKE, "train.steps=2", "generations=[{noise: {colour: 0.5, cutmix: 0.5, style: 0.5}}]"]
     _, out, _ = run(*settings, f"out={tmp_path / 'run'}")
-    assert "generations.0: colour, cutmix of its noise have no image" in out
+    assert "generations.0: colour, cutmix of its noise have no effect" in out
 
 
 def test_noise_reaches_labelled_images_where_that_is_asked():

@@ -336,7 +336,7 @@ def own(folder, text, group="recipe"):
         ("data: {classes: [1.10, a]}", "quote them"),
         ("data: {unlabelled: no}", "recipe/mine.yaml: data.unlabelled=false: YAML does not read on, off"),
         ("defaults: [absent]", "recipe=mine: a file in "),
-        ("defaults: {a: [}", "recipe/mine.yaml is refused: no YAML"),
+        ("defaults: {a: [}", "recipe/mine.yaml is refused: not YAML"),
         ("defaults: 5", "cannot be put together"),
         ("recipe: mine\nrecipe: twice", "cannot be put together"),
     ],

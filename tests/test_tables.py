@@ -107,7 +107,7 @@ def test_an_entry_gets_of_what_the_program_has_only_what_it_asks_for():
     assert handed(asking, "x.asking", classes=3, images=7) == {"classes": 3}
     assert handed(steep, "x.steep", classes=3) == {}
     with pytest.raises(
-        ConfigError, match=r"x\.asking asks for classes, which needs a default: .* hands over images, names"
+        ConfigError, match=r"x\.asking asks for classes, which needs a default: .* passes images, names"
     ):
         handed(asking, "x.asking", images=7, names=[])
 

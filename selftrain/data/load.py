@@ -33,13 +33,13 @@ def load(spec: Spec, *, strict: bool = True, copies: Copies = ()) -> DataSet:
     `faults`, for verify.
     """
     if spec.source not in SOURCES:
-        raise ConfigError(f"data.source={spec.source!r} is none of {', '.join(SOURCES)}")
+        raise ConfigError(f"data.source={spec.source!r} must be one of {', '.join(SOURCES)}")
     if spec.size and (len(spec.size) != 2 or min(spec.size) < 1):
         raise ConfigError(
             f"data.size={spec.size} must be [height, width] in pixels, or [] for images as they are"
         )
     if spec.duplicates not in DUPLICATES:
-        raise ConfigError(f"data.duplicates={spec.duplicates!r} is none of {', '.join(DUPLICATES)}")
+        raise ConfigError(f"data.duplicates={spec.duplicates!r} must be one of {', '.join(DUPLICATES)}")
     copies = () if spec.duplicates == "fault" else copies
     data = _without_copies(_listed(spec, copies, strict=strict), spec, copies)
     if strict:

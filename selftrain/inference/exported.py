@@ -22,7 +22,7 @@ CARD = "card.json"
 FIX = "give the export/ of a finished run"
 FORMAT = 1
 RULE = (
-    "RGB, scaled to 0..1, minus mean, divided by std; brought to `size` where it is set; padded to "
+    "RGB, scaled to 0..1, minus mean, divided by std; resized to `size` if it is set; padded to "
     "multiples; of 16-bit images, `range` becomes 0..255, or without one the high byte counts"
 )
 

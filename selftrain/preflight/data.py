@@ -53,7 +53,7 @@ def examine(run: RunDir, cfg: Config, data: DataSet) -> Examined:
     idle = _idle_noise(cfg.generations[0])
     if idle:
         say(
-            f"generations.0: {', '.join(idle)} of its noise have no image to act on: "
+            f"generations.0: {', '.join(idle)} of its noise have no effect: "
             "it learns from labelled images only"
         )
     return known

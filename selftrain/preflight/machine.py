@@ -118,8 +118,8 @@ def _precision(asked: str, asker: str, run: RunDir) -> str:
         )
     if began == "bf16" and asked == "auto" and not native:
         raise ConfigError(
-            f"{run.path} began in bf16, which this machine does not compute in by itself; "
-            "train.precision=bf16 goes on in it, more slowly, or choose another out="
+            f"{run.path} began in bf16, which this machine does not support natively; "
+            "train.precision=bf16 continues in it, more slowly, or choose another out="
         )
     return began or ({True: "bf16", False: "none"}[native] if asked == "auto" else asked)
 

@@ -83,7 +83,7 @@ def _check_sides(cfg: Config) -> None:
 def _check_first(cfg: Config) -> None:
     """Raises ConfigError if the first generation should be initialised from a teacher."""
     if cfg.generations[0].init == "teacher":
-        raise ConfigError("generations.0.init=teacher: it has no teacher")
+        raise ConfigError("generations.0.init=teacher: the first generation has no teacher; set init=random")
 
 
 def _check_snapshots(cfg: Config) -> None:
@@ -92,7 +92,8 @@ def _check_snapshots(cfg: Config) -> None:
     chosen = reliability.chosen(cfg.select)
     if chosen.entry.snapshots and least < SNAPSHOTS:
         raise ConfigError(
-            f"select.reliability={chosen.name} looks at each third of the steps: a generation needs 3 or more"
+            f"select.reliability={chosen.name} compares three points of the training: "
+            "every generation needs 3 or more steps"
         )
 
 
@@ -105,8 +106,8 @@ def _check_online_noise(cfg: Config) -> None:
             and not row.noise.labelled
         ):
             raise ConfigError(
-                "generations: of online methods, only labelled images get rand_n, cutout and erase; "
-                "see noise.labelled"
+                "generations: with an online method, only labelled images can have rand_n, cutout and erase; "
+                "set noise.labelled=true or switch them off"
             )
 
 
@@ -114,15 +115,15 @@ def _check_methods(cfg: Config) -> None:
     """Raises ConfigError for settings that no method of the run uses."""
     adaptive = [name for name, method in METHODS.items() if method.adaptive]
     if cfg.loss.adaptive and not any(row.online in adaptive for row in cfg.generations):
-        methods = " and ".join(adaptive)
+        methods = " or ".join(adaptive)
         raise ConfigError(
-            f"loss.adaptive is of {methods}, and no generation is one of these; set it to false"
+            f"loss.adaptive=true acts only with online={methods}, which no generation uses; set it to false"
         )
     for row in cfg.generations:
         mixed = augmentation.mixers(row.noise)
         if mixed and not METHODS[row.online].mixes:
             setting = "cutmix" if row.noise.cutmix else "mix"
-            raise ConfigError(f"generations: {row.online} mixes nothing: its noise.{setting} must be 0")
+            raise ConfigError(f"generations: {row.online} does not mix images: set its noise.{setting} to 0")
         if sum(mixer.p for mixer in mixed) > 1:
             names = ", ".join(mixer.name for mixer in mixed)
             raise ConfigError(

@@ -35,7 +35,7 @@ class Scores:
     ) -> None:
         """Add probs (N, C, H, W), label (N, H, W) uint8 and target (N, H, W) uint8, where 255 is ignored.
 
-        A label of 255 is no class: a miss, without a confidence. `blocks` contains the block of each image.
+        A label of 255 means no class: a miss without a confidence. `blocks` contains each image's block.
         """
         classes = probs.shape[1]
         given = label.long().clamp_max_(classes)

@@ -69,7 +69,7 @@ class Labeller:
         found = store.LabelStore(directory)
         if found.index.teacher != teacher or found.index.ids_sha256 != store.ids_digest(_ids(samples)):
             raise IntegrityError(
-                f"{directory} holds the labels of another teacher or data set; remove it to label again"
+                f"{directory} contains the labels of another teacher or data set; remove it to label again"
             )
         return found
 
@@ -201,7 +201,7 @@ def _forget_damaged(directory: Path) -> None:
     index = directory / store.INDEX
     bad = store.LabelStore(directory).verify() if index.exists() else []
     if bad:
-        say(f"{len(bad)} label shards are gone or damaged, e.g. {bad[0]}: they are made again")
+        say(f"{len(bad)} label shards are missing or damaged, e.g. {bad[0]}: they are labelled again")
         index.unlink()
 
 

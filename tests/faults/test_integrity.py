@@ -268,7 +268,9 @@ def test_a_folder_of_somebody_else(zygote, out, name):
     (out / name).write_text("mine: yes")
     for arguments in (SETTINGS, []):
         ended = zygote.run(*arguments, f"out={out}")
-        assert ended.code == 2 and f"holds files that are not a run's ({name})" in ended.last, ended.err
+        assert ended.code == 2 and f"contains files that do not belong to a run ({name})" in ended.last, (
+            ended.err
+        )
     assert [path.name for path in out.iterdir()] == [name] and (out / name).read_text() == "mine: yes"
 
 

@@ -108,7 +108,7 @@ def test_a_card_of_another_network_is_refused(plain: Path, tmp_path: Path) -> No
     other = with_card(
         plain, tmp_path / "other", lambda found: found["model"].update(decoder_channels=[16, 16, 16, 8])
     )
-    with pytest.raises(IntegrityError, match=r"does not hold the network of card\.json"):
+    with pytest.raises(IntegrityError, match=r"does not contain the network of card\.json"):
         load_export(other)
 
 

@@ -404,7 +404,7 @@ def test_files_of_others_are_not_overwritten(model: Path, tmp_path: Path) -> Non
 
 def test_nothing_to_label_is_an_error_that_leaves_nothing(model: Path, tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
-    with pytest.raises(DataError, match="holds no image"):
+    with pytest.raises(DataError, match="contains no image"):
         predict(model, tmp_path / "images", tmp_path / "out")
     with pytest.raises(DataError, match="neither a folder nor a file"):
         predict(model, tmp_path / "nowhere", tmp_path / "out")
