@@ -1,7 +1,7 @@
 """The training material of a run: examples, step functions, and the images for batch-norm statistics."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -33,6 +33,13 @@ class Material:
     accelerator: Accelerator
     cache: Cache
     scale: PixelScale
+
+    def without(self, places: Collection[int]) -> "Material":
+        """The material without some of the labelled images, given by index."""
+        if not places:
+            return self
+        left = [one for i, one in enumerate(self.data.labelled) if i not in places]
+        return replace(self, data=replace(self.data, labelled=left))
 
     def dataset(self, plan: Plan, pseudo: Labels | None, keys: tuple[Key, ...]) -> batches.StepDataset:
         """The training examples of a generation.
@@ -75,12 +82,12 @@ class Material:
 
         Yields `train.statistics` batches (N, h, w, C) uint8.
         """
-        train, from_masks_only = self.train, plan.unlabelled_batch == 0
+        from_masks_only = plan.unlabelled_batch == 0
         images = self.data.labelled if from_masks_only else [*self.data.labelled, *self.data.unlabelled]
         # at least two: batch norm after global pooling has no statistics of one image
-        batch = max(train.eval_batch, 2)
-        how, cache = augmentation.weak(train), self.cache
-        return batches.crops(images, how, batch=batch, count=train.statistics, cache=cache, keys=keys)
+        batch = max(self.train.eval_batch, 2)
+        count, cache = self.train.statistics, self.cache
+        return batches.crops(images, plan.unnoised, batch=batch, count=count, cache=cache, keys=keys)
 
     @cached_property
     def sampler(self) -> Sampler:
