@@ -57,11 +57,17 @@ def told(*arguments, home):
 
 
 @needs_accelerate
-def test_a_launcher_that_is_told_no_precision_is_not_one_that_is_told_no(tmp_path):
+@pytest.mark.parametrize(
+    ("arguments", "precision"),
+    [
+        (["--cpu"], "None"),  # accelerate does not read its file then
+        pytest.param([], "no", marks=pytest.mark.slow),
+        pytest.param(["--cpu", "--mixed-precision=no"], "no", marks=pytest.mark.slow),
+    ],
+)
+def test_a_launcher_that_is_told_no_precision_is_not_one_that_is_told_no(tmp_path, arguments, precision):
     config_file(tmp_path, mixed_precision="no")
-    assert told(home=tmp_path) == "no"
-    assert told("--cpu", home=tmp_path) == "None"  # accelerate does not read its file then
-    assert told("--cpu", "--mixed-precision=no", home=tmp_path) == "no"
+    assert told(*arguments, home=tmp_path) == precision
 
 
 def test_a_precision_in_the_environment_is_somebodys_word(monkeypatch):
@@ -75,7 +81,7 @@ def test_a_precision_in_the_environment_is_somebodys_word(monkeypatch):
 
 @needs_accelerate
 @on_a_cpu
-@pytest.mark.parametrize("place", ["line", "file"])
+@pytest.mark.parametrize("place", ["file", pytest.param("line", marks=pytest.mark.slow)])
 def test_processes_that_were_asked_for_and_are_missing_are_refused(tmp_path, place):
     file = config_file(tmp_path, distributed_type="MULTI_CPU", num_processes=2, use_cpu=True)
     arguments = ["--cpu", "--num_processes", "2", "--num_machines", "1"] if place == "line" else ["--quiet"]
@@ -100,6 +106,7 @@ def test_torchrun_whose_processes_would_not_work_together_is_refused_before_any_
 
 
 @needs_accelerate
+@pytest.mark.slow
 def test_one_process_by_a_config_file_goes_on_working(tmp_path):
     config_file(tmp_path)
     command = [str(BESIDE / "accelerate"), "launch", "--quiet"]
@@ -194,7 +201,7 @@ def test_a_resume_in_another_precision_is_refused(
     assert (out / "config.yaml").read_bytes() == before
 
 
-@pytest.mark.parametrize("began", ["bf16", "none"])
+@pytest.mark.parametrize("began", ["none", pytest.param("bf16", marks=pytest.mark.slow)])
 def test_auto_goes_on_in_what_a_run_began_with_and_its_name_is_no_change(zygote, runs, tmp_path, began):
     out = undone(shutil.copytree(runs / "auto", tmp_path / "run"))
     keep(out, precision=began)  # as if it had begun on a machine of that kind
