@@ -15,7 +15,7 @@ from selftrain import augmentation, checkpoint, choices, conditions, files, laun
 from selftrain.config import PRECISIONS, Config, GenerationConfig
 from selftrain.data import load, loading, verify
 from selftrain.data.faults import refuse
-from selftrain.data.findings import Look
+from selftrain.data.look import Look
 from selftrain.data.sample import DataSet, Sample, with_levels, without
 from selftrain.datasets import spec_of
 from selftrain.errors import ConfigError, DataError, StorageError
