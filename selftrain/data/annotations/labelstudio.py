@@ -162,15 +162,11 @@ def brush(rle: list[int], height: int, width: int, file: Path, where: str) -> np
     values = np.zeros(length, np.uint8)
     start = 0
     while start < length:
-        repeated = number(1)
-        end = start + 1 + number(sizes[number(2)])
+        repeated, end = number(1), 1 + start + number(sizes[number(2)])
+        words = bits[place : place + word * (1 if repeated else end - start)]
+        place += word * (1 if repeated else end - start)
         if place > len(bits) or end > length:
             raise DataError(damaged)
-        if repeated:
-            values[start:end] = number(word)
-        else:
-            words = bits[place : place + word * (end - start)].reshape(-1, word)
-            values[start:end] = words @ (1 << np.arange(word)[::-1])
-            place += word * (end - start)
+        values[start:end] = words.reshape(-1, word) @ (1 << np.arange(word)[::-1])
         start = end
     return values.reshape(height, width, 4)[..., 3] > 0

@@ -13,7 +13,7 @@ import numpy as np
 from selftrain.data.faults import Fault
 from selftrain.errors import DataError
 
-CORNERS = 90  # of the polygon that stands for an ellipse
+CORNERS = 72  # of the polygon that stands for an ellipse
 # Remarks, with the number of shapes.
 NO_AREA = "points, lines and other shapes without an area were left out"
 ONLY_BOXES = "objects have a box but no outline: their boxes are ignored"
