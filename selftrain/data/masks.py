@@ -28,6 +28,7 @@ from selftrain.ids import IGNORE
 
 MASK_SUFFIXES = IMAGE_SUFFIXES - JPEG_SUFFIXES  # only lossless WebP
 MULTIPLIED = {"L;2": 85, "L;4": 17}  # PIL scales 2- and 4-bit grey to 0..255: right for images, wrong for ids
+TINT = 16  # most that the channels of a lossy grey pixel differ
 SHOWN = 12  # most unknown mask values that a message lists
 MOST_VALUES = 256  # most values of a mask that a fault stores
 COLOUR_MASKS = "masks are colour masks, but data.colours is empty"  # the cause of a fault
@@ -93,6 +94,8 @@ def examine_mask(path: Path, code: MaskCode, *, image: Path | None = None) -> Ma
         )
     if image is not None:
         _check_fits(path, image, picture)
+    if code.takes_lossy and not code.colours:
+        picture = _without_tint(picture)
     if code.threshold:
         return _ids_by_threshold(path, picture, code.threshold)
     return _ids_by_colour(path, picture, code) if code.colours else _ids_by_value(path, picture, code)
@@ -160,6 +163,14 @@ def wrong_size(mask: Path, size: tuple[int, int], image_size: tuple[int, int]) -
     """The fault of a mask whose size (height, width) differs from its image."""
     what = f"is {size[0]}x{size[1]} (height x width), but its image is {image_size[0]}x{image_size[1]}"
     return Fault(str(mask), what, "make the mask again at the image's size, upright")
+
+
+def _without_tint(picture: Image.Image) -> Image.Image:
+    """An RGB picture as grey, if a lossy compression has given grey pixels a little colour."""
+    if picture.mode not in ("RGB", "RGBA") or ";16" in picture.info["raw_mode"]:
+        return picture
+    pixels = np.asarray(picture)[..., :3].astype(np.int16)
+    return picture if np.ptp(pixels, axis=2).max() > TINT else picture.convert("L")
 
 
 def _ids_by_threshold(path: Path, picture: Image.Image, threshold: int) -> Mask:

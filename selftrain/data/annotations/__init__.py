@@ -37,13 +37,16 @@ FORMATS = {
 
 def read(name: str, file: Path) -> Parsed:
     """The content of an annotation file of the format `name`. Raises DataError with a Fault of the file."""
-    raw = b""  # a label file of YOLO may be empty
-    if not file.is_file() or file.stat().st_size:
-        with open_regular(file) as stream:
-            raw = stream.read()
+    may_be_empty = FORMATS[name].suffix == ".txt" and file.is_file() and file.stat().st_size == 0
+    raw = b"" if may_be_empty else _content(file)
     try:
         return FORMATS[name].parse(file, raw)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OSError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         what = f"is damaged, or no {name} file ({reason})"
         raise DataError(Fault(str(file), what, "export it again, or change data.format")) from error
+
+
+def _content(file: Path) -> bytes:
+    with open_regular(file) as stream:
+        return stream.read()

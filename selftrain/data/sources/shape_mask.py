@@ -68,7 +68,7 @@ class ShapeMask(Source):
             return given, 1, "" if certain and self.described.size else UPRIGHT * (orientation != 1)
         if _alike(given, size):
             return given, 1, SCALED
-        if orientation > 4 and _alike(given, size[::-1]):
+        if orientation > 4 and (given == size[::-1] or _alike(given, size[::-1])):
             return given, orientation, TURNED
         what = f"describes {self.image.name} as {_shown(given)}, but it is {_shown(size)} (height x width)"
         raise DataError(Fault(self.name, what, "restore the image that was annotated, or annotate this one"))
@@ -81,7 +81,9 @@ class ShapeMask(Source):
 
 
 def _alike(one: tuple[int, int], other: tuple[int, int]) -> bool:
-    """Whether two sizes have one aspect ratio, up to rounding to a pixel."""
+    """Whether two sizes differ but have one aspect ratio, up to rounding to a pixel."""
+    if one[0] == other[0] or one[1] == other[1]:
+        return False
     return abs(one[0] * other[1] - one[1] * other[0]) <= max(*one, *other)
 
 
