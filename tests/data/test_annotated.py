@@ -122,6 +122,13 @@ def test_a_name_that_two_images_have_is_a_fault_and_a_longer_ending_decides(tmp_
     assert len(found) == 1 and set(ids(data(tmp_path, "coco"))["labelled"]) <= {"images/x/a", "images/y/a"}
 
 
+def test_described_images_outside_of_the_splits_are_told(tmp_path: Path):
+    pictures(tmp_path / "images", "a.png", "z.png")
+    pictures(tmp_path / "new", "b.png")
+    write(tmp_path / "x.json", coco(images("images/a.png", "images/z.png", "new/b.png"), [thing(0, 1, BOX)]))
+    assert "1 described image in no split, and not used, such as new/b.png" in said(tmp_path)
+
+
 def test_missing_images_are_counted_and_if_all_are_missing_it_is_an_error(tmp_path: Path):
     two(tmp_path, [thing(0, 1, BOX)])
     write(tmp_path / "more.json", coco(images("gone.png", "lost.png"), []))

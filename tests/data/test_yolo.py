@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from annotation_files import BOX, HEIGHT, SMALL, WIDTH, data, fault, flat, grid, masks, pictures, write
+from annotation_files import BOX, HEIGHT, SMALL, WIDTH, data, fault, flat, grid, masks, notes, pictures, write
+from PIL import Image
 
 from selftrain.data.annotations import yolo
 from selftrain.errors import DataError
@@ -83,6 +84,17 @@ def test_yolo_boxes_are_ignored(tmp_path: Path):
     write(tmp_path / "data.yaml", "names: [car, person]")
     write(tmp_path / "labels" / "train" / "a.txt", f"0 {3 / 8} {2.5 / 6} {3 / 8} {2 / 6}\n")
     assert np.array_equal(masks(tmp_path, "yolo")["a"], grid((1, 3, 1, 4, 255)))
+
+
+def test_shares_belong_to_the_upright_photo_and_this_is_told(tmp_path: Path):
+    yolo_set(tmp_path)
+    write(tmp_path / "data.yaml", "names: [car, person]")
+    photo = Image.fromarray(np.zeros((WIDTH, HEIGHT, 3), np.uint8))  # as stored: a quarter turn
+    exif = photo.getexif()
+    exif[274] = 8
+    photo.save(tmp_path / "images" / "train" / "a.png", exif=exif)
+    assert np.array_equal(masks(tmp_path, "yolo")["a"], BOXED)
+    assert "taken as drawn upright" in notes(tmp_path, "yolo")[0]
 
 
 def test_names_in_a_damaged_yaml_are_a_fault(tmp_path: Path):

@@ -145,6 +145,11 @@ def _layout(spec: Spec, tree: Tree, book: Book) -> Layout:
         faults=tree.faults,
     )
     layout.warnings += _remarks(spec, book, empty, 0 if spec.unlabelled else len(left))
+    used = {found.path for members in named.values() for found in members}
+    others = [tree.relative(path) for path in book.pages if path not in used]
+    if others:
+        what = f"{counted(len(others), 'described image')} in no split, and not used, such as {others[0]}"
+        layout.warnings.append(f"{what} (data.images, data.splits)")
     return layout
 
 

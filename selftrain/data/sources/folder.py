@@ -1,4 +1,4 @@
-"""The source data.source=folder, and its layouts. Finds the images that settings name, and their masks.
+"""The source data.format=folder, and its layouts. Finds the images that settings name, and their masks.
 
 * images/ masks/ unlabelled/: a mask has the path of its image, apart from the suffix:
   images/a/1.jpg, masks/a/1.png;

@@ -62,10 +62,12 @@ class ShapeMask(Source):
 
         `size` (height, width) is the image's, upright. Raises DataError if the two do not agree.
         """
-        given = (1, 1) if self.described.relative else self.described.size or size
-        if given in ((1, 1), size) or not self.described.size:
-            certain = orientation == 1 or (orientation > 4 and given == size and size[0] != size[1])
-            return given, 1, "" if certain and self.described.size else UPRIGHT * (orientation != 1)
+        given = self.described.size
+        if self.described.relative or given is None:
+            return (1, 1) if self.described.relative else size, 1, UPRIGHT if orientation != 1 else ""
+        if given == size:
+            certain = orientation == 1 or (orientation > 4 and size[0] != size[1])
+            return given, 1, "" if certain else UPRIGHT
         if _alike(given, size):
             return given, 1, SCALED
         if orientation > 4 and (given == size[::-1] or _alike(given, size[::-1])):
