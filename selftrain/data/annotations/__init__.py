@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL.Image import DecompressionBombError
+
 from selftrain.data.annotations import coco, cvat, labelme, labelstudio, yolo
 from selftrain.data.annotations.shape import Parsed
 from selftrain.data.faults import Fault
@@ -26,6 +28,10 @@ class Format:
     names: Callable[[Iterable[Path]], dict[str, str]] | None = None
 
 
+# What parsers raise on values of the wrong kind or range.
+DAMAGED = (
+    LookupError, TypeError, ValueError, AttributeError, ArithmeticError, OSError, DecompressionBombError,
+)  # fmt: skip
 FORMATS = {
     "coco": Format(".json", coco.parse),
     "labelme": Format(".json", labelme.parse),
@@ -41,7 +47,7 @@ def read(name: str, file: Path) -> Parsed:
     raw = b"" if may_be_empty else _content(file)
     try:
         return FORMATS[name].parse(file, raw)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OSError) as error:
+    except DAMAGED as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         what = f"is damaged, or no {name} file ({reason})"
         raise DataError(Fault(str(file), what, "export it again, or change data.format")) from error

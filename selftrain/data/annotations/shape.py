@@ -46,6 +46,10 @@ class Ring:
     points: np.ndarray
     hole: bool = False
 
+    def __post_init__(self) -> None:
+        if not np.isfinite(self.points).all():
+            raise ValueError("coordinates are not finite numbers")
+
 
 @dataclass(frozen=True, eq=False)
 class Shape:

@@ -9,7 +9,7 @@ import numpy as np
 from selftrain.data.annotations.draw import draw
 from selftrain.data.annotations.shape import Described
 from selftrain.data.faults import Fault
-from selftrain.data.images import geometry
+from selftrain.data.images import MAX_PIXELS, geometry
 from selftrain.data.masks import Mask
 from selftrain.data.sample import Source
 from selftrain.errors import DataError
@@ -84,7 +84,7 @@ class ShapeMask(Source):
 
 def _alike(one: tuple[int, int], other: tuple[int, int]) -> bool:
     """Whether two sizes differ but have one aspect ratio, up to rounding to a pixel."""
-    if one[0] == other[0] or one[1] == other[1]:
+    if one[0] == other[0] or one[1] == other[1] or min(one) < 1 or one[0] * one[1] > MAX_PIXELS:
         return False
     return abs(one[0] * other[1] - one[1] * other[0]) <= max(*one, *other)
 
