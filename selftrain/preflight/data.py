@@ -7,7 +7,7 @@ from selftrain import choices, files, process
 from selftrain.config import Config, GenerationConfig
 from selftrain.data import load, verify
 from selftrain.data.faults import refuse
-from selftrain.data.findings import Look
+from selftrain.data.look import Look
 from selftrain.data.sample import DataSet, with_levels, without
 from selftrain.datasets import spec_of
 from selftrain.errors import DataError
