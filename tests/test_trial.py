@@ -11,8 +11,8 @@ from torch import nn
 
 from selftrain import trial
 from selftrain.config import Config, GenerationConfig
-from selftrain.data.findings import Look
 from selftrain.data.load import load
+from selftrain.data.look import Look
 from selftrain.data.sources.shapes import CLASSES, Drawing
 from selftrain.datasets import spec_of
 from selftrain.errors import ConfigError, ResourceError
@@ -105,6 +105,16 @@ def test_what_is_larger_than_a_window_is_seen_in_windows():
     cfg.labels.window = 0
     assert trial.places(SIZES | {"val": Counter({(500, 64): 1})}, cfg, labelling=False) == [
         trial.Place((512, 64), "val and test images")
+    ]
+
+
+def test_val_and_test_images_are_seen_in_the_window_of_predictions():
+    cfg = config()
+    cfg.predict.window = {"slide": {"side": 64}}
+    sizes = SIZES | {"val": Counter({(500, 96): 1}), "unlabelled": Counter({(500, 96): 1})}
+    assert trial.places(sizes, cfg, labelling=True) == [
+        trial.Place((64, 64), "val and test images"),
+        trial.Place((512, 96), "unlabelled images"),
     ]
 
 

@@ -62,25 +62,51 @@ class DataConfig:
     """The images of a data set, and the meaning of their masks."""
 
     name: Annotated[str, "name of the data set in reports"] = "shapes"
-    source: Annotated[str, "kind of data source"] = "shapes"
+    format: Annotated[str, "form of the data: drawn images, mask files, or annotation files"] = "shapes"
     root: Annotated[str, Place(), "folder of the data set"] = ""
     images: Annotated[str, Place(), "folder of the images, relative to `root`"] = "images"
     masks: Annotated[str, Place(), "folder of the masks, relative to `root`"] = "masks"
     unlabelled: Annotated[str, Place(), "folder or list file of images without masks, relative to `root`"] = (
         ""
     )
+    annotations: Annotated[
+        str,
+        Place(),
+        "annotation file, folder of such files, or a name that lies in several folders, relative to `root`; "
+        "empty: every such file below `root` (yolo: `labels`)",
+    ] = ""
     classes: Annotated[list[str], "names of the classes"] = field(default_factory=list)
     values: Annotated[
         list[Any],
-        "grey or palette value of each class, or a list of values, [0, [1, 2]]; empty: 0, 1, 2, ...",
+        "grey or palette value of each class, or a list of values, [0, [1, 2]]; empty: 0, 1, 2, ...; "
+        "of annotation files: its category, or a list of categories; empty: of the class's name",
     ] = field(default_factory=list)
     colours: Annotated[list[list[int]], "RGB colour of each class, instead of `values`"] = field(
         default_factory=list
     )
-    ignore: Annotated[list[Any], "mask values that are ignored; [rest]: all undeclared values"] = field(
-        default_factory=lambda: [255]
-    )
+    ignore: Annotated[
+        list[Any], "mask values, or categories, that are ignored; [rest]: all that are not declared"
+    ] = field(default_factory=lambda: [255])
     ignore_colours: Annotated[list[list[int]], "mask colours that are ignored"] = field(default_factory=list)
+    threshold: Annotated[
+        int,
+        Bounds(0, 65535),
+        "grey masks of two classes: values from this one on are the second class; 0: off",
+    ] = 0
+    nearest: Annotated[bool, "undeclared mask values and colours become the nearest declared one"] = False
+    background: Annotated[
+        str, "class of the pixels outside of all shapes of annotation files; empty: they are ignored"
+    ] = "background"
+    order: Annotated[
+        str,
+        OneOf({"large": "large shapes first, small ones on top", "file": "as in the file"}),
+        "order in which the shapes of annotation files are drawn",
+    ] = "large"
+    empty: Annotated[
+        str,
+        OneOf({"background": "they show the background only", "unlabelled": "they are unlabelled"}),
+        "images that annotation files describe without any shape",
+    ] = "background"
     size: Annotated[
         list[int], "[height, width] to which images are resized when read; empty: original sizes"
     ] = field(default_factory=list)

@@ -8,7 +8,7 @@ from typing import Any
 from selftrain.data import faults, levels
 from selftrain.data.images import Levels
 from selftrain.data.sample import SPLITS, Copies, DataSet, Sample
-from selftrain.data.sources import folder, shapes
+from selftrain.data.sources import annotated, folder, shapes, voc
 from selftrain.data.spec import Spec
 from selftrain.errors import ConfigError, DataError
 
@@ -16,10 +16,19 @@ DUPLICATES = ("group", "fault", "drop")
 READERS = 4  # threads
 SHOWN = 4  # most copies that a line names
 
-# The choices of data.source. An entry lists the samples and decides the splits, usually by data/division.py.
+# The choices of data.format. An entry lists the samples and decides the splits, usually by data/division.py.
 # It keeps equal pictures, whose ids `copies` lists, in one split. It raises ConfigError for settings and
 # DataError for files. It reads no pixels unless splits.choose is "stratified".
-SOURCES: dict[str, Callable[[Spec, Copies], DataSet]] = {"shapes": shapes.data_set, "folder": folder.data_set}
+SOURCES: dict[str, Callable[[Spec, Copies], DataSet]] = {
+    "shapes": shapes.data_set,
+    "folder": folder.data_set,
+    "voc": voc.data_set,
+    "coco": annotated.coco,
+    "labelme": annotated.labelme,
+    "cvat": annotated.cvat,
+    "labelstudio": annotated.labelstudio,
+    "yolo": annotated.yolo,
+}
 
 
 def load(spec: Spec, *, strict: bool = True, copies: Copies = ()) -> DataSet:
@@ -32,14 +41,14 @@ def load(spec: Spec, *, strict: bool = True, copies: Copies = ()) -> DataSet:
     missing mask, a name shared by two files, a link that leaves the root) are left out and listed in
     `faults`, for verify.
     """
-    if spec.source not in SOURCES:
-        raise ConfigError(f"data.source={spec.source!r} is none of {', '.join(SOURCES)}")
+    if spec.format not in SOURCES:
+        raise ConfigError(f"data.format={spec.format!r} must be one of {', '.join(SOURCES)}")
     if spec.size and (len(spec.size) != 2 or min(spec.size) < 1):
         raise ConfigError(
             f"data.size={spec.size} must be [height, width] in pixels, or [] for images as they are"
         )
     if spec.duplicates not in DUPLICATES:
-        raise ConfigError(f"data.duplicates={spec.duplicates!r} is none of {', '.join(DUPLICATES)}")
+        raise ConfigError(f"data.duplicates={spec.duplicates!r} must be one of {', '.join(DUPLICATES)}")
     copies = () if spec.duplicates == "fault" else copies
     data = _without_copies(_listed(spec, copies, strict=strict), spec, copies)
     if strict:
@@ -49,12 +58,12 @@ def load(spec: Spec, *, strict: bool = True, copies: Copies = ()) -> DataSet:
 
 def _listed(spec: Spec, copies: Copies, *, strict: bool) -> DataSet:
     try:
-        return SOURCES[spec.source](spec, copies)
+        return SOURCES[spec.format](spec, copies)
     except DataError:
         if strict or spec.splits.choose != "stratified":
             raise
         # Stratifying stops at the first unreadable mask; verify is to list all of them.
-        return SOURCES[spec.source](replace(spec, splits=replace(spec.splits, choose="spread")), copies)
+        return SOURCES[spec.format](replace(spec, splits=replace(spec.splits, choose="spread")), copies)
 
 
 def _without_copies(data: DataSet, spec: Spec, copies: Copies) -> DataSet:

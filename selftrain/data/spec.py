@@ -25,16 +25,22 @@ class Spec:
     """The data set to read, and how. Fields have the names, types and meanings of the settings in `data`."""
 
     name: str
-    source: str
+    format: str
     root: str
     images: str
     masks: str
     unlabelled: str
+    annotations: str
     classes: list[str]
     values: list[Any]
     colours: list[list[int]]
     ignore: list[Any]
     ignore_colours: list[list[int]]
+    threshold: int
+    nearest: bool
+    background: str
+    order: str
+    empty: str
     size: list[int]
     range: list[Any]
     duplicates: str

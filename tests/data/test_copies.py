@@ -41,7 +41,7 @@ def root(tmp_path):
 
 def spec(root, duplicates="group", **splits):
     cfg = DataConfig(
-        name="folder", source="folder", root=str(root), unlabelled="unlabelled", classes=["ground", "thing"],
+        name="folder", format="folder", root=str(root), unlabelled="unlabelled", classes=["ground", "thing"],
         duplicates=duplicates, splits=SplitConfig(**splits),
     )  # fmt: skip
     return spec_of(cfg)
@@ -101,7 +101,7 @@ def test_between_named_splits_a_copy_is_a_fault_or_is_left_out_of_training(root)
 
 
 def test_an_unknown_way_is_refused_by_name(root):
-    with pytest.raises(ConfigError, match=r"data\.duplicates='keep' is none of group, fault, drop"):
+    with pytest.raises(ConfigError, match=r"data\.duplicates='keep' must be one of group, fault, drop"):
         load(spec(root, "keep"))
 
 
