@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
+from selftrain.sizes import WANTED, is_size
 from selftrain.tables import Bounds, Count, Must, OneOf, Place, Share
 
 Triple = Annotated[list[float], Must("be three numbers", lambda mean: len(mean) == 3)]
@@ -75,7 +76,10 @@ class DataConfig:
     )
     ignore_colours: Annotated[list[list[int]], "mask colours that are ignored"] = field(default_factory=list)
     size: Annotated[
-        list[int], "[height, width] to which images are resized when read; empty: original sizes"
+        list[Any],
+        Must(WANTED, is_size),
+        "size to which images are resized when read: [height, width], or [longest, side] or "
+        "[shortest, side], which keep the aspect ratio; empty: original sizes",
     ] = field(default_factory=list)
     range: Annotated[
         list[Any],

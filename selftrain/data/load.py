@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
+from selftrain import sizes
 from selftrain.data import faults, levels
 from selftrain.data.images import Levels
 from selftrain.data.sample import SPLITS, Copies, DataSet, Sample
@@ -34,10 +35,8 @@ def load(spec: Spec, *, strict: bool = True, copies: Copies = ()) -> DataSet:
     """
     if spec.source not in SOURCES:
         raise ConfigError(f"data.source={spec.source!r} is none of {', '.join(SOURCES)}")
-    if spec.size and (len(spec.size) != 2 or min(spec.size) < 1):
-        raise ConfigError(
-            f"data.size={spec.size} must be [height, width] in pixels, or [] for images as they are"
-        )
+    if not sizes.is_size(spec.size):
+        raise ConfigError(f"data.size={spec.size} must {sizes.WANTED}")
     if spec.duplicates not in DUPLICATES:
         raise ConfigError(f"data.duplicates={spec.duplicates!r} is none of {', '.join(DUPLICATES)}")
     copies = () if spec.duplicates == "fault" else copies

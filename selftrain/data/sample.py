@@ -11,6 +11,7 @@ import numpy as np
 from selftrain.data.faults import Fault
 from selftrain.data.images import Levels, resize_image
 from selftrain.data.masks import Mask, MaskCode, resize_mask
+from selftrain.sizes import SIDES, resized
 
 SPLITS = ("labelled", "unlabelled", "val", "test")
 Copies = Sequence[Sequence[str]]  # groups of ids of images that are the same picture
@@ -79,13 +80,13 @@ class Sample:
     id: str
     image: Source
     mask: Source | None
-    size: tuple[int, int] | None = None  # (height, width) that both are resized to
+    size: tuple[Any, int] | None = None  # what both are resized to (selftrain.sizes); None: not resized
     name: str = ""  # matched by data.splits.group
 
     def read_image(self) -> np.ndarray:
         """(H, W, C) uint8. Raises DataError."""
         image = self.image.read()
-        return resize_image(image, self.size) if self.size else image
+        return resize_image(image, resized(self.size, (image.shape[0], image.shape[1])))
 
     def read_mask(self) -> np.ndarray | None:
         """Class ids (H, W) uint8, 255 ignored; None if there is no mask.
@@ -95,15 +96,14 @@ class Sample:
         if self.mask is None:
             return None
         mask = self.mask.read()
-        return resize_mask(mask, self.size) if self.size else mask
+        return resize_mask(mask, resized(self.size, (mask.shape[0], mask.shape[1])))
 
     def read_size(self) -> tuple[int, int]:
         """(height, width) of `read_image`. Reads the image only if its size is unknown. Raises DataError."""
-        known = self.size or self.image.size
-        if known:
-            return known
-        height, width = self.image.read().shape[:2]
-        return height, width
+        if self.size and self.size[0] not in SIDES:
+            return self.size
+        height, width = self.image.size or self.image.read().shape[:2]
+        return resized(self.size, (height, width))
 
 
 @dataclass(frozen=True)

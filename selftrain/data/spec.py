@@ -35,7 +35,7 @@ class Spec:
     colours: list[list[int]]
     ignore: list[Any]
     ignore_colours: list[list[int]]
-    size: list[int]
+    size: list[Any]
     range: list[Any]
     duplicates: str
     splits: SplitSpec
@@ -43,6 +43,6 @@ class Spec:
     changed: frozenset[str]  # the settings that differ from their defaults, such as "root" and "splits.val"
 
     @property
-    def target(self) -> tuple[int, int] | None:
-        """(height, width) that images are resized to when they are read."""
+    def target(self) -> tuple[Any, int] | None:
+        """The size that images are resized to when they are read, by the rule of `selftrain.sizes`."""
         return (self.size[0], self.size[1]) if self.size else None

@@ -21,8 +21,9 @@ CARD = "card.json"
 FIX = "give the export/ of a finished run"
 FORMAT = 1
 RULE = (
-    "RGB, scaled to 0..1, minus mean, divided by std; brought to `size` where it is set; padded to "
-    "multiples; of 16-bit images, `range` becomes 0..255, or without one the high byte counts"
+    "RGB, scaled to 0..1, minus mean, divided by std; brought to `size` where it is set: [height, width], or "
+    "[longest, side] or [shortest, side], which keep the aspect ratio; padded to multiples; of 16-bit "
+    "images, `range` becomes 0..255, or without one the high byte counts"
 )
 
 
@@ -33,7 +34,7 @@ def card(
     classes: Sequence[str],
     mean: Sequence[float],
     std: Sequence[float],
-    size: Sequence[int],
+    size: Sequence[Any],
     multiple: int,
     window: int,
     levels: Sequence[int] | None,
@@ -45,10 +46,10 @@ def card(
 ) -> dict[str, Any]:
     """The content of card.json: everything that a user of the export needs.
 
-    It contains no paths, since exports move between machines. `size` is the input size [height, width], or
-    empty for any size. Sides are padded to `multiple`. `levels` are the values of 16-bit images that become 0
-    and 255. `masks` gives the values or colours of each class in the training masks. `model` describes the
-    network.
+    It contains no paths, since exports move between machines. `size` is the input size by the rule of
+    `selftrain.sizes`, or empty for any size. Sides are padded to `multiple`. `levels` are the values of
+    16-bit images that become 0 and 255. `masks` gives the values or colours of each class in the training
+    masks. `model` describes the network.
     """
     return {
         "format": FORMAT,
@@ -113,7 +114,7 @@ def predictor_of(
     """The predictor of an exported network, as its card describes it.
 
     `flip` averages the predictions for each image and its mirror image. If the card has a size, the predictor
-    expects images of that size. Without `device`, the network is not moved.
+    expects images that `selftrain.sizes.resized` brought to it. Without `device`, the network is not moved.
     """
     device = device or next(network.parameters()).device
     return Predictor(

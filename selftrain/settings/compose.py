@@ -44,6 +44,7 @@ KINDS = {
     str: ("text", "names"),
     Entry: ("settings in braces", ""),
     object: ("a number, a word or a list", ""),
+    Any: ("a number, a word or a list", "numbers or words"),
     Likely: ("a probability, or its settings in braces", ""),
 }
 PLAIN_VALUES = "settings are plain values, without _target_, ${…} and the like"

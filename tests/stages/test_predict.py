@@ -240,6 +240,26 @@ def test_probabilities_and_not_labels_are_brought_back_to_the_size_of_the_image(
     assert len(np.unique(found)) > 1
 
 
+@pytest.mark.parametrize(("size", "seen"), [(["longest", 64], (44, 64)), (["shortest", 64], (64, 92))])
+def test_an_export_with_one_side_sees_each_image_at_its_own_aspect_ratio(
+    tmp_path: Path, size: list, seen: tuple[int, int]
+) -> None:
+    model = exported(tmp_path / "export", size=size)
+    save(tmp_path / "images" / "a.png", 90, 130)
+    predict(model, tmp_path / "images", tmp_path / "out")
+    small = resize_image(noise(90, 130), seen)
+    wide = F.interpolate(probabilities(model, small), size=(90, 130), mode="bilinear", align_corners=False)
+    found = labels(tmp_path / "out" / "a.png")
+    assert (found == wide.argmax(dim=1)[0].numpy()).all()
+
+
+def test_images_of_different_input_sizes_do_not_share_a_batch(tmp_path: Path) -> None:
+    model = exported(tmp_path / "export", size=["longest", 64])
+    files = [save(tmp_path / f"{side}.png", 32, side) for side in (64, 64, 96, 48)]
+    found = dict(Labeller.load(model).label_all(files))
+    assert [found[file].shape for file in files] == [(32, 64), (32, 64), (32, 96), (32, 48)]
+
+
 def test_images_of_one_input_size_share_a_batch_whatever_their_own(tmp_path: Path) -> None:
     labeller = Labeller.load(exported(tmp_path / "export", size=[32, 64]))
     found = labeller.label([noise(50, 60), noise(100, 64, 1)])
