@@ -12,8 +12,10 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import nn
 
 from selftrain import augmentation, checkpoint, choices, conditions, files, launcher, process
-from selftrain.config import PRECISIONS, Config, GenerationConfig
+from selftrain.config import PRECISIONS, Config, GenerationConfig, NoiseConfig
 from selftrain.data import load, loading, verify
+from selftrain.data.augment.colour import OF_RGB
+from selftrain.data.bands import RGB
 from selftrain.data.faults import refuse
 from selftrain.data.findings import Look
 from selftrain.data.sample import DataSet, Sample, with_levels, without
@@ -56,6 +58,7 @@ def check(cfg: Config) -> None:
     choices.check(cfg)
     for check_together in (
         _check_sides,
+        _check_channels,
         _check_first,
         _check_snapshots,
         _check_online_noise,
@@ -65,7 +68,7 @@ def check(cfg: Config) -> None:
         check_together(cfg)
     plans(cfg)  # raises if settings choose the same augmentation twice
     check_losses(cfg.loss)
-    check_refiner(cfg.labels)
+    check_refiner(cfg.labels, cfg.data.channels if any(plan.needs_labels for plan in plans(cfg)) else RGB)
     check_threshold(cfg.select)
     check_weights(cfg.model.weights, arch=cfg.model.arch, encoder=cfg.model.encoder)
 
@@ -98,6 +101,33 @@ def _check_sides(cfg: Config) -> None:
             raise ConfigError(
                 f"labels.window={cfg.labels.window} must be a multiple of {multiple} (0: no windows)"
             )
+
+
+def _check_channels(cfg: Config) -> None:
+    """Raises ConfigError for settings that contradict data.channels, or that need RGB."""
+    channels = cfg.data.channels
+    for name in ("mean", "std"):
+        given = getattr(cfg.data, name)
+        if len(given) != channels:
+            example = f"data.{name}=[{','.join(['0.5' if name == 'mean' else '0.25'] * channels)}]"
+            raise ConfigError(
+                f"data.{name}={given} must have a number for each channel (data.channels={channels}), "
+                f"such as {example}"
+            )
+    if channels == RGB:
+        return
+    for number, row in enumerate(cfg.generations):
+        for setting in _needing_rgb(row.noise):
+            raise ConfigError(
+                f"generations.{number}.noise.{setting} needs RGB, but data.channels={channels}; switch it off"
+            )
+
+
+def _needing_rgb(noise: NoiseConfig) -> list[str]:
+    """The names of noise settings in use that change colours as only RGB has them."""
+    single = [name for name in ("rand_n", "colour", "style") if getattr(noise, name)]
+    entries = [f"colours.{name}" for name, row in noise.colours.items() if name in OF_RGB and row.get("p", 1)]
+    return single + entries
 
 
 def _check_first(cfg: Config) -> None:
@@ -174,6 +204,11 @@ def examine(run: RunDir, cfg: Config, data: DataSet) -> Examined:
         say(
             f"data: few images in val ({len(data.val)}), hardly enough to tell generations apart "
             "(data.splits.val_fraction)"
+        )
+    if cfg.data.channels != RGB and cfg.train.jitter:
+        say(
+            f"train.jitter changes brightness and contrast only: saturation needs RGB, "
+            f"and data.channels={cfg.data.channels}"
         )
     idle = _idle_noise(cfg.generations[0])
     if idle:
@@ -302,7 +337,7 @@ def _images_of_a_part(plan: Plan, classes: int, parts: int) -> list[tuple[int, i
     """The largest numbers of labelled and unlabelled images in one of `parts`, with their bytes per pixel."""
     counts, each = (
         (plan.labelled_batch, plan.unlabelled_batch),
-        loading.bytes_per_pixel(classes, views=plan.method.views),
+        loading.bytes_per_pixel(classes, channels=plan.channels, views=plan.method.views),
     )
     return [(-(-count // parts), of_one) for count, of_one in zip(counts, each, strict=True)]
 
@@ -315,7 +350,8 @@ def say_untrained_generations(data: DataSet, cfg: Config) -> None:
 
 def say_other_pixel_scales(cfg: Config, planned: list[Plan]) -> None:
     """Warn if pretrained weights were trained with another pixel scale."""
-    encoders = [plan.encoder for plan in planned] if cfg.model.weights else []
+    rgb = cfg.data.channels == RGB
+    encoders = [plan.encoder for plan in planned] if cfg.model.weights and rgb else []
     for encoder in dict.fromkeys(encoders):
         known = pretrained(encoder)
         if known and not known.fits(cfg.data.mean, cfg.data.std):

@@ -4,9 +4,16 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
+import tifffile
 from PIL import Image
+from safetensors.torch import save_file
 
 from runs import SMALL
+from selftrain import preflight
+from selftrain.errors import ConfigError
+from selftrain.models.build import build
+from selftrain.settings import compose
 
 OWN = [  # a teacher and a student
     *(word for word in SMALL if not word.startswith(("data.size", "data.shapes"))),
@@ -47,8 +54,84 @@ def test_one_side_reaches_training_the_card_and_the_predictions(run, zygote, tmp
     code, _, err = run(*OWN, *data, "data.size=[longest,32]", f"out={out}")
     assert code == 0, err
     assert json.loads((out / "export" / "card.json").read_bytes())["input"]["size"] == ["longest", 32]
-    ended = zygote.run(
-        "predict", str(out), str(tmp_path / "data" / "unlabelled"), "-o", str(tmp_path / "labels"), door="cli"
-    )
+    ended = predicted(zygote, out, tmp_path)
     assert ended.code == 0, ended.err
     assert np.asarray(Image.open(tmp_path / "labels" / "0.png")).shape == (48, 64)
+
+
+def test_grey_images_pass_through_the_whole_run(run, zygote, tmp_path):
+    data, out = folder(tmp_path / "data"), tmp_path / "run"
+    grey = ["data.channels=1", "data.mean=[0.4]", "data.std=[0.2]"]
+    code, said, err = run(*OWN, *data, *grey, f"out={out}")
+    assert code == 0, err
+    assert "train.jitter changes brightness and contrast only" in said
+    card = json.loads((out / "export" / "card.json").read_bytes())
+    assert (card["model"]["channels"], card["mean"]) == (1, [0.4])
+    assert (out / "gen0" / "labels" / "index.json").exists()  # refined by the CRF
+    ended = predicted(zygote, out, tmp_path)
+    assert ended.code == 0, ended.err
+
+
+def test_images_of_five_bands_pass_through_the_whole_run(run, zygote, tmp_path):
+    data, out = folder(tmp_path / "data", labelled=0, unlabelled=0), tmp_path / "run"
+    for seed in range(12):
+        image, mask = scene(seed, channels=5)
+        place = tmp_path / "data" / ("images" if seed < 8 else "unlabelled")
+        place.mkdir(parents=True, exist_ok=True)
+        if seed % 2:
+            np.save(place / f"{seed}.npy", image)
+        else:
+            tifffile.imwrite(place / f"{seed}.tif", image, photometric="minisblack", planarconfig="contig")
+        if seed < 8:
+            save(tmp_path / "data" / "masks" / f"{seed}.png", mask)
+    weights = "model.weights=" + str(rgb_encoder(tmp_path))
+    code, said, err = run(*OWN, *data, *FIVE, weights, "export.onnx=true", f"out={out}")
+    assert code == 0, err
+    card = json.loads((out / "export" / "card.json").read_bytes())
+    assert card["model"]["channels"] == 5 and card["onnx"]["input"]["shape"][1] == 5
+    assert "encoder tensors from w.safetensors" in said
+    ended = predicted(zygote, out, tmp_path)
+    assert ended.code == 0, ended.err
+    assert sorted(path.name for path in (tmp_path / "labels").glob("*.png")) == [
+        "10.png",
+        "11.png",
+        "8.png",
+        "9.png",
+    ]
+
+
+FIVE = ["data.channels=5", f"data.mean={[0.4] * 5}", f"data.std={[0.2] * 5}", "labels.refiner=none"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("data.std=[0.5]", r"data.std=.* such as data.std=\[0.25,0.25,0.25,0.25,0.25\]"),
+        ("data.channels=1", r"data.mean=.* \(data.channels=1\), such as data.mean=\[0.5\]"),
+        ("generations.1.noise.rand_n=1", "generations.1.noise.rand_n needs RGB, but data.channels=5"),
+        ("generations.1.noise.colours={hue: 1}", "generations.1.noise.colours.hue needs RGB"),
+        ("labels.refiner=crf", "labels.refiner=crf refuses images with data.channels=5.*labels.refiner=none"),
+    ],
+)
+def test_what_contradicts_the_channels_is_refused_before_any_work(setting, said):
+    preflight.check(compose([*OWN, *FIVE]))
+    with pytest.raises(ConfigError, match=said):
+        preflight.check(compose([*OWN, *FIVE, setting]))
+
+
+def test_without_stored_labels_no_refiner_is_asked():
+    preflight.check(compose([*OWN, *FIVE, "labels.refiner=crf", "generations=[{}]"]))
+
+
+def predicted(zygote, out: Path, place: Path):
+    """`selftrain predict` on the unlabelled images."""
+    images, labels = str(place / "data" / "unlabelled"), str(place / "labels")
+    return zygote.run("predict", str(out), images, "-o", labels, door="cli")
+
+
+def rgb_encoder(folder: Path) -> Path:
+    """A file with the weights of the encoder, made for RGB."""
+    network = build("unet", "tu-resnet10t", classes=2, decoder_channels=[32, 16, 16, 8])
+    weights = {name: tensor.contiguous() for name, tensor in network.encoder.state_dict().items()}
+    save_file(weights, folder / "w.safetensors")
+    return folder / "w.safetensors"

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 from selftrain.sizes import WANTED, is_size
 from selftrain.tables import Bounds, Count, Must, OneOf, Place, Share
 
-Triple = Annotated[list[float], Must("be three numbers", lambda mean: len(mean) == 3)]
+Means = Annotated[list[float], Must("have a number for each channel", bool)]
 Positive = Annotated[
-    list[float], Must("be three numbers above 0", lambda std: len(std) == 3 and min(std) > 0)
+    list[float], Must("have a number above 0 for each channel", lambda std: bool(std) and min(std) > 0)
 ]
 
 
@@ -86,7 +86,10 @@ class DataConfig:
         "values of 16-bit images that become 0 and 255: [dtype] (0, 65535), [percentile] (measured), "
         "[lowest, highest]",
     ] = field(default_factory=lambda: ["dtype"])
-    mean: Annotated[Triple, "mean of the pixels in 0..1, per channel"] = field(
+    channels: Annotated[
+        int, Bounds(1), "channels of the images; 3: RGB, 1: grey, other numbers: bands as stored"
+    ] = 3
+    mean: Annotated[Means, "mean of the pixels in 0..1, per channel"] = field(
         default_factory=lambda: [0.485, 0.456, 0.406]
     )
     std: Annotated[Positive, "standard deviation of the pixels in 0..1, per channel"] = field(

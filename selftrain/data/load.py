@@ -8,7 +8,7 @@ from typing import Any
 from selftrain import sizes
 from selftrain.data import faults, levels
 from selftrain.data.images import Levels
-from selftrain.data.sample import SPLITS, Copies, DataSet, Sample
+from selftrain.data.sample import SPLITS, Copies, DataSet, Sample, with_channels
 from selftrain.data.sources import folder, shapes
 from selftrain.data.spec import Spec
 from selftrain.errors import ConfigError, DataError
@@ -40,7 +40,8 @@ def load(spec: Spec, *, strict: bool = True, copies: Copies = ()) -> DataSet:
     if spec.duplicates not in DUPLICATES:
         raise ConfigError(f"data.duplicates={spec.duplicates!r} is none of {', '.join(DUPLICATES)}")
     copies = () if spec.duplicates == "fault" else copies
-    data = _without_copies(_listed(spec, copies, strict=strict), spec, copies)
+    data = with_channels(_listed(spec, copies, strict=strict), spec.channels)
+    data = _without_copies(data, spec, copies)
     if strict:
         faults.refuse(data.faults)
     return data

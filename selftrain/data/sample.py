@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from selftrain.data.bands import RGB
 from selftrain.data.faults import Fault
 from selftrain.data.images import Levels, resize_image
 from selftrain.data.masks import Mask, MaskCode, resize_mask
@@ -55,6 +56,10 @@ class Source(ABC):
 
     def within(self, levels: Levels) -> "Source":
         """The same image with its 16-bit values scaled so that `levels` become 0 and 255."""
+        return self
+
+    def of_channels(self, channels: int) -> "Source":
+        """The same image, read with this number of channels; verify reports images with another number."""
         return self
 
     def stored(self) -> np.ndarray:
@@ -132,6 +137,13 @@ class DataSet:
 def without(data: DataSet, ids: Collection[str]) -> DataSet:
     """The data set without some unlabelled samples, such as the samples that verify set aside."""
     return replace(data, unlabelled=[sample for sample in data.unlabelled if sample.id not in ids])
+
+
+def with_channels(data: DataSet, channels: int) -> DataSet:
+    """The data set with images of `channels` channels; sources read RGB by themselves."""
+    if channels == RGB:
+        return data
+    return data.each(lambda samples: [replace(one, image=one.image.of_channels(channels)) for one in samples])
 
 
 def with_levels(data: DataSet, range_: Sequence[int] | None) -> DataSet:

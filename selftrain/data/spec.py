@@ -37,6 +37,7 @@ class Spec:
     ignore_colours: list[list[int]]
     size: list[Any]
     range: list[Any]
+    channels: int
     duplicates: str
     splits: SplitSpec
     shapes: dict[str, int]

@@ -12,10 +12,12 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from selftrain.data.bands import wrong_channels
 from selftrain.data.faults import none_hidden
 from selftrain.data.findings import Look, Report, findings
 from selftrain.data.levels import DTYPE
@@ -37,7 +39,8 @@ def verify(data: DataSet, spec: Spec, *, workers: int) -> Report:
     jobs = [(sample, split) for split in SPLITS for sample in getattr(scaled, split)]
     known, seen = Known(), []
     with ThreadPoolExecutor(max(1, workers)) as pool, progress("verify", len(jobs)) as show:
-        for one in pool.map(lambda job: _look_once(*job, classes=len(data.classes), known=known), jobs):
+        look = partial(_look_once, classes=len(data.classes), channels=spec.channels, known=known)
+        for one in pool.map(lambda job: look(*job), jobs):
             seen.append(one)
             show(len(seen))
     known.save()
@@ -108,13 +111,13 @@ class Known:
         self.base.close()
 
 
-def _look_once(sample: Sample, split: str, *, classes: int, known: Known) -> Look:
+def _look_once(sample: Sample, split: str, *, classes: int, channels: int, known: Known) -> Look:
     """The look at a sample, from the cache if these bytes had no faults before."""
     key = _key(sample, classes)
     found = known.get(key) if key else None
     if found:
         return _remembered(Look(sample, split), found)
-    seen = _look(sample, split, classes=classes)
+    seen = _look(sample, split, classes=classes, channels=channels)
     if key and seen.image_fault is None and seen.mask_fault is None:
         known.put(key, _to_remember(seen))
     return seen
@@ -156,11 +159,13 @@ def _key(sample: Sample, classes: int) -> str:
     return hashlib.sha256(repr(read).encode()).hexdigest()
 
 
-def _look(sample: Sample, split: str, *, classes: int) -> Look:
+def _look(sample: Sample, split: str, *, classes: int, channels: int) -> Look:
     """Read a sample at its own size; errors of its sources become faults."""
     seen = Look(sample, split)
     try:
         image = sample.image.stored()
+        if image.shape[2] != channels:
+            raise DataError(wrong_channels(sample.image.name, image.shape[2], channels))
         digest = hashlib.sha256(f"{image.shape}".encode())
         digest.update(np.ascontiguousarray(image).data)
         blank = bool((image == image[:1, :1]).all())

@@ -137,7 +137,7 @@ class Labeller:
         group: list[tuple[Path, np.ndarray | Fault]] = []
         size: tuple[int, ...] | None = None
         for file in files:
-            picture = _read(file, self.levels)
+            picture = _read(file, self.levels, len(self.card["mean"]))
             if isinstance(picture, np.ndarray):
                 new = self.input_size(picture)
                 if group and (new != size or len(group) >= self.predictor.batch or self._exceeds(new)):
@@ -258,9 +258,9 @@ def _check_out(out: Path, images: Path, classes: dict[str, Any]) -> None:
         raise ConfigError(f"-o {out} holds labels of another form ({there['form']}); choose a new folder")
 
 
-def _read(file: Path, levels: Levels | None) -> np.ndarray | Fault:
+def _read(file: Path, levels: Levels | None, channels: int) -> np.ndarray | Fault:
     try:
-        return read_image(file, levels)
+        return read_image(file, levels, channels)
     except DataError as error:
         fault = error.args[0]
         assert isinstance(fault, Fault)

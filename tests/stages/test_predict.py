@@ -191,11 +191,11 @@ def test_files_that_are_no_images_are_counted(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save(tmp_path / "images" / "a.png")
-    for name in ("notes.txt", "more.TXT", "deep/scan.npy", "README"):
+    for name in ("notes.txt", "more.TXT", "deep/scan.mat", "README"):
         (tmp_path / "images" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "images" / name).write_bytes(b"x")
     predict(model, tmp_path / "images", tmp_path / "out")
-    assert "skipped, since they are not images: 1 without suffix, 1 .npy, 2 .txt\n" in capsys.readouterr().out
+    assert "skipped, since they are not images: 1 without suffix, 1 .mat, 2 .txt\n" in capsys.readouterr().out
 
 
 def test_masks_beside_images_and_thumbnails_are_left_out_and_it_is_said(
