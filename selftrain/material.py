@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from selftrain import augmentation
 from selftrain.config import LossConfig, TrainConfig
 from selftrain.data import batches
 from selftrain.data.cache import Cache
-from selftrain.data.labels import Labels, MaskLabels
+from selftrain.data.labels import Labels, MaskLabels, weighed
 from selftrain.data.sample import DataSet
 from selftrain.data.samplers import Sampler
 from selftrain.inference.pixels import PixelScale
@@ -41,7 +41,7 @@ class Material:
         """
         views = plan.method.views
         return batches.StepDataset(
-            MaskLabels(self.data.labelled, self.cache.mask),
+            self._masks(),
             self.data.unlabelled,
             pseudo,
             sizes=(plan.labelled_batch, plan.unlabelled_batch if pseudo or views else 0),
@@ -51,6 +51,13 @@ class Material:
             cache=self.cache,
             keys=keys,
         )
+
+    def _masks(self) -> MaskLabels:
+        """The masks of the labelled images, with weights if data.extra gives some images another one."""
+        samples, mask = self.data.labelled, self.cache.mask
+        if all(sample.weight == 1 for sample in samples):
+            return MaskLabels(samples, mask)
+        return MaskLabels(samples, mask, partial(weighed, mask=mask))
 
     def step(self, plan: Plan) -> Method:
         """The step function of a generation."""
@@ -96,14 +103,14 @@ class Material:
 
     @property
     def class_pixels(self) -> np.ndarray:
-        """Pixels of each class in the masks of the labelled images, (C,)."""
-        return self.contents.sum(axis=0)
+        """Pixels of each class in the masks of the data set itself, without data.extra, (C,)."""
+        return self.contents[[not sample.extra for sample in self.data.labelled]].sum(axis=0)
 
     def _class_weights(self) -> torch.Tensor | None:
         """The weight of labelled pixels of each class, (C,); None if all weights are equal."""
         if not self.loss.balance:
             return None
-        weights = balanced(self.class_pixels, self.loss.balance)
+        weights = balanced(self.contents.sum(axis=0), self.loss.balance)
         return torch.tensor(weights, dtype=torch.float32, device=self.accelerator.device)
 
     def _sum(self, values: torch.Tensor) -> torch.Tensor:

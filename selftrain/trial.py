@@ -42,7 +42,7 @@ def sizes_seen(looks: Iterable[Look], cfg: Config) -> Sizes:
     """The sizes of images by split, from the check of all files."""
     sizes: dict[str, Counter[Size]] = {split: Counter() for split in SPLITS}
     for one in looks:
-        if one.size is not None and one.split:  # a copy that was left out has no split
+        if one.size is not None and one.split in sizes:  # a copy that was left out has no split
             sizes[one.split][resized(cfg.data.size, one.size)] += 1
     return sizes
 

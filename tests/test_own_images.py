@@ -123,6 +123,48 @@ def test_without_stored_labels_no_refiner_is_asked():
     preflight.check(compose([*OWN, *FIVE, "labels.refiner=crf", "generations=[{}]"]))
 
 
+def external(root: Path, count: int = 4) -> str:
+    """A data set whose masks call the box 7 and the ground 3, and with sky of value 5 in the first row."""
+    for seed in range(200, 200 + count):
+        image, mask = scene(seed)
+        coded = np.where(mask == 1, 7, 3).astype(np.uint8)
+        coded[0] = 5
+        save(root / "images" / f"{seed}.png", image)
+        save(root / "masks" / f"{seed}.png", coded)
+    return f"data.extra=[{{name: other, root: {root}, values: [7,3,5], weight: 0.5, " + (
+        "classes: {parcel: box, soil: ground, sky: null}}]"
+    )
+
+
+def test_external_masks_are_trained_on_with_their_weight_and_never_scored(run, tmp_path):
+    data, extra, out = folder(tmp_path / "data"), external(tmp_path / "other"), tmp_path / "run"
+    code, _, err = run(*OWN, *data, extra, f"out={out}")
+    assert code == 0, err
+    rows = json.loads((out / "data.json").read_bytes())
+    added = [row for row in rows["labelled"] if "extra" in row]
+    assert [(row["id"], row["extra"], row["weight"]) for row in added] == [
+        (f"other/images/{seed}", "other", 0.5) for seed in range(200, 204)
+    ]
+    assert len(rows["labelled"]) > 4 and not any("extra" in row for row in rows["val"] + rows["test"])
+    code, _, err = run(*OWN, *data, extra.replace("weight: 0.5", "weight: 0.7"), f"out={out}")
+    assert code == 2 and "data.extra.0.weight: 0.5 -> 0.7" in err
+    (tmp_path / "other").rename(tmp_path / "moved")
+    moved = extra.replace(str(tmp_path / "other"), str(tmp_path / "moved"))
+    code, said, err = run(*OWN, *data, moved, f"out={out}")
+    assert code == 0 and "finished" in said, err
+
+
+def test_verify_lists_external_data_and_its_faults_in_its_own_values(zygote, tmp_path):
+    data, extra = folder(tmp_path / "data"), external(tmp_path / "other")
+    ended = zygote.run("verify", *data, extra, door="cli")
+    assert ended.code == 0, ended.err
+    table = [line.split() for line in ended.out.splitlines() if not line.startswith("verify")]
+    assert table[0] == ["labelled", "unlabelled", "val", "test", "extra"] and table[1][-1] == "4"
+    save(tmp_path / "other" / "masks" / "200.png", np.full((48, 64), 9, np.uint8))
+    ended = zygote.run("verify", *data, extra, door="cli")
+    assert "data.extra.0: masks/200.png: has mask values that are not declared: 9" in ended.out
+
+
 def predicted(zygote, out: Path, place: Path):
     """`selftrain predict` on the unlabelled images."""
     images, labels = str(place / "data" / "unlabelled"), str(place / "labels")

@@ -179,7 +179,7 @@ def test_a_wrong_value_is_answered_with_one_that_can_be_pasted(override, said):
             "train.learning_rate: no such setting; did you mean train.lr?",
         ),
         (
-            "data.shapes.extra=3",
+            "data.shapes.more=3",
             "there are data.shapes.labelled, data.shapes.unlabelled, data.shapes.val, data.shapes.test",
         ),
         ("nothing.alike=3", "nothing.alike: no such setting; python -m selftrain.run --show lists all"),

@@ -52,6 +52,38 @@ class SplitConfig:
 
 
 @dataclass
+class ExtraConfig:
+    """An external labelled data set with its own classes. Its images are only trained on.
+
+    Size, channels and the range of 16-bit images are those of `data`.
+    """
+
+    name: Annotated[str, "name of the data set, in ids; empty: extra0, extra1, ..."] = ""
+    source: Annotated[str, "kind of data source"] = "folder"
+    root: Annotated[str, Place(), "folder of the data set"] = ""
+    images: Annotated[str, Place(), "folder of the images, relative to `root`"] = "images"
+    masks: Annotated[str, Place(), "folder of the masks, relative to `root`"] = "masks"
+    classes: Annotated[
+        dict[str, str | None],
+        "its classes in the order of their values, each with the class of `data.classes` that it becomes; "
+        "null: ignored",
+    ] = field(default_factory=dict)
+    values: Annotated[list[Any], "value of each of its classes, like `data.values`"] = field(
+        default_factory=list
+    )
+    colours: Annotated[list[list[int]], "RGB colour of each of its classes, instead of `values`"] = field(
+        default_factory=list
+    )
+    ignore: Annotated[list[Any], "its mask values that are ignored, like `data.ignore`"] = field(
+        default_factory=lambda: [255]
+    )
+    ignore_colours: Annotated[list[list[int]], "its mask colours that are ignored"] = field(
+        default_factory=list
+    )
+    weight: Annotated[float, Bounds(above=0), "weight of its pixels; pixels of `data` weigh 1"] = 1.0
+
+
+@dataclass
 class DataConfig:
     """The images of a data set, and the meaning of their masks."""
 
@@ -107,6 +139,9 @@ class DataConfig:
         "how identical images are handled",
     ] = "group"
     cache_mb: Annotated[Count, "memory in MB for decoded images, per process and per loader worker"] = 1024
+    extra: Annotated[list[ExtraConfig], "external labelled data sets; never in val or test"] = field(
+        default_factory=list
+    )
     splits: SplitConfig = field(default_factory=SplitConfig)
     shapes: Annotated[dict[str, int], Bounds(0), "images per split of the drawn data set"] = field(
         default_factory=lambda: {"labelled": 24, "unlabelled": 200, "val": 40, "test": 60}

@@ -19,6 +19,7 @@ from selftrain.data.sample import SPLITS, DataSet, Sample
 SET_ASIDE = 0.01  # share of the unlabelled images that may be unreadable
 LEVELS = 1 << 16  # number of values of a 16-bit sample
 COLOURS = 64  # most colours that a message lists
+EXTRA = "extra"  # the split, in tables, of images from data.extra
 COPIES = 8  # most copies of one picture that a message lists
 Colour = tuple[int, ...]  # red, green, blue
 
@@ -70,6 +71,7 @@ class Report:
     warnings: list[str] = field(default_factory=list)
     set_aside: list[Sample] = field(default_factory=list)
     seen: list[Look] = field(default_factory=list)
+    parts: list[tuple[str, "Report"]] = field(default_factory=list)  # of data.extra, by setting
 
     @property
     def copies(self) -> list[list[str]]:
@@ -87,15 +89,16 @@ class Report:
 
     def rows(self) -> list[tuple[str, ...]]:
         """The table: a heading, then images, masks, sizes and the share of each class's pixels, by split."""
-        of = {split: [one for one in self.seen if one.split == split] for split in SPLITS}
-        shares = {split: _shares(self.pixels(split)) for split in SPLITS}
+        splits = (*SPLITS, EXTRA) if any(one.split == EXTRA for one in self.seen) else SPLITS
+        of = {split: [one for one in self.seen if one.split == split] for split in splits}
+        shares = {split: _shares(self.pixels(split)) for split in splits}
         return [
-            ("", *SPLITS),
-            ("images", *(str(len(of[split])) for split in SPLITS)),
-            ("masks", *(str(sum(one.sample.mask is not None for one in of[split])) for split in SPLITS)),
-            ("size", *(_sizes(of[split]) for split in SPLITS)),
-            *((name, *(shares[split][place] for split in SPLITS)) for place, name in enumerate(self.classes)),
-            ("(ignored)", *(shares[split][-1] for split in SPLITS)),
+            ("", *splits),
+            ("images", *(str(len(of[split])) for split in splits)),
+            ("masks", *(str(sum(one.sample.mask is not None for one in of[split])) for split in splits)),
+            ("size", *(_sizes(of[split]) for split in splits)),
+            *((name, *(shares[split][place] for split in splits)) for place, name in enumerate(self.classes)),
+            ("(ignored)", *(shares[split][-1] for split in splits)),
         ]
 
 
@@ -158,7 +161,8 @@ def _mask_name(one: Look, root: Path) -> str:
 
 def _report_ignored(report: Report, root: Path, code: MaskCode | None) -> None:
     """Report objects that are ignored by mistake, and masks whose pixels are all ignored."""
-    masks = [one for one in report.seen if one.counts is not None and one.counts.any()]
+    own = [one for one in report.seen if one.split != EXTRA]
+    masks = [one for one in own if one.counts is not None and one.counts.any()]
     if not masks or any(one.mask_fault and one.mask_fault.values for one in report.seen):
         return  # undeclared values come first: their remedy covers ignored values
     counts = np.stack([one.counts for one in masks if one.counts is not None])  # (N, C + 1)
@@ -244,9 +248,10 @@ def _report_absent(report: Report) -> None:
     if report.faults:
         return
     for split, meaning in (("labelled", "it cannot be learned"), ("val", "its score there is null")):
-        missing = [
-            name for name, pixels in zip(report.classes, report.pixels(split), strict=False) if pixels == 0
-        ]
+        if not any(one.split == split for one in report.seen):
+            continue
+        counts = report.pixels(split) + (report.pixels(EXTRA) if split == "labelled" else 0)
+        missing = [name for name, pixels in zip(report.classes, counts, strict=False) if pixels == 0]
         report.warnings += [
             f"class {name!r} has no pixel in the {split} masks: {meaning}" for name in missing
         ]
@@ -347,7 +352,8 @@ def _report_rest(report: Report) -> None:
     """Warn of the number of pixels that data.ignore=[rest] ignores."""
     rest = sum(one.rest for one in report.seen)
     if rest:
-        pixels = sum(int(one.counts.sum()) for one in report.seen if one.counts is not None)
+        own = [one for one in report.seen if one.split != EXTRA]
+        pixels = sum(int(one.counts.sum()) for one in own if one.counts is not None)
         files = sum(one.rest > 0 for one in report.seen)
         where = f"{rest / pixels:.2%} of the pixels of all masks, in {counted(files, 'mask')}"
         report.warnings.append(f"data.ignore=[rest] ignores {where}: values that no setting declares")

@@ -7,6 +7,7 @@ from typing import Any
 
 from selftrain import sizes
 from selftrain.data import faults, levels
+from selftrain.data.extra import with_extra
 from selftrain.data.images import Levels
 from selftrain.data.sample import SPLITS, Copies, DataSet, Sample, with_channels
 from selftrain.data.sources import folder, shapes
@@ -33,14 +34,13 @@ def load(spec: Spec, *, strict: bool = True, copies: Copies = ()) -> DataSet:
     missing mask, a name shared by two files, a link that leaves the root) are left out and listed in
     `faults`, for verify.
     """
-    if spec.source not in SOURCES:
-        raise ConfigError(f"data.source={spec.source!r} is none of {', '.join(SOURCES)}")
     if not sizes.is_size(spec.size):
         raise ConfigError(f"data.size={spec.size} must {sizes.WANTED}")
     if spec.duplicates not in DUPLICATES:
         raise ConfigError(f"data.duplicates={spec.duplicates!r} is none of {', '.join(DUPLICATES)}")
     copies = () if spec.duplicates == "fault" else copies
     data = with_channels(_listed(spec, copies, strict=strict), spec.channels)
+    data = with_extra(data, spec, lambda own: _listed(own, (), strict=strict))
     data = _without_copies(data, spec, copies)
     if strict:
         faults.refuse(data.faults)
@@ -48,6 +48,8 @@ def load(spec: Spec, *, strict: bool = True, copies: Copies = ()) -> DataSet:
 
 
 def _listed(spec: Spec, copies: Copies, *, strict: bool) -> DataSet:
+    if spec.source not in SOURCES:
+        raise ConfigError(f"data.source={spec.source!r} is none of {', '.join(SOURCES)}")
     try:
         return SOURCES[spec.source](spec, copies)
     except DataError:
@@ -126,8 +128,10 @@ def manifest(data: DataSet) -> dict[str, Any]:
     return {"classes": data.classes, **data.facts, **rows}
 
 
-def _fingerprints(sample: Sample) -> dict[str, str | None]:
+def _fingerprints(sample: Sample) -> dict[str, Any]:
     image = sample.image.fingerprint()
     if image is None:
         return {"id": sample.id}
-    return {"id": sample.id, "image": image, "mask": sample.mask.fingerprint() if sample.mask else None}
+    mask = sample.mask.fingerprint() if sample.mask else None
+    extra = {"extra": sample.extra, "weight": sample.weight} if sample.extra else {}
+    return {"id": sample.id, "image": image, "mask": mask, **extra}

@@ -12,6 +12,7 @@ from selftrain.data.bands import RGB
 from selftrain.data.faults import Fault
 from selftrain.data.images import Levels, resize_image
 from selftrain.data.masks import Mask, MaskCode, resize_mask
+from selftrain.data.spec import Spec
 from selftrain.sizes import SIDES, resized
 
 SPLITS = ("labelled", "unlabelled", "val", "test")
@@ -87,6 +88,8 @@ class Sample:
     mask: Source | None
     size: tuple[Any, int] | None = None  # what both are resized to (selftrain.sizes); None: not resized
     name: str = ""  # matched by data.splits.group
+    weight: float = 1.0  # of its labelled pixels in training
+    extra: str = ""  # the name of its data set, if it comes from data.extra: then it is only trained on
 
     def read_image(self) -> np.ndarray:
         """(H, W, C) uint8. Raises DataError."""
@@ -127,11 +130,23 @@ class DataSet:
     levels: Levels | None = None  # the values of 16-bit images that become 0 and 255; None: 0 and 65,535
     facts: dict[str, Any] = field(default_factory=dict)  # facts about the whole data set, for data.json
     sound: bool = False  # drawn by the program, so a run need not look for faults
+    extra: list["External"] = field(default_factory=list)  # its samples are among `labelled`
 
     def each(self, change: Callable[[list[Sample]], list[Sample]]) -> "DataSet":
         """The data set with `change` applied to the samples of each split."""
         labelled, unlabelled, val, test = (change(getattr(self, split)) for split in SPLITS)
         return replace(self, labelled=labelled, unlabelled=unlabelled, val=val, test=test)
+
+
+@dataclass(frozen=True)
+class External:
+    """An entry of data.extra. All samples of `data` are labelled, with the classes of their own data set."""
+
+    setting: str  # "data.extra.0"
+    data: DataSet
+    spec: Spec
+    samples: list[Sample]  # the same samples, with the classes of the data set that they are added to
+    table: tuple[int, ...]  # (K,) the id, or IGNORE, of each own class
 
 
 def without(data: DataSet, ids: Collection[str]) -> DataSet:

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from selftrain.config import Config, GenerationConfig
+from selftrain.config import Config, ExtraConfig, GenerationConfig
 from selftrain.errors import ConfigError
 from selftrain.files import plain_yaml
 from selftrain.settings.changes import flat
@@ -35,7 +35,7 @@ GROUPS = ("recipe", "data")  # groups of YAML files to choose from
 EXAMPLES = {  # examples for settings with an empty default
     "data.classes": "[road,car]", "data.colours": "[[0,0,0],[255,0,0]]", "data.ignore_colours": "[[0,0,0]]",
     "data.size": "[512,512]", "data.values": "[0,255]", "model.decoder_channels": "[256,128,64,32,16]",
-    "generations": "[{},{}]",
+    "generations": "[{},{}]", "data.extra": "[{root: /path, classes: {car: car, sky: null}}]",
 }  # fmt: skip
 KINDS = {
     int: ("a whole number", "whole numbers"),
@@ -262,7 +262,7 @@ def _expected(kind: Kind) -> str:
     if element is None:
         return KINDS.get(kind, ("name: number pairs", ""))[0]
     if is_section(element):
-        return "a list with one entry for each generation"
+        return f"a list with one entry for each {'generation' if element is GenerationConfig else 'data set'}"
     inner = element_of(element)
     entries = f"lists of {KINDS[inner][1]}" if inner else KINDS.get(element, KINDS[int])[1]
     return f"a list of {entries}"
@@ -305,7 +305,10 @@ def _merged(old: dict[str, Any], new: dict[str, Any], kind: Kind = Config) -> di
 
 
 def _check_generation(tree: dict[str, Any], name: str, value: Any) -> None:
-    """Check that the recipe has a generation. Raises ConfigError that shows how to add one."""
+    """Check that the list has an entry. Raises ConfigError that shows how to add one."""
+    if name.startswith("data.extra.") and int(name.split(".")[2]) >= len(tree["data"]["extra"]):
+        example = _example("data.extra", list[ExtraConfig])
+        raise ConfigError(f"{name}: there is no such entry; give all entries, e.g. {example}")
     section, _, rest = name.partition(".")
     number, _, own = rest.partition(".")
     rows = tree["generations"]
