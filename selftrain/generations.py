@@ -21,6 +21,7 @@ from selftrain.data import loading
 from selftrain.data.cache import Cache
 from selftrain.data.load import mask_coding
 from selftrain.data.sample import DataSet, Sample
+from selftrain.data.tiles import Tiling
 from selftrain.inference import tta, windows
 from selftrain.inference.exported import card
 from selftrain.inference.pixels import PixelScale
@@ -93,10 +94,11 @@ class Method:
         preflight.check_data(data, cfg)
         metrics = Metrics(run.metrics if accelerator.is_main_process else None)
         cache, scale = (
-            Cache(cfg.data.cache_mb),
+            Cache(cfg.data.cache_mb, run.decoded if cfg.data.tile else None),
             PixelScale.of(cfg.data.mean, cfg.data.std, accelerator.device),
         )
-        material = Material(cfg.train, cfg.loss, data, accelerator, cache, scale)
+        tiling = Tiling.of(cfg.data.tile, cfg.data.stride, cfg.data.reject)
+        material = Material(cfg.train, cfg.loss, data, accelerator, cache, scale, tiling)
         stop = Stop().listen()
         return cls(
             cfg,
@@ -363,6 +365,7 @@ class Method:
         )
         if self.accelerator.is_main_process:
             self._write_results(networks, tests, leader, chosen, reports)
+            self.cache.clear()
         self.accelerator.wait_for_everyone()
 
     def _write_results(

@@ -1,6 +1,6 @@
 """The training material of a run: examples, step functions, and the images for batch-norm statistics."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -12,9 +12,10 @@ from selftrain import augmentation
 from selftrain.config import LossConfig, TrainConfig
 from selftrain.data import batches
 from selftrain.data.cache import Cache
-from selftrain.data.labels import Labels, MaskLabels, weighed
-from selftrain.data.sample import DataSet
-from selftrain.data.samplers import Sampler
+from selftrain.data.labels import Labels, MaskLabels, Readable, weighed
+from selftrain.data.sample import DataSet, Sample
+from selftrain.data.samplers import Sampler, rejecting
+from selftrain.data.tiles import Tiled, Tiling
 from selftrain.inference.pixels import PixelScale
 from selftrain.labels.thresholds import balanced
 from selftrain.methods.base import Context, Method
@@ -33,6 +34,7 @@ class Material:
     accelerator: Accelerator
     cache: Cache
     scale: PixelScale
+    tiling: Tiling | None = None  # draw tiles instead of whole images
 
     def dataset(self, plan: Plan, pseudo: Labels | None, keys: tuple[Key, ...]) -> batches.StepDataset:
         """The training examples of a generation.
@@ -41,9 +43,9 @@ class Material:
         """
         views = plan.method.views
         return batches.StepDataset(
-            self._masks(),
-            self.data.unlabelled,
-            pseudo,
+            self.labelled,
+            self._drawn(self.data.unlabelled),
+            Tiled(pseudo, self.tiling.tiles(pseudo.samples)) if pseudo and self.tiling else pseudo,
             sizes=(plan.labelled_batch, plan.unlabelled_batch if pseudo or views else 0),
             views=views,
             augmentation=plan.augmentation,
@@ -52,12 +54,18 @@ class Material:
             keys=keys,
         )
 
-    def _masks(self) -> MaskLabels:
-        """The masks of the labelled images, with weights if data.extra gives some images another one."""
-        samples, mask = self.data.labelled, self.cache.mask
-        if all(sample.weight == 1 for sample in samples):
-            return MaskLabels(samples, mask)
-        return MaskLabels(samples, mask, partial(weighed, mask=mask))
+    @cached_property
+    def labelled(self) -> Labels:
+        """The masks of the labelled images or tiles, with weights if data.extra gives some another one."""
+        samples, mask = self.data.labelled, self.cache.mask_of_tiles if self.tiling else self.cache.mask
+        labels = MaskLabels(samples, mask)
+        if any(sample.weight != 1 for sample in samples):
+            labels = MaskLabels(samples, mask, partial(weighed, mask=mask))
+        return Tiled(labels, self.tiling.tiles(samples)) if self.tiling else labels
+
+    def _drawn(self, samples: Sequence[Sample]) -> Sequence[Readable]:
+        """The units that training draws: the images, or their tiles."""
+        return self.tiling.tiles(samples) if self.tiling else samples
 
     def step(self, plan: Plan) -> Method:
         """The step function of a generation."""
@@ -87,24 +95,32 @@ class Material:
         # at least two: batch norm after global pooling has no statistics of one image
         batch = max(train.eval_batch, 2)
         how, cache = augmentation.weak(train), self.cache
-        return batches.crops(images, how, batch=batch, count=train.statistics, cache=cache, keys=keys)
+        return batches.crops(
+            self._drawn(images), how, batch=batch, count=train.statistics, cache=cache, keys=keys
+        )
 
     @cached_property
     def sampler(self) -> Sampler:
-        """The sampler of labelled images."""
-        return augmentation.sampler(self.train, len(self.data.labelled), lambda: self.contents)
+        """The sampler of labelled images or tiles."""
+        sampler = augmentation.sampler(self.train, len(self.labelled.samples), lambda: self.contents)
+        if self.tiling is None or not self.tiling.reject:
+            return sampler
+        return rejecting(sampler, self.contents[:, 1:].sum(axis=1) == 0, self.tiling.reject)
 
     @cached_property
     def contents(self) -> np.ndarray:
-        """Pixels of each class in each labelled image's mask, (N, C); read once."""
-        classes = len(self.data.classes)
-        masks = (self.cache.mask(sample) for sample in self.data.labelled)
-        return np.stack([class_pixels(mask, classes) for mask in masks])
+        """Pixels of each class in each labelled image or tile, (N, C); read once."""
+        return self._counts(self.labelled.samples)
 
-    @property
+    def _counts(self, samples: Sequence[Readable]) -> np.ndarray:
+        classes = len(self.data.classes)
+        return np.stack([class_pixels(self.cache.mask(sample), classes) for sample in samples])
+
+    @cached_property
     def class_pixels(self) -> np.ndarray:
         """Pixels of each class in the masks of the data set itself, without data.extra, (C,)."""
-        return self.contents[[not sample.extra for sample in self.data.labelled]].sum(axis=0)
+        whole = self._counts(self.data.labelled) if self.tiling else self.contents
+        return whole[[not sample.extra for sample in self.data.labelled]].sum(axis=0)
 
     def _class_weights(self) -> torch.Tensor | None:
         """The weight of labelled pixels of each class, (C,); None if all weights are equal."""

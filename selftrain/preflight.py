@@ -19,6 +19,7 @@ from selftrain.data.bands import RGB
 from selftrain.data.faults import refuse
 from selftrain.data.findings import Look
 from selftrain.data.sample import DataSet, Sample, with_levels, without
+from selftrain.data.tiles import Tiling
 from selftrain.datasets import spec_of
 from selftrain.errors import ConfigError, DataError, StorageError
 from selftrain.labels import record
@@ -59,6 +60,7 @@ def check(cfg: Config) -> None:
     for check_together in (
         _check_sides,
         _check_channels,
+        _check_tiles,
         _check_first,
         _check_snapshots,
         _check_online_noise,
@@ -121,6 +123,32 @@ def _check_channels(cfg: Config) -> None:
             raise ConfigError(
                 f"generations.{number}.noise.{setting} needs RGB, but data.channels={channels}; switch it off"
             )
+
+
+def _check_tiles(cfg: Config) -> None:
+    """Raises ConfigError for settings of tiles that have no effect, or that leave out pixels."""
+    tile, stride, crop = cfg.data.tile, cfg.data.stride, cfg.train.crop
+    if not tile:
+        for name in ("stride", "reject"):
+            if getattr(cfg.data, name):
+                raise ConfigError(f"data.{name} is about tiles; set data.tile, or remove data.{name}")
+        return
+    if any(side < least for side, least in zip(tile, crop, strict=True)):
+        raise ConfigError(f"data.tile={tile} must not be smaller than train.crop={crop}")
+    if stride and any(step > side for step, side in zip(stride, tile, strict=True)):
+        raise ConfigError(f"data.stride={stride} must not exceed data.tile={tile}: pixels would be left out")
+
+
+def say_tiles(cfg: Config, data: DataSet) -> None:
+    """Print the number of tiles that training draws from."""
+    tiling = Tiling.of(cfg.data.tile, cfg.data.stride, cfg.data.reject)
+    if tiling:
+        counts = [
+            f"{len(tiling.tiles(samples))} tiles of {len(samples)} {name} images"
+            for name, samples in (("labelled", data.labelled), ("unlabelled", data.unlabelled))
+            if samples
+        ]
+        say(f"data: {', '.join(counts)}")
 
 
 def _needing_rgb(noise: NoiseConfig) -> list[str]:
@@ -210,6 +238,7 @@ def examine(run: RunDir, cfg: Config, data: DataSet) -> Examined:
             f"train.jitter changes brightness and contrast only: saturation needs RGB, "
             f"and data.channels={cfg.data.channels}"
         )
+    say_tiles(cfg, data)
     idle = _idle_noise(cfg.generations[0])
     if idle:
         say(

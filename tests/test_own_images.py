@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from runs import SMALL
 from selftrain import preflight
 from selftrain.errors import ConfigError
+from selftrain.labels.store import LabelStore
 from selftrain.models.build import build
 from selftrain.settings import compose
 
@@ -163,6 +164,39 @@ def test_verify_lists_external_data_and_its_faults_in_its_own_values(zygote, tmp
     save(tmp_path / "other" / "masks" / "200.png", np.full((48, 64), 9, np.uint8))
     ended = zygote.run("verify", *data, extra, door="cli")
     assert "data.extra.0: masks/200.png: has mask values that are not declared: 9" in ended.out
+
+
+TILES = ["data.size=[]", "data.tile=[40,48]", "data.stride=[32,32]", "data.reject=0.9", "labels.window=64"]
+
+
+def test_large_images_are_trained_tile_by_tile_and_labelled_whole(run, zygote, tmp_path):
+    data, weights = folder(tmp_path / "data", size=(96, 128)), []
+    for cache in (0, 64):  # from files of decoded images, and from memory
+        out = tmp_path / f"run{cache}"
+        code, said, err = run(*OWN, *data, *TILES, f"data.cache_mb={cache}", f"out={out}")
+        assert code == 0, err
+        counts = {name: len(rows) for name, rows in json.loads((out / "data.json").read_bytes()).items()}
+        assert f"{12 * counts['labelled']} tiles of {counts['labelled']} labelled images" in said
+        assert LabelStore(out / "gen0" / "labels").read(0).hard.shape == (96, 128)
+        assert not list(out.glob(".decoded*"))
+        weights.append((out / "gen1" / "model" / "model.safetensors").read_bytes())
+    assert weights[0] == weights[1]
+    ended = predicted(zygote, out, tmp_path)
+    assert ended.code == 0 and np.asarray(Image.open(tmp_path / "labels" / "0.png")).shape == (96, 128)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["data.stride=16"], r"data.stride is about tiles; set data.tile"),
+        (["data.reject=0.5"], r"data.reject is about tiles; set data.tile"),
+        (["data.tile=16"], r"data.tile=\[16, 16\] must not be smaller than train.crop=\[32, 32\]"),
+        (["data.tile=64", "data.stride=80"], r"data.stride=\[80, 80\] must not exceed data.tile"),
+    ],
+)
+def test_tiles_without_effect_or_with_gaps_are_refused(settings, said):
+    with pytest.raises(ConfigError, match=said):
+        preflight.check(compose([*OWN, *settings]))
 
 
 def predicted(zygote, out: Path, place: Path):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
+from selftrain.config.rules import are_sides_or_empty
 from selftrain.sizes import WANTED, is_size
 from selftrain.tables import Bounds, Count, Must, OneOf, Place, Share
 
@@ -138,6 +139,20 @@ class DataConfig:
         ),
         "how identical images are handled",
     ] = "group"
+    tile: Annotated[
+        list[int],
+        Must("be [height, width], both above 0, or []", are_sides_or_empty),
+        "[height, width] of the tiles of large images from which training draws; empty: whole images",
+    ] = field(default_factory=list)
+    stride: Annotated[
+        list[int],
+        Must("be [down, right], both above 0, or []", are_sides_or_empty),
+        "pixels from one tile to the next; empty: `tile`, without overlap",
+    ] = field(default_factory=list)
+    reject: Annotated[
+        Share,
+        "probability that a labelled tile with the first class only (the background) makes room for another",
+    ] = 0.0
     cache_mb: Annotated[Count, "memory in MB for decoded images, per process and per loader worker"] = 1024
     extra: Annotated[list[ExtraConfig], "external labelled data sets; never in val or test"] = field(
         default_factory=list

@@ -40,8 +40,8 @@ class Labels(Protocol):
 
 
 def weighed(sample: "Weighed", *, mask: Callable[[Readable], np.ndarray]) -> np.ndarray:
-    """The weights (H, W) float32 of a sample's pixels, all equal."""
-    return np.full(mask(sample).shape, sample.weight, np.float32)
+    """The weights (H, W) float32 of a sample's pixels, all equal: one number in memory."""
+    return np.broadcast_to(np.float32(sample.weight), mask(sample).shape)
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,8 @@ from selftrain.values import (
 GROUPS = ("recipe", "data")  # groups of YAML files to choose from
 EXAMPLES = {  # examples for settings with an empty default
     "data.classes": "[road,car]", "data.colours": "[[0,0,0],[255,0,0]]", "data.ignore_colours": "[[0,0,0]]",
-    "data.size": "[512,512]", "data.values": "[0,255]", "model.decoder_channels": "[256,128,64,32,16]",
+    "data.size": "[512,512]", "data.tile": "[512,512]", "data.stride": "[384,384]",
+    "data.values": "[0,255]", "model.decoder_channels": "[256,128,64,32,16]",
     "generations": "[{},{}]", "data.extra": "[{root: /path, classes: {car: car, sky: null}}]",
 }  # fmt: skip
 KINDS = {
@@ -344,7 +345,8 @@ def _built_member(kind: Kind, value: Any) -> Any:
 
 def _finished(config: Config) -> Config:
     """Expand one side to a square, and check the split names of the drawn data set."""
-    for holder, name in ((config.data, "size"), (config.train, "crop")):
+    data, train = config.data, config.train
+    for holder, name in ((data, "size"), (data, "tile"), (data, "stride"), (train, "crop")):
         sides = getattr(holder, name)
         setattr(holder, name, sides * 2 if len(sides) == 1 else sides)
     for split in config.data.shapes:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from selftrain.data.bands import RGB
-from selftrain.data.images import Levels, read_image, read_stored
+from selftrain.data.images import Levels, geometry, read_image, read_stored
 from selftrain.data.masks import Mask, MaskCode, examine_mask, read_mask
 from selftrain.data.sample import Source
 from selftrain.data.storage import fingerprint
@@ -29,6 +29,11 @@ class ImageFile(Source):
     def reading(self) -> str:
         channels = f"{self.channels} channels" if self.channels != RGB else ""
         return channels + ("scaled" if self.levels else "")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) by the header. Raises DataError."""
+        return geometry(self.path)[0]
 
     def read(self) -> np.ndarray:
         return read_image(self.path, self.levels, self.channels)
