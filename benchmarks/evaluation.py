@@ -62,8 +62,7 @@ def compare(samples: list, void: int, rounds: int) -> list[Row]:
             (ours_in_layout,), scale, windows.of(cfg.labels.window), precision=accelerator.autocast
         )
         found = evaluate(
-            predictor,
-            seen,
+            [(predictor, seen)],
             names,
             batch=cfg.train.eval_batch,
             cache=Cache(cfg.data.cache_mb),

@@ -5,6 +5,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from selftrain.config import GenerationConfig, NoiseConfig, TrainConfig
 from selftrain.data import mixing
 from selftrain.data.augment.colour import COLOUR, Colour
@@ -13,6 +15,7 @@ from selftrain.data.augment.geometry import GEOMETRY, Geometry
 from selftrain.data.augment.pipeline import Pipeline
 from selftrain.data.augment.places import PLACES
 from selftrain.data.augment.randaugment import RandAugment
+from selftrain.data.augment.view import View
 from selftrain.data.batches import Augmentation
 from selftrain.data.mixing import Mixer
 from selftrain.data.samplers import SAMPLERS, Contents, Sampler
@@ -48,6 +51,45 @@ def of(train: TrainConfig, generation: GenerationConfig, number: int) -> Augment
     )
 
 
+def check(augmentation: Augmentation, channels: int, name: str) -> None:
+    """Try each chosen change of geometry and colours, and each erasing, on an image of `channels` channels.
+
+    `name` is the name of the noise settings. Raises ConfigError if an entry does not return what it must.
+    """
+    rng = np.random.default_rng(0)
+    for pipeline in (augmentation.labelled, augmentation.unlabelled):
+        crop = pipeline.crop
+        seen = View(
+            rng.integers(256, size=(*crop, channels), dtype=np.uint8),
+            np.arange(crop[0] * crop[1]).reshape(crop),
+        )
+        for geometry in pipeline.geometry:
+            moved = np.asarray(bound(geometry)(rng, crop))
+            if moved.shape != (3, 3) or not np.isfinite(moved).all() or np.linalg.det(moved) == 0:
+                raise ConfigError(
+                    f"{name}.geometry.{geometry.name} returns {moved.tolist()}, "
+                    "not an affine map (3, 3) that can be inverted"
+                )
+        before = seen.image.copy()
+        for colour in pipeline.colours:
+            found = bound(colour)(seen.image, rng)
+            _check_alike(found, seen.image, before, f"{name}.colours.{colour.name}")
+        for erase in pipeline.erase:
+            found = bound(erase)(seen, rng).image
+            _check_alike(found, seen.image, before, f"{name}.erase.{erase.name}")
+
+
+def _check_alike(found: np.ndarray, image: np.ndarray, before: np.ndarray, setting: str) -> None:
+    """Raises ConfigError if `found` is not like `image`, or if `image` is no longer as it was `before`."""
+    if found.shape != image.shape or found.dtype != image.dtype:
+        raise ConfigError(
+            f"{setting} returns an image {found.shape} {found.dtype}, "
+            f"not {image.shape} {image.dtype} like the image that it receives"
+        )
+    if not np.array_equal(image, before):
+        raise ConfigError(f"{setting} changes the image that it receives; let it change a copy")
+
+
 def mixers(noise: NoiseConfig) -> tuple[Mixer, ...]:
     """The mixings of `noise.cutmix` and `noise.mix`, in the order of their table."""
     chosen = mixing.TABLE.chosen({"cutmix": {"p": noise.cutmix}, **noise.mix}, "noise.mix")
@@ -66,6 +108,14 @@ def weak(train: TrainConfig) -> Pipeline:
         geometry=_geometry(train, {}, "noise"),
         always=tuple(TABLES["noise.colours"].chosen(jitter, "train.jitter")),
     )
+
+
+def zoomed(train: TrainConfig, zoom: float, multiple: int) -> TrainConfig:
+    """`train` for images resized by `zoom`: crops show as much as before, in multiples of `multiple`."""
+    if zoom == 1.0:
+        return train
+    crop = [max(multiple, round(side * zoom / multiple) * multiple) for side in train.crop]
+    return replace(train, crop=crop, scale=[zoom * factor for factor in train.scale])
 
 
 def strong(train: TrainConfig, noise: NoiseConfig, name: str) -> Pipeline:

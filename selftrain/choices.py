@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from selftrain import augmentation
+from selftrain import augmentation, members
 from selftrain.config import Config
 from selftrain.data import mixing
 from selftrain.data.load import SOURCES
@@ -36,6 +36,7 @@ from selftrain.values import Choice, UnfitError, UnknownError, element_of, field
 TABLES: dict[str, Table[Any]] = {
     **{name.replace("noise.", "generations.noise."): table for name, table in augmentation.TABLES.items()},
     "data.source": Table(SOURCES),
+    "generations.members": members.TABLE,
     "generations.noise.mix": mixing.TABLE,
     "generations.online": Table(METHODS),
     "labels.crf.backend": Table(BACKENDS),

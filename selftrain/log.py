@@ -12,6 +12,7 @@ from typing import Any
 
 from selftrain.files import naming, write_bytes
 
+SCALING = 10.0  # the most that a measured stage changes the forecast of later ones
 PLAIN_SECONDS = 10.0  # between two plain progress lines
 Tracker = Callable[[Mapping[str, float], int], None]
 
@@ -81,6 +82,30 @@ def say(message: str) -> None:
     print(message, flush=True)
 
 
+_expected: dict[str, float] = {}  # the forecast of this process's run
+
+
+def expect(seconds: Mapping[str, float]) -> None:
+    """From now on, progress lines also tell the time left for the whole run.
+
+    `seconds` is the forecast of each stage in order, by the name of its progress line.
+    """
+    _expected.clear()
+    _expected.update(seconds)
+
+
+def later(stage: str, whole: float) -> float | None:
+    """The seconds that the stages after `stage` will take; None without a forecast.
+
+    The forecast is scaled by that of this stage, which will take `whole` seconds in all.
+    """
+    if not _expected.get(stage):
+        return None
+    names = list(_expected)
+    after = sum(_expected[name] for name in names[names.index(stage) + 1 :])
+    return after * min(max(whole / _expected[stage], 1 / SCALING), SCALING)
+
+
 class Progress:
     """Progress of one stage: call `show(done, note)` at any rate."""
 
@@ -98,8 +123,10 @@ class Progress:
             progress.update(task, completed=done, note=note)
         elif now - self.said >= PLAIN_SECONDS or done == self.total:
             self.said = now
-            left = (now - self.began) / max(done - self.start, 1) * (self.total - done)
-            say(f"{self.stage}  {done}/{self.total}  {note}  {_clock(left)} left")
+            each = (now - self.began) / max(done - self.start, 1)
+            left, rest = each * (self.total - done), later(self.stage, each * self.total)
+            run = "" if rest is None else f", {_clock(left + rest)} for the run"
+            say(f"{self.stage}  {done}/{self.total}  {note}  {_clock(left)} left{run}")
 
     def rate(self, done: int, now: float) -> float:
         """Images per second since this process started or resumed the stage."""

@@ -1,7 +1,7 @@
 """The training material of a run: examples, step functions, and the images for batch-norm statistics."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import numpy as np
@@ -35,6 +35,13 @@ class Material:
     cache: Cache
     scale: PixelScale
     tiling: Tiling | None = None  # draw tiles instead of whole images
+
+    def without(self, places: Collection[int]) -> "Material":
+        """The material without some of the labelled images, given by index."""
+        if not places:
+            return self
+        left = [one for i, one in enumerate(self.data.labelled) if i not in places]
+        return replace(self, data=replace(self.data, labelled=left))
 
     def dataset(self, plan: Plan, pseudo: Labels | None, keys: tuple[Key, ...]) -> batches.StepDataset:
         """The training examples of a generation.
@@ -90,14 +97,12 @@ class Material:
 
         Yields `train.statistics` batches (N, h, w, C) uint8.
         """
-        train, from_masks_only = self.train, plan.unlabelled_batch == 0
+        from_masks_only = plan.unlabelled_batch == 0
         images = self.data.labelled if from_masks_only else [*self.data.labelled, *self.data.unlabelled]
         # at least two: batch norm after global pooling has no statistics of one image
-        batch = max(train.eval_batch, 2)
-        how, cache = augmentation.weak(train), self.cache
-        return batches.crops(
-            self._drawn(images), how, batch=batch, count=train.statistics, cache=cache, keys=keys
-        )
+        batch, drawn = max(self.train.eval_batch, 2), self._drawn(images)
+        count, cache = self.train.statistics, self.cache
+        return batches.crops(drawn, plan.unnoised, batch=batch, count=count, cache=cache, keys=keys)
 
     @cached_property
     def sampler(self) -> Sampler:

@@ -9,12 +9,12 @@ from torch import nn
 
 from selftrain import files
 from selftrain.config import ModelConfig
-from selftrain.models import saved
+from selftrain.models import ensemble, saved
 from selftrain.models.build import build, to_layout
 from selftrain.models.encoders import pretrained
 from selftrain.models.weights import IMAGENET, Taken, encoder_names, grown, load_weights
 from selftrain.plan import Plan
-from selftrain.rundir import RunDir
+from selftrain.rundir import Generation, RunDir
 
 # a stage has a snapshot after each third of its steps; the last is its result (Yang et al. 2022, ST++)
 SNAPSHOTS = 3
@@ -86,13 +86,14 @@ class Networks:
         With `init: teacher` it is initialised from its teacher's weights, as far as they fit. In a deeper
         encoder of the same family all of them fit, even if the teacher's stem is narrower. The additional
         blocks start as the identity, because timm sets the last scale of a residual branch to 0. So the
-        student starts with its teacher's function (Chen et al. 2016, Net2Net).
+        student starts with its teacher's function (Chen et al. 2016, Net2Net). Of several networks it takes
+        member 0.
         """
         network, source, names = self.initial(plan)
         if teacher is None or not plan.begins_as_teacher:
             weights = [Taken.of(network, names, source)] if source else []
             return Begun(network, weights, [f"{plan.name}: {taken}" for taken in weights])
-        theirs, own = self.load(teacher)[0].state_dict(), network.state_dict()
+        theirs, own = ensemble.parts(self.load(teacher)[0])[0].state_dict(), network.state_dict()
         found = grown(network, theirs)
         network.load_state_dict(found, strict=False)
         rest = Taken.of(network, names - found.keys(), source)
@@ -107,29 +108,34 @@ class Networks:
         lines = [said] if len(found) < len(own) or unused else []
         return Begun(network, weights, [*lines, *(f"{plan.name}: {taken}" for taken in weights[1:])])
 
-    def keep(self, plan: Plan, network: nn.Module) -> None:
-        """Write the network of a generation after its training."""
+    def keep(self, plan: Plan, network: nn.Module, home: Generation) -> None:
+        """Write a trained network of a generation, or all its networks as one, to `home`."""
         # A network that exists was written before a kill; without its report it does not count.
-        saved.write(
-            self.run.generation(plan.number).model, network, self.describe(plan, network), self.classes
-        )
+        saved.write(home.model, network, self.describe(plan, network), self.classes)
 
-    def keep_snapshot(self, number: int, part: int, network: nn.Module) -> None:
-        """Write a snapshot after `part` of SNAPSHOTS parts of the generation's steps."""
-        where = self.run.generation(number).snapshot(part)
+    def keep_snapshot(self, plan: Plan, part: int, network: nn.Module) -> None:
+        """Write a snapshot after `part` of SNAPSHOTS parts of the network's steps."""
+        where = plan.home(self.run).snapshot(part)
         if not where.exists():
             files.commit_directory(where, saved.weights_of(network))
 
     def load(self, number: int) -> tuple[nn.Module, str]:
         """The network of a finished generation and the sha256 of its weights."""
-        found = saved.read(self.run.generation(number).model)
+        return self.load_from(self.run.generation(number))
+
+    def load_from(self, home: Generation) -> tuple[nn.Module, str]:
+        """The network in `home` and the sha256 of its weights."""
+        found = saved.read(home.model)
         return self._placed(found.network), found.digest
 
-    def snapshots(self, number: int) -> list[nn.Module]:
+    def snapshots(self, plan: Plan) -> list[nn.Module]:
         """The snapshots of a generation, without its final network."""
-        gen = self.run.generation(number)
-        places = [gen.snapshot(part) for part in range(1, SNAPSHOTS)]
-        return [self._placed(saved.read(place, described_in=gen.model).network) for place in places]
+        homes = [one.home(self.run) for one in plan.each]
+        return [self._snapshot(homes, part, plan.zooms) for part in range(1, SNAPSHOTS)]
+
+    def _snapshot(self, homes: Sequence[Generation], part: int, zooms: Sequence[float]) -> nn.Module:
+        kept = [saved.read(home.snapshot(part), described_in=home.model).network for home in homes]
+        return self._placed(ensemble.joined(kept, zooms))
 
     def describe(self, plan: Plan, network: nn.Module) -> dict:
         """Describe how to rebuild a generation's network (`saved.describe`)."""

@@ -1,20 +1,27 @@
 """The resolved plan of each generation. All fallbacks to `model`, `train` and `select` are decided here."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from selftrain import augmentation
+from selftrain import augmentation, members
 from selftrain.config import Config, GenerationConfig, NoiseConfig, SelectConfig
+from selftrain.data.augment.pipeline import Pipeline
 from selftrain.data.batches import Augmentation
+from selftrain.data.splits import group_names
+from selftrain.members import Member, Members
 from selftrain.methods.base import Method
 from selftrain.methods.table import METHODS
+from selftrain.models.build import multiple_of
+from selftrain.rng import Key
+from selftrain.rundir import Generation, RunDir
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The resolved settings of one generation."""
+    """The resolved settings of one generation, or of one of its networks (`of`)."""
 
     number: int
     arch: str
@@ -28,12 +35,39 @@ class Plan:
     begins_as_teacher: bool
     noise: NoiseConfig
     augmentation: Augmentation
+    unnoised: Pipeline  # crops without noise
     select: SelectConfig
+    groups: str = ""  # data.splits.group
+    members: Members = field(default_factory=Members)
+    member: Member = field(default_factory=Member)
+    zoomed: Sequence[tuple[Augmentation, Pipeline]] = ()  # of each member, if there are several
 
     @property
     def name(self) -> str:
-        """The generation's name in messages, metrics and random keys."""
-        return f"gen{self.number}"
+        """The name in messages, metrics and random keys: gen2, and gen2.1 for its second network."""
+        return f"gen{self.number}" + (f".{self.member.number}" if self.member.number else "")
+
+    @property
+    def each(self) -> list["Plan"]:
+        """The plan of each network of the generation."""
+        if not self.members.several:
+            return [self]
+        pairs = zip(self.members.each, self.zoomed, strict=True)
+        return [replace(self, member=one, augmentation=seen, unnoised=weak) for one, (seen, weak) in pairs]
+
+    @property
+    def zooms(self) -> list[float]:
+        """The factor by which each network's images are resized."""
+        return [one.zoom for one in self.members.each]
+
+    def left_out(self, names: Sequence[str], seed: Key) -> list[int]:
+        """The labelled images that this network does not train on; `names` are those of the images."""
+        return self.member.left_out(group_names(names, self.groups), (seed, f"gen{self.number}", "members"))
+
+    def home(self, run: RunDir) -> Generation:
+        """The place of this network's checkpoints: one for each network, if there are several."""
+        gen = run.generation(self.number)
+        return gen.member(self.member.number) if self.members.several else gen
 
     @property
     def method(self) -> type[Method]:
@@ -57,10 +91,12 @@ def plans(cfg: Config) -> list[Plan]:
 
 
 def _plan(cfg: Config, number: int, own: GenerationConfig) -> Plan:
-    train, model = cfg.train, cfg.model
+    train, model, arch = cfg.train, cfg.model, own.arch or cfg.model.arch
+    each = members.of(own.members, f"generations.{number}.members")
+    zoomed = [augmentation.zoomed(train, one.zoom, multiple_of(arch)) for one in each.each]
     return Plan(
         number=number,
-        arch=own.arch or model.arch,
+        arch=arch,
         encoder=own.encoder or model.encoder,
         decoder_channels=_own(own.decoder_channels, model.decoder_channels),
         channels=cfg.data.channels,
@@ -71,6 +107,10 @@ def _plan(cfg: Config, number: int, own: GenerationConfig) -> Plan:
         begins_as_teacher=own.init == "teacher",
         noise=own.noise,
         augmentation=augmentation.of(train, own, number),
+        unnoised=augmentation.weak(train),
+        groups=cfg.data.splits.group,
+        members=each,
+        zoomed=[(augmentation.of(seen, own, number), augmentation.weak(seen)) for seen in zoomed],
         select=replace(cfg.select, image_share=_own(own.image_share, cfg.select.image_share)),
     )
 

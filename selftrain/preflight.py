@@ -68,7 +68,8 @@ def check(cfg: Config) -> None:
         _check_learning,
     ):
         check_together(cfg)
-    plans(cfg)  # raises if settings choose the same augmentation twice
+    for plan in plans(cfg):  # raises if settings choose the same augmentation twice
+        augmentation.check(plan.augmentation, plan.channels, f"generations.{plan.number}.noise")
     check_losses(cfg.loss)
     check_refiner(cfg.labels, cfg.data.channels if any(plan.needs_labels for plan in plans(cfg)) else RGB)
     check_threshold(cfg.select)

@@ -37,7 +37,11 @@ def main() -> None:
     arguments = _parser().parse_intermixed_args()
     config = compose(arguments.overrides, arguments.config_dir)
     if arguments.show:
-        print(yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True), end="")
+        from selftrain import choices  # takes seconds to import
+
+        choices.check(config)
+        settings = choices.completed(asdict(config))
+        print(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), end="")
         return
     if not config.out:
         raise ConfigError("out is not set; say where the run goes, e.g. out=runs/first")

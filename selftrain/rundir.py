@@ -44,6 +44,14 @@ class Generation:
     def report(self) -> Path:
         return self.path / "report.json"
 
+    def member(self, number: int) -> "Generation":
+        """The place of one of several networks: its checkpoints, snapshots, model and report."""
+        return Generation(self.path / "members" / str(number))
+
+    @property
+    def out_of_fold(self) -> Path:
+        return self.path / "out_of_fold"
+
     def snapshot(self, part: int) -> Path:
         return self.path / "snapshots" / str(part)
 
@@ -85,6 +93,14 @@ class RunDir:
     @property
     def conditions(self) -> Path:
         return self.path / "conditions.json"
+
+    @property
+    def plan(self) -> Path:
+        return self.path / "plan.json"
+
+    @property
+    def forecast(self) -> Path:
+        return self.path / "forecast.json"
 
     @property
     def metrics(self) -> Path:

@@ -130,9 +130,17 @@ class Parameter:
         return next(filter(None, (rule.fault(value) for rule in (*self.rules, self.bounds))), "")
 
 
+# the number that stands for an entry
+MAIN = {
+    "weight": Parameter(float, 1.0, Bounds(0), ""),
+    "p": Parameter(float, 1.0, Bounds(0, 1), ""),
+    "number": Parameter(int, 2, Bounds(0), ""),
+}
+
+
 @dataclass(frozen=True)
 class Chosen(Generic[E]):
-    """An entry that a setting chose, with its settings and its weight or probability."""
+    """An entry that a setting chose, with its settings and its weight, probability or number."""
 
     name: str
     entry: E
@@ -144,8 +152,8 @@ class Chosen(Generic[E]):
 class Table(Generic[E]):
     """A dict of entries that settings choose from.
 
-    `main` names the number that stands for an entry, as in `ce: 1.0`: "weight" or "p". It is empty if a
-    setting chooses one entry by name. `function` returns the function whose parameters are an entry's
+    `main` names the number that stands for an entry, as in `ce: 1.0`: one of MAIN. It is empty if a setting
+    chooses one entry by name. `function` returns the function whose parameters are an entry's
     settings.
     """
 
@@ -187,8 +195,7 @@ class Table(Generic[E]):
         """`row` converted to the types of the entry's settings, with defaults for missing ones."""
         known = self.parameters(name)
         if self.main:
-            bounds = Bounds(0, 1) if self.main == "p" else Bounds(0)
-            known = {self.main: Parameter(float, 1.0, bounds, ""), **known}
+            known = {self.main: MAIN[self.main], **known}
         unknown = next((key for key in row if key not in known), None)
         if unknown is not None:
             raise ConfigError(

@@ -4,30 +4,37 @@ Some encoders take one size only, and some decoders fail below a minimum size. W
 only fail at the first evaluation.
 """
 
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import timm
 import torch
 from accelerate import Accelerator
 from torch import nn
 
 from selftrain.anatomy import Anatomy, anatomy_of
-from selftrain.config import Config
+from selftrain.config import Config, LabelConfig
 from selftrain.data.findings import Look
 from selftrain.data.sample import SPLITS, DataSet
 from selftrain.errors import ConfigError, ResourceError, is_out_of_memory
+from selftrain.forecast import Speed
+from selftrain.models import ensemble
 from selftrain.models.build import to_layout
 from selftrain.models.outputs import tensors_of
 from selftrain.networks import Networks
 from selftrain.plan import Plan
+from selftrain.process import cores
 from selftrain.rng import untouched
 from selftrain.sizes import resized
+from selftrain.stages.pseudo_label import refiner_of
 
 Size = tuple[int, int]  # height, width
 Sizes = Mapping[str, Counter[Size]]  # image sizes by split
-CROP = "train.crop"
+CROP, VAL = "train.crop", "val and test images"
+IMAGES = 2  # of a trial step
 
 
 @dataclass(frozen=True)
@@ -69,9 +76,10 @@ def check(
     insufficient.
     """
     labelling, tried = any(plan.needs_labels for plan in networks.plans), set[tuple]()
-    for plan, network in built:
-        images = 2 if plan.batch // (accelerator.num_processes * cfg.train.accumulate) > 1 else 1
-        key = (str(networks.describe(plan, network)), images)
+    for plan, network in [(one, network) for whole, network in built for one in whole.each]:
+        images = IMAGES if plan.batch // (accelerator.num_processes * cfg.train.accumulate) > 1 else 1
+        zoom, crop = plan.member.zoom, plan.unnoised.crop
+        key = (str(networks.describe(plan, network)), images, zoom)
         if key in tried:
             continue
         tried.add(key)
@@ -79,15 +87,62 @@ def check(
         looked_at = places(sizes, cfg, labelling=labelling, multiple=anatomy_of(network).multiple)
         with untouched():
             network = to_layout(network).to(accelerator.device)
-            for place in (Place((cfg.train.crop[0], cfg.train.crop[1]), CROP), *looked_at):
-                _try(network, place, images, plan.channels, name, accelerator)
+            _try(network, Place(crop, CROP), images, plan.channels, name, accelerator)
+            for place in looked_at:
+                _try(ensemble.joined([network], [zoom]), place, images, plan.channels, name, accelerator)
             network.cpu()
+
+
+def speeds(
+    cfg: Config, built: Sequence[tuple[Plan, nn.Module]], classes: int, accelerator: Accelerator
+) -> dict[int, Speed]:
+    """Measure the speed of the network of each generation, by number. The networks are not used again.
+
+    Raises ConfigError or ResourceError like `check`.
+    """
+    labels = any(plan.needs_labels for plan, _ in built)
+    refine = _refining(cfg.labels, classes, built[0][0].channels) if labels else 0.0
+    found: dict[int, Speed] = {}
+    for plan, network in built:
+        with untouched():
+            network = to_layout(network).to(accelerator.device)
+            train, predict = (
+                _seconds(network, place, plan, accelerator)
+                for place in (Place(plan.unnoised.crop, CROP), Place(plan.unnoised.crop, VAL))
+            )
+            network.cpu()
+        pixels = plan.unnoised.crop[0] * plan.unnoised.crop[1]
+        found[plan.number] = Speed(train / IMAGES, predict / pixels, refine)
+    return found
+
+
+def _seconds(network: nn.Module, place: Place, plan: Plan, accelerator: Accelerator) -> float:
+    """The seconds of the second of two passes; the first one prepares kernels and memory."""
+    name, seconds = f"generation {plan.number}: arch={plan.arch} encoder={plan.encoder}", 0.0
+    for _ in range(2):
+        began = time.perf_counter()
+        _try(network, place, IMAGES, plan.channels, name, accelerator)
+        if accelerator.device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds = time.perf_counter() - began
+    return seconds
+
+
+def _refining(cfg: LabelConfig, classes: int, channels: int, side: int = 128) -> float:
+    """The seconds per pixel that the refiner of labels needs, with all its threads."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (side, side, channels), np.uint8)
+    probs = rng.dirichlet(np.ones(classes), (side, side)).astype(np.float32)
+    refiner = refiner_of(cfg)
+    began = time.perf_counter()
+    refiner(image, np.ascontiguousarray(probs.transpose(2, 0, 1)))
+    return (time.perf_counter() - began) / side**2 / (cfg.crf.workers or max(cores(), 1))
 
 
 def places(sizes: Sizes, cfg: Config, *, labelling: bool, multiple: int = Anatomy.multiple) -> list[Place]:
     """The input sizes for val, test and unlabelled images; a few of each."""
     views = _views(sizes["unlabelled"], cfg) if labelling else Counter[Size]()
-    kinds = {"val and test images": sizes["val"] + sizes["test"], "unlabelled images": views}
+    kinds = {VAL: sizes["val"] + sizes["test"], "unlabelled images": views}
     found: dict[Size, str] = {}
     for kind, counts in kinds.items():
         seen: Counter[Size] = Counter()

@@ -19,6 +19,7 @@ class _Entry:
     """
 
     main = ""
+    main_kind: Any = float
 
 
 class _Weighted(_Entry):
@@ -33,6 +34,13 @@ class _Likely(_Entry):
     main = "p"
 
 
+class _Numbered(_Entry):
+    """An entry with a whole number: so many networks."""
+
+    main = "number"
+    main_kind = int
+
+
 class _Choice:
     """The type of a setting that names one entry of a table: `poly`, or `{poly: {power: 0.9}}`."""
 
@@ -41,9 +49,10 @@ if TYPE_CHECKING:  # the Python type of such a setting
     Entry = dict[str, Any]
     Weighted = dict[str, Any]
     Likely = dict[str, Any]
+    Numbered = dict[str, Any]
     Choice = str | dict[str, dict[str, Any]]
 else:
-    Entry, Weighted, Likely, Choice = _Entry, _Weighted, _Likely, _Choice
+    Entry, Weighted, Likely, Numbered, Choice = _Entry, _Weighted, _Likely, _Numbered, _Choice
 
 
 class UnfitError(Exception):
@@ -145,7 +154,7 @@ def fit(kind: Kind, value: object, name: str = "") -> Any:
     if kind is Choice and not isinstance(value, dict):
         return fit(str, value, name)
     if is_entry(kind) and kind.main and not isinstance(value, dict):
-        return {kind.main: fit(float, value, name)}
+        return {kind.main: fit(kind.main_kind, value, name)}
     if is_section(kind) or kind is Choice:
         return _fit_members(kind, value, name)
     element = element_of(kind)

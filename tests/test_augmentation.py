@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from runs import SMOKE
-from selftrain.augmentation import of, sampler, weak
+from selftrain.augmentation import TABLES, of, sampler, weak
 from selftrain.choices import completed
 from selftrain.data.augment.randaugment import OFF
+from selftrain.data.augment.view import View
 from selftrain.errors import ConfigError
 from selftrain.preflight import check
 from selftrain.settings import compose
@@ -140,6 +141,34 @@ def test_choices_of_training_are_refused_alike(setting, message):
     with pytest.raises(ConfigError) as error:
         check(compose([*ONE, setting]))
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("table", "entry", "message"),
+    [
+        ("geometry", lambda rng, crop: np.eye(3)[:2], "returns [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], not an"),
+        ("geometry", lambda rng, crop: np.zeros((3, 3)), "not an affine map (3, 3) that can be inverted"),
+        (
+            "colours",
+            lambda image, rng: image * 1.1,
+            "returns an image (32, 32, 3) float64, not (32, 32, 3) uint8",
+        ),
+        (
+            "colours",
+            lambda image, rng: image[..., 0],
+            "returns an image (32, 32) uint8, not (32, 32, 3) uint8",
+        ),
+        ("colours", lambda image, rng: np.add(image, 1, out=image), "changes the image that it receives"),
+        ("erase", lambda seen, rng: View(seen.image[1:], seen.index), "returns an image (31, 32, 3) uint8"),
+    ],
+)
+def test_an_entry_that_does_not_return_what_it_must_is_refused_before_the_run(
+    monkeypatch, table, entry, message
+):
+    monkeypatch.setitem(TABLES[f"noise.{table}"].entries, "own", entry)
+    with pytest.raises(ConfigError) as error:
+        check(compose([*ONE, f"generations.0.noise.{table}={{own: 0.1}}"]))
+    assert str(error.value).startswith(f"generations.0.noise.{table}.own ") and message in str(error.value)
 
 
 def test_erasing_in_online_views_is_refused_unless_labelled_images_get_it():

@@ -126,6 +126,12 @@ def test_the_sampler_goes_in_order(own):
     assert [sampler(3, step, ()) for step in range(2)] == [[2, 3, 4], [0, 1, 2]]
 
 
+def test_the_bags_leave_out_what_was_not_drawn(own):
+    members = own.bags(2)
+    left_out = [one.left_out([""] * 40, ("seed",)) for one in members.each]
+    assert left_out[0] != left_out[1] and all(8 <= len(places) <= 22 for places in left_out)  # 1/e of 40
+
+
 def test_the_mixing_is_the_same_share_of_every_pixel(own):
     mixer = Mixer("mixup", 1.0, *vars(MIXES["mixup"]).values())
     assert share_of(mixer, np.array([0.25]), np.zeros((2, 3), np.uint8)).tolist() == [[0.25] * 3] * 2

@@ -7,15 +7,19 @@ PACKAGE = Path(__file__).resolve().parent.parent / "selftrain"
 FLOORS = (  # from the ground up; a room imports rooms of lower floors only
     "errors ids process rng sizes targets values",
     "anatomy files launcher scores signals tables watchdog",
-    "config log",
+    "config log members",
     "labels report settings",
     "data objectives rundir",
     "augmentation checkpoint conditions datasets",
     "models optim",
     "inference methods",
     "plan stages",
-    "choices material networks",
+    "choices forecast material networks",
     "preflight trial",
+    "autoplan",
+    "session",
+    "labelling training",
+    "results",
     "generations",
     "cli run",
 )
@@ -78,7 +82,8 @@ def test_nothing_on_the_data_floor_sees_the_settings():
 
 def test_the_main_process_is_asked_for_above_floor_1_only():
     asking = {room(path) for path in PACKAGE.rglob("*.py") if "is_main_process" in path.read_text()}
-    assert asking <= {"generations", "preflight", "stages"}
+    sessions = {"generations", "labelling", "results", "session", "training"}
+    assert asking <= {*sessions, "autoplan", "preflight", "stages"}
 
 
 def test_albumentations_is_used_in_one_place():

@@ -81,6 +81,15 @@ def test_options_may_stand_anywhere(run):
     assert code == 0 and "steps: 7" in said, err
 
 
+def test_show_prints_the_settings_of_entries_and_refuses_unknown_ones(run):
+    code, said, err = run("--show", "train.schedule=poly", "loss.labelled.dice=2")
+    assert code == 0 and {"weight: 2.0", "smooth: 1.0", "power: 0.9"} <= {
+        *map(str.strip, said.splitlines())
+    }, err
+    code, said, err = run("--show", "loss.labelled.dise=2")
+    assert (code, said) == (2, "") and "loss.labelled: there is no 'dise'; there are ce, kl" in err
+
+
 @pytest.mark.parametrize(
     ("settings", "code", "said"),
     [

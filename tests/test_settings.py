@@ -117,6 +117,11 @@ def test_a_section_keeps_what_is_not_named_and_a_list_does_not():
             "train.schedule.poly=0.9: expected settings in braces, e.g. 'train.schedule.poly={}'",
         ),
         ("train.schedule={poly: 0.9}", "train.schedule.poly=0.9: expected settings in braces"),
+        (
+            "generations.1.noise.geometry=rotate",
+            "generations.1.noise.geometry=rotate: expected names with their numbers in braces, "
+            "e.g. 'generations.1.noise.geometry={rotate90: 0.5}'",
+        ),
         ("train.flip=maybe", "train.flip=maybe: expected true or false, e.g. train.flip=true"),
         (
             "data.size=large",

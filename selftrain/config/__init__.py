@@ -13,6 +13,7 @@ from typing import Annotated
 
 from selftrain.config.data import DataConfig, ExtraConfig, SplitConfig
 from selftrain.config.labels import CRFConfig, LabelConfig, SelectConfig, TTAConfig
+from selftrain.config.rules import AUTO
 from selftrain.config.training import (
     PRECISIONS,
     GenerationConfig,
@@ -24,6 +25,7 @@ from selftrain.config.training import (
 from selftrain.tables import Count, Must, OneOf, Place
 
 __all__ = [
+    "AUTO",
     "PRECISIONS",
     "CRFConfig",
     "Config",
@@ -40,6 +42,18 @@ __all__ = [
     "TTAConfig",
     "TrainConfig",
 ]
+
+
+BUDGETS = ("quick", "normal", "long")
+
+
+def _is_budget(budget: str) -> bool:
+    if budget in BUDGETS:
+        return True
+    try:
+        return 0 < float(budget) < float("inf")
+    except ValueError:
+        return False
 
 
 @dataclass
@@ -66,6 +80,14 @@ class Config:
     recipe: Annotated[str, "name of the recipe"] = "noisy_student"
     out: Annotated[str, Place(), "the run directory; the same command again resumes"] = ""
     seed: Annotated[Count, "seed of everything random in the run"] = 0
+    budget: Annotated[
+        str,
+        Must("be quick, normal, long, or a number of minutes", _is_budget),
+        "with `train.plan=auto`: how long the run may take",
+    ] = "normal"
+    given: Annotated[list[str], "written by the program: the settings that the user gave"] = field(
+        default_factory=list
+    )
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)

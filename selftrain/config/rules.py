@@ -4,6 +4,7 @@ from typing import Annotated
 
 from selftrain.tables import Bounds, Must
 
+AUTO = "auto"  # decided once, when a run begins
 Some = Annotated[int, Bounds(1)]  # a number of things, at least one
 
 

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from selftrain.config.rules import Sides, Some
+from selftrain.config.rules import AUTO, Sides, Some
 from selftrain.tables import Bounds, Count, Must, OneOf, Place, Share, Size
-from selftrain.values import Choice, Likely, Weighted
+from selftrain.values import Choice, Likely, Numbered, Weighted
 
 PRECISIONS = {
     "auto": "the precision given to `accelerate launch` (--mixed_precision or its config file; `no` counts), "
@@ -111,6 +111,17 @@ class LossConfig:
 class TrainConfig:
     """One stage of training, counted in optimizer steps."""
 
+    plan: Annotated[
+        str,
+        OneOf(
+            {
+                "none": "the settings as they are",
+                AUTO: "sizes, steps, encoders and so on by rules from the data, the machine and `budget` "
+                "(docs/plan.md), once, when the run begins; settings that are given stay",
+            }
+        ),
+        "how settings that nobody gave are chosen",
+    ] = "none"
     steps: Annotated[Some, "optimizer steps of a generation"] = 1000
     labelled_batch: Annotated[Some, "labelled images in a step"] = 8
     unlabelled_batch: Annotated[
@@ -179,5 +190,10 @@ class GenerationConfig:
         ),
         "initial weights of the network",
     ] = "random"
+    members: Annotated[
+        dict[str, Numbered],
+        "several networks instead of one, as in {seeds: 3} or {folds: 5}; their averaged probabilities are "
+        "evaluated, used for labelling and exported as one network",
+    ] = field(default_factory=dict)
     online: Annotated[str, "method that labels images in each step; empty: stored pseudo-labels, if any"] = ""
     noise: NoiseConfig = field(default_factory=NoiseConfig)

@@ -13,6 +13,7 @@ from torch import nn
 from selftrain.checkpoint import pack, unpack
 from selftrain.errors import IntegrityError
 from selftrain.files import MANIFEST, commit_directory, read_directory, read_manifest, remove_directory
+from selftrain.models import ensemble
 from selftrain.models.build import build, parameters
 from selftrain.rundir import WEIGHTS
 
@@ -26,7 +27,7 @@ class Saved:
     """A network loaded from disk: on the CPU, in eval mode, without training noise."""
 
     network: nn.Module
-    description: dict[str, Any]  # "arch", "encoder", "decoder_channels", "channels", "params"
+    description: dict[str, Any]  # see `describe`
     classes: list[str]
     digest: str  # sha256 of the weights
 
@@ -34,14 +35,19 @@ class Saved:
 def describe(
     network: nn.Module, *, arch: str, encoder: str, decoder_channels: Sequence[int], channels: int = CHANNELS
 ) -> dict[str, Any]:
-    """Describe how to rebuild `network`, and count its parameters."""
+    """Describe how to rebuild `network`, and count its parameters.
+
+    Several networks as one (ensemble.py) also have "members": the zoom of each.
+    """
     described = {
         "arch": arch,
         "encoder": encoder,
         "decoder_channels": list(decoder_channels),
         "channels": channels,
     }
-    return {**described, "params": parameters(network)}
+    zooms = ensemble.zooms_of(network)
+    several = {"members": zooms} if zooms != [1.0] else {}
+    return {**described, "params": parameters(network), **several}
 
 
 def weights_of(network: nn.Module) -> dict[str, bytes]:
@@ -98,7 +104,12 @@ def rebuilt(
         raise IntegrityError(f"{directory} contains no {WEIGHTS}; remove {directory} to make it again")
     arch, encoder, decoder_channels = (description[name] for name in DESCRIPTION)
     channels = description.get("channels", CHANNELS)
-    network = build(arch, encoder, classes=len(classes), channels=channels, decoder_channels=decoder_channels)
+    zooms = description.get("members", [1.0])
+    each = [
+        build(arch, encoder, classes=len(classes), channels=channels, decoder_channels=decoder_channels)
+        for _ in zooms
+    ]
+    network = ensemble.joined(each, zooms)
     weights = unpack(files[WEIGHTS], directory / WEIGHTS)
     try:
         network.load_state_dict(weights)

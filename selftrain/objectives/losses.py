@@ -29,7 +29,7 @@ class Loss:
 
     logits are (N, C, h, w) float32. Both functions return a number, or (C,) numbers with `per_class`: then
     the means are averaged over the classes that count. `class_weights` (C,) come from the labelled pixels, or
-    are None.
+    are None. A total that does not use them need not have the parameter.
     """
 
     total: Callable[..., Tensor]
@@ -51,6 +51,14 @@ def pixels(target: Target[Tensor]) -> Tensor:
 def images(target: Target[Tensor]) -> Tensor:
     """The number of images with at least one pixel that counts."""
     return (weights_of(target).flatten(1).amax(dim=1) > 0).sum().float()
+
+
+def one_hot(target: Target[Tensor], classes: int) -> Tensor:
+    """The soft labels, or the hard ones as 0 and 1, (N, C, h, w)."""
+    if target.soft is not None:
+        return target.soft
+    known = torch.where(target.hard == IGNORE, 0, target.hard.long())
+    return F.one_hot(known, classes).permute(0, 3, 1, 2).float()
 
 
 def cross_entropy(
@@ -111,7 +119,7 @@ def dice(
     """1 - Dice per image, averaged over the classes in its labels (Milletari et al. 2016)."""
     weight = weights_of(target)[:, None]  # (N, 1, h, w)
     probs = logits.softmax(dim=1) * weight
-    truth = _one_hot(target, logits.shape[1]) * weight
+    truth = one_hot(target, logits.shape[1]) * weight
     overlap, sizes = (probs * truth).sum(dim=(2, 3)), (probs + truth).sum(dim=(2, 3))  # (N, C)
     present = truth.sum(dim=(2, 3)) > 0
     each = (1 - (2 * overlap + smooth) / (sizes + smooth)) * present
@@ -152,11 +160,3 @@ TABLE = Table(LOSSES, main="weight", function=lambda loss: loss.total)
 def _soft(target: Target[Tensor]) -> Tensor:
     assert target.soft is not None, "this loss learns from soft labels"
     return target.soft
-
-
-def _one_hot(target: Target[Tensor], classes: int) -> Tensor:
-    """The soft labels, or the hard ones as 0 and 1, (N, C, h, w)."""
-    if target.soft is not None:
-        return target.soft
-    known = torch.where(target.hard == IGNORE, 0, target.hard.long())
-    return F.one_hot(known, classes).permute(0, 3, 1, 2).float()

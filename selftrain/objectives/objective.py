@@ -1,7 +1,7 @@
 """A weighted sum of losses, and the only place that divides by the counts of the global batch."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,15 +10,19 @@ from torch import Tensor
 from selftrain.config import LossConfig
 from selftrain.errors import ConfigError
 from selftrain.objectives.losses import TABLE, Loss
-from selftrain.tables import Chosen
+from selftrain.tables import Chosen, handed
 from selftrain.targets import Target
 
 
 def check_losses(cfg: LossConfig) -> None:
-    """Check that labelled and pseudo-labelled pixels have a loss. Raises ConfigError."""
+    """Check that labelled and pseudo-labelled pixels have a loss, and that all losses get what they ask for.
+
+    Raises ConfigError.
+    """
     for setting, terms in (("loss.labelled", cfg.labelled), ("loss.pseudo", cfg.pseudo)):
-        if not TABLE.chosen(terms, setting):
+        if not Objective.of(terms, setting, 1).groups:
             raise ConfigError(f"{setting} has no loss with a weight above 0; {setting}.ce=1 gives it one")
+    Objective.of(cfg.online, "loss.online", 1)
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,6 @@ class Objective:
 
     groups: tuple[tuple[Chosen[Loss], ...], ...]
     classes: int
-    class_weights: Tensor | None = None  # (C,)
 
     @classmethod
     def of(
@@ -40,11 +43,16 @@ class Objective:
         classes: int,
         class_weights: Tensor | None = None,
     ) -> "Objective":
-        """Collect the losses listed in the setting `setting`. Raises ConfigError for unknown losses."""
+        """Collect the losses listed in the setting `setting`; `class_weights` is (C,).
+
+        Raises ConfigError for unknown losses, and for losses that ask for anything but `class_weights`.
+        """
         groups: dict[tuple[Callable[..., Tensor], bool], list[Chosen[Loss]]] = {}
         for term in TABLE.chosen(terms, setting):
+            asked = handed(term.entry.total, f"{setting}.{term.name}", class_weights=class_weights)
+            term = replace(term, settings={**term.settings, **asked})
             groups.setdefault((term.entry.count, term.entry.per_class), []).append(term)
-        return cls(tuple(map(tuple, groups.values())), classes, class_weights)
+        return cls(tuple(map(tuple, groups.values())), classes)
 
     @property
     def width(self) -> int:
@@ -68,11 +76,7 @@ class Objective:
     def _mean(
         self, group: tuple[Chosen[Loss], ...], logits: Tensor, target: Target[Tensor], counts: Tensor
     ) -> Tensor:
-        sums = [
-            term.amount
-            * term.entry.total(logits, target, class_weights=self.class_weights, **term.settings).reshape(-1)
-            for term in group
-        ]
+        sums = [term.amount * term.entry.total(logits, target, **term.settings).reshape(-1) for term in group]
         shares = 1.0 / counts.clamp_min(1.0)
         if len(counts) > 1:
             shares = shares / (counts > 0).sum().clamp_min(1)

@@ -135,6 +135,18 @@ class Generation:
         )
 
     @property
+    def members(self) -> str | None:
+        """The val scores of its networks, if there are several."""
+        scores = [number(row, "val", "miou") for row in pick(self.row, "members") or []]
+        known = [score for score in scores if score is not None]
+        if not known:
+            return None
+        each = ", ".join(f"{score:.4f}" for score in known)
+        honest = number(self.row, "out_of_fold", "miou")
+        apart = f"; out of fold, on the labelled images: {honest:.4f}" if honest is not None else ""
+        return f"generation {self.number}: {each} (mean {sum(known) / len(known):.4f}){apart}"
+
+    @property
     def begun(self) -> str | None:
         """The source of its initial weights; None in older reports, which do not contain it."""
         rows = pick(self.row, "weights")

@@ -18,7 +18,7 @@ def print_table(report: dict, page: Path, export: Path) -> None:
         online = f" ({row['online']})" if row.get("online") else ""
         table.add_row(
             f"{row['generation']} {'student' if row['generation'] else 'teacher'}{online}",
-            f"{model['arch']} {model['encoder']}",
+            f"{several(row)}{model['arch']} {model['encoder']}",
             f"{model['params'] / 1e6:.1f} M",
             str(row["steps"]),
             score(row["val"]),
@@ -32,6 +32,11 @@ def print_table(report: dict, page: Path, export: Path) -> None:
         )
     console.print(f"report: {page}", soft_wrap=True)
     console.print(f"export: {export}", soft_wrap=True)
+
+
+def several(row: dict) -> str:
+    """The number of a generation's networks, such as "3 x "; empty for one network."""
+    return f"{len(row['members'])} x " if row.get("members") else ""
 
 
 def score(scores: dict | None) -> str:

@@ -36,7 +36,10 @@ EXAMPLES = {  # examples for settings with an empty default
     "data.classes": "[road,car]", "data.colours": "[[0,0,0],[255,0,0]]", "data.ignore_colours": "[[0,0,0]]",
     "data.size": "[512,512]", "data.tile": "[512,512]", "data.stride": "[384,384]",
     "data.values": "[0,255]", "model.decoder_channels": "[256,128,64,32,16]",
-    "generations": "[{},{}]", "data.extra": "[{root: /path, classes: {car: car, sky: null}}]",
+    "data.extra": "[{root: /path, classes: {car: car, sky: null}}]",
+    "generations": "[{},{}]", "generations.N.noise.geometry": "{rotate90: 0.5}",
+    "generations.N.noise.colours": "{blur: 0.5}", "generations.N.noise.erase": "{cutout: 0.5}",
+    "generations.N.noise.mix": "{classmix: 0.5}", "loss.online": "{ce: 1}",
 }  # fmt: skip
 KINDS = {
     int: ("a whole number", "whole numbers"),
@@ -68,10 +71,21 @@ def compose(overrides: list[str], config_dir: str | None = None) -> Config:
     for name, value in given:
         _check_generation(tree, name, value)
         tree = _set(tree, name.split("."), value)
+    tree["given"] = sorted({name for name, _ in given})
     config = _finished(_built(Config, tree))
     check(config)
     expand_home(config)
     return config
+
+
+def changed(config: Config, values: dict[str, Any]) -> Config:
+    """A copy of `config` with other values, by name. Raises ConfigError for values that do not fit."""
+    tree = asdict(config)
+    for name, value in values.items():
+        tree = _set(tree, name.split("."), value)
+    new = _finished(_built(Config, tree))
+    check(new)
+    return new
 
 
 def recipes() -> Path:
@@ -261,7 +275,7 @@ def _is_lost(value: object) -> bool:
 def _expected(kind: Kind) -> str:
     element = element_of(kind)
     if element is None:
-        return KINDS.get(kind, ("name: number pairs", ""))[0]
+        return KINDS.get(kind, ("names with their numbers in braces", ""))[0]
     if is_section(element):
         return f"a list with one entry for each {'generation' if element is GenerationConfig else 'data set'}"
     inner = element_of(element)
@@ -274,7 +288,9 @@ def _example(name: str, kind: Kind) -> str:
     default: Any = asdict(Config())
     for part in name.split("."):
         default = asdict(GenerationConfig()) if isinstance(default, list) else _member(default, part)
-    shown = EXAMPLES.get(name) or (flow(default) if default not in (None, "", []) else "")
+    shown = EXAMPLES.get(re.sub(r"^generations\.\d+\.", "generations.N.", name)) or (
+        flow(default) if default not in (None, "", []) else ""
+    )
     text = f"{name}={shown or SAMPLES.get(split_optional(kind)[0], '[4]')}"
     return f"'{text}'" if set(text) & set("[]{}") else text
 

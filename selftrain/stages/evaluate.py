@@ -81,23 +81,43 @@ def is_worse(scores: Mapping, best: Mapping) -> bool:
     return bool((scores["miou"] or 0.0) < (best["miou"] or 0.0) - error)
 
 
+def level(report: Mapping) -> Mapping:
+    """The scores by which a generation is compared with others: "miou" and "miou_without".
+
+    Of several networks it is the mean of their own scores. Their joint score would be beyond the reach of a
+    single student.
+    """
+    each = [member["val"] for member in report.get("members") or []]
+    if not each:
+        return report["val"]
+    without = np.mean([[value or 0.0 for value in one["miou_without"]] for one in each], axis=0)
+    return {"miou": float(np.mean([one["miou"] or 0.0 for one in each])), "miou_without": without.tolist()}
+
+
 @naming_savings("evaluating")
 def evaluate(
-    predictor: Predictor,
-    samples: Sequence[Readable],
+    parts: Sequence[tuple[Predictor, Sequence[Readable]]],
     classes: Sequence[str],
     *,
     batch: int,
     cache: Cache,
     accelerator: Accelerator,
 ) -> dict:
-    """Score `predictor` on `samples` at their own size; ranks share the work."""
-    scores = Scores(len(classes), accelerator.device)
-    block_of = {samples[i].id: i * min(BLOCKS, len(samples)) // len(samples) for i in range(len(samples))}
-    for group in neighbours([samples[i] for i in rank_share(len(samples), accelerator)], batch, cache.image):
-        masks = torch.from_numpy(np.stack([cache.mask(sample) for sample, _ in group]))
-        probs = predictor.probabilities(np.stack([image for _, image in group]))
-        label = predictor.decision(probs)
-        scores.add(probs, label, masks.to(probs.device), [block_of[sample.id] for sample, _ in group])
+    """Score each predictor on its samples, at their own size, and all of them together as one set.
+
+    Ranks share the work.
+    """
+    scores, total = Scores(len(classes), accelerator.device), sum(len(samples) for _, samples in parts)
+    block_of: dict[str, int] = {}
+    for _, samples in parts:
+        for one in samples:
+            block_of[one.id] = len(block_of) * min(BLOCKS, total) // total
+    for predictor, samples in parts:
+        mine = [samples[i] for i in rank_share(len(samples), accelerator)]
+        for group in neighbours(mine, batch, cache.image):
+            masks = torch.from_numpy(np.stack([cache.mask(sample) for sample, _ in group]))
+            probs = predictor.probabilities(np.stack([image for _, image in group]))
+            blocks = [block_of[sample.id] for sample, _ in group]
+            scores.add(probs, predictor.decision(probs), masks.to(probs.device), blocks)
     scores.reduce(accelerator)
     return scores.report(classes)

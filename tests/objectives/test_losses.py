@@ -3,8 +3,10 @@ import math
 import pytest
 import torch
 
-from selftrain.objectives.losses import LOSSES
-from selftrain.objectives.objective import Objective
+from selftrain.config import LossConfig
+from selftrain.errors import ConfigError
+from selftrain.objectives.losses import LOSSES, Loss, pixels
+from selftrain.objectives.objective import Objective, check_losses
 from selftrain.targets import Target
 
 
@@ -136,3 +138,22 @@ def test_a_loss_without_a_pixel_that_counts_is_nought_and_its_gradient_too(name)
     loss = objective.value(logits, target, objective.counts(target))
     loss.backward()
     assert loss.item() == 0 and not logits.grad.any()
+
+
+def test_a_loss_that_needs_no_class_weights_does_not_ask_for_them(monkeypatch):
+    monkeypatch.setitem(
+        LOSSES, "ones", Loss(lambda logits, target: pixels(target) * logits.new_ones(()), pixels)
+    )
+    target = Target(torch.tensor([[[0, 1, 255]]]))
+    objective = Objective.of({"ones": {}}, "loss.labelled", 2, torch.tensor([1.0, 2.0]))
+    assert objective.value(torch.zeros(1, 2, 1, 3), target, objective.counts(target)).item() == 1
+
+
+@pytest.mark.parametrize("section", ["labelled", "pseudo", "online"])
+def test_a_loss_that_asks_for_more_than_there_is_is_refused_before_the_run(monkeypatch, section):
+    monkeypatch.setitem(LOSSES, "more", Loss(lambda logits, target, *, depth: logits.sum(), pixels))
+    with pytest.raises(ConfigError) as error:
+        check_losses(LossConfig(**{section: {"more": {"weight": 1.0}}}))
+    assert str(error.value) == (
+        f"loss.{section}.more asks for depth, which needs a default: the program hands over class_weights"
+    )

@@ -97,7 +97,7 @@ def test_the_labels_of_the_decision_are_measured(monkeypatch, decision, accuracy
     predictor = Predictor((Red(),), scale, windows.of(0), decision=decide.of(decision))
     samples = [Picture("a", [0, 1, 2, 3]), Picture("b", [4, 2, 3, 1, 0, 5]), Picture("c", [1, 4])]
     found = evaluate(
-        predictor, samples, ["low", "high"], batch=2, cache=Cache(1), accelerator=Accelerator(cpu=True)
+        [(predictor, samples)], ["low", "high"], batch=2, cache=Cache(1), accelerator=Accelerator(cpu=True)
     )
     assert found["pixel_accuracy"] == pytest.approx(accuracy) and found["per_class"]["low"] == pytest.approx(
         low

@@ -1,0 +1,103 @@
+"""How long a run will take: measured speeds of its networks times the work of its stages."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from selftrain.config import Config
+from selftrain.data.sample import DataSet
+from selftrain.plan import Plan
+
+Size = tuple[int, int]  # height, width
+OVERHEAD = 1.25  # of a stage over its passes through networks: reading, augmentation, losses, the optimizer
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds that one network needs on this machine."""
+
+    train: float  # a forward and a backward pass of one crop
+    predict: float  # a forward pass, for each pixel
+    refine: float = 0.0  # the refinement of a pseudo-label, for each pixel
+
+
+@dataclass(frozen=True)
+class Work:
+    """The images of a run: how many, and the usual number of pixels of one."""
+
+    val: int
+    test: int
+    unlabelled: int
+    pixels: int
+    processes: int = 1
+
+
+def work_of(data: DataSet, processes: int) -> Work:
+    """The work of a data set; the usual image is the median of a few."""
+    few = (data.unlabelled or data.val)[:: max(len(data.unlabelled or data.val) // 8, 1)]
+    sizes = sorted(height * width for height, width in (sample.read_size() for sample in few))
+    pixels = sizes[len(sizes) // 2] if sizes else 0
+    return Work(len(data.val), len(data.test), len(data.unlabelled), pixels, processes)
+
+
+def forecast(
+    cfg: Config, planned: Sequence[Plan], speeds: Mapping[int, Speed], work: Work
+) -> dict[str, float]:
+    """The seconds of each stage of a run, by the name of its progress line, in order."""
+    seconds: dict[str, float] = {}
+    for plan in planned:
+        speed = speeds[plan.number]
+        if plan.needs_labels:
+            teacher = speeds[plan.number - 1]
+            images = views(cfg) * teacher.predict * len(planned[plan.number - 1].each) + teacher.refine
+            labels = work.unlabelled * work.pixels * images / work.processes
+            seconds[f"gen{plan.number - 1} labels"] = labels
+        evaluation = work.val * work.pixels * speed.predict / work.processes
+        for one in plan.each:
+            seconds[one.name] = plan.steps * _step(plan, speed, work) + evaluation * _evaluations(cfg, plan)
+    last = speeds[planned[-1].number]
+    seconds["test"] = work.test * work.pixels * last.predict / work.processes
+    return seconds
+
+
+def views(cfg: Config) -> float:
+    """The number of images that labelling passes through the network, in areas of the image itself."""
+    tta = cfg.labels.tta
+    turns = (4 if tta.rotate90 else 1) * (2 if tta.hflip else 1)
+    turns *= 2 if tta.vflip and not (tta.rotate90 and tta.hflip) else 1
+    return turns * sum(scale**2 for scale in tta.scales)
+
+
+def steps_in(minutes: float, short: Mapping[str, float], long: Mapping[str, float], counts: Size) -> int:
+    """The steps of a generation that fill `minutes`.
+
+    `short` and `long` are the forecasts for the steps in `counts`, of which the time is a linear function.
+    """
+    few, many = sum(short.values()), sum(long.values())
+    each = (many - few) / (counts[1] - counts[0])
+    return max(1, int(counts[0] + (minutes * 60 - few) / each))
+
+
+def told(seconds: Mapping[str, float]) -> str:
+    """The forecast as a line to print."""
+    longest = sorted(seconds, key=lambda name: -seconds[name])[:3]
+    parts = ", ".join(f"{name} {clock(seconds[name])}" for name in seconds if name in longest)
+    return f"this run will take about {clock(sum(seconds.values()))} ({parts})"
+
+
+def clock(seconds: float) -> str:
+    """A duration in words: 40 s, 12 min, 3.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def _step(plan: Plan, speed: Speed, work: Work) -> float:
+    """The seconds of one optimizer step."""
+    strong = max(plan.method.views, 1) * plan.unlabelled_batch
+    online = plan.unlabelled_batch * (speed.train / 3 if plan.method.views else 0)  # labels of the weak view
+    images = (plan.labelled_batch + strong) * plan.method.networks
+    return OVERHEAD * (images * speed.train + online) / work.processes
+
+
+def _evaluations(cfg: Config, plan: Plan) -> int:
+    return 1 + (plan.steps - 1) // cfg.train.eval_every if cfg.train.eval_every else 1

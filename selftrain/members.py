@@ -1,0 +1,120 @@
+"""Members: several networks of one generation, whose averaged probabilities are its prediction.
+
+An entry is a function (number) -> Members. Its settings are keywords with a default. Member 0 of a generation
+draws the same random numbers as the only network of a generation without members.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated
+
+from selftrain.errors import ConfigError
+from selftrain.rng import Key, generator
+from selftrain.tables import Bounds, Must, Table
+
+Groups = Sequence[str]  # the group of each labelled image, which stays on one side of a division
+
+
+def nothing(groups: Groups, keys: tuple[Key, ...]) -> list[int]:
+    """Leave no image out."""
+    return []
+
+
+@dataclass(frozen=True)
+class Member:
+    """One network of a generation.
+
+    `left_out` returns the indices of the labelled images that it does not train on. It is a function of the
+    images' groups and of the random keys of the generation.
+    """
+
+    number: int = 0
+    zoom: float = 1.0  # the network gets images resized by this factor
+    left_out: Callable[[Groups, tuple[Key, ...]], list[int]] = nothing
+
+
+@dataclass(frozen=True)
+class Members:
+    """The networks of a generation."""
+
+    each: tuple[Member, ...] = (Member(),)
+    # Each labelled image is left out by exactly one member, whose prediction for it is honest.
+    out_of_fold: bool = False
+
+    @property
+    def several(self) -> bool:
+        return len(self.each) > 1
+
+
+def seeds(
+    number: int,
+    *,
+    share: Annotated[
+        float, Bounds(above=0, most=1), "share of the labelled images that each network trains on, at random"
+    ] = 1.0,
+    zooms: Annotated[
+        list[float],
+        Must("be positive", lambda zooms: bool(zooms) and min(zooms) > 0),
+        "factors by which the networks' images are resized, in turn; crops grow with them",
+    ] = [1.0],  # noqa: B006  (never changed)
+) -> Members:
+    """Networks that differ in their seed, and optionally in their images and input size."""
+    return Members(
+        tuple(
+            Member(m, zooms[m % len(zooms)], partial(_spared, m, share) if share < 1 else nothing)
+            for m in range(number)
+        )
+    )
+
+
+def folds(number: int) -> Members:
+    """Cross-validation: the labelled images form `number` folds, and network m does not train on fold m."""
+    return Members(
+        tuple(Member(m, left_out=partial(_fold, m, number)) for m in range(number)), out_of_fold=True
+    )
+
+
+MEMBERS: dict[str, Callable[..., Members]] = {"seeds": seeds, "folds": folds}
+TABLE = Table(MEMBERS, main="number")
+
+
+def of(given: dict, setting: str) -> Members:
+    """The members that a generation's setting asks for. Raises ConfigError for more than one entry."""
+    found = TABLE.chosen(given, setting)
+    if len(found) > 1:
+        raise ConfigError(f"{setting} takes one of {', '.join(MEMBERS)}, not {len(found)} of them")
+    return found[0].entry(int(found[0].amount), **found[0].settings) if found else Members()
+
+
+def divide(groups: Groups, number: int, keys: tuple[Key, ...]) -> list[int]:
+    """The fold of each image: `number` folds of about equal size, without dividing a group.
+
+    An empty group means that the image is a group of its own. Large groups are placed first, each into the
+    smallest fold so far; equal ones in random order. Raises ConfigError if there are fewer groups than folds.
+    """
+    named = [group or f"\0{i}" for i, group in enumerate(groups)]
+    sizes = Counter(named)
+    if len(sizes) < number:
+        raise ConfigError(
+            f"members.folds={number}: the {len(groups)} labelled images form only {len(sizes)} groups; "
+            "use fewer folds, or another data.splits.group"
+        )
+    order = generator(*keys, "folds").permutation(len(sizes))
+    drawn = [list(sizes)[i] for i in order]
+    filled, fold_of = [0] * number, dict[str, int]()
+    for group in sorted(drawn, key=lambda group: -sizes[group]):  # a stable sort
+        fold_of[group] = min(range(number), key=lambda fold: filled[fold])
+        filled[fold_of[group]] += sizes[group]
+    return [fold_of[group] for group in named]
+
+
+def _fold(member: int, number: int, groups: Groups, keys: tuple[Key, ...]) -> list[int]:
+    return [i for i, fold in enumerate(divide(groups, number, keys)) if fold == member]
+
+
+def _spared(member: int, share: float, groups: Groups, keys: tuple[Key, ...]) -> list[int]:
+    """All labelled images but a random `share` of them, at least one."""
+    kept = max(1, round(share * len(groups)))
+    return sorted(int(i) for i in generator(*keys, "share", member).permutation(len(groups))[kept:])

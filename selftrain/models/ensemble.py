@@ -1,0 +1,72 @@
+"""Several networks as one: its logits are the logarithms of their mean probabilities."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, log_softmax
+
+from selftrain.anatomy import ATTRIBUTE, anatomy_of
+from selftrain.models.outputs import output_of
+
+FINEST = 64  # denominators of zooms; whole numbers keep an ONNX graph independent of the image's size
+
+
+class Ensemble(nn.Module):
+    """Networks whose probabilities are averaged (Hansen & Salamon 1990).
+
+    `zooms` contains the factor by which each network's images (N, C, H, W) are resized. Its logits are
+    resized back. An image-level head's logits are averaged as they are.
+    """
+
+    def __init__(self, members: Sequence[nn.Module], zooms: Sequence[float]):
+        super().__init__()
+        anatomy = anatomy_of(members[0])
+        self.members = nn.ModuleList(members)
+        self.zooms, self.multiple = list(zooms), anatomy.multiple
+        encoder, head = f"members.0.{anatomy.encoder}", f"members.0.{anatomy.head}"
+        setattr(self, ATTRIBUTE, replace(anatomy, encoder=encoder, head=head))
+
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        size = images.shape[-2:]
+        outputs = [
+            output_of(member(_resized(images, self._seen(size, zoom), zoom)))
+            for member, zoom in zip(self.members, self.zooms, strict=True)
+        ]
+        found = [
+            log_softmax(_resized(output.pixels.float(), size, zoom), dim=1)
+            for output, zoom in zip(outputs, self.zooms, strict=True)
+        ]
+        pixels = torch.stack(found).logsumexp(dim=0) - math.log(len(found))
+        heads = [output.image for output in outputs if output.image is not None]
+        return (pixels, torch.stack(heads).mean(dim=0)) if heads else pixels
+
+    def _seen(self, size: Sequence[int], zoom: float) -> list[int]:
+        """The sides of the resized images: multiples of `multiple`, as the network needs them."""
+        ratio = Fraction(zoom).limit_denominator(FINEST)
+        up, down = ratio.numerator, ratio.denominator
+        return [(side // self.multiple * up + down - 1) // down * self.multiple for side in size]
+
+
+def joined(networks: Sequence[nn.Module], zooms: Sequence[float]) -> nn.Module:
+    """The networks as one; a single network that sees images as they are is returned itself."""
+    return networks[0] if list(zooms) == [1.0] else Ensemble(networks, zooms)
+
+
+def parts(network: nn.Module) -> list[nn.Module]:
+    """The networks that `joined` joined."""
+    return list(network.members) if isinstance(network, Ensemble) else [network]
+
+
+def zooms_of(network: nn.Module) -> list[float]:
+    """The zoom of each of `parts`."""
+    return network.zooms if isinstance(network, Ensemble) else [1.0]
+
+
+def _resized(images: Tensor, size: Sequence[int], zoom: float) -> Tensor:
+    if zoom == 1.0:
+        return images
+    return interpolate(images, size=list(size), mode="bilinear", align_corners=False)

@@ -1,0 +1,113 @@
+"""The end of a run: test, export, report."""
+
+from torch import nn
+
+from selftrain import files, labelling
+from selftrain.data.load import mask_coding
+from selftrain.inference.exported import card
+from selftrain.models.build import multiple_of
+from selftrain.report import page, summary
+from selftrain.session import Session
+from selftrain.stages import export, pictures
+
+
+def finish(session: Session, leader: int, reports: list[dict]) -> None:
+    """Test, export and write report.json.
+
+    The test set is read once, for the best generation, the first one and the exported one.
+    """
+    chosen = leader if session.cfg.export.generation == "best" else len(reports) - 1
+    networks = {number: session.networks.load(number)[0] for number in {0, leader, chosen}}
+    tests = (
+        {number: session.evaluate(network, session.data.test) for number, network in networks.items()}
+        if session.data.test
+        else {}
+    )
+    if session.accelerator.is_main_process:
+        _write_results(session, networks, tests, leader, chosen, reports)
+    session.accelerator.wait_for_everyone()
+
+
+def show(session: Session) -> dict:
+    """Print the run's table and the paths of its results; returns report.json."""
+    report = files.read_json(session.run.report, *summary.SHOWN)
+    if session.accelerator.is_main_process:
+        summary.print_table(report, session.run.page, session.run.export)
+    return report
+
+
+def _write_results(
+    session: Session,
+    networks: dict[int, nn.Module],
+    tests: dict[int, dict],
+    leader: int,
+    chosen: int,
+    reports: list[dict],
+) -> None:
+    """Write the export, the page and, last, report.json, which marks the run as finished."""
+    for number, report in enumerate(reports):
+        selection = session.run.generation(number).selection
+        chosen_labels = files.read_json(selection) if selection.exists() else {}
+        report["labels"] = {
+            name: value for name, value in chosen_labels.items() if name != "image_weights"
+        } or None
+    report = {
+        "generations": reports,
+        "best": leader,
+        "exported": chosen,
+        "test": tests.get(leader),
+        "teacher_test": tests.get(0),
+        "exported_test": tests.get(chosen),
+        "seed": session.cfg.seed,
+        "recipe": session.cfg.recipe,
+        "data": session.cfg.data.name,
+        "seconds": round(sum(report["seconds"] for report in reports), 1),
+    }
+    export.export(
+        networks[chosen], session.run.export, card=_card(session, report), onnx=session.cfg.export.onnx
+    )
+    _write_page(session, report, networks, leader)
+    files.write_json(session.run.report, report)
+    session.cache.clear()
+
+
+def _write_page(session: Session, report: dict, networks: dict[int, nn.Module], leader: int) -> None:
+    predictors = {number: session.predictor(network) for number, network in networks.items()}
+    said = pictures.predictions(predictors, session.data.val)
+    read = [row for row in report["generations"] if row["teacher"] is not None and not row["online"]]
+    taught = {row["teacher"]: row["generation"] for row in read}
+    learnt = [
+        row
+        for teacher, student in taught.items()
+        if session.run.generation(teacher).selection.exists()
+        for row in pictures.pseudo_labels(labelling.selected(session, teacher, session.plans[student]))
+    ]
+    page.write(
+        session.run.page,
+        report,
+        classes=session.data.classes,
+        metrics=session.metrics.rows(),
+        predictions=said,
+        pseudo_labels=learnt,
+    )
+
+
+def _card(session: Session, report: dict) -> dict:
+    """The card of the export, for its users."""
+    cfg, exported = session.cfg, report["generations"][report["exported"]]
+    return card(
+        recipe=cfg.recipe,
+        data=cfg.data.name,
+        classes=session.data.classes,
+        mean=cfg.data.mean,
+        std=cfg.data.std,
+        size=cfg.data.size,
+        multiple=multiple_of(exported["model"]["arch"]),
+        window=cfg.labels.window,
+        levels=session.data.levels,
+        masks=mask_coding(session.data),
+        model=exported["model"],
+        generation=report["exported"],
+        seed=cfg.seed,
+        metrics={"val": exported["val"], "test": report["exported_test"]},
+    )

@@ -1,0 +1,202 @@
+"""Train the network of a generation, or its several networks one after the other."""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+
+from torch import nn
+
+from selftrain import files
+from selftrain.data import loading
+from selftrain.log import say
+from selftrain.models import ensemble
+from selftrain.networks import SNAPSHOTS, Begun
+from selftrain.plan import Plan
+from selftrain.rng import rekey
+from selftrain.session import Session
+from selftrain.stages import pseudo_label, recalibrate, reliability, select, train
+
+PASSED_ON = ("weights", "empty_batches", "skipped_steps", "average_distance", "seconds")  # to the generation
+
+
+@dataclass(frozen=True)
+class Result:
+    """The trained network of a generation, and facts for its report.
+
+    "members" has the report of each of several networks. "out_of_fold" has the scores on the labelled images,
+    each predicted by the network that did not train on it.
+    """
+
+    network: nn.Module
+    facts: dict
+
+
+def trained(
+    session: Session, plan: Plan, labels: select.SelectedLabels | None, teacher: int | None
+) -> Result:
+    """Train the network of a generation on labelled images and on `labels`, or online.
+
+    Of several networks, finished ones are loaded, and all of them become one network.
+    """
+    if not plan.members.several:
+        return _single(session, plan, labels, teacher)
+    each = [_member(session, one, labels, teacher) for one in plan.each]
+    network = ensemble.joined([one.network for one in each], plan.zooms)
+    reports = [one.facts for one in each]
+    facts = {
+        **{name: sum(one[name] for one in reports) for name in ("empty_batches", "skipped_steps", "seconds")},
+        "weights": reports[0]["weights"],
+        "average_distance": max(one["average_distance"] for one in reports),
+        "members": [{"val": one["val"], "seconds": one["seconds"]} for one in reports],
+    }
+    if plan.members.out_of_fold:
+        facts["out_of_fold"] = _out_of_fold(session, plan, [one.network for one in each])
+    return Result(network, facts)
+
+
+def _single(
+    session: Session, plan: Plan, labels: select.SelectedLabels | None, teacher: int | None
+) -> Result:
+    begun = _begin(session, plan, teacher)
+    done = _train(session, plan, labels, begun.network)
+    facts = {
+        "weights": [asdict(taken) for taken in begun.weights],
+        "empty_batches": done.empty,
+        "skipped_steps": done.skipped,
+        "average_distance": done.average_distance,
+        "seconds": round(done.seconds, 1),
+    }
+    return Result(done.network, facts)
+
+
+def _member(
+    session: Session, plan: Plan, labels: select.SelectedLabels | None, teacher: int | None
+) -> Result:
+    """Train one of several networks, score it on val, and keep it; or load it if that is done."""
+    home = plan.home(session.run)
+    if home.report.exists():
+        return Result(session.networks.load_from(home)[0], files.read_json(home.report, "val", *PASSED_ON))
+    result = _single(session, plan, labels, teacher)
+    val = session.evaluate(_seen(plan, result.network), session.data.val)
+    facts = {"val": val, **result.facts}
+    if session.accelerator.is_main_process:
+        session.networks.keep(plan, result.network, home)
+        files.write_json(home.report, facts)
+        of = len(plan.members.each)
+        say(f"{plan.name}: network {plan.member.number + 1} of {of}, val mIoU {val['miou'] or 0:.4f}")
+    session.accelerator.wait_for_everyone()
+    return Result(result.network, facts)
+
+
+def _out_of_fold(session: Session, plan: Plan, networks: Sequence[nn.Module]) -> dict:
+    """Predict each labelled image with the network that did not train on it; returns the scores.
+
+    The predictions are stored beside each network, in the form of pseudo-labels without TTA and refinement.
+    """
+    names, parts = [one.name for one in session.data.labelled if not one.extra], []
+    for one, network in zip(plan.each, networks, strict=True):
+        home = one.home(session.run)
+        held_out = [session.data.labelled[i] for i in one.left_out(names, session.cfg.seed)]
+        predictor = session.predictor(_seen(one, network))
+        cfg = replace(session.cfg.labels, refiner="none")
+        pseudo_label.Labeller(
+            predictor, len(session.data.classes), cfg, session.cache, session.accelerator
+        ).label(
+            held_out,
+            home.out_of_fold,
+            stage=f"{one.name} out of fold",
+            teacher=session.networks.load_from(home)[1],
+            check=lambda: session.stop.check(f"{plan.name} out of fold"),
+        )
+        parts.append((predictor, held_out))
+    return session.evaluated(parts)
+
+
+def _begin(session: Session, plan: Plan, teacher: int | None) -> Begun:
+    """The network before its first step, and the sources of its weights."""
+    rekey(session.cfg.seed, plan.name, "init")
+    begun = session.networks.begin(plan, teacher)
+    if session.accelerator.is_main_process:
+        for line in begun.lines:
+            say(line)
+    if plan.method.networks > 1:
+        rekey(session.cfg.seed, plan.name, "init of the second")
+        # two networks with equal weights would stay equal
+        second = session.networks.begin(plan, None).network
+        begun = replace(begun, network=plan.method.joined([begun.network, second]))
+    return begun
+
+
+def _train(
+    session: Session, plan: Plan, labels: select.SelectedLabels | None, network: nn.Module
+) -> train.Trained:
+    session.track()
+    names = [one.name for one in session.data.labelled if not one.extra]
+    material = session.material.without(plan.left_out(names, session.cfg.seed))
+    dataset = material.dataset(plan, labels, (session.cfg.seed, plan.name))
+    stage = train.Stage(
+        plan.name,
+        session.cfg.seed,
+        steps=plan.steps,
+        images=sum(dataset.sizes),
+        directory=plan.home(session.run).checkpoints,
+        accelerator=session.accelerator,
+        metrics=session.metrics,
+        stop=session.stop,
+    )
+    world = session.accelerator.num_processes
+    done = train.train(
+        network,
+        lambda first: loading.loader(
+            dataset,
+            first=first,
+            steps=stage.steps,
+            rank=session.accelerator.process_index,
+            world=world,
+            workers=session.cfg.train.workers,
+            parts=session.cfg.train.accumulate,
+            stopped=lambda: session.stop.ends_waiting(world),
+        ),
+        material.step(plan),
+        cfg=session.cfg.train,
+        stage=stage,
+        evaluate=lambda network: session.evaluate(_seen(plan, network), session.data.val)["miou"] or 0.0,
+        keep=_snapshots(session, plan),
+    )
+    return replace(done, network=_kept(session, plan, done.network))
+
+
+def _seen(plan: Plan, network: nn.Module) -> nn.Module:
+    """A network as it sees images of the data's size."""
+    return ensemble.joined([network], [plan.member.zoom])
+
+
+def _kept(session: Session, plan: Plan, network: nn.Module) -> nn.Module:
+    """The network that is kept after training.
+
+    Of two networks it is the first. If `train.statistics` is set, batch norm is recalibrated.
+    """
+    network = plan.method.kept(network)
+    if session.cfg.train.statistics:
+        seen = session.material.unnoised(plan, (session.cfg.seed, plan.name, "statistics"))
+        recalibrate.recalibrate(network, seen, scale=session.scale, precision=session.accelerator.autocast)
+    return network
+
+
+def _snapshots(session: Session, plan: Plan) -> dict[int, Callable[[nn.Module], None]]:
+    """The snapshots of a network, if its agreement with itself will be measured.
+
+    Maps a step to a callback that receives the averaged network.
+    """
+    if not reliability.chosen(session.cfg.select).entry.snapshots:
+        return {}
+    return {
+        plan.steps * part // SNAPSHOTS: partial(_keep_snapshot, session, plan, part)
+        for part in range(1, SNAPSHOTS)
+    }
+
+
+def _keep_snapshot(session: Session, plan: Plan, part: int, network: nn.Module) -> None:
+    if session.accelerator.is_main_process:
+        session.networks.keep_snapshot(plan, part, _kept(session, plan, copy.deepcopy(network)))
