@@ -199,6 +199,18 @@ def test_tiles_without_effect_or_with_gaps_are_refused(settings, said):
         preflight.check(compose([*OWN, *settings]))
 
 
+def test_tags_are_recorded_by_a_run_and_listed_by_verify(run, zygote, tmp_path):
+    data, out = folder(tmp_path / "data"), tmp_path / "run"
+    (tmp_path / "data" / "tags.csv").write_text("image,classes\nunlabelled/0.png,ground;box\n1,\n")
+    ended = zygote.run("verify", *data, "data.tags=tags.csv", door="cli")
+    assert ended.code == 1 and "tags.csv:3: names '1', which may be" in ended.out
+    (tmp_path / "data" / "tags.csv").write_text("image,classes\nunlabelled/0.png,ground;box\n")
+    code, _, err = run(*OWN, *data, "data.tags=tags.csv", "generations=[{}]", f"out={out}")
+    assert code == 0, err
+    rows = json.loads((out / "data.json").read_bytes())["unlabelled"]
+    assert [row.get("tags") for row in rows if row["id"].endswith("/0")] == [[0, 1]]
+
+
 def predicted(zygote, out: Path, place: Path):
     """`selftrain predict` on the unlabelled images."""
     images, labels = str(place / "data" / "unlabelled"), str(place / "labels")

@@ -108,6 +108,9 @@ class DataConfig:
         default_factory=lambda: [255]
     )
     ignore_colours: Annotated[list[list[int]], "mask colours that are ignored"] = field(default_factory=list)
+    tags: Annotated[
+        str, Place(), "CSV file with the classes of whole images (image,classes), relative to `root`"
+    ] = ""
     size: Annotated[
         list[Any],
         Must(WANTED, is_size),

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from selftrain.data import levels as ranges
 from selftrain.data.declared import hidden_classes, odd_masks, values_used, with_one_remedy
-from selftrain.data.faults import Fault, counted, grouped, some
+from selftrain.data.faults import Fault, counted, some
 from selftrain.data.masks import MaskCode
 from selftrain.data.sample import SPLITS, DataSet, Sample
+from selftrain.data.tags import disagreements, rows_of_tags
 
 SET_ASIDE = 0.01  # share of the unlabelled images that may be unreadable
 LEVELS = 1 << 16  # number of values of a 16-bit sample
@@ -99,6 +98,7 @@ class Report:
             ("size", *(_sizes(of[split]) for split in splits)),
             *((name, *(shares[split][place] for split in splits)) for place, name in enumerate(self.classes)),
             ("(ignored)", *(shares[split][-1] for split in splits)),
+            *rows_of_tags(self.classes, {split: [one.sample for one in of[split]] for split in splits}),
         ]
 
 
@@ -114,6 +114,7 @@ def findings(data: DataSet, looks: list[Look], *, levels: Sequence[Any] = ranges
     _report_levels(report, levels)
     _report_rest(report)
     _report_absent(report)
+    report.warnings += disagreements(report.classes, report.seen)
     return report
 
 
@@ -372,28 +373,3 @@ def _sizes(seen: Iterable[Look]) -> str:
         return "-"
     (height, width), _ = sizes.most_common(1)[0]
     return f"{height}x{width}" + (f" (+{len(sizes) - 1})" if len(sizes) > 1 else "")
-
-
-def print_report(report: Report) -> None:
-    """Print the table, every warning and every fault to stdout."""
-    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
-    heading, *rows = report.rows()
-    if console.is_terminal:
-        table = Table(*heading)
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
-    else:
-        for row in (heading, *rows):
-            print("  ".join(cell.ljust(14) for cell in row).rstrip())
-    for warning in report.warnings:
-        console.print(f"warning: {warning}")
-    print_faults(report.faults)
-    console.print(f"{counted(len(report.faults), 'fault')}, {counted(len(report.warnings), 'warning')}")
-
-
-def print_faults(faults: list[Fault]) -> None:
-    """Print each group of faults to stdout."""
-    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
-    for group in grouped(faults):
-        console.print(f"fault: {group}")

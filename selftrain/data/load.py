@@ -12,6 +12,7 @@ from selftrain.data.images import Levels
 from selftrain.data.sample import SPLITS, Copies, DataSet, Sample, with_channels
 from selftrain.data.sources import folder, shapes
 from selftrain.data.spec import Spec
+from selftrain.data.tags import with_tags
 from selftrain.errors import ConfigError, DataError
 
 DUPLICATES = ("group", "fault", "drop")
@@ -40,6 +41,7 @@ def load(spec: Spec, *, strict: bool = True, copies: Copies = ()) -> DataSet:
         raise ConfigError(f"data.duplicates={spec.duplicates!r} is none of {', '.join(DUPLICATES)}")
     copies = () if spec.duplicates == "fault" else copies
     data = with_channels(_listed(spec, copies, strict=strict), spec.channels)
+    data = with_tags(data, spec)
     data = with_extra(data, spec, lambda own: _listed(own, (), strict=strict))
     data = _without_copies(data, spec, copies)
     if strict:
@@ -134,4 +136,5 @@ def _fingerprints(sample: Sample) -> dict[str, Any]:
         return {"id": sample.id}
     mask = sample.mask.fingerprint() if sample.mask else None
     extra = {"extra": sample.extra, "weight": sample.weight} if sample.extra else {}
-    return {"id": sample.id, "image": image, "mask": mask, **extra}
+    tags = {"tags": list(sample.tags)} if sample.tags is not None else {}
+    return {"id": sample.id, "image": image, "mask": mask, **extra, **tags}

@@ -89,6 +89,7 @@ class Sample:
     size: tuple[Any, int] | None = None  # what both are resized to (selftrain.sizes); None: not resized
     name: str = ""  # matched by data.splits.group
     weight: float = 1.0  # of its labelled pixels in training
+    tags: tuple[int, ...] | None = None  # ids of the classes that it contains, by data.tags; None: not known
     extra: str = ""  # the name of its data set, if it comes from data.extra: then it is only trained on
 
     def read_image(self) -> np.ndarray:

@@ -30,6 +30,7 @@ class Spec:
     images: str
     masks: str
     unlabelled: str
+    tags: str
     classes: list[str]
     values: list[Any]
     colours: list[list[int]]
