@@ -203,7 +203,7 @@ def test_tags_are_recorded_by_a_run_and_listed_by_verify(run, zygote, tmp_path):
     data, out = folder(tmp_path / "data"), tmp_path / "run"
     (tmp_path / "data" / "tags.csv").write_text("image,classes\nunlabelled/0.png,ground;box\n1,\n")
     ended = zygote.run("verify", *data, "data.tags=tags.csv", door="cli")
-    assert ended.code == 1 and "tags.csv:3: names '1', which may be" in ended.out
+    assert ended.code == 3 and "tags.csv:3: names '1', which may be" in ended.out
     (tmp_path / "data" / "tags.csv").write_text("image,classes\nunlabelled/0.png,ground;box\n")
     code, _, err = run(*OWN, *data, "data.tags=tags.csv", "generations=[{}]", f"out={out}")
     assert code == 0, err
