@@ -33,7 +33,7 @@ def main() -> None:
             root = Path(folder) / suffix
             pictures.draw(root, arguments.images, size=(SIDE, SIDE), suffix=suffix, classes=CLASSES)
             spec = spec_of(
-                DataConfig(source="folder", root=str(root), classes=[f"c{i}" for i in range(CLASSES)])
+                DataConfig(format="folder", root=str(root), classes=[f"c{i}" for i in range(CLASSES)])
             )
             data = load(spec, strict=False)
             for look in ("first", "second"):

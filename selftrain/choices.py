@@ -35,7 +35,7 @@ from selftrain.values import Choice, UnfitError, UnknownError, element_of, field
 
 TABLES: dict[str, Table[Any]] = {
     **{name.replace("noise.", "generations.noise."): table for name, table in augmentation.TABLES.items()},
-    "data.source": Table(SOURCES),
+    "data.format": Table(SOURCES),
     "generations.members": members.TABLE,
     "generations.noise.mix": mixing.TABLE,
     "generations.online": Table(METHODS),

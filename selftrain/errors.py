@@ -19,7 +19,12 @@ STORAGE_ERRNOS = {
 }  # fmt: skip
 OPEN_FILES_ERRNOS = {errno.EMFILE, errno.ENFILE}
 FORCED = 130
-OUR_FAULT = 1
+UNEXPECTED = 1
+PACKAGE = Path(__file__).parent
+LIBRARIES = ("site-packages", "dist-packages")  # the latter on Debian
+STANDARD_LIBRARY = Path(os.__file__).parent
+ORIGINAL = "Original Traceback"  # torch puts the traceback of a loader process into the message
+FRAME = re.compile(r'File "(.+)", line (\d+), in (.+)')  # of a traceback as text
 # How torch, oneDNN, CUDA, OpenCV, C++ and the system report failed allocations. Few have their own type.
 MEMORY_SIGNS = (
     "can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory",
@@ -138,7 +143,7 @@ def _free(where: object) -> str:
 def exit_code_of(main: Callable[[], None]) -> int:
     """Run `main`, print a failure as the last line of stderr, and return the process exit code.
 
-    A user's mistake prints one line. A traceback is printed for our own faults only.
+    A user's mistake prints one line. A traceback is printed for unexpected errors only.
     """
     try:
         _check_system()
@@ -147,7 +152,7 @@ def exit_code_of(main: Callable[[], None]) -> int:
     except (Exception, KeyboardInterrupt) as error:
         _end_workers()
         message, code = _told(error)
-        if code == OUR_FAULT:
+        if code == UNEXPECTED:
             traceback.print_exception(error)
         print(f"selftrain: error: {message}", file=sys.stderr, flush=True)
         return code
@@ -179,7 +184,39 @@ def _told(error: BaseException) -> tuple[str, int]:
     lost = _lost_process(error)
     if lost:
         return lost, ResourceError.exit_code
-    return f"{type(error).__name__}: {error} (this is a fault of selftrain: please report it)", OUR_FAULT
+    return f"{_kind_and_words(error)} ({_whose(error)})", UNEXPECTED
+
+
+def _kind_and_words(error: BaseException) -> str:
+    """The last line of an error's traceback, such as "KeyError: 'gama'", also of one in a loader process."""
+    told = str(error)
+    return told.strip().splitlines()[-1] if ORIGINAL in told else f"{type(error).__name__}: {told}"
+
+
+def _whose(error: BaseException) -> str:
+    """Whose fault an unexpected error is, by the innermost frame of selftrain or of a user's own code.
+
+    Libraries are skipped: they raise the errors of their callers.
+    """
+    told = str(error)
+    trace = told if ORIGINAL in told else "".join(traceback.format_tb(error.__traceback__))
+    callers = [frame for frame in FRAME.findall(trace) if not _is_library(frame[0])]
+    if not callers or Path(callers[-1][0]).is_relative_to(PACKAGE):
+        return "this is a fault of selftrain: please report it"
+    file, line, name = callers[-1]
+    return f"raised outside of selftrain, by {name} in {file}:{line}: correct it there"
+
+
+def _is_library(file: str) -> bool:
+    """Whether a frame belongs to Python, to an installed package other than selftrain, or to no file."""
+    path = Path(file)
+    if path.is_relative_to(PACKAGE):
+        return False
+    return (
+        file.startswith("<")
+        or path.is_relative_to(STANDARD_LIBRARY)
+        or any(folder in path.parts for folder in LIBRARIES)
+    )
 
 
 @contextmanager
@@ -259,7 +296,7 @@ def _end_workers() -> None:
 def _own_words(message: str) -> str:
     """Extract the message of an error raised in a loader process, which torch wraps in a traceback."""
     last = message.strip().splitlines()[-1] if message.strip() else message
-    return last.partition(": ")[2] if "Original Traceback" in message else message
+    return last.partition(": ")[2] if ORIGINAL in message else message
 
 
 def _lost_process(error: BaseException) -> str:
@@ -269,6 +306,8 @@ def _lost_process(error: BaseException) -> str:
     RuntimeError.
     """
     message = str(error)
+    if ORIGINAL in message:  # the process is alive and reports an error of its own
+        return ""
     first = message.strip().splitlines()[0] if message.strip() else ""
     broken = isinstance(error, ConnectionError | EOFError)
     if broken:

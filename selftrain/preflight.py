@@ -17,7 +17,7 @@ from selftrain.data import load, loading, verify
 from selftrain.data.augment.colour import OF_RGB
 from selftrain.data.bands import RGB
 from selftrain.data.faults import refuse
-from selftrain.data.findings import Look
+from selftrain.data.look import Look
 from selftrain.data.sample import DataSet, Sample, with_levels, without
 from selftrain.data.tiles import Tiling
 from selftrain.datasets import spec_of

@@ -17,7 +17,7 @@ from torch import nn
 
 from selftrain.anatomy import Anatomy, anatomy_of
 from selftrain.config import Config, LabelConfig
-from selftrain.data.findings import Look
+from selftrain.data.look import Look
 from selftrain.data.sample import SPLITS, DataSet
 from selftrain.errors import ConfigError, ResourceError, is_out_of_memory
 from selftrain.forecast import Speed

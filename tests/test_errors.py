@@ -1,4 +1,5 @@
 import errno
+import json
 import mmap
 import re
 import subprocess
@@ -8,11 +9,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from selftrain import errors
 from selftrain.config import Config
 from selftrain.errors import exit_code_of
 from selftrain.settings.changes import HARMLESS, ROUNDING, flat
+from selftrain.tables import Must, parameters_of
 
 CODES = {
     "ConfigError": 2, "DataError": 3, "StorageError": 5, "IntegrityError": 6, "ResourceError": 7, "LearningError": 8,
@@ -160,9 +163,51 @@ def test_another_system_than_linux_is_told_at_the_doors(module, words):
     assert ended.returncode == 2 and "runs on Linux only" in ended.stderr and "Traceback" not in ended.stderr
 
 
-def test_our_own_faults_show_their_traceback(capsys):
-    assert exit_code_of(raising(RuntimeError("oops"))) == 1
-    assert "Traceback" in capsys.readouterr().err
+@pytest.mark.parametrize("broken", [errors.storage_error, parameters_of])  # the latter in a library
+def test_our_own_faults_show_their_traceback_and_ask_for_a_report(broken, capsys):
+    assert exit_code_of(lambda: broken(None)) == 1
+    err = capsys.readouterr().err
+    assert "Traceback" in err and err.endswith(" (this is a fault of selftrain: please report it)\n")
+
+
+def entry(*_):
+    return {}["gama"]
+
+
+def entry_that_breaks_a_library(*_):
+    return np.linalg.inv(np.zeros((2, 2)))
+
+
+def entry_that_breaks_pythons_library(*_):
+    return json.loads("{")
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (entry, "KeyError: 'gama'"),
+        (entry_that_breaks_a_library, "LinAlgError: Singular matrix"),
+        (entry_that_breaks_pythons_library, "JSONDecodeError: Expecting property name"),
+    ],
+)
+def test_an_error_in_a_function_of_a_user_names_it_and_its_file(function, said, capsys):
+    """The function is called by selftrain, as entries of tables are."""
+    where = f"{__file__}:{function.__code__.co_firstlineno + 1}"
+    assert exit_code_of(lambda: Must("", function).fault(1)) == 1
+    err = capsys.readouterr().err
+    assert "Traceback" in err and err.splitlines()[-1].startswith(f"selftrain: error: {said}")
+    assert err.endswith(
+        f" (raised outside of selftrain, by {function.__name__} in {where}: correct it there)\n"
+    )
+
+
+def test_an_error_in_a_function_of_a_user_is_named_from_a_loader_process_too(capsys):
+    images = type("Images", (), {"__getitem__": entry, "__len__": lambda self: 1})()
+    assert exit_code_of(lambda: list(DataLoader(images, num_workers=1))) == 1
+    where = f"{__file__}:{entry.__code__.co_firstlineno + 1}"
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"selftrain: error: KeyError: 'gama' (raised outside of selftrain, by entry in {where}: correct it there)"
+    )
 
 
 @pytest.mark.parametrize(

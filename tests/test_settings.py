@@ -358,7 +358,7 @@ def test_a_mistake_in_a_users_file_is_told_with_the_file(tmp_path, text, said):
 
 def test_a_users_file_may_be_as_short_as_the_command_line(tmp_path):
     overrides, folder = own(
-        tmp_path, "name: mine\nsource: folder\nclasses: [straße, 'off', 7]\nsize: 64\nignore: 0\n", "data"
+        tmp_path, "name: mine\nformat: folder\nclasses: [straße, 'off', 7]\nsize: 64\nignore: 0\n", "data"
     )
     data = compose(["recipe=supervised", *overrides], folder).data
     assert (data.name, data.classes, data.size, data.ignore) == (

@@ -11,8 +11,8 @@ from torch import nn
 
 from selftrain import trial
 from selftrain.config import Config, GenerationConfig
-from selftrain.data.findings import Look
 from selftrain.data.load import load
+from selftrain.data.look import Look
 from selftrain.data.sources.shapes import CLASSES, Drawing
 from selftrain.datasets import spec_of
 from selftrain.errors import ConfigError, ResourceError

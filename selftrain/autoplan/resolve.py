@@ -80,7 +80,7 @@ def _steps_in(minutes: float, cfg: Config, accelerator: Accelerator) -> int:
 
 def _named(cfg: Config) -> frozenset[str]:
     """Which of val and test the data set itself has, so that no share of the masks becomes them."""
-    if cfg.data.source == "shapes":
+    if cfg.data.format == "shapes":
         return frozenset({"val", "test"})
     return frozenset(name for name in ("val", "test") if getattr(cfg.data.splits, name))
 

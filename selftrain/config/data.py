@@ -60,7 +60,7 @@ class ExtraConfig:
     """
 
     name: Annotated[str, "name of the data set, in ids; empty: extra0, extra1, ..."] = ""
-    source: Annotated[str, "kind of data source"] = "folder"
+    format: Annotated[str, "how its files are laid out, like `data.format`"] = "folder"
     root: Annotated[str, Place(), "folder of the data set"] = ""
     images: Annotated[str, Place(), "folder of the images, relative to `root`"] = "images"
     masks: Annotated[str, Place(), "folder of the masks, relative to `root`"] = "masks"
@@ -81,6 +81,10 @@ class ExtraConfig:
     ignore_colours: Annotated[list[list[int]], "its mask colours that are ignored"] = field(
         default_factory=list
     )
+    annotations: Annotated[str, Place(), "its annotation files, like `data.annotations`"] = ""
+    background: Annotated[
+        str, "its class of the pixels outside of all shapes of annotation files; empty: they are ignored"
+    ] = "background"
     weight: Annotated[float, Bounds(above=0), "weight of its pixels; pixels of `data` weigh 1"] = 1.0
 
 
@@ -89,28 +93,54 @@ class DataConfig:
     """The images of a data set, and the meaning of their masks."""
 
     name: Annotated[str, "name of the data set in reports"] = "shapes"
-    source: Annotated[str, "kind of data source"] = "shapes"
+    format: Annotated[str, "form of the data: drawn images, mask files, or annotation files"] = "shapes"
     root: Annotated[str, Place(), "folder of the data set"] = ""
     images: Annotated[str, Place(), "folder of the images, relative to `root`"] = "images"
     masks: Annotated[str, Place(), "folder of the masks, relative to `root`"] = "masks"
     unlabelled: Annotated[str, Place(), "folder or list file of images without masks, relative to `root`"] = (
         ""
     )
+    annotations: Annotated[
+        str,
+        Place(),
+        "annotation file, folder of such files, or a name that lies in several folders, relative to `root`; "
+        "empty: every such file below `root` (yolo: `labels`)",
+    ] = ""
     classes: Annotated[list[str], "names of the classes"] = field(default_factory=list)
     values: Annotated[
         list[Any],
-        "grey or palette value of each class, or a list of values, [0, [1, 2]]; empty: 0, 1, 2, ...",
+        "grey or palette value of each class, or a list of values, [0, [1, 2]]; empty: 0, 1, 2, ...; "
+        "of annotation files: its category, or a list of categories; empty: of the class's name",
     ] = field(default_factory=list)
     colours: Annotated[list[list[int]], "RGB colour of each class, instead of `values`"] = field(
         default_factory=list
     )
-    ignore: Annotated[list[Any], "mask values that are ignored; [rest]: all undeclared values"] = field(
-        default_factory=lambda: [255]
-    )
+    ignore: Annotated[
+        list[Any], "mask values, or categories, that are ignored; [rest]: all that are not declared"
+    ] = field(default_factory=lambda: [255])
     ignore_colours: Annotated[list[list[int]], "mask colours that are ignored"] = field(default_factory=list)
     tags: Annotated[
         str, Place(), "CSV file with the classes of whole images (image,classes), relative to `root`"
     ] = ""
+    threshold: Annotated[
+        int,
+        Bounds(0, 65535),
+        "grey masks of two classes: values from this one on are the second class; 0: off",
+    ] = 0
+    nearest: Annotated[bool, "undeclared mask values and colours become the nearest declared one"] = False
+    background: Annotated[
+        str, "class of the pixels outside of all shapes of annotation files; empty: they are ignored"
+    ] = "background"
+    order: Annotated[
+        str,
+        OneOf({"large": "large shapes first, small ones on top", "file": "as in the file"}),
+        "order in which the shapes of annotation files are drawn",
+    ] = "large"
+    empty: Annotated[
+        str,
+        OneOf({"background": "they show the background only", "unlabelled": "they are unlabelled"}),
+        "images that annotation files describe without any shape",
+    ] = "background"
     size: Annotated[
         list[Any],
         Must(WANTED, is_size),

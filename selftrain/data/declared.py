@@ -126,7 +126,12 @@ def _declaration(found: set[int], classes: int, code: MaskCode, *, by_colour: bo
         number = f"{len(found)} or more" if len(found) >= MOST_VALUES else str(len(found))
         return (
             f"the masks hold {number} {name} for {classes} classes: soft edges or a scaled picture; "
-            "make the masks again with one value a class (no smoothing, nearest neighbour, PNG)"
+            "make the masks again with one value a class (no smoothing, nearest neighbour, PNG), "
+            + (
+                "or set data.threshold=128, or data.nearest=true"
+                if classes == 2 and not by_colour
+                else "or set data.nearest=true"
+            )
         )
     listed = ", ".join(_shown(value, by_colour) for value in sorted(found))
     return (

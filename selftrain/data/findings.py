@@ -11,6 +11,7 @@ import numpy as np
 from selftrain.data import levels as ranges
 from selftrain.data.declared import hidden_classes, odd_masks, values_used, with_one_remedy
 from selftrain.data.faults import Fault, counted, some
+from selftrain.data.look import Colour, Look, changed_masks
 from selftrain.data.masks import MaskCode
 from selftrain.data.sample import SPLITS, DataSet, Sample
 from selftrain.data.tags import disagreements, rows_of_tags
@@ -20,42 +21,6 @@ LEVELS = 1 << 16  # number of values of a 16-bit sample
 COLOURS = 64  # most colours that a message lists
 EXTRA = "extra"  # the split, in tables, of images from data.extra
 COPIES = 8  # most copies of one picture that a message lists
-Colour = tuple[int, ...]  # red, green, blue
-
-
-@dataclass(frozen=True)
-class Look:
-    """Results of checking one sample's files.
-
-    `split` is empty for a copy that is left out of training (load.load). `counts` (C + 1,) are the pixels of
-    each class; the last entry counts ignored pixels. `palette` contains the RGB of each index if indices were
-    read as ids; `used` are the indices that occur in the mask.
-    """
-
-    sample: Sample
-    split: str
-    size: tuple[int, int] | None = None  # (height, width) of the file
-    digest: bytes = b""  # of the decoded pixels
-    counts: np.ndarray | None = None
-    image_fault: Fault | None = None
-    mask_fault: Fault | None = None
-    largest: int | None = None  # largest value in a 16-bit image; None: the image has 8 bits
-    rest: int = 0  # pixels that data.ignore=[rest] ignores
-    palette: bytes = b""
-    used: tuple[int, ...] = ()
-    blank: bool = False  # the whole image has one colour
-
-    def colour(self, index: int) -> Colour:
-        """The colour of an index of the palette."""
-        return tuple(self.palette[3 * index : 3 * index + 3])
-
-    @property
-    def is_ramp(self) -> bool:
-        """Whether the palette is a grey ramp that starts at black: a default that nobody chose."""
-        greys = self.palette[::3]
-        end = next((place for place in range(1, len(greys)) if greys[place] <= greys[place - 1]), len(greys))
-        padded = len(set(greys[end:])) <= 1 and max(self.used) < end
-        return greys == self.palette[1::3] == self.palette[2::3] and greys[0] == 0 and padded
 
 
 @dataclass
@@ -112,7 +77,7 @@ def findings(data: DataSet, looks: list[Look], *, levels: Sequence[Any] = ranges
     _report_doubles(report)
     _report_blank(report)
     _report_levels(report, levels)
-    _report_rest(report)
+    report.warnings += changed_masks([one for one in looks if one.split != EXTRA])
     _report_absent(report)
     report.warnings += disagreements(report.classes, report.seen)
     return report
@@ -347,17 +312,6 @@ def _report_dark(report: Report, largest: list[int]) -> None:
         f"which leaves {(most >> 8) + 1} of 256 levels; "
         f"set data.range=percentile or data.range=[0,{(1 << most.bit_length()) - 1}]"
     )
-
-
-def _report_rest(report: Report) -> None:
-    """Warn of the number of pixels that data.ignore=[rest] ignores."""
-    rest = sum(one.rest for one in report.seen)
-    if rest:
-        own = [one for one in report.seen if one.split != EXTRA]
-        pixels = sum(int(one.counts.sum()) for one in own if one.counts is not None)
-        files = sum(one.rest > 0 for one in report.seen)
-        where = f"{rest / pixels:.2%} of the pixels of all masks, in {counted(files, 'mask')}"
-        report.warnings.append(f"data.ignore=[rest] ignores {where}: values that no setting declares")
 
 
 def _shares(pixels: np.ndarray) -> list[str]:

@@ -10,7 +10,7 @@ from selftrain.data import faults, levels
 from selftrain.data.extra import with_extra
 from selftrain.data.images import Levels
 from selftrain.data.sample import SPLITS, Copies, DataSet, Sample, with_channels
-from selftrain.data.sources import folder, shapes
+from selftrain.data.sources import annotated, folder, shapes, voc
 from selftrain.data.spec import Spec
 from selftrain.data.tags import with_tags
 from selftrain.errors import ConfigError, DataError
@@ -19,10 +19,19 @@ DUPLICATES = ("group", "fault", "drop")
 READERS = 4  # threads
 SHOWN = 4  # most copies that a line names
 
-# The choices of data.source. An entry lists the samples and decides the splits, usually by data/division.py.
+# The choices of data.format. An entry lists the samples and decides the splits, usually by data/division.py.
 # It keeps equal pictures, whose ids `copies` lists, in one split. It raises ConfigError for settings and
 # DataError for files. It reads no pixels unless splits.choose is "stratified".
-SOURCES: dict[str, Callable[[Spec, Copies], DataSet]] = {"shapes": shapes.data_set, "folder": folder.data_set}
+SOURCES: dict[str, Callable[[Spec, Copies], DataSet]] = {
+    "shapes": shapes.data_set,
+    "folder": folder.data_set,
+    "voc": voc.data_set,
+    "coco": annotated.coco,
+    "labelme": annotated.labelme,
+    "cvat": annotated.cvat,
+    "labelstudio": annotated.labelstudio,
+    "yolo": annotated.yolo,
+}
 
 
 def load(spec: Spec, *, strict: bool = True, copies: Copies = ()) -> DataSet:
@@ -50,15 +59,15 @@ def load(spec: Spec, *, strict: bool = True, copies: Copies = ()) -> DataSet:
 
 
 def _listed(spec: Spec, copies: Copies, *, strict: bool) -> DataSet:
-    if spec.source not in SOURCES:
-        raise ConfigError(f"data.source={spec.source!r} is none of {', '.join(SOURCES)}")
+    if spec.format not in SOURCES:
+        raise ConfigError(f"data.format={spec.format!r} is none of {', '.join(SOURCES)}")
     try:
-        return SOURCES[spec.source](spec, copies)
+        return SOURCES[spec.format](spec, copies)
     except DataError:
         if strict or spec.splits.choose != "stratified":
             raise
         # Stratifying stops at the first unreadable mask; verify is to list all of them.
-        return SOURCES[spec.source](replace(spec, splits=replace(spec.splits, choose="spread")), copies)
+        return SOURCES[spec.format](replace(spec, splits=replace(spec.splits, choose="spread")), copies)
 
 
 def _without_copies(data: DataSet, spec: Spec, copies: Copies) -> DataSet:

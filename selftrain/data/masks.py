@@ -3,7 +3,8 @@
 A mask is (H, W) uint8 class ids with IGNORE for ignored pixels. It is read by value or, if `MaskCode.colours`
 is given, by RGB colour. A value is a palette index, or a grey value of 1 to 16 bits as stored in the file.
 Stored values count also in a TIFF whose white is zero (photometric 0) and in a PGM of any maximal value. A
-JPEG or lossy WebP is refused: its compression invents values. A GIF whose palette is all grey is read by grey
+JPEG or lossy WebP is refused, because its compression invents values, unless `MaskCode` repairs undeclared
+values (`threshold`, `nearest`). A GIF whose palette is all grey is read by grey
 level: GIF has no other way to store grey, and programs renumber its palette from file to file.
 
 A mask is turned upright, like its image. If only one of the two files has an EXIF orientation, that is a
@@ -21,18 +22,16 @@ from PIL import Image
 from selftrain.data import headers
 from selftrain.data.faults import Fault
 from selftrain.data.images import JPEG_SUFFIXES, PICTURES, decode, geometry, to_rgb
-from selftrain.data.spec import Spec
 from selftrain.data.storage import open_regular
-from selftrain.errors import ConfigError, DataError
+from selftrain.errors import DataError
 from selftrain.ids import IGNORE
 
 MASK_SUFFIXES = PICTURES - JPEG_SUFFIXES  # only lossless WebP
 MULTIPLIED = {"L;2": 85, "L;4": 17}  # PIL scales 2- and 4-bit grey to 0..255: right for images, wrong for ids
+TINT = 16  # most that the channels of a lossy grey pixel differ
 SHOWN = 12  # most unknown mask values that a message lists
 MOST_VALUES = 256  # most values of a mask that a fault stores
 COLOUR_MASKS = "masks are colour masks, but data.colours is empty"  # the cause of a fault
-MAX_CLASSES = 254
-REST = "rest"  # in data.ignore: every value that is not declared
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,8 @@ class MaskCode:
     """The meaning of mask pixels.
 
     Class k has the value or values values[k], or the colour colours[k] if `colours` is given. With `rest`,
-    all undeclared values are ignored.
+    all undeclared values are ignored; with `nearest`, they become the nearest declared one. With a
+    `threshold` above 0, values from it on are class 1, and the others class 0.
     """
 
     values: tuple[int | tuple[int, ...], ...]
@@ -48,6 +48,13 @@ class MaskCode:
     colours: tuple[tuple[int, int, int], ...] = ()
     ignore_colours: tuple[tuple[int, int, int], ...] = ()
     rest: bool = False
+    threshold: int = 0
+    nearest: bool = False
+
+    @property
+    def takes_lossy(self) -> bool:
+        """Whether values that a compression invented are repaired."""
+        return self.nearest or self.threshold > 0
 
     def numbers(self) -> list[tuple[int, ...]]:
         """The values of each class."""
@@ -62,6 +69,8 @@ class Mask:
     rest: int = 0  # pixels that are ignored because their value is not declared
     palette: bytes = b""  # RGB of each index, if indices were read as ids and the palette has colours
     used: tuple[int, ...] = ()  # palette indices that occur in the mask, ascending
+    repaired: int = 0  # pixels whose value is not declared, and that became the nearest declared one
+    notes: tuple[str, ...] = ()  # how shapes of an annotation file were placed, for the report
 
 
 def read_mask(path: Path, code: MaskCode, *, image: Path | None = None) -> np.ndarray:
@@ -77,22 +86,28 @@ def read_mask(path: Path, code: MaskCode, *, image: Path | None = None) -> np.nd
 def examine_mask(path: Path, code: MaskCode, *, image: Path | None = None) -> Mask:
     """`read_mask`, with further facts about the file."""
     picture = decode(path)
-    if picture.format in ("JPEG", "MPO") or path.suffix.lower() in (".jpg", ".jpeg"):
+    if not code.takes_lossy and (picture.format in ("JPEG", "MPO") or path.suffix.lower() in JPEG_SUFFIXES):
         raise DataError(jpeg_mask(path))
-    if picture.format == "WEBP" and _is_lossy_webp(path):
+    if not code.takes_lossy and picture.format == "WEBP" and _is_lossy_webp(path):
         raise DataError(
             replace(jpeg_mask(path), what="is a lossy WebP, whose compression invents mask values")
         )
     if image is not None:
         _check_fits(path, image, picture)
+    if code.takes_lossy and not code.colours:
+        picture = _without_tint(picture)
+    if code.threshold:
+        return _ids_by_threshold(path, picture, code.threshold)
     return _ids_by_colour(path, picture, code) if code.colours else _ids_by_value(path, picture, code)
 
 
 def jpeg_mask(path: Path) -> Fault:
     """The fault of a mask stored as JPEG."""
-    return Fault(
-        str(path), "is a JPEG, whose compression invents mask values", "save masks as PNG from their source"
+    remedy = (
+        "save masks as PNG from their source; or set data.threshold=128 (two classes, grey masks) "
+        "or data.nearest=true (each pixel becomes the nearest declared value or colour)"
     )
+    return Fault(str(path), "is a JPEG, whose compression invents mask values", remedy)
 
 
 def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -150,9 +165,26 @@ def wrong_size(mask: Path, size: tuple[int, int], image_size: tuple[int, int]) -
     return Fault(str(mask), what, "make the mask again at the image's size, upright")
 
 
+def _without_tint(picture: Image.Image) -> Image.Image:
+    """An RGB picture as grey, if a lossy compression has given grey pixels a little colour."""
+    if picture.mode not in ("RGB", "RGBA") or ";16" in picture.info["raw_mode"]:
+        return picture
+    pixels = np.asarray(picture)[..., :3].astype(np.int16)
+    return picture if np.ptp(pixels, axis=2).max() > TINT else picture.convert("L")
+
+
+def _ids_by_threshold(path: Path, picture: Image.Image, threshold: int) -> Mask:
+    """Class 1 where the grey level is at least the threshold, otherwise class 0; 1-bit white is 255."""
+    grey = picture.convert("L") if picture.mode in ("1", "P", "PA") else picture
+    grey.info |= {"raw_mode": "L"} if grey is not picture else {}
+    return Mask((_values(path, grey) >= threshold).astype(np.uint8))
+
+
 def _ids_by_value(path: Path, picture: Image.Image, code: MaskCode) -> Mask:
     raw = _values(path, picture)  # (H, W) uint8 or uint16
     table, known = _value_table(code)
+    if code.nearest:
+        return Mask(table[_nearest_values(code)[raw]], repaired=int(np.count_nonzero(~known[raw])))
     rest = int(np.count_nonzero(~known[raw]))
     if rest and not code.rest:
         values, counts = np.unique(raw[~known[raw]], return_counts=True)
@@ -231,6 +263,9 @@ def _ids_by_colour(path: Path, picture: Image.Image, code: MaskCode) -> Mask:
     colours, ids = _colour_table(code)
     place = np.minimum(np.searchsorted(colours, packed), len(colours) - 1)  # (H, W)
     unknown = colours[place] != packed
+    if code.nearest:
+        place[unknown] = _nearest_colours(packed[unknown], colours)
+        return Mask(ids[place], repaired=int(np.count_nonzero(unknown)))
     if unknown.any() and not code.rest:
         others, counts = np.unique(packed[unknown], return_counts=True)
         what = f"has colours that are not declared: {_listed(_hex_to_rgb(others), counts)}"
@@ -251,6 +286,23 @@ def _value_table(code: MaskCode) -> tuple[np.ndarray, np.ndarray]:
         known[list(values)] = True
         table[list(values)] = number
     return table, known
+
+
+@lru_cache(maxsize=8)
+def _nearest_values(code: MaskCode) -> np.ndarray:
+    """The nearest declared value (65536,) of each 16-bit value; of two, the lower one."""
+    declared = np.array(sorted({*code.ignore, *(one for values in code.numbers() for one in values)}))
+    ends = (declared[1:] + declared[:-1] + 1) / 2  # the first value that is nearer to the next declared one
+    return declared[np.searchsorted(ends, np.arange(1 << 16), side="right")]
+
+
+def _nearest_colours(packed: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    """The places in `colours` (K,) that are nearest to colours (N,) in RGB, all packed as 0xRRGGBB."""
+    found, where = np.unique(packed, return_inverse=True)
+    one, other = (
+        np.stack([of >> 16, of >> 8 & 255, of & 255], axis=1).astype(np.int64) for of in (found, colours)
+    )
+    return ((one[:, None] - other[None]) ** 2).sum(axis=2).argmin(axis=1)[where.reshape(-1)]
 
 
 @lru_cache(maxsize=8)
@@ -287,53 +339,3 @@ def _distinct(pixels: np.ndarray) -> tuple[int, ...]:
 def _brief(values: tuple[int | tuple[int, ...], ...]) -> str:
     shown = [str(list(value) if isinstance(value, tuple) else value) for value in values[:SHOWN]]
     return ", ".join(shown + ["..."] * (len(values) > SHOWN)) or "none"
-
-
-# --- the settings
-
-
-def mask_code(spec: Spec) -> MaskCode:
-    """The mask code of the settings. Raises ConfigError for settings that contradict themselves."""
-    count = len(spec.classes)
-    if not 2 <= count <= MAX_CLASSES or len(set(spec.classes)) != count:
-        some = f"2 to {MAX_CLASSES} different classes, such as [background,road]"
-        raise ConfigError(f"data.classes={spec.classes} must name {some}")
-    if spec.colours or spec.ignore_colours:
-        return _colour_code(spec)
-    values = spec.values or list(range(count))
-    declared = [one for value in values for one in (value if isinstance(value, list) else [value])]
-    if len(values) != count:
-        raise ConfigError(
-            f"data.values has {len(values)} entries for {count} classes: give one for each, in order"
-        )
-    # The default of data.ignore yields to declared values: nobody set it.
-    yields = "ignore" not in spec.changed
-    ignore = [value for value in spec.ignore if value != REST and not (yields and value in declared)]
-    both = declared + ignore
-    if not all(type(value) is int and 0 <= value <= 0xFFFF for value in both) or len(set(both)) != len(both):
-        raise ConfigError(
-            f"data.values={values} and data.ignore={spec.ignore} must be different numbers from 0 to 65535; "
-            "where a class has the value 255, set data.ignore=[]; "
-            "where it has several values, list them, such as data.values=[0,[1,2]]; "
-            "data.ignore=rest ignores all others"
-        )
-    if [] in values:
-        raise ConfigError(f"data.values={values} leaves a class without a value; give each at least one")
-    coded = tuple(tuple(value) if isinstance(value, list) else value for value in values)
-    return MaskCode(coded, tuple(ignore), rest=REST in spec.ignore)
-
-
-def _colour_code(spec: Spec) -> MaskCode:
-    both = [*spec.colours, *spec.ignore_colours]
-    if spec.values:
-        raise ConfigError("data.values and data.colours are two ways to read masks: give one of them")
-    if len(spec.colours) != len(spec.classes):
-        counts = f"{len(spec.colours)} entries for {len(spec.classes)} classes"
-        raise ConfigError(f"data.colours has {counts}: give one for each, in order")
-    if not all(len(colour) == 3 and 0 <= min(colour) <= max(colour) <= 255 for colour in both):
-        raise ConfigError("data.colours and data.ignore_colours hold [red, green, blue] from 0 to 255")
-    if len({tuple(colour) for colour in both}) != len(both):
-        raise ConfigError("data.colours and data.ignore_colours must be different colours")
-    colours = [(red, green, blue) for red, green, blue in both]
-    count = len(spec.colours)
-    return MaskCode((), (), tuple(colours[:count]), tuple(colours[count:]), rest=REST in spec.ignore)

@@ -25,17 +25,23 @@ class Spec:
     """The data set to read, and how. Fields have the names, types and meanings of the settings in `data`."""
 
     name: str
-    source: str
+    format: str
     root: str
     images: str
     masks: str
     unlabelled: str
     tags: str
+    annotations: str
     classes: list[str]
     values: list[Any]
     colours: list[list[int]]
     ignore: list[Any]
     ignore_colours: list[list[int]]
+    threshold: int
+    nearest: bool
+    background: str
+    order: str
+    empty: str
     size: list[Any]
     range: list[Any]
     channels: int

@@ -20,9 +20,10 @@ import numpy as np
 from selftrain.data.bands import wrong_channels
 from selftrain.data.extra import in_extra
 from selftrain.data.faults import none_hidden
-from selftrain.data.findings import EXTRA, Look, Report, findings
+from selftrain.data.findings import EXTRA, Report, findings
 from selftrain.data.levels import DTYPE
 from selftrain.data.load import load
+from selftrain.data.look import Look
 from selftrain.data.sample import SPLITS, DataSet, External, Sample, with_levels
 from selftrain.data.spec import Spec
 from selftrain.errors import DataError
@@ -30,7 +31,7 @@ from selftrain.ids import IGNORE
 from selftrain.log import progress
 from selftrain.scores import class_pixels
 
-VERSION = 4  # of the findings of `_look`
+VERSION = 5  # of the findings of `_look`
 
 
 def verify(data: DataSet, spec: Spec, *, workers: int) -> Report:
@@ -155,7 +156,8 @@ def _to_remember(seen: Look) -> dict:
     """The findings of a look without faults, as JSON."""
     counts = seen.counts.tolist() if seen.counts is not None else None
     palette = {"palette": seen.palette.hex(), "used": seen.used} if seen.palette else {}
-    plain = {"size": seen.size, "largest": seen.largest, "rest": seen.rest, "blank": seen.blank}
+    names = ("size", "largest", "rest", "blank", "repaired", "notes")
+    plain = {name: getattr(seen, name) for name in names}
     return {**plain, "digest": seen.digest.hex(), "counts": counts, **palette}
 
 
@@ -169,6 +171,8 @@ def _remembered(empty: Look, found: dict) -> Look:
         largest=found["largest"],
         rest=found["rest"],
         blank=found["blank"],
+        repaired=found["repaired"],
+        notes=tuple(found["notes"]),
         palette=bytes.fromhex(found.get("palette", "")),
         used=tuple(found.get("used", ())),
     )
@@ -210,4 +214,12 @@ def _look(sample: Sample, split: str, *, classes: int, channels: int) -> Look:
     except DataError as error:
         return replace(seen, mask_fault=error.args[0])
     counts = np.append(class_pixels(mask.ids, classes), np.count_nonzero(mask.ids == IGNORE))
-    return replace(seen, counts=counts, rest=mask.rest, palette=mask.palette, used=mask.used)
+    return replace(
+        seen,
+        counts=counts,
+        rest=mask.rest,
+        palette=mask.palette,
+        used=mask.used,
+        repaired=mask.repaired,
+        notes=mask.notes,
+    )

@@ -122,7 +122,8 @@ def dice(
     truth = one_hot(target, logits.shape[1]) * weight
     overlap, sizes = (probs * truth).sum(dim=(2, 3)), (probs + truth).sum(dim=(2, 3))  # (N, C)
     present = truth.sum(dim=(2, 3)) > 0
-    each = (1 - (2 * overlap + smooth) / (sizes + smooth)) * present
+    sizes = (sizes + smooth).clamp_min(1e-12)  # not 0/0 in an image without a label if `smooth` is 0
+    each = (1 - (2 * overlap + smooth) / sizes) * present
     return (each.sum(dim=1) / present.sum(dim=1).clamp_min(1)).sum()
 
 

@@ -47,6 +47,7 @@ class Renamed:
 # Renamed settings by their old names. A setting of a generation is named without the generation's number:
 # "generations.noise.mix". The old name must not be in use. The rows apply one after the other.
 RENAMED = {
+    "data.source": Renamed("data.format"),
     "loss.smoothing": Renamed("loss.labelled.ce.smoothing"),
     "loss.temperature": Renamed("loss.pseudo.kl.temperature"),
     "loss.distillation": Renamed(

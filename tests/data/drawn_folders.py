@@ -43,7 +43,7 @@ def pairs(root: Path, names: list[str], folder: str = "") -> None:
 
 def spec(root: Path | str, *, splits: dict | None = None, **settings) -> Spec:
     """What the settings of a folder with two classes say."""
-    settings = {"name": "folder", "source": "folder", "classes": ["ground", "thing"]} | settings
+    settings = {"name": "folder", "format": "folder", "classes": ["ground", "thing"]} | settings
     return spec_of(DataConfig(root=str(root), splits=SplitConfig(**(splits or {})), **settings))
 
 

@@ -41,7 +41,7 @@ def root(tmp_path):
 
 def spec(root, duplicates="group", **splits):
     cfg = DataConfig(
-        name="folder", source="folder", root=str(root), unlabelled="unlabelled", classes=["ground", "thing"],
+        name="folder", format="folder", root=str(root), unlabelled="unlabelled", classes=["ground", "thing"],
         duplicates=duplicates, splits=SplitConfig(**splits),
     )  # fmt: skip
     return spec_of(cfg)

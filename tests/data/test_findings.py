@@ -58,7 +58,7 @@ def deepen(root: Path, largest: int, names: list[str] = NAMES) -> None:
 def check(root: Path, **settings) -> Report:
     splits = SplitConfig(train="train", val="val", test="test")
     settings = {"classes": ["ground", "thing"]} | settings
-    spec = spec_of(DataConfig(name="folder", source="folder", root=str(root), splits=splits, **settings))
+    spec = spec_of(DataConfig(name="folder", format="folder", root=str(root), splits=splits, **settings))
     return verify(load(spec, strict=False), spec, workers=1)
 
 

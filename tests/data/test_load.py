@@ -31,7 +31,7 @@ RECIPES = Path(__file__).parents[2] / "recipes" / "data"
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"source": "zip"}, "shapes, folder"),
+        ({"format": "zip"}, "shapes, folder"),
         ({"classes": []}, "data.classes"),
         ({"classes": ["a", "a"]}, "different"),
         ({"values": [1]}, "1 entries for 2"),
@@ -130,11 +130,11 @@ def scenes(spec: Spec, copies: Copies) -> DataSet:
 
 def test_a_new_source_is_one_function_and_one_entry(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(SOURCES, "scenes", scenes)
-    data = load(spec("", source="scenes", size=[8, 9], splits={"labels": 5}))
+    data = load(spec("", format="scenes", size=[8, 9], splits={"labels": 5}))
     assert [len(getattr(data, split)) for split in SPLITS] == [5, 1, 2, 2]
     assert data.labelled[0].read_image().shape == (8, 9, 3)
     for seed in range(4):
-        together = ids(load(spec("", source="scenes", splits={"seed": seed}), copies=[["0", "4", "7"]]))
+        together = ids(load(spec("", format="scenes", splits={"seed": seed}), copies=[["0", "4", "7"]]))
         assert [len({"0", "4", "7"} & set(names)) for names in together.values()].count(0) == 3
 
 

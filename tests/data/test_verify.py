@@ -58,7 +58,7 @@ def root(tmp_path: Path) -> Path:
 def spec(root: Path, **splits) -> Spec:
     named = {"train": "train", "val": "val", "test": "test"} | splits
     cfg = DataConfig(
-        name="folder", source="folder", root=str(root), unlabelled="unlabelled", classes=["ground", "thing"],
+        name="folder", format="folder", root=str(root), unlabelled="unlabelled", classes=["ground", "thing"],
         splits=SplitConfig(**named),
     )  # fmt: skip
     return spec_of(cfg)
@@ -267,7 +267,7 @@ def test_camvid_val_is_sound():
     classes = [f"{i}" for i in range(11)]
     splits = SplitConfig(train="val", val_fraction=0.5, test_fraction=0.3)
     cfg = DataConfig(
-        name="camvid", source="folder", root=str(folder), classes=classes, ignore=[11], splits=splits,
+        name="camvid", format="folder", root=str(folder), classes=classes, ignore=[11], splits=splits,
     )  # fmt: skip
     camvid = spec_of(cfg)
     report = verify(load(camvid, strict=False), camvid, workers=2)

@@ -103,6 +103,14 @@ def test_dice_leaves_out_ignored_pixels_and_absent_classes():
     assert math.isclose(loss.item(), 1 - 1.6 / 1.8, rel_tol=1e-5)
 
 
+def test_dice_without_smoothing_adds_nothing_for_an_image_without_a_label():
+    logits = logits_of([0.8, 0.2], [0.4, 0.6]).repeat(2, 1, 1, 1).requires_grad_()
+    loss = total("dice", logits, torch.tensor([[[0, 255]], [[255, 255]]]), smooth=0.0)
+    loss.backward()
+    assert math.isclose(loss.item(), 1 - 1.6 / 1.8, rel_tol=1e-5)
+    assert logits.grad[0].any() and not logits.grad[1].any()
+
+
 def test_ohem_is_the_mean_of_the_hardest_pixels_of_each_image():
     logits = logits_of([0.9, 0.1], [0.2, 0.8], [0.5, 0.5], [0.1, 0.9])
     hard = torch.tensor([[[0, 0, 0, 255]]])  # half of three pixels, rounded up, is two

@@ -66,7 +66,7 @@ def method_of(name, classes, accelerator, losses):
 
 def learnt(accumulate, accelerator, method="", **losses):
     """The weights after STEPS steps, the logs of the last step, and how often gradients were exchanged."""
-    data = load(spec_of(DataConfig(source="shapes", size=[SIDE, SIDE], shapes=SHAPES)))
+    data = load(spec_of(DataConfig(format="shapes", size=[SIDE, SIDE], shapes=SHAPES)))
     classes, exchanged = len(data.classes), []
     torch.manual_seed(0)
     network = nn.Sequential(

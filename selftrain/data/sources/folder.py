@@ -1,70 +1,73 @@
-"""The source data.source=folder, and its layouts. Finds the images that settings name, and their masks.
+"""The source data.format=folder, and its layouts. Finds the images that settings name, and their masks.
 
 * images/ masks/ unlabelled/: a mask has the path of its image, apart from the suffix:
   images/a/1.jpg, masks/a/1.png;
 * images/<split>/ masks/<split>/ with data.splits.train=<split> and so on;
 * list files: one image per line, optionally its mask in a second column.
 
-Folders are claimed in the order test, val, train, unlabelled: an image belongs to the first split whose
-folder contains it. Without data.splits.train, train gets the remaining images below data.images. A split
-named by a list file contains exactly the images in the list.
+named.py says which image belongs to which split.
 """
 
-import os
-import posixpath
-import unicodedata
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from selftrain.data import levels
+from selftrain.data.coding import mask_code
 from selftrain.data.division import Pool, divided
 from selftrain.data.faults import Fault, none_hidden, refuse
-from selftrain.data.images import IMAGE_SUFFIXES, JPEG_SUFFIXES, Levels
-from selftrain.data.masks import MASK_SUFFIXES, MaskCode, jpeg_mask, mask_code
-from selftrain.data.sample import Copies, DataSet, Sample
+from selftrain.data.images import IMAGE_SUFFIXES, JPEG_SUFFIXES
+from selftrain.data.masks import MASK_SUFFIXES, MaskCode, jpeg_mask
+from selftrain.data.sample import Copies, DataSet, Sample, Source
 from selftrain.data.sources.files import ImageFile, MaskFile
+from selftrain.data.sources.named import Found, Layout, named_images, root_of, without_shared_ids
 from selftrain.data.sources.tree import Tree, suffix_counts, unread
 from selftrain.data.spec import Spec
-from selftrain.data.strays import masks_beside
 from selftrain.errors import ConfigError, DataError
-
-# Folder names that suggest a split, which must then be declared.
-SPLIT_FOLDERS = {"val": "val", "valid": "val", "validation": "val", "test": "test"}
-
-
-@dataclass(frozen=True)
-class Found:
-    """An image file, its mask if it has one, its id, and its name for data.splits.group."""
-
-    path: Path
-    mask: Path | None
-    id: str
-    name: str
-
-
-@dataclass
-class Layout:
-    """The images that the settings name.
-
-    All of `train` have masks. `val` and `test` are None if the settings do not name them.
-    """
-
-    train: list[Found]
-    unlabelled: list[Found]
-    val: list[Found] | None
-    test: list[Found] | None
-    warnings: list[str] = field(default_factory=list)
-    faults: list[Fault] = field(default_factory=list)
 
 
 def data_set(spec: Spec, copies: Copies) -> DataSet:
     """Image and mask files under data.root. Raises ConfigError, DataError or FaultsError, like `find`."""
+    _refuse_annotation_settings(spec)
     root = root_of(spec)  # checked first: it is forgotten most often
-    code, fixed = mask_code(spec), levels.fixed(spec.range)
+    code = mask_code(spec)
+    levels.fixed(spec.range)  # refuses a wrong setting
     layout = find(spec)
+    return assembled(layout, spec, copies, root, lambda found: _mask_file(found, code), code=code)
+
+
+def _mask_file(found: Found, code: MaskCode) -> MaskFile | None:
+    return MaskFile(found.mask, code, found.path) if found.mask else None
+
+
+def assembled(
+    layout: Layout,
+    spec: Spec,
+    copies: Copies,
+    root: Path,
+    mask_of: Callable[[Found], Source | None],
+    *,
+    code: MaskCode | None = None,
+) -> DataSet:
+    """The data set of a layout, divided by the settings; `mask_of` makes an image's mask.
+
+    Raises ConfigError, DataError or FaultsError.
+    """
+    fixed = levels.fixed(spec.range)
+
+    def samples(found: list[Found]) -> list[Sample]:
+        return [
+            Sample(one.id, ImageFile(one.path, fixed), mask_of(one), spec.target, one.name) for one in found
+        ]
+
+    pool = Pool(
+        samples(layout.train),
+        samples(layout.unlabelled),
+        None if layout.val is None else samples(layout.val),
+        None if layout.test is None else samples(layout.test),
+    )
     with none_hidden(layout.faults, "data.splits"):
-        division = divided(_pool(layout, spec, code, fixed), len(spec.classes), spec.splits, copies)
+        division = divided(pool, len(spec.classes), spec.splits, copies)
     return DataSet(
         list(spec.classes),
         *division,
@@ -76,18 +79,14 @@ def data_set(spec: Spec, copies: Copies) -> DataSet:
     )
 
 
-def _pool(layout: "Layout", spec: Spec, code: MaskCode, fixed: Levels | None) -> Pool:
-    """The samples of a layout."""
-
-    def sample(found: Found) -> Sample:
-        mask = MaskFile(found.mask, code, found.path) if found.mask else None
-        return Sample(found.id, ImageFile(found.path, fixed), mask, spec.target, found.name)
-
-    def samples(found: list[Found] | None) -> list[Sample] | None:
-        return None if found is None else [sample(one) for one in found]
-
-    train, unlabelled = ([sample(one) for one in found] for found in (layout.train, layout.unlabelled))
-    return Pool(train, unlabelled, samples(layout.val), samples(layout.test))
+def _refuse_annotation_settings(spec: Spec) -> None:
+    """Raises ConfigError for a setting that mask files do not use."""
+    for name in ("annotations", "background", "order", "empty"):
+        if name in spec.changed:
+            raise ConfigError(
+                f"data.{name}={getattr(spec, name)} is about annotation files, but data.format={spec.format} "
+                "reads mask files: remove the setting, or change data.format"
+            )
 
 
 def find(spec: Spec) -> Layout:
@@ -102,7 +101,7 @@ def find(spec: Spec) -> Layout:
 
 
 def _layout(spec: Spec, tree: Tree) -> Layout:
-    named = _without_shared_ids(_named(spec, tree), tree)
+    named = without_shared_ids(named_images(spec, tree), tree)
     matcher = _Matcher(spec, tree)
     named = {split: matcher.match(found) for split, found in named.items()}
     orphans = matcher.orphans(named)
@@ -130,141 +129,6 @@ def _layout(spec: Spec, tree: Tree) -> Layout:
     return layout
 
 
-def root_of(spec: Spec) -> Path:
-    """data.root as a real path. Raises ConfigError if it is not given, DataError if it is not a folder."""
-    if not spec.root:
-        raise ConfigError(f"data={spec.name} needs the folder that its files are in: data.root=/path")
-    root = Path(spec.root).expanduser()
-    if not root.is_dir():
-        raise DataError(f"data.root={spec.root} is not a folder; give data.root=/path")
-    return Path(os.path.realpath(root))
-
-
-# --- which images
-
-
-def _named(spec: Spec, tree: Tree) -> dict[str, list[Found]]:
-    """The images of train and of each split that the settings name. Only masks from lists are set."""
-    settings = [
-        ("test", "data.splits.test", spec.splits.test, spec.images),
-        ("val", "data.splits.val", spec.splits.val, spec.images),
-        ("train", "data.splits.train", spec.splits.train, spec.images),
-        ("unlabelled", "data.unlabelled", spec.unlabelled, ""),
-    ]
-    if not spec.splits.train:
-        settings.append(("train", "data.images", ".", spec.images))
-        _refuse_undeclared(spec, tree.folder(spec.images, "data.images"))
-    named: dict[str, list[Found]] = {}
-    owner: dict[Path, str] = {}  # the setting that claimed an image
-    for split, setting, text, base in settings:
-        if text and (tree.root / text).is_file():
-            named[split] = _from_list(spec, tree, setting, tree.root / text, owner)
-        elif text:
-            named[split] = _from_folder(spec, tree, setting, posixpath.join(base, text), owner, named)
-    if not named["train"]:
-        refuse(tree.faults)
-        raise DataError(_nothing_left(spec, tree))
-    return named
-
-
-def _nothing_left(spec: Spec, tree: Tree) -> str:
-    """The message for a training split without images."""
-    if spec.splits.train and (tree.root / spec.splits.train).is_file():
-        return f"data.splits.train={spec.splits.train} names no image; list one a line, relative to data.root"
-    folder = tree.folder(posixpath.join(spec.images, spec.splits.train or "."), "data.images")
-    what = f"no image below {folder} is left for train"
-    left_out = [path for path in tree.left_out if path.is_relative_to(folder)]
-    if left_out:
-        return f"{what}: {unread('it', left_out, 'images', IMAGE_SUFFIXES)}"
-    return f"{what}; known suffixes: {', '.join(sorted(IMAGE_SUFFIXES))}"
-
-
-def _from_folder(
-    spec: Spec, tree: Tree, setting: str, text: str, owner: dict[Path, str], named: dict[str, list[Found]]
-) -> list[Found]:
-    """The images below a folder that no setting has claimed yet.
-
-    Masks that lie among them are noted and left out.
-    """
-    folder, masks = tree.folder(text, setting), tree.folder(spec.masks, "data.masks")
-    if not folder.is_dir():
-        raise DataError(
-            f"{setting}: there is no folder {folder}, nor a list file of the name that the setting gives; "
-            f"make it, name another, or {setting}='' for none"
-        )
-    if folder == masks:
-        raise ConfigError(f"{setting} and data.masks name the same folder: use list files with two columns")
-    taken = owner.keys() | {item.mask for found in named.values() for item in found}
-    paths = [path for path in tree.walk(folder, IMAGE_SUFFIXES, without=[masks]) if path not in taken]
-    paths = _without_masks(spec, tree, paths)
-    owner.update(dict.fromkeys(paths, setting))
-    return [Found(path, None, tree.name(path), tree.name(path, below=folder)) for path in paths]
-
-
-def _without_masks(spec: Spec, tree: Tree, paths: list[Path]) -> list[Path]:
-    """The images without the masks among them. The masks are noted as faults."""
-    beside = masks_beside(paths)
-    remedy = (
-        f"move the masks to {spec.masks}/ (data.masks), "
-        "or name images and masks in a list file with two columns"
-    )
-    for mask, image in beside.items():
-        what = f"lies among the images and looks like the mask of {tree.relative(image)}"
-        tree.note(Fault(tree.relative(mask), what, remedy))
-    return [path for path in paths if path not in beside]
-
-
-def _from_list(spec: Spec, tree: Tree, setting: str, file: Path, owner: dict[Path, str]) -> list[Found]:
-    """The images that a list names. An image that was already named is noted and left out."""
-    images, masks = tree.folder(spec.images, "data.images"), tree.folder(spec.masks, "data.masks")
-    found = []
-    for path, mask in tree.read_list(file, images=images, masks=masks):
-        if path in owner:
-            also = "twice" if owner[path] == setting else f"and {owner[path]}"
-            tree.note(Fault(tree.relative(path), f"is named by {setting} {also}", "name it once"))
-            continue
-        owner[path] = setting
-        name = tree.name(path, below=images if path.is_relative_to(images) else None)
-        found.append(Found(path, mask, tree.name(path), name))
-    return sorted(found, key=lambda item: item.id)
-
-
-def _refuse_undeclared(spec: Spec, images: Path) -> None:
-    """Raises ConfigError if train would include a folder with a name such as val or test."""
-    declared = {
-        spec.splits.val,
-        spec.splits.test,
-        os.path.relpath(spec.unlabelled, spec.images) if spec.unlabelled else "",
-    }
-    undeclared = [name for name in SPLIT_FOLDERS if (images / name).is_dir() and name not in declared]
-    if undeclared:
-        train = "train" if (images / "train").is_dir() else "."
-        overrides = " ".join(f"data.splits.{SPLIT_FOLDERS[name]}={name}" for name in undeclared)
-        raise ConfigError(
-            f"{images} holds folders called {', '.join(undeclared)} that no setting names: add "
-            f"data.splits.train={train} {overrides}, or data.splits.train=. to take all images as one pool"
-        )
-
-
-def _without_shared_ids(named: dict[str, list[Found]], tree: Tree) -> dict[str, list[Found]]:
-    """Leave out and note images that share their id with another image; case and Unicode form are ignored."""
-    first: dict[str, Found] = {}
-    kept: dict[str, list[Found]] = {}
-    for split, found in named.items():
-        kept[split] = []
-        for item in found:
-            other = first.setdefault(unicodedata.normalize("NFC", item.id.casefold()), item)
-            if other is item:
-                kept[split].append(item)
-                continue
-            what = (
-                f"shares its name with {tree.relative(other.path)} "
-                "(suffix, case and Unicode form do not count)"
-            )
-            tree.note(Fault(tree.relative(item.path), what, "rename one of them"))
-    return kept
-
-
 # --- which mask
 
 
@@ -277,6 +141,7 @@ class _Matcher:
 
     def __init__(self, spec: Spec, tree: Tree):
         self.tree = tree
+        self.lossy = spec.nearest or spec.threshold > 0  # JPEG masks are read
         self.masks = tree.folder(spec.masks, "data.masks")
         images = tree.folder(spec.images, "data.images")
         other = (
@@ -311,7 +176,7 @@ class _Matcher:
         ]
         sound = []
         for item in matched:
-            if item.mask is None or item.mask.suffix.lower() not in JPEG_SUFFIXES:
+            if self.lossy or item.mask is None or item.mask.suffix.lower() not in JPEG_SUFFIXES:
                 sound.append(item)
             else:
                 self.tree.note(replace(jpeg_mask(item.mask), file=self.tree.relative(item.mask)))

@@ -22,8 +22,8 @@ CLASSES: tuple[str, ...] = ("background", "disc", "ring", "square", "triangle", 
 SIZE = 128
 # Settings that have no meaning for drawn data.
 OF_FILES = (
-    "root", "images", "masks", "unlabelled", "values", "colours", "ignore", "ignore_colours", "range",
-    "channels", "duplicates", "tags",
+    "root", "images", "masks", "unlabelled", "annotations", "values", "colours", "ignore", "ignore_colours",
+    "threshold", "nearest", "background", "order", "empty", "range", "channels", "duplicates", "tags",
 )  # fmt: skip
 OF_FILE_SPLITS = ("train", "val", "test", "val_fraction", "test_fraction", "group")
 
@@ -260,7 +260,7 @@ def data_set(spec: Spec, copies: Copies) -> DataSet:
     counts, seed = spec.shapes, spec.splits.seed
     _refuse_file_settings(spec)
     if spec.classes and spec.classes != list(CLASSES):
-        raise ConfigError(f"data.classes={spec.classes}, but data.source=shapes draws {', '.join(CLASSES)}")
+        raise ConfigError(f"data.classes={spec.classes}, but data.format=shapes draws {', '.join(CLASSES)}")
     if set(counts) != set(SPLITS) or min(counts.values()) < 0:
         raise ConfigError(f"data.shapes={counts} must hold a count for each of {', '.join(SPLITS)}")
     if counts["labelled"] < 1 or counts["val"] < 1:
@@ -285,13 +285,13 @@ def _refuse_file_settings(spec: Spec) -> None:
         if name in spec.changed:
             value = getattr(spec, name)
             raise ConfigError(
-                f"data.{name}={value} is about files, but data.source=shapes draws its images: "
+                f"data.{name}={value} is about files, but data.format=shapes draws its images: "
                 "use data=folder"
             )
     for name in OF_FILE_SPLITS:
         if f"splits.{name}" in spec.changed:
             raise ConfigError(
-                f"data.splits.{name} divides files, but data.source=shapes: set the counts in data.shapes"
+                f"data.splits.{name} divides files, but data.format=shapes: set the counts in data.shapes"
             )
     if spec.splits.seed < 0:
         raise ConfigError(f"data.splits.seed={spec.splits.seed} must be at least 0")

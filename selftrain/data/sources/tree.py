@@ -177,7 +177,7 @@ class Tree:
         """Whether the columns are a heading, such as image,mask, and not names of files."""
         words = len(columns) == 2 and all(HEADING.fullmatch(text) for text in columns)
         files = zip(columns, places, strict=False)
-        return words and not any(self._exists(text) or self._named(text, place) for text, place in files)
+        return words and not any(self._exists(text) or self.named(text, place) for text, place in files)
 
     def _columns(self, line: str) -> list[str]:
         """The one or two columns of a line, without surrounding white space."""
@@ -240,7 +240,7 @@ class Tree:
             self.note(Fault(where, f"names {text!r}, which is no path below data.root", remedy))
             return None
         there = [path for path in candidates if os.path.lexists(path)]
-        files = [path for path in there if path.suffix.lower() in IMAGE_SUFFIXES][:1] or self._named(
+        files = [path for path in there if path.suffix.lower() in IMAGE_SUFFIXES][:1] or self.named(
             text, place
         )
         if len(files) == 1:
@@ -266,7 +266,7 @@ class Tree:
             )
         return Fault(where, what, remedy)
 
-    def _named(self, text: str, place: Place) -> list[Path]:
+    def named(self, text: str, place: Place) -> list[Path]:
         """The images of a place whose path ends with the text, with or without suffix."""
         if place not in self._ends:
             self._ends[place] = self._by_end(place)

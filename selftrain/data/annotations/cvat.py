@@ -1,0 +1,81 @@
+"""CVAT for images 1.1: one XML with an `image` element for each picture.
+
+Source: https://docs.cvat.ai/docs/dataset_management/formats/format-cvat/
+"""
+
+from pathlib import Path
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
+
+import numpy as np
+
+from selftrain.data.annotations.document import lacking
+from selftrain.data.annotations.shape import (
+    NO_AREA,
+    Described,
+    Parsed,
+    Ring,
+    Runs,
+    Shape,
+    checked,
+    ellipse,
+    rectangle,
+    ring,
+)  # fmt: skip
+from selftrain.data.faults import Fault
+from selftrain.errors import DataError
+
+KINDS = {"polygon", "box", "ellipse", "mask", "polyline", "points", "cuboid", "skeleton"}
+
+
+def parse(file: Path, raw: bytes) -> Parsed:
+    """The pictures of a CVAT file; z_order is the layer of a shape. Raises DataError."""
+    try:
+        root = ElementTree.fromstring(raw)
+    except ElementTree.ParseError as error:
+        raise DataError(Fault(str(file), f"is not XML ({error})", "export it from CVAT again")) from None
+    if root.tag != "annotations":
+        raise DataError(lacking(file, f"a CVAT file: it begins with <{root.tag}>, not with <annotations>"))
+    if root.find("track") is not None:
+        what = "is in the format CVAT for video"
+        raise DataError(Fault(str(file), what, "export the task as CVAT for images 1.1"))
+    parsed = Parsed()
+    for label in root.iterfind("meta//label/name"):
+        parsed.declare(label.text or "")
+    for image in root.iterfind("image"):
+        shapes = [_shape(file, one, parsed) for one in image if one.tag in KINDS]
+        size = int(image.attrib["height"]), int(image.attrib["width"])
+        parsed.described.append(
+            Described(image.attrib["name"], tuple(shape for shape in shapes if shape), size)
+        )
+    return parsed
+
+
+def _shape(file: Path, one: Element, parsed: Parsed) -> Shape | None:
+    category = parsed.declare(one.attrib["label"])
+    layer = int(one.get("z_order", 0))
+    if one.tag == "mask":
+        counts = np.array([int(number) for number in one.attrib["rle"].split(",")], np.int64)
+        top, left, height, width = (int(one.attrib[name]) for name in ("top", "left", "height", "width"))
+        runs = checked(Runs(counts, (height, width), (top, left)), file, f"a mask of {category!r}")
+        return Shape(category, runs=runs, layer=layer)
+    outline = _outline(file, one, category)
+    if outline is None:
+        parsed.remarks[NO_AREA] += 1
+        return None
+    return Shape(category, (outline,), layer=layer)
+
+
+def _outline(file: Path, one: Element, category: str) -> Ring | None:
+    """The outline of a polygon, box or ellipse; None for a shape without an area."""
+    degrees = float(one.get("rotation", 0))
+    if one.tag == "polygon":
+        points = [pair.split(",") for pair in one.attrib["points"].split(";")]
+        return ring(points, file, f"a polygon of {category!r}")
+    if one.tag == "box":
+        left, top, right, bottom = (float(one.attrib[name]) for name in ("xtl", "ytl", "xbr", "ybr"))
+        return rectangle(left, top, right, bottom, degrees)
+    if one.tag == "ellipse":
+        x, y, rx, ry = (float(one.attrib[name]) for name in ("cx", "cy", "rx", "ry"))
+        return ellipse((x, y), (rx, ry), degrees)
+    return None
