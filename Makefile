@@ -5,7 +5,7 @@ PY := .venv/bin/python
 # Not `accelerate launch`: without a precision it warns, and `no` means fp32 even if bf16 is faster.
 LAUNCH := $(if $(filter 1,$(PROCESSES)),$(PY),.venv/bin/torchrun --nproc_per_node $(PROCESSES))
 
-.PHONY: help env demo test faults faults-bite bench check format wheel clean
+.PHONY: help env demo test slow faults faults-bite bench check format wheel clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ demo: env ## a whole run on the embedded data set, into runs/demo (PROCESSES=2 o
 # One thread per worker: two workers with a thread per core each would slow each other down.
 test: env ## run the tests
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n logical --maxprocesses 8 --dist loadfile
+
+slow: env ## run the long tests that `make test` leaves out: every recipe, whole runs (about 4 minutes)
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n logical --maxprocesses 8 --dist worksteal -m slow
 
 faults: env ## cause every fault of docs/faults.md (about 20 minutes; as root, also on small mounted disks)
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n logical --maxprocesses 8 --dist worksteal -m promise --faults-table=docs/faults.md

@@ -11,7 +11,6 @@ the same.
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -51,16 +50,8 @@ def compare(folder: Path, what: str, steps: int, settings: list[str]) -> list[Ro
     for path in [together / "gen0/labels", *together.glob("gen[12]")]:
         shutil.rmtree(path)
     (together / "report.json").unlink()
-    ranks = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc_per_node",
-        "2",
-        "--master_port",
-        free_port(),
-    ]
-    run(ranks, settings, together)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    run(torchrun, settings, together)
     one, two = (steps * (KNOWN + GUESSED) / (seconds(out, 2) - seconds(out, 1)) for out in (alone, together))
     labels = [path.name for path in (alone / "gen0/labels").iterdir()]
     other = sum(
@@ -85,12 +76,6 @@ def run(launcher: list[str], settings: list[str], out: Path) -> None:
     environment.pop("OMP_NUM_THREADS", None)
     command = [*launcher, "-m", "selftrain.run", *settings, f"out={out}"]
     subprocess.run(command, check=True, cwd=root, env=environment, stdout=subprocess.DEVNULL)
-
-
-def free_port() -> str:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return str(free.getsockname()[1])
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ from selftrain.config import Config
 from selftrain.data import mixing
 from selftrain.data.load import SOURCES
 from selftrain.errors import ConfigError
+from selftrain.inference.decide import DECISIONS
+from selftrain.inference.windows import WINDOWS
 from selftrain.labels import refiners, thresholds
 from selftrain.labels.crf import BACKENDS
 from selftrain.methods.table import METHODS
@@ -31,7 +33,7 @@ from selftrain.optim.schedules import SCHEDULES
 from selftrain.settings.check import declared, settings_in
 from selftrain.stages import reliability
 from selftrain.tables import Table
-from selftrain.values import Choice, UnfitError, UnknownError, element_of, fields_of, fit
+from selftrain.values import Choice, UnfitError, UnknownError, element_of, fields_of, fit, split_optional
 
 TABLES: dict[str, Table[Any]] = {
     **{name.replace("noise.", "generations.noise."): table for name, table in augmentation.TABLES.items()},
@@ -44,6 +46,8 @@ TABLES: dict[str, Table[Any]] = {
     "loss.labelled": losses.TABLE,
     "loss.online": losses.TABLE,
     "loss.pseudo": losses.TABLE,
+    "predict.decision": Table(DECISIONS),
+    "predict.window": Table(WINDOWS),
     "select.reliability": reliability.TABLE,
     "select.threshold": thresholds.TABLE,
     "train.average": Table(AVERAGES),
@@ -63,7 +67,7 @@ def check(config: Any, tables: Mapping[str, Table[Any]] = TABLES) -> None:
         table = table_of(name, tables)
         if table and setting.kind is str:
             _check_word(name, value, setting.default, table)
-        elif table:
+        elif table and value is not None:
             _canonical(table, setting.kind, value, name)
 
 
@@ -106,7 +110,7 @@ def _completed_member(kind: Any, value: Any, name: str, tables: Mapping[str, Tab
             _completed(row, element, f"{name}.{i}.", tables) if isinstance(row, dict) else row
             for i, row in rows
         ]
-    if table and kind is not str:
+    if table and kind is not str and value is not None:
         with suppress(ConfigError, UnfitError, UnknownError):
             return _canonical(table, kind, fit(kind, value, name), name)
     return value
@@ -114,7 +118,6 @@ def _completed_member(kind: Any, value: Any, name: str, tables: Mapping[str, Tab
 
 def _canonical(table: Table[Any], kind: Any, value: Any, name: str) -> Any:
     """The choice of a setting, with every setting of the entries. Raises ConfigError."""
-    if kind is Choice:
-        one = table.one(value, name)
-        return {one.name: one.settings} if one.settings else one.name
+    if split_optional(kind)[0] is Choice:
+        return table.one(value, name).written
     return {one.name: {table.main: one.amount, **one.settings} for one in table.chosen(value, name)}

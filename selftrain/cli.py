@@ -1,4 +1,4 @@
-"""Verify data, inspect runs, use exports; to train: python -m selftrain.run --help."""
+"""Describe and verify data, train, inspect runs, use exports."""
 
 import argparse
 import sys
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from selftrain import __version__, process
+from selftrain import __version__, process, run
 from selftrain.errors import ConfigError, DataError, exit_code_of
 from selftrain.log import print_any_letter, say
 
@@ -23,6 +23,18 @@ def main() -> None:
     print_any_letter()
     arguments = _arguments(_parser())
     sys.exit(exit_code_of(lambda: arguments.run(arguments)))
+
+
+def init(arguments: argparse.Namespace) -> None:
+    """Inspect a folder of images and masks; write its data YAML and a contact sheet."""
+    from selftrain.inspection.init import init
+
+    init(arguments.folder, arguments.output, first=arguments.yes)
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Train: the same as python -m selftrain.run, on one device."""
+    run.start(arguments)
 
 
 def verify(arguments: argparse.Namespace) -> None:
@@ -166,8 +178,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"selftrain {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
 
+    child = _command(commands, init)
+    child.add_argument("folder", type=_path, help="the folder of the data set; nothing is written to it")
+    text = "the YAML file to write (default: the folder's name); the contact sheet gets the same name"
+    child.add_argument("-o", "--output", type=_path, metavar="FILE.yaml", help=text)
+    text = "take the first choice of every question, and print it"
+    child.add_argument("-y", "--yes", action="store_true", help=text)
+
+    child = _command(commands, train)
+    run.add_arguments(child)
+
     child = _command(commands, verify)
-    settings = "data=NAME data.root=DIR 'data.classes=[A,B]' …"
+    settings = "FILE.yaml, or data=NAME data.root=DIR 'data.classes=[A,B]' …"
     child.add_argument("overrides", nargs="+", metavar="NAME=VALUE", help=settings)
     child.add_argument("--config-dir", help="a folder with your own data/*.yaml")
     text = f"write every fault there (default: {FAULTS}, if the groups printed leave some out)"
@@ -197,12 +219,12 @@ def _parser() -> argparse.ArgumentParser:
     child.add_argument("-o", "--output", type=_path, required=True, help="a .safetensors file")
     child.add_argument("--arch", default="unet")
     child.add_argument("--encoder", required=True, help="as in model.encoder, e.g. tu-resnet18")
-    child.add_argument("--classes", type=int, default=1, help="classes of the head, if that is to fit too")
+    child.add_argument("--classes", type=int, default=1, help="number of classes, if the head should fit too")
 
     child = _command(commands, export)
     child.add_argument("run_directory", type=_path)
     child.add_argument("-o", "--output", type=_path, required=True)
-    child.add_argument("--generation", type=int, help="which one (the best)")
+    child.add_argument("--generation", type=int, help="the generation to export (default: the best)")
     return parser
 
 

@@ -173,7 +173,7 @@ def _told(error: BaseException) -> tuple[str, int]:
     if isinstance(error, BrokenPipeError) and _nobody_reads():
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python reports the pipe at exit
         return (
-            "nothing reads standard output any more; redirect it to a reader or a file",
+            "standard output was closed; redirect it to a file",
             StorageError.exit_code,
         )
     if isinstance(error, OSError) and error.errno in STORAGE_ERRNOS:

@@ -26,7 +26,7 @@ def read_json(path: Path, *keys: str) -> dict:
         raise IntegrityError(f"{path} is damaged ({error}); remove it to make it again") from None
     if not isinstance(content, dict) or any(key not in content for key in keys):
         raise IntegrityError(
-            f"{path} is damaged (it contains other things than selftrain writes); remove it to make it again"
+            f"{path} is damaged (it does not contain what selftrain writes); remove it to make it again"
         )
     return content
 
@@ -38,7 +38,7 @@ def read_yaml(path: Path, *keys: str) -> dict:
     except (ValueError, OSError) as error:
         raise IntegrityError(f"{path} is damaged ({error})") from None
     if any(key not in content for key in keys):
-        raise IntegrityError(f"{path} is damaged (it contains other things than selftrain writes)")
+        raise IntegrityError(f"{path} is damaged (it does not contain what selftrain writes)")
     return content
 
 
@@ -63,7 +63,7 @@ def plain_yaml(text: str) -> dict:
                 raise ValueError(f"line {token.start_mark.line + 1}: tags, anchors and aliases are not taken")
         content = yaml.safe_load(text) or {}
     except (yaml.YAMLError, RecursionError) as error:
-        raise ValueError(f"no YAML: {str(error).splitlines()[0]}") from None
+        raise ValueError(f"not YAML: {str(error).splitlines()[0]}") from None
     if not isinstance(content, dict):
         raise ValueError("not a mapping of names to values")
     return content

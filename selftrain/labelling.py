@@ -24,7 +24,7 @@ def labels(session: Session, teacher: int, student: Plan) -> select.SelectedLabe
         return None
     gen = session.run.generation(teacher)
     network, digest = session.networks.load(teacher)
-    predictor = replace(session.predictor(network), views=tta.views(**asdict(session.cfg.labels.tta)))
+    predictor = replace(session.labelling(network), views=tta.views(**asdict(session.cfg.labels.tta)))
     labeller = pseudo_label.Labeller(
         predictor, len(session.data.classes), session.cfg.labels, session.cache, session.accelerator
     )
@@ -76,8 +76,8 @@ def _reliability(session: Session, teacher: int, store: LabelStore) -> np.ndarra
         store,
         session.data.unlabelled,
         len(session.data.classes),
-        teacher=lambda: session.predictor(session.networks.load(teacher)[0]),
-        snapshots=lambda: [session.predictor(network) for network in session.networks.snapshots(plan)],
+        teacher=lambda: session.labelling(session.networks.load(teacher)[0]),
+        snapshots=lambda: [session.labelling(network) for network in session.networks.snapshots(plan)],
         cache=session.cache,
         accelerator=session.accelerator,
         batch=session.cfg.labels.batch,

@@ -9,12 +9,14 @@ from selftrain.config import Config, GenerationConfig, NoiseConfig, SelectConfig
 from selftrain.data.augment.pipeline import Pipeline
 from selftrain.data.batches import Augmentation
 from selftrain.data.splits import group_names
+from selftrain.inference import windows
 from selftrain.members import Member, Members
 from selftrain.methods.base import Method
 from selftrain.methods.table import METHODS
 from selftrain.models.build import multiple_of
 from selftrain.rng import Key
 from selftrain.rundir import Generation, RunDir
+from selftrain.tables import Chosen
 
 T = TypeVar("T")
 
@@ -83,6 +85,12 @@ class Plan:
     def batch(self) -> int:
         """The number of images in a step."""
         return self.labelled_batch + self.unlabelled_batch
+
+
+def window_of(cfg: Config) -> Chosen[windows.Window]:
+    """The window of evaluations, pictures and the export: `predict.window`, else `labels.window`."""
+    own = cfg.predict.window
+    return windows.of(cfg.labels.window if own is None else own)
 
 
 def plans(cfg: Config) -> list[Plan]:

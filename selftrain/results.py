@@ -4,11 +4,14 @@ from torch import nn
 
 from selftrain import files, labelling
 from selftrain.data.load import mask_coding
-from selftrain.inference.exported import card
+from selftrain.inference import decide
+from selftrain.inference.exported import Input, Origin, Output, card
 from selftrain.models.build import multiple_of
+from selftrain.plan import window_of
 from selftrain.report import page, summary
 from selftrain.session import Session
 from selftrain.stages import export, pictures
+from selftrain.tables import Table
 
 
 def finish(session: Session, leader: int, reports: list[dict]) -> None:
@@ -95,19 +98,12 @@ def _write_page(session: Session, report: dict, networks: dict[int, nn.Module], 
 def _card(session: Session, report: dict) -> dict:
     """The card of the export, for its users."""
     cfg, exported = session.cfg, report["generations"][report["exported"]]
+    metrics = {"val": exported["val"], "test": report["exported_test"]}
+    multiple = multiple_of(exported["model"]["arch"])
+    decision = Table(decide.DECISIONS).one(cfg.predict.decision, "predict.decision").written
     return card(
-        recipe=cfg.recipe,
-        data=cfg.data.name,
-        classes=session.data.classes,
-        mean=cfg.data.mean,
-        std=cfg.data.std,
-        size=cfg.data.size,
-        multiple=multiple_of(exported["model"]["arch"]),
-        window=cfg.labels.window,
-        levels=session.data.levels,
-        masks=mask_coding(session.data),
+        Origin(cfg.recipe, cfg.data.name, report["exported"], cfg.seed, metrics),
+        Input(cfg.data.mean, cfg.data.std, cfg.data.size, multiple, session.data.levels),
+        Output(session.data.classes, mask_coding(session.data), window_of(cfg).written, decision),
         model=exported["model"],
-        generation=report["exported"],
-        seed=cfg.seed,
-        metrics={"val": exported["val"], "test": report["exported_test"]},
     )

@@ -22,6 +22,7 @@ from selftrain.settings.changes import differences
 USAGE = """\
   recipe=NAME          noisy_student (the default) | supervised | any other of recipes/recipe
   data=NAME            shapes (drawn, the default) | folder | camvid | nuclei
+  data=FILE.yaml       the file that `selftrain init` wrote; out= is then runs/<name> unless given
   data.root=DIR        where the images are
   out=DIR              the run directory; the same command again resumes
   SETTING=VALUE        any setting of docs/settings.md, e.g. train.steps=2000 \
@@ -34,7 +35,11 @@ def main() -> None:
     """Compose the settings of the command line and run them, or print them."""
     process.prepare()
     print_any_letter()
-    arguments = _parser().parse_intermixed_args()
+    start(_parser().parse_intermixed_args())
+
+
+def start(arguments: argparse.Namespace) -> None:
+    """Run or print the settings of parsed arguments."""
     config = compose(arguments.overrides, arguments.config_dir)
     if arguments.show:
         from selftrain import choices  # takes seconds to import
@@ -66,11 +71,16 @@ def _parser() -> argparse.ArgumentParser:
         epilog=USAGE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"selftrain {__version__}")
+    add_arguments(parser)
+    return parser
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of a run."""
     parser.add_argument("overrides", nargs="*", metavar="NAME=VALUE")
     parser.add_argument("--config-dir", help="a folder with your own recipe/*.yaml and data/*.yaml")
-    parser.add_argument("--version", action="version", version=f"selftrain {__version__}")
     parser.add_argument("--show", action="store_true", help="print the settings of the run and end")
-    return parser
 
 
 def _check_whole(names: list[str], run: RunDir, config: Config) -> None:

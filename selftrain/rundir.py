@@ -154,7 +154,7 @@ class RunDir:
             return []
         before = changes.renewed(read_yaml(self.config, "generations"))
         if not _are_mappings(before["generations"]):
-            raise IntegrityError(f"{self.config} is damaged (it holds other things than selftrain writes)")
+            raise IntegrityError(f"{self.config} is damaged (it does not contain what selftrain writes)")
         used = self.has_student([row.get("online", "") for row in before["generations"]])
         refused = changes.refused(before, config, labels_are_used=used, complete=complete)
         if refused:
@@ -202,7 +202,7 @@ class RunDir:
         if found and not self._is_ours():
             some = ", ".join(found[:3]) + (", …" if found[3:] else "")
             raise ConfigError(
-                f"out={self.path} holds files that are not a run's ({some}); choose another folder"
+                f"out={self.path} contains files that do not belong to a run ({some}); choose another folder"
             )
 
     def _is_ours(self) -> bool:

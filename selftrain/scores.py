@@ -1,8 +1,9 @@
 """Scores of a network: pixel counts, and the figures computed from them.
 
-A score is a function of confusion counts (C, C); rows are the truth. It returns one of three things: a
-number, None if the counts do not define it, or an array (C,) with one number per class (NaN if undefined for
-a class). An entry in SCORES appears in every report and on the page.
+A score is a function of confusion counts (C, C) or (C, C + 1); rows are the truth. Column C counts pixels
+that a decision left without a class. A score returns one of three things: a number, None if the counts do not
+define it, or an array (C,) with one number per class (NaN if undefined for a class). An entry in SCORES
+appears in every report and on the page.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,9 +34,14 @@ def class_pixels(mask: NDArray[np.uint8], classes: int) -> NDArray[np.int64]:
     return np.bincount(mask.ravel(), minlength=IGNORE + 1)[:classes]
 
 
+def predictions(confusion: Counts) -> Counts:
+    """Pixels (C,) that are predicted as each class."""
+    return confusion.sum(axis=0)[: len(confusion)]
+
+
 def ious(confusion: Counts) -> Floats:
     """Intersection over union (C,); NaN for a class that occurs in neither truth nor prediction."""
-    hit, truth, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    hit, truth, predicted = np.diag(confusion), confusion.sum(axis=1), predictions(confusion)
     union = truth + predicted - hit
     return np.divide(hit, union, out=np.full(len(hit), np.nan), where=union > 0)
 
@@ -65,7 +71,7 @@ def pixel_accuracy(confusion: Counts) -> float | None:
 
 def drift(confusion: Counts) -> float | None:
     """Distance between predicted and true class shares (`distance`)."""
-    return distance(confusion.sum(axis=0), confusion.sum(axis=1)) if confusion.sum() else None
+    return distance(predictions(confusion), confusion.sum(axis=1)) if confusion.sum() else None
 
 
 SCORES: dict[str, Score] = {

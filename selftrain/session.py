@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -14,14 +14,14 @@ from selftrain.config import Config
 from selftrain.data.cache import Cache
 from selftrain.data.sample import DataSet, Sample
 from selftrain.data.tiles import Tiling
-from selftrain.inference import windows
+from selftrain.inference import decide, windows
 from selftrain.inference.pixels import PixelScale
 from selftrain.inference.predictor import Predictor
 from selftrain.log import Metrics, expect, say
 from selftrain.material import Material
 from selftrain.models.build import parameters
 from selftrain.networks import SNAPSHOTS, Networks
-from selftrain.plan import Plan, plans
+from selftrain.plan import Plan, plans, window_of
 from selftrain.rundir import RunDir
 from selftrain.signals import Stop
 from selftrain.stages import evaluate, reliability
@@ -146,11 +146,19 @@ class Session:
 
     def predictor(self, network: nn.Module) -> Predictor:
         """A predictor of the run: one plain view per image."""
-        window = windows.of(self.cfg.labels.window)
-        multiple = anatomy_of(network).multiple
         return Predictor(
-            (network,), self.scale, window, precision=self.accelerator.autocast, multiple=multiple
+            (network,),
+            self.scale,
+            window_of(self.cfg),
+            precision=self.accelerator.autocast,
+            decision=decide.of(self.cfg.predict.decision),
+            multiple=anatomy_of(network).multiple,
         )
+
+    def labelling(self, network: nn.Module) -> Predictor:
+        """`predictor` as a teacher: windows of `labels.window`, the most probable class."""
+        window = windows.of(self.cfg.labels.window)
+        return replace(self.predictor(network), window=window, decision=decide.argmax)
 
     def track(self) -> None:
         """Start TensorBoard through accelerate, at the first stage that is trained in this process."""

@@ -147,6 +147,11 @@ class Chosen(Generic[E]):
     amount: float
     settings: dict[str, Any]
 
+    @property
+    def written(self) -> str | dict[str, Any]:
+        """The value of a setting that chooses this entry: its name, or a dict with its settings."""
+        return {self.name: self.settings} if self.settings else self.name
+
 
 @dataclass(frozen=True)
 class Table(Generic[E]):
@@ -225,21 +230,30 @@ def handed(function: Callable[..., Any], setting: str, **offered: Any) -> dict[s
     asked = [one.name for one in parameters if one.kind is one.KEYWORD_ONLY and one.default is one.empty]
     unknown = [name for name in asked if name not in offered]
     if unknown:
-        there = (
-            f"the program hands over {', '.join(offered)}" if offered else "the program hands over nothing"
-        )
+        there = f"the program passes {', '.join(offered)}" if offered else "the program passes no settings"
         raise ConfigError(f"{setting} asks for {unknown[0]}, which needs a default: {there}")
     return {name: offered[name] for name in asked}
 
 
 def parameters_of(function: Callable[..., Any]) -> dict[str, Parameter]:
-    """The settings of a function: its keyword-only parameters that have a default."""
+    """The settings of a function: its keyword-only parameters that have a default.
+
+    Raises ConfigError for a parameter without a type.
+    """
     kinds = get_type_hints(function, include_extras=True)
-    return {
-        name: parameter(kinds[name], one.default)
+    given = {
+        name: one.default
         for name, one in inspect.signature(function).parameters.items()
         if one.kind is one.KEYWORD_ONLY and one.default is not one.empty
     }
+    untyped = next((name for name in given if name not in kinds), None)
+    if untyped is not None:
+        default = given[untyped]
+        raise ConfigError(
+            f"{function.__module__}.{function.__qualname__}: its parameter {untyped} is a setting and "
+            f"needs a type, e.g. {untyped}: {type(default).__name__} = {default!r}"
+        )
+    return {name: parameter(kinds[name], default) for name, default in given.items()}
 
 
 def parameter(kind: Any, default: Any) -> Parameter:

@@ -21,11 +21,12 @@ from selftrain.data.look import Look
 from selftrain.data.sample import SPLITS, DataSet
 from selftrain.errors import ConfigError, ResourceError, is_out_of_memory
 from selftrain.forecast import Speed
+from selftrain.inference import windows
 from selftrain.models import ensemble
 from selftrain.models.build import to_layout
 from selftrain.models.outputs import tensors_of
 from selftrain.networks import Networks
-from selftrain.plan import Plan
+from selftrain.plan import Plan, window_of
 from selftrain.process import cores
 from selftrain.rng import untouched
 from selftrain.sizes import resized
@@ -142,12 +143,15 @@ def _refining(cfg: LabelConfig, classes: int, channels: int, side: int = 128) ->
 def places(sizes: Sizes, cfg: Config, *, labelling: bool, multiple: int = Anatomy.multiple) -> list[Place]:
     """The input sizes for val, test and unlabelled images; a few of each."""
     views = _views(sizes["unlabelled"], cfg) if labelling else Counter[Size]()
-    kinds = {VAL: sizes["val"] + sizes["test"], "unlabelled images": views}
+    kinds = {
+        VAL: (sizes["val"] + sizes["test"], windows.side_of(window_of(cfg))),
+        "unlabelled images": (views, cfg.labels.window),
+    }
     found: dict[Size, str] = {}
-    for kind, counts in kinds.items():
+    for kind, (counts, side) in kinds.items():
         seen: Counter[Size] = Counter()
         for size, count in counts.items():
-            seen[_window(size, cfg.labels.window, multiple)] += count
+            seen[_window(size, side, multiple)] += count
         for size in _few(seen):
             found.setdefault(size, kind)
     return [Place(size, where) for size, where in found.items()]

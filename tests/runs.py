@@ -17,6 +17,7 @@ SMALL = [  # any recipe in seconds: fp32, one thread
     "train.steps=3", "train.crop=[32,32]", "train.labelled_batch=2", "train.unlabelled_batch=2", "train.warmup=1",
     "train.threads=1", "train.precision=none", "export.onnx=false", "select.threshold=quantile",
 ]  # fmt: skip
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 SMOKE = ["recipe=smoke", "train.threads=1", "export.onnx=false"]
 
 

@@ -56,7 +56,7 @@ def test_an_output_that_nobody_reads_is_said_in_one_line():
     ) as process:
         process.stdout.close()
         assert process.stderr.read() == (
-            "selftrain: error: nothing reads standard output any more; redirect it to a reader or a file\n"
+            "selftrain: error: standard output was closed; redirect it to a file\n"
         )
         assert process.wait() == 5
 

@@ -20,8 +20,6 @@ from selftrain.data.mixing import MIXES, Mixer, share_of
 from selftrain.errors import ConfigError
 from selftrain.files import read_yaml
 from selftrain.ids import IGNORE
-from selftrain.inference.decide import DECISIONS
-from selftrain.inference.windows import WINDOWS
 from selftrain.labels.store import LabelStore
 from selftrain.methods.fixmatch import FixMatch
 from selftrain.methods.table import METHODS
@@ -39,7 +37,7 @@ ALL = {
     **{name: table.entries for name, table in TABLES.items() if name != BACKENDS},
     "model.arch": ARCHITECTURES,
 }
-ALL |= {"a score": SCORES, "a window": WINDOWS, "a decision": DECISIONS}
+ALL |= {"a score": SCORES}
 PLACEHOLDER = "# your functions and entries: the blocks of the sections below"
 
 
@@ -191,7 +189,6 @@ def test_the_window_shrinks_large_images_and_the_decision_leaves_doubts_out(own)
 SPY = """
 import atexit, collections, dataclasses, functools, json, os
 from selftrain.choices import TABLES
-from selftrain.inference.decide import DECISIONS
 calls = collections.Counter()
 
 def spied(name, function):
@@ -211,7 +208,7 @@ def spy_on(entry):
     functions = {name: spied(one.__name__, one) for name, one in vars(entry).items() if callable(one)}
     return dataclasses.replace(entry, **functions)
 
-for entries in (*(table.entries for table in TABLES.values()), SCORES, ARCHITECTURES, WINDOWS, DECISIONS):
+for entries in (*(table.entries for table in TABLES.values()), SCORES, ARCHITECTURES):
     entries[list(entries)[-1]] = spy_on(entries[list(entries)[-1]])
 atexit.register(lambda: print("CALLS " + json.dumps(calls)))
 """
@@ -269,7 +266,8 @@ def test_a_run_learns_and_labels_with_every_entry_that_it_chooses(trained):
         'in_order {"first": 2}', 'beta {"alpha": 1.0}', "everywhere {}", 'lraspp {"classes": 2}',
         'fast_biases {"lr_scale": 3.0, "weight_decay": 0.01}', 'drop {"at": 0.5, "factor": 0.1}',
         'warm {"decay": 0.995, "offset": 4, "steps": 4}', 'sharpen {"temperature": 0.25}',
-        'median {"confidence": 0.8, "factor": 0.5}', "sharpness {}", "dice {}", "listed {}",
+        'median {"confidence": 0.8, "factor": 0.5}', "sharpness {}", "dice {}", "listed {}", 'fit {"side": 32}',
+        'certain {"least": 0.6}',
     }  # fmt: skip
     known = read_yaml(run / "config.yaml", "loss", "train")
     assert known["loss"]["labelled"]["focal"] == {"weight": 0.5, "gamma": 1.5}
@@ -296,16 +294,16 @@ def test_its_files_show_what_the_entries_did(trained):
         weights == 0
     ].max()  # half of six images
     assert "val dice" in (run / "report.html").read_text()
-    assert json.loads((run / "export" / "card.json").read_text())["input"]["multiple"] == 16
+    card = json.loads((run / "export" / "card.json").read_text())
+    assert card["input"]["multiple"] == 16 and card["input"]["window"] == {"fit": {"side": 32}}
+    assert card["decision"] == {"certain": {"least": 0.6}}
 
 
-def test_its_export_predicts_through_the_scripts_of_the_page(trained, folder):
-    command(folder, "commands.py", "predict", "run", "0.png", "-o", "masks", "--grey")
-    called = calls_in(command(folder, "label.py", "run/export", "0.png", "labels.png"))
-    assert called['fit {"side": 32}'] == called['certain {"least": 0.9}'] == 1
-    plain, certain = (np.asarray(Image.open(folder / name)) for name in ("masks/0.png", "labels.png"))
-    assert plain.shape == certain.shape == (32, 48)
-    assert set(np.unique(plain)) <= {0, 1} and set(np.unique(certain)) <= {0, 1, IGNORE}
+def test_its_export_predicts_through_the_script_of_the_page(trained, folder):
+    called = calls_in(command(folder, "commands.py", "predict", "run", "0.png", "-o", "masks", "--grey"))
+    assert called['fit {"side": 32}'] == called['certain {"least": 0.6}'] == 1
+    labels = np.asarray(Image.open(folder / "masks" / "0.png"))
+    assert labels.shape == (32, 48) and set(np.unique(labels)) <= {0, 1, IGNORE}
 
 
 def test_a_method_trains(folder):

@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from runs import ROOT, SMOKE, run_command
+from runs import ROOT, SMOKE, TORCHRUN, run_command
 from selftrain import launcher, preflight
 from selftrain.errors import ConfigError, ResourceError
 from selftrain.settings import compose
@@ -57,11 +57,17 @@ def told(*arguments, home):
 
 
 @needs_accelerate
-def test_a_launcher_that_is_told_no_precision_is_not_one_that_is_told_no(tmp_path):
+@pytest.mark.parametrize(
+    ("arguments", "precision"),
+    [
+        (["--cpu"], "None"),  # accelerate does not read its file then
+        pytest.param([], "no", marks=pytest.mark.slow),
+        pytest.param(["--cpu", "--mixed-precision=no"], "no", marks=pytest.mark.slow),
+    ],
+)
+def test_a_launcher_that_is_told_no_precision_is_not_one_that_is_told_no(tmp_path, arguments, precision):
     config_file(tmp_path, mixed_precision="no")
-    assert told(home=tmp_path) == "no"
-    assert told("--cpu", home=tmp_path) == "None"  # accelerate does not read its file then
-    assert told("--cpu", "--mixed-precision=no", home=tmp_path) == "no"
+    assert told(*arguments, home=tmp_path) == precision
 
 
 def test_a_precision_in_the_environment_is_somebodys_word(monkeypatch):
@@ -75,7 +81,7 @@ def test_a_precision_in_the_environment_is_somebodys_word(monkeypatch):
 
 @needs_accelerate
 @on_a_cpu
-@pytest.mark.parametrize("place", ["line", "file"])
+@pytest.mark.parametrize("place", ["file", pytest.param("line", marks=pytest.mark.slow)])
 def test_processes_that_were_asked_for_and_are_missing_are_refused(tmp_path, place):
     file = config_file(tmp_path, distributed_type="MULTI_CPU", num_processes=2, use_cpu=True)
     arguments = ["--cpu", "--num_processes", "2", "--num_machines", "1"] if place == "line" else ["--quiet"]
@@ -90,8 +96,7 @@ def test_processes_that_were_asked_for_and_are_missing_are_refused(tmp_path, pla
 
 @on_a_cpu
 def test_torchrun_whose_processes_would_not_work_together_is_refused_before_any_lock(tmp_path):
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    code, _, err = run_command(*TINY, f"out={tmp_path / 'run'}", launcher=torchrun)
+    code, _, err = run_command(*TINY, f"out={tmp_path / 'run'}", launcher=TORCHRUN)
     said = {line for line in err.splitlines() if line.startswith("selftrain: error")}
     assert code != 0 and len(said) == 1, err
     assert (
@@ -101,6 +106,7 @@ def test_torchrun_whose_processes_would_not_work_together_is_refused_before_any_
 
 
 @needs_accelerate
+@pytest.mark.slow
 def test_one_process_by_a_config_file_goes_on_working(tmp_path):
     config_file(tmp_path)
     command = [str(BESIDE / "accelerate"), "launch", "--quiet"]
@@ -169,9 +175,15 @@ def test_the_precision_in_use_is_written_down_once(runs):
     ("began", "settings", "environment", "asker"),
     [
         ("bf16", ["train.precision=none"], {}, "train.precision=none"),
-        ("none", ["train.precision=bf16"], {}, "train.precision=bf16"),
-        ("bf16", [], {"ACCELERATE_MIXED_PRECISION": "no"}, "ACCELERATE_MIXED_PRECISION=no"),
         ("none", [], {"ACCELERATE_MIXED_PRECISION": "bf16"}, "ACCELERATE_MIXED_PRECISION=bf16"),
+        pytest.param("none", ["train.precision=bf16"], {}, "train.precision=bf16", marks=pytest.mark.slow),
+        pytest.param(
+            "bf16",
+            [],
+            {"ACCELERATE_MIXED_PRECISION": "no"},
+            "ACCELERATE_MIXED_PRECISION=no",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_resume_in_another_precision_is_refused(
@@ -189,7 +201,7 @@ def test_a_resume_in_another_precision_is_refused(
     assert (out / "config.yaml").read_bytes() == before
 
 
-@pytest.mark.parametrize("began", ["bf16", "none"])
+@pytest.mark.parametrize("began", ["none", pytest.param("bf16", marks=pytest.mark.slow)])
 def test_auto_goes_on_in_what_a_run_began_with_and_its_name_is_no_change(zygote, runs, tmp_path, began):
     out = undone(shutil.copytree(runs / "auto", tmp_path / "run"))
     keep(out, precision=began)  # as if it had begun on a machine of that kind
@@ -206,7 +218,7 @@ def test_a_run_in_bf16_is_not_taken_up_unasked_by_a_machine_without(runs, tmp_pa
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     out = shutil.copytree(runs / "bf16", tmp_path / "run")
-    with pytest.raises(ConfigError, match=r"began in bf16, .* train\.precision=bf16 goes on in it"):
+    with pytest.raises(ConfigError, match=r"began in bf16, .* train\.precision=bf16 continues in it"):
         preflight.accelerator_of(compose([*TINY, f"out={out}"]))
 
 

@@ -11,7 +11,7 @@ FLOORS = (  # from the ground up; a room imports rooms of lower floors only
     "labels report settings",
     "data objectives rundir",
     "augmentation checkpoint conditions datasets",
-    "models optim",
+    "inspection models optim",
     "inference methods",
     "plan stages",
     "choices forecast material networks",
@@ -21,7 +21,8 @@ FLOORS = (  # from the ground up; a room imports rooms of lower floors only
     "labelling training",
     "results",
     "generations",
-    "cli run",
+    "run",
+    "cli",
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names.split()}
 

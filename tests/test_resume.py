@@ -15,9 +15,19 @@ def reference(run, tmp_path_factory):
     return out
 
 
-def test_killed_twice_the_same_command_ends_in_the_same_bits(reference, tmp_path):
+@pytest.mark.parametrize(
+    "places",
+    [
+        ["gen0/labels/shard-00000.safetensors"],
+        pytest.param(
+            ["gen0/checkpoints/step-000006", "gen0/labels/shard-00000.safetensors"], marks=pytest.mark.slow
+        ),
+    ],
+    ids=["once", "twice"],
+)
+def test_a_killed_run_ends_in_the_same_bits_by_the_same_command(reference, tmp_path, places):
     out = tmp_path / "run"
-    for place in ("gen0/checkpoints/step-000006", "gen0/labels/shard-00000.safetensors"):
+    for place in places:
         assert kill_when(out / place, *SMOKE, f"out={out}") == -signal.SIGKILL
         assert not (out / "report.json").exists()
     code, _, err = run_command(*SMOKE, f"out={out}")

@@ -26,6 +26,7 @@ from selftrain.preflight import check, check_processes
 from selftrain.settings import compose
 
 RECIPES = sorted(path.stem for path in (ROOT / "recipes" / "recipe").glob("*.yaml"))
+QUICK = ("noisy_student", "supervised")  # the recipes that `make test` runs
 DATA = sorted(path.stem for path in (ROOT / "recipes" / "data").glob("*.yaml"))
 
 
@@ -130,6 +131,7 @@ def test_mistakes_end_with_their_exit_code_and_one_last_line(run, tmp_path, sett
     ["select.keep=60", "train.ema=2", "train.lr=-1", "labels.shard=0", "labels.window=100", "labels.tta.scales=[]",
      "generations.1.noise.dropout=3", "generations.0.steps=0", "data.std=[0,0,0]", "loss.pseudo.kl.temperature=0", "seed=-1",
      "generations.0.init=teacher", "select.reliability=hope", "loss.adaptive=true",
+     "predict.window={slide: {side: 100}}", "predict.decision=median",
      "labels.crf.bilateral_srgb=0", "labels.crf.backend=gpu", "train.lr=inf", "select.balance=nan"],
 )  # fmt: skip
 def test_impossible_values_are_refused_before_any_work(setting):
@@ -154,7 +156,7 @@ def test_noise_that_an_online_method_does_not_have_is_refused(noise):
 def test_noise_that_a_first_generation_has_no_image_for_is_said(run, tmp_path):
     settings = [*SMOKE, "train.steps=2", "generations=[{noise: {colour: 0.5, cutmix: 0.5, style: 0.5}}]"]
     _, out, _ = run(*settings, f"out={tmp_path / 'run'}")
-    assert "generations.0: colour, cutmix of its noise have no image" in out
+    assert "generations.0: colour, cutmix of its noise have no effect" in out
 
 
 def test_noise_reaches_labelled_images_where_that_is_asked():
@@ -266,7 +268,14 @@ def test_what_was_printed_before_is_printed_where_letters_are_lacking(zygote, tm
     assert done[0] == 0 and r"- \u80cc\u666f" in done[1], done
 
 
-@pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if recipe != "smoke"])
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        pytest.param(recipe, marks=() if recipe in QUICK else pytest.mark.slow)
+        for recipe in RECIPES
+        if recipe != "smoke"
+    ],
+)
 def test_every_recipe_runs_at_smoke_size(run, tmp_path, recipe):
     """And computes what it did before: a change of the code that changes results has to say so (scripts/fingerprints.py)."""
     code, said, err = run(*SMALL, f"recipe={recipe}", f"out={tmp_path / 'run'}")
@@ -329,44 +338,31 @@ def test_an_unreadable_unlabelled_image_is_left_out_from_the_first_look_on(run, 
     assert code == 0 and "set aside: unlabelled/000.png: cannot be decoded" in said, err
 
 
-def test_a_measured_range_is_kept_for_resumes_and_exports_and_reaches_training(run, tmp_path):
+def bright_and_dark(folder):
+    """The settings of two steps on eight drawn 16-bit images."""
     for i in range(8):
         pixels = np.random.default_rng(i).integers(900, 1200, (64, 64)).astype(np.uint16)
         pixels[:32] += 2000
-        for folder, content in (
+        for name, content in (
             ("images", pixels),
             ("masks", np.repeat([1, 0], 32)[:, None].repeat(64, 1).astype(np.uint8)),
         ):
-            (tmp_path / folder).mkdir(exist_ok=True)
-            Image.fromarray(content).save(tmp_path / folder / f"{i}.png")
-    settings = [
-        "data=folder",
-        f"data.root={tmp_path}",
-        "data.classes=[low,high]",
-        "data.unlabelled=",
-        "recipe=supervised",
-    ]
-    settings += [
-        "train.steps=2",
-        "train.statistics=1",
-        "train.crop=[64,64]",
-        "export.onnx=false",
-        "train.labelled_batch=2",
-    ]
-    measured, out = [*settings, "data.range=percentile"], tmp_path / "measured"
+            (folder / name).mkdir(exist_ok=True)
+            Image.fromarray(content).save(folder / name / f"{i}.png")
+    return [
+        "data=folder", f"data.root={folder}", "data.classes=[low,high]", "data.unlabelled=", "recipe=supervised",
+        "train.steps=2", "train.statistics=1", "train.crop=[64,64]", "export.onnx=false", "train.labelled_batch=2",
+    ]  # fmt: skip
+
+
+def test_a_measured_range_is_kept_for_resumes_and_exports(run, tmp_path):
+    settings, out = bright_and_dark(tmp_path), tmp_path / "measured"
+    measured = [*settings, "data.range=percentile"]
     assert run(*measured, f"out={out}")[0] == 0
     low, high = json.loads((out / "data.json").read_text())["range"]
     assert 890 <= low <= 910 and 3190 <= high <= 3200
     card = json.loads((out / "export" / "card.json").read_text())
     assert card["input"]["range"] == [low, high] and card["masks"] == {"values": [0, 1]}
-    assert run(*settings, f"data.range=[{low},{high}]", f"out={tmp_path / 'given'}")[0] == 0
-    assert run(*settings, f"out={tmp_path / 'high_bytes'}")[0] == 0
-    weights = [
-        (tmp_path / name / "gen0/model/model.safetensors").read_bytes()
-        for name in ("measured", "given", "high_bytes")
-    ]
-    assert weights[0] == weights[1] != weights[2]
-    assert "range" not in json.loads((tmp_path / "high_bytes" / "data.json").read_text())
     code, _, err = run(*settings, "data.range=[0,4095]", f"out={out}")
     assert code == 2 and "data.range: ['percentile'] -> [0, 4095]" in err
     (out / "report.json").unlink()
@@ -374,6 +370,21 @@ def test_a_measured_range_is_kept_for_resumes_and_exports_and_reaches_training(r
     assert json.loads((out / "data.json").read_text())["range"] == [low, high]
 
 
+@pytest.mark.slow
+def test_a_measured_range_reaches_training(run, tmp_path):
+    settings = bright_and_dark(tmp_path)
+
+    def learnt(name, *more):
+        assert run(*settings, *more, f"out={tmp_path / name}")[0] == 0
+        return (tmp_path / name / "gen0/model/model.safetensors").read_bytes()
+
+    measured = learnt("measured", "data.range=percentile")
+    low, high = json.loads((tmp_path / "measured" / "data.json").read_text())["range"]
+    assert measured == learnt("given", f"data.range=[{low},{high}]") != learnt("high_bytes")
+    assert "range" not in json.loads((tmp_path / "high_bytes" / "data.json").read_text())
+
+
+@pytest.mark.slow
 def test_a_pair_of_networks_may_be_asked_how_far_it_agrees_with_its_past(run, tmp_path):
     settings = [
         "generations=[{online: cps},{image_share: 0.5}]",

@@ -135,7 +135,7 @@ def test_a_lock_whose_file_was_removed_meanwhile_is_taken_anew(tmp_path, monkeyp
 def test_a_folder_of_somebody_else_is_refused_and_left_alone(tmp_path, name):
     (tmp_path / name).write_text('{"mine": 1}')
     with pytest.raises(
-        ConfigError, match=rf"holds files that are not a run's \({name}\); choose another folder"
+        ConfigError, match=rf"contains files that do not belong to a run \({name}\); choose another folder"
     ):
         RunDir(tmp_path).refuse_files_of_others()
     assert [path.name for path in tmp_path.iterdir()] == [name] and (

@@ -202,11 +202,11 @@ def test_an_unknown_name_is_answered_with_near_ones(override, said):
             "recipe=noisystudent: no such recipe; did you mean recipe=noisy_student? (there are cps, dars, ",
         ),
         (["data=unknown"], "data=unknown: no such data set (there are camvid, folder, nuclei, shapes)"),
-        (["data=/data/mine"], "for images there write data=folder data.root=/data/mine"),
+        (["data=/data/mine"], "for images there run selftrain init /data/mine"),
         (["recipe=smoke", "recipe=st"], "recipe is given twice"),
         (["smoke"], "'smoke' is not NAME=VALUE; write recipe=smoke"),
         (["noise"], "'noise' is not NAME=VALUE; see python -m selftrain.run --help"),
-        (["/a b"], "write data=folder data.root='/a b' 'data.classes=[NAME,NAME]'"),
+        (["/a b"], "for images there run selftrain init '/a b', which writes their data YAML"),
         (["=5"], "'=5' is not NAME=VALUE"),
         (["~train.steps=3"], "no setting can be removed"),
         (["+generations.0._target_=os.system"], "_target_"),
@@ -298,7 +298,10 @@ def test_every_setting_can_be_given_the_value_that_it_has():
     config = compose(["recipe=noisy_student", "data=camvid"])
     rows = {name: value for name, value in flat(config).items() if name not in ("recipe", "data.name")}
     given = [f"{name}={flow(value) if value != '' else ''}" for name, value in rows.items()]
-    assert compose(["recipe=noisy_student", "data=camvid", *given]) == config
+    again = compose(["recipe=noisy_student", "data=camvid", *given])
+    assert set(again.given) == rows.keys()
+    again.given = []
+    assert again == config
 
 
 def test_a_users_own_recipe_folder_is_found_and_code_in_it_refused(tmp_path):
@@ -345,7 +348,7 @@ def own(folder, text, group="recipe"):
         ("data: {classes: [1.10, a]}", "quote them"),
         ("data: {unlabelled: no}", "recipe/mine.yaml: data.unlabelled=false: YAML does not read on, off"),
         ("defaults: [absent]", "recipe=mine: a file in "),
-        ("defaults: {a: [}", "recipe/mine.yaml is refused: no YAML"),
+        ("defaults: {a: [}", "recipe/mine.yaml is refused: not YAML"),
         ("defaults: 5", "cannot be put together"),
         ("recipe: mine\nrecipe: twice", "cannot be put together"),
     ],

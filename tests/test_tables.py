@@ -86,6 +86,17 @@ def test_one_entry_is_chosen_by_its_name_or_with_settings():
         table.one("curved", "train.s")
 
 
+def test_a_setting_without_a_type_is_an_error_that_names_its_function():
+    def focal(x, *, classes, gamma=2.0):
+        return x
+
+    with pytest.raises(ConfigError) as error:
+        Table({"focal": focal}).one("focal", "loss.x")
+    assert str(error.value) == (
+        f"{__name__}.{focal.__qualname__}: its parameter gamma is a setting and needs a type, e.g. gamma: float = 2.0"
+    )
+
+
 def test_what_the_program_hands_over_is_no_setting():
     with pytest.raises(ConfigError, match="classes: no such setting; asking has weight, name, on"):
         TABLE.chosen({"asking": {"classes": 3}}, "x")
@@ -96,7 +107,7 @@ def test_an_entry_gets_of_what_the_program_has_only_what_it_asks_for():
     assert handed(asking, "x.asking", classes=3, images=7) == {"classes": 3}
     assert handed(steep, "x.steep", classes=3) == {}
     with pytest.raises(
-        ConfigError, match=r"x\.asking asks for classes, which needs a default: .* hands over images, names"
+        ConfigError, match=r"x\.asking asks for classes, which needs a default: .* passes images, names"
     ):
         handed(asking, "x.asking", images=7, names=[])
 

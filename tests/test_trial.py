@@ -108,6 +108,16 @@ def test_what_is_larger_than_a_window_is_seen_in_windows():
     ]
 
 
+def test_val_and_test_images_are_seen_in_the_window_of_predictions():
+    cfg = config()
+    cfg.predict.window = {"slide": {"side": 64}}
+    sizes = SIZES | {"val": Counter({(500, 96): 1}), "unlabelled": Counter({(500, 96): 1})}
+    assert trial.places(sizes, cfg, labelling=True) == [
+        trial.Place((64, 64), "val and test images"),
+        trial.Place((512, 96), "unlabelled images"),
+    ]
+
+
 def test_turned_views_are_tried_where_labels_are_stored():
     cfg = config()
     cfg.labels.tta.rotate90 = True

@@ -23,6 +23,7 @@ from selftrain.config.training import (
     TrainConfig,
 )
 from selftrain.tables import Count, Must, OneOf, Place
+from selftrain.values import Choice
 
 __all__ = [
     "AUTO",
@@ -37,6 +38,7 @@ __all__ = [
     "LossConfig",
     "ModelConfig",
     "NoiseConfig",
+    "PredictConfig",
     "SelectConfig",
     "SplitConfig",
     "TTAConfig",
@@ -54,6 +56,19 @@ def _is_budget(budget: str) -> bool:
         return 0 < float(budget) < float("inf")
     except ValueError:
         return False
+
+
+@dataclass
+class PredictConfig:
+    """How networks predict images in evaluations, pictures and `selftrain predict`.
+
+    Labelling uses `labels.window` and the most probable class.
+    """
+
+    window: Annotated[
+        Choice | None, "how much of an image a network sees at once; null: as `labels.window`"
+    ] = None
+    decision: Annotated[Choice, "from probabilities to classes"] = "argmax"
 
 
 @dataclass
@@ -94,6 +109,7 @@ class Config:
     loss: LossConfig = field(default_factory=LossConfig)
     labels: LabelConfig = field(default_factory=LabelConfig)
     select: SelectConfig = field(default_factory=SelectConfig)
+    predict: PredictConfig = field(default_factory=PredictConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
     generations: Annotated[
         list[GenerationConfig], Must("have at least one entry", bool), "one entry for each generation"

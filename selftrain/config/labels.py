@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from selftrain.config.rules import Some
+from selftrain.config.rules import DEVIATION, Some
 from selftrain.tables import Bounds, Count, Must, OneOf, Share
 from selftrain.values import Choice
 
-Deviation = Annotated[float, Bounds(0.01, 1e4)]  # coordinates of finer lattices would overflow
+Deviation = Annotated[float, DEVIATION]
 
 
 def _are_scales(scales: list[float]) -> bool:

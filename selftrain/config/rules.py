@@ -6,6 +6,8 @@ from selftrain.tables import Bounds, Must
 
 AUTO = "auto"  # decided once, when a run begins
 Some = Annotated[int, Bounds(1)]  # a number of things, at least one
+# standard deviations of the CRF in pixels or grey levels; the coordinates of a finer lattice would overflow
+DEVIATION = Bounds(0.01, 1e4)
 
 
 def _are_sides(crop: list[int]) -> bool:

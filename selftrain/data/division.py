@@ -35,7 +35,7 @@ def divided(pool: Pool, classes: int, splits: SplitSpec, copies: Copies) -> Divi
     val = made_val if pool.val is None else pool.val
     if not val:
         raise DataError(
-            f"data.splits.val={splits.val!r} holds no image with a mask, but val chooses the model"
+            f"data.splits.val={splits.val!r} contains no image with a mask, but val selects the model"
         )
     unlabelled = sorted(pool.unlabelled + spared, key=lambda sample: sample.id)
     return labelled, unlabelled, val, made_test if pool.test is None else pool.test

@@ -197,7 +197,7 @@ def _report_doubles(report: Report) -> None:
 
 def _remedy_for_copies(splits: Collection[str]) -> str:
     if {"val", "test"} <= set(splits):
-        return "keep it in one split, or its score is a lie"
+        return "keep it in one split, or its score is too high"
     return "keep it in one split, or set data.duplicates=drop to train without copies of val and test images"
 
 

@@ -279,7 +279,7 @@ def _unidentified(path: Path) -> Fault:
         return Fault(
             str(path), f"is a {kind} whose header is damaged or unusual", "save it again as PNG, or remove it"
         )
-    what = f"is no {', '.join(READ)} or PNM picture{f' but {kind}' if kind else ''}, whatever its name says"
+    what = f"is not a {', '.join(READ)} or PNM image{f' but {kind}' if kind else ''}, whatever its name says"
     remedy = "fetch the file itself (git lfs pull)" if kind == "Git LFS pointer" else "replace or remove it"
     return Fault(str(path), what, "save it as PNG, or remove it" if kind in headers.CONVERTIBLE else remedy)
 

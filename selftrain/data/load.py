@@ -47,7 +47,7 @@ def load(spec: Spec, *, strict: bool = True, copies: Copies = ()) -> DataSet:
     if not sizes.is_size(spec.size):
         raise ConfigError(f"data.size={spec.size} must {sizes.WANTED}")
     if spec.duplicates not in DUPLICATES:
-        raise ConfigError(f"data.duplicates={spec.duplicates!r} is none of {', '.join(DUPLICATES)}")
+        raise ConfigError(f"data.duplicates={spec.duplicates!r} must be one of {', '.join(DUPLICATES)}")
     copies = () if spec.duplicates == "fault" else copies
     data = with_channels(_listed(spec, copies, strict=strict), spec.channels)
     data = with_tags(data, spec)
@@ -60,7 +60,7 @@ def load(spec: Spec, *, strict: bool = True, copies: Copies = ()) -> DataSet:
 
 def _listed(spec: Spec, copies: Copies, *, strict: bool) -> DataSet:
     if spec.format not in SOURCES:
-        raise ConfigError(f"data.format={spec.format!r} is none of {', '.join(SOURCES)}")
+        raise ConfigError(f"data.format={spec.format!r} must be one of {', '.join(SOURCES)}")
     try:
         return SOURCES[spec.format](spec, copies)
     except DataError:

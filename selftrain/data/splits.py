@@ -21,7 +21,7 @@ def group_names(names: Sequence[str], pattern: str) -> list[str]:
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise ConfigError(f"data.splits.group={pattern!r} is no regular expression: {error}") from error
+        raise ConfigError(f"data.splits.group={pattern!r} is not a regular expression: {error}") from error
     if compiled.groups < 1:
         raise ConfigError(
             f"data.splits.group={pattern!r} has no (group): put brackets around what names the group"
@@ -190,7 +190,7 @@ class Candidates:
 def choose_labelled(how: str, count: int, candidates: Candidates) -> list[int]:
     """Indices of the `count` images whose masks are used. Raises ConfigError if `how` is not in CHOICES."""
     if how not in CHOICES:
-        raise ConfigError(f"data.splits.choose={how!r} is none of {', '.join(CHOICES)}")
+        raise ConfigError(f"data.splits.choose={how!r} must be one of {', '.join(CHOICES)}")
     if count == len(candidates.names):
         return list(range(count))
     return CHOICES[how](count, candidates)

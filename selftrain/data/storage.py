@@ -17,7 +17,7 @@ def open_regular(path: Path) -> BufferedReader:
     """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
-            raise DataError(Fault(str(path), "is no regular file", "remove it"))
+            raise DataError(Fault(str(path), "is not a regular file", "remove it"))
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         what = f"cannot be opened ({error.strerror})"
@@ -27,7 +27,7 @@ def open_regular(path: Path) -> BufferedReader:
     if stat.S_ISREG(status.st_mode) and status.st_size > 0:
         return file
     file.close()
-    what = "is empty (0 bytes)" if stat.S_ISREG(status.st_mode) else "is no regular file"
+    what = "is empty (0 bytes)" if stat.S_ISREG(status.st_mode) else "is not a regular file"
     raise DataError(Fault(str(path), what, "replace or remove it"))
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,56 +22,70 @@ CARD = "card.json"
 FIX = "give the export/ of a finished run"
 FORMAT = 1
 RULE = (
-    "a channel for each mean (three: RGB, one: grey), scaled to 0..1, minus mean, divided by std; brought to "
-    "`size` where it is set: [height, width], or [longest, side] or [shortest, side], which keep the aspect "
+    "a channel for each mean (three: RGB, one: grey), scaled to 0..1, minus mean, divided by std; resized to "
+    "`size` if it is set: [height, width], or [longest, side] or [shortest, side], which keep the aspect "
     "ratio; padded to multiples; of 16-bit images, `range` becomes 0..255; without one, the high byte counts"
 )
 
 
-def card(
-    *,
-    recipe: str,
-    data: str,
-    classes: Sequence[str],
-    mean: Sequence[float],
-    std: Sequence[float],
-    size: Sequence[Any],
-    multiple: int,
-    window: int,
-    levels: Sequence[int] | None,
-    masks: dict[str, Any],
-    model: dict[str, Any],
-    generation: int,
-    seed: int,
-    metrics: dict[str, Any],
-) -> dict[str, Any]:
-    """The content of card.json: everything that a user of the export needs.
+@dataclass(frozen=True)
+class Origin:
+    """The run that an exported network comes from."""
 
-    It contains no paths, since exports move between machines. `size` is the input size by the rule of
-    `selftrain.sizes`, or empty for any size. Sides are padded to `multiple`. `levels` are the values of
-    16-bit images that become 0 and 255. `masks` gives the values or colours of each class in the training
-    masks. `model` describes the network.
+    recipe: str
+    data: str
+    generation: int
+    seed: int
+    metrics: dict[str, Any]  # scores by split
+
+
+@dataclass(frozen=True)
+class Input:
+    """The images that an exported network takes."""
+
+    mean: Sequence[float]
+    std: Sequence[float]
+    size: Sequence[Any]  # by the rule of selftrain.sizes, or empty for any size
+    multiple: int  # sides are padded to multiples of this
+    levels: Sequence[int] | None  # the values of 16-bit images that become 0 and 255
+
+
+@dataclass(frozen=True)
+class Output:
+    """The classes that an exported network predicts, and how."""
+
+    classes: Sequence[str]
+    masks: dict[str, Any]  # the values or colours of each class in the training masks
+    window: int | str | dict[str, Any]  # a setting, as windows.of reads it
+    decision: str | dict[str, Any]
+
+
+def card(origin: Origin, images: Input, output: Output, *, model: dict[str, Any]) -> dict[str, Any]:
+    """The content of card.json: everything that a user of the export needs. `model` describes the network.
+
+    It contains no paths, since exports move between machines.
     """
     return {
         "format": FORMAT,
-        "recipe": recipe,
-        "data": data,
-        "classes": list(classes),
+        "recipe": origin.recipe,
+        "data": origin.data,
+        "classes": list(output.classes),
         "ignore_index": IGNORE,
-        "mean": list(mean),
-        "std": list(std),
+        "mean": list(images.mean),
+        "std": list(images.std),
         "input": {
-            "size": list(size) or None,
-            "multiple": multiple,
-            "window": window,
-            "range": levels,
+            "size": list(images.size) or None,
+            "multiple": images.multiple,
+            "window": output.window,
+            "range": images.levels,
             "rule": RULE,
         },
-        "masks": masks,
+        "decision": output.decision,
+        "masks": output.masks,
         "model": model,
-        "generation": generation,
-        "seed": seed,
-        "metrics": metrics,
+        "generation": origin.generation,
+        "seed": origin.seed,
+        "metrics": origin.metrics,
     }
 
 

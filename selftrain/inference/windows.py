@@ -49,7 +49,7 @@ def slide(
     """
     if side % multiple:
         raise ConfigError(
-            f"window {side} is no multiple of {multiple}; take {-(-side // multiple) * multiple}"
+            f"window {side} must be a multiple of {multiple}; take {-(-side // multiple) * multiple}"
         )
     if max(images.shape[2:]) <= side:
         return whole(logits, images, multiple, batch)

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydensecrf.densecrf import DenseCRF2D
 
+from selftrain.config.rules import DEVIATION
 from selftrain.errors import ConfigError, ResourceError
 
-DEVIATIONS = (0.01, 1e4)  # pixels or grey levels; the coordinates of a finer lattice would overflow
 FLOOR = 1e-5  # least probability: with less, one bad pixel could outweigh any neighbourhood
 
 Planes = NDArray[np.float32]
@@ -38,12 +38,10 @@ class CRF:
     bilateral_compat: float
 
     def __post_init__(self) -> None:
-        least, most = DEVIATIONS
         for name in ("gaussian_sxy", "bilateral_sxy", "bilateral_srgb"):
-            if not least <= getattr(self, name) <= most:
-                raise ConfigError(
-                    f"labels.crf.{name}={getattr(self, name)} must lie between {least} and {most}"
-                )
+            fault = DEVIATION.fault(getattr(self, name))
+            if fault:
+                raise ConfigError(f"labels.crf.{name}={getattr(self, name)} must {fault}")
         if self.backend not in BACKENDS:
             raise ConfigError(f"labels.crf.backend={self.backend} must be one of {', '.join(BACKENDS)}")
 

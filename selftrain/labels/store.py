@@ -137,12 +137,14 @@ class LabelStore:
         path = self.directory / INDEX
         if not path.is_file():
             raise IntegrityError(
-                f"{path} is missing: labelling has not finished; the same command goes on with it"
+                f"{path} is missing: labelling has not finished; the same command resumes it"
             )
         try:
             self.index = Index(**read_json(path))
         except (TypeError, ValueError) as error:
-            raise IntegrityError(f"{path} is damaged ({error}); remove it to have it made again") from None
+            raise IntegrityError(
+                f"{path} is damaged ({error}); remove it and run the same command to label again"
+            ) from None
         self._shard = lru_cache(maxsize=OPEN_SHARDS)(self._open)
 
     def __reduce__(self) -> tuple[type["LabelStore"], tuple[Path]]:
@@ -212,9 +214,10 @@ class LabelStore:
             count = min(self.index.shard, len(self) - number * self.index.shard)
             same = ("version", "classes", "soft_classes", "teacher")
             checks = {
-                "of another store": all(facts[name] == getattr(self.index, name) for name in same),
-                "of another number of images": facts["count"] == count and offsets.shape == (count + 1,),
-                "torn": offsets[0] == 0 and [offsets[-1]] == payload and (np.diff(offsets) > 0).all(),
+                "from another store": all(facts[name] == getattr(self.index, name) for name in same),
+                "made for a different number of images": facts["count"] == count
+                and offsets.shape == (count + 1,),
+                "incomplete": offsets[0] == 0 and [offsets[-1]] == payload and (np.diff(offsets) > 0).all(),
             }
         except (OSError, SafetensorError, ValueError, KeyError, TypeError, IndexError) as error:
             raise IntegrityError(f"{path} cannot be read ({error}); {AGAIN}") from None

@@ -115,6 +115,6 @@ def rebuilt(
         network.load_state_dict(weights)
     except RuntimeError as error:
         raise IntegrityError(
-            f"{directory / WEIGHTS} does not hold the network of {source.name}: {error}"
+            f"{directory / WEIGHTS} does not contain the network of {source.name}: {error}"
         ) from None
     return network.eval()

@@ -22,7 +22,7 @@ def about_scores(val: Mapping, leader: Mapping | None) -> list[str]:
     alarms = []
     if (val["drift"] or 0) > DRIFT:
         alarms.append(
-            f"{val['drift']:.0%} of the val pixels are given to classes that val has less of: "
+            f"{val['drift']:.0%} of the val pixels are predicted as classes that are rarer in val: "
             "has it collapsed?"
         )
     if leader is None:
@@ -46,10 +46,12 @@ def about_labels(said: np.ndarray, true: np.ndarray, classes: Sequence[str]) -> 
     """
     alarms, unseen = [], [name for name, pixels in zip(classes, said, strict=True) if not pixels]
     if unseen:
-        alarms.append(f"it labels no pixel {', '.join(unseen)}; students cannot learn that from its labels")
+        alarms.append(
+            f"it labels no pixel as {', '.join(unseen)}: students cannot learn that from its labels"
+        )
     if (drift := distance(said, true)) > DRIFT:
         alarms.append(
-            f"its labels give {drift:.0%} of the pixels to classes that the masks have less of: "
+            f"its labels assign {drift:.0%} of the pixels to classes that are rarer in the masks: "
             "has it collapsed?"
         )
     return alarms

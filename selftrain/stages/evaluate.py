@@ -23,29 +23,31 @@ class Scores:
     """Counts over a set of images, from which all scores are computed."""
 
     def __init__(self, classes: int, device: torch.device):
-        # Pixels by truth (the last row: ignored), label and confidence bin; and sums of confidence by bin.
-        self.pixels = torch.zeros(classes + 1, classes, BINS, dtype=torch.float64, device=device)
+        # Pixels by truth (the last row: ignored), label (the last column: none) and confidence bin.
+        self.pixels = torch.zeros(classes + 1, classes + 1, BINS, dtype=torch.float64, device=device)
+        # sums of confidence by bin
         self.confidence = torch.zeros(BINS, dtype=torch.float64, device=device)
         # rows are truth
-        self.blocks = torch.zeros(BLOCKS, classes, classes, dtype=torch.float64, device=device)
+        self.blocks = torch.zeros(BLOCKS, classes, classes + 1, dtype=torch.float64, device=device)
 
     def add(
         self, probs: torch.Tensor, label: torch.Tensor, target: torch.Tensor, blocks: Sequence[int]
     ) -> None:
         """Add probs (N, C, H, W), label (N, H, W) uint8 and target (N, H, W) uint8, where 255 is ignored.
 
-        `blocks` contains the block of each image.
+        A label of 255 means no class: a miss without a confidence. `blocks` contains each image's block.
         """
         classes = probs.shape[1]
-        confidence = probs.gather(1, label[:, None].long())[:, 0]  # (N, H, W), of the label
+        given = label.long().clamp_max_(classes)
+        confidence = probs.gather(1, given.clamp_max(classes - 1)[:, None])[:, 0]  # (N, H, W), of the label
         where = (confidence * BINS).int().clamp_max_(BINS - 1)
         truth = target.int().clamp_max_(classes)
-        place = ((truth * classes + label.int()) * BINS + where).flatten(1)
+        place = ((truth * (classes + 1) + given) * BINS + where).flatten(1)
         for block, places in zip(blocks, place, strict=True):
             pixels = torch.bincount(places, minlength=self.pixels.numel()).view_as(self.pixels)
             self.pixels += pixels
             self.blocks[block] += pixels[:-1].sum(dim=2)
-        counting = (confidence * (target != IGNORE)).double().flatten()
+        counting = (confidence * (target != IGNORE) * (label != IGNORE)).double().flatten()
         self.confidence += torch.bincount(where.flatten(), weights=counting, minlength=BINS)
 
     def reduce(self, accelerator: Accelerator) -> None:
@@ -61,9 +63,10 @@ class Scores:
         blocks = self.blocks.cpu().numpy()
         without = [miou(blocks.sum(axis=0) - one) for one in blocks if one.any()]
         pixels = self.pixels[:-1].cpu().numpy()
-        bins = np.stack([pixels.sum(axis=(0, 1)), self.confidence.cpu().numpy(), np.einsum("ccb->b", pixels)])
-        known = report(pixels.sum(axis=2), classes)
-        return {**known, "ece": expected_calibration_error(bins), "miou_without": without}
+        known = pixels[:, :-1]  # with a class
+        bins = np.stack([known.sum(axis=(0, 1)), self.confidence.cpu().numpy(), np.einsum("ccb->b", known)])
+        scores = report(pixels.sum(axis=2), classes)
+        return {**scores, "ece": expected_calibration_error(bins), "miou_without": without}
 
 
 def is_worse(scores: Mapping, best: Mapping) -> bool:

@@ -90,7 +90,7 @@ def _check_free(directory: Path) -> None:
     """Raises ConfigError for anything that an export must not replace."""
     taken = directory.exists() and not (directory.is_dir() and not any(directory.iterdir()))
     if taken and not ((directory / MANIFEST).is_file() and (directory / CARD).is_file()):
-        raise ConfigError(f"{directory} exists and is no export; choose another directory")
+        raise ConfigError(f"{directory} exists and is not an export; choose another directory")
 
 
 def _replace_directory(directory: Path, files: dict[str, bytes]) -> None:

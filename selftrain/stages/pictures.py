@@ -10,7 +10,7 @@ from selftrain.data.labels import Labels, Readable
 from selftrain.errors import naming_savings
 from selftrain.inference.predictor import Predictor
 from selftrain.labels.store import LabelStore
-from selftrain.report.page import Row
+from selftrain.report.embedded import Row
 
 ROWS = 4
 

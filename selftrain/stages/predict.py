@@ -18,6 +18,7 @@ from selftrain.data.sources.tree import Tree, suffix_counts, unread
 from selftrain.data.strays import masks_beside
 from selftrain.errors import OPEN_FILES_ERRNOS, STORAGE_ERRNOS, ConfigError, DataError, naming_savings
 from selftrain.files import read_json, write_json
+from selftrain.ids import IGNORE
 from selftrain.inference.decide import at_size
 from selftrain.inference.exported import load_export, predictor_of
 from selftrain.inference.predictor import Predictor
@@ -170,16 +171,24 @@ def classes_json(card: dict[str, Any], form: str = "palette") -> dict[str, Any]:
 def writer(card: dict[str, Any], form: str) -> Callable[[Path, np.ndarray], None]:
     """A function that writes class ids (H, W) uint8 to a PNG of a form.
 
-    Raises ConfigError for values that the card lacks.
+    Raises ConfigError for values that the card lacks. The function raises it for pixels without a class.
     """
     if form != "values":
         return save_plain_png if form == "grey" else save_palette_png
     if "masks" not in card:
         made = card.get("selftrain", "an earlier version")
-        what = f"the export, by selftrain {made}, does not tell the values of the masks"
+        what = f"the export was written by selftrain {made} and does not contain the values of the masks"
         raise ConfigError(f"--values: {what}; use --grey")
     table = _table(card["masks"])
-    return lambda path, labels: save_plain_png(path, table[labels])
+
+    def write(path: Path, labels: np.ndarray) -> None:
+        if (labels == IGNORE).any():  # a decision may leave pixels without a class
+            raise ConfigError(
+                f"--values: {path} has pixels without a class, which no mask value means; use --grey"
+            )
+        save_plain_png(path, table[labels])
+
+    return write
 
 
 def _table(coding: dict[str, list]) -> np.ndarray:
@@ -215,7 +224,7 @@ def _find(images: Path) -> tuple[Path, list[Path], list[Fault]]:
     if not files and tree.left_out:
         raise DataError(unread(str(images), tree.left_out, "images", IMAGE_SUFFIXES))
     if not files:
-        raise DataError(f"{images} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        raise DataError(f"{images} contains no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
     return tree.root, [file for file in files if file not in beside], tree.faults
 
 
@@ -241,7 +250,7 @@ def _check_out(out: Path, images: Path, classes: dict[str, Any]) -> None:
     if target == (source if images.is_dir() else source.parent):
         raise ConfigError(f"-o {out} is the folder of the images; choose another one")
     if images.is_dir() and (target.is_relative_to(source) or source.is_relative_to(target)):
-        raise ConfigError(f"-o {out} and {images} lie in one another; choose a folder beside them")
+        raise ConfigError(f"one of -o {out} and {images} lies in the other; choose a folder beside them")
     if target.exists() and not target.is_dir():
         raise ConfigError(f"-o {out} is a file; choose a folder")
     if not target.is_dir() or not any(target.iterdir()):
@@ -252,10 +261,10 @@ def _check_out(out: Path, images: Path, classes: dict[str, Any]) -> None:
         )
     there = {"form": "palette", **read_json(target / CLASSES)}  # earlier exports had one form only
     if any(there.get(name) != classes[name] for name in ("ignore_index", "classes")):
-        raise ConfigError(f"-o {out} holds labels of other classes; choose a new folder")
+        raise ConfigError(f"-o {out} contains labels of other classes; choose a new folder")
     coded = classes["form"] == "values"
     if there["form"] != classes["form"] or (coded and there.get("masks") != classes["masks"]):
-        raise ConfigError(f"-o {out} holds labels of another form ({there['form']}); choose a new folder")
+        raise ConfigError(f"-o {out} contains labels of another form ({there['form']}); choose a new folder")
 
 
 def _read(file: Path, levels: Levels | None, channels: int) -> np.ndarray | Fault:

@@ -64,49 +64,37 @@ class Labeller:
             _forget_damaged(directory)
         self.accelerator.wait_for_everyone()
         if not (directory / store.INDEX).exists():
-            self._fill(samples, directory, stage, teacher, check)
+            origin = store.Origin(teacher, self.classes, min(self.cfg.soft_classes, self.classes))
+            self._fill(_Unfinished(samples, directory, origin, self.cfg.shard), stage, check)
         found = store.LabelStore(directory)
         if found.index.teacher != teacher or found.index.ids_sha256 != store.ids_digest(_ids(samples)):
             raise IntegrityError(
-                f"{directory} holds the labels of another teacher or data set; remove it to label again"
+                f"{directory} contains the labels of another teacher or data set; remove it to label again"
             )
         return found
 
-    def _fill(
-        self,
-        samples: Sequence[Readable],
-        directory: Path,
-        stage: str,
-        teacher: str,
-        check: Callable[[], None],
-    ) -> None:
-        origin = store.Origin(teacher, self.classes, min(self.cfg.soft_classes, self.classes))
-        size = self.cfg.shard
-        shards = {n: samples[first : first + size] for n, first in enumerate(range(0, len(samples), size))}
-        paths = {n: store.shard_path(directory, n) for n in shards}
-        missing = [n for n in shards if not store.shard_is_sound(paths[n], _ids(shards[n]), origin)]
+    def _fill(self, labels: "_Unfinished", stage: str, check: Callable[[], None]) -> None:
+        missing = labels.missing()
         self.accelerator.wait_for_everyone()  # all ranks have seen the same shards before any rank writes
         mine = [missing[i] for i in rank_share(len(missing), self.accelerator)]
-        predictor = self.predictor.quickest(self.cache.image(samples[0]))
-        images, done = sum(len(shards[n]) for n in mine), 0
+        predictor = self.predictor.quickest(self.cache.image(labels.samples[0]))
+        images, done = sum(len(labels.shard(n)) for n in mine), 0
         with (
             self._pool() as pool,
             progress(f"{stage} labels", images, show=self.accelerator.is_main_process) as show,
         ):
             waiting: deque[tuple[int, list[Future[Labelled]]]] = deque()
             for place, number in enumerate(mine, start=1):
-                waiting.append((number, self._infer(predictor, shards[number], pool, check)))
+                waiting.append((number, self._infer(predictor, labels.shard(number), pool, check)))
                 # one shard is refined while the next is inferred
                 while len(waiting) > 1 or (waiting and place == len(mine)):
                     ready, futures = waiting.popleft()
-                    store.write_shard(
-                        paths[ready], [future.result() for future in futures], _ids(shards[ready]), origin
-                    )
+                    labels.write(ready, [future.result() for future in futures])
                     done += len(futures)
                     show(done)
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
-            store.finish(directory, _ids(samples), origin, shard=size)
+            labels.finish()
         self.accelerator.wait_for_everyone()
 
     def _pool(self) -> "Refiners":
@@ -132,6 +120,35 @@ class Labeller:
             if self.accelerator.device.type == "cpu":
                 wait(refining)  # on shared cores, inference and refinement threads would block each other
         return refining
+
+
+@dataclass(frozen=True)
+class _Unfinished:
+    """A label store that is being filled, `size` images to a shard."""
+
+    samples: Sequence[Readable]
+    directory: Path
+    origin: store.Origin
+    size: int
+
+    def shard(self, number: int) -> Sequence[Readable]:
+        return self.samples[number * self.size : (number + 1) * self.size]
+
+    def missing(self) -> list[int]:
+        """The shards that are not there, or not intact."""
+        numbers = range(-(-len(self.samples) // self.size))
+        return [
+            n for n in numbers if not store.shard_is_sound(self._path(n), _ids(self.shard(n)), self.origin)
+        ]
+
+    def write(self, number: int, labels: Sequence[Labelled]) -> None:
+        store.write_shard(self._path(number), labels, _ids(self.shard(number)), self.origin)
+
+    def finish(self) -> None:
+        store.finish(self.directory, _ids(self.samples), self.origin, shard=self.size)
+
+    def _path(self, number: int) -> Path:
+        return store.shard_path(self.directory, number)
 
 
 def refiner_of(cfg: LabelConfig) -> refiners.Refiner:
@@ -193,7 +210,7 @@ def _forget_damaged(directory: Path) -> None:
     index = directory / store.INDEX
     bad = store.LabelStore(directory).verify() if index.exists() else []
     if bad:
-        say(f"{len(bad)} label shards are gone or damaged, e.g. {bad[0]}: they are made again")
+        say(f"{len(bad)} label shards are missing or damaged, e.g. {bad[0]}: they are labelled again")
         index.unlink()
 
 

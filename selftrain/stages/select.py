@@ -165,9 +165,9 @@ def refuse_empty(rule: SelectConfig, where: object, *, settled: bool) -> None:
     student was trained with this rule, so this run cannot continue with another one.
     """
     if rule.on_empty == "fail":
-        how = "begin another out= with" if settled else "the same command goes on with"
+        how = "choose another out= and" if settled else "run the same command with"
         raise LearningError(
             f"no pseudo-label is accepted (see {where}); {how} a lower select.confidence, "
             "a higher select.keep, or select.on_empty=labelled_only, "
-            "which takes what leads so far as the result"
+            "which makes the leader so far the result"
         )

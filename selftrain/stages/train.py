@@ -336,7 +336,7 @@ class Learner:
         """
         if self.lr_scale < 1:
             raise LearningError(
-                f"{stage}: no finite gradients, at half the learning rate neither; "
+                f"{stage}: no finite gradients, not even at half the learning rate; "
                 "lower train.lr or set train.precision=none"
             )
         skipped, began = self.skipped, self.began

@@ -62,7 +62,7 @@ def test_named_splits_are_taken_as_they_are_and_the_others_made():
 
 
 def test_a_val_split_without_a_mask_is_refused():
-    with pytest.raises(DataError, match=r"data\.splits\.val='v' holds no image with a mask"):
+    with pytest.raises(DataError, match=r"data\.splits\.val='v' contains no image with a mask"):
         divided(Pool(scenes("a", "b"), [], [], []), 6, spec("", splits={"val": "v"}).splits, copies=())
 
 

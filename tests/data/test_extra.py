@@ -81,7 +81,7 @@ def test_size_and_channels_are_those_of_the_data(by_folders: Path):
         ({"root": ""}, ConfigError, "data.extra.0: data=extra0 needs the folder"),
         ({"root": "/nowhere"}, DataError, "data.extra.0: data.root=/nowhere is not a folder"),
         ({"masks": "labels"}, DataError, "data.extra.0: no training image has a mask"),
-        ({"format": "zip"}, ConfigError, "data.extra.0: data.format='zip' is none of"),
+        ({"format": "zip"}, ConfigError, "data.extra.0: data.format='zip' must be one of"),
         ({"values": [1]}, ConfigError, "data.extra.0: data.values has 1 entries for 4 classes"),
     ],
 )  # fmt: skip

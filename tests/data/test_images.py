@@ -173,7 +173,7 @@ def test_files_of_several_frames_are_refused_but_for_phone_jpegs(tmp_path: Path)
 def test_empty_html_and_missing_files_are_named(tmp_path: Path):
     (tmp_path / "empty.png").touch()
     (tmp_path / "page.jpg").write_text("<!doctype html><p>404")
-    for name, what in (("empty.png", "is empty"), ("page.jpg", "is no PNG"), ("none.png", "No such file")):
+    for name, what in (("empty.png", "is empty"), ("page.jpg", "is not a PNG"), ("none.png", "No such file")):
         fault = fault_of(read_image, tmp_path / name)
         assert what in fault.what and fault.file == str(tmp_path / name)
 
@@ -195,7 +195,7 @@ def test_empty_html_and_missing_files_are_named(tmp_path: Path):
 def test_files_of_other_kinds_are_called_what_they_are(tmp_path: Path, kind: str, head: bytes, remedy: str):
     (tmp_path / "a.png").write_bytes(head)
     fault = fault_of(read_image, tmp_path / "a.png")
-    assert f"picture but {kind}, whatever its name says" in fault.what and remedy in fault.remedy
+    assert f"image but {kind}, whatever its name says" in fault.what and remedy in fault.remedy
 
 
 def test_a_known_format_with_a_header_that_fails_is_named(tmp_path: Path):

@@ -17,7 +17,7 @@ def test_fifos_devices_and_folders_are_not_opened(tmp_path: Path):
     (tmp_path / "b.png").symlink_to("/dev/zero")
     (tmp_path / "c.png").mkdir()
     for name in "abc":
-        assert "no regular file" in fault_of(read_image, tmp_path / f"{name}.png").what
+        assert "not a regular file" in fault_of(read_image, tmp_path / f"{name}.png").what
 
 
 def test_the_fingerprint_of_a_file_is_the_sha256_of_its_bytes(tmp_path: Path):

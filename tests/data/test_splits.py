@@ -32,7 +32,7 @@ def test_the_first_group_of_the_pattern_names_the_group():
 
 
 @pytest.mark.parametrize(
-    ("pattern", "says"), [("(", "no regular"), ("^a", "brackets"), ("^(a)_", "finds nothing in 1")]
+    ("pattern", "says"), [("(", "not a regular"), ("^a", "brackets"), ("^(a)_", "finds nothing in 1")]
 )
 def test_a_pattern_that_does_not_serve_is_refused(pattern: str, says: str):
     with pytest.raises(ConfigError, match=says):

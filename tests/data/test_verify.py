@@ -100,13 +100,13 @@ def test_every_fault_is_listed_in_one_pass_with_a_message_of_its_own(root: Path)
     expected = {
         "images/train/0.png": "is empty",
         "images/train/1.png": "cannot be decoded",
-        "images/train/2.png": "is no PNG",
+        "images/train/2.png": "is not a PNG",
         "masks/train/3.png": "not declared: 5 (12 pixels), 6 (12 pixels)",
         "masks/train/4.png": "is 6x4 (height x width), but its image is 4x6",
         "masks/train/5.png": "is a colour mask",
         "images/train/6.png": "has no mask",
         "masks/train/7.png": "is a JPEG",
-        "images/val/9.png": "is no regular file",
+        "images/val/9.png": "is not a regular file",
         "images/test/10.png": "shares its name with images/test/10.bmp",
     }
     assert faults.keys() == expected.keys()

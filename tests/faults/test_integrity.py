@@ -57,9 +57,7 @@ def canary(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("file", "damage"),
     [
-        ("model.safetensors", truncate),
         ("optimizer.safetensors", flip),
-        ("MANIFEST.json", os.unlink),
         *(
             pytest.param(file, damage, marks=pytest.mark.full)
             for file in (
@@ -70,6 +68,7 @@ def canary(tmp_path, monkeypatch):
                 "MANIFEST.json",
             )
             for damage in (truncate, flip, os.unlink)
+            if (file, damage) != ("optimizer.safetensors", flip)
         ),
     ],
 )
@@ -100,8 +99,17 @@ def test_only_damaged_checkpoints(zygote, out):
 @pytest.mark.promise(
     "a label shard deleted, damaged or another image's: found by its hash, made again, the same bits"
 )
-@pytest.mark.parametrize("finished", [True, False], ids=["indexed", "under way"])
-@pytest.mark.parametrize("damage", ["delete", "flip", "swap"])
+@pytest.mark.parametrize(
+    ("damage", "finished"),
+    [
+        ("flip", True),
+        ("swap", False),
+        *(
+            pytest.param(damage, finished, marks=pytest.mark.full)
+            for damage, finished in (("delete", True), ("delete", False), ("flip", False), ("swap", True))
+        ),
+    ],
+)
 def test_a_damaged_label_shard(zygote, reference, out, damage, finished):
     at = ["replace", "gen0/.selection.json.tmp"] if finished else ["replace", "gen0/labels/.index.json.tmp"]
     assert killed_at(zygote, out, [at]) == 1
@@ -260,7 +268,9 @@ def test_a_folder_of_somebody_else(zygote, out, name):
     (out / name).write_text("mine: yes")
     for arguments in (SETTINGS, []):
         ended = zygote.run(*arguments, f"out={out}")
-        assert ended.code == 2 and f"holds files that are not a run's ({name})" in ended.last, ended.err
+        assert ended.code == 2 and f"contains files that do not belong to a run ({name})" in ended.last, (
+            ended.err
+        )
     assert [path.name for path in out.iterdir()] == [name] and (out / name).read_text() == "mine: yes"
 
 

@@ -5,12 +5,11 @@ import os
 import shutil
 import signal
 import socket
-import sys
 
 import pytest
 
 from harness import SETTINGS, mismatches
-from runs import fingerprint, run_command
+from runs import TORCHRUN, fingerprint, run_command
 
 SAME_LABELS = "another number of ranks: the same samples and labels, the run marked as not exact"
 LOST = "a rank killed, stopped or raising: all are gone within 60 s, the cause is named, exit 7; then the same bits"
@@ -94,17 +93,8 @@ def test_two_ranks_write_the_labels_of_one_and_the_change_is_marked(zygote, refe
     for name in ("gen0/labels", "gen1"):
         shutil.rmtree(out / name)
     (out / "report.json").unlink()
-    torchrun = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc_per_node",
-        "2",
-        "--master_port",
-        free_port(),
-    ]
     settings = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    code, said, err = run_command(*SETTINGS, f"out={out}", launcher=torchrun, **settings)
+    code, said, err = run_command(*SETTINGS, f"out={out}", launcher=TORCHRUN, **settings)
     assert code == 0, err
     assert said.count("test mIoU") == 1  # one process speaks
     assert not [

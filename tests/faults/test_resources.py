@@ -50,7 +50,13 @@ def test_shared_memory_that_runs_out(zygote, reference, out):
 
 
 @pytest.mark.promise(HANDLES)
-@pytest.mark.parametrize("workers", [True, False], ids=["of the workers", "of the main process"])
+@pytest.mark.parametrize(
+    "workers",
+    [
+        pytest.param(True, id="of the workers"),
+        pytest.param(False, id="of the main process", marks=pytest.mark.full),
+    ],
+)
 def test_too_many_open_files(zygote, reference, out, workers):
     ended = zygote.go(
         out, "train.workers=2", fault={"do": "open_files", "limit": 14, "workers": workers}, timeout=60
@@ -61,7 +67,14 @@ def test_too_many_open_files(zygote, reference, out, workers):
 
 @pytest.mark.promise(HANDLES)
 @pytest.mark.parametrize(
-    ("error", "said"), [("EMFILE", "ulimit -n"), ("ENOSPC", "--shm-size"), ("ENOMEM", "out of memory")]
+    ("error", "said"),
+    [
+        ("ENOSPC", "--shm-size"),
+        *(
+            pytest.param(error, said, marks=pytest.mark.full)
+            for error, said in (("EMFILE", "ulimit -n"), ("ENOMEM", "out of memory"))
+        ),
+    ],
 )
 def test_a_worker_that_cannot_send_its_batch(zygote, out, error, said):
     ended = zygote.go(out, "train.workers=1", fault={"do": "deaf_feeders", "error": error}, timeout=60)

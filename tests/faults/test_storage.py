@@ -34,7 +34,6 @@ def torn(out):
     [
         ({"do": "fail", "at": ["fsync", "gen0/checkpoints/.step-000006.tmp/ema.safetensors"]}, "ENOSPC"),
         ({"do": "fail", "at": ["replace", "gen0/labels/.shard-00001.safetensors.tmp"]}, "EDQUOT"),
-        ({"do": "fail_open", "path": "..export.new.tmp/card.json"}, "EROFS"),
         *(
             pytest.param(fault, error, marks=pytest.mark.full)
             for fault, error in (
@@ -42,6 +41,7 @@ def torn(out):
                 ({"do": "fail", "at": ["fsync", "gen0/labels/.index.json.tmp"]}, "EIO"),
                 ({"do": "fail_open", "path": "gen0/.report.json.tmp"}, "EROFS"),
                 ({"do": "fail_open", "path": "metrics.jsonl"}, "ENOSPC"),
+                ({"do": "fail_open", "path": "..export.new.tmp/card.json"}, "EROFS"),
             )
         ),
     ],

@@ -11,7 +11,7 @@ import torch
 from selftrain.errors import ConfigError, IntegrityError
 from selftrain.files import commit_directory, read_directory
 from selftrain.inference.decide import DECISIONS
-from selftrain.inference.exported import card, load_export, predictor_of
+from selftrain.inference.exported import Input, Origin, Output, card, load_export, predictor_of
 from selftrain.models.build import build
 from selftrain.models.saved import describe, weights_of
 
@@ -24,20 +24,10 @@ def plain(tmp_path: Path) -> Path:
     torch.manual_seed(0)
     network = build("unet", "tu-resnet10t", classes=3, decoder_channels=[32, 16, 16, 8])
     written = card(
-        recipe="smoke",
-        data="shapes",
-        classes=["sky", "road", "tree"],
-        mean=[0.4, 0.5, 0.6],
-        std=[0.2, 0.25, 0.3],
-        size=[],
-        multiple=32,
-        window=64,
-        levels=(0, 4095),
-        masks={"values": [0, 1, 2]},
+        Origin("smoke", "shapes", generation=2, seed=7, metrics={"val": None}),
+        Input(mean=[0.4, 0.5, 0.6], std=[0.2, 0.25, 0.3], size=[], multiple=32, levels=(0, 4095)),
+        Output(["sky", "road", "tree"], {"values": [0, 1, 2]}, window=64, decision="argmax"),
         model=describe(network, **NAMES),
-        generation=2,
-        seed=7,
-        metrics={"val": None},
     )
     files = {**weights_of(network), "card.json": json.dumps(written).encode()}
     commit_directory(tmp_path / "export", files)
@@ -118,7 +108,7 @@ def test_a_card_of_another_network_is_refused(plain: Path, tmp_path: Path) -> No
     other = with_card(
         plain, tmp_path / "other", lambda found: found["model"].update(decoder_channels=[16, 16, 16, 8])
     )
-    with pytest.raises(IntegrityError, match=r"does not hold the network of card\.json"):
+    with pytest.raises(IntegrityError, match=r"does not contain the network of card\.json"):
         load_export(other)
 
 

@@ -65,7 +65,7 @@ def test_more_overlap_takes_more_windows() -> None:
 
 
 def test_a_window_that_the_network_cannot_take_is_refused() -> None:
-    with pytest.raises(ConfigError, match="window 100 is no multiple of 32; take 128"):
+    with pytest.raises(ConfigError, match="window 100 must be a multiple of 32; take 128"):
         slide(Pointwise(), noise(1, 3, 8, 8), 32, 1, side=100)
 
 

@@ -114,7 +114,7 @@ def test_a_shard_of_something_else_is_an_integrity_error(tmp_path: Path, content
 def test_shards_that_changed_places_are_refused(tmp_path: Path) -> None:
     make(tmp_path)
     shard_path(tmp_path, 2).write_bytes(shard_path(tmp_path, 0).read_bytes())
-    with pytest.raises(IntegrityError, match="of another number of images"):
+    with pytest.raises(IntegrityError, match="made for a different number of images"):
         LabelStore(tmp_path).read(6)
 
 
@@ -161,7 +161,7 @@ def test_an_index_that_counts_other_images_than_its_shards_is_noticed(tmp_path: 
     make(tmp_path, images=6)
     path = tmp_path / INDEX
     path.write_text(json.dumps(json.loads(path.read_text()) | {"count": 5}))
-    with pytest.raises(IntegrityError, match="of another number of images"):
+    with pytest.raises(IntegrityError, match="made for a different number of images"):
         LabelStore(tmp_path).read(4)
 
 

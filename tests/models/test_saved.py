@@ -95,7 +95,7 @@ def test_a_manifest_that_describes_no_network_is_refused(
 def test_weights_of_another_network_are_refused(network: nn.Module, tmp_path: Path) -> None:
     change(written(tmp_path / "model", network), classes=["sky", "road"])
     with pytest.raises(
-        IntegrityError, match=r"model\.safetensors does not hold the network of MANIFEST\.json"
+        IntegrityError, match=r"model\.safetensors does not contain the network of MANIFEST\.json"
     ):
         saved.read(tmp_path / "model")
 

@@ -413,6 +413,7 @@ def test_permission_for_partial_weights_may_be_given_to_a_run_that_began_without
     assert differences(old, dataclasses.asdict(Config(model=ModelConfig(weights="w.safetensors"))))
 
 
+@pytest.mark.slow
 def test_a_run_with_a_vision_transformer_learns_online_from_small_crops(run, tmp_path):
     vit = ("model.arch=dpt", "model.encoder=tu-test_vit", "model.decoder_channels=[]")
     generations = (
@@ -420,6 +421,9 @@ def test_a_run_with_a_vision_transformer_learns_online_from_small_crops(run, tmp
     )
     code, _, err = run(*SMALL, *vit, generations, f"out={tmp_path / 'run'}")
     assert code == 0, err
+
+
+def test_a_vision_transformer_of_one_size_is_refused_for_others_before_the_run(run, tmp_path):
     fixed = ("model.arch=dpt", "model.encoder=tu-test_vit_relpos", "model.decoder_channels=[]")
     code, _, err = run(*SMALL, *fixed, "generations=[{}]", f"out={tmp_path / 'fixed'}")
     assert (

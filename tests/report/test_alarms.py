@@ -37,7 +37,7 @@ def test_a_val_set_without_a_known_pixel_is_no_alarm():
 def test_labels_that_drift_from_the_masks():
     assert about_labels(np.array([80, 20]), np.array([900, 100]), NAMES) == []
     unseen, drifted = about_labels(np.array([0, 100]), np.array([900, 100]), NAMES)
-    assert "labels no pixel road" in unseen and "90%" in drifted
+    assert "labels no pixel as road" in unseen and "90%" in drifted
 
 
 def test_an_average_that_lags_behind():

@@ -15,8 +15,10 @@ import pytest
 from PIL import Image
 
 from selftrain.report import figures, page
-from selftrain.report.page import Row
+from selftrain.report.embedded import Row
 from selftrain.report.palette import palette
+from selftrain.report.reading import Generation, headline
+from selftrain.report.remarks import remarks
 
 CLASSES = ["road", "tree", "car"]
 HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "$x^2$ & {{ 7 * 7 }}"]
@@ -181,8 +183,8 @@ def test_a_loss_on_test_is_shown_with_its_sign_and_said() -> None:
 
 
 def remarks_of(report: dict) -> str:
-    generations = [page.Generation(k, row) for k, row in enumerate(report["generations"])]
-    return "\n".join(page.remarks(report, page.headline(report, generations), generations))
+    generations = [Generation(k, row) for k, row in enumerate(report["generations"])]
+    return "\n".join(remarks(report, headline(report, generations), generations))
 
 
 def test_a_student_that_was_not_promoted_is_said_to_be() -> None:
@@ -217,7 +219,7 @@ def test_an_inexact_generation_is_marked() -> None:
 
 def test_what_a_generation_learnt_from():
     rows = [{"teacher": None}, {"teacher": 0, "online": ""}, {"teacher": None, "online": "fixmatch"}]
-    assert [page.Generation(k, row).sources for k, row in enumerate(rows)] == [
+    assert [Generation(k, row).sources for k, row in enumerate(rows)] == [
         "labels",
         "labels, generation 0",
         "labels, unlabelled images (fixmatch)",

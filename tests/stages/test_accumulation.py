@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accumulating import STEPS, learnt
 
+from runs import TORCHRUN
 from selftrain.data.batches import places
 from selftrain.errors import ConfigError
 from selftrain.plan import plans
@@ -19,8 +19,6 @@ from selftrain.preflight import check_processes
 from selftrain.settings import compose
 
 SCRIPT = Path(__file__).with_name("accumulating.py")
-
-TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 
 
 @pytest.fixture(autouse=True)

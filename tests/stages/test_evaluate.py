@@ -34,6 +34,18 @@ def test_scores_by_hand():
     assert abs(report["ece"] - 1 / 3) < 1e-6  # always sure, right in two of three
 
 
+def test_a_pixel_without_a_class_is_a_miss_and_has_no_confidence():
+    """Six pixels of a: three are called a, one b, two have no class."""
+    label = torch.tensor([[[0, 0, 0, 1, 255, 255]]], dtype=torch.uint8)
+    scores = Scores(2, torch.device("cpu"))
+    probs = torch.full((1, 2, 1, 6), 0.5)
+    scores.add(probs, label, torch.zeros_like(label), [0])
+    report = scores.report(["a", "b"])
+    assert report["per_class"] == {"a": 3 / 6, "b": None} and report["pixel_accuracy"] == 3 / 6
+    assert report["ece"] == pytest.approx(3 / 4 - 0.5)  # of the four pixels that have a class
+    assert report["drift"] == pytest.approx(1 / 4)
+
+
 def test_miou_is_that_of_torchmetrics_over_the_whole_set():
     torch.manual_seed(0)
     probs, target = torch.rand(4, 3, 16, 16).softmax(dim=1), torch.randint(0, 3, (4, 16, 16))

@@ -178,6 +178,6 @@ def test_a_failed_export_leaves_the_earlier_one(
 
 def test_a_directory_of_something_else_is_not_replaced(tmp_path: Path, network: nn.Module) -> None:
     (tmp_path / "photo.jpg").write_bytes(b"precious")
-    with pytest.raises(ConfigError, match="is no export"):
+    with pytest.raises(ConfigError, match="is not an export"):
         export(network, tmp_path, card=card(network), onnx=False)
     assert (tmp_path / "photo.jpg").read_bytes() == b"precious"

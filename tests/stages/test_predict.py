@@ -15,6 +15,7 @@ from selftrain.data.images import read_image, resize_image
 from selftrain.errors import ConfigError, DataError, IntegrityError
 from selftrain.files import commit_directory, read_directory
 from selftrain.inference import tta
+from selftrain.inference.decide import DECISIONS
 from selftrain.inference.exported import load_export
 from selftrain.inference.predictor import Predictor
 from selftrain.models.build import build
@@ -156,6 +157,25 @@ def test_an_export_that_does_not_know_the_values_says_so(model: Path, tmp_path: 
     with pytest.raises(ConfigError, match=r"--values: .* use --grey"):
         predict(model, tmp_path / "images", tmp_path / "out", form="values")
     assert not (tmp_path / "out").exists()
+
+
+def test_pixels_without_a_class_are_ignored_ids_and_no_mask_value(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def left(probs: torch.Tensor) -> torch.Tensor:
+        ids = probs.max(dim=1).indices.to(torch.uint8)
+        ids[:, :, :10] = 255
+        return ids
+
+    monkeypatch.setitem(DECISIONS, "left", left)
+    coding = {"values": [0, 85, 170, 255]}
+    undecided = with_card(model, tmp_path / "export", lambda card: card.update(masks=coding, decision="left"))
+    save(tmp_path / "images" / "a.png")
+    predict(undecided, tmp_path / "images", tmp_path / "ids")
+    ids = labels(tmp_path / "ids" / "a.png")
+    assert (ids[:, :10] == 255).all() and ids[:, 10:].max() < 4
+    with pytest.raises(ConfigError, match=r"a\.png has pixels without a class, .*; use --grey"):
+        predict(undecided, tmp_path / "images", tmp_path / "values", form="values")
 
 
 def test_labels_of_an_earlier_version_are_added_to_and_those_of_another_form_are_not(
@@ -404,7 +424,7 @@ def test_files_of_others_are_not_overwritten(model: Path, tmp_path: Path) -> Non
 
 def test_nothing_to_label_is_an_error_that_leaves_nothing(model: Path, tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
-    with pytest.raises(DataError, match="holds no image"):
+    with pytest.raises(DataError, match="contains no image"):
         predict(model, tmp_path / "images", tmp_path / "out")
     with pytest.raises(DataError, match="neither a folder nor a file"):
         predict(model, tmp_path / "nowhere", tmp_path / "out")

@@ -139,7 +139,7 @@ def test_without_reliabilities_all_images_are_alike(tmp_path):
         ({"quantile": {"share": 0.5}}, "select.threshold.quantile.share: no such setting; quantile has none"),
         (
             "total",
-            "select.threshold=total asks for pixels, which needs a default: the program hands over keep, confidence, known",
+            "select.threshold=total asks for pixels, which needs a default: the program passes keep, confidence, known",
         ),
         ("single", "select.threshold=single returns 0.5, not a threshold in 0..1 for each of 3 classes"),
         (

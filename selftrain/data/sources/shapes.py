@@ -49,7 +49,7 @@ def draw(seed: int, split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
     SPLITS.
     """
     if split not in SPLITS:
-        raise ValueError(f"split {split!r} is none of {', '.join(SPLITS)}")
+        raise ValueError(f"split {split!r} must be one of {', '.join(SPLITS)}")
     rng = np.random.default_rng(np.random.SeedSequence([seed, SPLITS.index(split), index]))
     image = _table(rng)  # (3, 128, 128) float32, about 0..1: planes broadcast faster than pixels
     mask = np.zeros((SIZE, SIZE), np.uint8)

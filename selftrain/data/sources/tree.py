@@ -237,7 +237,7 @@ class Tree:
         candidates = self._candidates(text) if _printable(text) else []
         if not candidates:
             remedy = "write paths relative to data.root, without '..'"
-            self.note(Fault(where, f"names {text!r}, which is no path below data.root", remedy))
+            self.note(Fault(where, f"names {text!r}, which is not a path below data.root", remedy))
             return None
         there = [path for path in candidates if os.path.lexists(path)]
         files = [path for path in there if path.suffix.lower() in IMAGE_SUFFIXES][:1] or self.named(

@@ -1,0 +1,32 @@
+"""Checks before a run starts, and what a run records about itself."""
+
+from selftrain.preflight.data import (
+    Examined,
+    check_data,
+    examine,
+    recorded_data,
+    say_untrained_generations,
+    settle,
+)
+from selftrain.preflight.machine import accelerator_of, precision_of, settle_conditions, team_of
+from selftrain.preflight.resources import check_processes, check_shared_memory, check_space
+from selftrain.preflight.settings import check, say_other_pixel_scales, say_where_students_shrink
+
+__all__ = [
+    "Examined",
+    "accelerator_of",
+    "check",
+    "check_data",
+    "check_processes",
+    "check_shared_memory",
+    "check_space",
+    "examine",
+    "precision_of",
+    "recorded_data",
+    "say_other_pixel_scales",
+    "say_untrained_generations",
+    "say_where_students_shrink",
+    "settle",
+    "settle_conditions",
+    "team_of",
+]

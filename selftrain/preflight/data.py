@@ -1,0 +1,166 @@
+"""Checks of a run's data, and what a run records about them."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from selftrain import choices, files, process
+from selftrain.config import Config, GenerationConfig
+from selftrain.data import load, verify
+from selftrain.data.bands import RGB
+from selftrain.data.faults import refuse
+from selftrain.data.look import Look
+from selftrain.data.sample import DataSet, with_levels, without
+from selftrain.data.tiles import Tiling
+from selftrain.datasets import spec_of
+from selftrain.errors import DataError
+from selftrain.log import say
+from selftrain.preflight.machine import precision_of_run
+from selftrain.rundir import RunDir
+
+FEW = 8  # val images; with fewer, scores hardly tell generations apart
+WITHOUT_UNLABELLED = (
+    "name some by data.unlabelled=, or keep only some masks (e.g. data.splits.labels=20), "
+    "or take recipe=supervised"
+)
+COPIES = "copies"  # the key in data.json, if there are copies
+WARNINGS = 10  # warnings about files that a run prints
+# noise of unlabelled images, unless noise.labelled
+PSEUDO_NOISE = ("rand_n", "colour", "cutout", "cutmix", "paste")
+
+
+@dataclass(frozen=True)
+class Examined:
+    """Facts about a run's data before its first step."""
+
+    data: DataSet  # the data set to train on
+    facts: dict  # further content of data.json: set_aside and, if there are any, range and copies
+    looks: list[Look]  # one per file; empty for drawn images, and on a resume
+
+
+def examine(run: RunDir, cfg: Config, data: DataSet) -> Examined:
+    """Read every file of a new run; a resume reads the run's record. Prints warnings, raises DataError.
+
+    Unreadable unlabelled images are set aside. Made splits are divided so that no two contain the same
+    picture.
+    """
+    known = _known(run, cfg, data)
+    data = known.data
+    for warning in data.warnings:
+        say(f"data: {warning}")
+    if len(data.val) < FEW:
+        say(
+            f"data: few images in val ({len(data.val)}), hardly enough to tell generations apart "
+            "(data.splits.val_fraction)"
+        )
+    if cfg.data.channels != RGB and cfg.train.jitter:
+        say(
+            f"train.jitter changes brightness and contrast only: saturation needs RGB, "
+            f"and data.channels={cfg.data.channels}"
+        )
+    say_tiles(cfg, data)
+    idle = _idle_noise(cfg.generations[0])
+    if idle:
+        say(
+            f"generations.0: {', '.join(idle)} of its noise have no effect: "
+            "it learns from labelled images only"
+        )
+    return known
+
+
+def _known(run: RunDir, cfg: Config, data: DataSet) -> Examined:
+    if run.data.exists():  # a resume does not measure again; `settle` refuses a changed data.range
+        begun = files.read_json(run.data, "set_aside")
+        return Examined(
+            data, {name: begun[name] for name in ("set_aside", "range", COPIES) if name in begun}, []
+        )
+    if data.sound:
+        return Examined(data, {"set_aside": []}, [])
+    data, looks, aside, copies = _looked_at(data, cfg)
+    sound = without(data, aside)
+    levels = load.levels_of(sound, cfg.data.range)
+    found = {name: value for name, value in (("range", levels and list(levels)), (COPIES, copies)) if value}
+    return Examined(with_levels(sound, levels), {"set_aside": aside, **found}, looks)
+
+
+def settle(run: RunDir, cfg: Config, known: Examined) -> None:
+    """Record settings and data of the run, or compare with the record. From here on the run has begun."""
+    settings = _as_begun(choices.completed(asdict(cfg)), run)
+    run.settle(settings, {**load.manifest(known.data), **known.facts}, complete=choices.completed)
+
+
+def _as_begun(settings: dict, run: RunDir) -> dict:
+    """`settings` with the run's own train.precision; the precision itself has already been compared."""
+    if precision_of_run(run):
+        settings["train"]["precision"] = files.read_yaml(run.config, "train")["train"].get(
+            "precision", "auto"
+        )
+    return settings
+
+
+def say_tiles(cfg: Config, data: DataSet) -> None:
+    """Print the number of tiles that training draws from."""
+    tiling = Tiling.of(cfg.data.tile, cfg.data.stride, cfg.data.reject)
+    if tiling:
+        counts = [
+            f"{len(tiling.tiles(samples))} tiles of {len(samples)} {name} images"
+            for name, samples in (("labelled", data.labelled), ("unlabelled", data.unlabelled))
+            if samples
+        ]
+        say(f"data: {', '.join(counts)}")
+
+
+def _idle_noise(first: GenerationConfig) -> list[str]:
+    """Noise settings of the first generation that have no effect, as there are no pseudo-labels yet."""
+    names = () if first.online else ("cutmix", "paste") if first.noise.labelled else PSEUDO_NOISE
+    return [name for name in names if getattr(first.noise, name)]
+
+
+def recorded_data(run: RunDir, cfg: Config) -> DataSet:
+    """The data set, divided as at the beginning of `run`.
+
+    The record lists copies of pictures, which are known only after every file was read.
+    """
+    begun = files.read_json(run.data, "set_aside") if run.data.exists() else {}
+    data = load.load(spec_of(cfg.data), copies=begun.get(COPIES, ()))
+    return with_levels(without(data, begun.get("set_aside", ())), begun.get("range"))
+
+
+def _looked_at(data: DataSet, cfg: Config) -> tuple[DataSet, list[Look], list[str], list[list[str]]]:
+    """The data set, the looks at its files, ids of unreadable unlabelled images, and copies.
+
+    Raises DataError for other faults.
+    """
+    data, report = verify.divide(data, spec_of(cfg.data), workers=process.cores())
+    refuse(report.faults)
+    found = report.warnings[len(data.warnings) :]
+    for warning in found[:WARNINGS]:
+        say(f"data: {warning}")
+    if found[WARNINGS:]:
+        say(f"data: {len(found) - WARNINGS} more warnings: selftrain verify lists all")
+    copies = report.copies if cfg.data.duplicates != "fault" else []
+    return data, report.seen, [sample.id for sample in report.set_aside], copies
+
+
+def check_data(data: DataSet, cfg: Config) -> None:
+    """Raises DataError if a required split is empty."""
+    if not data.labelled:
+        raise DataError("no labelled image to train the teacher on; see data.images and data.masks")
+    if not data.val:
+        raise DataError("no val image to choose by; set data.splits.val or data.splits.val_fraction")
+    needing = _needing_unlabelled(cfg.generations)
+    if needing and not data.unlabelled:
+        raise DataError(f"{needing} needs unlabelled images, but the data set has none; {WITHOUT_UNLABELLED}")
+
+
+def _needing_unlabelled(generations: Sequence[GenerationConfig]) -> str:
+    """The first setting that needs unlabelled images, as "generations.1.online=fixmatch"; may be empty."""
+    for number, row in enumerate(generations):
+        if row.online:
+            return f"generations.{number}.online={row.online}"
+    return "generations.0.noise.style" if generations[0].noise.style > 0 else ""
+
+
+def say_untrained_generations(data: DataSet, cfg: Config) -> None:
+    """Without unlabelled images there are no pseudo-labels, so no student is trained."""
+    if len(cfg.generations) > 1 and not data.unlabelled:
+        say(f"warning: no unlabelled images, so only generation 0 will be trained; {WITHOUT_UNLABELLED}")

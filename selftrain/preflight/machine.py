@@ -1,0 +1,137 @@
+"""The devices, threads and precision of a run, and what it records about them."""
+
+import os
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+
+from selftrain import conditions, launcher, process
+from selftrain.config import PRECISIONS, Config
+from selftrain.errors import ConfigError
+from selftrain.log import say
+from selftrain.models.build import leaves_parameters_unused
+from selftrain.plan import plans
+from selftrain.rundir import RunDir
+from selftrain.settings.changes import ROUNDING, flat
+
+
+def team_of(cfg: Config, run: RunDir) -> process.Team:
+    """The threads of this process: the run's recorded number, unless cores or settings changed.
+
+    See process.threads.
+    """
+    known = conditions.recorded(run)
+    same_ranks = known.get("ranks") == int(os.environ.get("WORLD_SIZE", 1))
+    return process.Team.of(
+        process.threads(cfg.train.threads, recorded=known.get("threads") if same_ranks else None)
+    )
+
+
+def settle_conditions(run: RunDir, cfg: Config, accelerator: Accelerator) -> list[str]:
+    """Record ranks, threads, precision and batch sizes.
+
+    Returns, and prints, their changes since the run began.
+    """
+    if run.report.exists():
+        return []
+    batches = {name: value for name, value in flat(cfg).items() if name in ROUNDING}
+    now: dict[str, object] = {
+        "ranks": accelerator.num_processes,
+        "threads": torch.get_num_threads(),
+        **batches,
+    }
+    kept = {} if _is_older(run) else {"precision": precision_of(accelerator)}
+    changes = conditions.settle(run, now | kept)
+    if changes:
+        say(
+            f"resumed under other conditions ({'; '.join(changes)}): "
+            "generations from here on are marked as not exact"
+        )
+    return changes
+
+
+def accelerator_of(cfg: Config) -> Accelerator:
+    """Set up devices, processes and precision of the run.
+
+    Raises ConfigError for a precision that this machine or the run does not support, ResourceError if
+    processes are missing.
+    """
+    process.keep_freed()
+    run = RunDir(Path(cfg.out))
+    asked, asker = _asked_precision(cfg, run)
+    wanted = _precision(asked, asker, run)
+    unused = any(
+        leaves_parameters_unused(
+            plan.arch,
+            plan.encoder,
+            plan.decoder_channels,
+        )
+        for plan in plans(cfg)
+    )
+    # Saves one copy of the gradients. Ranks do not wait for gradients of unused parameters.
+    ddp = DistributedDataParallelKwargs(gradient_as_bucket_view=True, find_unused_parameters=unused)
+    try:
+        accelerator = Accelerator(
+            mixed_precision={"none": "no"}.get(wanted, wanted),
+            log_with="tensorboard",
+            project_dir=str(run.path),
+            kwargs_handlers=[ddp],
+        )
+    except (ValueError, ImportError) as error:
+        raise ConfigError(f"{asker}: {wanted} is not possible on this machine: {error}") from None
+    launcher.check_processes(accelerator.num_processes)
+    if wanted == "fp16" and accelerator.device.type == "cpu" and not _is_older(run):
+        asker = f"{run.path} began in fp16" if precision_of_run(run) else asker
+        raise ConfigError(f"{asker}: fp16 needs a GPU; on a CPU set train.precision=bf16 or none")
+    return accelerator
+
+
+def precision_of(accelerator: Accelerator) -> str:
+    """The precision in use: none (fp32), bf16 or fp16."""
+    return accelerator.mixed_precision if accelerator.native_amp else "none"
+
+
+def _asked_precision(cfg: Config, run: RunDir) -> tuple[str, str]:
+    """The requested precision and its source: train.precision before the launcher; else `auto`."""
+    if cfg.train.precision != "auto":
+        return cfg.train.precision, f"train.precision={cfg.train.precision}"
+    told = launcher.precision()
+    if told is None or (told.value == "no" and _is_older(run)):
+        return "auto", "train.precision=auto"
+    asked, asker = {"no": "none"}.get(told.value, told.value), f"{told.place}={told.value}"
+    if asked not in PRECISIONS:
+        raise ConfigError(f"{asker}: not a precision of selftrain; train.precision={'|'.join(PRECISIONS)}")
+    return asked, asker
+
+
+def _precision(asked: str, asker: str, run: RunDir) -> str:
+    """none, bf16 or fp16: the run's own precision, else the requested one, else bf16 if it is native here."""
+    began = precision_of_run(run)
+    native = (
+        torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
+    )
+    if began and asked not in ("auto", began):
+        raise ConfigError(
+            f"{run.path} began in {began}, and {asker} asks for another precision; "
+            f"set train.precision={began} or choose another out="
+        )
+    if began == "bf16" and asked == "auto" and not native:
+        raise ConfigError(
+            f"{run.path} began in bf16, which this machine does not support natively; "
+            "train.precision=bf16 continues in it, more slowly, or choose another out="
+        )
+    return began or ({True: "bf16", False: "none"}[native] if asked == "auto" else asked)
+
+
+def precision_of_run(run: RunDir) -> str | None:
+    """The precision of a run that has begun: none, bf16 or fp16; None for a new run or if not recorded."""
+    return conditions.recorded(run).get("precision") if run.config.exists() else None
+
+
+def _is_older(run: RunDir) -> bool:
+    """Whether a run began before precision was recorded.
+
+    It continues as before: a launcher's `no` has no effect.
+    """
+    return precision_of_run(run) is None and any(run.path.glob("gen*/checkpoints"))

@@ -1,0 +1,94 @@
+"""Checks that a run fits on its machine: processes, shared memory and disk."""
+
+import os
+import shutil
+
+from selftrain import checkpoint
+from selftrain.config import Config
+from selftrain.data import loading
+from selftrain.data.sample import DataSet, Sample
+from selftrain.errors import ConfigError, StorageError
+from selftrain.labels import record
+from selftrain.plan import Plan
+from selftrain.rundir import RunDir
+
+CHECKPOINT = 4  # copies of the weights in a checkpoint: the weights, their average, two moments
+
+
+def check_processes(cfg: Config, planned: list[Plan], processes: int) -> None:
+    """Raises ConfigError if a batch has fewer images than processes or micro-batches."""
+    least = min(size for plan in planned for size in (plan.labelled_batch, plan.unlabelled_batch) if size)
+    if least < processes:
+        raise ConfigError(
+            f"a batch of {least} cannot be shared by {processes} processes; "
+            "raise train.labelled_batch and train.unlabelled_batch"
+        )
+    parts = processes * cfg.train.accumulate
+    mixing = any(plan.method.views and plan.augmentation.mixers for plan in planned)
+    if least < parts or (mixing and processes < parts and cfg.train.unlabelled_batch < 2 * parts):
+        raise ConfigError(
+            f"train.accumulate={cfg.train.accumulate} leaves a micro-batch without an image, "
+            "or without a second one to mix; lower it, "
+            "or raise train.labelled_batch and train.unlabelled_batch"
+        )
+
+
+def check_shared_memory(cfg: Config, planned: list[Plan], classes: int, processes: int) -> None:
+    """Raises ResourceError if the batches of the loader processes do not fit into shared memory."""
+    needed = [
+        loading.most_shared(
+            _images_of_a_part(plan, classes, processes * cfg.train.accumulate),
+            cfg.train.crop,
+            cfg.train.workers,
+            cfg.train.accumulate,
+        )
+        for plan in planned
+    ]
+    if cfg.train.workers:
+        loading.check_shared(max(needed) * int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+
+
+def _images_of_a_part(plan: Plan, classes: int, parts: int) -> list[tuple[int, int]]:
+    """The largest numbers of labelled and unlabelled images in one of `parts`, with their bytes per pixel."""
+    counts, each = (
+        (plan.labelled_batch, plan.unlabelled_batch),
+        loading.bytes_per_pixel(classes, channels=plan.channels, views=plan.method.views),
+    )
+    return [(-(-count // parts), of_one) for count, of_one in zip(counts, each, strict=True)]
+
+
+def check_space(
+    run: RunDir, cfg: Config, planned: list[Plan], sizes: list[int], data: DataSet, *, snapshots: int = 0
+) -> None:
+    """Raises StorageError, with the estimate, if the disk is too small for networks of `sizes` parameters.
+
+    `snapshots` is the number of networks that each generation keeps besides its result. The estimate is an
+    upper bound: the kept files of each stage, and the largest file that is written before an older one is
+    removed.
+    """
+    if run.report.exists() and run.generations_begun() == len(planned):
+        return
+    kept = sum(size * 4 * (checkpoint.KEEP * CHECKPOINT + 1 + snapshots) for size in sizes)
+    # a checkpoint being written, or two forms of the export and its predecessor
+    passing = max(sizes) * 4 * (CHECKPOINT + 3)
+    stores = sum(plan.needs_labels for plan in planned)
+    bytes_each = record.most_bytes(min(cfg.labels.soft_classes, len(data.classes))) * _pixels(data.unlabelled)
+    labels = stores * len(data.unlabelled) * bytes_each
+    needed = kept + passing + labels + 2**24
+    there = sum(path.stat().st_size for path in run.path.rglob("*") if path.is_file())
+    free = shutil.disk_usage(run.path).free
+    if needed - there > free:
+        raise StorageError(
+            f"{run.path} has {free / 2**20:.0f} MiB free, and this run may need "
+            f"{(needed - there) / 2**20:.0f} MiB more ({needed / 2**20:.0f} in all); "
+            "free space or choose another out="
+        )
+
+
+def _pixels(samples: list[Sample]) -> int:
+    """The number of pixels of the largest of a few images."""
+    looked_at = samples[:: max(len(samples) // 8, 1)]
+    return max(
+        (image.shape[0] * image.shape[1] for image in (sample.read_image() for sample in looked_at)),
+        default=0,
+    )

@@ -1,0 +1,206 @@
+"""Checks of settings that depend on each other."""
+
+import itertools
+
+from torch import nn
+
+from selftrain import augmentation, choices
+from selftrain.config import Config, NoiseConfig
+from selftrain.data.augment.colour import OF_RGB
+from selftrain.data.bands import RGB
+from selftrain.errors import ConfigError
+from selftrain.inference import windows
+from selftrain.log import say
+from selftrain.methods.table import METHODS
+from selftrain.models.build import multiple_of, parameters
+from selftrain.models.encoders import pretrained
+from selftrain.models.weights import check_weights
+from selftrain.networks import SNAPSHOTS
+from selftrain.objectives.objective import check_losses
+from selftrain.optim.groups import GROUPS, WITHOUT_DEPTH
+from selftrain.optim.schedules import BY_SCORES, SCHEDULES
+from selftrain.plan import Plan, plans, window_of
+from selftrain.settings.check import check as check_settings
+from selftrain.stages import reliability
+from selftrain.stages.pseudo_label import check_refiner
+from selftrain.stages.select import check_threshold
+from selftrain.tables import Table
+
+
+def check(cfg: Config) -> None:
+    """Check settings alone and together. Raises ConfigError that names them."""
+    check_settings(cfg)
+    choices.check(cfg)
+    for check_together in (
+        _check_sides,
+        _check_channels,
+        _check_tiles,
+        _check_first,
+        _check_snapshots,
+        _check_online_noise,
+        _check_methods,
+        _check_learning,
+    ):
+        check_together(cfg)
+    for plan in plans(cfg):  # raises if settings choose the same augmentation twice
+        augmentation.check(plan.augmentation, plan.channels, f"generations.{plan.number}.noise")
+    check_losses(cfg.loss)
+    check_refiner(cfg.labels, cfg.data.channels if any(plan.needs_labels for plan in plans(cfg)) else RGB)
+    check_threshold(cfg.select)
+    check_weights(cfg.model.weights, arch=cfg.model.arch, encoder=cfg.model.encoder)
+
+
+def _check_learning(cfg: Config) -> None:
+    """Raises ConfigError for settings without effect under the schedule or the parameter groups."""
+    train = cfg.train
+    schedule = Table(SCHEDULES).one(train.schedule, "train.schedule").name
+    groups = Table(GROUPS).one(train.groups, "train.groups").name
+    if schedule in BY_SCORES and not train.eval_every:
+        raise ConfigError(
+            f"train.schedule={schedule} follows the scores on val, so train.eval_every must not be 0"
+        )
+    for number, row in enumerate(cfg.generations):
+        if groups in WITHOUT_DEPTH and row.noise.drop_path:
+            raise ConfigError(
+                f"generations.{number}.noise.drop_path={row.noise.drop_path} acts in the encoder, and "
+                f"train.groups={groups} keeps that in eval mode; set it to 0"
+            )
+
+
+def _check_sides(cfg: Config) -> None:
+    """Raises ConfigError for a crop or window size that a network of the run does not accept."""
+    for multiple in (multiple_of(plan.arch) for plan in plans(cfg)):
+        if any(side % multiple for side in cfg.train.crop):
+            raise ConfigError(
+                f"train.crop={cfg.train.crop} must be [height, width] in multiples of {multiple}"
+            )
+        if cfg.labels.window % multiple:
+            raise ConfigError(
+                f"labels.window={cfg.labels.window} must be a multiple of {multiple} (0: no windows)"
+            )
+        window = window_of(cfg)
+        if window.entry is windows.slide and windows.side_of(window) % multiple:
+            raise ConfigError(
+                f"predict.window.slide.side={windows.side_of(window)} must be a multiple of {multiple}"
+            )
+
+
+def _check_channels(cfg: Config) -> None:
+    """Raises ConfigError for settings that contradict data.channels, or that need RGB."""
+    channels = cfg.data.channels
+    for name in ("mean", "std"):
+        given = getattr(cfg.data, name)
+        if len(given) != channels:
+            example = f"data.{name}=[{','.join(['0.5' if name == 'mean' else '0.25'] * channels)}]"
+            raise ConfigError(
+                f"data.{name}={given} must have a number for each channel (data.channels={channels}), "
+                f"such as {example}"
+            )
+    if channels == RGB:
+        return
+    for number, row in enumerate(cfg.generations):
+        for setting in _needing_rgb(row.noise):
+            raise ConfigError(
+                f"generations.{number}.noise.{setting} needs RGB, but data.channels={channels}; switch it off"
+            )
+
+
+def _check_tiles(cfg: Config) -> None:
+    """Raises ConfigError for settings of tiles that have no effect, or that leave out pixels."""
+    tile, stride, crop = cfg.data.tile, cfg.data.stride, cfg.train.crop
+    if not tile:
+        for name in ("stride", "reject"):
+            if getattr(cfg.data, name):
+                raise ConfigError(f"data.{name} is about tiles; set data.tile, or remove data.{name}")
+        return
+    if any(side < least for side, least in zip(tile, crop, strict=True)):
+        raise ConfigError(f"data.tile={tile} must not be smaller than train.crop={crop}")
+    if stride and any(step > side for step, side in zip(stride, tile, strict=True)):
+        raise ConfigError(f"data.stride={stride} must not exceed data.tile={tile}: pixels would be left out")
+
+
+def _needing_rgb(noise: NoiseConfig) -> list[str]:
+    """The names of noise settings in use that change colours as only RGB has them."""
+    single = [name for name in ("rand_n", "colour", "style") if getattr(noise, name)]
+    entries = [f"colours.{name}" for name, row in noise.colours.items() if name in OF_RGB and row.get("p", 1)]
+    return single + entries
+
+
+def _check_first(cfg: Config) -> None:
+    """Raises ConfigError if the first generation should be initialised from a teacher."""
+    if cfg.generations[0].init == "teacher":
+        raise ConfigError("generations.0.init=teacher: the first generation has no teacher; set init=random")
+
+
+def _check_snapshots(cfg: Config) -> None:
+    """Raises ConfigError if a generation has too few steps for its snapshots."""
+    least = min(plan.steps for plan in plans(cfg))
+    chosen = reliability.chosen(cfg.select)
+    if chosen.entry.snapshots and least < SNAPSHOTS:
+        raise ConfigError(
+            f"select.reliability={chosen.name} compares three points of the training: "
+            "every generation needs 3 or more steps"
+        )
+
+
+def _check_online_noise(cfg: Config) -> None:
+    """Raises ConfigError for noise that online methods do not support."""
+    for row in cfg.generations:
+        if (
+            row.online
+            and (row.noise.rand_n or row.noise.cutout or row.noise.erase)
+            and not row.noise.labelled
+        ):
+            raise ConfigError(
+                "generations: with an online method, only labelled images can have rand_n, cutout and erase; "
+                "set noise.labelled=true or switch them off"
+            )
+
+
+def _check_methods(cfg: Config) -> None:
+    """Raises ConfigError for settings that no method of the run uses."""
+    adaptive = [name for name, method in METHODS.items() if method.adaptive]
+    if cfg.loss.adaptive and not any(row.online in adaptive for row in cfg.generations):
+        methods = " or ".join(adaptive)
+        raise ConfigError(
+            f"loss.adaptive=true acts only with online={methods}, which no generation uses; set it to false"
+        )
+    for row in cfg.generations:
+        mixed = augmentation.mixers(row.noise)
+        if mixed and not METHODS[row.online].mixes:
+            setting = "cutmix" if row.noise.cutmix else "mix"
+            raise ConfigError(f"generations: {row.online} does not mix images: set its noise.{setting} to 0")
+        if sum(mixer.p for mixer in mixed) > 1:
+            names = ", ".join(mixer.name for mixer in mixed)
+            raise ConfigError(
+                f"generations: the probabilities of {names} add up to more than 1; "
+                "one mixing acts on an image"
+            )
+
+
+def say_other_pixel_scales(cfg: Config, planned: list[Plan]) -> None:
+    """Warn if pretrained weights were trained with another pixel scale."""
+    rgb = cfg.data.channels == RGB
+    encoders = [plan.encoder for plan in planned] if cfg.model.weights and rgb else []
+    for encoder in dict.fromkeys(encoders):
+        known = pretrained(encoder)
+        if known and not known.fits(cfg.data.mean, cfg.data.std):
+            mean, std = (",".join(map(str, row)) for row in (known.mean, known.std))
+            scale = f"data.mean=[{mean}] data.std=[{std}]"
+            say(f"warning: {encoder} was pretrained with another pixel scale; set {scale}")
+
+
+def say_where_students_shrink(networks: list[nn.Module]) -> None:
+    """Report students that are smaller than their teachers.
+
+    It can be intended, for example for a small device. More often `model.encoder` is now larger than a later
+    generation's own encoder.
+    """
+    for number, (before, network) in enumerate(itertools.pairwise(networks), start=1):
+        small, large = parameters(network), parameters(before)
+        if small < large:
+            say(
+                f"generations.{number}: its network is smaller than the one before "
+                f"({small / 1e6:.1f} M and {large / 1e6:.1f} M parameters); "
+                f"generations.{number}.encoder= gives it another"
+            )

@@ -1,0 +1,89 @@
+"""Remarks of a report's page: what a reader needs to know before trusting the numbers."""
+
+from collections.abc import Iterable, Sequence
+
+from selftrain.report.reading import Generation, Headline, difference, number, pick
+
+
+def remarks(report: dict, top: Headline, generations: Sequence[Generation]) -> list[str]:
+    """Remarks that a reader needs before trusting the numbers."""
+    return [
+        *_about_promotion(top, generations),
+        *_alarms(generations),
+        *_about_scores(report, top),
+        *_about_fairness(top, generations),
+        *_about_exactness(generations),
+    ]
+
+
+def _about_promotion(top: Headline, generations: Sequence[Generation]) -> Iterable[str]:
+    if len(generations) == 1:
+        yield "Only the teacher was trained: there is no student to compare it with."
+    if top.best == 0 and len(generations) > 1:
+        yield "Every student is worse than the teacher on val: the teacher is the result of this run."
+    incumbent: Generation | None = None  # the best leader so far
+    for g in generations:
+        if g.promoted is False and incumbent is not None:
+            scores = (
+                ""
+                if difference(g.miou, incumbent.miou) is None
+                else f" ({g.miou:.4f} against {incumbent.miou:.4f})"
+            )
+            yield (
+                f"Generation {g.number} is worse than generation {incumbent.number} on val{scores} "
+                "and was not promoted."
+            )
+        if incumbent is None or (g.promoted and (g.miou or 0) > (incumbent.miou or 0)):
+            incumbent = g
+
+
+def _alarms(generations: Sequence[Generation]) -> Iterable[str]:
+    for g in generations:
+        for alarm in [*(pick(g.row, "alarms") or []), *(pick(g.row, "labels", "alarms") or [])]:
+            yield f"Generation {g.number}: {alarm}{'' if alarm.endswith('?') else '.'}"
+
+
+def _about_scores(report: dict, top: Headline) -> Iterable[str]:
+    if top.split == "val":
+        yield "There is no test set. The scores at the top are optimistic: val also selected the generation."
+    elif top.gain is not None and top.gain < 0:
+        yield "On test, the generation selected on val is worse than the teacher."
+    exported = pick(report, "exported")
+    if isinstance(exported, int) and exported != top.best:
+        score = number(report, "exported_test", "miou")
+        its_score = f" Its test mIoU is {score:.4f}." if score is not None else ""
+        yield f"The export is generation {exported}, not the best one.{its_score}"
+
+
+def _about_fairness(top: Headline, generations: Sequence[Generation]) -> Iterable[str]:
+    if not top.best or top.gain is None:
+        return
+    until = [g.row for g in generations[: top.best + 1]]
+    sizes = [number(row, "model", "params") or 0 for row in until]
+    steps = [number(row, "steps") or 0 for row in until]
+    ratios = [
+        (sizes[-1], sizes[0], "the teacher's parameters"),
+        (sum(steps), steps[0], "the teacher's steps in total"),
+    ]
+    larger = [
+        f"{mine / teachers:.2g} times {what}"
+        for mine, teachers, what in ratios
+        if teachers and mine != teachers
+    ]
+    if larger:
+        yield (
+            f"Generation {top.best} has {' and '.join(larger)}, "
+            "so the gain does not come from the unlabelled images alone. "
+            "Compare it with recipe=supervised, with the same model and the same total steps."
+        )
+    yield "One run is one seed: a gain smaller than the spread between seeds proves nothing."
+
+
+def _about_exactness(generations: Sequence[Generation]) -> Iterable[str]:
+    for g in generations:
+        if g.exact is False:
+            yield (
+                f"Generation {g.number} is not exact: the run was resumed under different conditions "
+                f"({'; '.join(pick(g.row, 'changed_conditions') or ['a different number of processes'])}), "
+                "so the same command may give different bits."
+            )
