@@ -41,8 +41,8 @@ def verify(arguments: argparse.Namespace) -> None:
     """Check every image and mask of a data set and list all faults."""
     from selftrain.data import verify
     from selftrain.data.faults import FaultsError, counted
-    from selftrain.data.findings import print_faults, print_report
     from selftrain.data.load import load
+    from selftrain.data.printed import print_faults, print_report
     from selftrain.datasets import spec_of
     from selftrain.settings import compose
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from selftrain import augmentation, members
-from selftrain.config import AUTO, Config, GenerationConfig, NoiseConfig, SelectConfig
+from selftrain.config import Config, GenerationConfig, NoiseConfig, SelectConfig
 from selftrain.data.augment.pipeline import Pipeline
 from selftrain.data.batches import Augmentation
 from selftrain.data.splits import group_names
@@ -109,7 +109,7 @@ def _plan(cfg: Config, number: int, own: GenerationConfig) -> Plan:
         arch=arch,
         encoder=own.encoder or model.encoder,
         decoder_channels=_own(own.decoder_channels, model.decoder_channels),
-        channels=3 if cfg.data.mean == [AUTO] else len(cfg.data.mean),
+        channels=cfg.data.channels,
         weights=None if own.weights == RANDOM else _own(own.weights, model.weights),
         steps=_own(own.steps, train.steps),
         labelled_batch=_own(own.labelled_batch, train.labelled_batch),

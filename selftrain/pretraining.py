@@ -116,6 +116,8 @@ def _scale(cfg: Config) -> list[str]:
     lines = []
     for name, usual in SCALE.items():
         own = list(getattr(known, name, None) or usual)
+        if cfg.data.channels != len(own):  # as the first convolution is adapted: every channel alike
+            own = [round(sum(own) / len(own), 6)] * cfg.data.channels
         if getattr(cfg.data, name) == [AUTO]:
             setattr(cfg.data, name, own)
             lines += [f"data.{name}={own}, as the encoder was pretrained"] if own != usual else []

@@ -71,6 +71,7 @@ def _write_results(
     )
     _write_page(session, report, networks, leader)
     files.write_json(session.run.report, report)
+    session.cache.clear()
 
 
 def _write_page(session: Session, report: dict, networks: dict[int, nn.Module], leader: int) -> None:

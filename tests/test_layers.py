@@ -5,7 +5,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent / "selftrain"
 FLOORS = (  # from the ground up; a room imports rooms of lower floors only
-    "errors ids process rng targets values",
+    "errors ids process rng sizes targets values",
     "anatomy files launcher scores signals tables watchdog",
     "config log members",
     "labels report settings",

@@ -220,12 +220,12 @@ def test_a_machine_without_a_network_knows_it_within_seconds(monkeypatch, tmp_pa
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("data.mean=[0.5,0.5]", "data.mean=[0.5, 0.5] must be three numbers, or auto"),
-        ("data.mean=imagenet", "data.mean=['imagenet'] must be three numbers, or auto"),
-        ("data.std=[0,1,1]", "data.std=[0, 1, 1] must be three numbers above 0, or auto"),
+        ("data.mean=[]", "data.mean=[] must have a number for each channel, or be auto"),
+        ("data.mean=imagenet", "data.mean=['imagenet'] must have a number for each channel, or be auto"),
+        ("data.std=[0,1,1]", "data.std=[0, 1, 1] must have a number above 0 for each channel, or be auto"),
     ],
 )
-def test_a_pixel_scale_is_three_numbers_or_auto(setting, said):
+def test_a_pixel_scale_has_a_number_for_each_channel_or_is_auto(setting, said):
     with pytest.raises(ConfigError) as refused:
         compose([setting])
     assert str(refused.value) == said

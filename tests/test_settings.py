@@ -68,6 +68,7 @@ def test_words_that_mean_something_to_yaml_are_names_of_classes_as_written():
         ("data.size=512", "data", "size", [512, 512]),
         ("data.size=[384]", "data", "size", [384, 384]),
         ("data.size=480,640", "data", "size", [480, 640]),
+        ("data.size=longest,512", "data", "size", ["longest", 512]),
         ("data.size=[]", "data", "size", []),
         ("train.crop=256", "train", "crop", [256, 256]),
         ("train.flip=off", "train", "flip", False),
@@ -122,9 +123,12 @@ def test_a_section_keeps_what_is_not_named_and_a_list_does_not():
             "e.g. 'generations.1.noise.geometry={rotate90: 0.5}'",
         ),
         ("train.flip=maybe", "train.flip=maybe: expected true or false, e.g. train.flip=true"),
-        ("data.size=large", "data.size=large: expected a list of whole numbers, e.g. 'data.size=[512,512]'"),
-        ("data.size=[512", "data.size=[512: expected a list of whole numbers, e.g. 'data.size=[512,512]'"),
-        ("data.size=", "data.size=: expected a list of whole numbers, e.g. 'data.size=[512,512]'"),
+        (
+            "data.size=large",
+            "data.size=['large', 'large'] must be [height, width], [longest, side] or [shortest, side]",
+        ),
+        ("data.size=[512", "data.size=[512: expected a list of numbers or words, e.g. 'data.size=[512,512]'"),
+        ("data.size=", "data.size=: expected a list of numbers or words, e.g. 'data.size=[512,512]'"),
         (
             "data.colours=[0,0,0]",
             "expected a list of lists of whole numbers, e.g. 'data.colours=[[0,0,0],[255,0,0]]'",
@@ -180,7 +184,7 @@ def test_a_wrong_value_is_answered_with_one_that_can_be_pasted(override, said):
             "train.learning_rate: no such setting; did you mean train.lr?",
         ),
         (
-            "data.shapes.extra=3",
+            "data.shapes.more=3",
             "there are data.shapes.labelled, data.shapes.unlabelled, data.shapes.val, data.shapes.test",
         ),
         ("nothing.alike=3", "nothing.alike: no such setting; python -m selftrain.run --show lists all"),

@@ -21,12 +21,12 @@ from PIL import Image
 
 from selftrain.data import headers
 from selftrain.data.faults import Fault
-from selftrain.data.images import IMAGE_SUFFIXES, JPEG_SUFFIXES, decode, geometry, to_rgb
+from selftrain.data.images import JPEG_SUFFIXES, PICTURES, decode, geometry, to_rgb
 from selftrain.data.storage import open_regular
 from selftrain.errors import DataError
 from selftrain.ids import IGNORE
 
-MASK_SUFFIXES = IMAGE_SUFFIXES - JPEG_SUFFIXES  # only lossless WebP
+MASK_SUFFIXES = PICTURES - JPEG_SUFFIXES  # only lossless WebP
 MULTIPLIED = {"L;2": 85, "L;4": 17}  # PIL scales 2- and 4-bit grey to 0..255: right for images, wrong for ids
 TINT = 16  # most that the channels of a lossy grey pixel differ
 SHOWN = 12  # most unknown mask values that a message lists

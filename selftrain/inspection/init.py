@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from selftrain.data.faults import FaultsError, counted
-from selftrain.data.findings import print_faults
+from selftrain.data.printed import print_faults
 from selftrain.data.sample import DataSet, Sample
 from selftrain.errors import ConfigError, DataError
 from selftrain.files import write_bytes

@@ -1,5 +1,6 @@
 """Which settings may change between two commands of a run, and how to read older versions' settings."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any
@@ -17,8 +18,8 @@ EARLIER = {"loss.balance": 0.0, "model.weights": None}
 # Settings that a resume may change: they affect how a run works, not its result. Another number of threads
 # changes rounding; conditions.json records that.
 HARMLESS = {
-    "out", "given", "budget", "data.root", "data.cache_mb", "train.workers", "train.threads",
-    "train.checkpoint_every", "labels.crf.workers", "export.onnx", "model.partial_weights",
+    "out", "given", "budget", "data.root", "data.extra.root", "data.cache_mb", "train.workers",
+    "train.threads", "train.checkpoint_every", "labels.crf.workers", "export.onnx", "model.partial_weights",
 }  # fmt: skip
 
 # Settings that a resume may change although they change rounding and the crops for batch-norm statistics. A
@@ -150,12 +151,17 @@ def differences(old: Tree, new: Tree, complete: Complete = dict) -> list[str]:
     """
     before, after = (flat(complete(_filled(Config, tree))) for tree in (renewed(old), new))
     decided = {name for name in DECIDED if after.get(name) in (AUTO, [AUTO])}
+    names = [name for name in before | after if name not in decided and not _is_harmless(name)]
     return [
         f"{name}: {before.get(name, 'absent')} -> {after.get(name, 'absent')}"
-        for name in before | after
-        if name not in HARMLESS | ROUNDING | decided
-        and before.get(name, "absent") != after.get(name, "absent")
+        for name in names
+        if before.get(name, "absent") != after.get(name, "absent")
     ]
+
+
+def _is_harmless(name: str) -> bool:
+    """Whether a resume may change a setting; entries of a list are named without their number."""
+    return re.sub(r"\.\d+\.", ".", name) in HARMLESS | ROUNDING
 
 
 def refused(old: Tree, new: Tree, *, labels_are_used: bool, complete: Complete = dict) -> list[str]:

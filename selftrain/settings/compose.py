@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from selftrain.config import Config, GenerationConfig
+from selftrain.config import Config, ExtraConfig, GenerationConfig
 from selftrain.errors import ConfigError
 from selftrain.files import plain_yaml
 from selftrain.settings.changes import flat
@@ -35,7 +35,9 @@ from selftrain.values import (
 GROUPS = ("recipe", "data")  # groups of YAML files to choose from
 EXAMPLES = {  # examples for settings with an empty default
     "data.classes": "[road,car]", "data.colours": "[[0,0,0],[255,0,0]]", "data.ignore_colours": "[[0,0,0]]",
-    "data.size": "[512,512]", "data.values": "[0,255]", "model.decoder_channels": "[256,128,64,32,16]",
+    "data.size": "[512,512]", "data.tile": "[512,512]", "data.stride": "[384,384]",
+    "data.values": "[0,255]", "model.decoder_channels": "[256,128,64,32,16]",
+    "data.extra": "[{root: /path, classes: {car: car, sky: null}}]",
     "generations": "[{},{}]", "generations.N.noise.geometry": "{rotate90: 0.5}",
     "generations.N.noise.colours": "{blur: 0.5}", "generations.N.noise.erase": "{cutout: 0.5}",
     "generations.N.noise.mix": "{classmix: 0.5}", "loss.online": "{ce: 1}",
@@ -47,6 +49,7 @@ KINDS = {
     str: ("text", "names"),
     Entry: ("settings in braces", ""),
     object: ("a number, a word or a list", ""),
+    Any: ("a number, a word or a list", "numbers or words"),
     Likely: ("a probability, or its settings in braces", ""),
 }
 SAMPLES = {int: "4", float: "0.5", bool: "true", str: "text", Entry: "{}", object: "0.5", Likely: "0.5"}
@@ -300,7 +303,7 @@ def _expected(kind: Kind) -> str:
     if element is None:
         return KINDS.get(kind, ("names with their numbers in braces", ""))[0]
     if is_section(element):
-        return "a list with one entry for each generation"
+        return f"a list with one entry for each {'generation' if element is GenerationConfig else 'data set'}"
     inner = element_of(element)
     entries = f"lists of {KINDS[inner][1]}" if inner else KINDS.get(element, KINDS[int])[1]
     return f"a list of {entries}"
@@ -345,7 +348,10 @@ def _merged(old: dict[str, Any], new: dict[str, Any], kind: Kind = Config) -> di
 
 
 def _check_generation(tree: dict[str, Any], name: str, value: Any) -> None:
-    """Check that the recipe has a generation. Raises ConfigError that shows how to add one."""
+    """Check that the list has an entry. Raises ConfigError that shows how to add one."""
+    if name.startswith("data.extra.") and int(name.split(".")[2]) >= len(tree["data"]["extra"]):
+        example = _example("data.extra", list[ExtraConfig])
+        raise ConfigError(f"{name}: there is no such entry; give all entries, e.g. {example}")
     section, _, rest = name.partition(".")
     number, _, own = rest.partition(".")
     rows = tree["generations"]
@@ -381,7 +387,8 @@ def _built_member(kind: Kind, value: Any) -> Any:
 
 def _finished(config: Config) -> Config:
     """Expand one side to a square, and check the split names of the drawn data set."""
-    for holder, name in ((config.data, "size"), (config.train, "crop")):
+    data, train = config.data, config.train
+    for holder, name in ((data, "size"), (data, "tile"), (data, "stride"), (train, "crop")):
         sides = getattr(holder, name)
         setattr(holder, name, sides * 2 if len(sides) == 1 else sides)
     for split in config.data.shapes:
