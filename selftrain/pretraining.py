@@ -120,6 +120,6 @@ def _scale(cfg: Config) -> list[str]:
             own = [round(sum(own) / len(own), 6)] * cfg.data.channels
         if getattr(cfg.data, name) == [AUTO]:
             setattr(cfg.data, name, own)
-            lines += [f"data.{name}={own}, as the encoder was pretrained"] if own != usual else []
+            lines += [f"data.{name}={own}, as the encoder was pretrained"] if known and own != usual else []
         setattr(cfg.data, name, [float(value) for value in getattr(cfg.data, name)])
     return lines
