@@ -47,6 +47,8 @@ def _generations(session: Session) -> list[dict]:
             if labels is None:
                 break  # no pseudo-label to train on: the leader is the result
         reports.append(generation(session, plan, labels, teacher, reports))
+        if session.accelerator.is_main_process and not session.cfg.keep_checkpoints:
+            session.run.generation(plan.number).drop_checkpoints()
     return reports
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import yaml
 
 from selftrain.errors import ConfigError, DataError, IntegrityError, LockedError, StorageError
-from selftrain.files import TEMPORARY, read_json, read_yaml, write_bytes, write_json
+from selftrain.files import TEMPORARY, read_json, read_yaml, remove_directory, write_bytes, write_json
 from selftrain.settings import changes
 
 WEIGHTS = "model.safetensors"
@@ -51,6 +51,16 @@ class Generation:
     @property
     def out_of_fold(self) -> Path:
         return self.path / "out_of_fold"
+    def drop_checkpoints(self) -> None:
+        """Remove the checkpoints, which a finished generation no longer needs.
+
+        Files of others and damaged checkpoints stay. After a kill, the next call removes the rest.
+        """
+        for folder in (self.checkpoints, *self.path.glob("members/*/checkpoints")):
+            for step in steps_in(folder):
+                remove_directory(step)
+            with suppress(OSError):  # not there, or not empty
+                folder.rmdir()
 
     def snapshot(self, part: int) -> Path:
         return self.path / "snapshots" / str(part)
@@ -203,7 +213,8 @@ class RunDir:
     def _is_ours(self) -> bool:
         """Whether selftrain wrote this directory. Files may be damaged; each is checked later."""
         own = (self.config, self.data, self.report)
-        if self.generation(0).checkpoints.is_dir() or (
+        first = self.generation(0)
+        if (first.checkpoints.is_dir() or first.report.is_file()) or (
             self.lock_file.exists() and not any(path.exists() for path in own)
         ):
             return True  # without any of these files, it was killed before it wrote its settings

@@ -176,6 +176,21 @@ def test_a_start_that_was_killed_before_its_settings_were_written_is_a_run(tmp_p
     assert (tmp_path / "launch.json").exists() and not run.config.exists()
 
 
+def test_checkpoints_are_dropped_and_what_others_put_there_stays(tmp_path):
+    run = RunDir(tmp_path)
+    gen = run.generation(0)
+    for name in ("step-000003", "step-000006.corrupt"):
+        (gen.checkpoints / name).mkdir(parents=True)
+    gen.drop_checkpoints()
+    assert [path.name for path in gen.checkpoints.iterdir()] == ["step-000006.corrupt"]
+    (gen.checkpoints / "step-000006.corrupt").rmdir()
+    gen.drop_checkpoints()
+    assert not gen.checkpoints.exists()
+    gen.report.write_text("{}")
+    (tmp_path / "config.yaml").write_text("\0")
+    run.refuse_files_of_others()  # damaged, and without checkpoints still a run
+
+
 def test_a_file_is_no_folder_for_a_run(tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(ConfigError, match="is a file; choose another folder"):

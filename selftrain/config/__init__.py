@@ -102,6 +102,9 @@ class Config:
     given: Annotated[list[str], "written by the program: the settings that the user gave"] = field(
         default_factory=list
     )
+    keep_checkpoints: Annotated[
+        bool, "keep the checkpoints of finished generations, several times the size of their networks"
+    ] = False
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
