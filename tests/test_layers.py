@@ -7,21 +7,24 @@ PACKAGE = Path(__file__).resolve().parent.parent / "selftrain"
 FLOORS = (  # from the ground up; a room imports rooms of lower floors only
     "errors ids process rng targets values",
     "anatomy files launcher scores signals tables watchdog",
-    "config log members",
+    "config members runlog",
+    "log",
     "labels report settings",
     "data objectives rundir",
     "augmentation checkpoint conditions datasets",
     "models optim",
     "inference methods",
     "plan stages",
-    "choices forecast material networks",
+    "cards choices forecast material networks",
     "preflight trial",
     "autoplan",
     "session",
     "labelling training",
     "results",
     "generations",
-    "cli run",
+    "run",
+    "commands",
+    "cli",
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names.split()}
 

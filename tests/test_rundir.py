@@ -218,3 +218,27 @@ def test_a_run_that_has_settled_stays_when_its_start_fails(tmp_path):
         run.settle({"generations": [{}]}, {})
         raise ValueError("later")
     assert run.config.exists() and run.lock_file.exists()
+
+
+def test_weights_are_compared_by_their_content_not_by_their_path(tmp_path):
+    run, first, moved = RunDir(tmp_path / "run"), tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    first.write_text("1")
+
+    def settle(path):
+        run.settle({"model": {"weights": str(path)}, "generations": [{"steps": 1}]}, {})
+
+    settle(first)
+    first.rename(moved)
+    settle(moved)
+    assert str(moved) in run.config.read_text()  # where a resume looks for it
+    moved.write_text("2")
+    with pytest.raises(ConfigError, match=r"model\.weights: \S+b.safetensors -> \S+b.safetensors with other"):
+        settle(moved)
+    other = tmp_path / "c.safetensors"
+    other.write_text("3")
+    with pytest.raises(ConfigError, match=r"model\.weights: \S+b.safetensors -> \S+c.safetensors"):
+        settle(other)
+    run.weights.unlink()  # a run of an earlier version
+    settle(moved)
+    with pytest.raises(ConfigError, match=r"model\.weights"):
+        settle(other)

@@ -41,6 +41,7 @@ __all__ = [
     "SelectConfig",
     "SplitConfig",
     "TTAConfig",
+    "TestConfig",
     "TrainConfig",
 ]
 
@@ -88,6 +89,24 @@ class ExportConfig:
 
 
 @dataclass
+class TestConfig:
+    """The test set of a run."""
+
+    __test__ = False  # no class of tests, although pytest might take it for one
+
+    read: Annotated[
+        str,
+        OneOf(
+            {
+                "end": "once, at the end of the run",
+                "never": "no test score is computed or printed, e.g. while settings are compared",
+            }
+        ),
+        "when the test set is read; a finished run takes a change",
+    ] = "end"
+
+
+@dataclass
 class Config:
     """One run."""
 
@@ -113,6 +132,9 @@ class Config:
     select: SelectConfig = field(default_factory=SelectConfig)
     predict: PredictConfig = field(default_factory=PredictConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
+    test: TestConfig = field(default_factory=TestConfig)
     generations: Annotated[
-        list[GenerationConfig], Must("have at least one entry", bool), "one entry for each generation"
+        list[GenerationConfig],
+        Must("have at least one entry", bool),
+        "one entry for each generation; `generations.extra=1` adds one with the settings of the last",
     ] = field(default_factory=lambda: [GenerationConfig()])

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from selftrain import choices, files, process
+from selftrain import choices, files, process, runlog
 from selftrain.config import Config, GenerationConfig
 from selftrain.data import load, verify
 from selftrain.data.faults import refuse
@@ -78,6 +78,8 @@ def settle(run: RunDir, cfg: Config, known: Examined) -> None:
     """Record settings and data of the run, or compare with the record. From here on the run has begun."""
     settings = _as_begun(choices.completed(asdict(cfg)), run)
     run.settle(settings, {**load.manifest(known.data), **known.facts}, complete=choices.completed)
+    if not run.report.exists():
+        runlog.keep(run.log)
 
 
 def _as_begun(settings: dict, run: RunDir) -> dict:
