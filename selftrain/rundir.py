@@ -60,6 +60,7 @@ class Generation:
     @property
     def out_of_fold(self) -> Path:
         return self.path / "out_of_fold"
+
     def drop_checkpoints(self) -> None:
         """Remove the checkpoints, which a finished generation no longer needs.
 
