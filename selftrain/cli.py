@@ -1,4 +1,4 @@
-"""Verify data, resume and inspect runs, use exports; to train: python -m selftrain.run --help."""
+"""Verify data, train, resume and inspect runs, use exports."""
 
 import argparse
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from selftrain import __version__, process
-from selftrain.commands import command, leader, path, resume, status
+from selftrain.commands import command, leader, path, resume, status, train
 from selftrain.errors import ConfigError, DataError, exit_code_of
 from selftrain.log import print_any_letter, say
 
@@ -117,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     child.add_argument("--faults", type=path, metavar="FILE", help=text)
     child.add_argument("--workers", type=int, default=process.cores(), help="threads that read (all cores)")
 
-    for module in (resume, status, leader):
+    for module in (train, resume, status, leader):
         module.add(commands)
 
     child = command(commands, report)

@@ -13,5 +13,6 @@ def spec_of(cfg: DataConfig) -> Spec:
     changed = [name for name, value in settings.items() if value != default[name]]
     changed += [f"splits.{name}" for name, value in splits.items() if value != default["splits"][name]]
     plain = {field.name: settings[field.name] for field in fields(Spec) if field.name in settings}
-    split_spec = SplitSpec(**{field.name: splits[field.name] for field in fields(SplitSpec)})
+    own = {field.name: splits[field.name] for field in fields(SplitSpec) if field.name in splits}
+    split_spec = SplitSpec(**own)
     return Spec(**plain, splits=split_spec, changed=frozenset(changed))

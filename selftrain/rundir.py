@@ -111,6 +111,10 @@ class RunDir:
         return self.path / "data.json"
 
     @property
+    def base(self) -> Path:
+        return self.path / "base"
+
+    @property
     def weights(self) -> Path:
         return self.path / "weights.json"
 

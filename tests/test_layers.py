@@ -15,7 +15,7 @@ FLOORS = (  # from the ground up; a room imports rooms of lower floors only
     "models optim",
     "inference methods",
     "plan stages",
-    "cards choices forecast material networks",
+    "base cards choices forecast material networks",
     "preflight trial",
     "autoplan",
     "session",

@@ -67,6 +67,7 @@ def export_unfinished(
     The run directory is only read. Raises ConfigError if that generation is not finished, DataError if the
     data are not where the run's settings say.
     """
+    from selftrain.base import leader_of
     from selftrain.cards import card_of
     from selftrain.models import saved
     from selftrain.preflight import recorded_data
@@ -81,15 +82,3 @@ def export_unfinished(
     say(f"{run.path} is not finished: this is generation {number}")
     described = card_of(cfg, recorded_data(run, cfg), row, test=None)
     export(saved.read(gen.model).network, directory, card=described, onnx=onnx)
-
-
-def leader_of(run: RunDir) -> int:
-    """The number of the generation that leads a run so far. Raises ConfigError if none is finished."""
-    count = run.generations_begun()
-    reports = {number: run.generation(number).report for number in range(count)}
-    rows = {number: read_json(path, "promoted") for number, path in reports.items() if path.is_file()}
-    if not rows:
-        raise ConfigError(
-            f"no generation of {run.path} is finished, so it has no network yet (selftrain status {run.path})"
-        )
-    return max(number for number, row in rows.items() if row["promoted"])

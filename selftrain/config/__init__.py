@@ -112,6 +112,12 @@ class Config:
 
     recipe: Annotated[str, "name of the recipe"] = "noisy_student"
     out: Annotated[str, Place(), "the run directory; the same command again resumes"] = ""
+    base: Annotated[
+        str,
+        Place(),
+        "a run to continue with other data: its leader initialises the first generation, and its images keep "
+        "their splits (selftrain train --from)",
+    ] = ""
     seed: Annotated[Count, "seed of everything random in the run"] = 0
     budget: Annotated[
         str,

@@ -94,8 +94,8 @@ def about_labels(said: np.ndarray, true: np.ndarray, classes: Sequence[str], *, 
         )
     if (drift := distance(said, true)) > DRIFT:
         alarms.append(
-            f"its labels contain the classes in other amounts than the masks: {drift:.0%} of the pixels would "
-            "have to change class; the unlabelled images may show other things, or it has collapsed to a few "
-            "classes: look at the pseudo-labels in the report, then add masks or raise loss.balance"
+            f"its labels contain the classes in other amounts than the masks: {drift:.0%} of the pixels "
+            "would have to change class; the unlabelled images may show other things, or it has collapsed "
+            "to a few classes: look at the pseudo-labels in the report, then add masks or raise loss.balance"
         )
     return alarms
