@@ -47,6 +47,7 @@ def continued(earlier: RunDir, overrides: list[str]) -> Config:
     network = {name: model[name] for name in ("arch", "encoder", "decoder_channels")}
     tree = stored_tree(earlier.config)
     tree |= {"base": str(earlier.path.resolve()), "out": ""}
+    tree["train"]["plan"] = "none"  # the earlier run's plan holds
     tree["data"]["splits"] |= {"labels": 0, "label_fraction": 1.0}
     tree["generations"] = [{**row, **network} for row in tree["generations"]]
     config = with_settings(tree, given_of(overrides))

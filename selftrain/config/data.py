@@ -126,6 +126,11 @@ class DataConfig:
         "how identical images are handled",
     ] = "group"
     cache_mb: Annotated[Count, "memory in MB for decoded images, per process and per loader worker"] = 1024
+    remember: Annotated[
+        bool,
+        "verify keeps a cache of sound files outside of the run directory, `$XDG_CACHE_HOME/selftrain` or "
+        "`~/.cache/selftrain`; false: it neither reads nor writes it",
+    ] = True
     splits: SplitConfig = field(default_factory=SplitConfig)
     shapes: Annotated[dict[str, int], Bounds(0), "images per split of the drawn data set"] = field(
         default_factory=lambda: {"labelled": 24, "unlabelled": 200, "val": 40, "test": 60}

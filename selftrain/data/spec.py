@@ -49,6 +49,7 @@ class Spec:
     size: list[int]
     range: list[Any]
     duplicates: str
+    remember: bool
     splits: SplitSpec
     shapes: dict[str, int]
     changed: frozenset[str]  # the settings that differ from their defaults, such as "root" and "splits.val"

@@ -36,7 +36,7 @@ def verify(data: DataSet, spec: Spec, *, workers: int) -> Report:
     # The levels' values do not matter here: only whether images can be scaled at all.
     scaled = data if spec.range == DTYPE else with_levels(data, (0, 0xFFFF))
     jobs = [(sample, split) for split in SPLITS for sample in getattr(scaled, split)]
-    known, seen = Known(), []
+    known, seen = Known(spec.remember), []
     with ThreadPoolExecutor(max(1, workers)) as pool, progress("verify", len(jobs)) as show:
         for one in pool.map(lambda job: _look_once(*job, classes=len(data.classes), known=known), jobs):
             seen.append(one)
@@ -63,12 +63,14 @@ def divide(data: DataSet, spec: Spec, *, workers: int) -> tuple[DataSet, Report]
 class Known:
     """Cache of findings about files without faults, by the hash of their bytes.
 
-    If the cache cannot be stored, it is empty.
+    If the cache cannot be stored, it is empty. With stored=False it is not looked for (data.remember).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stored: bool = True) -> None:
         self.lock, self.new = threading.Lock(), dict[str, str]()
         self.base: sqlite3.Connection | None = None
+        if not stored:
+            return
         try:
             folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "selftrain"
             folder.mkdir(parents=True, exist_ok=True)

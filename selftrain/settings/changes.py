@@ -18,8 +18,9 @@ EARLIER = {"loss.balance": 0.0}
 # Settings that a resume may change: they affect how a run works, not its result. Another number of threads
 # changes rounding; conditions.json records that.
 HARMLESS = {
-    "out", "given", "budget", "keep_checkpoints", "data.root", "data.cache_mb", "train.workers",
-    "train.threads", "train.checkpoint_every", "labels.crf.workers", "export.onnx", "model.partial_weights",
+    "out", "given", "budget", "keep_checkpoints", "data.remember", "data.root", "data.cache_mb",
+    "train.workers", "train.threads", "train.checkpoint_every", "labels.crf.workers", "export.onnx",
+    "model.partial_weights",
 }  # fmt: skip
 
 # Settings that a resume may change although they change rounding and the crops for batch-norm statistics. A
