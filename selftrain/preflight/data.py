@@ -111,7 +111,9 @@ def recorded_data(run: RunDir, cfg: Config) -> DataSet:
     return with_levels(without(data, begun.get("set_aside", ())), begun.get("range"))
 
 
-def _looked_at(data: DataSet, cfg: Config, spec: Spec) -> tuple[DataSet, list[Look], list[str], list[list[str]]]:
+def _looked_at(
+    data: DataSet, cfg: Config, spec: Spec
+) -> tuple[DataSet, list[Look], list[str], list[list[str]]]:
     """The data set, the looks at its files, ids of unreadable unlabelled images, and copies.
 
     Raises DataError for other faults.
