@@ -52,7 +52,7 @@ def sections_of(kind: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     yield name, kind
     for own, member in fields_of(kind).items():
         inner = element_of(member) if fields_of(element_of(member)) else member
-        full = own if inner is member else NUMBER
+        full = own if inner is member else f"{own}.N"
         if is_dataclass(inner):
             yield from sections_of(inner, f"{name}.{full}".lstrip("."))
 
@@ -105,7 +105,7 @@ def type_of(setting: Parameter) -> str:
         words = "an entry"
     elif get_origin(kind) is dict:
         member = get_args(kind)[1]
-        words = f"entries: {member.main}" if is_entry(member) else f"name: {WORDS[member]}"
+        words = f"entries: {member.main}" if is_entry(member) else f"name: {WORDS[split_optional(member)[0]]}"
     elif element_of(kind) is not None:
         inner = element_of(element_of(kind))
         words = f"list of lists of {WORDS[inner]}s" if inner else f"list of {_many(element_of(kind))}"

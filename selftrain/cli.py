@@ -1,4 +1,4 @@
-"""Verify data, train, resume and inspect runs, use exports."""
+"""Describe and verify data, train, resume and inspect runs, use exports."""
 
 import argparse
 import sys
@@ -25,12 +25,19 @@ def main() -> None:
     sys.exit(exit_code_of(lambda: arguments.run(arguments)))
 
 
+def init(arguments: argparse.Namespace) -> None:
+    """Inspect a folder of images and masks; write its data YAML and a contact sheet."""
+    from selftrain.inspection.init import init
+
+    init(arguments.folder, arguments.output, first=arguments.yes)
+
+
 def verify(arguments: argparse.Namespace) -> None:
     """Check every image and mask of a data set and list all faults."""
     from selftrain.data import verify
     from selftrain.data.faults import FaultsError, counted
-    from selftrain.data.findings import print_faults, print_report
     from selftrain.data.load import load
+    from selftrain.data.printed import print_faults, print_report
     from selftrain.datasets import spec_of
     from selftrain.settings import compose
 
@@ -109,8 +116,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"selftrain {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
 
+    child = command(commands, init)
+    child.add_argument("folder", type=path, help="the folder of the data set; nothing is written to it")
+    text = "the YAML file to write (default: the folder's name); the contact sheet gets the same name"
+    child.add_argument("-o", "--output", type=path, metavar="FILE.yaml", help=text)
+    text = "take the first choice of every question, and print it"
+    child.add_argument("-y", "--yes", action="store_true", help=text)
+
     child = command(commands, verify)
-    settings = "data=NAME data.root=DIR 'data.classes=[A,B]' …"
+    settings = "FILE.yaml, or data=NAME data.root=DIR 'data.classes=[A,B]' …"
     child.add_argument("overrides", nargs="+", metavar="NAME=VALUE", help=settings)
     child.add_argument("--config-dir", help="a folder with your own data/*.yaml")
     text = f"write every fault there (default: {FAULTS}, if the groups printed leave some out)"

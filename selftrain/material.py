@@ -1,8 +1,8 @@
 """The training material of a run: examples, step functions, and the images for batch-norm statistics."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -12,9 +12,10 @@ from selftrain import augmentation
 from selftrain.config import LossConfig, TrainConfig
 from selftrain.data import batches
 from selftrain.data.cache import Cache
-from selftrain.data.labels import Labels, MaskLabels
-from selftrain.data.sample import DataSet
-from selftrain.data.samplers import Sampler
+from selftrain.data.labels import Labels, MaskLabels, Readable, weighed
+from selftrain.data.sample import DataSet, Sample
+from selftrain.data.samplers import Sampler, rejecting
+from selftrain.data.tiles import Tiled, Tiling
 from selftrain.inference.pixels import PixelScale
 from selftrain.labels.thresholds import balanced
 from selftrain.methods.base import Context, Method
@@ -33,6 +34,7 @@ class Material:
     accelerator: Accelerator
     cache: Cache
     scale: PixelScale
+    tiling: Tiling | None = None  # draw tiles instead of whole images
 
     def without(self, places: Collection[int]) -> "Material":
         """The material without some of the labelled images, given by index."""
@@ -48,9 +50,9 @@ class Material:
         """
         views = plan.method.views
         return batches.StepDataset(
-            MaskLabels(self.data.labelled, self.cache.mask),
-            self.data.unlabelled,
-            pseudo,
+            self.labelled,
+            self._drawn(self.data.unlabelled),
+            Tiled(pseudo, self.tiling.tiles(pseudo.samples)) if pseudo and self.tiling else pseudo,
             sizes=(plan.labelled_batch, plan.unlabelled_batch if pseudo or views else 0),
             views=views,
             augmentation=plan.augmentation,
@@ -58,6 +60,19 @@ class Material:
             cache=self.cache,
             keys=keys,
         )
+
+    @cached_property
+    def labelled(self) -> Labels:
+        """The masks of the labelled images or tiles, with weights if data.extra gives some another one."""
+        samples, mask = self.data.labelled, self.cache.mask_of_tiles if self.tiling else self.cache.mask
+        labels = MaskLabels(samples, mask)
+        if any(sample.weight != 1 for sample in samples):
+            labels = MaskLabels(samples, mask, partial(weighed, mask=mask))
+        return Tiled(labels, self.tiling.tiles(samples)) if self.tiling else labels
+
+    def _drawn(self, samples: Sequence[Sample]) -> Sequence[Readable]:
+        """The units that training draws: the images, or their tiles."""
+        return self.tiling.tiles(samples) if self.tiling else samples
 
     def step(self, plan: Plan) -> Method:
         """The step function of a generation."""
@@ -85,32 +100,38 @@ class Material:
         from_masks_only = plan.unlabelled_batch == 0
         images = self.data.labelled if from_masks_only else [*self.data.labelled, *self.data.unlabelled]
         # at least two: batch norm after global pooling has no statistics of one image
-        batch = max(self.train.eval_batch, 2)
+        batch, drawn = max(self.train.eval_batch, 2), self._drawn(images)
         count, cache = self.train.statistics, self.cache
-        return batches.crops(images, plan.unnoised, batch=batch, count=count, cache=cache, keys=keys)
+        return batches.crops(drawn, plan.unnoised, batch=batch, count=count, cache=cache, keys=keys)
 
     @cached_property
     def sampler(self) -> Sampler:
-        """The sampler of labelled images."""
-        return augmentation.sampler(self.train, len(self.data.labelled), lambda: self.contents)
+        """The sampler of labelled images or tiles."""
+        sampler = augmentation.sampler(self.train, len(self.labelled.samples), lambda: self.contents)
+        if self.tiling is None or not self.tiling.reject:
+            return sampler
+        return rejecting(sampler, self.contents[:, 1:].sum(axis=1) == 0, self.tiling.reject)
 
     @cached_property
     def contents(self) -> np.ndarray:
-        """Pixels of each class in each labelled image's mask, (N, C); read once."""
-        classes = len(self.data.classes)
-        masks = (self.cache.mask(sample) for sample in self.data.labelled)
-        return np.stack([class_pixels(mask, classes) for mask in masks])
+        """Pixels of each class in each labelled image or tile, (N, C); read once."""
+        return self._counts(self.labelled.samples)
 
-    @property
+    def _counts(self, samples: Sequence[Readable]) -> np.ndarray:
+        classes = len(self.data.classes)
+        return np.stack([class_pixels(self.cache.mask(sample), classes) for sample in samples])
+
+    @cached_property
     def class_pixels(self) -> np.ndarray:
-        """Pixels of each class in the masks of the labelled images, (C,)."""
-        return self.contents.sum(axis=0)
+        """Pixels of each class in the masks of the data set itself, without data.extra, (C,)."""
+        whole = self._counts(self.data.labelled) if self.tiling else self.contents
+        return whole[[not sample.extra for sample in self.data.labelled]].sum(axis=0)
 
     def _class_weights(self) -> torch.Tensor | None:
         """The weight of labelled pixels of each class, (C,); None if all weights are equal."""
         if not self.loss.balance:
             return None
-        weights = balanced(self.class_pixels, self.loss.balance)
+        weights = balanced(self.contents.sum(axis=0), self.loss.balance)
         return torch.tensor(weights, dtype=torch.float32, device=self.accelerator.device)
 
     def _sum(self, values: torch.Tensor) -> torch.Tensor:

@@ -107,7 +107,7 @@ def _plan(cfg: Config, number: int, own: GenerationConfig) -> Plan:
         arch=arch,
         encoder=own.encoder or model.encoder,
         decoder_channels=_own(own.decoder_channels, model.decoder_channels),
-        channels=len(cfg.data.mean),
+        channels=cfg.data.channels,
         steps=_own(own.steps, train.steps),
         labelled_batch=_own(own.labelled_batch, train.labelled_batch),
         unlabelled_batch=train.unlabelled_batch if number or own.online else 0,

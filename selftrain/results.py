@@ -65,6 +65,7 @@ def _write_results(
     export.export(networks[chosen], session.run.export, card=described, onnx=session.cfg.export.onnx)
     _write_page(session, report, networks, leader)
     files.write_json(session.run.report, report)
+    session.cache.clear()
 
 
 def _write_page(session: Session, report: dict, networks: dict[int, nn.Module], leader: int) -> None:

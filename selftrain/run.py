@@ -24,6 +24,7 @@ RESUMABLE = HARMLESS | ROUNDING | AT_THE_END | {EXTRA}
 USAGE = """\
   recipe=NAME          noisy_student (the default) | supervised | any other of recipes/recipe
   data=NAME            shapes (drawn, the default) | folder | camvid | nuclei
+  data=FILE.yaml       the file that `selftrain init` wrote; out= is then runs/<name> unless given
   data.root=DIR        where the images are
   out=DIR              the run directory; the same command again resumes, and so does out=DIR alone
   SETTING=VALUE        any setting of docs/settings.md, e.g. train.steps=2000 \
@@ -36,9 +37,17 @@ def main() -> None:
     """Compose the settings of the command line and run them, or print them."""
     process.prepare()
     print_any_letter()
-    arguments = _parser().parse_intermixed_args()
-    config = settings_of(arguments.overrides, arguments.config_dir)
-    if arguments.show:
+    start(_parser().parse_intermixed_args())
+
+
+def start(arguments: argparse.Namespace) -> None:
+    """Run or print the settings of parsed arguments."""
+    run_or_show(settings_of(arguments.overrides, arguments.config_dir), show=arguments.show)
+
+
+def run_or_show(config: Config, *, show: bool) -> None:
+    """Run `config`, or print it with all settings of the table entries that it chooses."""
+    if show:
         from selftrain import choices  # takes seconds to import
 
         choices.check(config)
@@ -68,11 +77,16 @@ def _parser() -> argparse.ArgumentParser:
         epilog=USAGE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"selftrain {__version__}")
+    add_arguments(parser)
+    return parser
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of a run."""
     parser.add_argument("overrides", nargs="*", metavar="NAME=VALUE")
     parser.add_argument("--config-dir", help="a folder with your own recipe/*.yaml and data/*.yaml")
-    parser.add_argument("--version", action="version", version=f"selftrain {__version__}")
     parser.add_argument("--show", action="store_true", help="print the settings of the run and end")
-    return parser
 
 
 def settings_of(overrides: list[str], config_dir: str | None = None) -> Config:

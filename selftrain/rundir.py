@@ -219,6 +219,11 @@ class RunDir:
             if number and not method
         )
 
+    @property
+    def decoded(self) -> Path:
+        """The folder of decoded images that are read tile by tile; it is swept like other leftovers."""
+        return self.path / f".decoded{TEMPORARY}"
+
     def sweep(self) -> None:
         """Remove the leftovers of a killed process. Only the holder of the lock may call it."""
         for path in [*self.path.glob(f".*{TEMPORARY}"), *self.path.glob(f"gen*/**/.*{TEMPORARY}")]:

@@ -13,6 +13,7 @@ from selftrain.anatomy import anatomy_of
 from selftrain.config import Config
 from selftrain.data.cache import Cache
 from selftrain.data.sample import DataSet, Sample
+from selftrain.data.tiles import Tiling
 from selftrain.inference import decide, windows
 from selftrain.inference.pixels import PixelScale
 from selftrain.inference.predictor import Predictor
@@ -65,10 +66,11 @@ class Session:
         preflight.check_data(data, cfg)
         metrics = Metrics(run.metrics if accelerator.is_main_process else None)
         cache, scale = (
-            Cache(cfg.data.cache_mb),
+            Cache(cfg.data.cache_mb, run.decoded if cfg.data.tile else None),
             PixelScale.of(cfg.data.mean, cfg.data.std, accelerator.device),
         )
-        material = Material(cfg.train, cfg.loss, data, accelerator, cache, scale)
+        tiling = Tiling.of(cfg.data.tile, cfg.data.stride, cfg.data.reject)
+        material = Material(cfg.train, cfg.loss, data, accelerator, cache, scale, tiling)
         stop = Stop().listen()
         return cls(
             cfg,

@@ -94,7 +94,7 @@ def _out_of_fold(session: Session, plan: Plan, networks: Sequence[nn.Module]) ->
 
     The predictions are stored beside each network, in the form of pseudo-labels without TTA and refinement.
     """
-    names, parts = [one.name for one in session.data.labelled], []
+    names, parts = [one.name for one in session.data.labelled if not one.extra], []
     for one, network in zip(plan.each, networks, strict=True):
         home = one.home(session.run)
         held_out = [session.data.labelled[i] for i in one.left_out(names, session.cfg.seed)]
@@ -132,7 +132,7 @@ def _train(
     session: Session, plan: Plan, labels: select.SelectedLabels | None, network: nn.Module
 ) -> train.Trained:
     session.track()
-    names = [one.name for one in session.data.labelled]
+    names = [one.name for one in session.data.labelled if not one.extra]
     material = session.material.without(plan.left_out(names, session.cfg.seed))
     dataset = material.dataset(plan, labels, (session.cfg.seed, plan.name))
     stage = train.Stage(

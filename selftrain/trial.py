@@ -29,6 +29,7 @@ from selftrain.networks import Networks
 from selftrain.plan import Plan, window_of
 from selftrain.process import cores
 from selftrain.rng import untouched
+from selftrain.sizes import resized
 from selftrain.stages.pseudo_label import refiner_of
 
 Size = tuple[int, int]  # height, width
@@ -47,11 +48,10 @@ class Place:
 
 def sizes_seen(looks: Iterable[Look], cfg: Config) -> Sizes:
     """The sizes of images by split, from the check of all files."""
-    own = (cfg.data.size[0], cfg.data.size[1]) if cfg.data.size else None
     sizes: dict[str, Counter[Size]] = {split: Counter() for split in SPLITS}
     for one in looks:
-        if one.size is not None and one.split:  # a copy that was left out has no split
-            sizes[one.split][own or one.size] += 1
+        if one.size is not None and one.split in sizes:  # a copy that was left out has no split
+            sizes[one.split][resized(cfg.data.size, one.size)] += 1
     return sizes
 
 

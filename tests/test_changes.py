@@ -1,11 +1,11 @@
 """What a resume may change, and the settings of earlier versions."""
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
 import pytest
 
 from selftrain.choices import completed
-from selftrain.config import Config, GenerationConfig, LossConfig
+from selftrain.config import Config, ExtraConfig, GenerationConfig, LossConfig
 from selftrain.errors import ConfigError
 from selftrain.settings import changes, compose
 from selftrain.settings.changes import Renamed, differences, flat, refused, renewed
@@ -141,7 +141,7 @@ def test_words_of_other_programs_lead_to_settings_that_are_there():
 
 
 def test_what_may_change_is_a_setting():
-    known = set(flat(Config()))
+    known = set(flat(Config())) | {f"data.extra.{field.name}" for field in fields(ExtraConfig)}
     assert known >= changes.HARMLESS and known >= changes.ROUNDING and known >= set(changes.EARLIER)
 
 

@@ -34,7 +34,8 @@ def test_help_needs_no_torch_and_names_the_commands():
     )
     assert done.returncode == 0, done.stderr
     assert all(
-        name in done.stdout for name in ("verify", "status", "predict", "export", "report", "import-weights")
+        name in done.stdout
+        for name in ("init", "train", "verify", "status", "predict", "export", "report", "import-weights")
     )
 
 
@@ -43,9 +44,9 @@ def test_the_version_is_printed():
     assert code == 0 and said == f"selftrain {__version__}\n"
 
 
-def test_a_folder_alone_is_answered_with_the_settings_that_name_it(tmp_path):
+def test_a_folder_alone_is_answered_with_the_command_that_describes_it(tmp_path):
     code, _, err = selftrain("verify", tmp_path)
-    assert code == 2 and f"write data=folder data.root={tmp_path} 'data.classes=[NAME,NAME]'" in err
+    assert code == 2 and f"run selftrain init {tmp_path}, which writes their data YAML" in err
 
 
 def test_letters_that_a_terminal_lacks_are_printed_as_their_codes(tmp_path, monkeypatch):

@@ -8,7 +8,8 @@ from selftrain.config import DataConfig, SplitConfig
 from selftrain.data.spec import Spec, SplitSpec
 from selftrain.datasets import spec_of
 
-ABOUT_PIXELS = {"mean", "std", "cache_mb"}  # of the network's input and of memory: no reader looks at them
+# of the network's input, of drawing and of memory: no reader looks at them
+ABOUT_PIXELS = {"mean", "std", "tile", "stride", "reject", "cache_mb"}
 
 
 def test_every_setting_of_a_data_set_reaches_the_reader():

@@ -5,14 +5,14 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent / "selftrain"
 FLOORS = (  # from the ground up; a room imports rooms of lower floors only
-    "errors ids process rng targets values",
+    "errors ids process rng sizes targets values",
     "anatomy files launcher scores signals tables watchdog",
     "config members runlog",
     "log",
     "labels report settings",
     "data objectives rundir",
     "augmentation checkpoint conditions datasets",
-    "models optim",
+    "inspection models optim",
     "inference methods",
     "plan stages",
     "base cards choices forecast material networks",

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import pytest
 
 from runs import ROOT
-from selftrain.config import Config
+from selftrain.config import Config, DataConfig, ExtraConfig
 from selftrain.settings.check import settings_in
 from selftrain.tables import Bounds, Must, OneOf, Place, Table, parameter
 from selftrain.values import Choice, Likely
@@ -25,9 +25,8 @@ def test_the_page_has_every_setting_once():
     names = re.findall(
         r"^\| `([^`]+)` \|", SCRIPT["page"]().partition("## Entries of tables")[0], re.MULTILINE
     )
-    known = {name.replace("generations.0.", "generations.N.") for name, *_ in settings_in(Config())} - {
-        "generations"
-    }
+    whole = Config(data=DataConfig(extra=[ExtraConfig()]))
+    known = {re.sub(r"\.0\.", ".N.", name) for name, *_ in settings_in(whole)} - {"generations", "data.extra"}
     assert len(names) == len(set(names)) and set(names) == known
 
 

@@ -245,6 +245,10 @@ def test_the_sizes_are_those_of_the_files_or_of_data_size():
     assert trial.sizes_seen(looks, cfg)["val"] == {(10, 20): 2} and not trial.sizes_seen(looks, cfg)["test"]
     cfg.data.size = [32, 64]
     assert trial.sizes_seen(looks, cfg)["val"] == {(32, 64): 2}
+    cfg.data.size = ["longest", 64]
+    assert trial.sizes_seen(looks, cfg)["val"] == {(32, 64): 2}
+    cfg.data.size = ["shortest", 64]
+    assert trial.sizes_seen(looks, cfg)["val"] == {(64, 128): 2}
 
 
 def test_the_sizes_of_drawn_images_are_known_without_reading(monkeypatch: pytest.MonkeyPatch):

@@ -7,29 +7,25 @@ from selftrain.commands import Commands, begun, command, path
 from selftrain.config import Config
 from selftrain.errors import ConfigError
 from selftrain.files import read_manifest
-from selftrain.run import launch, settings_of
+from selftrain.run import add_arguments, run_or_show, start
 from selftrain.rundir import RunDir
 
 
 def add(commands: Commands) -> None:
     """Add the command to the parser."""
     child = command(commands, train)
-    text = "settings, as for python -m selftrain.run, e.g. recipe=NAME data=NAME data.root=DIR out=DIR"
-    child.add_argument("overrides", nargs="*", metavar="NAME=VALUE", help=text)
+    add_arguments(child)
     text = "a run to continue with new masks or images; its settings hold unless others are given"
     child.add_argument("--from", dest="source", type=path, metavar="RUN", help=text)
-    child.add_argument("--config-dir", help="a folder with your own recipe/*.yaml and data/*.yaml")
 
 
 def train(arguments: argparse.Namespace) -> None:
     """Start or resume a run; --from RUN continues RUN with new masks in a new directory."""
     if arguments.source is None:
-        launch(settings_of(arguments.overrides, arguments.config_dir))
+        start(arguments)
         return
     config = continued(begun(arguments.source), arguments.overrides)
-    if not config.out:
-        raise ConfigError("out is not set; say where the new run goes, e.g. out=runs/second")
-    launch(config)
+    run_or_show(config, show=arguments.show)
 
 
 def continued(earlier: RunDir, overrides: list[str]) -> Config:

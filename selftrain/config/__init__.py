@@ -11,7 +11,7 @@ tables.
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from selftrain.config.data import DataConfig, SplitConfig
+from selftrain.config.data import DataConfig, ExtraConfig, SplitConfig
 from selftrain.config.labels import CRFConfig, LabelConfig, SelectConfig, TTAConfig
 from selftrain.config.rules import AUTO
 from selftrain.config.training import (
@@ -32,6 +32,7 @@ __all__ = [
     "Config",
     "DataConfig",
     "ExportConfig",
+    "ExtraConfig",
     "GenerationConfig",
     "LabelConfig",
     "LossConfig",

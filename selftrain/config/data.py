@@ -3,11 +3,13 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
+from selftrain.config.rules import are_sides_or_empty
+from selftrain.sizes import WANTED, is_size
 from selftrain.tables import Bounds, Count, Must, OneOf, Place, Share
 
-Triple = Annotated[list[float], Must("be three numbers", lambda mean: len(mean) == 3)]
+Means = Annotated[list[float], Must("have a number for each channel", bool)]
 Positive = Annotated[
-    list[float], Must("be three numbers above 0", lambda std: len(std) == 3 and min(std) > 0)
+    list[float], Must("have a number above 0 for each channel", lambda std: bool(std) and min(std) > 0)
 ]
 
 
@@ -51,6 +53,42 @@ class SplitConfig:
 
 
 @dataclass
+class ExtraConfig:
+    """An external labelled data set with its own classes. Its images are only trained on.
+
+    Size, channels and the range of 16-bit images are those of `data`.
+    """
+
+    name: Annotated[str, "name of the data set, in ids; empty: extra0, extra1, ..."] = ""
+    format: Annotated[str, "how its files are laid out, like `data.format`"] = "folder"
+    root: Annotated[str, Place(), "folder of the data set"] = ""
+    images: Annotated[str, Place(), "folder of the images, relative to `root`"] = "images"
+    masks: Annotated[str, Place(), "folder of the masks, relative to `root`"] = "masks"
+    classes: Annotated[
+        dict[str, str | None],
+        "its classes in the order of their values, each with the class of `data.classes` that it becomes; "
+        "null: ignored",
+    ] = field(default_factory=dict)
+    values: Annotated[list[Any], "value of each of its classes, like `data.values`"] = field(
+        default_factory=list
+    )
+    colours: Annotated[list[list[int]], "RGB colour of each of its classes, instead of `values`"] = field(
+        default_factory=list
+    )
+    ignore: Annotated[list[Any], "its mask values that are ignored, like `data.ignore`"] = field(
+        default_factory=lambda: [255]
+    )
+    ignore_colours: Annotated[list[list[int]], "its mask colours that are ignored"] = field(
+        default_factory=list
+    )
+    annotations: Annotated[str, Place(), "its annotation files, like `data.annotations`"] = ""
+    background: Annotated[
+        str, "its class of the pixels outside of all shapes of annotation files; empty: they are ignored"
+    ] = "background"
+    weight: Annotated[float, Bounds(above=0), "weight of its pixels; pixels of `data` weigh 1"] = 1.0
+
+
+@dataclass
 class DataConfig:
     """The images of a data set, and the meaning of their masks."""
 
@@ -81,6 +119,9 @@ class DataConfig:
         list[Any], "mask values, or categories, that are ignored; [rest]: all that are not declared"
     ] = field(default_factory=lambda: [255])
     ignore_colours: Annotated[list[list[int]], "mask colours that are ignored"] = field(default_factory=list)
+    tags: Annotated[
+        str, Place(), "CSV file with the classes of whole images (image,classes), relative to `root`"
+    ] = ""
     threshold: Annotated[
         int,
         Bounds(0, 65535),
@@ -101,14 +142,20 @@ class DataConfig:
         "images that annotation files describe without any shape",
     ] = "background"
     size: Annotated[
-        list[int], "[height, width] to which images are resized when read; empty: original sizes"
+        list[Any],
+        Must(WANTED, is_size),
+        "size to which images are resized when read: [height, width], or [longest, side] or "
+        "[shortest, side], which keep the aspect ratio; empty: original sizes",
     ] = field(default_factory=list)
     range: Annotated[
         list[Any],
         "values of 16-bit images that become 0 and 255: [dtype] (0, 65535), [percentile] (measured), "
         "[lowest, highest]",
     ] = field(default_factory=lambda: ["dtype"])
-    mean: Annotated[Triple, "mean of the pixels in 0..1, per channel"] = field(
+    channels: Annotated[
+        int, Bounds(1), "channels of the images; 3: RGB, 1: grey, other numbers: bands as stored"
+    ] = 3
+    mean: Annotated[Means, "mean of the pixels in 0..1, per channel"] = field(
         default_factory=lambda: [0.485, 0.456, 0.406]
     )
     std: Annotated[Positive, "standard deviation of the pixels in 0..1, per channel"] = field(
@@ -125,12 +172,29 @@ class DataConfig:
         ),
         "how identical images are handled",
     ] = "group"
+    tile: Annotated[
+        list[int],
+        Must("be [height, width], both above 0, or []", are_sides_or_empty),
+        "[height, width] of the tiles of large images from which training draws; empty: whole images",
+    ] = field(default_factory=list)
+    stride: Annotated[
+        list[int],
+        Must("be [down, right], both above 0, or []", are_sides_or_empty),
+        "pixels from one tile to the next; empty: `tile`, without overlap",
+    ] = field(default_factory=list)
+    reject: Annotated[
+        Share,
+        "probability that a labelled tile with the first class only (the background) makes room for another",
+    ] = 0.0
     cache_mb: Annotated[Count, "memory in MB for decoded images, per process and per loader worker"] = 1024
     remember: Annotated[
         bool,
         "verify keeps a cache of sound files outside of the run directory, `$XDG_CACHE_HOME/selftrain` or "
         "`~/.cache/selftrain`; false: it neither reads nor writes it",
     ] = True
+    extra: Annotated[list[ExtraConfig], "external labelled data sets; never in val or test"] = field(
+        default_factory=list
+    )
     splits: SplitConfig = field(default_factory=SplitConfig)
     shapes: Annotated[dict[str, int], Bounds(0), "images per split of the drawn data set"] = field(
         default_factory=lambda: {"labelled": 24, "unlabelled": 200, "val": 40, "test": 60}

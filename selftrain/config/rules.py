@@ -14,4 +14,9 @@ def _are_sides(crop: list[int]) -> bool:
     return len(crop) == 2 and min(crop) > 0
 
 
+def are_sides_or_empty(sides: list[int]) -> bool:
+    """Whether a setting has two lengths in pixels, or none."""
+    return not sides or _are_sides(sides)
+
+
 Sides = Annotated[list[int], Must("be [height, width], both above 0", _are_sides)]

@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from selftrain.data import levels as ranges
 from selftrain.data.declared import hidden_classes, odd_masks, values_used, with_one_remedy
-from selftrain.data.faults import Fault, counted, grouped, some
+from selftrain.data.faults import Fault, counted, some
 from selftrain.data.look import Colour, Look, changed_masks
 from selftrain.data.masks import MaskCode
 from selftrain.data.sample import SPLITS, DataSet, Sample
+from selftrain.data.tags import disagreements, rows_of_tags
 
 SET_ASIDE = 0.01  # share of the unlabelled images that may be unreadable
 LEVELS = 1 << 16  # number of values of a 16-bit sample
 COLOURS = 64  # most colours that a message lists
+EXTRA = "extra"  # the split, in tables, of images from data.extra
 COPIES = 8  # most copies of one picture that a message lists
 
 
@@ -35,6 +35,7 @@ class Report:
     warnings: list[str] = field(default_factory=list)
     set_aside: list[Sample] = field(default_factory=list)
     seen: list[Look] = field(default_factory=list)
+    parts: list[tuple[str, "Report"]] = field(default_factory=list)  # of data.extra, by setting
 
     @property
     def copies(self) -> list[list[str]]:
@@ -52,15 +53,17 @@ class Report:
 
     def rows(self) -> list[tuple[str, ...]]:
         """The table: a heading, then images, masks, sizes and the share of each class's pixels, by split."""
-        of = {split: [one for one in self.seen if one.split == split] for split in SPLITS}
-        shares = {split: _shares(self.pixels(split)) for split in SPLITS}
+        splits = (*SPLITS, EXTRA) if any(one.split == EXTRA for one in self.seen) else SPLITS
+        of = {split: [one for one in self.seen if one.split == split] for split in splits}
+        shares = {split: _shares(self.pixels(split)) for split in splits}
         return [
-            ("", *SPLITS),
-            ("images", *(str(len(of[split])) for split in SPLITS)),
-            ("masks", *(str(sum(one.sample.mask is not None for one in of[split])) for split in SPLITS)),
-            ("size", *(_sizes(of[split]) for split in SPLITS)),
-            *((name, *(shares[split][place] for split in SPLITS)) for place, name in enumerate(self.classes)),
-            ("(ignored)", *(shares[split][-1] for split in SPLITS)),
+            ("", *splits),
+            ("images", *(str(len(of[split])) for split in splits)),
+            ("masks", *(str(sum(one.sample.mask is not None for one in of[split])) for split in splits)),
+            ("size", *(_sizes(of[split]) for split in splits)),
+            *((name, *(shares[split][place] for split in splits)) for place, name in enumerate(self.classes)),
+            ("(ignored)", *(shares[split][-1] for split in splits)),
+            *rows_of_tags(self.classes, {split: [one.sample for one in of[split]] for split in splits}),
         ]
 
 
@@ -74,8 +77,9 @@ def findings(data: DataSet, looks: list[Look], *, levels: Sequence[Any] = ranges
     _report_doubles(report)
     _report_blank(report)
     _report_levels(report, levels)
-    report.warnings += changed_masks(looks)
+    report.warnings += changed_masks([one for one in looks if one.split != EXTRA])
     _report_absent(report)
+    report.warnings += disagreements(report.classes, report.seen)
     return report
 
 
@@ -123,7 +127,8 @@ def _mask_name(one: Look, root: Path) -> str:
 
 def _report_ignored(report: Report, root: Path, code: MaskCode | None) -> None:
     """Report objects that are ignored by mistake, and masks whose pixels are all ignored."""
-    masks = [one for one in report.seen if one.counts is not None and one.counts.any()]
+    own = [one for one in report.seen if one.split != EXTRA]
+    masks = [one for one in own if one.counts is not None and one.counts.any()]
     if not masks or any(one.mask_fault and one.mask_fault.values for one in report.seen):
         return  # undeclared values come first: their remedy covers ignored values
     counts = np.stack([one.counts for one in masks if one.counts is not None])  # (N, C + 1)
@@ -209,9 +214,10 @@ def _report_absent(report: Report) -> None:
     if report.faults:
         return
     for split, meaning in (("labelled", "it cannot be learned"), ("val", "its score there is null")):
-        missing = [
-            name for name, pixels in zip(report.classes, report.pixels(split), strict=False) if pixels == 0
-        ]
+        if not any(one.split == split for one in report.seen):
+            continue
+        counts = report.pixels(split) + (report.pixels(EXTRA) if split == "labelled" else 0)
+        missing = [name for name, pixels in zip(report.classes, counts, strict=False) if pixels == 0]
         report.warnings += [
             f"class {name!r} has no pixel in the {split} masks: {meaning}" for name in missing
         ]
@@ -321,28 +327,3 @@ def _sizes(seen: Iterable[Look]) -> str:
         return "-"
     (height, width), _ = sizes.most_common(1)[0]
     return f"{height}x{width}" + (f" (+{len(sizes) - 1})" if len(sizes) > 1 else "")
-
-
-def print_report(report: Report) -> None:
-    """Print the table, every warning and every fault to stdout."""
-    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
-    heading, *rows = report.rows()
-    if console.is_terminal:
-        table = Table(*heading)
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
-    else:
-        for row in (heading, *rows):
-            print("  ".join(cell.ljust(14) for cell in row).rstrip())
-    for warning in report.warnings:
-        console.print(f"warning: {warning}")
-    print_faults(report.faults)
-    console.print(f"{counted(len(report.faults), 'fault')}, {counted(len(report.warnings), 'warning')}")
-
-
-def print_faults(faults: list[Fault]) -> None:
-    """Print each group of faults to stdout."""
-    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
-    for group in grouped(faults):
-        console.print(f"fault: {group}")

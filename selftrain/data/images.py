@@ -1,13 +1,15 @@
 """Pixels of image files, by one convention for training, verifying and predicting.
 
-An image is (H, W, 3) uint8 RGB:
+An image is (H, W, 3) uint8 RGB, or (H, W, C) if data.channels is C:
 
 * upright: the EXIF orientation is applied (to masks too);
 * 16-bit samples keep their high byte (value >> 8), or are scaled by a range from the caller (data/levels.py);
 * 32-bit and float pixels are refused;
 * transparency is dropped and the stored colours are kept, as OpenCV and PIL's `convert("RGB")` do;
 * palette, 1-bit, grey and CMYK pixels become RGB by PIL's conversion; colour profiles are not applied;
-* of a phone's multi-picture JPEG (MPO), the first picture is read; other files of several frames are refused.
+* of a phone's multi-picture JPEG (MPO), the first picture is read; other files of several frames are refused;
+* with 1 channel, colours become grey by cv2's weights (ITU-R BT.601); with 2 or 4, alpha is a channel;
+* bands of TIFF files and of arrays are read as they are stored (data/bands.py).
 
 A picture beyond MAX_PIXELS is refused by its header, before decoding. For the meaning of masks, see
 data/masks.py.
@@ -25,16 +27,19 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from selftrain.data import headers
+from selftrain.data.bands import ARRAY, GREY, RGB, has_bands, read_bands, size_of, wrong_channels
 from selftrain.data.faults import Fault
 from selftrain.data.storage import open_regular
 from selftrain.errors import DataError
 
 JPEG_SUFFIXES = {".jpg", ".jpeg"}
-IMAGE_SUFFIXES = {".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".pgm", ".ppm", ".pnm"} | JPEG_SUFFIXES
+PICTURES = {".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".pgm", ".ppm", ".pnm"} | JPEG_SUFFIXES
+IMAGE_SUFFIXES = PICTURES | {ARRAY}
 Result = TypeVar("Result")
 Levels = tuple[int, int]  # the 16-bit values that become 0 and 255
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "PPM")  # JPEG includes MPO
 READ = ("PNG", "JPEG", "BMP", "TIFF", "WebP", "GIF")  # FORMATS, by the names of headers.kind_of
+MOST_AT_ONCE = 4  # channels that OpenCV averages over areas
 MAX_PIXELS = 89_478_485  # PIL's own limit: 256 MiB of RGB. 12000 x 12000 zeros fit in a file of 17 kB
 PHOTOMETRIC = 262  # TIFF tag: the meaning of grey values
 PLANAR = 284  # TIFF tag: whether bands are stored one after the other (2)
@@ -51,24 +56,32 @@ OTHER_BYTES[GREY_ALPHA] = "RGBA"
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
-def read_image(path: Path, levels: Levels | None = None) -> np.ndarray:
-    """The image (H, W, 3) uint8 RGB. 16-bit samples are scaled so that `levels` become 0 and 255.
+def read_image(path: Path, levels: Levels | None = None, channels: int = RGB) -> np.ndarray:
+    """The image (H, W, channels) uint8. 16-bit samples are scaled so that `levels` become 0 and 255.
 
     Without `levels`, 16-bit samples keep their high byte. Raises DataError(Fault) for a file that cannot be
-    read completely.
+    read completely, and for a file of other channels, unless it is a picture and 1 or 3 are wanted.
     """
+    if channels != RGB or has_bands(path, channels):
+        return _to_8_bits(read_stored(path, scaled=levels is not None, channels=channels), levels)
     picture = decode(path)
     if levels is None or not _is_deep(picture):
         return _rgb(path, picture)
     return _table_of_levels(levels)[_deep(path, picture)]
 
 
-def read_stored(path: Path, *, scaled: bool = False) -> np.ndarray:
-    """The image (H, W, 3) with the file's own samples: uint16 for 16-bit grey and RGB, otherwise uint8.
+def read_stored(path: Path, *, scaled: bool = False, channels: int = RGB) -> np.ndarray:
+    """The image (H, W, channels) with the file's own samples: uint16 for 16-bit files, otherwise uint8.
 
     Raises DataError(Fault) like read_image; with `scaled`, also for files that read_image refuses to scale by
     levels.
     """
+    if has_bands(path, channels):
+        return read_bands(path, channels)
+    if channels == GREY:
+        return cv2.cvtColor(read_stored(path, scaled=scaled), cv2.COLOR_RGB2GRAY)[..., None]
+    if channels != RGB:
+        return _with_alpha(path, channels)
     picture = decode(path)
     whole = scaled or picture.mode.startswith("I;16") or picture.info["raw_mode"] in OTHER_BYTES
     return _deep(path, picture) if whole and _is_deep(picture) else _rgb(path, picture)
@@ -91,6 +104,23 @@ def _rgb(path: Path, picture: Image.Image) -> np.ndarray:
     if picture.mode in ("P", "PA", "LA", "La", "RGBa"):
         picture = picture.convert("RGBA")  # PIL converts palettes with transparency only via RGBA
     return np.array(to_rgb(path, picture))
+
+
+def _with_alpha(path: Path, channels: int) -> np.ndarray:
+    """A picture (H, W, channels) uint8 whose alpha is one of 2 or 4 channels."""
+    picture = decode(path)
+    if picture.mode not in ("LA", "RGBA") or len(picture.getbands()) != channels:
+        raise DataError(wrong_channels(path, len(picture.getbands()), channels))
+    if _is_deep(picture):
+        raise DataError(Fault(str(path), "has 16 bits a channel and alpha", "save it as TIFF or .npy"))
+    return np.array(picture)
+
+
+def _to_8_bits(samples: np.ndarray, levels: Levels | None) -> np.ndarray:
+    """Samples (H, W, C) uint8 or uint16 as uint8; without `levels`, they keep their high byte."""
+    if samples.dtype == np.uint8:
+        return np.array(samples)
+    return (samples >> 8).astype(np.uint8) if levels is None else _table_of_levels(levels)[samples]
 
 
 def _is_deep(picture: Image.Image) -> bool:
@@ -128,10 +158,16 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     if image.shape[:2] == size:
         return image
     shrinks = height <= image.shape[0] and width <= image.shape[1]
-    resized = cv2.resize(
-        image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    )
-    return resized.reshape(height, width, -1)  # OpenCV drops the axis of a single channel
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    parts = [image[..., first : first + MOST_AT_ONCE] for first in range(0, image.shape[2], MOST_AT_ONCE)]
+    resized = [cv2.resize(part, (width, height), interpolation=method) for part in parts]
+    # OpenCV drops the axis of a single channel
+    return np.concatenate([part.reshape(height, width, -1) for part in resized], axis=2)
+
+
+def as_rgb(image: np.ndarray) -> np.ndarray:
+    """An image (H, W, C) to look at, (H, W, 3): of other channels than RGB, the first one or three."""
+    return image[..., :RGB] if image.shape[2] >= RGB else np.repeat(image[..., :1], RGB, axis=2)
 
 
 def decode(path: Path, *, low: bool = False) -> Image.Image:
@@ -197,9 +233,16 @@ def geometry(path: Path) -> tuple[tuple[int, int], int]:
         return (picture.size if turned else (picture.height, picture.width)), orientation
 
     with open_regular(path) as file:
-        late = headers.has_late_metadata(file)
+        late, kind = headers.has_late_metadata(file), headers.kind_of(file)
+    if kind == "NumPy":
+        return size_of(path), 1
     if not late:
-        return _with_picture(path, of_header)
+        try:
+            return _with_picture(path, of_header)
+        except DataError:
+            if kind != "TIFF":
+                raise
+            return size_of(path), 1  # a TIFF of several bands or pages
     upright = decode(path)
     return (upright.height, upright.width), upright.info["orientation"]
 

@@ -22,6 +22,13 @@ class Readable(Protocol):
     def read_mask(self) -> np.ndarray | None: ...
 
 
+class Weighed(Readable, Protocol):
+    """An image whose labelled pixels have a weight in training."""
+
+    @property
+    def weight(self) -> float: ...
+
+
 class Labels(Protocol):
     """Labels of the pixels of `samples`: masks, or a teacher's filtered pseudo-labels."""
 
@@ -30,6 +37,11 @@ class Labels(Protocol):
 
     def target(self, i: int, index: np.ndarray) -> Target[np.ndarray]:
         """The target of sample `i` at flat indices (h, w); indices outside of the image are negative."""
+
+
+def weighed(sample: "Weighed", *, mask: Callable[[Readable], np.ndarray]) -> np.ndarray:
+    """The weights (H, W) float32 of a sample's pixels, all equal: one number in memory."""
+    return np.broadcast_to(np.float32(sample.weight), mask(sample).shape)
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
+from selftrain import sizes
 from selftrain.data import faults, levels
+from selftrain.data.extra import with_extra
 from selftrain.data.images import Levels
-from selftrain.data.sample import SPLITS, Copies, DataSet, Sample
+from selftrain.data.sample import SPLITS, Copies, DataSet, Sample, with_channels
 from selftrain.data.sources import annotated, folder, shapes, voc
 from selftrain.data.spec import Spec
+from selftrain.data.tags import with_tags
 from selftrain.errors import ConfigError, DataError
 
 DUPLICATES = ("group", "fault", "drop")
@@ -41,22 +44,23 @@ def load(spec: Spec, *, strict: bool = True, copies: Copies = ()) -> DataSet:
     missing mask, a name shared by two files, a link that leaves the root) are left out and listed in
     `faults`, for verify.
     """
-    if spec.format not in SOURCES:
-        raise ConfigError(f"data.format={spec.format!r} must be one of {', '.join(SOURCES)}")
-    if spec.size and (len(spec.size) != 2 or min(spec.size) < 1):
-        raise ConfigError(
-            f"data.size={spec.size} must be [height, width] in pixels, or [] for images as they are"
-        )
+    if not sizes.is_size(spec.size):
+        raise ConfigError(f"data.size={spec.size} must {sizes.WANTED}")
     if spec.duplicates not in DUPLICATES:
         raise ConfigError(f"data.duplicates={spec.duplicates!r} must be one of {', '.join(DUPLICATES)}")
     copies = () if spec.duplicates == "fault" else copies
-    data = _without_copies(_listed(spec, copies, strict=strict), spec, copies)
+    data = with_channels(_listed(spec, copies, strict=strict), spec.channels)
+    data = with_tags(data, spec)
+    data = with_extra(data, spec, lambda own: _listed(own, (), strict=strict))
+    data = _without_copies(data, spec, copies)
     if strict:
         faults.refuse(data.faults)
     return data
 
 
 def _listed(spec: Spec, copies: Copies, *, strict: bool) -> DataSet:
+    if spec.format not in SOURCES:
+        raise ConfigError(f"data.format={spec.format!r} must be one of {', '.join(SOURCES)}")
     try:
         return SOURCES[spec.format](spec, copies)
     except DataError:
@@ -135,8 +139,11 @@ def manifest(data: DataSet) -> dict[str, Any]:
     return {"classes": data.classes, **data.facts, **rows}
 
 
-def _fingerprints(sample: Sample) -> dict[str, str | None]:
+def _fingerprints(sample: Sample) -> dict[str, Any]:
     image = sample.image.fingerprint()
     if image is None:
         return {"id": sample.id}
-    return {"id": sample.id, "image": image, "mask": sample.mask.fingerprint() if sample.mask else None}
+    mask = sample.mask.fingerprint() if sample.mask else None
+    extra = {"extra": sample.extra, "weight": sample.weight} if sample.extra else {}
+    tags = {"tags": list(sample.tags)} if sample.tags is not None else {}
+    return {"id": sample.id, "image": image, "mask": mask, **extra, **tags}

@@ -95,9 +95,9 @@ def most_shared(images: Sequence[tuple[int, int]], crop: Sequence[int], workers:
     return (PREFETCH * workers + parts) * batch
 
 
-def bytes_per_pixel(classes: int, *, views: int = 0) -> tuple[int, int]:
+def bytes_per_pixel(classes: int, *, channels: int = 3, views: int = 0) -> tuple[int, int]:
     """Bytes per pixel of a labelled and an unlabelled image (with soft labels, or in `views` + 1 views)."""
-    image, hard, weight, inside = 3, 1, FLOAT, 1
+    image, hard, weight, inside = channels, 1, FLOAT, 1
     stored = image + hard + FLOAT * classes + weight
     return image + hard, image * (views + 1) + inside if views else stored
 

@@ -21,12 +21,12 @@ from PIL import Image
 
 from selftrain.data import headers
 from selftrain.data.faults import Fault
-from selftrain.data.images import IMAGE_SUFFIXES, JPEG_SUFFIXES, decode, geometry, to_rgb
+from selftrain.data.images import JPEG_SUFFIXES, PICTURES, decode, geometry, to_rgb
 from selftrain.data.storage import open_regular
 from selftrain.errors import DataError
 from selftrain.ids import IGNORE
 
-MASK_SUFFIXES = IMAGE_SUFFIXES - JPEG_SUFFIXES  # only lossless WebP
+MASK_SUFFIXES = PICTURES - JPEG_SUFFIXES  # only lossless WebP
 MULTIPLIED = {"L;2": 85, "L;4": 17}  # PIL scales 2- and 4-bit grey to 0..255: right for images, wrong for ids
 TINT = 16  # most that the channels of a lossy grey pixel differ
 SHOWN = 12  # most unknown mask values that a message lists
@@ -177,11 +177,11 @@ def _ids_by_threshold(path: Path, picture: Image.Image, threshold: int) -> Mask:
     """Class 1 where the grey level is at least the threshold, otherwise class 0; 1-bit white is 255."""
     grey = picture.convert("L") if picture.mode in ("1", "P", "PA") else picture
     grey.info |= {"raw_mode": "L"} if grey is not picture else {}
-    return Mask((_values(path, grey) >= threshold).astype(np.uint8))
+    return Mask((stored_values(path, grey) >= threshold).astype(np.uint8))
 
 
 def _ids_by_value(path: Path, picture: Image.Image, code: MaskCode) -> Mask:
-    raw = _values(path, picture)  # (H, W) uint8 or uint16
+    raw = stored_values(path, picture)  # (H, W) uint8 or uint16
     table, known = _value_table(code)
     if code.nearest:
         return Mask(table[_nearest_values(code)[raw]], repaired=int(np.count_nonzero(~known[raw])))
@@ -196,14 +196,14 @@ def _ids_by_value(path: Path, picture: Image.Image, code: MaskCode) -> Mask:
         )
         what = f"has mask values that are not declared: {listed}"
         raise DataError(Fault(str(path), what, remedy, values=_distinct(raw)))
-    palette = _palette(picture)
+    palette = stored_palette(picture)
     used = tuple(np.flatnonzero(np.bincount(raw.ravel())).tolist()) if palette else ()
     if _is_grey(palette) and all(palette[3 * index] == index for index in used):
         return Mask(table[raw], rest)
     return Mask(table[raw], rest, palette, used)
 
 
-def _palette(picture: Image.Image) -> bytes:
+def stored_palette(picture: Image.Image) -> bytes:
     """RGB of each index that was read as an id; b"" if there is no palette or grey levels were read."""
     if picture.mode not in ("P", "PA"):
         return b""
@@ -215,7 +215,7 @@ def _is_grey(palette: bytes) -> bool:
     return palette[0::3] == palette[1::3] == palette[2::3]
 
 
-def _values(path: Path, picture: Image.Image) -> np.ndarray:
+def stored_values(path: Path, picture: Image.Image) -> np.ndarray:
     """Grey values or palette indices (H, W), uint8 or uint16."""
     pixels = np.asarray(picture)
     maximum = picture.info["maximum"]
@@ -224,7 +224,7 @@ def _values(path: Path, picture: Image.Image) -> np.ndarray:
         raise DataError(Fault(str(path), what, "save it as PGM or PNG"))
     if maximum not in (0, 255, 0xFFFF):  # PIL has scaled the stored values
         pixels = np.rint(pixels * (maximum / (0xFFFF if picture.mode == "I" else 255))).astype(np.uint16)
-    if picture.mode == "P" and picture.format == "GIF" and not _palette(picture):
+    if picture.mode == "P" and picture.format == "GIF" and not stored_palette(picture):
         levels = np.array((picture.getpalette("RGB") or [])[::3], np.uint8)
         return levels[pixels]
     if picture.mode in ("1", "L", "P"):

@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from selftrain.data.bands import RGB
 from selftrain.data.faults import Fault
 from selftrain.data.images import Levels, resize_image
 from selftrain.data.masks import Mask, MaskCode, resize_mask
+from selftrain.data.spec import Spec
+from selftrain.sizes import SIDES, resized
 
 SPLITS = ("labelled", "unlabelled", "val", "test")
 Copies = Sequence[Sequence[str]]  # groups of ids of images that are the same picture
@@ -56,6 +59,10 @@ class Source(ABC):
         """The same image with its 16-bit values scaled so that `levels` become 0 and 255."""
         return self
 
+    def of_channels(self, channels: int) -> "Source":
+        """The same image, read with this number of channels; verify reports images with another number."""
+        return self
+
     def stored(self) -> np.ndarray:
         """An image (H, W, C) with all bits of its samples, uint8 or uint16. Raises DataError."""
         return self.read()
@@ -79,13 +86,16 @@ class Sample:
     id: str
     image: Source
     mask: Source | None
-    size: tuple[int, int] | None = None  # (height, width) that both are resized to
+    size: tuple[Any, int] | None = None  # what both are resized to (selftrain.sizes); None: not resized
     name: str = ""  # matched by data.splits.group
+    weight: float = 1.0  # of its labelled pixels in training
+    tags: tuple[int, ...] | None = None  # ids of the classes that it contains, by data.tags; None: not known
+    extra: str = ""  # the name of its data set, if it comes from data.extra: then it is only trained on
 
     def read_image(self) -> np.ndarray:
         """(H, W, C) uint8. Raises DataError."""
         image = self.image.read()
-        return resize_image(image, self.size) if self.size else image
+        return resize_image(image, resized(self.size, (image.shape[0], image.shape[1])))
 
     def read_mask(self) -> np.ndarray | None:
         """Class ids (H, W) uint8, 255 ignored; None if there is no mask.
@@ -95,15 +105,14 @@ class Sample:
         if self.mask is None:
             return None
         mask = self.mask.read()
-        return resize_mask(mask, self.size) if self.size else mask
+        return resize_mask(mask, resized(self.size, (mask.shape[0], mask.shape[1])))
 
     def read_size(self) -> tuple[int, int]:
         """(height, width) of `read_image`. Reads the image only if its size is unknown. Raises DataError."""
-        known = self.size or self.image.size
-        if known:
-            return known
-        height, width = self.image.read().shape[:2]
-        return height, width
+        if self.size and self.size[0] not in SIDES:
+            return self.size
+        height, width = self.image.size or self.image.read().shape[:2]
+        return resized(self.size, (height, width))
 
 
 @dataclass(frozen=True)
@@ -122,6 +131,7 @@ class DataSet:
     levels: Levels | None = None  # the values of 16-bit images that become 0 and 255; None: 0 and 65,535
     facts: dict[str, Any] = field(default_factory=dict)  # facts about the whole data set, for data.json
     sound: bool = False  # drawn by the program, so a run need not look for faults
+    extra: list["External"] = field(default_factory=list)  # its samples are among `labelled`
 
     def each(self, change: Callable[[list[Sample]], list[Sample]]) -> "DataSet":
         """The data set with `change` applied to the samples of each split."""
@@ -129,9 +139,27 @@ class DataSet:
         return replace(self, labelled=labelled, unlabelled=unlabelled, val=val, test=test)
 
 
+@dataclass(frozen=True)
+class External:
+    """An entry of data.extra. All samples of `data` are labelled, with the classes of their own data set."""
+
+    setting: str  # "data.extra.0"
+    data: DataSet
+    spec: Spec
+    samples: list[Sample]  # the same samples, with the classes of the data set that they are added to
+    table: tuple[int, ...]  # (K,) the id, or IGNORE, of each own class
+
+
 def without(data: DataSet, ids: Collection[str]) -> DataSet:
     """The data set without some unlabelled samples, such as the samples that verify set aside."""
     return replace(data, unlabelled=[sample for sample in data.unlabelled if sample.id not in ids])
+
+
+def with_channels(data: DataSet, channels: int) -> DataSet:
+    """The data set with images of `channels` channels; sources read RGB by themselves."""
+    if channels == RGB:
+        return data
+    return data.each(lambda samples: [replace(one, image=one.image.of_channels(channels)) for one in samples])
 
 
 def with_levels(data: DataSet, range_: Sequence[int] | None) -> DataSet:

@@ -60,4 +60,30 @@ def _weighted(weights: np.ndarray, batch: int, step: int, keys: tuple[Key, ...])
     return [int(i) for i in drawn]
 
 
+def rejecting(sampler: Sampler, background: np.ndarray, p: float) -> Sampler:
+    """`sampler`, but units of `background` (N,) bool make room for another one with probability `p`.
+
+    The other one is drawn uniformly from the rest. If all units are background, nothing changes.
+    """
+    others = np.flatnonzero(~background)
+    if not p or not len(others):
+        return sampler
+    return partial(_without, sampler, background, others, p)
+
+
+def _without(
+    sampler: Sampler,
+    background: np.ndarray,
+    others: np.ndarray,
+    p: float,
+    batch: int,
+    step: int,
+    keys: tuple[Key, ...],
+) -> list[int]:
+    rng = generator(*keys, "reject", step)
+    rejected, instead = rng.uniform(size=batch) < p, rng.choice(others, size=batch)
+    drawn = np.array(sampler(batch, step, keys))
+    return np.where(rejected & background[drawn], instead, drawn).tolist()
+
+
 SAMPLERS: dict[str, Callable[..., Sampler]] = {"uniform": uniform, "by_class": by_class}

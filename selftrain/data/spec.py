@@ -35,6 +35,7 @@ class Spec:
     images: str
     masks: str
     unlabelled: str
+    tags: str
     annotations: str
     classes: list[str]
     values: list[Any]
@@ -46,15 +47,27 @@ class Spec:
     background: str
     order: str
     empty: str
-    size: list[int]
+    size: list[Any]
     range: list[Any]
+    channels: int
     duplicates: str
     remember: bool
+    extra: tuple["Extra", ...]
     splits: SplitSpec
     shapes: dict[str, int]
     changed: frozenset[str]  # the settings that differ from their defaults, such as "root" and "splits.val"
 
     @property
-    def target(self) -> tuple[int, int] | None:
-        """(height, width) that images are resized to when they are read."""
+    def target(self) -> tuple[Any, int] | None:
+        """The size that images are resized to when they are read, by the rule of `selftrain.sizes`."""
         return (self.size[0], self.size[1]) if self.size else None
+
+
+@dataclass(frozen=True)
+class Extra:
+    """An external labelled data set (data.extra): how it is read, and what its classes become."""
+
+    setting: str  # its name among the settings, for messages: "data.extra.0"
+    spec: Spec
+    classes: dict[str, str | None]  # its class -> class of the data set; None: ignored
+    weight: float  # of its pixels

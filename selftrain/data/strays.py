@@ -13,6 +13,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
+from selftrain.data.bands import ARRAY
 from selftrain.data.images import IMAGE_SUFFIXES, JPEG_SUFFIXES, read_stored
 from selftrain.data.storage import open_regular
 from selftrain.errors import DataError
@@ -139,6 +140,8 @@ def _look(path: Path) -> Colours | None:
 
 def _has_palette(path: Path) -> bool:
     """Whether a picture is stored as palette indices although its format does not require it."""
+    if path.suffix.lower() == ARRAY:
+        return False
     with open_regular(path) as file, Image.open(file) as picture:
         return picture.mode == "P" and picture.format != "GIF"
 

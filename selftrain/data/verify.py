@@ -12,16 +12,19 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from selftrain.data.bands import wrong_channels
+from selftrain.data.extra import in_extra
 from selftrain.data.faults import none_hidden
-from selftrain.data.findings import Report, findings
+from selftrain.data.findings import EXTRA, Report, findings
 from selftrain.data.levels import DTYPE
 from selftrain.data.load import load
 from selftrain.data.look import Look
-from selftrain.data.sample import SPLITS, DataSet, Sample, with_levels
+from selftrain.data.sample import SPLITS, DataSet, External, Sample, with_levels
 from selftrain.data.spec import Spec
 from selftrain.errors import DataError
 from selftrain.ids import IGNORE
@@ -35,14 +38,40 @@ def verify(data: DataSet, spec: Spec, *, workers: int) -> Report:
     """Read every image and mask, with `workers` threads. `data` comes from load(spec, strict=False)."""
     # The levels' values do not matter here: only whether images can be scaled at all.
     scaled = data if spec.range == DTYPE else with_levels(data, (0, 0xFFFF))
-    jobs = [(sample, split) for split in SPLITS for sample in getattr(scaled, split)]
+    parts = [(one, verify(one.data, one.spec, workers=workers)) for one in data.extra]
+    jobs = [(sample, split) for split in SPLITS for sample in getattr(scaled, split) if not sample.extra]
     known, seen = Known(spec.remember), []
     with ThreadPoolExecutor(max(1, workers)) as pool, progress("verify", len(jobs)) as show:
-        for one in pool.map(lambda job: _look_once(*job, classes=len(data.classes), known=known), jobs):
+        look = partial(_look_once, classes=len(data.classes), channels=spec.channels, known=known)
+        for one in pool.map(lambda job: look(*job), jobs):
             seen.append(one)
             show(len(seen))
     known.save()
-    return findings(data, seen, levels=spec.range)
+    seen += [look for external, part in parts for look in _recoded(external, part, len(data.classes))]
+    return _joined(findings(data, seen, levels=spec.range), [(one.setting, part) for one, part in parts])
+
+
+def _joined(report: Report, parts: list[tuple[str, Report]]) -> Report:
+    """The report with the faults and warnings of data.extra, whose own reports are `parts`."""
+    report.faults += [in_extra(fault, setting) for setting, part in parts for fault in part.faults]
+    report.warnings += [f"{setting}: {warning}" for setting, part in parts for warning in part.warnings]
+    return replace(report, parts=parts)
+
+
+def _recoded(external: External, part: Report, classes: int) -> list[Look]:
+    """The looks at an external data set as looks of this one: pictures to compare, and pixels by class."""
+    targets = [min(target, classes) for target in (*external.table, classes)]  # the last one: ignored
+
+    def recoded(counts: np.ndarray) -> np.ndarray:
+        return np.bincount(targets, counts, classes + 1).astype(np.int64)
+
+    return [
+        replace(
+            Look(sample, EXTRA, look.size, look.digest),
+            counts=None if look.counts is None else recoded(look.counts),
+        )
+        for sample, look in zip(external.samples, part.seen, strict=True)
+    ]
 
 
 def divide(data: DataSet, spec: Spec, *, workers: int) -> tuple[DataSet, Report]:
@@ -55,9 +84,11 @@ def divide(data: DataSet, spec: Spec, *, workers: int) -> tuple[DataSet, Report]
         return data, report
     with none_hidden(report.faults, "data.splits"):
         data = load(spec, strict=False, copies=report.copies)
-    split_of = {sample.id: split for split in SPLITS for sample in getattr(data, split)}
+    split_of = {
+        sample.id: EXTRA if sample.extra else split for split in SPLITS for sample in getattr(data, split)
+    }
     moved = [replace(one, split=split_of.get(one.sample.id, "")) for one in report.seen]
-    return data, findings(data, moved, levels=spec.range)
+    return data, _joined(findings(data, moved, levels=spec.range), report.parts)
 
 
 class Known:
@@ -111,13 +142,13 @@ class Known:
         self.base.close()
 
 
-def _look_once(sample: Sample, split: str, *, classes: int, known: Known) -> Look:
+def _look_once(sample: Sample, split: str, *, classes: int, channels: int, known: Known) -> Look:
     """The look at a sample, from the cache if these bytes had no faults before."""
     key = _key(sample, classes)
     found = known.get(key) if key else None
     if found:
         return _remembered(Look(sample, split), found)
-    seen = _look(sample, split, classes=classes)
+    seen = _look(sample, split, classes=classes, channels=channels)
     if key and seen.image_fault is None and seen.mask_fault is None:
         known.put(key, _to_remember(seen))
     return seen
@@ -162,11 +193,13 @@ def _key(sample: Sample, classes: int) -> str:
     return hashlib.sha256(repr(read).encode()).hexdigest()
 
 
-def _look(sample: Sample, split: str, *, classes: int) -> Look:
+def _look(sample: Sample, split: str, *, classes: int, channels: int) -> Look:
     """Read a sample at its own size; errors of its sources become faults."""
     seen = Look(sample, split)
     try:
         image = sample.image.stored()
+        if image.shape[2] != channels:
+            raise DataError(wrong_channels(sample.image.name, image.shape[2], channels))
         digest = hashlib.sha256(f"{image.shape}".encode())
         digest.update(np.ascontiguousarray(image).data)
         blank = bool((image == image[:1, :1]).all())

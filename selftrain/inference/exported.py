@@ -22,8 +22,9 @@ CARD = "card.json"
 FIX = "give the export/ of a finished run"
 FORMAT = 1
 RULE = (
-    "RGB, scaled to 0..1, minus mean, divided by std; resized to `size` if it is set; padded to "
-    "multiples; of 16-bit images, `range` becomes 0..255, or without one the high byte counts"
+    "a channel for each mean (three: RGB, one: grey), scaled to 0..1, minus mean, divided by std; resized to "
+    "`size` if it is set: [height, width], or [longest, side] or [shortest, side], which keep the aspect "
+    "ratio; padded to multiples; of 16-bit images, `range` becomes 0..255; without one, the high byte counts"
 )
 
 
@@ -44,7 +45,7 @@ class Input:
 
     mean: Sequence[float]
     std: Sequence[float]
-    size: Sequence[int]  # [height, width], or empty for any size
+    size: Sequence[Any]  # by the rule of selftrain.sizes, or empty for any size
     multiple: int  # sides are padded to multiples of this
     levels: Sequence[int] | None  # the values of 16-bit images that become 0 and 255
 
@@ -92,8 +93,9 @@ def load_export(directory: Path) -> tuple[nn.Module, dict[str, Any]]:
     """Load an export: the network, on the CPU and in eval mode, and its card.
 
         network, card = load_export(Path("runs/demo/export"))
-        rgb = read_image(path, card["input"].get("range"))  # of selftrain.data.images: (H, W, 3) uint8
-        labels = predictor_of(network, card).labels(rgb[None])  # (1, H, W) uint8
+        # read_image is in selftrain.data.images: (H, W, C) uint8
+        image = read_image(path, card["input"].get("range"), len(card["mean"]))
+        labels = predictor_of(network, card).labels(image[None])  # (1, H, W) uint8
 
     Nothing is downloaded. Raises ConfigError for a path that is not an export and for an export of a later
     version, IntegrityError for an incomplete or damaged export.
@@ -128,7 +130,7 @@ def predictor_of(
     """The predictor of an exported network, as its card describes it.
 
     `flip` averages the predictions for each image and its mirror image. If the card has a size, the predictor
-    expects images of that size. Without `device`, the network is not moved.
+    expects images that `selftrain.sizes.resized` brought to it. Without `device`, the network is not moved.
     """
     device = device or next(network.parameters()).device
     return Predictor(

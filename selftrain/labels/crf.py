@@ -49,12 +49,15 @@ class CRF:
 def marginals(image: NDArray[np.uint8], probs: Planes, *, crf: CRF) -> Planes:
     """A dense CRF aligns label borders with image edges; settings in `labels.crf`.
 
-    The unaries are probs (C, H, W); the kernels are over an image (H, W, 3). Returns the marginals (C, H, W)
+    The unaries are probs (C, H, W); the kernels are over an image (H, W, 3), or (H, W, 1), whose grey level
+    counts as three equal channels. Returns the marginals (C, H, W)
     of the mean field. They are near 0 or 1 wherever neighbours agree: good as labels, over-confident as
     probabilities.
 
     Raises ValueError for shapes that do not match, ResourceError if memory runs out.
     """
+    if image.shape[2:] == (1,):
+        image = np.repeat(image, 3, axis=2)
     if probs.ndim != 3 or not probs.size or image.shape != (*probs.shape[1:], 3):
         raise ValueError(
             f"an image of shape {image.shape} does not belong to probabilities of shape {probs.shape}"

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.models import adapt_input_conv
 from torch import nn
 
 from selftrain.anatomy import anatomy_of
@@ -148,18 +149,33 @@ def _listed(tensors: Tensors) -> str:
 def fitting(network: nn.Module, found: Tensors) -> dict[str, torch.Tensor]:
     """The tensors that fit by name and shape, under the network's names.
 
-    The file may contain the encoder only.
+    The file may contain the encoder only. A first convolution on RGB is adapted to the network's channels.
     """
     own, encoder = network.state_dict(), encoder_prefix(network)
     tensors: dict[str, torch.Tensor] = {}
     for theirs, tensor in found.items():
         name = next(
-            (name for name in _names(theirs, encoder) if name in own and own[name].shape == tensor.shape),
+            (name for name in _names(theirs, encoder) if name in own and _fits(tensor, own[name])),
             None,
         )
         if name:
-            tensors.setdefault(name, tensor)
+            tensors.setdefault(name, _of_channels(tensor, own[name].shape))
     return tensors
+
+
+def _fits(tensor: torch.Tensor, own: torch.Tensor) -> bool:
+    """Whether a tensor has the shape of the network's own, perhaps after `_of_channels`."""
+    return tensor.shape == own.shape or _of_channels(tensor, own.shape).shape == own.shape
+
+
+def _of_channels(tensor: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    """The weights of a first convolution on RGB for images of other channels, by timm's rule.
+
+    Grey gets the sum over the colours; other channels repeat them, scaled by 3 / channels. Other tensors are
+    returned as they are.
+    """
+    first = tensor.dim() == len(shape) == 4 and tensor.shape[1] == 3 != shape[1]
+    return adapt_input_conv(shape[1], tensor) if first and shape[1] else tensor
 
 
 def _names(theirs: str, encoder: str) -> Iterator[str]:

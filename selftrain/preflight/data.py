@@ -6,10 +6,12 @@ from dataclasses import asdict, dataclass
 from selftrain import base, choices, files, process, runlog
 from selftrain.config import Config, GenerationConfig
 from selftrain.data import load, verify
+from selftrain.data.bands import RGB
 from selftrain.data.faults import refuse
 from selftrain.data.look import Look
 from selftrain.data.sample import DataSet, with_levels, without
 from selftrain.data.spec import Spec
+from selftrain.data.tiles import Tiling
 from selftrain.errors import DataError
 from selftrain.log import say
 from selftrain.preflight.machine import precision_of_run
@@ -50,6 +52,12 @@ def examine(run: RunDir, cfg: Config, data: DataSet) -> Examined:
             f"data: few images in val ({len(data.val)}), hardly enough to tell generations apart "
             "(data.splits.val_fraction)"
         )
+    if cfg.data.channels != RGB and cfg.train.jitter:
+        say(
+            f"train.jitter changes brightness and contrast only: saturation needs RGB, "
+            f"and data.channels={cfg.data.channels}"
+        )
+    say_tiles(cfg, data)
     idle = _idle_noise(cfg.generations[0])
     if idle:
         say(
@@ -93,6 +101,18 @@ def _as_begun(settings: dict, run: RunDir) -> dict:
             "precision", "auto"
         )
     return settings
+
+
+def say_tiles(cfg: Config, data: DataSet) -> None:
+    """Print the number of tiles that training draws from."""
+    tiling = Tiling.of(cfg.data.tile, cfg.data.stride, cfg.data.reject)
+    if tiling:
+        counts = [
+            f"{len(tiling.tiles(samples))} tiles of {len(samples)} {name} images"
+            for name, samples in (("labelled", data.labelled), ("unlabelled", data.unlabelled))
+            if samples
+        ]
+        say(f"data: {', '.join(counts)}")
 
 
 def _idle_noise(first: GenerationConfig) -> list[str]:

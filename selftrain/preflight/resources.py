@@ -52,7 +52,7 @@ def _images_of_a_part(plan: Plan, classes: int, parts: int) -> list[tuple[int, i
     """The largest numbers of labelled and unlabelled images in one of `parts`, with their bytes per pixel."""
     counts, each = (
         (plan.labelled_batch, plan.unlabelled_batch),
-        loading.bytes_per_pixel(classes, views=plan.method.views),
+        loading.bytes_per_pixel(classes, channels=plan.channels, views=plan.method.views),
     )
     return [(-(-count // parts), of_one) for count, of_one in zip(counts, each, strict=True)]
 

@@ -5,7 +5,9 @@ import itertools
 from torch import nn
 
 from selftrain import augmentation, choices
-from selftrain.config import Config
+from selftrain.config import Config, NoiseConfig
+from selftrain.data.augment.colour import OF_RGB
+from selftrain.data.bands import RGB
 from selftrain.errors import ConfigError
 from selftrain.inference import windows
 from selftrain.log import say
@@ -31,6 +33,8 @@ def check(cfg: Config) -> None:
     choices.check(cfg)
     for check_together in (
         _check_sides,
+        _check_channels,
+        _check_tiles,
         _check_first,
         _check_snapshots,
         _check_online_noise,
@@ -41,7 +45,7 @@ def check(cfg: Config) -> None:
     for plan in plans(cfg):  # raises if settings choose the same augmentation twice
         augmentation.check(plan.augmentation, plan.channels, f"generations.{plan.number}.noise")
     check_losses(cfg.loss)
-    check_refiner(cfg.labels)
+    check_refiner(cfg.labels, cfg.data.channels if any(plan.needs_labels for plan in plans(cfg)) else RGB)
     check_threshold(cfg.select)
     check_weights(cfg.model.weights, arch=cfg.model.arch, encoder=cfg.model.encoder)
 
@@ -79,6 +83,47 @@ def _check_sides(cfg: Config) -> None:
             raise ConfigError(
                 f"predict.window.slide.side={windows.side_of(window)} must be a multiple of {multiple}"
             )
+
+
+def _check_channels(cfg: Config) -> None:
+    """Raises ConfigError for settings that contradict data.channels, or that need RGB."""
+    channels = cfg.data.channels
+    for name in ("mean", "std"):
+        given = getattr(cfg.data, name)
+        if len(given) != channels:
+            example = f"data.{name}=[{','.join(['0.5' if name == 'mean' else '0.25'] * channels)}]"
+            raise ConfigError(
+                f"data.{name}={given} must have a number for each channel (data.channels={channels}), "
+                f"such as {example}"
+            )
+    if channels == RGB:
+        return
+    for number, row in enumerate(cfg.generations):
+        for setting in _needing_rgb(row.noise):
+            raise ConfigError(
+                f"generations.{number}.noise.{setting} needs RGB, but data.channels={channels}; switch it off"
+            )
+
+
+def _check_tiles(cfg: Config) -> None:
+    """Raises ConfigError for settings of tiles that have no effect, or that leave out pixels."""
+    tile, stride, crop = cfg.data.tile, cfg.data.stride, cfg.train.crop
+    if not tile:
+        for name in ("stride", "reject"):
+            if getattr(cfg.data, name):
+                raise ConfigError(f"data.{name} is about tiles; set data.tile, or remove data.{name}")
+        return
+    if any(side < least for side, least in zip(tile, crop, strict=True)):
+        raise ConfigError(f"data.tile={tile} must not be smaller than train.crop={crop}")
+    if stride and any(step > side for step, side in zip(stride, tile, strict=True)):
+        raise ConfigError(f"data.stride={stride} must not exceed data.tile={tile}: pixels would be left out")
+
+
+def _needing_rgb(noise: NoiseConfig) -> list[str]:
+    """The names of noise settings in use that change colours as only RGB has them."""
+    single = [name for name in ("rand_n", "colour", "style") if getattr(noise, name)]
+    entries = [f"colours.{name}" for name, row in noise.colours.items() if name in OF_RGB and row.get("p", 1)]
+    return single + entries
 
 
 def _check_first(cfg: Config) -> None:
@@ -135,7 +180,8 @@ def _check_methods(cfg: Config) -> None:
 
 def say_other_pixel_scales(cfg: Config, planned: list[Plan]) -> None:
     """Warn if pretrained weights were trained with another pixel scale."""
-    encoders = [plan.encoder for plan in planned] if cfg.model.weights else []
+    rgb = cfg.data.channels == RGB
+    encoders = [plan.encoder for plan in planned] if cfg.model.weights and rgb else []
     for encoder in dict.fromkeys(encoders):
         known = pretrained(encoder)
         if known and not known.fits(cfg.data.mean, cfg.data.std):

@@ -1,5 +1,6 @@
 """Which settings may change between two commands of a run, and how to read older versions' settings."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
@@ -18,9 +19,9 @@ EARLIER = {"loss.balance": 0.0}
 # Settings that a resume may change: they affect how a run works, not its result. Another number of threads
 # changes rounding; conditions.json records that.
 HARMLESS = {
-    "out", "given", "budget", "keep_checkpoints", "data.remember", "data.root", "data.cache_mb",
-    "train.workers", "train.threads", "train.checkpoint_every", "labels.crf.workers", "export.onnx",
-    "model.partial_weights",
+    "out", "given", "budget", "keep_checkpoints", "data.remember", "data.root", "data.extra.root",
+    "data.cache_mb", "train.workers", "train.threads", "train.checkpoint_every", "labels.crf.workers",
+    "export.onnx", "model.partial_weights",
 }  # fmt: skip
 
 # Settings that a resume may change although they change rounding and the crops for batch-norm statistics. A
@@ -133,11 +134,17 @@ def differences(old: Tree, new: Tree, complete: Complete = dict) -> list[str]:
     adds the settings of table entries that both sides choose (choices.completed).
     """
     before, after = (flat(complete(filled(Config, tree))) for tree in (renewed(old), new))
+    names = [name for name in before | after if not _is_harmless(name)]
     return [
         f"{name}: {before.get(name, 'absent')} -> {after.get(name, 'absent')}"
-        for name in before | after
-        if name not in HARMLESS | ROUNDING and before.get(name, "absent") != after.get(name, "absent")
+        for name in names
+        if before.get(name, "absent") != after.get(name, "absent")
     ]
+
+
+def _is_harmless(name: str) -> bool:
+    """Whether a resume may change a setting; entries of a list are named without their number."""
+    return re.sub(r"\.\d+\.", ".", name) in HARMLESS | ROUNDING
 
 
 def refused(old: Tree, new: Tree, *, labels_are_used: bool, complete: Complete = dict) -> list[str]:

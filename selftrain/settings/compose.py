@@ -13,7 +13,8 @@ from selftrain.errors import ConfigError
 from selftrain.files import plain_yaml
 from selftrain.settings.changes import flat
 from selftrain.settings.names import unknown
-from selftrain.settings.tree import EXTRA, flow, in_quotes, merged, with_settings
+from selftrain.settings.plain import is_file_of_data, plain_data_file, refuse_code, refuse_code_in_files
+from selftrain.settings.tree import EXAMPLES, EXTRA, flow, in_quotes, merged, with_settings
 from selftrain.tables import Place
 from selftrain.values import (
     Entry,
@@ -31,13 +32,6 @@ from selftrain.values import (
 )
 
 GROUPS = ("recipe", "data")  # groups of YAML files to choose from
-EXAMPLES = {  # examples for settings with an empty default
-    "data.classes": "[road,car]", "data.colours": "[[0,0,0],[255,0,0]]", "data.ignore_colours": "[[0,0,0]]",
-    "data.size": "[512,512]", "data.values": "[0,255]", "model.decoder_channels": "[256,128,64,32,16]",
-    "generations": "[{},{}]", "generations.N.noise.geometry": "{rotate90: 0.5}",
-    "generations.N.noise.colours": "{blur: 0.5}", "generations.N.noise.erase": "{cutout: 0.5}",
-    "generations.N.noise.mix": "{classmix: 0.5}", "loss.online": "{ce: 1}",
-}  # fmt: skip
 KINDS = {
     int: ("a whole number", "whole numbers"),
     float: ("a number", "numbers"),
@@ -45,9 +39,9 @@ KINDS = {
     str: ("text", "names"),
     Entry: ("settings in braces", ""),
     object: ("a number, a word or a list", ""),
+    Any: ("a number, a word or a list", "numbers or words"),
     Likely: ("a probability, or its settings in braces", ""),
 }
-PLAIN_VALUES = "settings are plain values, without _target_, ${…} and the like"
 SAMPLES = {int: "4", float: "0.5", bool: "true", str: "text", Entry: "{}", object: "0.5", Likely: "0.5"}
 
 
@@ -56,19 +50,21 @@ def compose(overrides: list[str], config_dir: str | None = None) -> Config:
 
     Raises ConfigError that names the setting and its possible values.
     """
-    _refuse_code(overrides)
+    refuse_code(overrides)
     folders = [recipes(), *_own_folder(config_dir)]
     pairs = [_pair(text) for text in overrides]
     chosen = {group: _chosen(group, pairs, folders) for group in GROUPS}
     given = given_of([text for text in overrides if _pair(text)[0] not in GROUPS])
     for group, name in chosen.items():
         _check_file(folders[-1] / group / f"{name}.yaml", group)
-    return with_settings(merged(asdict(Config()), _composed(chosen, folders)), given)
+    tree, in_file = _with_data_file(asdict(Config()), chosen["data"])
+    tree = merged(tree, _composed(chosen, folders))
+    return with_settings({**tree, "given": sorted(in_file)}, given)
 
 
 def given_of(overrides: list[str]) -> list[tuple[str, Any]]:
     """The names and values of settings given as `name=value`, in the order in which they apply."""
-    _refuse_code(overrides)
+    refuse_code(overrides)
     given = [(name, read(name, text)) for name, text in map(_pair, overrides)]
     if EXTRA not in [name for name, _ in given]:
         return given
@@ -95,12 +91,14 @@ def _own_folder(config_dir: str | None) -> list[Path]:
     folder = Path(Place.expanded(config_dir))
     if not folder.is_dir():
         raise ConfigError(f"--config-dir {config_dir}: no such folder")
-    _refuse_code_in_files(folder)
+    refuse_code_in_files(folder)
     return [folder]
 
 
 def _pair(text: str) -> tuple[str, str]:
-    """Split into name and value. Hydra's `+name` and `++name` are taken as `name`."""
+    """Split into name and value. Hydra's `+name` is taken as `name`, and a lone YAML file as data=FILE."""
+    if is_file_of_data(text) and "=" not in text:
+        return "data", text
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise ConfigError(_no_pair(text))
@@ -116,7 +114,7 @@ def _no_pair(text: str) -> str:
     if (Path(text) / "config.yaml").is_file():
         advice = f"for a run in that directory write out={path}"
     elif "/" in text or Path(text).exists():
-        advice = f"for images there write data=folder data.root={path} 'data.classes=[NAME,NAME]'"
+        advice = f"for images there run selftrain init {path}, which writes their data YAML"
     elif groups:
         advice = f"write {groups[0]}={text}"
     return f"{text!r} is not NAME=VALUE; {advice}"
@@ -128,13 +126,15 @@ def _chosen(group: str, pairs: list[tuple[str, str]], folders: list[Path]) -> st
     if len(set(values)) > 1:
         raise ConfigError(f"{group}={values[-1]}: {group} is given twice, as {values[0]} too; keep one")
     known = _names_in([folder / group for folder in folders])
+    if values and group == "data" and is_file_of_data(values[0]):
+        return values[0]
     if not values or values[0] in known:
         return values[0] if values else ""
     name, noun = values[0], "recipe" if group == "recipe" else "data set"
     close = get_close_matches(name, known, n=1, cutoff=0.5)
     advice = f"; did you mean {group}={close[0]}?" if close else ""
     if group == "data" and "/" in name:
-        advice = f"; for images there write data=folder data.root={shlex.quote(name)}"
+        advice = f"; for images there run selftrain init {shlex.quote(name)}"
     raise ConfigError(f"{group}={name}: no such {noun}{advice} (there are {', '.join(known)})")
 
 
@@ -153,7 +153,9 @@ def _composed(chosen: dict[str, str], folders: list[Path]) -> dict[str, Any]:
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    overrides = [f"{group}={in_quotes(name)}" for group, name in chosen.items() if name]
+    named = {group: name for group, name in chosen.items() if name and not is_file_of_data(name)}
+    overrides = [f"{group}={in_quotes(name)}" for group, name in named.items()]
+    overrides += ["~data"] if is_file_of_data(chosen["data"]) else []
     overrides += [f"hydra.searchpath=[{in_quotes(f'file://{folder.resolve()}')}]" for folder in folders[1:]]
     try:
         with initialize_config_dir(str(folders[0]), version_base="1.3"):
@@ -165,6 +167,17 @@ def _composed(chosen: dict[str, str], folders: list[Path]) -> dict[str, Any]:
         if "${" in str(value):
             raise ConfigError(f"{name}={value!r} is refused: settings are plain values")
     return checked(lambda: fit(Config, raw), f"{folders[-1]}: ")
+
+
+def _with_data_file(tree: dict[str, Any], file: str) -> tuple[dict[str, Any], set[str]]:
+    """The settings with those of data=FILE, and the names in it; `out` becomes runs/<name>."""
+    if not is_file_of_data(file):
+        return tree, set()
+    path = Path(Place.expanded(file))
+    own = plain_data_file(path)
+    whole = merged(tree, checked(lambda: fit(Config, own), f"{path}: "))
+    whole["data"]["name"] = (own.get("data") or {}).get("name", path.stem)
+    return {**whole, "out": whole["out"] or f"runs/{whole['data']['name']}"}, set(flat(own))
 
 
 def _not_composed(error: Exception, chosen: dict[str, str], folder: Path) -> str:
@@ -256,7 +269,7 @@ def _expected(kind: Kind) -> str:
     if element is None:
         return KINDS.get(kind, ("names with their numbers in braces", ""))[0]
     if is_section(element):
-        return "a list with one entry for each generation"
+        return f"a list with one entry for each {'generation' if element is GenerationConfig else 'data set'}"
     inner = element_of(element)
     entries = f"lists of {KINDS[inner][1]}" if inner else KINDS.get(element, KINDS[int])[1]
     return f"a list of {entries}"
@@ -277,26 +290,3 @@ def _example(name: str, kind: Kind) -> str:
 def _member(default: Any, part: str) -> Any:
     """The default of a setting; None for settings of a table's entry that the default does not choose."""
     return default.get(part) if isinstance(default, dict) else None
-
-
-def _refuse_code(overrides: list[str]) -> None:
-    """Refuse objects to create, environment variables to read, and nodes of Hydra: settings are data."""
-    for text in overrides:
-        name = text.split("=", 1)[0].lstrip("+~")
-        if "_target_" in text or "${" in text or name == "hydra" or name.startswith(("hydra.", "hydra/")):
-            raise ConfigError(f"{text!r} is refused: {PLAIN_VALUES}")
-
-
-def _refuse_code_in_files(folder: Path) -> None:
-    """`_refuse_code` for the user's recipes, since Hydra would obey its own nodes and expand ${…}."""
-    for path in sorted(folder.rglob("*.yaml")):
-        try:
-            text = path.read_text(encoding="utf-8")
-            names = flat(plain_yaml(text))
-        except (ValueError, OSError) as error:
-            raise ConfigError(f"{path} is refused: {error}") from None
-        packages = re.findall(r"^#\s*@package.*", text, re.MULTILINE)
-        words = [*(f"{name}." for name in names), *map(str, names.values()), *packages]
-        for word in words:
-            if "_target_" in word or "${" in word or re.search(r"\bhydra\b", word):
-                raise ConfigError(f"{path}: {word!r} is refused: {PLAIN_VALUES}")

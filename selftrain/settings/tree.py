@@ -11,6 +11,15 @@ from selftrain.settings.names import unknown
 from selftrain.values import Choice, Kind, element_of, fields_of, member_of
 
 EXTRA = "generations.extra"  # on the command line only: the generations themselves are stored
+EXAMPLES = {  # examples for settings with an empty default
+    "data.classes": "[road,car]", "data.colours": "[[0,0,0],[255,0,0]]", "data.ignore_colours": "[[0,0,0]]",
+    "data.size": "[512,512]", "data.tile": "[512,512]", "data.stride": "[384,384]",
+    "data.values": "[0,255]", "model.decoder_channels": "[256,128,64,32,16]",
+    "data.extra": "[{root: /path, classes: {car: car, sky: null}}]",
+    "generations": "[{},{}]", "generations.N.noise.geometry": "{rotate90: 0.5}",
+    "generations.N.noise.colours": "{blur: 0.5}", "generations.N.noise.erase": "{cutout: 0.5}",
+    "generations.N.noise.mix": "{classmix: 0.5}", "loss.online": "{ce: 1}",
+}  # fmt: skip
 
 
 def with_settings(tree: dict[str, Any], given: list[tuple[str, Any]]) -> Config:
@@ -67,7 +76,10 @@ def merged(old: dict[str, Any], new: dict[str, Any], kind: Kind = Config) -> dic
 
 
 def _check_generation(tree: dict[str, Any], name: str, value: Any) -> None:
-    """Check that the recipe has a generation. Raises ConfigError that shows how to add one."""
+    """Check that the list has an entry. Raises ConfigError that shows how to add one."""
+    if name.startswith("data.extra.") and int(name.split(".")[2]) >= len(tree["data"]["extra"]):
+        example = f"'data.extra={EXAMPLES['data.extra']}'"
+        raise ConfigError(f"{name}: there is no such entry; give all entries, e.g. {example}")
     section, _, rest = name.partition(".")
     number, _, own = rest.partition(".")
     rows = tree["generations"]
@@ -103,7 +115,8 @@ def _built_member(kind: Kind, value: Any) -> Any:
 
 def _finished(config: Config) -> Config:
     """Expand one side to a square, and check the split names of the drawn data set."""
-    for holder, name in ((config.data, "size"), (config.train, "crop")):
+    data, train = config.data, config.train
+    for holder, name in ((data, "size"), (data, "tile"), (data, "stride"), (train, "crop")):
         sides = getattr(holder, name)
         setattr(holder, name, sides * 2 if len(sides) == 1 else sides)
     for split in config.data.shapes:

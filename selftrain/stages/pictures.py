@@ -5,6 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
+from selftrain.data.images import as_rgb
 from selftrain.data.labels import Labels, Readable
 from selftrain.errors import naming_savings
 from selftrain.inference.predictor import Predictor
@@ -28,7 +29,7 @@ def predictions(predictors: Mapping[int, Predictor], samples: Sequence[Readable]
     rows = []
     for i in _spread(len(samples)):
         image, truth = samples[i].read_image(), samples[i].read_mask()
-        cells = [("image", image)] + ([("truth", truth)] if truth is not None else [])
+        cells = [("image", as_rgb(image))] + ([("truth", truth)] if truth is not None else [])
         cells += [(f"generation {number}", one.labels(image[None])[0]) for number, one in predictors.items()]
         rows.append(Row(samples[i].id, cells))
     return rows
@@ -44,7 +45,12 @@ def pseudo_labels(labels: StoredLabels) -> list[Row]:
         label = labels.store.read(labels.chosen[place])
         hard = labels.target(place, index).hard
         sureness = np.repeat(label.confidence[..., None], 3, axis=-1)  # (H, W, 3) grey
-        cells = [("image", image), ("pseudo-label", label.hard), ("confidence", sureness), ("accepted", hard)]
+        cells = [
+            ("image", as_rgb(image)),
+            ("pseudo-label", label.hard),
+            ("confidence", sureness),
+            ("accepted", hard),
+        ]
         if truth is not None:
             cells.append(("truth", truth))
         rows.append(Row(f"{sample.id}, labelled by generation {labels.generation}", cells))

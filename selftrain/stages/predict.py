@@ -24,6 +24,7 @@ from selftrain.inference.exported import load_export, predictor_of
 from selftrain.inference.predictor import Predictor
 from selftrain.log import progress, say
 from selftrain.report.palette import palette, save_palette_png, save_plain_png
+from selftrain.sizes import resized
 
 CLASSES = "classes.json"
 # windows; larger images are labelled tile by tile, as the probabilities of all pixels might not fit in memory
@@ -102,21 +103,20 @@ class Labeller:
                 yield file, picture if isinstance(picture, Fault) else next(labels)
 
     def label(self, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Class ids (H, W) uint8 for RGB images (H, W, 3) uint8 of any size.
+        """Class ids (H, W) uint8 for images (H, W, C) uint8 of one input size.
 
         If the card has an input size, images are resized to it.
         """
-        size = self.card["input"]["size"]
-        if not size:
+        if not self.card["input"]["size"]:
             return list(self.predictor.labels_in_tiles(np.stack(pictures)))
-        probs = self.predictor.probabilities(
-            np.stack([resize_image(picture, (size[0], size[1])) for picture in pictures])
-        )
-        decision, sizes = (
-            self.predictor.decision,
-            [(picture.shape[0], picture.shape[1]) for picture in pictures],
-        )
+        sizes = [(picture.shape[0], picture.shape[1]) for picture in pictures]
+        seen = np.stack([resize_image(one, self.input_size(one)) for one in pictures])
+        probs, decision = self.predictor.probabilities(seen), self.predictor.decision
         return [at_size(decision, one, own).cpu().numpy() for one, own in zip(probs, sizes, strict=True)]
+
+    def input_size(self, picture: np.ndarray) -> tuple[int, int]:
+        """(height, width) at which the network sees a picture (H, W, C)."""
+        return resized(self.card["input"]["size"], (picture.shape[0], picture.shape[1]))
 
     @property
     def levels(self) -> Levels | None:
@@ -138,9 +138,9 @@ class Labeller:
         group: list[tuple[Path, np.ndarray | Fault]] = []
         size: tuple[int, ...] | None = None
         for file in files:
-            picture = _read(file, self.levels)
+            picture = _read(file, self.levels, len(self.card["mean"]))
             if isinstance(picture, np.ndarray):
-                new = tuple(self.card["input"]["size"] or picture.shape[:2])
+                new = self.input_size(picture)
                 if group and (new != size or len(group) >= self.predictor.batch or self._exceeds(new)):
                     yield group
                     group = []
@@ -267,9 +267,9 @@ def _check_out(out: Path, images: Path, classes: dict[str, Any]) -> None:
         raise ConfigError(f"-o {out} contains labels of another form ({there['form']}); choose a new folder")
 
 
-def _read(file: Path, levels: Levels | None) -> np.ndarray | Fault:
+def _read(file: Path, levels: Levels | None, channels: int) -> np.ndarray | Fault:
     try:
-        return read_image(file, levels)
+        return read_image(file, levels, channels)
     except DataError as error:
         fault = error.args[0]
         assert isinstance(fault, Fault)

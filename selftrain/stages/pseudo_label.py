@@ -165,10 +165,19 @@ def refiner_of(cfg: LabelConfig) -> refiners.Refiner:
     )
 
 
-def check_refiner(cfg: LabelConfig) -> None:
-    """Try the refiner on a small grey image. Raises ConfigError if it returns another shape."""
-    image, probs = np.full((32, 32, 3), 128, np.uint8), np.full((2, 32, 32), 0.5, np.float32)
-    refined = refiner_of(cfg)(image, probs)
+def check_refiner(cfg: LabelConfig, channels: int = 3) -> None:
+    """Try the refiner on a small grey image of `channels` channels.
+
+    Raises ConfigError if it refuses the image, or if it returns another shape.
+    """
+    image, probs = np.full((32, 32, channels), 128, np.uint8), np.full((2, 32, 32), 0.5, np.float32)
+    try:
+        refined = refiner_of(cfg)(image, probs)
+    except ValueError as error:
+        raise ConfigError(
+            f"labels.refiner={cfg.refiner} refuses images with data.channels={channels} ({error}); "
+            "set labels.refiner=none"
+        ) from None
     if refined.shape != probs.shape:
         raise ConfigError(
             f"labels.refiner={cfg.refiner} makes {refined.shape} of probabilities {probs.shape}; "

@@ -51,6 +51,8 @@ RECIPES = Path(__file__).parents[2] / "recipes" / "data"
         ({"ignore_colours": [[0, 0, 0]]}, "0 entries for 2"),
         ({"size": [3]}, "height, width"),
         ({"size": [0, 3]}, "height, width"),
+        ({"size": ["longest", 0]}, r"\[longest, side\]"),
+        ({"size": ["middle", 9]}, r"\[shortest, side\]"),
         ({"images": "../other"}, r"data\.images.*below data\.root"),
         ({"unlabelled": "/other"}, r"data\.unlabelled.*below data\.root"),
         ({"masks": "images"}, "same folder"),

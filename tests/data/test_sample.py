@@ -24,6 +24,13 @@ def test_samples_come_at_the_size_of_the_settings(by_folders: Path):
     assert (sample.read_mask() == 1).all()
 
 
+@pytest.mark.parametrize(("size", "shape"), [(["longest", 3], (2, 3)), (["shortest", 8], (8, 12))])
+def test_a_side_may_be_given_alone_and_keeps_the_aspect_ratio(by_folders: Path, size: list, shape: tuple):
+    sample = load(spec(by_folders, splits=NAMED, size=size)).labelled[1]  # 4x6 pixels
+    assert sample.read_image().shape == (*shape, 3)
+    assert sample.read_mask().shape == sample.read_size() == shape
+
+
 def test_a_mask_of_another_size_is_refused_though_it_would_be_resized(by_folders: Path):
     mask(by_folders / "masks" / "train" / "a_1.png", size=(6, 4))
     sample = load(spec(by_folders, splits=NAMED, size=[8, 8])).labelled[0]

@@ -12,8 +12,9 @@ from PIL import Image
 from selftrain.config import DataConfig, SplitConfig
 from selftrain.data import verify as verification
 from selftrain.data.faults import Fault
-from selftrain.data.findings import Report, print_report
+from selftrain.data.findings import Report
 from selftrain.data.load import load
+from selftrain.data.printed import print_report
 from selftrain.data.sample import DataSet, Sample, Source, without
 from selftrain.data.spec import Spec
 from selftrain.data.verify import verify
@@ -327,7 +328,7 @@ def test_samples_that_are_no_files_are_verified_and_remembered_alike(root: Path)
     data = DataSet(["ground", "thing"], samples[:2], [], [*samples[2:], broken], [])
     for _ in range(2):
         Plain.looked_at.clear()
-        report = verify(data, spec(root), workers=1)
+        report = verify(data, replace(spec(root), channels=2), workers=1)
         assert [str(fault) for fault in report.faults] == ["plain 201: is too bright; make it darker"]
         assert report.rows()[3:6] == [
             ("size", "4x6", "-", "4x6", "-"), ("ground", "50.00%", "-", "50.00%", "-"), ("thing", "50.00%", "-", "50.00%", "-"),

@@ -41,6 +41,14 @@ def test_yolo_polygons(tmp_path: Path, file: str, content: str):
     assert np.array_equal(found["a"], BOXED) and not found["z"].any()
 
 
+def test_rounded_shares_of_whole_pixels_lose_none(tmp_path: Path):
+    yolo_set(tmp_path)
+    shares = [f"{x / WIDTH:.6f} {y / HEIGHT:.6f}" for x, y in SMALL]
+    assert "0.333333" in " ".join(shares)  # less than the share of the second row
+    write(tmp_path / "labels" / "train" / "z.txt", " ".join(["0", *shares]))
+    assert np.array_equal(masks(tmp_path, "yolo", values=["", "0", "1"])["z"], grid((2, 3, 2, 3, 1)))
+
+
 def test_yolo_without_names_takes_numbers_from_the_values(tmp_path: Path):
     yolo_set(tmp_path)
     assert "categories that are not declared: 1 (1 shape), 0 (1 shape)" in fault(tmp_path, "yolo")

@@ -37,6 +37,14 @@ def test_the_border_moves_to_the_edge_of_the_image() -> None:
     assert (refined.argmax(axis=0) != truth).mean() == 0
 
 
+def test_a_grey_image_is_refined_as_three_equal_channels() -> None:
+    image, probs = scene()
+    found = marginals(image[..., :1], probs, crf=CRF(**SETTINGS))
+    np.testing.assert_array_equal(found, marginals(image, probs, crf=CRF(**SETTINGS)))
+    with pytest.raises(ValueError, match="does not belong"):
+        marginals(np.zeros((*image.shape[:2], 5), np.uint8), probs, crf=CRF(**SETTINGS))
+
+
 def test_without_kernels_or_iterations_the_probabilities_stay() -> None:
     image, probs = scene()
     for off in ({"gaussian_compat": 0.0, "bilateral_compat": 0.0}, {"iterations": 0}):

@@ -137,6 +137,25 @@ def test_weights_of_another_encoder_are_refused_with_names_of_both_sides(tmp_pat
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_weights_on_rgb_are_adapted_to_other_channels_as_timm_does(tmp_path, channels):
+    rgb, other = tiny(), build("unet", ENCODER, **TINY, channels=channels)
+    taken = load(other, save(tmp_path / "w.safetensors", rgb.state_dict()))
+    assert taken >= set(encoder_names(other))
+    name = next(
+        name for name, tensor in rgb.state_dict().items() if tensor.dim() == 4 and tensor.shape[1] == 3
+    )
+    colours, own = rgb.state_dict()[name], other.state_dict()[name]
+    wanted = colours.sum(dim=1, keepdim=True) if channels == 1 else colours[:, torch.arange(channels) % 3]
+    torch.testing.assert_close(own, wanted * (1 if channels == 1 else 3 / channels))
+
+
+def test_weights_on_other_channels_are_not_adapted(tmp_path):
+    five = build("unet", ENCODER, **TINY, channels=5)
+    with pytest.raises(ConfigError, match="encoder tensors fit"):
+        load(tiny(), save(tmp_path / "w.safetensors", five.state_dict()))
+
+
 def test_a_part_of_an_encoder_is_loaded_only_if_that_is_asked_for(tmp_path):
     source, network = tiny(), tiny()
     tensors = source.state_dict()

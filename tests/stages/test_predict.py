@@ -211,11 +211,11 @@ def test_files_that_are_no_images_are_counted(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save(tmp_path / "images" / "a.png")
-    for name in ("notes.txt", "more.TXT", "deep/scan.npy", "README"):
+    for name in ("notes.txt", "more.TXT", "deep/scan.mat", "README"):
         (tmp_path / "images" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "images" / name).write_bytes(b"x")
     predict(model, tmp_path / "images", tmp_path / "out")
-    assert "skipped, since they are not images: 1 without suffix, 1 .npy, 2 .txt\n" in capsys.readouterr().out
+    assert "skipped, since they are not images: 1 without suffix, 1 .mat, 2 .txt\n" in capsys.readouterr().out
 
 
 def test_masks_beside_images_and_thumbnails_are_left_out_and_it_is_said(
@@ -258,6 +258,26 @@ def test_probabilities_and_not_labels_are_brought_back_to_the_size_of_the_image(
     found = labels(tmp_path / "out" / "a.png")
     assert (found == wide.argmax(dim=1)[0].numpy()).all()
     assert len(np.unique(found)) > 1
+
+
+@pytest.mark.parametrize(("size", "seen"), [(["longest", 64], (44, 64)), (["shortest", 64], (64, 92))])
+def test_an_export_with_one_side_sees_each_image_at_its_own_aspect_ratio(
+    tmp_path: Path, size: list, seen: tuple[int, int]
+) -> None:
+    model = exported(tmp_path / "export", size=size)
+    save(tmp_path / "images" / "a.png", 90, 130)
+    predict(model, tmp_path / "images", tmp_path / "out")
+    small = resize_image(noise(90, 130), seen)
+    wide = F.interpolate(probabilities(model, small), size=(90, 130), mode="bilinear", align_corners=False)
+    found = labels(tmp_path / "out" / "a.png")
+    assert (found == wide.argmax(dim=1)[0].numpy()).all()
+
+
+def test_images_of_different_input_sizes_do_not_share_a_batch(tmp_path: Path) -> None:
+    model = exported(tmp_path / "export", size=["longest", 64])
+    files = [save(tmp_path / f"{side}.png", 32, side) for side in (64, 64, 96, 48)]
+    found = dict(Labeller.load(model).label_all(files))
+    assert [found[file].shape for file in files] == [(32, 64), (32, 64), (32, 96), (32, 48)]
 
 
 def test_images_of_one_input_size_share_a_batch_whatever_their_own(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from selftrain.errors import DataError
 
 PREFIX = 8  # characters, and a dash
 SEVERAL = "tasks have several annotations: the first is used"
+ROUNDING = 1e-6  # pixels: percents are rounded; a corner must not fall into the pixel before its own
 
 
 def parse(file: Path, raw: bytes) -> Parsed:
@@ -117,7 +118,7 @@ def _outline(file: Path, value: dict[str, Any], scale: np.ndarray, where: str) -
     """The outline in pixels; `scale` (2,) is the width and the height of a percent."""
     if "points" in value:
         outline = ring(value["points"], file, where)
-        return outline and Ring(outline.points * scale)
+        return outline and Ring(outline.points * scale + ROUNDING)
     degrees = float(value.get("rotation") or 0)
     if "radiusX" in value:
         radii = np.array([value["radiusX"], value["radiusY"]]) * scale

@@ -13,6 +13,7 @@ from selftrain.errors import DataError
 from selftrain.files import plain_yaml
 
 LISTS = ("classes.txt", "obj.names", "labels.txt")  # of class names; not annotations
+ROUNDING = 5e-7  # shares have six decimals; a corner must not fall into the pixel before its own
 
 
 def parse(file: Path, raw: bytes) -> Parsed:
@@ -36,7 +37,7 @@ def parse(file: Path, raw: bytes) -> Parsed:
             shapes.append(Shape(category, (box,), ignored=True))
             parsed.remarks[ONLY_BOXES] += 1
             continue
-        outline = ring(numbers, file, f"line {number}")
+        outline = ring([share + ROUNDING for share in numbers], file, f"line {number}")
         if outline is None or (numbers and max(map(abs, numbers)) > 2):
             what = f"line {number} is not an outline of three or more corners as shares of the sides"
             raise DataError(Fault(str(file), what, "export the labels as YOLO segmentation again"))

@@ -10,6 +10,7 @@ import albumentations.augmentations.pixel.functional as pixel
 import cv2
 import numpy as np
 
+from selftrain.data.bands import RGB
 from selftrain.errors import ConfigError
 from selftrain.tables import Bounds
 
@@ -18,10 +19,10 @@ Colour = Callable[..., np.ndarray]
 
 def need_rgb(image: np.ndarray, name: str) -> None:
     """Raises ConfigError for an image (h, w, C) that is not RGB; `name`: the augmentation or its setting."""
-    if image.shape[2] != 3:
+    if image.shape[2] != RGB:
         raise ConfigError(
             f"{name} needs images of 3 channels (RGB), and these have {image.shape[2]}; "
-            "switch it off (train.jitter, noise.colour, noise.colours, noise.rand_n, noise.style)"
+            "switch it off (noise.colour, noise.colours, noise.rand_n, noise.style)"
         )
 
 
@@ -31,12 +32,20 @@ def jitter(
     *,
     strength: Annotated[float, Bounds(0, 1), "largest relative change"] = 0.5,
 ) -> np.ndarray:
-    """Random brightness, contrast and saturation, by factors in 1 +- `strength`."""
-    need_rgb(image, "jitter")
+    """Random brightness, contrast and, of RGB, saturation, by factors in 1 +- `strength`."""
     brightness, contrast, saturation = rng.uniform(1 - strength, 1 + strength, size=3)
+    if image.shape[2] != RGB:
+        return _relit(image, brightness, contrast)
     image = pixel.adjust_brightness_torchvision(image, brightness)
     image = pixel.adjust_contrast_torchvision(image, contrast)
     return pixel.adjust_saturation_torchvision(image, saturation)
+
+
+def _relit(image: np.ndarray, brightness: float, contrast: float) -> np.ndarray:
+    """Brightness, then contrast about the mean of all channels, which share both factors."""
+    bright = np.clip(np.arange(256) * brightness, 0, 255)  # (256,), of each grey level
+    mean = bright[image].mean()
+    return np.clip(mean + contrast * (bright - mean), 0, 255).round().astype(np.uint8)[image]
 
 
 def hue(
@@ -84,6 +93,7 @@ COLOUR: dict[str, Colour] = {
     "blur": blur,
     "colour_noise": colour_noise,
 }
+OF_RGB = ("hue", "greyscale", "colour_noise")  # entries that refuse other channels
 
 
 def in_colours_of(image: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -148,7 +148,7 @@ class _Matcher:
             tree.root / spec.unlabelled if spec.unlabelled and not spec.unlabelled.startswith("/") else None
         )
         self.bases = [base for base in (images, other) if base and base.is_dir()]
-        self.by_name = self._index() if self.masks.is_dir() else {}
+        self.by_name = self._index() if spec.masks and self.masks.is_dir() else {}
         self.all_images = tree.walk(images, IMAGE_SUFFIXES, without=[self.masks]) if images.is_dir() else []
         self.claimed = {tree.name(path, below=images) for path in self.all_images}
 

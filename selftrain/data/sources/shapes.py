@@ -23,7 +23,7 @@ SIZE = 128
 # Settings that have no meaning for drawn data.
 OF_FILES = (
     "root", "images", "masks", "unlabelled", "annotations", "values", "colours", "ignore", "ignore_colours",
-    "threshold", "nearest", "background", "order", "empty", "range", "duplicates",
+    "threshold", "nearest", "background", "order", "empty", "range", "channels", "duplicates", "tags",
 )  # fmt: skip
 OF_FILE_SPLITS = ("train", "val", "test", "val_fraction", "test_fraction", "group")
 

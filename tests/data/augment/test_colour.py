@@ -31,6 +31,17 @@ def test_greyscale_makes_three_equal_channels():
     assert (grey[..., 0] == grey[..., 1]).all() and (grey[..., 1] == grey[..., 2]).all() and grey.std() > 5
 
 
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_jitter_of_other_channels_than_rgb_changes_brightness_and_contrast_alike(channels):
+    image = np.random.default_rng(0).integers(60, 120, (32, 32, channels), dtype=np.uint8)
+    rng = np.random.default_rng(3)
+    brightness, contrast, _ = np.random.default_rng(3).uniform(0.7, 1.3, size=3)
+    found = jitter(image, rng, strength=0.3)
+    bright = image * brightness
+    assert np.abs(found - ((bright - bright.mean()) * contrast + bright.mean())).max() <= 0.5
+    assert rng.uniform() == np.random.default_rng(3).uniform(size=4)[3]  # as many draws as for RGB
+
+
 @pytest.mark.parametrize("channels", [1, 3, 5])
 def test_blur_evens_out_images_of_any_channels(channels):
     image = np.random.default_rng(0).integers(0, 256, (32, 32, channels), dtype=np.uint8)
@@ -58,12 +69,13 @@ def test_colour_noise_has_the_probabilities_of_its_papers(monkeypatch):
     assert np.allclose([count / 2000 for count in called.values()], (0.8, 0.2, 0.5), atol=0.04)
 
 
-@pytest.mark.parametrize("name", ["jitter", "hue", "greyscale", "colour_noise"])
+@pytest.mark.parametrize("name", ["hue", "greyscale", "colour_noise"])
 def test_what_needs_rgb_refuses_other_channels_and_names_the_settings(name):
     with pytest.raises(
         ConfigError, match=rf"^{name} needs images of 3 channels \(RGB\), and these have 5; .*noise\.colours"
     ):
         COLOUR[name](np.zeros((8, 8, 5), np.uint8), np.random.default_rng(0))
+    assert set(colour.OF_RGB) == {"hue", "greyscale", "colour_noise"}
 
 
 def test_an_image_in_the_colours_of_another_one_has_its_mean_and_spread():

@@ -1,0 +1,315 @@
+"""What an inspection finds: the choice of masks, classes and splits, with the questions that remain."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+from selftrain.data.faults import counted
+from selftrain.data.sources.tree import suffix_counts
+from selftrain.errors import DataError
+from selftrain.inspection import classes, shapes, splits
+from selftrain.inspection.annotations import Annotated, annotated
+from selftrain.inspection.coding import Coding, Survey, codings, share_of, shown_value, survey
+from selftrain.inspection.layout import Layout
+from selftrain.inspection.masks import Choice, choices, forms_of_masks, show_the_same, views_of_images
+from selftrain.inspection.pairing import Pairs, pairs
+from selftrain.inspection.pictures import Folder, Picture, look, some
+from selftrain.inspection.questions import IGNORED, Questions
+
+LOOKS = 3  # pictures of a folder that are opened
+LOOKED_AT = 40  # pictures that are opened for a message
+MASKLIKE = 0.9  # least flatness of masks without an image
+DEEP = 0x8000  # 16-bit images whose values stay below are nearly black unless they are scaled
+Row = tuple[str, str]
+
+
+@dataclass
+class Found:
+    """The settings of a data set of mask files, and the facts to print."""
+
+    layout: Layout
+    settings: dict[str, object]
+    rows: list[Row] = field(default_factory=list)
+
+
+def find(folder: Folder, questions: Questions) -> Found:
+    """Find images, masks or annotations, classes and splits. Raises DataError if there are none."""
+    forms = annotated(folder)
+    found = pairs(folder.pictures)
+    files = choices(found) if found.rules or not forms else []
+    ways: list[Choice | Annotated] = [*files, *forms]
+    if forms and files:
+        ways.sort(key=_size_of)
+    if not ways:
+        raise DataError(_nothing(folder))
+    chosen = ways[questions.choose("Which masks?", [str(way) for way in ways])]
+    if isinstance(chosen, Annotated):
+        return _of_shapes(folder, chosen, questions)
+    return _of_files(folder, found, chosen, questions)
+
+
+def _size_of(way: Choice | Annotated) -> int:
+    """Ways with many images come first."""
+    return -(way.images if isinstance(way, Annotated) else len(way.mask_of))
+
+
+def _of_files(folder: Folder, found: Pairs, chosen: Choice, questions: Questions) -> Found:
+    """The data set of a choice of mask files."""
+    mask_of = chosen.mask_of
+    views = _views(found, mask_of, questions)
+    unused = forms_of_masks(found, set(mask_of)) | views | set(mask_of.values())
+    rest = [one for one in folder.pictures if one not in mask_of and one not in unused]
+    bare, lonely = _without_masks(rest)
+    rows = [*_rows_of_images(mask_of), *_rows_of_unused(unused - set(mask_of.values()), lonely)]
+    content = survey(sorted(mask_of.values()))
+    settings, more = _classes(folder.root, folder.others, content, questions)
+    layout = _layout(folder.others, mask_of, bare, questions)
+    settings = {"format": "folder"} | settings | _range([*mask_of, *bare])
+    return Found(layout, settings, rows + more)
+
+
+def _views(found: Pairs, mask_of: dict[Picture, Picture], questions: Questions) -> set[Picture]:
+    """The pictures that show images with masks in another way, such as depth, if they are to be left out."""
+    gone = set[Picture]()
+    for views in views_of_images(found, set(mask_of)):
+        one, image = next(iter(views.items()))
+        example = f"{one.relative}, {image.relative}"
+        what = f"{_places(sorted(views))} have the names of images with masks ({example})."
+        ways = ["leave them out: they show the same", "use them as unlabelled images"]
+        alike = show_the_same(views)
+        if questions.choose(what, ways if alike else ways[::-1]) == (0 if alike else 1):
+            gone |= views.keys()
+    return gone
+
+
+def _of_shapes(folder: Folder, chosen: Annotated, questions: Questions) -> Found:
+    """The data set of a choice of annotation files."""
+    settings, rows = shapes.settings_of(folder, chosen, questions)
+    split_of = shapes.described(folder, settings)
+    mask_of = {image: image for image in split_of}
+    bare = [picture for picture in folder.pictures if picture not in split_of]
+    if any(split_of.values()):
+        layout = Layout(mask_of, split_of, _asked_about(bare, questions))
+    else:
+        layout = _layout(folder.others, mask_of, bare, questions)
+    layout.drawn = True
+    return Found(layout, settings | _range([*mask_of, *bare]), rows)
+
+
+def _nothing(folder: Folder) -> str:
+    """The message for a folder without masks."""
+    suffixes = suffix_counts([picture.path for picture in folder.pictures]) or "none at all"
+    flat = [
+        one
+        for one in some(folder.pictures, LOOKED_AT)
+        if (seen := look(one.path)) and seen.flatness > MASKLIKE
+    ]
+    if flat and len(flat) < len(folder.pictures):
+        return (
+            f"{folder.root}: {flat[0].relative} looks like a mask, but its name leads to no image: a mask "
+            "has the path of its image, apart from one run of folders and one run of the name, such as "
+            "images/1.jpg and masks/1_gt.png; several masks of one image are not read, so merge them"
+        )
+    return (
+        f"{folder.root}: no masks and no annotations were found beside {len(folder.pictures)} pictures "
+        f"({suffixes}); a mask has the path of its image, apart from one run of folders and "
+        "one run of the name, such as images/1.jpg and masks/1_gt.png"
+    )
+
+
+def _rows_of_images(mask_of: dict[Picture, Picture]) -> list[Row]:
+    """The folders of images with masks, and an example of each."""
+    examples = dict[tuple[str, str], list[Picture]]()
+    for image, mask in mask_of.items():
+        examples.setdefault((image.folder, mask.folder), []).append(image)
+    rows = [
+        ("images", f"{len(images)} in {where}: {images[0].path.name}, its mask {mask_of[images[0]].relative}")
+        for (where, _), images in sorted(examples.items())
+    ]
+    return _cut(rows, "images", "folders of images and masks")
+
+
+def _cut(rows: list[Row], name: str, noun: str, most: int = 6) -> list[Row]:
+    """At most `most` rows, and the number of the others."""
+    return rows if len(rows) <= most else [*rows[:most], (name, f"and {len(rows) - most} more {noun}")]
+
+
+def _rows_of_unused(others: Iterable[Picture], lonely: Sequence[Picture]) -> list[Row]:
+    rows = [("not used", f"{_places(list(others))}: beside images or masks that are used")] if others else []
+    if lonely:
+        rows.append(("not used", f"{_places(lonely)}: look like masks without an image"))
+    return rows
+
+
+def _places(pictures: Sequence[Picture]) -> str:
+    """The number of pictures and their folders."""
+    where = Counter(picture.folder for picture in pictures)
+    some_ = ", ".join(name for name, _ in where.most_common(3)) + (", ..." if len(where) > 3 else "")
+    return f"{counted(len(pictures), 'picture')} in {some_}"
+
+
+def _without_masks(pictures: Sequence[Picture]) -> tuple[list[Picture], list[Picture]]:
+    """The photographs, and the pictures that look like masks, folder by folder."""
+    folders = dict[tuple[tuple[str, ...], str], list[Picture]]()
+    for picture in pictures:
+        folders.setdefault((picture.folders, picture.suffix), []).append(picture)
+    bare, lonely = list[Picture](), list[Picture]()
+    for members in folders.values():
+        seen = [one.flatness for one in (look(member.path) for member in some(members, LOOKS)) if one]
+        (lonely if seen and median(seen) >= MASKLIKE else bare).extend(members)
+    return sorted(bare), sorted(lonely)
+
+
+# --- classes
+
+
+def _classes(
+    root: Path, others: Sequence[Path], content: Survey, questions: Questions
+) -> tuple[dict[str, object], list[Row]]:
+    """The settings of the classes and their values, and rows about them."""
+    ways = codings(content)
+    coding = ways[0][1]
+    if content.jpeg:
+        asked = "The masks are JPEGs, whose compression mixes values; masks saved as PNG are better."
+        if not questions.confirm(asked, ways[0][0], "stop, to save them as PNG from their source"):
+            raise DataError("the masks are JPEGs; save them as PNG from their source")
+    if len(ways) > 1:
+        asked = f"What do the masks' {content.form} mean?"
+        coding = ways[questions.choose(asked, [text for text, _ in ways])][1]
+    coding, names, source = _names(root, others, content, coding, questions)
+    ordered = classes.unique([names[value] for value in coding.values])
+    rows = [("masks", f"{content.form}; {_read(content)}")]
+    rows += [
+        ("class", f"{name}: {_meaning(value, content, coding)}")
+        for value, name in zip(coding.values, ordered, strict=True)
+    ]
+    rows += [("ignored", _meaning(value, content, coding)) for value in coding.ignore]
+    rows.append(("names", source))
+    return {"classes": ordered, **coding.settings()}, rows
+
+
+def _read(content: Survey) -> str:
+    unread = f", {content.unread:,} cannot be read" if content.unread else ""
+    return f"{content.read:,} of {content.of:,} read{unread}"
+
+
+def _meaning(value: int, content: Survey, coding: Coding) -> str:
+    if coding.threshold:
+        side = (lambda one: one >= coding.threshold) if value else (lambda one: one < coding.threshold)
+        share = sum(count for one, count in content.counts.items() if side(one)) / content.counts.total()
+        limit = f"from {coding.threshold}" if value else f"below {coding.threshold}"
+        return f"values {limit}, {share:.2%} of the pixels"
+    return f"{shown_value(value, coding)}, {share_of(value, content, coding):.2%} of the pixels"
+
+
+def _names(
+    root: Path, others: Sequence[Path], content: Survey, coding: Coding, questions: Questions
+) -> tuple[Coding, dict[int, str], str]:
+    """The names of the classes, with the coding changed by them, and their source in words."""
+    found = classes.names_in(classes.tables(others), content, coding)
+    if not found:
+        return *_asked(content, coding, questions), questions.source_of_names
+    shown = [f"{names.file.relative_to(root)}: {', '.join(names.of.values())}" for names in found]
+    names = found[questions.choose("Which file names the classes?", shown)]
+    of = dict(names.of)
+    for value in names.nameless:
+        asked = (
+            f"{names.file.name} has no name for the value {value}, {content.share(value):.1%} of the pixels."
+        )
+        if questions.confirm(asked, "ignore these pixels", f"a class of its own, {classes.BACKGROUND}"):
+            coding = coding.without([value])
+        else:
+            of[value] = classes.BACKGROUND
+    values = sorted({*coding.values, *of}) if not coding.by_colour else coding.values
+    coding = Coding(
+        list(values), [one for one in coding.ignore if one not in of], coding.by_colour, coding.threshold
+    )
+    if any(one not in of for one in coding.values):
+        coding = coding.without([one for one in coding.values if one not in of])
+    void = [value for value in coding.values if classes.is_void(of[value])]
+    if void and len(coding.values) - len(void) >= 2:
+        listed = ", ".join(of[value] for value in void)
+        if questions.confirm(
+            f"{listed}: pixels without a class?", "ignore these pixels", "classes like all others"
+        ):
+            coding = coding.without(void)
+    return coding, of, f"from {names.file.relative_to(root)}"
+
+
+def _asked(content: Survey, coding: Coding, questions: Questions) -> tuple[Coding, dict[int, str]]:
+    """Names from the terminal, or numbers."""
+    names = classes.numbered(coding, content)
+    shown = [f"  {_meaning(value, content, coding)}" for value in coding.values]
+    given = questions.names(
+        "Names of the classes with these values?", shown, [names[v] for v in coding.values]
+    )
+    named = dict(zip(coding.values, given, strict=True))
+    return coding.without([value for value, name in named.items() if name == IGNORED]), named
+
+
+# --- splits
+
+
+def _layout(
+    others: Sequence[Path], mask_of: dict[Picture, Picture], bare: list[Picture], questions: Questions
+) -> Layout:
+    """The division of images into splits, as folders or list files name it."""
+    images = sorted(mask_of)
+    by_folder = _useful(splits.by_folder(images))
+    found = splits.lists(others, [*images, *bare], {mask: image for image, mask in mask_of.items()})
+    ways: list[tuple[str, dict[Picture, str], list[Picture]]] = []
+    if by_folder:
+        ways.append(("by the names of folders", by_folder, []))
+    for entry in found:
+        listed = {
+            image: split for split, members in entry.images.items() for image in members if image in mask_of
+        }
+        if not listed:
+            continue
+        missing = [image for image in images if image not in listed]
+        assigned = _useful(listed | ({} if "train" in listed.values() else dict.fromkeys(missing, "train")))
+        files = ", ".join(sorted(path.name for path in entry.files.values()))
+        if assigned and all(assigned != other for _, other, _ in ways):
+            unlisted = [image for image in images if image not in assigned]
+            ways.append((f"by the lists {files} in {entry.folder.name}/", assigned, unlisted))
+    if not ways:
+        return Layout(mask_of, {}, _asked_about(bare, questions))
+    _, split_of, unlisted = ways[questions.choose("Which splits?", [_described(*way) for way in ways])]
+    if unlisted and questions.confirm(
+        f"{len(unlisted)} images with masks are in no list.", "leave them out", "train on them"
+    ):
+        mask_of = {image: mask for image, mask in mask_of.items() if image in split_of}
+    elif unlisted:
+        split_of = split_of | dict.fromkeys(unlisted, "train")
+    return Layout(mask_of, split_of, _asked_about(bare, questions))
+
+
+def _useful(split_of: dict[Picture, str]) -> dict[Picture, str]:
+    """The splits, if there are two or more and one trains. Images without a split train."""
+    named = {image: split or "train" for image, split in split_of.items()}
+    return named if "train" in named.values() and len(set(named.values())) > 1 else {}
+
+
+def _described(text: str, split_of: dict[Picture, str], unlisted: list[Picture]) -> str:
+    counted = ", ".join(f"{count} {split}" for split, count in sorted(Counter(split_of.values()).items()))
+    return f"{text}: {counted}" + (f", {len(unlisted)} in none" if unlisted else "")
+
+
+def _asked_about(bare: list[Picture], questions: Questions) -> list[Picture]:
+    """The images without masks. Whether those of a val or test folder teach is asked."""
+    held = [picture for picture, split in splits.by_folder(bare).items() if split in ("val", "test")]
+    if not held:
+        return bare
+    asked = f"{_places(held)} have no masks."
+    if questions.confirm(asked, "use them as unlabelled images", "leave them out"):
+        return bare
+    return [picture for picture in bare if picture not in set(held)]
+
+
+def _range(images: Sequence[Picture]) -> dict[str, object]:
+    """data.range for 16-bit images that use less than half of their range."""
+    largest = [one.largest for one in (look(image.path) for image in some(images, 16)) if one]
+    deep = [value for value in largest if value]
+    return {"range": ["percentile"]} if deep and max(deep) < DEEP else {}
