@@ -1,12 +1,12 @@
-"""Describe and verify data, train, inspect runs, use exports."""
+"""Describe and verify data, train, resume and inspect runs, use exports."""
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from selftrain import __version__, process, run
+from selftrain import __version__, process
+from selftrain.commands import command, leader, path, resume, status, train
 from selftrain.errors import ConfigError, DataError, exit_code_of
 from selftrain.log import print_any_letter, say
 
@@ -30,11 +30,6 @@ def init(arguments: argparse.Namespace) -> None:
     from selftrain.inspection.init import init
 
     init(arguments.folder, arguments.output, first=arguments.yes)
-
-
-def train(arguments: argparse.Namespace) -> None:
-    """Train: the same as python -m selftrain.run, on one device."""
-    run.start(arguments)
 
 
 def verify(arguments: argparse.Namespace) -> None:
@@ -80,55 +75,6 @@ def _list_faults(faults: "list[Fault]", file: Path | None, root: Path) -> str:
     return f"in {target}"
 
 
-def status(arguments: argparse.Namespace) -> None:
-    """Print the progress of a run; reads only."""
-    from selftrain.files import read_json, read_yaml
-    from selftrain.rundir import RunDir, steps_in
-
-    run = RunDir(arguments.run_directory)
-    if not run.config.is_file():
-        raise ConfigError(f"{run.path} is not a run directory: it has no {run.config.name}")
-    count = len(read_yaml(run.config, "generations")["generations"])
-    for number in range(count):
-        gen = run.generation(number)
-        if gen.report.is_file():
-            report = read_json(gen.report, "val", "promoted")
-            labelled = ", labels finished" if (gen.labels / "index.json").is_file() else ""
-            promoted = "promoted" if report["promoted"] else "not promoted"
-            say(f"gen{number}  val mIoU {report['val']['miou'] or 0:.4f}  {promoted}{labelled}")
-            for alarm in report.get("alarms", []):
-                say(f"      warning: {alarm}")
-        else:
-            steps = steps_in(gen.checkpoints)
-            say(f"gen{number}  {'at ' + steps[-1].name if steps else 'not started'}")
-    say("finished" if run.report.is_file() else "not finished: the command that started it resumes it")
-
-
-def predict(arguments: argparse.Namespace) -> None:
-    """Label images with an exported model."""
-    from selftrain.rundir import RunDir
-    from selftrain.stages.predict import predict
-
-    run = RunDir(arguments.export)
-    is_run = run.config.is_file()
-    if is_run and not run.report.is_file():
-        raise ConfigError(
-            f"{run.path} is not finished, so it has no export yet (selftrain status {run.path})"
-        )
-    directory = run.export if is_run else arguments.export
-    written = predict(
-        directory, arguments.images, arguments.output, tta_flip=arguments.flip, form=arguments.form
-    )
-    say(f"{written} masks in {arguments.output}")
-
-
-def export(arguments: argparse.Namespace) -> None:
-    """Export a generation of a run again, to another directory."""
-    from selftrain.stages.export import export_again
-
-    export_again(arguments.run_directory, arguments.output, generation=arguments.generation)
-
-
 def import_weights(arguments: argparse.Namespace) -> None:
     """Convert another program's .pth file to safetensors for model.weights=; runs no code of the file."""
     from selftrain.models.build import build
@@ -155,14 +101,6 @@ def report(arguments: argparse.Namespace) -> None:
     print_table(read_json(run.report, *SHOWN), run.page, run.export)
 
 
-def _path(text: str) -> Path:
-    """A path as it is given; `--output=~/x` arrives with its `~`."""
-    try:
-        return Path(text).expanduser()
-    except RuntimeError as error:
-        raise argparse.ArgumentTypeError(f"{text}: {error}") from None
-
-
 def _arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """Parse the command line; NAME=VALUE may also follow an option, which argparse alone rejects."""
     arguments, rest = parser.parse_known_args()
@@ -178,62 +116,34 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"selftrain {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    child = _command(commands, init)
-    child.add_argument("folder", type=_path, help="the folder of the data set; nothing is written to it")
+    child = command(commands, init)
+    child.add_argument("folder", type=path, help="the folder of the data set; nothing is written to it")
     text = "the YAML file to write (default: the folder's name); the contact sheet gets the same name"
-    child.add_argument("-o", "--output", type=_path, metavar="FILE.yaml", help=text)
+    child.add_argument("-o", "--output", type=path, metavar="FILE.yaml", help=text)
     text = "take the first choice of every question, and print it"
     child.add_argument("-y", "--yes", action="store_true", help=text)
 
-    child = _command(commands, train)
-    run.add_arguments(child)
-
-    child = _command(commands, verify)
+    child = command(commands, verify)
     settings = "FILE.yaml, or data=NAME data.root=DIR 'data.classes=[A,B]' …"
     child.add_argument("overrides", nargs="+", metavar="NAME=VALUE", help=settings)
     child.add_argument("--config-dir", help="a folder with your own data/*.yaml")
     text = f"write every fault there (default: {FAULTS}, if the groups printed leave some out)"
-    child.add_argument("--faults", type=_path, metavar="FILE", help=text)
+    child.add_argument("--faults", type=path, metavar="FILE", help=text)
     child.add_argument("--workers", type=int, default=process.cores(), help="threads that read (all cores)")
 
-    child = _command(commands, status)
-    child.add_argument("run_directory", type=_path)
+    for module in (train, resume, status, leader):
+        module.add(commands)
 
-    child = _command(commands, report)
-    child.add_argument("run_directory", type=_path)
+    child = command(commands, report)
+    child.add_argument("run_directory", type=path)
 
-    child = _command(commands, predict)
-    child.add_argument("export", type=_path, help="the export/ of a run, or the run")
-    child.add_argument("images", type=_path, help="a folder of images, or one image")
-    child.add_argument("-o", "--output", type=_path, required=True, help="folder for the masks")
-    child.add_argument("--flip", action="store_true", help="average each image with its mirror image")
-    forms = child.add_mutually_exclusive_group()
-    forms.set_defaults(form="palette")
-    text = "grey PNGs of class ids (default: palette PNGs of class ids)"
-    forms.add_argument("--grey", dest="form", action="store_const", const="grey", help=text)
-    text = "PNGs with the values, or colours, of the training masks"
-    forms.add_argument("--values", dest="form", action="store_const", const="values", help=text)
-
-    child = _command(commands, import_weights)
-    child.add_argument("source", type=_path, help="a file that torch.save wrote")
-    child.add_argument("-o", "--output", type=_path, required=True, help="a .safetensors file")
+    child = command(commands, import_weights)
+    child.add_argument("source", type=path, help="a file that torch.save wrote")
+    child.add_argument("-o", "--output", type=path, required=True, help="a .safetensors file")
     child.add_argument("--arch", default="unet")
     child.add_argument("--encoder", required=True, help="as in model.encoder, e.g. tu-resnet18")
     child.add_argument("--classes", type=int, default=1, help="number of classes, if the head should fit too")
-
-    child = _command(commands, export)
-    child.add_argument("run_directory", type=_path)
-    child.add_argument("-o", "--output", type=_path, required=True)
-    child.add_argument("--generation", type=int, help="the generation to export (default: the best)")
     return parser
-
-
-def _command(commands: "argparse._SubParsersAction", function: Callable) -> argparse.ArgumentParser:
-    child = commands.add_parser(
-        function.__name__.replace("_", "-"), help=function.__doc__, description=function.__doc__
-    )
-    child.set_defaults(run=function)
-    return child
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ def spec_of(cfg: DataConfig) -> Spec:
     changed += [f"splits.{name}" for name, value in splits.items() if value != default["splits"][name]]
     plain = {field.name: settings[field.name] for field in fields(Spec) if field.name in settings}
     plain["extra"] = tuple(_extra(cfg, number, own) for number, own in enumerate(cfg.extra))
-    split_spec = SplitSpec(**{field.name: splits[field.name] for field in fields(SplitSpec)})
+    own = {field.name: splits[field.name] for field in fields(SplitSpec) if field.name in splits}
+    split_spec = SplitSpec(**own)
     return Spec(**plain, splits=split_spec, changed=frozenset(changed))
 
 
@@ -23,7 +24,7 @@ def _extra(cfg: DataConfig, number: int, own: ExtraConfig) -> Extra:
     given = {field.name: getattr(own, field.name) for field in fields(own)}
     classes, weight = given.pop("classes"), given.pop("weight")
     given |= {"name": own.name or f"extra{number}", "classes": list(classes)}
-    shared = {name: getattr(cfg, name) for name in ("size", "range", "channels")}
+    shared = {name: getattr(cfg, name) for name in ("size", "range", "channels", "remember")}
     splits = SplitConfig(train=".", test_fraction=0.0)
     return Extra(
         f"data.extra.{number}", spec_of(DataConfig(**given, **shared, splits=splits)), classes, weight

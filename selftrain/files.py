@@ -69,15 +69,25 @@ def plain_yaml(text: str) -> dict:
     return content
 
 
+def digest_of(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def write_json(path: Path, content: object) -> None:
     write_bytes(path, _json(content))
 
 
 def keep_json(path: Path, content: object) -> None:
     """`write_json`, unless the file already contains this value."""
-    wanted = _json(content)
-    if not path.is_file() or path.read_bytes() != wanted:
-        write_bytes(path, wanted)
+    keep_bytes(path, _json(content))
+
+
+def keep_bytes(path: Path, content: bytes) -> None:
+    """`write_bytes`, unless the file already contains these bytes."""
+    if not path.is_file() or path.read_bytes() != content:
+        write_bytes(path, content)
 
 
 def _json(content: object) -> bytes:

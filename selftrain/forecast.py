@@ -55,7 +55,8 @@ def forecast(
         for one in plan.each:
             seconds[one.name] = plan.steps * _step(plan, speed, work) + evaluation * _evaluations(cfg, plan)
     last = speeds[planned[-1].number]
-    seconds["test"] = work.test * work.pixels * last.predict / work.processes
+    tested = work.test if cfg.test.read == "end" else 0
+    seconds["test"] = tested * work.pixels * last.predict / work.processes
     return seconds
 
 

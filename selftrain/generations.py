@@ -7,7 +7,7 @@ from selftrain import files, labelling, preflight, results, training, watchdog
 from selftrain.config import Config
 from selftrain.log import say
 from selftrain.plan import Plan
-from selftrain.report.alarms import about_average, about_scores
+from selftrain.report.alarms import about_generation
 from selftrain.session import Session
 from selftrain.stages import evaluate, select
 
@@ -47,6 +47,8 @@ def _generations(session: Session) -> list[dict]:
             if labels is None:
                 break  # no pseudo-label to train on: the leader is the result
         reports.append(generation(session, plan, labels, teacher, reports))
+        if session.accelerator.is_main_process and not session.cfg.keep_checkpoints:
+            session.run.generation(plan.number).drop_checkpoints()
     return reports
 
 
@@ -80,7 +82,7 @@ def generation(
     session.metrics.write(f"{stage}/val", plan.steps, {"miou": val["miou"] or 0.0, "ece": val["ece"]})
     leading = reports[_leader(reports)]["val"] if reports else None
     facts = dict(trained.facts)
-    alarms = [*about_scores(val, leading), *about_average(facts.pop("average_distance"))]
+    distance = facts.pop("average_distance")
     report = {
         "generation": plan.number,
         "model": session.networks.describe(plan, trained.network),
@@ -92,18 +94,18 @@ def generation(
         "precision": preflight.precision_of(session.accelerator),
         "exact": not session.changes,
         "changed_conditions": session.changes,
-        "alarms": alarms,
         **facts,
     }
-    report["promoted"] = not reports or not evaluate.is_worse(
+    promoted = report["promoted"] = not reports or not evaluate.is_worse(
         evaluate.level(report), evaluate.level(_best(reports))
     )
+    report["alarms"] = about_generation(val, leading, distance, steps=plan.steps, promoted=promoted)
     if session.accelerator.is_main_process:
         session.metrics.sync()
         files.write_json(gen.report, report)
-        leads = "leads" if report["promoted"] else "does not lead"
+        leads = "leads" if promoted else "does not lead"
         say(f"{stage}: val mIoU {val['miou'] or 0:.4f}, {leads}")
-        session.warn(stage, alarms)
+        session.warn(stage, report["alarms"])
     session.accelerator.wait_for_everyone()
     return report
 

@@ -38,9 +38,8 @@ def labels(session: Session, teacher: int, student: Plan) -> select.SelectedLabe
     )
     chosen = selected(session, teacher, student, store)
     if session.accelerator.is_main_process:
-        alarms = about_labels(
-            store.histogram().sum(axis=1), session.material.class_pixels, session.data.classes
-        )
+        said, true = store.histogram().sum(axis=1), session.material.class_pixels
+        alarms = about_labels(said, true, session.data.classes, steps=session.plans[teacher].steps)
         files.keep_json(gen.selection, {**chosen.report(), "alarms": alarms})
         session.warn(where, alarms)
     session.accelerator.wait_for_everyone()

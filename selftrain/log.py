@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from selftrain import runlog
 from selftrain.files import naming, write_bytes
 
 SCALING = 10.0  # the most that a measured stage changes the forecast of later ones
@@ -78,8 +79,9 @@ def print_any_letter() -> None:
 
 
 def say(message: str) -> None:
-    """Print a line for the user."""
+    """Print a line for the user, and add it to the run's log."""
     print(message, flush=True)
+    runlog.note(message)
 
 
 _expected: dict[str, float] = {}  # the forecast of this process's run
@@ -121,12 +123,13 @@ class Progress:
         if self.bar:
             progress, task = self.bar
             progress.update(task, completed=done, note=note)
-        elif now - self.said >= PLAIN_SECONDS or done == self.total:
+        if now - self.said >= PLAIN_SECONDS or done == self.total:
             self.said = now
             each = (now - self.began) / max(done - self.start, 1)
             left, rest = each * (self.total - done), later(self.stage, each * self.total)
             run = "" if rest is None else f", {_clock(left + rest)} for the run"
-            say(f"{self.stage}  {done}/{self.total}  {note}  {_clock(left)} left{run}")
+            tell = runlog.note if self.bar else say
+            tell(f"{self.stage}  {done}/{self.total}  {note}  {_clock(left)} left{run}")
 
     def rate(self, done: int, now: float) -> float:
         """Images per second since this process started or resumed the stage."""

@@ -31,6 +31,15 @@ class Begun:
 
 
 @dataclass(frozen=True)
+class Elder:
+    """A network that initialises another one, its name in reports, and its name in what is printed."""
+
+    network: nn.Module
+    source: str
+    whose: str
+
+
+@dataclass(frozen=True)
 class Networks:
     """The network of each of `plans`, and its place in `run`. `weights` sets the initial weights."""
 
@@ -83,33 +92,44 @@ class Networks:
         )
         return network, path.name, names
 
-    def begin(self, plan: Plan, teacher: int | None) -> Begun:
+    def begin(self, plan: Plan, teacher: int | None, *, alone: bool = False) -> Begun:
         """The network of a generation before its first step.
 
         With `init: teacher` it is initialised from its teacher's weights, as far as they fit. In a deeper
         encoder of the same family all of them fit, even if the teacher's stem is narrower. The additional
         blocks start as the identity, because timm sets the last scale of a residual branch to 0. So the
         student starts with its teacher's function (Chen et al. 2016, Net2Net). Of several networks it takes
-        member 0.
+        member 0. The first generation of a run that continues another one is initialised from that run's
+        leader alike. With `alone`, neither of them is used.
         """
         network, source, names = self.initial(plan)
-        if teacher is None or not plan.begins_as_teacher:
+        elder = None if alone else self._elder(plan, teacher)
+        if elder is None:
             weights = [Taken.of(network, names, source)] if source else []
             return Begun(network, weights, [f"{plan.name}: {taken}" for taken in weights])
-        theirs, own = ensemble.parts(self.load(teacher)[0])[0].state_dict(), network.state_dict()
+        theirs, own = ensemble.parts(elder.network)[0].state_dict(), network.state_dict()
         found = grown(network, theirs)
         network.load_state_dict(found, strict=False)
         rest = Taken.of(network, names - found.keys(), source)
         weights = [
-            Taken.of(network, found, f"generation {teacher}"),
+            Taken.of(network, found, elder.source),
             *([rest] if rest.encoder or rest.decoder else []),
         ]
         unused = (
             f"; {len(theirs) - len(found)} of its teacher's fit nowhere" if len(found) < len(theirs) else ""
         )
-        said = f"{plan.name}: {len(found)} of its {len(own)} tensors are its teacher's (gen{teacher}){unused}"
-        lines = [said] if len(found) < len(own) or unused else []
+        said = f"{plan.name}: {len(found)} of its {len(own)} tensors are {elder.whose}{unused}"
+        lines = [said] if len(found) < len(own) or unused or teacher is None else []
         return Begun(network, weights, [*lines, *(f"{plan.name}: {taken}" for taken in weights[1:])])
+
+    def _elder(self, plan: Plan, teacher: int | None) -> Elder | None:
+        """The network whose weights initialise the network of a generation."""
+        if teacher is not None and plan.begins_as_teacher:
+            return Elder(self.load(teacher)[0], f"generation {teacher}", f"its teacher's (gen{teacher})")
+        if plan.number == 0 and self.run.base.is_dir():
+            source = files.read_manifest(self.run.base)["source"]
+            return Elder(self._placed(saved.read(self.run.base).network), source, f"those of {source}")
+        return None
 
     def keep(self, plan: Plan, network: nn.Module, home: Generation) -> None:
         """Write a trained network of a generation, or all its networks as one, to `home`."""

@@ -3,15 +3,10 @@
 from torch import nn
 
 from selftrain import files, labelling
-from selftrain.data.load import mask_coding
-from selftrain.inference import decide
-from selftrain.inference.exported import Input, Origin, Output, card
-from selftrain.models.build import multiple_of
-from selftrain.plan import window_of
+from selftrain.cards import card_of
 from selftrain.report import page, summary
 from selftrain.session import Session
 from selftrain.stages import export, pictures
-from selftrain.tables import Table
 
 
 def finish(session: Session, leader: int, reports: list[dict]) -> None:
@@ -23,7 +18,7 @@ def finish(session: Session, leader: int, reports: list[dict]) -> None:
     networks = {number: session.networks.load(number)[0] for number in {0, leader, chosen}}
     tests = (
         {number: session.evaluate(network, session.data.test) for number, network in networks.items()}
-        if session.data.test
+        if session.data.test and session.cfg.test.read == "end"
         else {}
     )
     if session.accelerator.is_main_process:
@@ -66,9 +61,8 @@ def _write_results(
         "data": session.cfg.data.name,
         "seconds": round(sum(report["seconds"] for report in reports), 1),
     }
-    export.export(
-        networks[chosen], session.run.export, card=_card(session, report), onnx=session.cfg.export.onnx
-    )
+    described = card_of(session.cfg, session.data, reports[chosen], test=report["exported_test"])
+    export.export(networks[chosen], session.run.export, card=described, onnx=session.cfg.export.onnx)
     _write_page(session, report, networks, leader)
     files.write_json(session.run.report, report)
     session.cache.clear()
@@ -92,18 +86,4 @@ def _write_page(session: Session, report: dict, networks: dict[int, nn.Module], 
         metrics=session.metrics.rows(),
         predictions=said,
         pseudo_labels=learnt,
-    )
-
-
-def _card(session: Session, report: dict) -> dict:
-    """The card of the export, for its users."""
-    cfg, exported = session.cfg, report["generations"][report["exported"]]
-    metrics = {"val": exported["val"], "test": report["exported_test"]}
-    multiple = multiple_of(exported["model"]["arch"])
-    decision = Table(decide.DECISIONS).one(cfg.predict.decision, "predict.decision").written
-    return card(
-        Origin(cfg.recipe, cfg.data.name, report["exported"], cfg.seed, metrics),
-        Input(cfg.data.mean, cfg.data.std, cfg.data.size, multiple, session.data.levels),
-        Output(session.data.classes, mask_coding(session.data), window_of(cfg).written, decision),
-        model=exported["model"],
     )

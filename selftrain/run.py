@@ -10,21 +10,23 @@ from pathlib import Path
 
 import yaml
 
-from selftrain import __version__, process
+from selftrain import __version__, process, runlog
 from selftrain.config import Config
 from selftrain.errors import ConfigError, exit_code_of
-from selftrain.files import read_yaml
 from selftrain.log import print_any_letter
 from selftrain.rundir import RunDir
-from selftrain.settings import compose
-from selftrain.settings.changes import differences
+from selftrain.settings import EXTRA, compose, read, stored
+from selftrain.settings.changes import AT_THE_END, HARMLESS, ROUNDING
+
+# settings that may stand beside out= when a run is resumed with its own settings
+RESUMABLE = HARMLESS | ROUNDING | AT_THE_END | {EXTRA}
 
 USAGE = """\
   recipe=NAME          noisy_student (the default) | supervised | any other of recipes/recipe
   data=NAME            shapes (drawn, the default) | folder | camvid | nuclei
   data=FILE.yaml       the file that `selftrain init` wrote; out= is then runs/<name> unless given
   data.root=DIR        where the images are
-  out=DIR              the run directory; the same command again resumes
+  out=DIR              the run directory; the same command again resumes, and so does out=DIR alone
   SETTING=VALUE        any setting of docs/settings.md, e.g. train.steps=2000 \
 generations.1.encoder=tu-resnet50
   'SETTING=[A,B]'      a list; quoted, as zsh reads brackets: 'data.classes=[background,road]' \
@@ -40,28 +42,32 @@ def main() -> None:
 
 def start(arguments: argparse.Namespace) -> None:
     """Run or print the settings of parsed arguments."""
-    config = compose(arguments.overrides, arguments.config_dir)
-    if arguments.show:
+    run_or_show(settings_of(arguments.overrides, arguments.config_dir), show=arguments.show)
+
+
+def run_or_show(config: Config, *, show: bool) -> None:
+    """Run `config`, or print it with all settings of the table entries that it chooses."""
+    if show:
         from selftrain import choices  # takes seconds to import
 
         choices.check(config)
         settings = choices.completed(asdict(config))
         print(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), end="")
         return
-    if not config.out:
-        raise ConfigError("out is not set; say where the run goes, e.g. out=runs/first")
-    run = RunDir(Path(config.out))
-    run.refuse_files_of_others()
-    _check_whole([text.partition("=")[0] for text in arguments.overrides], run, config)
     launch(config)
 
 
 def launch(config: Config) -> None:
     """Run `config` on the processes and devices that `accelerate launch` or torchrun started."""
-    RunDir(Path(config.out)).refuse_locked()
+    if not config.out:
+        raise ConfigError("out is not set; say where the run goes, e.g. out=runs/first")
+    run = RunDir(Path(config.out))
+    run.refuse_files_of_others()
+    run.refuse_locked()
     from selftrain import generations  # takes seconds to import; errors above are reported at once
 
-    generations.run(config)
+    with runlog.noting_the_end():
+        generations.run(config)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -83,18 +89,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--show", action="store_true", help="print the settings of the run and end")
 
 
-def _check_whole(names: list[str], run: RunDir, config: Config) -> None:
-    """Raises ConfigError if `out=` alone should resume a run that was started with more settings."""
-    if names != ["out"] or not run.config.is_file():
-        return
-    before = read_yaml(run.config, "recipe", "data", "generations")
-    from selftrain.choices import completed  # takes seconds to import
+def settings_of(overrides: list[str], config_dir: str | None = None) -> Config:
+    """The settings of a command line.
 
-    if differences(before, asdict(config), completed):
+    If it names the directory of a run that has begun, and no setting that changes results, these are the
+    run's own settings.
+    """
+    pairs = dict(text.partition("=")[::2] for text in overrides)
+    if "out" in pairs and pairs.keys() <= RESUMABLE:
+        run = RunDir(Path(read("out", pairs["out"])))
+        if run.config.is_file():
+            return resumed(run, [text for text in overrides if not text.startswith("out=")])
+    return compose(overrides, config_dir)
+
+
+def resumed(run: RunDir, overrides: list[str]) -> Config:
+    """The settings of a run that has begun, changed by `overrides`.
+
+    Raises ConfigError for a directory that is not a run, and for extra generations of an unfinished one.
+    """
+    run.refuse_files_of_others()
+    if not run.config.is_file():
+        raise ConfigError(f"{run.path} is not a run directory: it has no {run.config.name}")
+    if not run.report.is_file() and any(text.startswith(f"{EXTRA}=") for text in overrides):
         raise ConfigError(
-            f"{run.path} was started with more settings than out=; give its whole command again "
-            f"(recipe={before['recipe']} data={before['data'].get('name')} …; all are in {run.config})"
+            f"{EXTRA} adds generations to a finished run, and {run.path} is not finished; "
+            f"first run selftrain resume {run.path}"
         )
+    config = stored(run.config, overrides)
+    config.out = str(run.path)
+    return config
 
 
 if __name__ == "__main__":

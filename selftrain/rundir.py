@@ -15,7 +15,16 @@ from pathlib import Path
 import yaml
 
 from selftrain.errors import ConfigError, DataError, IntegrityError, LockedError, StorageError
-from selftrain.files import TEMPORARY, read_json, read_yaml, write_bytes, write_json
+from selftrain.files import (
+    TEMPORARY,
+    digest_of,
+    keep_bytes,
+    keep_json,
+    read_json,
+    read_yaml,
+    remove_directory,
+    write_json,
+)
 from selftrain.settings import changes
 
 WEIGHTS = "model.safetensors"
@@ -51,6 +60,17 @@ class Generation:
     @property
     def out_of_fold(self) -> Path:
         return self.path / "out_of_fold"
+
+    def drop_checkpoints(self) -> None:
+        """Remove the checkpoints, which a finished generation no longer needs.
+
+        Files of others and damaged checkpoints stay. After a kill, the next call removes the rest.
+        """
+        for folder in (self.checkpoints, *self.path.glob("members/*/checkpoints")):
+            for step in steps_in(folder):
+                remove_directory(step)
+            with suppress(OSError):  # not there, or not empty
+                folder.rmdir()
 
     def snapshot(self, part: int) -> Path:
         return self.path / "snapshots" / str(part)
@@ -89,6 +109,18 @@ class RunDir:
     @property
     def data(self) -> Path:
         return self.path / "data.json"
+
+    @property
+    def base(self) -> Path:
+        return self.path / "base"
+
+    @property
+    def weights(self) -> Path:
+        return self.path / "weights.json"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "run.log"
 
     @property
     def conditions(self) -> Path:
@@ -131,7 +163,8 @@ class RunDir:
         `complete` fills in the settings of table entries (choices.completed). Raises ConfigError or DataError
         with the differences: a run continues only with the settings and data it began with.
         """
-        changed = self._changed(config, complete)
+        digests = {name: digest_of(path) for name, path in changes.weights_files(config).items()}
+        changed = self._changed(config, digests, complete)
         if self.data.exists():
             other = manifest_differences(read_json(self.data), manifest)
             if other:
@@ -143,18 +176,25 @@ class RunDir:
         if any(changes.chooses(row) for row in changed):
             for number in range(len(config["generations"])):
                 self.generation(number).selection.unlink(missing_ok=True)
-        if changed or not self.config.exists():
-            write_bytes(self.config, yaml.safe_dump(config, sort_keys=False).encode())
+        if not self.report.exists():
+            if digests:
+                keep_json(self.weights, digests)
+            keep_bytes(self.config, yaml.safe_dump(config, sort_keys=False).encode())
         if not self.data.exists():
             write_json(self.data, manifest)
 
-    def _changed(self, config: dict, complete: changes.Complete) -> list[str]:
-        """The changes in `config`, if the run can continue with all of them. Raises ConfigError otherwise."""
+    def _changed(self, config: dict, digests: Mapping[str, str], complete: changes.Complete) -> list[str]:
+        """The changes in `config`, if the run can continue with all of them. Raises ConfigError otherwise.
+
+        `digests` are the hashes of the weights files: their contents are compared, not their paths.
+        """
         if not self.config.exists():
             return []
         before = changes.renewed(read_yaml(self.config, "generations"))
         if not _are_mappings(before["generations"]):
             raise IntegrityError(f"{self.config} is damaged (it does not contain what selftrain writes)")
+        recorded = read_json(self.weights) if self.weights.exists() else {}
+        config = changes.with_old_paths(config, before, digests, recorded)
         used = self.has_student([row.get("online", "") for row in before["generations"]])
         refused = changes.refused(before, config, labels_are_used=used, complete=complete)
         if refused:
@@ -208,7 +248,8 @@ class RunDir:
     def _is_ours(self) -> bool:
         """Whether selftrain wrote this directory. Files may be damaged; each is checked later."""
         own = (self.config, self.data, self.report)
-        if self.generation(0).checkpoints.is_dir() or (
+        first = self.generation(0)
+        if (first.checkpoints.is_dir() or first.report.is_file()) or (
             self.lock_file.exists() and not any(path.exists() for path in own)
         ):
             return True  # without any of these files, it was killed before it wrote its settings
@@ -244,17 +285,25 @@ class RunDir:
                 folder.rmdir()
 
     def refuse_locked(self) -> None:
-        """Raises LockedError if another process holds the directory. Takes no lock, so all ranks may call it.
+        """Raises LockedError if another process holds the directory.
 
-        This is an early answer, before the slow imports; `lock` decides. The holder must not call it, because
-        it would lose its lock.
+        This is an early answer, before the slow imports; `lock` decides.
+        """
+        if self.writer() is not None:
+            raise self._locked()
+
+    def writer(self) -> int | None:
+        """The id of the process that holds the directory, 0 if it has none here; None: nobody holds it.
+
+        Takes no lock, so all ranks may call it. The holder must not call it: it would lose its lock.
         """
         import fcntl
 
         with suppress(OSError), open(self.lock_file, "rb") as file:
             asked = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-            if struct.unpack(FLOCK, fcntl.fcntl(file, fcntl.F_GETLK, asked))[0] != fcntl.F_UNLCK:
-                raise self._locked()
+            kind, _, _, _, holder = struct.unpack(FLOCK, fcntl.fcntl(file, fcntl.F_GETLK, asked))
+            return None if kind == fcntl.F_UNLCK else max(holder, 0)
+        return None
 
     def lock(self) -> int:
         """Hold the directory until the process ends, however it ends.

@@ -123,7 +123,7 @@ def _begin(session: Session, plan: Plan, teacher: int | None) -> Begun:
     if plan.method.networks > 1:
         rekey(session.cfg.seed, plan.name, "init of the second")
         # two networks with equal weights would stay equal
-        second = session.networks.begin(plan, None).network
+        second = session.networks.begin(plan, None, alone=True).network
         begun = replace(begun, network=plan.method.joined([begun.network, second]))
     return begun
 

@@ -100,10 +100,10 @@ def test_predict_labels_images_of_any_size(finished, tmp_path, given):
     assert np.asarray(first).max() < len(classes)
 
 
-def test_a_run_that_is_not_finished_has_no_network_to_predict_with(tmp_path):
-    (tmp_path / "config.yaml").write_text("generations: []\n")
+def test_a_run_without_a_finished_generation_has_no_network_to_predict_with(tmp_path):
+    (tmp_path / "config.yaml").write_text("generations: [{}]\n")
     code, _, err = selftrain("predict", tmp_path, tmp_path, "-o", tmp_path / "masks")
-    assert code == 2 and "not finished" in err.splitlines()[-1]
+    assert code == 2 and "has no network yet" in err.splitlines()[-1]
 
 
 def test_export_writes_any_generation_once_more(finished, tmp_path):

@@ -7,14 +7,15 @@ PACKAGE = Path(__file__).resolve().parent.parent / "selftrain"
 FLOORS = (  # from the ground up; a room imports rooms of lower floors only
     "errors ids process rng sizes targets values",
     "anatomy files launcher scores signals tables watchdog",
-    "config log members",
+    "config members runlog",
+    "log",
     "labels report settings",
     "data objectives rundir",
     "augmentation checkpoint conditions datasets",
     "inspection models optim",
     "inference methods",
     "plan stages",
-    "choices forecast material networks pretraining",
+    "base cards choices forecast material networks pretraining",
     "preflight trial",
     "autoplan",
     "session",
@@ -22,6 +23,7 @@ FLOORS = (  # from the ground up; a room imports rooms of lower floors only
     "results",
     "generations",
     "run",
+    "commands",
     "cli",
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names.split()}

@@ -246,20 +246,6 @@ def test_no_out_is_a_mistake(run):
     assert code == 2 and "out" in err
 
 
-def test_out_alone_does_not_go_on_with_a_run_of_other_settings(run, tmp_path):
-    out = tmp_path / "run"
-    code, _, err = run(*SMOKE, "generations=[{}]", "train.steps=2", f"out={out}")
-    assert code == 0, err
-    code, _, err = run(f"out={out}")
-    assert (
-        code == 2
-        and "give its whole command again (recipe=smoke data=shapes" in err
-        and f"{out}/config.yaml" in err
-    )
-    code, _, err = run("recipe=smoke", f"out={out}")
-    assert code == 2 and "was started with other settings (train.steps: 2 -> 12" in err
-
-
 def test_what_was_printed_before_is_printed_where_letters_are_lacking(zygote, tmp_path):
     done = run_command("data.classes=[背景,b]", "--show", PYTHONIOENCODING="ascii")
     assert done[0] == 0 and r"- \u80cc\u666f" in done[1], done

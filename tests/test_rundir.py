@@ -176,6 +176,21 @@ def test_a_start_that_was_killed_before_its_settings_were_written_is_a_run(tmp_p
     assert (tmp_path / "launch.json").exists() and not run.config.exists()
 
 
+def test_checkpoints_are_dropped_and_what_others_put_there_stays(tmp_path):
+    run = RunDir(tmp_path)
+    gen = run.generation(0)
+    for name in ("step-000003", "step-000006.corrupt"):
+        (gen.checkpoints / name).mkdir(parents=True)
+    gen.drop_checkpoints()
+    assert [path.name for path in gen.checkpoints.iterdir()] == ["step-000006.corrupt"]
+    (gen.checkpoints / "step-000006.corrupt").rmdir()
+    gen.drop_checkpoints()
+    assert not gen.checkpoints.exists()
+    gen.report.write_text("{}")
+    (tmp_path / "config.yaml").write_text("\0")
+    run.refuse_files_of_others()  # damaged, and without checkpoints still a run
+
+
 def test_a_file_is_no_folder_for_a_run(tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(ConfigError, match="is a file; choose another folder"):
@@ -203,3 +218,27 @@ def test_a_run_that_has_settled_stays_when_its_start_fails(tmp_path):
         run.settle({"generations": [{}]}, {})
         raise ValueError("later")
     assert run.config.exists() and run.lock_file.exists()
+
+
+def test_weights_are_compared_by_their_content_not_by_their_path(tmp_path):
+    run, first, moved = RunDir(tmp_path / "run"), tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    first.write_text("1")
+
+    def settle(path):
+        run.settle({"model": {"weights": str(path)}, "generations": [{"steps": 1}]}, {})
+
+    settle(first)
+    first.rename(moved)
+    settle(moved)
+    assert str(moved) in run.config.read_text()  # where a resume looks for it
+    moved.write_text("2")
+    with pytest.raises(ConfigError, match=r"model\.weights: \S+b.safetensors -> \S+b.safetensors with other"):
+        settle(moved)
+    other = tmp_path / "c.safetensors"
+    other.write_text("3")
+    with pytest.raises(ConfigError, match=r"model\.weights: \S+b.safetensors -> \S+c.safetensors"):
+        settle(other)
+    run.weights.unlink()  # a run of an earlier version
+    settle(moved)
+    with pytest.raises(ConfigError, match=r"model\.weights"):
+        settle(other)

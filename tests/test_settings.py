@@ -1,13 +1,16 @@
 """How settings are understood: on the command line, and in a user's own YAML."""
 
 import re
+from dataclasses import asdict
 
 import pytest
+import yaml
 
+from selftrain.choices import completed
 from selftrain.config import Config, GenerationConfig
 from selftrain.errors import ConfigError
 from selftrain.preflight import check
-from selftrain.settings import compose, flow, read
+from selftrain.settings import compose, flow, read, stored
 from selftrain.settings.changes import flat
 
 FOREIGN = re.compile(
@@ -392,3 +395,33 @@ def test_a_config_folder_that_is_not_there_is_a_mistake(tmp_path):
 def test_the_entry_of_a_table_is_chosen_with_its_settings(given):
     assert compose(["recipe=smoke", *given]).train.schedule == {"poly": {"power": 2}}
     assert compose(["recipe=smoke", *given, "train.schedule=cosine"]).train.schedule == "cosine"
+
+
+def test_extra_generations_are_like_the_last_one_wherever_they_are_asked_for():
+    given = ["generations.2.steps=5", "generations.extra=1", "generations=[{}, {encoder: tu-resnet18}]"]
+    rows = compose(["recipe=smoke", *given]).generations
+    assert [row.encoder for row in rows] == [None, "tu-resnet18", "tu-resnet18"]
+    assert [row.steps for row in rows] == [None, None, 5]
+    with pytest.raises(ConfigError, match=r"generations\.extra=-1 must be at least 0"):
+        compose(["recipe=smoke", "generations.extra=-1"])
+    with pytest.raises(ConfigError, match=r"generations\.extra=x: expected a whole number"):
+        compose(["recipe=smoke", "generations.extra=x"])
+
+
+@pytest.mark.parametrize("recipe", ["noisy_student", "unimatch_v2", "dars", "st_plus_plus"])
+def test_stored_settings_come_back_as_they_were(tmp_path, recipe):
+    words = [
+        "data=folder",
+        "data.root=/x",
+        "data.classes=[a,'off']",
+        "data.values=[0,[1,2]]",
+        "train.schedule=poly",
+    ]
+    config = compose([f"recipe={recipe}", *words])
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(completed(asdict(config)), sort_keys=False))
+    assert completed(asdict(stored(path, []))) == completed(asdict(config))
+    assert stored(path, ["train.workers=3"]).train.workers == 3
+    path.write_text("generations: [{}]\ntrain: {stepz: 3}\n")
+    with pytest.raises(ConfigError, match=r"config\.yaml: train\.stepz: no such setting"):
+        stored(path, [])

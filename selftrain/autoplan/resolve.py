@@ -21,7 +21,7 @@ from selftrain.networks import Networks
 from selftrain.plan import plans
 from selftrain.rundir import RunDir
 from selftrain.settings.changes import flat
-from selftrain.settings.compose import changed
+from selftrain.settings.tree import changed
 
 COUNTS = (1000, 2000)  # steps for which a run is forecast
 MINUTES = {"quick": 15.0, "normal": 120.0}  # a budget in minutes takes the rules of the first that is as long

@@ -44,6 +44,7 @@ __all__ = [
     "SelectConfig",
     "SplitConfig",
     "TTAConfig",
+    "TestConfig",
     "TrainConfig",
 ]
 
@@ -91,11 +92,35 @@ class ExportConfig:
 
 
 @dataclass
+class TestConfig:
+    """The test set of a run."""
+
+    __test__ = False  # no class of tests, although pytest might take it for one
+
+    read: Annotated[
+        str,
+        OneOf(
+            {
+                "end": "once, at the end of the run",
+                "never": "no test score is computed or printed, e.g. while settings are compared",
+            }
+        ),
+        "when the test set is read; a finished run takes a change",
+    ] = "end"
+
+
+@dataclass
 class Config:
     """One run."""
 
     recipe: Annotated[str, "name of the recipe"] = "noisy_student"
     out: Annotated[str, Place(), "the run directory; the same command again resumes"] = ""
+    base: Annotated[
+        str,
+        Place(),
+        "a run to continue with other data: its leader initialises the first generation, and its images keep "
+        "their splits (selftrain train --from)",
+    ] = ""
     seed: Annotated[Count, "seed of everything random in the run"] = 0
     budget: Annotated[
         str,
@@ -105,6 +130,9 @@ class Config:
     given: Annotated[list[str], "written by the program: the settings that the user gave"] = field(
         default_factory=list
     )
+    keep_checkpoints: Annotated[
+        bool, "keep the checkpoints of finished generations, several times the size of their networks"
+    ] = False
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -113,6 +141,9 @@ class Config:
     select: SelectConfig = field(default_factory=SelectConfig)
     predict: PredictConfig = field(default_factory=PredictConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
+    test: TestConfig = field(default_factory=TestConfig)
     generations: Annotated[
-        list[GenerationConfig], Must("have at least one entry", bool), "one entry for each generation"
+        list[GenerationConfig],
+        Must("have at least one entry", bool),
+        "one entry for each generation; `generations.extra=1` adds one with the settings of the last",
     ] = field(default_factory=lambda: [GenerationConfig()])

@@ -196,6 +196,11 @@ class DataConfig:
         "probability that a labelled tile with the first class only (the background) makes room for another",
     ] = 0.0
     cache_mb: Annotated[Count, "memory in MB for decoded images, per process and per loader worker"] = 1024
+    remember: Annotated[
+        bool,
+        "verify keeps a cache of sound files outside of the run directory, `$XDG_CACHE_HOME/selftrain` or "
+        "`~/.cache/selftrain`; false: it neither reads nor writes it",
+    ] = True
     extra: Annotated[list[ExtraConfig], "external labelled data sets; never in val or test"] = field(
         default_factory=list
     )

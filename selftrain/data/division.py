@@ -1,11 +1,12 @@
 """Division of a source's samples into the labelled, unlabelled, val and test samples of a data set."""
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from selftrain.data.sample import Copies, Sample
+from selftrain.data.kept import sort
+from selftrain.data.sample import SPLITS, Copies, Sample
 from selftrain.data.spec import SplitSpec
 from selftrain.data.splits import Candidates, budget, choose_labelled, group_names, hold_out, joined
 from selftrain.errors import ConfigError, DataError
@@ -30,6 +31,12 @@ def divided(pool: Pool, classes: int, splits: SplitSpec, copies: Copies) -> Divi
 
     Raises ConfigError for invalid settings of splits, DataError if there are too few images for them.
     """
+    if not 0 < splits.val_fraction < 1 or not 0 <= splits.test_fraction < 1:
+        raise ConfigError(
+            "data.splits.val_fraction must be above 0 and below 1, test_fraction at least 0 and below 1"
+        )
+    if splits.kept:
+        return _continued(pool, classes, splits, copies)
     train, made_val, made_test = _hold_out(pool, splits, copies)
     labelled, spared = spend_labels(train, classes, splits)
     val = made_val if pool.val is None else pool.val
@@ -41,15 +48,61 @@ def divided(pool: Pool, classes: int, splits: SplitSpec, copies: Copies) -> Divi
     return labelled, unlabelled, val, made_test if pool.test is None else pool.test
 
 
+def _continued(pool: Pool, classes: int, splits: SplitSpec, copies: Copies) -> Division:
+    """The samples of each split if images that an earlier run knew keep their split (data/kept.py).
+
+    New images of a named split belong to it. Of the other new images with masks, made splits get their
+    shares, unless a share is less than an image; groups and copies stay together. `splits.labels` and
+    `splits.label_fraction` choose from new masks only.
+    """
+    known = sort([*pool.train, *pool.unlabelled, *(pool.val or []), *(pool.test or [])], splits.kept)
+    parts = known.parts
+    named = {
+        split: {one.id for one in samples or []}
+        for split, samples in (("val", pool.val), ("test", pool.test))
+    }
+    for split, ids in named.items():
+        parts[split] += [one for one in known.new if one.id in ids]
+    new = [one for one in known.new if one.id not in named["val"] | named["test"]]
+    new = _beside_their_group(new, parts, splits, copies)
+    made = replace(pool, train=new, unlabelled=[])
+    train, val, test = _hold_out(made, _with_whole_shares(splits, new, copies), copies)
+    labelled, spared = spend_labels(train, classes, splits) if train else ([], [])
+    drawn = {"labelled": labelled, "unlabelled": [*spared, *known.bare], "val": val, "test": test}
+    whole = [sorted([*parts[split], *drawn[split]], key=lambda one: one.id) for split in SPLITS]
+    return whole[0], whole[1], whole[2], whole[3]
+
+
+def _beside_their_group(
+    new: list[Sample], parts: dict[str, list[Sample]], splits: SplitSpec, copies: Copies
+) -> list[Sample]:
+    """Add new samples to the split of their group or of their copies, in place; returns the others."""
+    before = [(split, one) for split in ("labelled", "val", "test") for one in parts[split]]
+    each = [one for _, one in before] + new
+    groups = joined(group_names([one.name for one in each], splits.group), [one.id for one in each], copies)
+    split_of = {group: split for (split, _), group in zip(before, groups, strict=False) if group}
+    rest = list[Sample]()
+    for one, group in zip(new, groups[len(before) :], strict=True):
+        (parts[split_of[group]] if group in split_of else rest).append(one)
+    return rest
+
+
+def _with_whole_shares(splits: SplitSpec, new: list[Sample], copies: Copies) -> SplitSpec:
+    """The shares of made splits, 0 where less than an image or too few groups would be drawn."""
+    groups = joined(group_names([one.name for one in new], splits.group), [one.id for one in new], copies)
+    several = len({group or number for number, group in enumerate(groups)}) > len(("train", "val"))
+    val, test = (
+        share if several and share * len(new) >= 1 else 0.0
+        for share in (splits.val_fraction, splits.test_fraction)
+    )
+    return replace(splits, val_fraction=val, test_fraction=test)
+
+
 def _hold_out(
     pool: Pool, splits: SplitSpec, copies: Copies
 ) -> tuple[list[Sample], list[Sample], list[Sample]]:
     """Train, made val and made test; a made split is empty if the settings name that split."""
-    if not 0 < splits.val_fraction < 1 or not 0 <= splits.test_fraction < 1:
-        raise ConfigError(
-            "data.splits.val_fraction must be above 0 and below 1, test_fraction at least 0 and below 1"
-        )
-    if pool.val is not None and pool.test is not None:
+    if (pool.val is not None and pool.test is not None) or not pool.train:
         return pool.train, [], []
     fractions = [
         splits.test_fraction if pool.test is None else 0,

@@ -1,7 +1,11 @@
 """Description of the data set to read. selftrain/datasets.py fills it in from the settings."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
+
+# what an earlier run knew of images, by the image's hash: its split, and the hash of its mask
+Kept = Mapping[str, tuple[str, str | None]]
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,7 @@ class SplitSpec:
     choose: str
     group: str
     seed: int
+    kept: Kept = field(default_factory=dict)  # splits of an earlier run; not a setting
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,7 @@ class Spec:
     range: list[Any]
     channels: int
     duplicates: str
+    remember: bool
     extra: tuple["Extra", ...]
     splits: SplitSpec
     shapes: dict[str, int]

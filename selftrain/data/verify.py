@@ -40,7 +40,7 @@ def verify(data: DataSet, spec: Spec, *, workers: int) -> Report:
     scaled = data if spec.range == DTYPE else with_levels(data, (0, 0xFFFF))
     parts = [(one, verify(one.data, one.spec, workers=workers)) for one in data.extra]
     jobs = [(sample, split) for split in SPLITS for sample in getattr(scaled, split) if not sample.extra]
-    known, seen = Known(), []
+    known, seen = Known(spec.remember), []
     with ThreadPoolExecutor(max(1, workers)) as pool, progress("verify", len(jobs)) as show:
         look = partial(_look_once, classes=len(data.classes), channels=spec.channels, known=known)
         for one in pool.map(lambda job: look(*job), jobs):
@@ -94,12 +94,14 @@ def divide(data: DataSet, spec: Spec, *, workers: int) -> tuple[DataSet, Report]
 class Known:
     """Cache of findings about files without faults, by the hash of their bytes.
 
-    If the cache cannot be stored, it is empty.
+    If the cache cannot be stored, it is empty. With stored=False it is not looked for (data.remember).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stored: bool = True) -> None:
         self.lock, self.new = threading.Lock(), dict[str, str]()
         self.base: sqlite3.Connection | None = None
+        if not stored:
+            return
         try:
             folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "selftrain"
             folder.mkdir(parents=True, exist_ok=True)

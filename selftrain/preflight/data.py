@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from selftrain import choices, files, process
+from selftrain import base, choices, files, process, runlog
 from selftrain.config import Config, GenerationConfig
 from selftrain.data import load, verify
 from selftrain.data.bands import RGB
 from selftrain.data.faults import refuse
 from selftrain.data.look import Look
 from selftrain.data.sample import DataSet, with_levels, without
+from selftrain.data.spec import Spec
 from selftrain.data.tiles import Tiling
-from selftrain.datasets import spec_of
 from selftrain.errors import DataError
 from selftrain.log import say
 from selftrain.preflight.machine import precision_of_run
@@ -75,7 +75,7 @@ def _known(run: RunDir, cfg: Config, data: DataSet) -> Examined:
         )
     if data.sound:
         return Examined(data, {"set_aside": []}, [])
-    data, looks, aside, copies = _looked_at(data, cfg)
+    data, looks, aside, copies = _looked_at(data, cfg, base.spec_for(run, cfg))
     sound = without(data, aside)
     levels = load.levels_of(sound, cfg.data.range)
     found = {name: value for name, value in (("range", levels and list(levels)), (COPIES, copies)) if value}
@@ -85,7 +85,13 @@ def _known(run: RunDir, cfg: Config, data: DataSet) -> Examined:
 def settle(run: RunDir, cfg: Config, known: Examined) -> None:
     """Record settings and data of the run, or compare with the record. From here on the run has begun."""
     settings = _as_begun(choices.completed(asdict(cfg)), run)
-    run.settle(settings, {**load.manifest(known.data), **known.facts}, complete=choices.completed)
+    manifest = {**load.manifest(known.data), **known.facts}
+    if cfg.base and not run.config.exists():
+        say(base.about(manifest, base.spec_for(run, cfg)))
+        base.keep(run, cfg)
+    run.settle(settings, manifest, complete=choices.completed)
+    if not run.report.exists():
+        runlog.keep(run.log)
 
 
 def _as_begun(settings: dict, run: RunDir) -> dict:
@@ -121,16 +127,18 @@ def recorded_data(run: RunDir, cfg: Config) -> DataSet:
     The record lists copies of pictures, which are known only after every file was read.
     """
     begun = files.read_json(run.data, "set_aside") if run.data.exists() else {}
-    data = load.load(spec_of(cfg.data), copies=begun.get(COPIES, ()))
+    data = load.load(base.spec_for(run, cfg), copies=begun.get(COPIES, ()))
     return with_levels(without(data, begun.get("set_aside", ())), begun.get("range"))
 
 
-def _looked_at(data: DataSet, cfg: Config) -> tuple[DataSet, list[Look], list[str], list[list[str]]]:
+def _looked_at(
+    data: DataSet, cfg: Config, spec: Spec
+) -> tuple[DataSet, list[Look], list[str], list[list[str]]]:
     """The data set, the looks at its files, ids of unreadable unlabelled images, and copies.
 
     Raises DataError for other faults.
     """
-    data, report = verify.divide(data, spec_of(cfg.data), workers=process.cores())
+    data, report = verify.divide(data, spec, workers=process.cores())
     refuse(report.faults)
     found = report.warnings[len(data.warnings) :]
     for warning in found[:WARNINGS]:

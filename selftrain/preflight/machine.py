@@ -130,4 +130,4 @@ def _is_older(run: RunDir) -> bool:
 
     It continues as before: a launcher's `no` has no effect.
     """
-    return precision_of_run(run) is None and any(run.path.glob("gen*/checkpoints"))
+    return precision_of_run(run) is None and any(run.path.glob("gen*/*"))

@@ -68,7 +68,8 @@ def check_space(
     """
     if run.report.exists() and run.generations_begun() == len(planned):
         return
-    kept = sum(size * 4 * (checkpoint.KEEP * CHECKPOINT + 1 + snapshots) for size in sizes)
+    kept = sum(size * 4 * (1 + snapshots) for size in sizes)
+    kept += (sum(sizes) if cfg.keep_checkpoints else max(sizes)) * 4 * checkpoint.KEEP * CHECKPOINT
     # a checkpoint being written, or two forms of the export and its predecessor
     passing = max(sizes) * 4 * (CHECKPOINT + 3)
     stores = sum(plan.needs_labels for plan in planned)

@@ -5,12 +5,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from selftrain import runlog
+
 SHOWN = ("generations", "best", "test", "teacher_test")  # of report.json
 
 
 def print_table(report: dict, page: Path, export: Path) -> None:
     """Print generations with their models and val mIoU, test scores, and the paths of report and export."""
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False, record=True)
     table = Table("generation", "model", "parameters", "steps", "val mIoU", "promoted")
     for row in report["generations"]:
         model = row["model"]
@@ -32,6 +34,7 @@ def print_table(report: dict, page: Path, export: Path) -> None:
         )
     console.print(f"report: {page}", soft_wrap=True)
     console.print(f"export: {export}", soft_wrap=True)
+    runlog.note(console.export_text())
 
 
 def several(row: dict) -> str:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 from selftrain.config import AUTO, Config
@@ -18,13 +19,17 @@ EARLIER = {"loss.balance": 0.0, "model.weights": None}
 # Settings that a resume may change: they affect how a run works, not its result. Another number of threads
 # changes rounding; conditions.json records that.
 HARMLESS = {
-    "out", "given", "budget", "data.root", "data.extra.root", "data.cache_mb", "train.workers",
-    "train.threads", "train.checkpoint_every", "labels.crf.workers", "export.onnx", "model.partial_weights",
+    "out", "given", "budget", "keep_checkpoints", "data.remember", "data.root", "data.extra.root",
+    "data.cache_mb", "train.workers", "train.threads", "train.checkpoint_every", "labels.crf.workers",
+    "export.onnx", "model.partial_weights",
 }  # fmt: skip
 
 # Settings that a resume may change although they change rounding and the crops for batch-norm statistics. A
 # lack of memory must not cost a trained teacher. conditions.json records the change.
 ROUNDING = {"train.eval_batch", "labels.batch"}
+
+# Settings that a resume may change because they act at the end of a run only.
+AT_THE_END = {"test.read"}
 
 
 def same(value: Any, section: Mapping[str, Any]) -> Any:
@@ -149,7 +154,7 @@ def differences(old: Tree, new: Tree, complete: Complete = dict) -> list[str]:
     `auto` of a setting in DECIDED is no difference. `complete` adds the settings of table entries that both
     sides choose (choices.completed).
     """
-    before, after = (flat(complete(_filled(Config, tree))) for tree in (renewed(old), new))
+    before, after = (flat(complete(filled(Config, tree))) for tree in (renewed(old), new))
     decided = {name for name in DECIDED if after.get(name) in (AUTO, [AUTO])}
     names = [name for name in before | after if name not in decided and not _is_harmless(name)]
     return [
@@ -171,6 +176,7 @@ def refused(old: Tree, new: Tree, *, labels_are_used: bool, complete: Complete =
     """
     known = len(old["generations"])
     rows = differences(old, {**new, "generations": new["generations"][:known]}, complete)
+    rows = [row for row in rows if row.partition(":")[0] not in AT_THE_END]
     return rows if labels_are_used or not all(map(chooses, rows)) else []
 
 
@@ -182,7 +188,41 @@ def chooses(row: str) -> bool:
     return row.startswith("select.") and not row.startswith("select.reliability")
 
 
-def _filled(kind: Any, tree: Tree, prefix: str = "") -> Tree:
+def weights_files(tree: Tree) -> dict[str, Path]:
+    """The weights files that the settings name, by the name of the setting."""
+    named = {name: value for name, value in flat(tree).items() if name.rpartition(".")[2] == "weights"}
+    paths = {name: Path(value).expanduser() for name, value in named.items() if isinstance(value, str)}
+    return {name: path for name, path in paths.items() if path.is_file()}
+
+
+def with_old_paths(new: Tree, old: Tree, digests: Mapping[str, str], recorded: Mapping[str, str]) -> Tree:
+    """`new` with the old path of every weights file whose content is the recorded one.
+
+    `digests` and `recorded` are the hashes of the files now and when the run began, by setting. So a file
+    that was moved is no difference, and one with other content is.
+    """
+    before, now, values = flat(renewed(old)), flat(new), dict[str, Any]()
+    for name in digests.keys() & recorded.keys():
+        if digests[name] == recorded[name]:
+            values[name] = before.get(name)
+        elif before.get(name) == now[name]:
+            values[name] = f"{now[name]} with other content"
+    return _replaced(new, values)
+
+
+def _replaced(tree: Any, values: Mapping[str, Any], prefix: str = "") -> Any:
+    """`tree` with other values for some settings, which `values` names as `flat` does."""
+    if isinstance(tree, dict):
+        return {
+            name: values.get(f"{prefix}{name}", _replaced(value, values, f"{prefix}{name}."))
+            for name, value in tree.items()
+        }
+    if isinstance(tree, list):
+        return [_replaced(entry, values, f"{prefix}{number}.") for number, entry in enumerate(tree)]
+    return tree
+
+
+def filled(kind: Any, tree: Tree, prefix: str = "") -> Tree:
     """`tree` with defaults for missing settings, at any depth.
 
     A setting that is a dict counts as one setting.
@@ -205,10 +245,10 @@ def _filled_member(kind: Any, name: str, value: Any, prefix: str) -> Any:
     member = fields_of(kind).get(name)
     element = element_of(member) if member is not None else None
     if fields_of(member) and isinstance(value, dict):
-        return _filled(member, value, f"{prefix}{name}.")
+        return filled(member, value, f"{prefix}{name}.")
     if fields_of(element) and isinstance(value, list):
         return [
-            _filled(element, entry, f"{prefix}{name}.") if isinstance(entry, dict) else entry
+            filled(element, entry, f"{prefix}{name}.") if isinstance(entry, dict) else entry
             for entry in value
         ]
     return value

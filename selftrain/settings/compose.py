@@ -8,16 +8,15 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from selftrain.config import Config, ExtraConfig, GenerationConfig
+from selftrain.config import Config, GenerationConfig
 from selftrain.errors import ConfigError
 from selftrain.files import plain_yaml
 from selftrain.settings.changes import flat
-from selftrain.settings.check import check, expand_home
-from selftrain.settings.names import beside, near, today
+from selftrain.settings.names import unknown
 from selftrain.settings.plain import is_file_of_data, plain_data_file, refuse_code, refuse_code_in_files
+from selftrain.settings.tree import EXAMPLES, EXTRA, flow, in_quotes, merged, with_settings
 from selftrain.tables import Place
 from selftrain.values import (
-    Choice,
     Entry,
     Kind,
     Likely,
@@ -33,15 +32,6 @@ from selftrain.values import (
 )
 
 GROUPS = ("recipe", "data")  # groups of YAML files to choose from
-EXAMPLES = {  # examples for settings with an empty default
-    "data.classes": "[road,car]", "data.colours": "[[0,0,0],[255,0,0]]", "data.ignore_colours": "[[0,0,0]]",
-    "data.size": "[512,512]", "data.tile": "[512,512]", "data.stride": "[384,384]",
-    "data.values": "[0,255]", "model.decoder_channels": "[256,128,64,32,16]",
-    "data.extra": "[{root: /path, classes: {car: car, sky: null}}]",
-    "generations": "[{},{}]", "generations.N.noise.geometry": "{rotate90: 0.5}",
-    "generations.N.noise.colours": "{blur: 0.5}", "generations.N.noise.erase": "{cutout: 0.5}",
-    "generations.N.noise.mix": "{classmix: 0.5}", "loss.online": "{ce: 1}",
-}  # fmt: skip
 KINDS = {
     int: ("a whole number", "whole numbers"),
     float: ("a number", "numbers"),
@@ -64,30 +54,23 @@ def compose(overrides: list[str], config_dir: str | None = None) -> Config:
     folders = [recipes(), *_own_folder(config_dir)]
     pairs = [_pair(text) for text in overrides]
     chosen = {group: _chosen(group, pairs, folders) for group in GROUPS}
-    given = [(name, read(name, text)) for name, text in pairs if name not in GROUPS]
+    given = given_of([text for text in overrides if _pair(text)[0] not in GROUPS])
     for group, name in chosen.items():
         _check_file(folders[-1] / group / f"{name}.yaml", group)
     tree, in_file = _with_data_file(asdict(Config()), chosen["data"])
-    tree = _merged(tree, _composed(chosen, folders))
+    tree = merged(tree, _composed(chosen, folders))
     _let_hold(tree, [name for name, _ in given])
-    for name, value in given:
-        _check_generation(tree, name, value)
-        tree = _set(tree, name.split("."), value)
-    tree["given"] = sorted({name for name, _ in given} | in_file)
-    config = _finished(_built(Config, tree))
-    check(config)
-    expand_home(config)
-    return config
+    return with_settings({**tree, "given": sorted(in_file)}, given)
 
 
-def changed(config: Config, values: dict[str, Any]) -> Config:
-    """A copy of `config` with other values, by name. Raises ConfigError for values that do not fit."""
-    tree = asdict(config)
-    for name, value in values.items():
-        tree = _set(tree, name.split("."), value)
-    new = _finished(_built(Config, tree))
-    check(new)
-    return new
+def given_of(overrides: list[str]) -> list[tuple[str, Any]]:
+    """The names and values of settings given as `name=value`, in the order in which they apply."""
+    refuse_code(overrides)
+    given = [(name, read(name, text)) for name, text in map(_pair, overrides)]
+    if EXTRA not in [name for name, _ in given]:
+        return given
+    first = ("generations", EXTRA)  # so that further settings may be those of the extra generation
+    return sorted(given, key=lambda pair: first.index(pair[0]) if pair[0] in first else len(first))
 
 
 def _let_hold(tree: dict[str, Any], given: list[str]) -> None:
@@ -179,9 +162,9 @@ def _composed(chosen: dict[str, str], folders: list[Path]) -> dict[str, Any]:
     from yaml import YAMLError
 
     named = {group: name for group, name in chosen.items() if name and not is_file_of_data(name)}
-    overrides = [f"{group}={_in_quotes(name)}" for group, name in named.items()]
+    overrides = [f"{group}={in_quotes(name)}" for group, name in named.items()]
     overrides += ["~data"] if is_file_of_data(chosen["data"]) else []
-    overrides += [f"hydra.searchpath=[{_in_quotes(f'file://{folder.resolve()}')}]" for folder in folders[1:]]
+    overrides += [f"hydra.searchpath=[{in_quotes(f'file://{folder.resolve()}')}]" for folder in folders[1:]]
     try:
         with initialize_config_dir(str(folders[0]), version_base="1.3"):
             raw = OmegaConf.to_container(hydra_compose("config", overrides=overrides), resolve=False)
@@ -191,7 +174,7 @@ def _composed(chosen: dict[str, str], folders: list[Path]) -> dict[str, Any]:
     for name, value in flat(raw).items():
         if "${" in str(value):
             raise ConfigError(f"{name}={value!r} is refused: settings are plain values")
-    return _checked(lambda: fit(Config, raw), f"{folders[-1]}: ")
+    return checked(lambda: fit(Config, raw), f"{folders[-1]}: ")
 
 
 def _with_data_file(tree: dict[str, Any], file: str) -> tuple[dict[str, Any], set[str]]:
@@ -200,9 +183,9 @@ def _with_data_file(tree: dict[str, Any], file: str) -> tuple[dict[str, Any], se
         return tree, set()
     path = Path(Place.expanded(file))
     own = plain_data_file(path)
-    merged = _merged(tree, _checked(lambda: fit(Config, own), f"{path}: "))
-    merged["data"]["name"] = (own.get("data") or {}).get("name", path.stem)
-    return {**merged, "out": merged["out"] or f"runs/{merged['data']['name']}"}, set(flat(own))
+    whole = merged(tree, checked(lambda: fit(Config, own), f"{path}: "))
+    whole["data"]["name"] = (own.get("data") or {}).get("name", path.stem)
+    return {**whole, "out": whole["out"] or f"runs/{whole['data']['name']}"}, set(flat(own))
 
 
 def _not_composed(error: Exception, chosen: dict[str, str], folder: Path) -> str:
@@ -227,7 +210,7 @@ def _check_file(path: Path, group: str) -> None:
     package = re.search(r"^#\s*@package\s+(\S+)", text, re.MULTILINE)
     where = package[1] if package else "_group_"
     if where in ("_global_", "_group_"):
-        _checked(lambda: fit(Config, tree if where == "_global_" else {group: tree}), f"{path}: ")
+        checked(lambda: fit(Config, tree if where == "_global_" else {group: tree}), f"{path}: ")
 
 
 def read(name: str, text: str) -> Any:
@@ -240,21 +223,23 @@ def read(name: str, text: str) -> Any:
     except UnfitError as error:
         raise ConfigError(_unfit(error, text if error.name == name else error.value)) from None
     except UnknownError as error:
-        raise ConfigError(_unknown(error.name)) from None
+        raise ConfigError(unknown(error.name)) from None
 
 
-def _checked(reading: Callable[[], Any], where: str) -> Any:
-    """The result of `reading`; its errors become ConfigErrors about a file."""
+def checked(reading: Callable[[], Any], where: str) -> Any:
+    """The result of `reading`; its errors become ConfigErrors that begin with `where`."""
     try:
         return reading()
     except UnfitError as error:
         raise ConfigError(where + _unfit(error, error.value)) from None
     except UnknownError as error:
-        raise ConfigError(where + _unknown(error.name)) from None
+        raise ConfigError(where + unknown(error.name)) from None
 
 
 def _kind_of(name: str) -> Kind:
     """The type of a setting. Raises UnknownError."""
+    if name == EXTRA:
+        return int
     kind: Kind = Config
     for part in name.split("."):
         found = member_of(kind, part)
@@ -262,17 +247,6 @@ def _kind_of(name: str) -> Kind:
             raise UnknownError(name)
         kind = found
     return kind
-
-
-def _unknown(name: str) -> str:
-    """A message about an unknown setting, with the settings that may have been meant."""
-    if today(name):
-        return f"{name}: this setting is {today(name)} now"
-    meant, others = near(name), beside(name)
-    if meant:
-        return f"{name}: no such setting; did you mean {' or '.join(meant)}?"
-    advice = f"there are {others}" if others else "python -m selftrain.run --show lists all"
-    return f"{name}: no such setting; {advice}"
 
 
 def _unfit(error: UnfitError, shown: object) -> str:
@@ -324,92 +298,3 @@ def _example(name: str, kind: Kind) -> str:
 def _member(default: Any, part: str) -> Any:
     """The default of a setting; None for settings of a table's entry that the default does not choose."""
     return default.get(part) if isinstance(default, dict) else None
-
-
-def _set(node: Any, parts: list[str], value: Any, kind: Kind = Config) -> Any:
-    """`node` with `value` at the path `parts`; a section keeps the settings that `value` does not name."""
-    if not parts:
-        return _merged(node, value, kind) if isinstance(node, dict) and isinstance(value, dict) else value
-    inner = member_of(kind, parts[0])
-    if isinstance(node, list):
-        number = int(parts[0])
-        return [*node[:number], _set(node[number], parts[1:], value, inner), *node[number + 1 :]]
-    node = node if isinstance(node, dict) else {}
-    old = {name: row for name, row in node.items() if name == parts[0] or kind is not Choice}
-    return {**old, parts[0]: _set(node.get(parts[0]), parts[1:], value, inner)}
-
-
-def _merged(old: dict[str, Any], new: dict[str, Any], kind: Kind = Config) -> dict[str, Any]:
-    """`new` over `old`; dicts are merged, while lists and the choice of one entry are replaced."""
-    if kind is Choice:
-        return new
-    both = [name for name in new if isinstance(old.get(name), dict) and isinstance(new[name], dict)]
-    return {**old, **new, **{name: _merged(old[name], new[name], member_of(kind, name)) for name in both}}
-
-
-def _check_generation(tree: dict[str, Any], name: str, value: Any) -> None:
-    """Check that the list has an entry. Raises ConfigError that shows how to add one."""
-    if name.startswith("data.extra.") and int(name.split(".")[2]) >= len(tree["data"]["extra"]):
-        example = _example("data.extra", list[ExtraConfig])
-        raise ConfigError(f"{name}: there is no such entry; give all entries, e.g. {example}")
-    section, _, rest = name.partition(".")
-    number, _, own = rest.partition(".")
-    rows = tree["generations"]
-    if section != "generations" or not rest or int(number) < len(rows):
-        return
-    further = _set({}, own.split("."), value, GenerationConfig) if own else value
-    entries = flow([*map(_changes, rows), further])
-    raise ConfigError(
-        f"{name}={flow(value)}: recipe={tree['recipe']} has {len(rows)} generations, counted from 0; "
-        f"to add one, give all entries: 'generations={entries}'"
-    )
-
-
-def _changes(row: dict[str, Any], default: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The settings of an entry that differ from the default."""
-    default = asdict(GenerationConfig()) if default is None else default
-    others = {name: value for name, value in row.items() if name not in default or value != default[name]}
-    changed = {k: _changes(v, default.get(k, {})) if isinstance(v, dict) else v for k, v in others.items()}
-    return {name: value for name, value in changed.items() if value != {} or name not in default}
-
-
-def _built(kind: Kind, tree: dict[str, Any]) -> Any:
-    """Build a dataclass from the settings in `tree`; missing ones get their defaults."""
-    return kind(**{name: _built_member(member_of(kind, name), value) for name, value in tree.items()})
-
-
-def _built_member(kind: Kind, value: Any) -> Any:
-    element = element_of(kind)
-    if fields_of(kind):
-        return _built(kind, value)
-    return [_built(element, entry) for entry in value] if fields_of(element) else value
-
-
-def _finished(config: Config) -> Config:
-    """Expand one side to a square, and check the split names of the drawn data set."""
-    data, train = config.data, config.train
-    for holder, name in ((data, "size"), (data, "tile"), (data, "stride"), (train, "crop")):
-        sides = getattr(holder, name)
-        setattr(holder, name, sides * 2 if len(sides) == 1 else sides)
-    for split in config.data.shapes:
-        if split not in Config().data.shapes:
-            raise ConfigError(_unknown(f"data.shapes.{split}"))
-    return config
-
-
-def flow(value: object) -> str:
-    """Format a value as on the command line."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{name}: {flow(entry)}" for name, entry in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + (", " if value and isinstance(value[0], dict) else ",").join(map(flow, value)) + "]"
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    text = str(value)
-    return _in_quotes(text) if isinstance(value, str) and (not text or set(text) & set(",:[]{}'\"")) else text
-
-
-def _in_quotes(text: str) -> str:
-    """Quote a text. A backslash stands for itself, except before a quote and at the end."""
-    escaped = re.sub(r"(\\*)('|\Z)", lambda match: match[1] * 2 + ("\\'" if match[2] else ""), text)
-    return f"'{escaped}'"

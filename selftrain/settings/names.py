@@ -87,3 +87,14 @@ def _names(prefix: str) -> list[str]:
     """The names of all settings; settings of a generation get the prefix `prefix`."""
     whole = [name for name in flat(Config()) if not name.startswith("generations.")]
     return [*whole, "generations", *(prefix + name for name in flat(asdict(GenerationConfig())))]
+
+
+def unknown(name: str) -> str:
+    """A message about an unknown setting, with the settings that may have been meant."""
+    if today(name):
+        return f"{name}: this setting is {today(name)} now"
+    meant, others = near(name), beside(name)
+    if meant:
+        return f"{name}: no such setting; did you mean {' or '.join(meant)}?"
+    advice = f"there are {others}" if others else "python -m selftrain.run --show lists all"
+    return f"{name}: no such setting; {advice}"

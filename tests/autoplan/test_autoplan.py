@@ -17,7 +17,7 @@ from selftrain.data.sample import DataSet, Sample, Source
 from selftrain.errors import ConfigError
 from selftrain.files import read_yaml
 from selftrain.settings import compose
-from selftrain.settings.compose import changed
+from selftrain.settings.tree import changed
 
 FACTS = Facts(
     masks=60,

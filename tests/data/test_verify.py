@@ -334,3 +334,11 @@ def test_samples_that_are_no_files_are_verified_and_remembered_alike(root: Path)
             ("size", "4x6", "-", "4x6", "-"), ("ground", "50.00%", "-", "50.00%", "-"), ("thing", "50.00%", "-", "50.00%", "-"),
         ]  # fmt: skip
     assert Plain.looked_at == ["plain 201"]  # faults are not remembered
+
+
+def test_without_data_remember_no_cache_is_read_or_written(root: Path, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    forgetful = replace(spec(root), remember=False)
+    assert verify(load(forgetful, strict=False), forgetful, workers=1).faults == []
+    assert not (tmp_path / "cache").exists()
+    assert check(root).faults == [] and (tmp_path / "cache" / "selftrain" / "verified.sqlite").is_file()

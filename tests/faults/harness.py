@@ -17,6 +17,7 @@ SETTINGS = [
     *SMOKE,
     "model.encoder=tu-test_resnet",
     "labels.crf.workers=1",
+    "keep_checkpoints=true",  # so that their bits are compared as well
 ]  # 2 generations, 12 steps, 3 shards
 
 

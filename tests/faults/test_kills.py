@@ -89,6 +89,19 @@ def test_a_teacher_asked_for_its_agreement_with_its_past(zygote, tmp_path, at):
     assert len(kept) == len(ranks[0]) / 2 and sorted(kept) == sorted(ranks[0])[len(kept) :]
 
 
+@pytest.mark.promise("killed at a commit (fsync, rename): the same bits")
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_while_the_checkpoints_of_a_finished_generation_are_removed(zygote, reference, out, when):
+    steps = ["gen0/checkpoints/step-000009", "gen0/checkpoints/step-000012", "gen1/checkpoints/step-000012"]
+    commits = [["replace", "gen0/.report.json.tmp"], *(["rename", step] for step in steps)]
+    assert killed_at(zygote, out, commits, "keep_checkpoints=false", when=when) == 4
+    ended = zygote.go(out, "keep_checkpoints=false")
+    assert ended.code == 0 and leftovers(out) == [] and not list(out.glob("gen*/checkpoints")), ended.err
+    kept = {name: bits for name, bits in reference.bits.items() if "checkpoints" not in name}
+    assert fingerprint(out) == kept
+    assert len(kept) < len(reference.bits)
+
+
 @pytest.mark.promise("what a rename shows is on the disk before it, and the rename itself after it")
 def test_every_rename_is_between_syncs(reference):
     """A power cut shows what a kill does not; this needs no disk of its own to show it (test_storage.py has one)."""

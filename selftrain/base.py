@@ -1,0 +1,62 @@
+"""The run that a run continues: its leader's network, and the splits of its images.
+
+Both are copied to base/ when the new run begins, so that it does not depend on the earlier run any more.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from selftrain.config import Config
+from selftrain.data.kept import kept_of
+from selftrain.data.spec import Spec
+from selftrain.datasets import spec_of
+from selftrain.errors import ConfigError
+from selftrain.files import commit_directory, read_directory, read_json, read_manifest
+from selftrain.rundir import RunDir
+
+DATA = "data.json"
+
+
+def leader_of(run: RunDir) -> int:
+    """The number of the generation that leads a run so far. Raises ConfigError if none is finished."""
+    reports = {number: run.generation(number).report for number in range(run.generations_begun())}
+    rows = {number: read_json(path, "promoted") for number, path in reports.items() if path.is_file()}
+    if not rows:
+        raise ConfigError(
+            f"no generation of {run.path} is finished, so it has no network yet (selftrain status {run.path})"
+        )
+    return max(number for number, row in rows.items() if row["promoted"])
+
+
+def keep(run: RunDir, cfg: Config) -> None:
+    """Copy what `run` needs of the run that it continues, `cfg.base`, once."""
+    if not cfg.base or run.base.exists():
+        return
+    earlier = RunDir(Path(cfg.base))
+    number = leader_of(earlier)
+    model = earlier.generation(number).model
+    facts = {name: value for name, value in read_manifest(model).items() if name != "files"}
+    files = {**read_directory(model), DATA: earlier.data.read_bytes()}
+    commit_directory(run.base, files, **facts, source=f"generation {number} of {earlier.path.name}")
+
+
+def spec_for(run: RunDir, cfg: Config) -> Spec:
+    """The data set to read, with the splits of the run that `run` continues."""
+    spec = spec_of(cfg.data)
+    if not cfg.base:
+        return spec
+    manifest = run.base / DATA if run.base.exists() else RunDir(Path(cfg.base)).data
+    if not manifest.is_file():
+        raise ConfigError(f"base={cfg.base} is not a run that has begun: it has no {DATA}")
+    kept = kept_of(read_json(manifest, "labelled", "unlabelled", "val", "test"))
+    return replace(spec, splits=replace(spec.splits, kept=kept))
+
+
+def about(manifest: dict, spec: Spec) -> str:
+    """A line about the images that keep their split and about new ones; `manifest` is the new data.json."""
+    kept, counts = spec.splits.kept, list[str]()
+    for split in ("labelled", "unlabelled", "val", "test"):
+        rows = manifest[split]
+        new = sum(row.get("image") not in kept or kept[row["image"]][0] != split for row in rows)
+        counts.append(f"{split} {len(rows)} ({new} new)")
+    return f"data: images keep the split that they had; {', '.join(counts)}"

@@ -1,0 +1,26 @@
+"""The card of an exported generation, from the run's settings, its data and the generation's report."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from selftrain.config import Config
+from selftrain.data.load import mask_coding
+from selftrain.data.sample import DataSet
+from selftrain.inference import decide
+from selftrain.inference.exported import Input, Origin, Output, card
+from selftrain.models.build import multiple_of
+from selftrain.plan import window_of
+from selftrain.tables import Table
+
+
+def card_of(cfg: Config, data: DataSet, row: Mapping[str, Any], *, test: dict | None) -> dict[str, Any]:
+    """The card of the generation that `row`, its report.json, describes; `test` are its test scores."""
+    metrics = {"val": row["val"], "test": test}
+    multiple = multiple_of(row["model"]["arch"])
+    decision = Table(decide.DECISIONS).one(cfg.predict.decision, "predict.decision").written
+    return card(
+        Origin(cfg.recipe, cfg.data.name, row["generation"], cfg.seed, metrics),
+        Input(cfg.data.mean, cfg.data.std, cfg.data.size, multiple, data.levels),
+        Output(data.classes, mask_coding(data), window_of(cfg).written, decision),
+        model=row["model"],
+    )

@@ -1,0 +1,84 @@
+"""`selftrain predict` and `selftrain export`: the networks of a run, also of one that is not finished."""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from selftrain.commands import Commands, begun, command, path
+from selftrain.errors import ConfigError
+from selftrain.files import read_json
+from selftrain.log import say
+from selftrain.rundir import RunDir
+
+
+def add(commands: Commands) -> None:
+    """Add the two commands to the parser."""
+    child = command(commands, predict)
+    child.add_argument("export", type=path, help="the export/ of a run, or the run")
+    child.add_argument("images", type=path, help="a folder of images, or one image")
+    child.add_argument("-o", "--output", type=path, required=True, help="folder for the masks")
+    child.add_argument("--flip", action="store_true", help="average each image with its mirror image")
+    forms = child.add_mutually_exclusive_group()
+    forms.set_defaults(form="palette")
+    text = "grey PNGs of class ids (default: palette PNGs of class ids)"
+    forms.add_argument("--grey", dest="form", action="store_const", const="grey", help=text)
+    text = "PNGs with the values, or colours, of the training masks"
+    forms.add_argument("--values", dest="form", action="store_const", const="values", help=text)
+
+    child = command(commands, export)
+    child.add_argument("run_directory", type=path)
+    child.add_argument("-o", "--output", type=path, required=True)
+    child.add_argument("--generation", type=int, help="the generation to export (default: the best)")
+
+
+def predict(arguments: argparse.Namespace) -> None:
+    """Label images with an exported model, or with the leader of a run that is not finished."""
+    from selftrain.stages.predict import predict
+
+    run = RunDir(arguments.export)
+    is_run = run.config.is_file()
+    with tempfile.TemporaryDirectory() as folder:
+        directory = run.export if is_run else arguments.export
+        if is_run and not run.report.is_file():
+            directory = Path(folder) / "export"
+            export_unfinished(run, directory, onnx=False)
+        written = predict(
+            directory, arguments.images, arguments.output, tta_flip=arguments.flip, form=arguments.form
+        )
+    say(f"{written} masks in {arguments.output}")
+
+
+def export(arguments: argparse.Namespace) -> None:
+    """Export a generation of a run to another directory; of an unfinished run, its leader so far."""
+    from selftrain.stages.export import export_again
+
+    run = begun(arguments.run_directory)
+    if run.report.is_file():
+        export_again(run.path, arguments.output, generation=arguments.generation)
+    else:
+        export_unfinished(run, arguments.output, generation=arguments.generation)
+
+
+def export_unfinished(
+    run: RunDir, directory: Path, *, generation: int | None = None, onnx: bool = True
+) -> None:
+    """Export the leader of a run that is not finished, or `generation`, to `directory`.
+
+    The run directory is only read. Raises ConfigError if that generation is not finished, DataError if the
+    data are not where the run's settings say.
+    """
+    from selftrain.base import leader_of
+    from selftrain.cards import card_of
+    from selftrain.models import saved
+    from selftrain.preflight import recorded_data
+    from selftrain.settings import stored
+    from selftrain.stages.export import export
+
+    number = leader_of(run) if generation is None else generation
+    gen, cfg = run.generation(number), stored(run.config, [])
+    if not gen.report.is_file():
+        raise ConfigError(f"generation {number} of {run.path} is not finished (selftrain status {run.path})")
+    row = read_json(gen.report, "generation", "model", "val")
+    say(f"{run.path} is not finished: this is generation {number}")
+    described = card_of(cfg, recorded_data(run, cfg), row, test=None)
+    export(saved.read(gen.model).network, directory, card=described, onnx=onnx)

@@ -1,0 +1,165 @@
+"""Commands on runs: resume, extra generations, status, run.log, and the leader of an unfinished run."""
+
+import json
+import signal
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from runs import SMOKE, fingerprint
+
+SMALL = [
+    *SMOKE,
+    "model.encoder=tu-test_resnet",
+    "train.steps=4",
+    "labels.crf.enabled=false",
+    "train.threads=1",
+]
+KILLED = {"do": "kill", "at": ["rename", "gen1/checkpoints/.step-000003.tmp"]}
+
+
+@pytest.fixture(scope="module")
+def finished(run, tmp_path_factory):
+    out = tmp_path_factory.mktemp("commands") / "run"
+    code, _, err = run(*SMALL, f"out={out}")
+    assert code == 0, err
+    return out
+
+
+@pytest.fixture
+def unfinished(zygote, tmp_path):
+    """A run that was killed while its student was trained."""
+    out = tmp_path / "unfinished"
+    assert zygote.run(*SMALL, f"out={out}", fault=KILLED).code == -signal.SIGKILL
+    return out
+
+
+def files(folder):
+    return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in folder.rglob("*")}
+
+
+def generations(out):
+    return yaml.safe_load((out / "config.yaml").read_text())["generations"]
+
+
+@pytest.mark.parametrize("door", ["run", "cli"])
+def test_the_directory_alone_resumes_with_the_settings_of_the_run(zygote, finished, unfinished, door):
+    moved = unfinished.rename(unfinished.with_name("moved, [here]"))
+    words = (
+        [f"out={moved}", "train.workers=1"] if door == "run" else ["resume", str(moved), "train.workers=1"]
+    )
+    ended = zygote.run(*words, door=door)
+    assert ended.code == 0, ended.err
+    assert fingerprint(moved) == fingerprint(finished)
+    config = yaml.safe_load((moved / "config.yaml").read_text())
+    assert config["train"]["workers"] == 1 and config["out"] == str(moved)  # as the next resume needs them
+
+
+def test_a_change_of_results_is_refused_and_a_finished_run_is_left_alone(zygote, finished):
+    before = files(finished)
+    ended = zygote.run("resume", str(finished), "train.steps=9", door="cli")
+    assert ended.code == 2 and "started with other settings (train.steps: 4 -> 9)" in ended.last
+    ended = zygote.run(f"out={finished}")
+    assert ended.code == 0 and "nothing to do" in ended.out
+    assert files(finished) == before
+
+
+def test_what_is_no_run_is_not_resumed(zygote, tmp_path):
+    ended = zygote.run("resume", str(tmp_path), door="cli")
+    assert ended.code == 2 and f"{tmp_path} is not a run directory" in ended.last
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_extra_generation_is_like_the_last_and_is_added_to_a_finished_run(zygote, unfinished, tmp_path):
+    ended = zygote.run("resume", str(unfinished), "generations.extra=1", door="cli")
+    assert ended.code == 2 and f"selftrain resume {unfinished}" in ended.last
+    assert zygote.run("resume", str(unfinished), door="cli").code == 0
+    ended = zygote.run("resume", str(unfinished), "generations.extra=1", door="cli")
+    assert ended.code == 0, ended.err
+    first, student, another = generations(unfinished)
+    assert student == another != first
+    assert (unfinished / "gen2" / "report.json").exists() and (unfinished / "report.json").exists()
+    whole = tmp_path / "whole"
+    assert zygote.run(*SMALL, "generations.extra=1", f"out={whole}").code == 0
+    assert fingerprint(whole) == fingerprint(unfinished)
+
+
+def test_the_test_set_is_read_only_when_it_may_be(zygote, run, tmp_path):
+    out = tmp_path / "run"
+    ended = zygote.run(*SMALL, "generations=[{}]", "test.read=never", f"out={out}")
+    assert ended.code == 0 and "test mIoU" not in ended.out, ended.err
+    report = json.loads((out / "report.json").read_text())
+    assert report["test"] is report["teacher_test"] is report["exported_test"] is None
+    assert json.loads((out / "export" / "card.json").read_text())["metrics"]["test"] is None
+    weights = (out / "gen0" / "model" / "model.safetensors").stat().st_mtime_ns
+    ended = zygote.run(f"out={out}", "test.read=end")
+    assert ended.code == 0 and "test mIoU" in ended.out, ended.err
+    assert json.loads((out / "report.json").read_text())["test"]["miou"] is not None
+    assert (out / "gen0" / "model" / "model.safetensors").stat().st_mtime_ns == weights  # nothing was trained
+
+
+def test_the_log_tells_what_the_console_told_over_all_processes(zygote, unfinished):
+    before = (unfinished / "run.log").read_text()
+    assert before.count("  process ") == 1 and "gen0: val mIoU" in before and "  gen0  4/4  " in before
+    ended = zygote.run("resume", str(unfinished), door="cli")
+    log = (unfinished / "run.log").read_text()
+    assert log.startswith(before) and log.count("  process ") == 2
+    said = [line[21:].rstrip() for line in log.removeprefix(before).splitlines()[1:]]
+    assert said == [line.rstrip() for line in ended.out.splitlines()] and "test mIoU" in log
+
+
+def test_the_log_tells_why_a_run_ended(zygote, tmp_path):
+    out = tmp_path / "run"
+    fault = {
+        "do": "kill",
+        "at": ["rename", "gen0/checkpoints/.step-000003.tmp"],
+        "number": int(signal.SIGTERM),
+    }
+    ended = zygote.run(*SMALL, f"out={out}", fault=fault)
+    assert ended.code == 75
+    assert (
+        (out / "run.log")
+        .read_text()
+        .rstrip()
+        .endswith(f"  ended: {ended.last.removeprefix('selftrain: error: ')}")
+    )
+
+
+def test_status_tells_whether_a_run_is_running_and_how_far_it_is(zygote, tmp_path):
+    out, seen = tmp_path / "run", []
+    started = zygote.start(*SMALL, f"out={out}", fault={"do": "slow_steps", "seconds": 1})
+    while not any("last line: " in said for said in seen):
+        if (out / "config.yaml").exists():
+            seen.append(zygote.run("status", str(out), door="cli").out)
+        assert not (out / "report.json").exists(), seen
+    assert f"\nrunning (process {started.pid})\n" in seen[-1] and "gen0  4/4  loss" in seen[-1]
+    assert "images/s" in seen[-1] and "left" in seen[-1]
+    started.send(signal.SIGKILL)
+    started.wait()
+    said = zygote.run("status", str(out), door="cli").out.splitlines()
+    assert said[-1] == f"not running, not finished: selftrain resume {out} resumes it"
+    assert "leader: generation 0" in said and "running" not in said[-2]
+
+
+def test_the_leader_of_an_unfinished_run_predicts_and_is_exported(zygote, finished, unfinished, tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 41, 3), np.uint8)
+    Image.fromarray(pixels).save(images / "a.png")
+    before = files(unfinished)
+    teacher, early, late = (tmp_path / name for name in ("teacher", "early", "late"))
+    assert zygote.run("export", str(unfinished), "-o", str(teacher), door="cli").code == 0
+    ended = zygote.run("predict", str(unfinished), str(images), "-o", str(early), door="cli")
+    assert ended.code == 0 and "is not finished: this is generation 0" in ended.out, ended.err
+    assert files(unfinished) == before
+    assert zygote.run("export", str(finished), "-o", str(late), "--generation", "0", door="cli").code == 0
+    first, second = (json.loads((folder / "card.json").read_text()) for folder in (teacher, late))
+    assert first.pop("metrics")["test"] is None and second.pop("metrics")["test"] is not None
+    assert first == second
+    masks = tmp_path / "masks"
+    assert zygote.run("predict", str(late), str(images), "-o", str(masks), door="cli").code == 0
+    assert (masks / "a.png").read_bytes() == (early / "a.png").read_bytes()
+    ended = zygote.run("export", str(unfinished), "-o", str(masks), "--generation", "1", door="cli")
+    assert ended.code == 2 and "generation 1" in ended.last
