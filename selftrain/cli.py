@@ -34,6 +34,7 @@ def init(arguments: argparse.Namespace) -> None:
 
 def verify(arguments: argparse.Namespace) -> None:
     """Check every image and mask of a data set and list all faults."""
+    from selftrain.config import AUTO
     from selftrain.data import verify
     from selftrain.data.faults import FaultsError, counted
     from selftrain.data.load import load
@@ -41,10 +42,11 @@ def verify(arguments: argparse.Namespace) -> None:
     from selftrain.datasets import spec_of
     from selftrain.settings import compose
 
-    cfg = compose(arguments.overrides, arguments.config_dir).data
-    spec = spec_of(cfg)
+    whole = compose(arguments.overrides, arguments.config_dir)
+    cfg, planned = whole.data, whole.train.plan == AUTO and "train.crop" not in whole.given
+    spec, crop = spec_of(cfg), [] if planned or cfg.tile else whole.train.crop
     try:
-        _, report = verify.divide(load(spec, strict=False), spec, workers=arguments.workers)
+        _, report = verify.divide(load(spec, strict=False), spec, workers=arguments.workers, crop=crop)
         print_report(report)
         faults = report.faults
     except FaultsError as error:

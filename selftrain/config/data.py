@@ -175,6 +175,7 @@ class DataConfig:
         OneOf(
             {
                 "group": "they stay in one made split",
+                "near": "as `group`, and nearly identical images do, too",
                 "fault": "they are a fault of the data",
                 "drop": "training images that are copies of val or test images are left out",
             }

@@ -28,6 +28,7 @@ class Report:
     """The findings.
 
     `faults` must be fixed by the user. `set_aside` are unlabelled samples to leave out (sample.without).
+    `near` are pairs of places in `seen` of nearly identical pictures.
     """
 
     classes: list[str]
@@ -36,6 +37,7 @@ class Report:
     set_aside: list[Sample] = field(default_factory=list)
     seen: list[Look] = field(default_factory=list)
     parts: list[tuple[str, "Report"]] = field(default_factory=list)  # of data.extra, by setting
+    near: list[tuple[int, int]] = field(default_factory=list)
 
     @property
     def copies(self) -> list[list[str]]:
@@ -75,7 +77,6 @@ def findings(data: DataSet, looks: list[Look], *, levels: Sequence[Any] = ranges
     if not _report_palettes(report, root, code):
         _report_ignored(report, root, code)
     _report_doubles(report)
-    _report_blank(report)
     _report_levels(report, levels)
     report.warnings += changed_masks([one for one in looks if one.split != EXTRA])
     _report_absent(report)
@@ -199,14 +200,6 @@ def _remedy_for_copies(splits: Collection[str]) -> str:
     if {"val", "test"} <= set(splits):
         return "keep it in one split, or its score is too high"
     return "keep it in one split, or set data.duplicates=drop to train without copies of val and test images"
-
-
-def _report_blank(report: Report) -> None:
-    """Warn of pictures of one colour."""
-    names = [one.sample.id for one in report.seen if one.blank]
-    if names:
-        number = "1 image is" if len(names) == 1 else f"{len(names):,} images are"
-        report.warnings.append(f"{number} of one colour (blank tiles?): {some(names)}")
 
 
 def _report_absent(report: Report) -> None:

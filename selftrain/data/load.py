@@ -15,7 +15,7 @@ from selftrain.data.spec import Spec
 from selftrain.data.tags import with_tags
 from selftrain.errors import ConfigError, DataError
 
-DUPLICATES = ("group", "fault", "drop")
+DUPLICATES = ("group", "near", "fault", "drop")
 READERS = 4  # threads
 SHOWN = 4  # most copies that a line names
 
@@ -73,7 +73,8 @@ def _listed(spec: Spec, copies: Copies, *, strict: bool) -> DataSet:
 def _without_copies(data: DataSet, spec: Spec, copies: Copies) -> DataSet:
     """The data set without training images that are copies of val or test images, and with warnings.
 
-    With data.duplicates=group, only unlabelled images are left out, and only copies of images in made splits.
+    With data.duplicates=group or near, only unlabelled images are left out, and only copies of images in made
+    splits.
     A named split that shares a picture with another split is a fault of the data.
     """
     if not copies:
@@ -87,11 +88,13 @@ def _without_copies(data: DataSet, spec: Spec, copies: Copies) -> DataSet:
         if held and (spec.duplicates == "drop" or {split_of[name] for name in held} <= made):
             gone |= {name: held[0] for name in names if split_of.get(name) in leaving}
     kept = data.each(lambda samples: [sample for sample in samples if sample.id not in gone])
-    return replace(kept, warnings=[*data.warnings, *_about_copies(copies, split_of, gone, made)])
+    return replace(
+        kept, warnings=[*data.warnings, *_about_copies(copies, split_of, gone, made, spec.duplicates)]
+    )
 
 
 def _about_copies(
-    copies: Copies, split_of: dict[str, str], gone: dict[str, str], made: set[str]
+    copies: Copies, split_of: dict[str, str], gone: dict[str, str], made: set[str], duplicates: str
 ) -> list[str]:
     """Lines on the decisions about copies: pictures that stay together, and images that are left out."""
     masked = [
@@ -100,9 +103,10 @@ def _about_copies(
     together = [names for names in masked if len(names) > 1]
     lines = []
     if together and made:
-        first = " = ".join(together[0][:SHOWN]) + (" = ..." if len(together[0]) > SHOWN else "")
+        sign, kind = (" ~ ", "nearly identical") if duplicates == "near" else (" = ", "equal")
+        first = sign.join(together[0][:SHOWN]) + (f"{sign}..." if len(together[0]) > SHOWN else "")
         more = f" (and {len(together) - 1} more such groups)" if len(together) > 1 else ""
-        lines.append(f"equal pictures stay in one split: {first}{more}")
+        lines.append(f"{kind} pictures stay in one split: {first}{more}")
     if gone:
         name, other = next(iter(gone.items()))
         lines.append(

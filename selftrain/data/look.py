@@ -31,9 +31,14 @@ class Look:
     rest: int = 0  # pixels that data.ignore=[rest] ignores
     palette: bytes = b""
     used: tuple[int, ...] = ()
-    blank: bool = False  # the whole image has one colour
     repaired: int = 0  # pixels that data.nearest gave a declared value
     notes: tuple[str, ...] = ()  # how shapes of an annotation file were placed
+    traits: bytes = b""  # for comparison with other pictures (likeness.traits)
+
+    @property
+    def blank(self) -> bool:
+        """Whether the whole image has one colour, or nearly so."""
+        return self.size is not None and not self.traits
 
     def colour(self, index: int) -> Colour:
         """The colour of an index of the palette."""

@@ -65,9 +65,7 @@ def hold_out(groups: Sequence[str], fractions: Sequence[float], *, seed: int) ->
     wanted = sum(fraction > 0 for fraction in fractions)
     if len(members) < wanted + 1:
         kind = (
-            "groups of images (by data.splits.group, or copies of each other)"
-            if any(groups)
-            else "labelled images"
+            "groups of images (by data.splits.group or data.duplicates)" if any(groups) else "labelled images"
         )
         raise DataError(
             f"{len(members)} {kind} cannot be divided into train and {wanted} made split(s): "

@@ -9,6 +9,7 @@ import json
 import os
 import sqlite3
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -22,20 +23,25 @@ from selftrain.data.extra import in_extra
 from selftrain.data.faults import none_hidden
 from selftrain.data.findings import EXTRA, Report, findings
 from selftrain.data.levels import DTYPE
+from selftrain.data.likeness import near, traits
 from selftrain.data.load import load
 from selftrain.data.look import Look
-from selftrain.data.sample import SPLITS, DataSet, External, Sample, with_levels
+from selftrain.data.oddities import near_groups, oddities
+from selftrain.data.sample import SPLITS, Copies, DataSet, External, Sample, with_levels
 from selftrain.data.spec import Spec
 from selftrain.errors import DataError
 from selftrain.ids import IGNORE
 from selftrain.log import progress
 from selftrain.scores import class_pixels
 
-VERSION = 5  # of the findings of `_look`
+VERSION = 6  # of the findings of `_look`
 
 
-def verify(data: DataSet, spec: Spec, *, workers: int) -> Report:
-    """Read every image and mask, with `workers` threads. `data` comes from load(spec, strict=False)."""
+def verify(data: DataSet, spec: Spec, *, workers: int, crop: Sequence[int] = ()) -> Report:
+    """Read every image and mask, with `workers` threads. `data` comes from load(spec, strict=False).
+
+    `crop` is train.crop; without it, there is no warning of images far larger than the crop.
+    """
     # The levels' values do not matter here: only whether images can be scaled at all.
     scaled = data if spec.range == DTYPE else with_levels(data, (0, 0xFFFF))
     parts = [(one, verify(one.data, one.spec, workers=workers)) for one in data.extra]
@@ -48,7 +54,8 @@ def verify(data: DataSet, spec: Spec, *, workers: int) -> Report:
             show(len(seen))
     known.save()
     seen += [look for external, part in parts for look in _recoded(external, part, len(data.classes))]
-    return _joined(findings(data, seen, levels=spec.range), [(one.setting, part) for one, part in parts])
+    report = _report(data, spec, seen, near([one.traits for one in seen]), crop)
+    return _joined(report, [(one.setting, part) for one, part in parts])
 
 
 def _joined(report: Report, parts: list[tuple[str, Report]]) -> Report:
@@ -67,28 +74,46 @@ def _recoded(external: External, part: Report, classes: int) -> list[Look]:
 
     return [
         replace(
-            Look(sample, EXTRA, look.size, look.digest),
+            Look(sample, EXTRA, look.size, look.digest, traits=look.traits),
             counts=None if look.counts is None else recoded(look.counts),
         )
         for sample, look in zip(external.samples, part.seen, strict=True)
     ]
 
 
-def divide(data: DataSet, spec: Spec, *, workers: int) -> tuple[DataSet, Report]:
+def _report(
+    data: DataSet, spec: Spec, seen: list[Look], pairs: list[tuple[int, int]], crop: Sequence[int]
+) -> Report:
+    """The report on the looks at a data set; `pairs` are nearly identical pictures."""
+    report = replace(findings(data, seen, levels=spec.range), near=pairs)
+    report.warnings += oddities(seen, pairs, spec, crop)
+    return report
+
+
+def divide(data: DataSet, spec: Spec, *, workers: int, crop: Sequence[int] = ()) -> tuple[DataSet, Report]:
     """`verify`, then divide the data set again, now that copies of pictures are known (data.duplicates).
 
-    `data` comes from load(spec) without copies. Pass `report.copies` to a later load(spec, copies=...).
+    `data` comes from load(spec) without copies. Pass `copies_of(report, spec)` to a later
+    load(spec, copies=...).
     """
-    report = verify(data, spec, workers=workers)
-    if spec.duplicates == "fault" or not report.copies:
+    report = verify(data, spec, workers=workers, crop=crop)
+    copies = copies_of(report, spec)
+    if not copies:
         return data, report
     with none_hidden(report.faults, "data.splits"):
-        data = load(spec, strict=False, copies=report.copies)
+        data = load(spec, strict=False, copies=copies)
     split_of = {
         sample.id: EXTRA if sample.extra else split for split in SPLITS for sample in getattr(data, split)
     }
     moved = [replace(one, split=split_of.get(one.sample.id, "")) for one in report.seen]
-    return data, _joined(findings(data, moved, levels=spec.range), report.parts)
+    return data, _joined(_report(data, spec, moved, report.near, crop), report.parts)
+
+
+def copies_of(report: Report, spec: Spec) -> Copies:
+    """Groups of ids of images that data.duplicates treats as copies of one picture."""
+    if spec.duplicates == "near":
+        return near_groups(report.seen, report.near)
+    return report.copies if spec.duplicates != "fault" else []
 
 
 class Known:
@@ -158,9 +183,10 @@ def _to_remember(seen: Look) -> dict:
     """The findings of a look without faults, as JSON."""
     counts = seen.counts.tolist() if seen.counts is not None else None
     palette = {"palette": seen.palette.hex(), "used": seen.used} if seen.palette else {}
-    names = ("size", "largest", "rest", "blank", "repaired", "notes")
+    names = ("size", "largest", "rest", "repaired", "notes")
     plain = {name: getattr(seen, name) for name in names}
-    return {**plain, "digest": seen.digest.hex(), "counts": counts, **palette}
+    codes = {"digest": seen.digest.hex(), "traits": seen.traits.hex()}
+    return {**plain, **codes, "counts": counts, **palette}
 
 
 def _remembered(empty: Look, found: dict) -> Look:
@@ -172,7 +198,7 @@ def _remembered(empty: Look, found: dict) -> Look:
         counts=np.array(found["counts"], np.int64) if found["counts"] is not None else None,
         largest=found["largest"],
         rest=found["rest"],
-        blank=found["blank"],
+        traits=bytes.fromhex(found["traits"]),
         repaired=found["repaired"],
         notes=tuple(found["notes"]),
         palette=bytes.fromhex(found.get("palette", "")),
@@ -202,9 +228,8 @@ def _look(sample: Sample, split: str, *, classes: int, channels: int) -> Look:
             raise DataError(wrong_channels(sample.image.name, image.shape[2], channels))
         digest = hashlib.sha256(f"{image.shape}".encode())
         digest.update(np.ascontiguousarray(image).data)
-        blank = bool((image == image[:1, :1]).all())
         height, width = image.shape[:2]
-        seen = replace(seen, size=(height, width), digest=digest.digest(), blank=blank)
+        seen = replace(seen, size=(height, width), digest=digest.digest(), traits=traits(image))
         if image.dtype == np.uint16:
             seen = replace(seen, largest=int(image.max()))
     except DataError as error:

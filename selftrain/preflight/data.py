@@ -138,14 +138,15 @@ def _looked_at(
 
     Raises DataError for other faults.
     """
-    data, report = verify.divide(data, spec, workers=process.cores())
+    crop = [] if cfg.data.tile else cfg.train.crop
+    data, report = verify.divide(data, spec, workers=process.cores(), crop=crop)
     refuse(report.faults)
     found = report.warnings[len(data.warnings) :]
     for warning in found[:WARNINGS]:
         say(f"data: {warning}")
     if found[WARNINGS:]:
         say(f"data: {len(found) - WARNINGS} more warnings: selftrain verify lists all")
-    copies = report.copies if cfg.data.duplicates != "fault" else []
+    copies = [list(names) for names in verify.copies_of(report, spec)]
     return data, report.seen, [sample.id for sample in report.set_aside], copies
 
 

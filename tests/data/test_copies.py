@@ -101,7 +101,7 @@ def test_between_named_splits_a_copy_is_a_fault_or_is_left_out_of_training(root)
 
 
 def test_an_unknown_way_is_refused_by_name(root):
-    with pytest.raises(ConfigError, match=r"data\.duplicates='keep' must be one of group, fault, drop"):
+    with pytest.raises(ConfigError, match=r"data\.duplicates='keep' must be one of group, near, fault, drop"):
         load(spec(root, "keep"))
 
 

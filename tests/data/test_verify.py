@@ -206,9 +206,9 @@ def test_pictures_of_one_colour_are_one_warning(root: Path):
         Image.fromarray(np.full((4, 6, 3), shade, np.uint8)).save(root / "images" / f"{name}.png")
     for _ in range(2):  # from the cache, too
         (warning,) = check(root).warnings
-        assert (
-            warning
-            == "3 images are of one colour (blank tiles?): images/train/0, images/train/3, images/test/11"
+        assert warning == (
+            "3 images are of one colour (blank tiles?): images/train/0, images/train/3, images/test/11; "
+            "a list file for data.splits.train and data.splits.test can leave them out"
         )
 
 
