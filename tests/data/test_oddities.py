@@ -18,10 +18,6 @@ from selftrain.data.sources.shapes import draw
 from selftrain.data.verify import divide
 from selftrain.datasets import spec_of
 
-pytestmark = pytest.mark.promise(
-    "near-identical, blank, odd and oversized pictures: a warning with a setting"
-)
-
 NAMED = {"train": "train", "val": "val", "test": "test"}
 SIDE = 128
 
@@ -95,8 +91,8 @@ def test_near_copies_across_named_splits_are_one_warning_with_examples(named: Pa
     for duplicates in ("group", "near"):
         for _ in range(2):  # from the cache, too
             (warning,) = check(named, splits=NAMED, duplicates=duplicates)[1]
-            assert warning.startswith("4 images of val and test, nearly the same as images of other splits (")
-            assert warning.endswith("and 1 more), make scores too good: "
+            assert warning.startswith("nearly the same picture in two splits: 4 images of val and test (")
+            assert warning.endswith("and 1 more), so scores are too good; "
                                     "move images to or from data.splits.val and data.splits.test")  # fmt: skip
             assert "images/val/08 (val) ~ images/train/copy8 (labelled)" in warning
 
@@ -115,15 +111,15 @@ def test_near_keeps_such_pictures_in_one_made_split(root: Path, seed: int):
     assert warnings[0].startswith(
         "nearly identical pictures stay in one split: images/00 ~ images/copy0 ~ images/copy0b (and 2 more such groups)"
     )
-    assert not any("make scores too good" in line for line in warnings)
+    assert not any("scores are too good" in line for line in warnings)
 
 
 def test_otherwise_near_copies_in_made_splits_are_a_warning_that_names_near(root: Path):
     for number in range(6):
         put(root, f"images/copy{number}", again(number), quality=60)
     (warning,) = check(root)[1]
-    assert "nearly the same as images of other splits (images/" in warning
-    assert warning.endswith("make scores too good: data.duplicates=near keeps them in one made split")
+    assert warning.startswith("nearly the same picture in two splits: ")
+    assert warning.endswith("so scores are too good; data.duplicates=near keeps them in one made split")
 
 
 def test_near_joins_groups_and_equal_pictures(root: Path):
@@ -139,10 +135,10 @@ def test_images_far_larger_than_the_crop_are_one_warning(root: Path):
     assert check(root, crop=(48, 48))[1] == []  # 14 % of an image
     (warning,) = check(root, crop=(32, 32))[1]
     assert warning.startswith("a training step sees less than 10% of ") and warning.endswith(
-        ", 128x128): raise train.crop=[32,32], or shrink images, for example by data.size=[64,64]"
+        ", 128x128): raise train.crop=[32,32], shrink images (data.size=[longest,64]), or draw from tiles (data.tile)"
     )
     assert "(such as 6.2% of " in warning
-    assert check(root, crop=(32, 32), size=[64, 64])[1] == []
+    assert check(root, crop=(32, 32), size=["longest", 64])[1] == []
     assert check(root, crop=())[1] == []  # not known before the plan is made
 
 
@@ -156,9 +152,9 @@ def test_wildly_different_sizes_are_one_warning(root: Path):
     (warning,) = [line for line in check(root)[1] if "sizes" in line]
     assert warning == (
         "image sizes differ by a factor of 4.5, from 128x128 (images/00) to 512x640 (images/large): "
-        "if objects differ as much, data.size=[128,128] brings all images to one size"
+        "if objects differ as much, data.size=[longest,128] brings images to one scale"
     ).replace("images/00", warning.split("(")[1].split(")")[0])
-    assert check(root, size=[128, 128])[1] == []
+    assert check(root, size=["longest", 128])[1] == check(root, size=[128, 128])[1] == []
     put(root, "images/large", cv2.resize(scene(0, "val"), (SIDE * 3, SIDE * 3)))
     assert not any("sizes" in line for line in check(root)[1])
 
