@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from selftrain.data.faults import counted, some
+from selftrain.data.findings import EXTRA
 from selftrain.data.likeness import groups, unlike
 from selftrain.data.look import Look
 from selftrain.data.spec import Spec
@@ -30,11 +31,12 @@ def oddities(looks: Sequence[Look], pairs: Sequence[Pair], spec: Spec, crop: Seq
 
 
 def near_groups(looks: Sequence[Look], pairs: Sequence[Pair]) -> list[list[str]]:
-    """Groups of ids of images that are the same picture or nearly so, sorted."""
+    """Groups of ids of images that are the same picture or nearly so, sorted; without data.extra."""
     first: dict[bytes, int] = {}
     same = [(first.setdefault(one.digest, i), i) for i, one in enumerate(looks) if one.digest]
     joined = groups([*pairs, *((i, j) for i, j in same if i != j)])
-    return sorted(sorted(looks[place].sample.id for place in places) for places in joined)
+    own = [sorted(looks[i].sample.id for i in places if looks[i].split != EXTRA) for places in joined]
+    return sorted(names for names in own if len(names) > 1)
 
 
 def _near(looks: Sequence[Look], pairs: Sequence[Pair], spec: Spec) -> str:
@@ -135,7 +137,7 @@ def _blank(looks: Sequence[Look]) -> str:
 
 def _unlike(looks: Sequence[Look], pairs: Sequence[Pair]) -> str:
     """Unlabelled images that are unlike every labelled one."""
-    labelled = {place for place, one in enumerate(looks) if one.split == "labelled" and one.traits}
+    labelled = {place for place, one in enumerate(looks) if one.split in ("labelled", EXTRA) and one.traits}
     # nearly identical labelled images say nothing about how much labelled images differ
     again = {place for group in groups(pairs) for place in [one for one in group if one in labelled][1:]}
     known = [looks[place] for place in sorted(labelled - again)]

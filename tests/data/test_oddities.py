@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from selftrain.config import DataConfig, SplitConfig
+from selftrain.config import DataConfig, ExtraConfig, SplitConfig
 from selftrain.data.load import load
 from selftrain.data.sample import SPLITS
 from selftrain.data.sources.shapes import draw
@@ -95,6 +95,16 @@ def test_near_copies_across_named_splits_are_one_warning_with_examples(named: Pa
             assert warning.endswith("and 1 more), so scores are too good; "
                                     "move images to or from data.splits.val and data.splits.test")  # fmt: skip
             assert "images/val/08 (val) ~ images/train/copy8 (labelled)" in warning
+
+
+def test_near_copies_in_external_data_are_named_with_its_setting(root: Path, tmp_path: Path):
+    others = tmp_path / "other"
+    for number in range(12):  # whatever the split, some are near copies of val and test images
+        put(others, f"images/{number}", again(number), quality=60)
+    extra = ExtraConfig(root=str(others), classes={"left": "left", "right": "right"})
+    (warning,) = check(root, duplicates="near", extra=[extra])[1]
+    assert " (val) ~ extra0/images/" in warning
+    assert warning.endswith("so scores are too good; leave them out of data.extra")
 
 
 @pytest.mark.parametrize("seed", range(4))
