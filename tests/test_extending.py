@@ -87,19 +87,19 @@ def test_every_setting_of_the_page_is_one_that_a_run_takes(own, tmp_path):
 
 def test_the_range_and_the_name_of_a_setting_come_from_the_signature(own):
     for row, message in (
-        ("{gamma: -1}", "loss.labelled.focal.gamma=-1 must be at least 0"),
-        ("{gama: 1}", "loss.labelled.focal.gama: no such setting; focal has weight, gamma"),
+        ("{q: 2}", "loss.labelled.robust.q=2 must lie between 0.01 and 1"),
+        ("{p: 1}", "loss.labelled.robust.p: no such setting; robust has weight, q"),
     ):
         with pytest.raises(ConfigError) as error:
-            check(compose(["recipe=smoke", f"loss.labelled={{ce: 1, focal: {row}}}"]))
+            check(compose(["recipe=smoke", f"loss.labelled={{ce: 1, robust: {row}}}"]))
         assert str(error.value) == message
 
 
-def test_the_loss_weighs_hard_pixels_and_leaves_ignored_ones_out(own):
+def test_the_loss_is_bounded_and_leaves_ignored_pixels_out(own):
     target = Target(torch.tensor([[[0, 1, IGNORE]]]))
-    objective = Objective.of({"focal": {"weight": 2.0, "gamma": 3.0}}, "loss.labelled", 2)
+    objective = Objective.of({"robust": {"weight": 2.0, "q": 0.5}}, "loss.labelled", 2)
     value = objective.value(torch.zeros(1, 2, 1, 3), target, objective.counts(target))
-    assert float(value) == pytest.approx(2 * 0.5**3 * np.log(2))  # p = 1/2 everywhere
+    assert float(value) == pytest.approx(2 * (1 - 0.5**0.5) / 0.5)  # p = 1/2 everywhere
 
 
 def test_the_augmentations_move_recolour_and_erase(own):
@@ -262,7 +262,7 @@ def trained(folder):
 def test_a_run_learns_and_labels_with_every_entry_that_it_chooses(trained):
     run, calls = trained
     assert set(calls) >= {
-        'focal {"gamma": 1.5}', "pixels {}", "centre {}", 'shear {"most": 0.2}', 'gamma {"most": 1.5}', 'grid {"side": 4}',
+        'robust {"q": 0.5}', "pixels {}", "centre {}", 'shear {"most": 0.2}', 'gamma {"most": 1.5}', 'grid {"side": 4}',
         'in_order {"first": 2}', 'beta {"alpha": 1.0}', "everywhere {}", 'lraspp {"classes": 2}',
         'fast_biases {"lr_scale": 3.0, "weight_decay": 0.01}', 'drop {"at": 0.5, "factor": 0.1}',
         'warm {"decay": 0.995, "offset": 4, "steps": 4}', 'sharpen {"temperature": 0.25}',
@@ -270,7 +270,7 @@ def test_a_run_learns_and_labels_with_every_entry_that_it_chooses(trained):
         'certain {"least": 0.6}',
     }  # fmt: skip
     known = read_yaml(run / "config.yaml", "loss", "train")
-    assert known["loss"]["labelled"]["focal"] == {"weight": 0.5, "gamma": 1.5}
+    assert known["loss"]["labelled"]["robust"] == {"weight": 0.5, "q": 0.5}
     assert known["train"]["schedule"] == {"drop": {"at": 0.5, "factor": 0.1}}
 
 

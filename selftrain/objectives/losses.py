@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
+import cv2
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -20,6 +22,7 @@ from selftrain.ids import IGNORE
 from selftrain.tables import Bounds, Share, Table
 from selftrain.targets import Target
 
+TINY = 1e-6  # keeps powers of numbers near 0 differentiable
 LEAST = 1e-4  # below the store's resolution of 1/255; keeps log(p) finite if a class was stored as 0
 
 
@@ -85,7 +88,6 @@ def kl(
     logits: Tensor,
     target: Target[Tensor],
     *,
-    class_weights: Tensor | None,
     temperature: Annotated[
         float, Bounds(0.01), "softens teacher and student; the loss is scaled by its square"
     ] = 1.0,
@@ -103,7 +105,7 @@ def kl(
     return temperature**2 * (divergence * weights_of(target)).sum()
 
 
-def squared_error(logits: Tensor, target: Target[Tensor], *, class_weights: Tensor | None) -> Tensor:
+def squared_error(logits: Tensor, target: Target[Tensor]) -> Tensor:
     """Per-pixel squared difference of the probabilities, averaged over classes (Tarvainen & Valpola 2017)."""
     difference = (logits.softmax(dim=1) - _soft(target)).square().mean(dim=1)  # (N, h, w)
     return (difference * weights_of(target)).sum()
@@ -113,7 +115,6 @@ def dice(
     logits: Tensor,
     target: Target[Tensor],
     *,
-    class_weights: Tensor | None,
     smooth: Annotated[float, Bounds(0), "pixels added to both sides of the fraction"] = 1.0,
 ) -> Tensor:
     """1 - Dice per image, averaged over the classes in its labels (Milletari et al. 2016)."""
@@ -123,8 +124,7 @@ def dice(
     overlap, sizes = (probs * truth).sum(dim=(2, 3)), (probs + truth).sum(dim=(2, 3))  # (N, C)
     present = truth.sum(dim=(2, 3)) > 0
     sizes = (sizes + smooth).clamp_min(1e-12)  # not 0/0 in an image without a label if `smooth` is 0
-    each = (1 - (2 * overlap + smooth) / sizes) * present
-    return (each.sum(dim=1) / present.sum(dim=1).clamp_min(1)).sum()
+    return _over_classes(1 - (2 * overlap + smooth) / sizes, present)
 
 
 def ohem(
@@ -148,14 +148,132 @@ def ohem(
     return (sums / most.clamp_min(1)).sum()
 
 
+def focal(
+    logits: Tensor,
+    target: Target[Tensor],
+    *,
+    class_weights: Tensor | None,
+    gamma: Annotated[float, Bounds(0), "focus on hard pixels; 0: cross-entropy"] = 2.0,
+) -> Tensor:
+    """Cross-entropy times (1 - p)^gamma per pixel (Lin et al. 2017).
+
+    With soft labels, each class's term is weighted by the class's probability.
+    """
+    log_probs = F.log_softmax(logits, dim=1)
+    hardness = (-log_probs.expm1()).clamp_min(TINY) ** gamma  # (1 - p)^gamma, (N, C, h, w)
+    terms = -hardness * log_probs * one_hot(target, logits.shape[1])
+    if class_weights is not None:
+        terms = terms * class_weights[:, None, None]
+    return (terms.sum(dim=1) * weights_of(target)).sum()
+
+
+def tversky(
+    logits: Tensor,
+    target: Target[Tensor],
+    *,
+    alpha: Annotated[float, Bounds(0), "weight of false positives"] = 0.3,
+    beta: Annotated[float, Bounds(0), "weight of false negatives; above `alpha`: fewer misses"] = 0.7,
+    exponent: Annotated[
+        float, Bounds(above=0), "of the loss; below 1: focal Tversky, 0.75 in Abraham & Khan 2019"
+    ] = 1.0,
+    smooth: Annotated[float, Bounds(0), "pixels added to both sides of the fraction"] = 1.0,
+) -> Tensor:
+    """1 - the Tversky index per image, averaged over the classes in its labels (Salehi et al. 2017).
+
+    The overlap of two probabilities is the smaller one. For masks that is their product. For soft labels it
+    makes the loss 0 where both are equal (Wang et al. 2023, Jaccard metric losses).
+    """
+    weight = weights_of(target)[:, None]  # (N, 1, h, w)
+    probs, truth = logits.softmax(dim=1), one_hot(target, logits.shape[1])
+    hits, found, there = (
+        (weight * plane).sum(dim=(2, 3)) for plane in (torch.minimum(probs, truth), probs, truth)
+    )  # (N, C)
+    sizes = hits + alpha * (found - hits) + beta * (there - hits)
+    missing = 1 - (hits + smooth) / (sizes + smooth).clamp_min(1e-12)
+    return _over_classes(missing.clamp_min(TINY) ** exponent if exponent != 1 else missing, there > 0)
+
+
+def jaccard(
+    logits: Tensor,
+    target: Target[Tensor],
+    *,
+    smooth: Annotated[float, Bounds(0), "pixels added to both sides of the fraction"] = 1.0,
+) -> Tensor:
+    """1 - soft IoU per image, averaged over the classes in its labels (Rahman & Wang 2016).
+
+    Soft labels: see `tversky`.
+    """
+    return tversky(logits, target, alpha=1.0, beta=1.0, smooth=smooth)
+
+
+def lovasz(logits: Tensor, target: Target[Tensor]) -> Tensor:
+    """Lovasz-softmax per image, averaged over the classes in its labels (Berman et al. 2018).
+
+    It is the convex extension of 1 - IoU of the hard labels. Weighted pixels have the weighted IoU; soft
+    labels are not used.
+    """
+    weight = weights_of(target).flatten(1)[:, None]  # (N, 1, P)
+    truth = one_hot(Target(target.hard), logits.shape[1]).flatten(2)  # (N, C, P)
+    errors, order = (truth - logits.softmax(dim=1).flatten(2)).abs().sort(dim=2, descending=True)
+    inside, outside = ((weight * part).gather(2, order) for part in (truth, 1 - truth))
+    area = inside.sum(dim=2, keepdim=True)
+    lost = 1 - (area - inside.cumsum(dim=2)) / (area + outside.cumsum(dim=2)).clamp_min(1e-12)
+    steps = torch.cat([lost[..., :1], lost.diff(dim=2)], dim=2)  # (N, C, P)
+    return _over_classes((errors * steps).sum(dim=2), area[..., 0] > 0)
+
+
+def boundary(logits: Tensor, target: Target[Tensor]) -> Tensor:
+    """Probability times the signed distance to the class's boundary, per pixel (Kervadec et al. 2019).
+
+    Distances are in pixels, negative inside, and exact (OpenCV, on the CPU). Soft labels have no boundary, so
+    the distances are those to the boundaries of the hard labels. Use it beside another loss, at a weight near
+    0.01: alone it has poor minima.
+    """
+    weight = weights_of(target)
+    distances = signed_distances(target.hard, weight > 0, logits.shape[1])
+    return (distances * logits.softmax(dim=1) * weight[:, None]).sum()
+
+
+def signed_distances(hard: Tensor, known: Tensor, classes: int) -> Tensor:
+    """The distance of each pixel of `hard` (N, h, w) to each class's boundary, (N, C, h, w) in pixels.
+
+    Outside it is the distance to the nearest pixel of the class. Inside it is 1 minus the distance to the
+    nearest pixel of another class. Pixels that are not `known` (N, h, w) bound nothing. A class that no known
+    pixel of an image has, or all have, is at distance 0.
+    """
+    ids = torch.where(known, hard, IGNORE).cpu().numpy()
+    found = np.zeros((len(ids), classes, *ids.shape[1:]), np.float32)
+    for image, planes in zip(ids, found, strict=True):
+        there = np.setdiff1d(image, IGNORE)
+        for c in there if len(there) > 1 else ():
+            outside, inside = (_distance(image == c), _distance((image != c) & (image != IGNORE)))
+            planes[c] = np.where(outside > 0, outside, 1 - inside)
+    return torch.from_numpy(found).to(hard.device)
+
+
+def _distance(pixels: np.ndarray) -> np.ndarray:
+    """The distance of each pixel (h, w) to the nearest of `pixels` (h, w) bool."""
+    return cv2.distanceTransform((~pixels).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+
+
 LOSSES: dict[str, Loss] = {
     "ce": Loss(cross_entropy, pixels),
     "kl": Loss(kl, pixels),
     "mse": Loss(squared_error, pixels),
     "dice": Loss(dice, images),
     "ohem": Loss(ohem, images),
+    "focal": Loss(focal, pixels),
+    "jaccard": Loss(jaccard, images),
+    "tversky": Loss(tversky, images),
+    "lovasz": Loss(lovasz, images),
+    "boundary": Loss(boundary, pixels),
 }
 TABLE = Table(LOSSES, main="weight", function=lambda loss: loss.total)
+
+
+def _over_classes(each: Tensor, present: Tensor) -> Tensor:
+    """The mean of `each` (N, C) over the `present` classes of an image, summed over images."""
+    return ((each * present).sum(dim=1) / present.sum(dim=1).clamp_min(1)).sum()
 
 
 def _soft(target: Target[Tensor]) -> Tensor:

@@ -7,13 +7,16 @@ from selftrain.config import LossConfig
 from selftrain.errors import ConfigError
 from selftrain.objectives.losses import LOSSES, Loss, pixels
 from selftrain.objectives.objective import Objective, check_losses
+from selftrain.tables import handed
 from selftrain.targets import Target
 
 
 def total(name, logits, hard, weight=None, soft=None, class_weights=None, **settings):
     """The sum of a loss; pixels (N, h, w) are of class 0 where `hard` is None."""
     hard = torch.zeros(len(logits), *logits.shape[2:], dtype=torch.uint8) if hard is None else hard
-    return LOSSES[name].total(logits, Target(hard, weight, soft), class_weights=class_weights, **settings)
+    total = LOSSES[name].total
+    offered = handed(total, f"loss.{name}", class_weights=class_weights)
+    return total(logits, Target(hard, weight, soft), **offered, **settings)
 
 
 def logits_of(*probs):
