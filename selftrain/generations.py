@@ -79,14 +79,13 @@ def generation(
         session.networks.keep(plan, trained.network, gen)
     val = session.evaluate(trained.network, session.data.val)
     session.metrics.rewind(f"{stage}/val", -1)
-    session.metrics.write(f"{stage}/val", plan.steps, {"miou": val["miou"] or 0.0, "ece": val["ece"]})
-    leading = reports[_leader(reports)]["val"] if reports else None
     facts = dict(trained.facts)
+    session.metrics.write(f"{stage}/val", facts["steps"], {"miou": val["miou"] or 0.0, "ece": val["ece"]})
     distance = facts.pop("average_distance")
     report = {
         "generation": plan.number,
         "model": session.networks.describe(plan, trained.network),
-        "steps": plan.steps,
+        "steps": facts.pop("steps"),
         "weights": facts.pop("weights"),
         "teacher": teacher,
         "online": plan.online,

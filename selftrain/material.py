@@ -129,9 +129,12 @@ class Material:
 
     def _class_weights(self) -> torch.Tensor | None:
         """The weight of labelled pixels of each class, (C,); None if all weights are equal."""
-        if not self.loss.balance:
+        given = self.loss.class_weights
+        if not self.loss.balance and not given:
             return None
         weights = balanced(self.contents.sum(axis=0), self.loss.balance)
+        if given:
+            weights = weights * [given.get(name, 1.0) for name in self.data.classes]
         return torch.tensor(weights, dtype=torch.float32, device=self.accelerator.device)
 
     def _sum(self, values: torch.Tensor) -> torch.Tensor:

@@ -15,6 +15,7 @@ from selftrain.networks import SNAPSHOTS, Begun
 from selftrain.plan import Plan
 from selftrain.rng import rekey
 from selftrain.session import Session
+from selftrain.stage import Stage
 from selftrain.stages import pseudo_label, recalibrate, reliability, select, train
 
 PASSED_ON = ("weights", "empty_batches", "skipped_steps", "average_distance", "seconds")  # to the generation
@@ -48,6 +49,7 @@ def trained(
         **{name: sum(one[name] for one in reports) for name in ("empty_batches", "skipped_steps", "seconds")},
         "weights": reports[0]["weights"],
         "average_distance": max(one["average_distance"] for one in reports),
+        "steps": max(one.get("steps", plan.steps) for one in reports),
         "members": [{"val": one["val"], "seconds": one["seconds"]} for one in reports],
     }
     if plan.members.out_of_fold:
@@ -65,6 +67,7 @@ def _single(
         "empty_batches": done.empty,
         "skipped_steps": done.skipped,
         "average_distance": done.average_distance,
+        "steps": done.steps,
         "seconds": round(done.seconds, 1),
     }
     return Result(done.network, facts)
@@ -135,7 +138,7 @@ def _train(
     names = [one.name for one in session.data.labelled if not one.extra]
     material = session.material.without(plan.left_out(names, session.cfg.seed))
     dataset = material.dataset(plan, labels, (session.cfg.seed, plan.name))
-    stage = train.Stage(
+    stage = Stage(
         plan.name,
         session.cfg.seed,
         steps=plan.steps,

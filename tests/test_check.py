@@ -85,8 +85,8 @@ def test_what_is_composed_has_been_checked():
     ("config", "said"),
     [
         (
-            Config(train=TrainConfig(schedule="step")),
-            "train.schedule: there is no 'step'; there are cosine, poly, plateau",
+            Config(train=TrainConfig(schedule="stairs")),
+            "train.schedule: there is no 'stairs'; there are cosine, poly, plateau",
         ),
         (
             Config(generations=[GenerationConfig(online="none")]),

@@ -81,7 +81,7 @@ def test_what_the_tables_have_is_taken():
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        (Config(train=TrainConfig(schedule="step")), "schedule"),
+        (Config(train=TrainConfig(schedule="stairs")), "schedule"),
         (Config(select=SelectConfig(threshold="some")), "threshold"),
         (Config(generations=[GenerationConfig(), GenerationConfig(online="none")]), "generations.1.online"),
     ],

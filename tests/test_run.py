@@ -95,7 +95,7 @@ def test_show_prints_the_settings_of_entries_and_refuses_unknown_ones(run):
     ("settings", "code", "said"),
     [
         (["train.crop=[33,32]"], 2, "train.crop"),
-        (["train.schedule=step"], 2, "cosine, poly"),
+        (["train.schedule=stairs"], 2, "cosine, poly"),
         (["train.schedule={poly: {power: -1}}"], 2, "train.schedule.poly.power=-1 must be at least 0"),
         (
             ["train.schedule=plateau", "train.eval_every=0"],
@@ -106,6 +106,21 @@ def test_show_prints_the_settings_of_entries_and_refuses_unknown_ones(run):
         (["train.freeze=never"], 2, "train.freeze=never must be a number of steps or always"),
         (["train.groups=heads"], 2, "train.groups: there is no 'heads'; there are one"),
         (["train.average={swa: {begin: 0.5}}"], 2, "train.average.swa.begin: no such setting; swa has start"),
+        (["train.schedule=one_cycle"], 2, "a rise of its own; set train.warmup=0"),
+        (["train.patience=2", "train.eval_every=0"], 2, "train.patience=2 waits for scores on val"),
+        (
+            ["train.patience=2", "select.reliability=agreement"],
+            2,
+            "train.patience may end a generation before",
+        ),
+        (["train.lookahead=5", "train.optimizer=lookahead_sgd"], 2, "has Lookahead already"),
+        (["loss.class_weights={car: 2}"], 2, "loss.class_weights: there is no class 'car'; there are "),
+        (["loss.class_weights={disc: -2}"], 2, "must be at least 0"),
+        (
+            ["loss.labelled={ce: 0, dice: 1}", "loss.class_weights={disc: 2}"],
+            2,
+            "loss.class_weights acts in ce and ohem and focal, and loss.labelled has none of them",
+        ),
         (["train.steps=0"], 2, "train.steps=0 must be at least 1"),
         (["select.confidence=80"], 2, "select.confidence=80.0 must lie between 0 and 1"),
         (["train.optimizer=nonsense"], 2, "train.optimizer"),
@@ -219,7 +234,14 @@ def test_the_masks_say_what_pixels_of_a_class_weigh(online):
         weights**-2 / (weights**-2).sum(), pixels / pixels.sum(), rtol=1e-4
     )  # share^-0.5
     np.testing.assert_allclose((weights * pixels).sum(), pixels.sum(), rtol=1e-4)
+    rare = data.classes[-1]
+    config.loss.class_weights = {rare: 3.0}
+    factors = material.step(plan).context.class_weights.numpy() / weights
+    np.testing.assert_allclose(factors, [1.0] * (len(pixels) - 1) + [3.0], rtol=1e-6)
     config.loss.balance = 0.0
+    given = material.step(plan).context.class_weights.numpy()
+    np.testing.assert_allclose(given, [1.0] * (len(pixels) - 1) + [3.0])
+    config.loss.class_weights = {}
     assert material.step(plan).context.class_weights is None
 
 

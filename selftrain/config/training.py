@@ -104,6 +104,11 @@ class LossConfig:
     balance: Annotated[
         Share, "labelled pixels of a class weigh (its share of the labelled pixels)^-balance, mean 1"
     ] = 0.5
+    class_weights: Annotated[
+        dict[str, float],
+        Bounds(0),
+        "factors on the weights of `balance`, by the name of the class, as in {car: 2}",
+    ] = field(default_factory=dict)
     unlabelled_weight: Annotated[Size, "weight of the loss on unlabelled images"] = 1.0
     threshold: Annotated[
         Share, "online: least confidence of the averaged network at which a pixel's label counts"
@@ -149,6 +154,11 @@ class TrainConfig:
     place: Annotated[Choice, "how the position of a crop is chosen"] = "uniform"
     sampler: Annotated[Choice, "how the labelled images of a step are sampled"] = "uniform"
     optimizer: Annotated[str, "any name that timm knows"] = "adamw"
+    lookahead: Annotated[
+        Count,
+        "Lookahead (Zhang et al. 2019): steps (k) between two updates of the slow weights; 0: none",
+    ] = 0
+    lookahead_alpha: Annotated[Share, "Lookahead: how far the slow weights go towards the others"] = 0.5
     lr: Annotated[Size, "learning rate after the warm-up"] = 1e-3
     weight_decay: Annotated[Size, "weight decay of the optimizer"] = 1e-2
     encoder_lr: Annotated[
@@ -182,6 +192,11 @@ class TrainConfig:
     threads: Annotated[Count, "threads per process on a CPU; 0: the process's share of the cores"] = 0
     checkpoint_every: Annotated[Some, "steps between checkpoints"] = 250
     eval_every: Annotated[Count, "steps between evaluations on val; 0: only at the end"] = 250
+    patience: Annotated[
+        Count,
+        "evaluations on val in a row without a new best score after which a generation ends, with the "
+        "averaged weights of that step; 0: it takes all steps",
+    ] = 0
     eval_batch: Annotated[Some, "images per evaluation batch"] = 16
 
 

@@ -1,5 +1,6 @@
 """A weighted sum of losses, and the only place that divides by the counts of the global batch."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,6 +24,15 @@ def check_losses(cfg: LossConfig) -> None:
         if not Objective.of(terms, setting, 1).groups:
             raise ConfigError(f"{setting} has no loss with a weight above 0; {setting}.ce=1 gives it one")
     Objective.of(cfg.online, "loss.online", 1)
+    used = any(weighs(term.entry) for term in TABLE.chosen(cfg.labelled, "loss.labelled"))
+    if cfg.class_weights and not used:
+        names = " and ".join(name for name, loss in TABLE.entries.items() if weighs(loss))
+        raise ConfigError(f"loss.class_weights acts in {names}, and loss.labelled has none of them")
+
+
+def weighs(loss: Loss) -> bool:
+    """Whether a loss uses class weights."""
+    return "class_weights" in inspect.signature(loss.total).parameters
 
 
 @dataclass(frozen=True)

@@ -29,17 +29,32 @@ def swa(
     steps: int,
     decay: float,
     start: Annotated[float, Bounds(0, 1), "the share of the steps after which the mean begins"] = 0.75,
+    period: Annotated[int, Bounds(1), "steps from one set of weights in the mean to the next"] = 1,
+    lr: Annotated[float, Bounds(0), "rate from `start` on, as a share of train.lr; 0: the schedule's"] = 0.0,
 ) -> float:
     """Stochastic weight averaging (Izmailov et al. 2018): the equal mean of the weights from `start` on.
 
-    The mean covers the weights after each step. Before `start` the average is the latest weights.
+    The mean covers the weights after each step, or after every `period`th. Before `start` the average is the
+    latest weights. With `lr` the rate is constant from `start` on, as in the paper.
     """
-    first = min(int(start * steps), steps - 1)
-    return 0.0 if step < first else 1 - 1 / (step - first + 1)
+    past = step - _first(start, steps)
+    count, between = divmod(max(past, 0), period)
+    return 0.0 if past < 0 else 1.0 if between else 1 - 1 / (count + 1)
+
+
+def swa_rate(step: int, *, steps: int, start: float, period: int, lr: float) -> float | None:
+    """The share of train.lr at a step with `swa`; None if the schedule decides."""
+    return lr if lr and step >= _first(start, steps) else None
+
+
+def _first(start: float, steps: int) -> int:
+    return min(int(start * steps), steps - 1)
 
 
 # Each function returns the decay at `step` (from 0) of `steps`; `decay` is train.ema.
 AVERAGES: dict[str, Callable[..., float]] = {"ema": ema, "none": none, "swa": swa}
+# averages that need a learning rate of their own: the share of train.lr at a step, or None
+RATES: dict[str, Callable[..., float | None]] = {"swa": swa_rate}
 
 
 class Average:

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from timm.optim import create_optimizer_v2  # type: ignore[attr-defined]
+from timm.optim.lookahead import Lookahead
 from torch import nn
 
 from selftrain import checkpoint
@@ -15,12 +16,26 @@ from selftrain.optim.groups import Groups
 FUSED = ("adam", "adamw", "sgd")
 
 
-def optimizer_of(groups: Groups, name: str, *, lr: float, device: torch.device) -> torch.optim.Optimizer:
-    """Create the optimizer of parameter groups that have their own weight decay. Raises ConfigError."""
+def optimizer_of(
+    groups: Groups,
+    name: str,
+    *,
+    lr: float,
+    device: torch.device,
+    lookahead: int = 0,
+    alpha: float = 0.5,
+) -> torch.optim.Optimizer:
+    """Create the optimizer of parameter groups that have their own weight decay. Raises ConfigError.
+
+    With `lookahead` steps k, slow weights take a share `alpha` of the way to the optimizer's weights every k
+    steps, and the optimizer goes on from there (Lookahead, Zhang et al. 2019). They begin as the weights
+    after the first k steps.
+    """
     try:
         extra: dict[str, Any] = {"fused": True} if name in FUSED else {}
         _try(name, lr, max(group.get("weight_decay", 0.0) for group in groups), device)
-        return create_optimizer_v2(groups, opt=name, lr=lr, **extra)
+        optimizer = create_optimizer_v2(groups, opt=name, lr=lr, **extra)
+        return Lookahead(optimizer, alpha=alpha, k=lookahead) if lookahead else optimizer
     except (AssertionError, ValueError, KeyError) as error:
         raise ConfigError(f"train.optimizer={name!r}: timm knows no such optimizer ({error})") from None
 

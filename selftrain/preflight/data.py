@@ -12,7 +12,7 @@ from selftrain.data.look import Look
 from selftrain.data.sample import DataSet, with_levels, without
 from selftrain.data.spec import Spec
 from selftrain.data.tiles import Tiling
-from selftrain.errors import DataError
+from selftrain.errors import ConfigError, DataError
 from selftrain.log import say
 from selftrain.preflight.machine import precision_of_run
 from selftrain.rundir import RunDir
@@ -151,11 +151,16 @@ def _looked_at(
 
 
 def check_data(data: DataSet, cfg: Config) -> None:
-    """Raises DataError if a required split is empty."""
+    """Raises DataError if a required split is empty, ConfigError for weights of unknown classes."""
     if not data.labelled:
         raise DataError("no labelled image to train the teacher on; see data.images and data.masks")
     if not data.val:
         raise DataError("no val image to choose by; set data.splits.val or data.splits.val_fraction")
+    unknown = [name for name in cfg.loss.class_weights if name not in data.classes]
+    if unknown:
+        raise ConfigError(
+            f"loss.class_weights: there is no class {unknown[0]!r}; there are {', '.join(data.classes)}"
+        )
     needing = _needing_unlabelled(cfg.generations)
     if needing and not data.unlabelled:
         raise DataError(f"{needing} needs unlabelled images, but the data set has none; {WITHOUT_UNLABELLED}")

@@ -16,7 +16,7 @@ from selftrain.models.build import multiple_of, parameters
 from selftrain.models.encoders import pretrained
 from selftrain.networks import SNAPSHOTS
 from selftrain.objectives.objective import check_losses
-from selftrain.optim.schedules import BY_SCORES, SCHEDULES
+from selftrain.optim.schedules import BY_SCORES, SCHEDULES, WARMING
 from selftrain.plan import Plan, plans, window_of
 from selftrain.pretraining import check_sources
 from selftrain.settings.check import check as check_settings
@@ -57,6 +57,12 @@ def _check_learning(cfg: Config) -> None:
         raise ConfigError(
             f"train.schedule={schedule} follows the scores on val, so train.eval_every must not be 0"
         )
+    if schedule in WARMING and train.warmup:
+        raise ConfigError(f"train.schedule={schedule} begins with a rise of its own; set train.warmup=0")
+    if train.patience and not train.eval_every:
+        raise ConfigError(f"train.patience={train.patience} waits for scores on val; set train.eval_every")
+    if train.lookahead and train.optimizer.startswith("lookahead_"):
+        raise ConfigError(f"train.optimizer={train.optimizer} has Lookahead already; set train.lookahead=0")
     for number, row in enumerate(cfg.generations):
         if train.freeze == ALWAYS and row.noise.drop_path:
             raise ConfigError(
@@ -138,6 +144,11 @@ def _check_snapshots(cfg: Config) -> None:
         raise ConfigError(
             f"select.reliability={chosen.name} compares three points of the training: "
             "every generation needs 3 or more steps"
+        )
+    if chosen.entry.snapshots and cfg.train.patience:
+        raise ConfigError(
+            f"select.reliability={chosen.name} compares three points of the training; "
+            "train.patience may end a generation before, so set it to 0"
         )
 
 

@@ -17,6 +17,7 @@ WORDS = {
     "scheduler": "train.schedule", "lr_scheduler": "train.schedule", "optim": "train.optimizer",
     "warmup_steps": "train.warmup", "grad_clip": "train.clip", "gradient_clip": "train.clip",
     "ema_decay": "train.ema", "swa": "train.average", "averaging": "train.average",
+    "early_stopping": "train.patience", "early_stopping_patience": "train.patience",
     "gradient_accumulation_steps": "train.accumulate", "accumulate_grad_batches": "train.accumulate",
     "accumulation_steps": "train.accumulate", "grad_accum": "train.accumulate",
     "freeze_encoder": "train.freeze", "freeze_backbone": "train.freeze", "lock_backbone": "train.freeze",

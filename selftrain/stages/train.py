@@ -7,11 +7,10 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial, reduce
 from itertools import islice
-from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast, broadcast_object_list
+from accelerate.utils import broadcast
 from torch import nn
 
 from selftrain import checkpoint
@@ -19,66 +18,26 @@ from selftrain.checkpoint import Checkpoint
 from selftrain.config import ALWAYS, TrainConfig
 from selftrain.data.examples import Batch
 from selftrain.errors import LearningError, StoppedError, naming_savings
-from selftrain.log import Metrics, progress, say
+from selftrain.log import progress, say
 from selftrain.methods.base import Step
 from selftrain.models.build import to_layout
-from selftrain.optim.averaging import AVERAGES, Average
+from selftrain.optim.averaging import AVERAGES, RATES, Average
 from selftrain.optim.groups import GROUPS, Freezer, scaled
 from selftrain.optim.optimizers import optimizer_of, rate_of
-from selftrain.optim.schedules import SCHEDULES, lr_at
-from selftrain.rng import Key, rekey
-from selftrain.signals import Stop
+from selftrain.optim.schedules import SCHEDULES, lr_at, waited
+from selftrain.rng import rekey
+from selftrain.stage import SCORE, Stage
 from selftrain.tables import Table, bound
 
 LOG_EVERY = 10  # steps between rows of metrics.jsonl
 # consecutive steps with NaN or infinite gradients before the stage goes back to its last checkpoint
 PATIENCE = 8
-SCORE = "val_miou"  # the name in metrics.jsonl of val scores during a stage
 Batches = Callable[[int], Iterator[Batch]]
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One stage of training and its place in a run."""
-
-    name: str
-    seed: Key
-    steps: int  # optimizer steps
-    images: int  # images per global batch
-    directory: Path  # contains the checkpoints
-    accelerator: Accelerator
-    metrics: Metrics
-    stop: Stop
-
-    @property
-    def keys(self) -> tuple[Key, ...]:
-        """The keys of its random draws, before the step number."""
-        return (self.seed, self.name)
-
-    def scores(self) -> list[float]:
-        """The val scores of this stage in metrics.jsonl, the same on every rank."""
-        rows = [row[SCORE] for row in self.metrics.rows() if row["stage"] == self.name and SCORE in row]
-        return broadcast_object_list([rows])[0]
-
-    def newest(self) -> Checkpoint | None:
-        """The newest intact checkpoint. The main process renames damaged ones before other ranks read."""
-        with self.accelerator.main_process_first():
-            saved = checkpoint.newest(self.directory)
-            if self.accelerator.is_main_process:
-                checkpoint.prune(self.directory)
-            return saved
-
-    def save(self, learner: "Learner", done: int) -> None:
-        """Write a checkpoint after `done` steps; every rank waits for it."""
-        if self.accelerator.is_main_process:
-            self.metrics.sync()
-            checkpoint.write(self.directory, learner.checkpoint(done))
-        self.accelerator.wait_for_everyone()
-
-
-@dataclass(frozen=True)
 class Trained:
-    """The result of a stage; `network` has the averaged weights.
+    """The result of a stage after `steps` steps; `network` has the averaged weights.
 
     `empty` counts the steps in which no pseudo-labelled pixel was accepted. `skipped` counts the steps with
     NaN or infinite gradients. `average_distance` is the distance between the averaged parameters and the last
@@ -86,6 +45,7 @@ class Trained:
     """
 
     network: nn.Module
+    steps: int
     seconds: float
     empty: int
     skipped: int
@@ -107,8 +67,9 @@ def train(
 
     `batches(first)` yields this rank's part of the global batches from step `first` on, in `cfg.accumulate`
     micro-batches per step. It ends early if a signal arrives while it waits. `evaluate` scores the averaged
-    network on val, every `cfg.eval_every` steps. `keep` maps a step to a callback that receives the averaged
-    network.
+    network on val, every `cfg.eval_every` steps. After `cfg.patience` scores in a row without a new best one,
+    the stage ends with the averaged weights of that step. `keep` maps a step to a callback that receives the
+    averaged network.
 
     A step with NaN or infinite gradients is skipped. After PATIENCE such steps in a row, training goes back
     to the last checkpoint, once, at half the learning rate. Raises LearningError if that does not help,
@@ -117,7 +78,9 @@ def train(
     learner, saved = Learner(network, cfg, stage.accelerator, steps=stage.steps), stage.newest()
     first = learner.resume(saved)
     if saved is None:
-        stage.save(learner, 0)  # a checkpoint to go back to; it also reveals a full disk before any work
+        stage.save(
+            learner.checkpoint, 0
+        )  # a checkpoint to go back to; it also reveals a full disk before any work
     shown = stage.accelerator.is_main_process
     with progress(stage.name, stage.steps, start=first, per_step=stage.images, show=shown) as show:
         loop = Loop(stage, cfg, learner, step, evaluate, keep, show)
@@ -125,7 +88,9 @@ def train(
             first = learner.go_back(stage.newest(), stage.name)
     stage.accelerator.free_memory()
     distance = learner.average.distance(learner.network)
-    return Trained(learner.averaged(), learner.seconds, int(learner.empty), learner.skipped, distance)
+    return Trained(
+        learner.averaged(), loop.done, learner.seconds, int(learner.empty), learner.skipped, distance
+    )
 
 
 @dataclass
@@ -140,36 +105,56 @@ class Loop:
     keep: Mapping[int, Callable[[nn.Module], None]]
     show: Callable[..., None]
     scores: list[float] = field(default_factory=list)  # val scores so far
+    done: int = 0  # steps
 
     def __post_init__(self) -> None:
         self.schedule = bound(Table(SCHEDULES).one(self.cfg.schedule, "train.schedule"))
+        average = Table(AVERAGES).one(self.cfg.average, "train.average")
+        own = RATES.get(average.name)  # of the average
+        self.own_rate = partial(own, **average.settings) if own else None
+
+    @property
+    def over(self) -> bool:
+        """Whether the stage ends here: after its last step, or as val has not improved for too long."""
+        patience = self.cfg.patience
+        return self.done >= self.stage.steps or 0 < patience <= waited(self.scores)
 
     def advance(self, batches: Batches, first: int) -> bool:
         """Run the steps from `first` to the last; returns false if they diverge.
 
         Raises StoppedError for a signal.
         """
-        stage, done = self.stage, first
+        stage, self.done = self.stage, first
         stage.metrics.rewind(stage.name, first)
         self.scores = stage.scores()
-        coming = batches(first) if first < stage.steps else iter(())
+        coming = iter(()) if self.over else batches(first)
         for t, parts in enumerate(grouped(coming, self.cfg.accumulate), start=first):
             rekey(*stage.keys, t, stage.accelerator.process_index)
             here = [part.to(stage.accelerator.device) for part in parts]
             taken = self.learner.step(t, self.lr_at(t), self.step, here)
             if self.learner.diverged:
                 return False
-            done = t + 1
-            self.show(done, self.report(done, taken))
-            self.save(done)
-        if done < stage.steps:
-            self.end_waiting(done)
+            self.done = t + 1
+            self.show(self.done, self.report(self.done, taken))
+            self.save(self.done)
+            if self.over:
+                break
+        if not self.over:
+            self.end_waiting(self.done)
+        if self.done < stage.steps and stage.accelerator.is_main_process:
+            say(
+                f"{stage.name}: ends after {self.done} of {stage.steps} steps: "
+                f"{self.cfg.patience} scores on val without a new best one"
+            )
         return True
 
     def lr_at(self, t: int) -> float:
         """The learning rate of step `t`."""
-        cfg = self.cfg
-        return lr_at(t, self.stage.steps, self.scores, lr=cfg.lr, warmup=cfg.warmup, schedule=self.schedule)
+        cfg, steps = self.cfg, self.stage.steps
+        own = self.own_rate(t, steps=steps) if self.own_rate else None
+        if own is not None:
+            return cfg.lr * own
+        return lr_at(t, steps, self.scores, lr=cfg.lr, warmup=cfg.warmup, schedule=self.schedule)
 
     def report(self, done: int, taken: "Taken") -> str:
         """Log, evaluate and keep what is due after `done` steps; returns a note for the progress line."""
@@ -191,8 +176,8 @@ class Loop:
         """Write a checkpoint if one is due. Raises StoppedError for a signal, after writing one."""
         stage, stopped = self.stage, self.stage.stop.agreed(self.stage.accelerator)
         due = done % self.cfg.checkpoint_every == 0 and not self.learner.streak
-        if due or done == stage.steps or stopped:
-            stage.save(self.learner, done)
+        if due or self.over or stopped:
+            stage.save(self.learner.checkpoint, done)
         if stopped:
             raise StoppedError(
                 f"stopped by a signal at {stage.name} step {done}; saved, the same command resumes"
@@ -202,7 +187,7 @@ class Loop:
         """Raises StoppedError for a signal that arrived while the loop waited for a batch."""
         stage = self.stage
         if stage.accelerator.num_processes == 1:  # other ranks are within a step and save nothing more
-            stage.save(self.learner, done)
+            stage.save(self.learner.checkpoint, done)
         where = f"{stage.name} step {done}"
         raise StoppedError(f"stopped by a signal at {where}, waiting for a batch; the same command resumes")
 
@@ -243,7 +228,14 @@ class Learner:
         groups = scaled(groups, self.network, encoder_lr=cfg.encoder_lr, layer_decay=cfg.layer_decay)
         averaging = bound(Table(AVERAGES).one(cfg.average, "train.average"))
         self.average, self.decay_at = Average(self.network), partial(averaging, steps=steps, decay=cfg.ema)
-        self.optimizer = optimizer_of(groups, cfg.optimizer, lr=cfg.lr, device=accelerator.device)
+        self.optimizer = optimizer_of(
+            groups,
+            cfg.optimizer,
+            lr=cfg.lr,
+            device=accelerator.device,
+            lookahead=cfg.lookahead,
+            alpha=cfg.lookahead_alpha,
+        )
         self.rates = [rate_of(group, cfg.lr) for group in self.optimizer.param_groups]  # steps change them
         self.model, self.prepared = accelerator.prepare(self.network, self.optimizer)
         self.accelerator, self.clip = accelerator, cfg.clip or math.inf

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from selftrain.optim.averaging import Average, ema, none, swa
+from selftrain.optim.averaging import Average, ema, none, swa, swa_rate
 
 
 def network():
@@ -69,3 +69,16 @@ def test_swa_is_the_equal_mean_of_the_steps_from_its_start_on(start, expected):
 
 def test_before_its_start_swa_has_the_last_weights():
     assert mean_of_steps([swa(step, steps=8, decay=0.9, start=0.75) for step in range(6)]) == 5
+
+
+@pytest.mark.parametrize(("period", "expected"), [(2, (2 + 4 + 6) / 3), (3, (2 + 5) / 2), (9, 2)])
+def test_swa_takes_every_weight_of_its_period(period, expected):
+    """Of steps 0 to 7, from step 2 on."""
+    decays = [swa(step, steps=8, decay=0.9, start=0.25, period=period) for step in range(8)]
+    assert mean_of_steps(decays) == pytest.approx(expected)
+
+
+def test_the_rate_of_swa_begins_with_its_mean():
+    rates = [swa_rate(step, steps=4, start=0.5, period=1, lr=0.3) for step in range(4)]
+    assert rates == [None, None, 0.3, 0.3]
+    assert swa_rate(3, steps=4, start=0.5, period=1, lr=0.0) is None
