@@ -214,12 +214,15 @@ def lovasz(logits: Tensor, target: Target[Tensor]) -> Tensor:
     """
     weight = weights_of(target).flatten(1)[:, None]  # (N, 1, P)
     truth = one_hot(Target(target.hard), logits.shape[1]).flatten(2)  # (N, C, P)
-    errors, order = (truth - logits.softmax(dim=1).flatten(2)).abs().sort(dim=2, descending=True)
-    inside, outside = ((weight * part).gather(2, order) for part in (truth, 1 - truth))
-    area = inside.sum(dim=2, keepdim=True)
-    lost = 1 - (area - inside.cumsum(dim=2)) / (area + outside.cumsum(dim=2)).clamp_min(1e-12)
-    steps = torch.cat([lost[..., :1], lost.diff(dim=2)], dim=2)  # (N, C, P)
-    return _over_classes((errors * steps).sum(dim=2), area[..., 0] > 0)
+    there = (weight * truth).sum(dim=2) > 0  # (N, C); only K classes of images are sorted
+    wrong = (truth - logits.softmax(dim=1).flatten(2)).abs()
+    errors, order = wrong[there].sort(dim=1, descending=True)  # (K, P)
+    inside, outside = ((weight * part)[there].gather(1, order) for part in (truth, 1 - truth))
+    area = inside.sum(dim=1, keepdim=True)
+    lost = 1 - (area - inside.cumsum(dim=1)) / (area + outside.cumsum(dim=1))
+    steps = torch.cat([lost[:, :1], lost.diff(dim=1)], dim=1)  # (K, P)
+    each = torch.zeros_like(there, dtype=logits.dtype).masked_scatter(there, (errors * steps).sum(dim=1))
+    return _over_classes(each, there)
 
 
 def boundary(logits: Tensor, target: Target[Tensor]) -> Tensor:

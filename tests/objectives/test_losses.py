@@ -166,5 +166,5 @@ def test_a_loss_that_asks_for_more_than_there_is_is_refused_before_the_run(monke
     with pytest.raises(ConfigError) as error:
         check_losses(LossConfig(**{section: {"more": {"weight": 1.0}}}))
     assert str(error.value) == (
-        f"loss.{section}.more asks for depth, which needs a default: the program hands over class_weights"
+        f"loss.{section}.more asks for depth, which needs a default: the program passes class_weights"
     )
