@@ -81,6 +81,7 @@ def generation(
     session.metrics.rewind(f"{stage}/val", -1)
     facts = dict(trained.facts)
     session.metrics.write(f"{stage}/val", facts["steps"], {"miou": val["miou"] or 0.0, "ece": val["ece"]})
+    leading = reports[_leader(reports)]["val"] if reports else None
     distance = facts.pop("average_distance")
     report = {
         "generation": plan.number,
@@ -98,7 +99,7 @@ def generation(
     promoted = report["promoted"] = not reports or not evaluate.is_worse(
         evaluate.level(report), evaluate.level(_best(reports))
     )
-    report["alarms"] = about_generation(val, leading, distance, steps=plan.steps, promoted=promoted)
+    report["alarms"] = about_generation(val, leading, distance, steps=report["steps"], promoted=promoted)
     if session.accelerator.is_main_process:
         session.metrics.sync()
         files.write_json(gen.report, report)
