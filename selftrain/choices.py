@@ -43,6 +43,7 @@ TABLES: dict[str, Table[Any]] = {
     "generations.online": Table(METHODS),
     "labels.crf.backend": Table(BACKENDS),
     "labels.refiner": refiners.TABLE,
+    "loss.distill": losses.TABLE,
     "loss.labelled": losses.TABLE,
     "loss.online": losses.TABLE,
     "loss.pseudo": losses.TABLE,

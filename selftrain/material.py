@@ -12,7 +12,7 @@ from selftrain import augmentation
 from selftrain.config import LossConfig, TrainConfig
 from selftrain.data import batches
 from selftrain.data.cache import Cache
-from selftrain.data.labels import Labels, MaskLabels, Readable, weighed
+from selftrain.data.labels import Labels, MaskLabels, Readable, Soft, Taught, weighed
 from selftrain.data.sample import DataSet, Sample
 from selftrain.data.samplers import Sampler, rejecting
 from selftrain.data.tiles import Tiled, Tiling
@@ -43,14 +43,17 @@ class Material:
         left = [one for i, one in enumerate(self.data.labelled) if i not in places]
         return replace(self, data=replace(self.data, labelled=left))
 
-    def dataset(self, plan: Plan, pseudo: Labels | None, keys: tuple[Key, ...]) -> batches.StepDataset:
+    def dataset(
+        self, plan: Plan, pseudo: Labels | None, keys: tuple[Key, ...], soft: Soft | None = None
+    ) -> batches.StepDataset:
         """The training examples of a generation.
 
-        They are labelled images, and unlabelled images with the labels `pseudo` or as views to label online.
+        They are labelled images, with a teacher's probabilities `soft` if given, and unlabelled images with
+        the labels `pseudo` or as views to label online.
         """
         views = plan.method.views
         return batches.StepDataset(
-            self.labelled,
+            self._labels(soft) if soft else self.labelled,
             self._drawn(self.data.unlabelled),
             Tiled(pseudo, self.tiling.tiles(pseudo.samples)) if pseudo and self.tiling else pseudo,
             sizes=(plan.labelled_batch, plan.unlabelled_batch if pseudo or views else 0),
@@ -64,10 +67,16 @@ class Material:
     @cached_property
     def labelled(self) -> Labels:
         """The masks of the labelled images or tiles, with weights if data.extra gives some another one."""
+        return self._labels()
+
+    def _labels(self, soft: Soft | None = None) -> Labels:
+        """The labels of `labelled`, with a teacher's probabilities beside them if given."""
         samples, mask = self.data.labelled, self.cache.mask_of_tiles if self.tiling else self.cache.mask
-        labels = MaskLabels(samples, mask)
+        labels: Labels = MaskLabels(samples, mask)
         if any(sample.weight != 1 for sample in samples):
             labels = MaskLabels(samples, mask, partial(weighed, mask=mask))
+        if soft:
+            labels = Taught(labels, soft)
         return Tiled(labels, self.tiling.tiles(samples)) if self.tiling else labels
 
     def _drawn(self, samples: Sequence[Sample]) -> Sequence[Readable]:

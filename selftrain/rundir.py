@@ -84,6 +84,11 @@ class Generation:
         return self.path / "labels"
 
     @property
+    def taught(self) -> Path:
+        """The labels of the labelled images, for `loss.distill`."""
+        return self.path / "taught"
+
+    @property
     def selection(self) -> Path:
         return self.path / "selection.json"
 

@@ -1,14 +1,17 @@
 """Train the network of a generation, or its several networks one after the other."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
+import numpy as np
 from torch import nn
 
 from selftrain import files
 from selftrain.data import loading
+from selftrain.data.labels import Readable, Soft
+from selftrain.labels.store import LabelStore
 from selftrain.log import say
 from selftrain.models import ensemble
 from selftrain.networks import SNAPSHOTS, Begun
@@ -137,7 +140,8 @@ def _train(
     session.track()
     names = [one.name for one in session.data.labelled if not one.extra]
     material = session.material.without(plan.left_out(names, session.cfg.seed))
-    dataset = material.dataset(plan, labels, (session.cfg.seed, plan.name))
+    soft = _taught(session, labels.generation) if labels and session.cfg.loss.distill else None
+    dataset = material.dataset(plan, labels, (session.cfg.seed, plan.name), soft)
     stage = Stage(
         plan.name,
         session.cfg.seed,
@@ -168,6 +172,19 @@ def _train(
         keep=_snapshots(session, plan),
     )
     return replace(done, network=_kept(session, plan, done.network))
+
+
+def _taught(session: Session, teacher: int) -> Soft:
+    """The probabilities that a teacher stored for the labelled images."""
+    places = {one.id: i for i, one in enumerate(session.data.labelled)}
+    store = LabelStore(session.run.generation(teacher).taught)
+    return partial(_soft_of, store, places, len(session.data.classes))
+
+
+def _soft_of(
+    store: LabelStore, places: Mapping[str, int], classes: int, sample: Readable, index: np.ndarray
+) -> np.ndarray:
+    return store.read(places[sample.id]).soft_at(index, classes)
 
 
 def _seen(plan: Plan, network: nn.Module) -> nn.Module:

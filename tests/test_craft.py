@@ -15,7 +15,7 @@ ALL = [
     "train.average={swa: {start: 0.25, period: 2, lr: 0.5}}",
     "loss.labelled={ce: 0.2, focal: 0.2, jaccard: 0.2, tversky: {weight: 0.2, exponent: 0.75}, lovasz: 0.2, boundary: 0.01}",
     "loss.pseudo={kl: 0.5, focal: 0.2, jaccard: 0.2, tversky: 0.2, lovasz: 0.2, boundary: 0.01}",
-    "loss.class_weights={disc: 2}",
+    "loss.class_weights={disc: 2}", "loss.distill={kl: {weight: 0.5, temperature: 2}}",
 ]  # fmt: skip
 
 
@@ -36,7 +36,6 @@ def test_each_generation_ends_at_the_first_evaluation_that_is_no_new_best(whole)
         seen = list(scores.values())
         early = [step for i, step in enumerate(scores) if waited(seen[: i + 1]) >= 1]
         assert row["steps"] == (early[0] if early else 12) and len(early) <= 1
-        assert (whole / f"gen{row['generation']}" / "checkpoints" / f"step-{row['steps']:06d}").is_dir()
         ended.append(row["steps"])
     assert min(ended) < 12
 
@@ -47,9 +46,27 @@ def test_the_settings_of_the_entries_are_recorded(whole):
     assert known["loss"]["labelled"]["boundary"] == {"weight": 0.01}
 
 
+def test_students_learn_from_their_teachers_labels_of_labelled_images(run, tmp_path):
+    out = tmp_path / "run"
+    code, _, err = run(*SMOKE, "loss.distill={kl: {weight: 0.5}}", f"out={out}")
+    assert code == 0, err
+    assert json.loads((out / "gen0" / "taught" / "index.json").read_text())["count"] == 8
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    losses = {
+        stage: [row for row in rows if row["stage"] == stage and "loss" in row] for stage in ("gen0", "gen1")
+    }
+    assert losses["gen0"] and not any("distill_loss" in row for row in losses["gen0"])
+    assert losses["gen1"] and all(row["distill_loss"] > 0 for row in losses["gen1"])
+
+
 def test_a_killed_run_ends_with_the_same_bits(whole, tmp_path):
     out = tmp_path / "run"
-    for place in ("gen0/checkpoints/step-000003", "gen1/checkpoints/step-000001"):
+    places = (
+        "gen0/checkpoints/step-000003",
+        "gen0/taught/shard-00000.safetensors",
+        "gen1/checkpoints/step-000001",
+    )
+    for place in places:
         assert kill_when(out / place, *ALL, f"out={out}") == -signal.SIGKILL
     code, _, err = run_command(*ALL, f"out={out}")
     assert code == 0, err

@@ -121,6 +121,7 @@ def test_show_prints_the_settings_of_entries_and_refuses_unknown_ones(run):
             2,
             "loss.class_weights acts in ce and ohem and focal, and loss.labelled has none of them",
         ),
+        (["loss.distill={kl: 1}", "generations=[{}]"], 2, "loss.distill acts in generations that learn from"),
         (["train.steps=0"], 2, "train.steps=0 must be at least 1"),
         (["select.confidence=80"], 2, "select.confidence=80.0 must lie between 0 and 1"),
         (["train.optimizer=nonsense"], 2, "train.optimizer"),

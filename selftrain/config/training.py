@@ -98,6 +98,10 @@ class LossConfig:
     pseudo: Annotated[dict[str, Weighted], "losses of stored pseudo-labels with their weights"] = field(
         default_factory=lambda: {"kl": {"weight": 1.0, "temperature": 1.0}}
     )
+    distill: Annotated[
+        dict[str, Weighted],
+        "losses of labelled images against their teacher's stored labels, besides `labelled`",
+    ] = field(default_factory=dict)
     online: Annotated[dict[str, Weighted], "losses of labels made in each step; empty: the method's own"] = (
         field(default_factory=dict)
     )

@@ -1,7 +1,7 @@
 """Labels of samples for training: masks, or a teacher's pseudo-labels."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -27,6 +27,10 @@ class Weighed(Readable, Protocol):
 
     @property
     def weight(self) -> float: ...
+
+
+# the probabilities (C, h, w) of a sample at flat indices (h, w)
+Soft = Callable[[Readable, np.ndarray], np.ndarray]
 
 
 class Labels(Protocol):
@@ -60,6 +64,22 @@ class MaskLabels:
         return Target(
             gather(self.mask(sample), index, IGNORE), None if weight is None else gather(weight, index, 0)
         )
+
+
+@dataclass(frozen=True)
+class Taught:
+    """Labels with a teacher's probabilities of the same pixels beside them."""
+
+    labels: Labels
+    soft: Soft
+
+    @property
+    def samples(self) -> Sequence[Readable]:
+        return self.labels.samples
+
+    def target(self, i: int, index: np.ndarray) -> Target[np.ndarray]:
+        """See `Labels.target`; with soft labels."""
+        return replace(self.labels.target(i, index), soft=self.soft(self.samples[i], index))
 
 
 def gather(plane: np.ndarray, index: np.ndarray, fill: float) -> np.ndarray:

@@ -24,6 +24,7 @@ def check_losses(cfg: LossConfig) -> None:
         if not Objective.of(terms, setting, 1).groups:
             raise ConfigError(f"{setting} has no loss with a weight above 0; {setting}.ce=1 gives it one")
     Objective.of(cfg.online, "loss.online", 1)
+    Objective.of(cfg.distill, "loss.distill", 1)
     used = any(weighs(term.entry) for term in TABLE.chosen(cfg.labelled, "loss.labelled"))
     if cfg.class_weights and not used:
         names = " and ".join(name for name, loss in TABLE.entries.items() if weighs(loss))

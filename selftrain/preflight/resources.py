@@ -37,7 +37,7 @@ def check_shared_memory(cfg: Config, planned: list[Plan], classes: int, processe
     """Raises ResourceError if the batches of the loader processes do not fit into shared memory."""
     needed = [
         loading.most_shared(
-            _images_of_a_part(plan, classes, processes * cfg.train.accumulate),
+            _images_of_a_part(plan, classes, processes * cfg.train.accumulate, distil=bool(cfg.loss.distill)),
             cfg.train.crop,
             cfg.train.workers,
             cfg.train.accumulate,
@@ -48,12 +48,17 @@ def check_shared_memory(cfg: Config, planned: list[Plan], classes: int, processe
         loading.check_shared(max(needed) * int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
-def _images_of_a_part(plan: Plan, classes: int, parts: int) -> list[tuple[int, int]]:
-    """The largest numbers of labelled and unlabelled images in one of `parts`, with their bytes per pixel."""
+def _images_of_a_part(plan: Plan, classes: int, parts: int, *, distil: bool) -> list[tuple[int, int]]:
+    """The largest numbers of labelled and unlabelled images in one of `parts`, with their bytes per pixel.
+
+    To `distil`, labelled images have soft labels as well.
+    """
     counts, each = (
         (plan.labelled_batch, plan.unlabelled_batch),
         loading.bytes_per_pixel(classes, channels=plan.channels, views=plan.method.views),
     )
+    if distil:
+        each = (each[0] + loading.FLOAT * classes, each[1])
     return [(-(-count // parts), of_one) for count, of_one in zip(counts, each, strict=True)]
 
 
@@ -75,6 +80,8 @@ def check_space(
     stores = sum(plan.needs_labels for plan in planned)
     bytes_each = record.most_bytes(min(cfg.labels.soft_classes, len(data.classes))) * _pixels(data.unlabelled)
     labels = stores * len(data.unlabelled) * bytes_each
+    if cfg.loss.distill:
+        labels += stores * len(data.labelled) * bytes_each
     needed = kept + passing + labels + 2**24
     there = sum(path.stat().st_size for path in run.path.rglob("*") if path.is_file())
     free = shutil.disk_usage(run.path).free

@@ -174,6 +174,8 @@ def _check_methods(cfg: Config) -> None:
         raise ConfigError(
             f"loss.adaptive=true acts only with online={methods}, which no generation uses; set it to false"
         )
+    if cfg.loss.distill and not any(plan.needs_labels for plan in plans(cfg)):
+        raise ConfigError("loss.distill acts in generations that learn from stored labels; the run has none")
     for row in cfg.generations:
         mixed = augmentation.mixers(row.noise)
         if mixed and not METHODS[row.online].mixes:

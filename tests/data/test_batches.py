@@ -13,7 +13,7 @@ from selftrain.data.augment.pipeline import Pipeline
 from selftrain.data.augment.randaugment import RandAugment
 from selftrain.data.batches import Augmentation, StepDataset
 from selftrain.data.cache import Cache
-from selftrain.data.labels import MaskLabels
+from selftrain.data.labels import MaskLabels, Taught, gather
 from selftrain.data.loading import loader
 from selftrain.data.mixing import MIXES, Mixer
 from selftrain.errors import ResourceError
@@ -302,3 +302,26 @@ def test_labelled_images_take_the_colours_of_unlabelled_ones_of_their_kind_and_k
     assert torch.equal(styled.known.hard, plain.known.hard) and torch.equal(
         styled.images[4:], plain.images[4:]
     )
+
+
+class Quarters(Picture):
+    """A picture whose mask has another class in each quarter."""
+
+    def read_mask(self):
+        return np.kron(np.arange(4).reshape(2, 2), np.ones((20, 20))).astype(np.uint8)
+
+
+def test_a_teachers_labels_follow_the_mask_through_every_crop():
+    def soft(sample, index):
+        return np.moveaxis(np.eye(4, dtype=np.float32)[gather(sample.read_mask(), index, 0)], -1, 0)
+
+    samples = [Quarters(f"l{i}", i) for i in range(3)]
+    turned = Pipeline((32, 32), scale=(0.5, 1.5), geometry=(FLIP,))
+    labels = Taught(MaskLabels(samples, Quarters.read_mask), soft)
+    data = StepDataset(
+        labels, sizes=(2, 0), augmentation=Augmentation(turned, turned), cache=Cache(10), keys=(0, "gen1")
+    )
+    batch = next(loader(data, first=0, steps=1, rank=0, world=1, workers=0))
+    known = batch.known.hard != IGNORE
+    assert batch.known.soft.shape == (2, 4, 32, 32) and len(batch.known.hard[known].unique()) == 4
+    assert torch.equal(batch.known.soft.argmax(dim=1)[known], batch.known.hard[known].long())

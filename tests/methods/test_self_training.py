@@ -63,6 +63,53 @@ def test_soft_and_hard_labels_may_be_mixed():
     assert math.isclose(both.logs["pseudo_loss"].item(), 0.25 * soft + 0.75 * hard, rel_tol=1e-5)
 
 
+def taught(soft):
+    """One labelled image of class 0, whose teacher gives class 0 the probability `soft`."""
+    plain = batch(2)
+    planes = torch.tensor([soft, 1 - soft]).view(1, 2, 1, 1).expand(1, 2, 2, 2)
+    return Batch(plain.images, Target(plain.known.hard, None, planes), plain.guessed)
+
+
+def test_labelled_images_learn_from_their_masks_and_from_their_teacher():
+    """Hinton et al. 2015: a weighted sum of KL at a temperature and of hard cross-entropy."""
+    terms = {"labelled": {"ce": {"weight": 0.3}}, "distill": {"kl": {"weight": 0.7, "temperature": 1.0}}}
+    result = loss_of(taught(0.9), unlabelled_weight=0.0, **terms)
+    divergence = 0.9 * math.log(0.9 / 0.6) + 0.1 * math.log(0.1 / 0.4)
+    assert math.isclose(result.loss.item(), -0.3 * math.log(0.6) + 0.7 * divergence, rel_tol=1e-4)
+    assert math.isclose(result.logs["distill_loss"].item(), 0.7 * divergence, rel_tol=1e-4)
+    soft = {**terms, "distill": {"kl": {"weight": 0.7, "temperature": 3.0}}}
+    assert loss_of(taught(0.9), unlabelled_weight=0.0, **soft).loss.item() != result.loss.item()
+
+
+def test_a_loss_of_masks_does_not_see_the_teachers_labels():
+    terms = {"labelled": {"jaccard": {}}, "distill": {"kl": {"weight": 1e-9}}}
+    one, other = (loss_of(taught(soft), **terms).logs["labelled_loss"].item() for soft in (0.9, 0.1))
+    assert one == other
+
+
+def test_two_ranks_distil_as_the_global_batch():
+    """4 pixels taught 0.9 and 1 pixel taught 0.2."""
+    parts = [taught(0.9), taught(0.2)]
+    parts[1].known.hard.view(-1)[1:] = 255
+    terms = {"labelled": {"ce": {}}, "distill": {"kl": {}}}
+    counts = sum(method(**terms).counts(part) for part in parts)
+    shares = [result_of(method(ranks=2, **terms), Constant(0.6), None, part, counts) for part in parts]
+    first, second = (p * math.log(p / 0.6) + (1 - p) * math.log((1 - p) / 0.4) for p in (0.9, 0.2))
+    found = sum(share.logs["distill_loss"].item() for share in shares) / 2
+    assert math.isclose(found, (4 * first + second) / 5, rel_tol=1e-4)
+    assert all(share.logs["accepted"].item() == 0.5 for share in shares)
+
+
+def test_ignored_pixels_are_not_distilled():
+    known = taught(0.9)
+    known.known.hard[:] = 255
+    assert loss_of(known, distill={"kl": {}}).logs["distill_loss"].item() == 0
+
+
+def test_without_a_teacher_nothing_is_distilled():
+    assert set(loss_of(batch(2), distill={"kl": {}}).logs) == {"labelled_loss", "pseudo_loss", "accepted"}
+
+
 def test_labelled_pixels_may_weigh_by_themselves():
     """Weights 1 and 3 on pixels that cost -log 0.6 and -log 0.4."""
     known = batch(0)
