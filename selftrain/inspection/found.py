@@ -91,14 +91,16 @@ def _views(found: Pairs, mask_of: dict[Picture, Picture], questions: Questions) 
 def _of_objects(folder: Folder, apart: Objects, questions: Questions) -> Found:
     """The data set of a mask file for each object."""
     masks = [mask for each in apart.masks_of.values() for mask in each]
-    settings, more = _classes(folder.root, folder.others, survey(masks), questions)
+    settings, more = _classes(folder.root, folder.others, survey(some(masks, LOOKED_AT)), questions)
+    names = settings["classes"]
+    assert isinstance(names, list)
     bare = [one for one in folder.pictures if one.folders[-1:] == (apart.images,)]
     bare = [one for one in bare if one not in apart.masks_of]
     layout = Layout({image: image for image in apart.masks_of}, {}, bare, drawn=True)
     named = {"format": "objects", "images": apart.images, "masks": apart.masks}
     row = f"{apart.count} files in {apart.masks}/, one for each object of {len(apart.masks_of)} images"
-    rows = [("masks", row), *more]
-    return Found(layout, named | {"classes": settings["classes"]} | _range([*layout.mask_of, *bare]), rows)
+    rows = [("masks", row), ("classes", " and ".join(map(str, names))), more[-1]]
+    return Found(layout, named | {"classes": names} | _range([*layout.mask_of, *bare]), rows)
 
 
 def _of_shapes(folder: Folder, chosen: Annotated, questions: Questions) -> Found:
