@@ -9,6 +9,7 @@ from pathlib import Path
 
 from zoo_drawn import Built
 from zoo_objects import (
+    bowl_2018,
     busi,
     carvana,
     cvat_masks,
@@ -57,7 +58,7 @@ from zoo_shapes import (
 )
 
 MASKS: list[Callable[[Path], Built]] = [
-    kaggle_nuclei, segnet_camvid, camvid_raw, ade20k, cityscapes, voc2012, drive, carvana, oxford_pets, isic2018,
+    kaggle_nuclei, bowl_2018, segnet_camvid, camvid_raw, ade20k, cityscapes, voc2012, drive, carvana, oxford_pets, isic2018,
     kvasir, lgg_mri, massachusetts, deepglobe, potsdam, loveda, bdd100k, kitti, kitti_road, suim, roboflow_masks,
     cvat_masks, floodnet, uavid, scannet, nnunet, mmsegmentation, pairs_in_one_folder, labelme_export, busi, cvc_clinicdb,
     alpha_matting, scans_16_bit,

@@ -20,6 +20,25 @@ def kaggle_nuclei(root: Path) -> Built:
     return built
 
 
+def bowl_2018(root: Path) -> Built:
+    """stage1_train/ID/images/ID.png, ID/masks/*.png (an object each), stage1_test: BBBC038 (Broad Institute)."""
+    built = Built(["background", "foreground"])
+    for i in range(6):
+        image, ids = scene(700 + i)
+        case = f"stage1_train/{i:02d}f3"
+        save(root / f"{case}/images/{i:02d}f3.png", image)
+        half = np.zeros_like(ids)
+        half[:, : WIDTH // 2] = 1
+        for k, part in enumerate((ids * half, ids * (1 - half))):
+            if part.any() or i % 2:
+                save(root / f"{case}/masks/{i}{k}c.png", valued(part, [0, 255]))
+        built.add(f"{case}/images/{i:02d}f3.png", ids)
+    for i in range(3):
+        save(root / f"stage1_test/{i:02d}e9/images/{i:02d}e9.png", photo(750 + i))
+        built.unlabelled.add(f"stage1_test/{i:02d}e9/images/{i:02d}e9.png")
+    return built
+
+
 def drive(root: Path) -> Built:
     """training/images/21_training.tif, 1st_manual/21_manual1.gif, mask/ (field of view), test/: DRIVE."""
     built = Built(["background", "foreground"])

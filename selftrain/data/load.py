@@ -10,7 +10,7 @@ from selftrain.data import faults, levels
 from selftrain.data.extra import with_extra
 from selftrain.data.images import Levels
 from selftrain.data.sample import SPLITS, Copies, DataSet, Sample, with_channels
-from selftrain.data.sources import annotated, folder, shapes, voc
+from selftrain.data.sources import annotated, folder, objects, shapes, voc
 from selftrain.data.spec import Spec
 from selftrain.data.tags import with_tags
 from selftrain.errors import ConfigError, DataError
@@ -26,6 +26,7 @@ SOURCES: dict[str, Callable[[Spec, Copies], DataSet]] = {
     "shapes": shapes.data_set,
     "folder": folder.data_set,
     "voc": voc.data_set,
+    "objects": objects.data_set,
     "coco": annotated.coco,
     "labelme": annotated.labelme,
     "cvat": annotated.cvat,

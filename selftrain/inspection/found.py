@@ -14,6 +14,7 @@ from selftrain.inspection.annotations import Annotated, annotated
 from selftrain.inspection.coding import Coding, Survey, codings, share_of, shown_value, survey
 from selftrain.inspection.layout import Layout
 from selftrain.inspection.masks import Choice, choices, forms_of_masks, show_the_same, views_of_images
+from selftrain.inspection.objects import Objects, objects
 from selftrain.inspection.pairing import Pairs, pairs
 from selftrain.inspection.pictures import Folder, Picture, look, some
 from selftrain.inspection.questions import IGNORED, Questions
@@ -36,6 +37,9 @@ class Found:
 
 def find(folder: Folder, questions: Questions) -> Found:
     """Find images, masks or annotations, classes and splits. Raises DataError if there are none."""
+    apart = objects(folder)
+    if apart is not None:
+        return _of_objects(folder, apart, questions)
     forms = annotated(folder)
     found = pairs(folder.pictures)
     files = choices(found) if found.rules or not forms else []
@@ -82,6 +86,21 @@ def _views(found: Pairs, mask_of: dict[Picture, Picture], questions: Questions) 
         if questions.choose(what, ways if alike else ways[::-1]) == (0 if alike else 1):
             gone |= views.keys()
     return gone
+
+
+def _of_objects(folder: Folder, apart: Objects, questions: Questions) -> Found:
+    """The data set of a mask file for each object."""
+    masks = [mask for each in apart.masks_of.values() for mask in each]
+    settings, more = _classes(folder.root, folder.others, survey(some(masks, LOOKED_AT)), questions)
+    names = settings["classes"]
+    assert isinstance(names, list)
+    bare = [one for one in folder.pictures if one.folders[-1:] == (apart.images,)]
+    bare = [one for one in bare if one not in apart.masks_of]
+    layout = Layout({image: image for image in apart.masks_of}, {}, bare, drawn=True)
+    named = {"format": "objects", "images": apart.images, "masks": apart.masks}
+    row = f"{apart.count} files in {apart.masks}/, one for each object of {len(apart.masks_of)} images"
+    rows = [("masks", row), ("classes", " and ".join(map(str, names))), more[-1]]
+    return Found(layout, named | {"classes": names} | _range([*layout.mask_of, *bare]), rows)
 
 
 def _of_shapes(folder: Folder, chosen: Annotated, questions: Questions) -> Found:
