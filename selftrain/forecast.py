@@ -8,6 +8,7 @@ from selftrain.data.sample import DataSet
 from selftrain.plan import Plan
 
 Size = tuple[int, int]  # height, width
+FEWEST = 50  # steps; with fewer, a generation learns nothing, and labelling takes most of the time
 OVERHEAD = 1.25  # of a stage over its passes through networks: reading, augmentation, losses, the optimizer
 
 
@@ -69,13 +70,13 @@ def views(cfg: Config) -> float:
 
 
 def steps_in(minutes: float, short: Mapping[str, float], long: Mapping[str, float], counts: Size) -> int:
-    """The steps of a generation that fill `minutes`.
+    """The steps of a generation that fill `minutes`, at least FEWEST.
 
     `short` and `long` are the forecasts for the steps in `counts`, of which the time is a linear function.
     """
     few, many = sum(short.values()), sum(long.values())
     each = (many - few) / (counts[1] - counts[0])
-    return max(1, int(counts[0] + (minutes * 60 - few) / each))
+    return max(FEWEST, int(counts[0] + (minutes * 60 - few) / each))
 
 
 def told(seconds: Mapping[str, float]) -> str:

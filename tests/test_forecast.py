@@ -8,7 +8,7 @@ import pytest
 
 from runs import SMOKE
 from selftrain import log
-from selftrain.forecast import Speed, Work, clock, forecast, steps_in, told, views
+from selftrain.forecast import FEWEST, Speed, Work, clock, forecast, steps_in, told, views
 from selftrain.plan import plans
 from selftrain.settings import compose
 
@@ -54,7 +54,7 @@ def test_several_networks_and_processes_are_counted():
 def test_minutes_become_steps():
     short, long = {"gen0": 70.0}, {"gen0": 130.0}  # 10 s and 0.06 s a step
     assert steps_in(5, short, long, (1000, 2000)) == pytest.approx(4833, abs=1)
-    assert steps_in(0.01, short, long, (1000, 2000)) == 1
+    assert steps_in(0.01, short, long, (1000, 2000)) == FEWEST
 
 
 def test_it_is_told_in_words():

@@ -16,7 +16,7 @@ from selftrain.config import AUTO, Config
 from selftrain.data.load import load
 from selftrain.datasets import spec_of
 from selftrain.errors import DataError
-from selftrain.forecast import forecast, steps_in, work_of
+from selftrain.forecast import FEWEST, forecast, steps_in, work_of
 from selftrain.networks import Networks
 from selftrain.plan import plans
 from selftrain.rundir import RunDir
@@ -62,6 +62,8 @@ def planned(cfg: Config, accelerator: Accelerator) -> list[Row]:
         return rows
     steps = _steps_in(float(cfg.budget), changed(cfg, {name: value for name, value, _ in rows}), accelerator)
     why = f"they fill {cfg.budget} minutes at the speed of this machine"
+    if steps == FEWEST:
+        why = f"the fewest: {cfg.budget} minutes are too short for this data on this machine"
     return [("train.steps", steps, why), *derive(replace(known, given={**known.given, "train.steps": steps}))]
 
 

@@ -194,7 +194,9 @@ def encoders(known: Known) -> Iterator[Row]:
 
 def labelling(known: Known) -> Iterator[Row]:
     """Views, windows and the CRF, by what the labels need and the memory allows."""
-    yield "labels.tta.scales", known.level.scales, "labels gain by three scales, and take three times as long"
+    several = len(known.level.scales) > 1
+    why = "labels gain by several scales" if several else "this budget has no time for more scales"
+    yield "labels.tta.scales", known.level.scales, why
     longest = max(known.size())
     fit = math.isqrt(int(known.machine.memory * SHARE / 2 / WINDOW_PIXEL))
     yield "labels.window", min(1024, max(_multiple(fit), 4 * MULTIPLE)), "windows of this side fit the memory"
