@@ -26,6 +26,7 @@ from selftrain.inference.windows import WINDOWS
 from selftrain.labels import refiners, thresholds
 from selftrain.labels.crf import BACKENDS
 from selftrain.methods.table import METHODS
+from selftrain.models import build as models
 from selftrain.objectives import losses
 from selftrain.optim.averaging import AVERAGES
 from selftrain.optim.groups import GROUPS
@@ -38,6 +39,7 @@ from selftrain.values import Choice, UnfitError, UnknownError, element_of, field
 TABLES: dict[str, Table[Any]] = {
     **{name.replace("noise.", "generations.noise."): table for name, table in augmentation.TABLES.items()},
     "data.format": Table(SOURCES),
+    "generations.arch": models.TABLE,
     "generations.members": members.TABLE,
     "generations.noise.mix": mixing.TABLE,
     "generations.online": Table(METHODS),
@@ -47,6 +49,7 @@ TABLES: dict[str, Table[Any]] = {
     "loss.labelled": losses.TABLE,
     "loss.online": losses.TABLE,
     "loss.pseudo": losses.TABLE,
+    "model.arch": models.TABLE,
     "predict.decision": Table(DECISIONS),
     "predict.window": Table(WINDOWS),
     "select.reliability": reliability.TABLE,

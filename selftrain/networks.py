@@ -16,6 +16,7 @@ from selftrain.models.foreign import load_package
 from selftrain.models.weights import IMAGENET, PACKAGE, Taken, encoder_names, grown, load_weights
 from selftrain.plan import Plan
 from selftrain.rundir import Generation, RunDir
+from selftrain.values import worded
 
 # a stage has a snapshot after each third of its steps; the last is its result (Yang et al. 2022, ST++)
 SNAPSHOTS = 3
@@ -85,7 +86,7 @@ class Networks:
             network,
             path,
             partial=model.partial_weights,
-            whose=f"generation {plan.number} (arch={plan.arch} encoder={encoder})",
+            whose=f"generation {plan.number} (arch={worded(plan.arch)} encoder={encoder})",
             remedy=own
             if encoder != model.encoder
             else "model.encoder= (the encoder that the file was made for)",

@@ -17,6 +17,7 @@ from selftrain.models.build import multiple_of
 from selftrain.rng import Key
 from selftrain.rundir import Generation, RunDir
 from selftrain.tables import Chosen
+from selftrain.values import Choice
 
 T = TypeVar("T")
 RANDOM = "random"  # generations.K.weights: random, whatever model.weights is
@@ -27,7 +28,7 @@ class Plan:
     """The resolved settings of one generation, or of one of its networks (`of`)."""
 
     number: int
-    arch: str
+    arch: Choice
     encoder: str
     decoder_channels: list[int]
     channels: int  # of the images

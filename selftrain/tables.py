@@ -13,6 +13,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -22,6 +23,8 @@ from selftrain.errors import ConfigError
 from selftrain.values import UnfitError, UnknownError, fit
 
 E = TypeVar("E")
+LISTED = 16  # entries that a message lists even if some of them have similar names
+NEAR = 4  # similar names
 INFINITY = float("inf")
 
 
@@ -212,8 +215,13 @@ class Table(Generic[E]):
 
     def _has(self, name: str, setting: str) -> bool:
         if name not in self.entries:
-            raise ConfigError(f"{setting}: there is no {name!r}; there are {', '.join(self.entries)}")
+            raise ConfigError(f"{setting}: there is no {name!r}; {self._instead(name)}")
         return True
+
+    def _instead(self, name: str) -> str:
+        """The entries of the table; of a long one those with a name like `name`, if there are any."""
+        near = get_close_matches(name.lower(), self.entries, n=NEAR) if len(self.entries) > LISTED else []
+        return f"similar names: {', '.join(near)}" if near else f"there are {', '.join(self.entries)}"
 
 
 def bound(chosen: Chosen[Callable[..., Any]]) -> Callable[..., Any]:

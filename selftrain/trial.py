@@ -32,6 +32,7 @@ from selftrain.process import cores
 from selftrain.rng import untouched
 from selftrain.sizes import resized
 from selftrain.stages.pseudo_label import refiner_of
+from selftrain.values import worded
 
 Size = tuple[int, int]  # height, width
 Sizes = Mapping[str, Counter[Size]]  # image sizes by split
@@ -85,7 +86,7 @@ def check(
         if key in tried:
             continue
         tried.add(key)
-        name = f"generation {plan.number}: arch={plan.arch} encoder={plan.encoder}"
+        name = f"generation {plan.number}: arch={worded(plan.arch)} encoder={plan.encoder}"
         looked_at = places(sizes, cfg, labelling=labelling, multiple=anatomy_of(network).multiple)
         with untouched():
             network = to_layout(network).to(accelerator.device)
@@ -120,7 +121,7 @@ def speeds(
 
 def _seconds(network: nn.Module, place: Place, plan: Plan, accelerator: Accelerator) -> float:
     """The seconds of the second of two passes; the first one prepares kernels and memory."""
-    name, seconds = f"generation {plan.number}: arch={plan.arch} encoder={plan.encoder}", 0.0
+    name, seconds = f"generation {plan.number}: arch={worded(plan.arch)} encoder={plan.encoder}", 0.0
     for _ in range(2):
         began = time.perf_counter()
         _try(network, place, IMAGES, plan.channels, name, accelerator)

@@ -87,6 +87,16 @@ def is_entry(kind: Kind) -> bool:
     return isinstance(kind, type) and issubclass(kind, _Entry)
 
 
+def worded(choice: Choice) -> str:
+    """A choice as a reader sees it: `poly`, or `poly power=0.9`."""
+    if isinstance(choice, str):
+        return choice
+    rows = [
+        " ".join([name, *(f"{key}={value}" for key, value in row.items())]) for name, row in choice.items()
+    ]
+    return ", ".join(rows)
+
+
 def split_optional(kind: Kind) -> tuple[Kind, bool]:
     """(int, True) for `int | None`, and (int, False) for `int`."""
     origin: Any = get_origin(kind)

@@ -34,7 +34,7 @@ Zoom = Annotated[list[float], Must("be [least, most], both above 0", _is_rising)
 class ModelConfig:
     """The network, by its smp names."""
 
-    arch: Annotated[str, "architecture"] = "unet"
+    arch: Annotated[Choice, "architecture"] = "unet"
     encoder: Annotated[str, "encoder; `tu-` and a timm name selects timm's encoder"] = "tu-resnet18"
     weights: Annotated[
         str | None,
@@ -208,7 +208,7 @@ class TrainConfig:
 class GenerationConfig:
     """One generation. Settings that are null are taken from `model`, `train` and `select`."""
 
-    arch: Annotated[str | None, "architecture; null: `model.arch`"] = None
+    arch: Annotated[Choice | None, "architecture; null: `model.arch`"] = None
     encoder: Annotated[str | None, "encoder; null: `model.encoder`"] = None
     decoder_channels: Annotated[
         list[int] | None, Bounds(1), "widths of the decoder; null: `model.decoder_channels`"

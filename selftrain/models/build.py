@@ -11,11 +11,13 @@ from torch import nn
 
 from selftrain.anatomy import ATTRIBUTE, Anatomy
 from selftrain.errors import ConfigError
+from selftrain.models.classics import CLASSICS
 from selftrain.models.dpt import slim_dpt
 from selftrain.models.encoders import HUB, TIMM, about_name
 from selftrain.models.noise import add_dropout
 from selftrain.models.weights import WAY_OUT
-from selftrain.tables import handed
+from selftrain.tables import Chosen, Table, handed
+from selftrain.values import Choice
 
 UNETS = ("unet", "unetplusplus", "manet")  # architectures with one width per decoder depth
 VIT = "dpt"  # the decoder of vision transformers
@@ -33,8 +35,9 @@ class Architecture:
     """A function that builds a network, and the anatomy of that network.
 
     The network maps images (N, channels, H, W) to logits (N, classes, H, W). The function's parameters are
-    keyword-only and a subset of `build`'s parameters. If it lacks `decoder_channels`, `drop_path` or
-    `imagenet`, setting that one is an error.
+    keyword-only. Those without a default are a subset of `build`'s parameters. If it lacks
+    `decoder_channels`, `drop_path` or `imagenet`, setting that one is an error. Those with a default are
+    settings of the architecture.
     """
 
     build: Callable[..., nn.Module]
@@ -42,7 +45,7 @@ class Architecture:
 
 
 def build(
-    arch: str,
+    arch: Choice,
     encoder: str,
     *,
     classes: int,
@@ -54,13 +57,13 @@ def build(
 ) -> nn.Module:
     """Build a segmentation network: images (N, channels, H, W) -> logits (N, classes, H, W).
 
-    `arch` is a name in ARCHITECTURES or an smp name. `drop_path` is the stochastic depth of a timm encoder
-    ("tu-..."). `dropout` acts on the features before the head. With `imagenet` the encoder's weights are
-    downloaded from a hub; otherwise all weights are random.
+    `arch` is a name in ARCHITECTURES, or such a name with its settings. `drop_path` is the stochastic depth
+    of a timm encoder ("tu-..."). `dropout` acts on the features before the head. With `imagenet` the
+    encoder's weights are downloaded from a hub; otherwise all weights are random.
 
     Raises ConfigError for unknown names, settings that the network does not take, and unavailable weights.
     """
-    chosen = _architecture(arch)
+    chosen = _chosen(arch)
     noise = {"drop_path": drop_path, "imagenet": imagenet}
     offered = {
         "encoder": encoder,
@@ -69,12 +72,12 @@ def build(
         "decoder_channels": decoder_channels,
         **noise,
     }
-    asked = handed(chosen.build, f"arch={arch}", arch=arch, **offered)
+    asked = handed(chosen.entry.build, f"arch={chosen.name}", arch=chosen.name, **offered)
     for name in UNUSED:
         if offered[name] and name not in asked:
-            raise ConfigError(f"arch={arch} takes no {name}; set {UNUSED[name]}")
+            raise ConfigError(f"arch={chosen.name} takes no {name}; set {UNUSED[name]}")
     try:
-        network = chosen.build(**asked)
+        network = chosen.entry.build(**asked, **chosen.settings)
     except ConfigError:
         raise
     except Exception as error:  # the hub's errors have no common base
@@ -83,19 +86,26 @@ def build(
         raise ConfigError(
             f"weights of {encoder} cannot be fetched ({_first_line(error)}); {WAY_OUT}"
         ) from None
-    setattr(network, ATTRIBUTE, chosen.anatomy)
+    setattr(network, ATTRIBUTE, chosen.entry.anatomy)
     if dropout:
         add_dropout(network, dropout)
     return network
 
 
-def multiple_of(arch: str) -> int:
+def multiple_of(arch: Choice) -> int:
     """The number that divides the image sides of networks of `arch`."""
-    return _architecture(arch).anatomy.multiple
+    return _chosen(arch).entry.anatomy.multiple
 
 
-def _architecture(arch: str) -> Architecture:
-    return ARCHITECTURES.get(arch, ARCHITECTURES["smp"])
+def written(arch: Choice) -> Choice:
+    """An architecture with all its settings: a name, or `{fcn8s: {width: 1.0}}`."""
+    return _chosen(arch).written
+
+
+def _chosen(arch: Choice) -> Chosen[Architecture]:
+    """The architecture and its settings. Exports of earlier versions may have smp's names in capitals."""
+    known = arch in ARCHITECTURES if isinstance(arch, str) else True
+    return TABLE.one(arch if known else str(arch).lower(), "model.arch")
 
 
 def parameters(network: nn.Module) -> int:
@@ -139,8 +149,12 @@ def smp_network(
     return network
 
 
-# "smp" is also the architecture of all names that are not listed here
-ARCHITECTURES = {"smp": Architecture(smp_network), "slim_dpt": Architecture(slim_dpt)}
+ARCHITECTURES = {
+    **dict.fromkeys(smp.MODEL_ARCHITECTURES_MAPPING, Architecture(smp_network)),
+    "slim_dpt": Architecture(slim_dpt),
+    **{name: Architecture(*parts) for name, parts in CLASSICS.items()},
+}
+TABLE = Table(ARCHITECTURES, function=lambda architecture: architecture.build)
 
 
 def _create_vit(arch: str, encoder: str, **settings: Any) -> nn.Module:
@@ -156,16 +170,17 @@ def _create_vit(arch: str, encoder: str, **settings: Any) -> nn.Module:
     return smp.create_model(arch, encoder, **settings)
 
 
-def leaves_parameters_unused(arch: str, decoder_channels: list[int] | None) -> bool:
+def leaves_parameters_unused(arch: Choice, decoder_channels: list[int] | None) -> bool:
     """Whether a network may have parameters that do not affect any output.
 
     timm's vision transformers keep their last norm and classifier. smp's own encoders, and some of timm, keep
     the stages that a shallow decoder does not read. Nothing is known of other architectures.
     """
-    if arch in ARCHITECTURES:
+    chosen = _chosen(arch)
+    if chosen.entry.build is not smp_network:
         return True
-    shallow = arch.lower() == "pspnet" or bool(decoder_channels and len(decoder_channels) < FULL_DEPTH)
-    return arch.lower() == VIT or shallow
+    shallow = chosen.name == "pspnet" or bool(decoder_channels and len(decoder_channels) < FULL_DEPTH)
+    return chosen.name == VIT or shallow
 
 
 def _about_channels(arch: str, decoder_channels: list[int] | None) -> str:

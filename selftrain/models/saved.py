@@ -14,8 +14,9 @@ from selftrain.checkpoint import pack, unpack
 from selftrain.errors import IntegrityError
 from selftrain.files import MANIFEST, commit_directory, read_directory, read_manifest, remove_directory
 from selftrain.models import ensemble
-from selftrain.models.build import build, parameters
+from selftrain.models.build import build, parameters, written
 from selftrain.rundir import WEIGHTS
+from selftrain.values import Choice
 
 # The keys from which a network is built; "params" is for human readers.
 DESCRIPTION = ("arch", "encoder", "decoder_channels")
@@ -33,14 +34,19 @@ class Saved:
 
 
 def describe(
-    network: nn.Module, *, arch: str, encoder: str, decoder_channels: Sequence[int], channels: int = CHANNELS
+    network: nn.Module,
+    *,
+    arch: Choice,
+    encoder: str,
+    decoder_channels: Sequence[int],
+    channels: int = CHANNELS,
 ) -> dict[str, Any]:
     """Describe how to rebuild `network`, and count its parameters.
 
     Several networks as one (ensemble.py) also have "members": the zoom of each.
     """
     described = {
-        "arch": arch,
+        "arch": written(arch),
         "encoder": encoder,
         "decoder_channels": list(decoder_channels),
         "channels": channels,

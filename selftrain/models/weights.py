@@ -21,6 +21,7 @@ from torch import nn
 from selftrain.anatomy import anatomy_of
 from selftrain.errors import ConfigError, IntegrityError
 from selftrain.models.encoders import PACKAGES, package_file
+from selftrain.values import Choice
 
 HUB_SECONDS = 3.0
 HUB_ANSWERS = (
@@ -89,7 +90,7 @@ def _classifiers(network: nn.Module) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names)
 
 
-def check_weights(weights: str | None, *, arch: str, encoder: str) -> None:
+def check_weights(weights: str | None, *, arch: Choice, encoder: str) -> None:
     """Check, before any work, that weights are available. Raises ConfigError with the fix."""
     if weights == IMAGENET:
         hub_is_there()

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from selftrain import runlog
+from selftrain.values import worded
 
 SHOWN = ("generations", "best", "test", "teacher_test")  # of report.json
 
@@ -20,7 +21,7 @@ def print_table(report: dict, page: Path, export: Path) -> None:
         online = f" ({row['online']})" if row.get("online") else ""
         table.add_row(
             f"{row['generation']} {'student' if row['generation'] else 'teacher'}{online}",
-            f"{several(row)}{model['arch']} {model['encoder']}",
+            f"{several(row)}{worded(model['arch'])} {model['encoder']}".rstrip(),
             f"{model['params'] / 1e6:.1f} M",
             str(row["steps"]),
             score(row["val"]),

@@ -8,7 +8,7 @@ from selftrain.config import Config, GenerationConfig
 from selftrain.errors import ConfigError
 from selftrain.settings.check import check, expand_home
 from selftrain.settings.names import unknown
-from selftrain.values import Choice, Kind, element_of, fields_of, member_of
+from selftrain.values import Choice, Kind, element_of, fields_of, member_of, split_optional
 
 EXTRA = "generations.extra"  # on the command line only: the generations themselves are stored
 EXAMPLES = {  # examples for settings with an empty default
@@ -58,7 +58,7 @@ def _set(node: Any, parts: list[str], value: Any, kind: Kind = Config) -> Any:
     """`node` with `value` at the path `parts`; a section keeps the settings that `value` does not name."""
     if not parts:
         return merged(node, value, kind) if isinstance(node, dict) and isinstance(value, dict) else value
-    inner = member_of(kind, parts[0])
+    kind, inner = split_optional(kind)[0], member_of(kind, parts[0])
     if isinstance(node, list):
         number = int(parts[0])
         return [*node[:number], _set(node[number], parts[1:], value, inner), *node[number + 1 :]]
@@ -69,7 +69,7 @@ def _set(node: Any, parts: list[str], value: Any, kind: Kind = Config) -> Any:
 
 def merged(old: dict[str, Any], new: dict[str, Any], kind: Kind = Config) -> dict[str, Any]:
     """`new` over `old`; dicts are merged, while lists and the choice of one entry are replaced."""
-    if kind is Choice:
+    if split_optional(kind)[0] is Choice:
         return new
     both = [name for name in new if isinstance(old.get(name), dict) and isinstance(new[name], dict)]
     return {**old, **new, **{name: merged(old[name], new[name], member_of(kind, name)) for name in both}}
