@@ -104,8 +104,8 @@ def written(arch: Choice) -> Choice:
 
 def _chosen(arch: Choice) -> Chosen[Architecture]:
     """The architecture and its settings. Exports of earlier versions may have smp's names in capitals."""
-    known = arch in ARCHITECTURES if isinstance(arch, str) else True
-    return TABLE.one(arch if known else str(arch).lower(), "model.arch")
+    small = arch.lower() if isinstance(arch, str) else ""
+    return TABLE.one(small if small in ARCHITECTURES else arch, "model.arch")
 
 
 def parameters(network: nn.Module) -> int:
@@ -151,6 +151,7 @@ def smp_network(
 
 ARCHITECTURES = {
     **dict.fromkeys(smp.MODEL_ARCHITECTURES_MAPPING, Architecture(smp_network)),
+    "pan": Architecture(smp_network, Anatomy(multiple=128)),  # it halves features of stride 16 three times
     "slim_dpt": Architecture(slim_dpt),
     **{name: Architecture(*parts) for name, parts in CLASSICS.items()},
 }

@@ -72,12 +72,20 @@ def test_an_encoder_without_stochastic_depth_is_refused(encoder):
         build("unet", encoder, classes=2, drop_path=0.1)
 
 
-@pytest.mark.parametrize(
-    ("arch", "encoder"), [("unett", "tu-resnet10t"), ("unet", "tu-resnet1000"), ("unet", "nonsense")]
-)
+@pytest.mark.parametrize(("arch", "encoder"), [("unet", "tu-resnet1000"), ("unet", "nonsense")])
 def test_unknown_names_are_a_config_error(arch, encoder):
     with pytest.raises(ConfigError, match="cannot build"):
         build(arch, encoder, classes=2)
+
+
+@pytest.mark.parametrize(
+    ("arch", "said"),
+    [("unett", "similar names: unet"), ("DeepLabV3++", "deeplabv3plus"), ("fcn_8s", "fcn8s")],
+)
+def test_an_unknown_architecture_is_answered_with_near_names(arch, said):
+    with pytest.raises(ConfigError, match=re.escape(f"model.arch: there is no {arch!r}; ")) as refused:
+        build(arch, TU, classes=2)
+    assert said in str(refused.value) and len(str(refused.value)) < 120
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,81 @@
+"""What every architecture must be able to do, whoever wrote it."""
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from selftrain.anatomy import anatomy_of
+from selftrain.inference import windows
+from selftrain.inference.pixels import PixelScale
+from selftrain.inference.predictor import Predictor
+from selftrain.models.onnx import onnx_graph
+from selftrain.models.outputs import pixels_of
+
+SIDE = 64  # unless a network needs more
+
+
+def two_images(side, classes=4):
+    """Images (2, 3, side, side) of four squares whose colours tell their classes, and masks (2, side, side)."""
+    half = side // 2
+    masks = (
+        torch.tensor([[[0, 1], [2, 3]], [[3, 0], [1, 2]]])
+        .repeat_interleave(half, 1)
+        .repeat_interleave(half, 2)
+    )
+    random = torch.Generator().manual_seed(0)
+    colours = torch.randn(4, 3, generator=random)
+    noise = torch.randn(2, 3, side, side, generator=random)
+    return colours[masks].permute(0, 3, 1, 2) + 0.2 * noise, masks.clamp(max=classes - 1)
+
+
+def _trained(network, images, masks, steps, lr):
+    torch.manual_seed(0)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=lr)
+    losses = []
+    for _ in range(steps):
+        loss = F.cross_entropy(pixels_of(network(images)), masks)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    return losses
+
+
+def learns(network):
+    """A few steps lower the loss."""
+    images, masks = two_images(max(SIDE, anatomy_of(network).multiple), classes=3)
+    network.train()
+    losses = _trained(network, images, masks, 6, 1e-3)
+    assert all(np.isfinite(losses)) and min(losses[-2:]) < losses[0], losses
+
+
+def takes_odd_sizes(network):
+    """Padding makes images of any size fit, as in evaluation and labelling."""
+    scale = PixelScale(torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1))
+    asked = Predictor((network,), scale, windows.of(0), multiple=anatomy_of(network).multiple)
+    images = np.random.default_rng(0).integers(0, 255, (1, 37, 71, 3), np.uint8)
+    found = asked.probabilities(images)
+    assert found.shape[2:] == (37, 71)
+    torch.testing.assert_close(found.sum(dim=1), torch.ones(1, 37, 71))
+
+
+def overfits(network, steps=150, lr=3e-3):
+    """Two images are learnt by heart."""
+    images, masks = two_images(max(SIDE, anatomy_of(network).multiple))
+    network.train()
+    _trained(network, images, masks, steps, lr)
+    network.eval()
+    with torch.no_grad():
+        hit = (pixels_of(network(images)).argmax(dim=1) == masks).float().mean()
+    assert hit > 0.9, hit
+
+
+def exports(network):
+    """The ONNX graph gives the same logits at several sizes; `onnx_graph` raises if it does not."""
+    for parameter in network.parameters():
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.1)  # scores of zero would be equal to anything
+    _, compared = onnx_graph(network.eval(), multiple=anatomy_of(network).multiple)
+    assert compared["largest_difference"] <= compared["tolerance"]
