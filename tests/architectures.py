@@ -32,6 +32,8 @@ def two_images(side, classes=4):
 def _trained(network, images, masks, steps, lr):
     torch.manual_seed(0)
     optimizer = torch.optim.AdamW(network.parameters(), lr=lr)
+    # the last steps are small, so that batch norm's statistics are those of the last weights
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     losses = []
     for _ in range(steps):
         loss = F.cross_entropy(pixels_of(network(images)), masks)
@@ -39,6 +41,7 @@ def _trained(network, images, masks, steps, lr):
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
+        schedule.step()
         losses.append(float(loss.detach()))
     return losses
 
