@@ -40,7 +40,10 @@ def test_an_architecture_and_its_width_are_settings():
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("model.arch=deeplab", "model.arch: there is no 'deeplab'; similar names: deeplabv3, deeplabv2, deeplabv1"),
+        (
+            "model.arch=deeplab",
+            "model.arch: there is no 'deeplab'; similar names: deeplabv3, deeplabv2, deeplabv1",
+        ),
         ("generations.1.arch=segnett", "generations.1.arch: there is no 'segnett'; similar names: segnet"),
         ("model.arch.unet.width=2", "model.arch.unet.width: no such setting; unet has none"),
         ("model.arch.fcn8s.width=wide", "model.arch.fcn8s.width=wide: expected float, e.g. 1.0"),
@@ -58,7 +61,10 @@ def test_a_run_with_a_classic_grows_and_resumes_to_the_same_bits(run, tmp_path):
     code, said, err = run(*SETTINGS, f"out={whole}")
     assert code == 0, err
     models = [one["model"] for one in json.loads((whole / "report.json").read_text())["generations"]]
-    assert [model["arch"] for model in models] == [{"segnet": {"width": 0.0625}}, {"segnet": {"width": 0.125}}]
+    assert [model["arch"] for model in models] == [
+        {"segnet": {"width": 0.0625}},
+        {"segnet": {"width": 0.125}},
+    ]
     assert 3 * models[0]["params"] < models[1]["params"] and "segnet width=0.125" in said
     assert "random" not in said  # the student takes all of its teacher's tensors
     place = killed / "gen1" / "checkpoints" / "step-000006"
