@@ -196,6 +196,7 @@ class Table(Generic[E]):
                 f"{setting} takes one of {', '.join(self.entries)}, not {', '.join(rows) or 'none'}"
             )
         name, row = next(iter(rows.items()))
+        name = name.lower() if name not in self.entries and name.lower() in self.entries else name
         self._has(name, setting)
         return Chosen(name, self.entries[name], 1.0, self.filled(name, row, f"{setting}.{name}"))
 

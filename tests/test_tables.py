@@ -131,3 +131,11 @@ def test_an_entry_gets_of_what_the_program_has_only_what_it_asks_for():
 )
 def test_a_number_stands_for_the_main_setting_of_an_entry(kind, text, value):
     assert fit(kind, parse(text, kind), "x") == value
+
+
+def test_one_entry_may_be_named_in_capitals():
+    table = Table({"plain": plain, "steep": steep})
+    assert table.one("Steep", "x").name == "steep"
+    assert table.one({"STEEP": {"power": 1}}, "x").settings["power"] == 1.0
+    with pytest.raises(ConfigError, match="there is no 'Steeper'"):
+        table.one("Steeper", "x")

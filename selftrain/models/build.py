@@ -103,9 +103,8 @@ def written(arch: Choice) -> Choice:
 
 
 def _chosen(arch: Choice) -> Chosen[Architecture]:
-    """The architecture and its settings. Exports of earlier versions may have smp's names in capitals."""
-    small = arch.lower() if isinstance(arch, str) else ""
-    return TABLE.one(small if small in ARCHITECTURES else arch, "model.arch")
+    """The architecture and its settings."""
+    return TABLE.one(arch, "model.arch")
 
 
 def parameters(network: nn.Module) -> int:
