@@ -14,7 +14,8 @@ from selftrain.data.augment.erase import ERASE, Erase
 from selftrain.data.augment.geometry import GEOMETRY, Geometry
 from selftrain.data.augment.pipeline import Pipeline
 from selftrain.data.augment.places import PLACES
-from selftrain.data.augment.randaugment import RandAugment
+from selftrain.data.augment.policies import POLICIES, Policy
+from selftrain.data.augment.randaugment import OFF, RandAugment, recoloured
 from selftrain.data.augment.view import View
 from selftrain.data.batches import Augmentation
 from selftrain.data.mixing import Mixer
@@ -30,6 +31,7 @@ TABLES: dict[str, Table[Callable[..., Any]]] = {  # by the setting that chooses 
     "noise.geometry": Table(GEOMETRY, main="p"),
     "noise.colours": Table(COLOUR, main="p"),
     "noise.erase": Table(ERASE, main="p"),
+    "noise.policy": Table(POLICIES, main="p"),
 }
 
 
@@ -37,22 +39,24 @@ def of(train: TrainConfig, generation: GenerationConfig, number: int) -> Augment
     """The augmentation of generation `number`.
 
     Online methods see several views of an unlabelled image. The views share one crop and its geometry, and
-    differ only in colours.
+    differ in colours and erased parts. The short settings `rand_n` and `cutout` do not act on views.
     """
-    noise = generation.noise
-    plain, noisy = weak(train), strong(train, noise, f"generations.{number}.noise")
-    views = replace(plain, always=(), geometry=noisy.geometry, colours=noisy.colours)
+    noise, name = generation.noise, f"generations.{number}.noise"
+    plain, noisy = weak(train), strong(train, noise, name)
+    erase = _entries("erase", noise.erase, name, {})
+    views = replace(noisy, always=(), randaugment=OFF, erase=erase)
     return Augmentation(
         labelled=noisy if noise.labelled else plain,
         unlabelled=views if generation.online else noisy,
         mixers=mixers(noise),
+        labelled_mixers=_mixers(noise.mix_labelled, f"{name}.mix_labelled"),
         paste=noise.paste,
         style=noise.style,
     )
 
 
 def check(augmentation: Augmentation, channels: int, name: str) -> None:
-    """Try each chosen change of geometry and colours, and each erasing, on an image of `channels` channels.
+    """Try each chosen change of geometry and colours, policy and erasing, on an image of `channels` channels.
 
     `name` is the name of the noise settings. Raises ConfigError if an entry does not return what it must.
     """
@@ -71,6 +75,9 @@ def check(augmentation: Augmentation, channels: int, name: str) -> None:
                     "not an affine map (3, 3) that can be inverted"
                 )
         before = seen.image.copy()
+        for policy in pipeline.policies:
+            found = recoloured(seen.image, bound(policy)(rng))
+            _check_alike(found, seen.image, before, f"{name}.policy.{policy.name}")
         for colour in pipeline.colours:
             found = bound(colour)(seen.image, rng)
             _check_alike(found, seen.image, before, f"{name}.colours.{colour.name}")
@@ -92,9 +99,13 @@ def _check_alike(found: np.ndarray, image: np.ndarray, before: np.ndarray, setti
 
 def mixers(noise: NoiseConfig) -> tuple[Mixer, ...]:
     """The mixings of `noise.cutmix` and `noise.mix`, in the order of their table."""
-    chosen = mixing.TABLE.chosen({"cutmix": {"p": noise.cutmix}, **noise.mix}, "noise.mix")
+    return _mixers({"cutmix": {"p": noise.cutmix}, **noise.mix}, "noise.mix")
+
+
+def _mixers(given: Rows, name: str) -> tuple[Mixer, ...]:
     return tuple(
-        Mixer(one.name, one.amount, partial(one.entry.draw, **one.settings), one.entry.mask) for one in chosen
+        Mixer(one.name, one.amount, partial(one.entry.draw, **one.settings), one.entry.mask, one.entry.soft)
+        for one in mixing.TABLE.chosen(given, name)
     )
 
 
@@ -124,6 +135,7 @@ def strong(train: TrainConfig, noise: NoiseConfig, name: str) -> Pipeline:
         weak(train),
         geometry=_geometry(train, noise.geometry, name),
         randaugment=RandAugment(noise.rand_n, noise.rand_m),
+        policies=_policies(noise, name),
         colours=_colours(noise, name),
         erase=_erase(noise, name),
     )
@@ -136,6 +148,10 @@ def sampler(train: TrainConfig, count: int, contents: Contents) -> Sampler:
 
 def _geometry(train: TrainConfig, given: Rows, name: str) -> tuple[Chosen[Geometry], ...]:
     return _entries("geometry", given, name, {"flip": (0.5 if train.flip else 0.0, "train.flip")})
+
+
+def _policies(noise: NoiseConfig, name: str) -> tuple[Chosen[Policy], ...]:
+    return _entries("policy", noise.policy, name, {})
 
 
 def _colours(noise: NoiseConfig, name: str) -> tuple[Chosen[Colour], ...]:

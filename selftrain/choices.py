@@ -42,6 +42,7 @@ TABLES: dict[str, Table[Any]] = {
     "generations.arch": models.TABLE,
     "generations.members": members.TABLE,
     "generations.noise.mix": mixing.TABLE,
+    "generations.noise.mix_labelled": mixing.TABLE,
     "generations.online": Table(METHODS),
     "labels.crf.backend": Table(BACKENDS),
     "labels.refiner": refiners.TABLE,

@@ -58,6 +58,7 @@ class Material:
             Tiled(pseudo, self.tiling.tiles(pseudo.samples)) if pseudo and self.tiling else pseudo,
             sizes=(plan.labelled_batch, plan.unlabelled_batch if pseudo or views else 0),
             views=views,
+            classes=len(self.data.classes),
             augmentation=plan.augmentation,
             sampler=self.sampler,
             cache=self.cache,

@@ -29,19 +29,22 @@ class Target(Generic[Plane]):
     def blended(self, other: "Target[Plane]", share: Plane) -> "Target[Plane]":
         """This target blended with the `share` (..., h, w) of `other`: bool, or 0 to 1.
 
-        Both targets have the same planes. Hard labels cannot be averaged: for a share between 0 and 1, the
-        larger part gives the label. Train on `soft` instead.
+        Both targets have the same planes. For a share between 0 and 1, soft labels are averaged by share and
+        weight, so a pixel without a label adds nothing. Hard labels cannot be averaged: the larger part gives
+        the label. Train on `soft` instead.
         """
-        weight = (
-            None if self.weight is None or other.weight is None else blend(share, self.weight, other.weight)
-        )
+        if self.weight is None or other.weight is None:
+            weight, theirs = None, share
+        else:
+            weight = blend(share, self.weight, other.weight)
+            theirs = share if _is_bool(share) else share * other.weight / (weight + (weight == 0))
         soft = (
             None
             if self.soft is None or other.soft is None
-            else blend(share[..., None, :, :], self.soft, other.soft)
+            else blend(theirs[..., None, :, :], self.soft, other.soft)
         )
-        theirs = share if _is_bool(share) else share > 0.5
-        return Target(blend(theirs, self.hard, other.hard), weight, soft)
+        larger = theirs if _is_bool(theirs) else theirs > 0.5
+        return Target(blend(larger, self.hard, other.hard), weight, soft)
 
 
 def blend(share: Plane, ours: Plane, theirs: Plane) -> Plane:

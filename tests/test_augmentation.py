@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -171,12 +172,52 @@ def test_an_entry_that_does_not_return_what_it_must_is_refused_before_the_run(
     assert str(error.value).startswith(f"generations.0.noise.{table}.own ") and message in str(error.value)
 
 
-def test_erasing_in_online_views_is_refused_unless_labelled_images_get_it():
-    for noise in ("erase: {cutout: 1}", "cutout: 1"):
-        online = f"generations=[{{online: fixmatch, noise: {{{noise}, labelled: %s}}}}]"
-        with pytest.raises(ConfigError, match="rand_n, cutout and erase"):
-            check(compose(["recipe=smoke", online % "false"]))
-        check(compose(["recipe=smoke", online % "true"]))
+def test_online_views_get_policies_and_erasing_but_not_the_short_settings():
+    noise = "{policy: {trivial: 0.5}, erase: {gridmask: 0.3}, cutout: 0.5, rand_n: 2, labelled: true}"
+    seen = resolved(f"generations=[{{online: fixmatch, noise: {noise}}}]")
+    assert [one.name for one in seen.unlabelled.policies] == ["trivial"]
+    assert [one.name for one in seen.unlabelled.erase] == ["gridmask"]
+    assert seen.unlabelled.randaugment == OFF and seen.labelled.randaugment.n == 2
+    assert [one.name for one in seen.labelled.erase] == ["cutout", "gridmask"]
+    for short in ("rand_n: 1", "cutout: 1"):
+        with pytest.raises(ConfigError, match=r"noise\.policy={randaugment: 1} and noise\.erase={cutout: 1}"):
+            check(compose(["recipe=smoke", f"generations=[{{online: fixmatch, noise: {{{short}}}}}]"]))
+
+
+def test_mixings_of_labelled_images_are_chosen_apart_from_the_others():
+    seen = resolved("generations.0.noise={mix: {classmix: 0.5}, mix_labelled: {mixup: {p: 0.3, alpha: 2}}}")
+    assert [one.name for one in seen.mixers] == ["classmix"] and not seen.mixers[0].soft
+    (mixer,) = seen.labelled_mixers
+    assert (mixer.name, mixer.p, mixer.draw.keywords) == ("mixup", 0.3, {"alpha": 2.0}) and seen.softens
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            ["generations.0.noise.mix_labelled={mixup: 0.6, cutmix: 0.6}"],
+            "probabilities add up to more than 1",
+        ),
+        (
+            ["generations.0.noise.mix_labelled.mixup=1", "train.labelled_batch=1"],
+            "train.labelled_batch must be",
+        ),
+        (
+            ["generations.0.noise.mix_labelled.mixup.alpha=0"],
+            "mix_labelled.mixup.alpha=0 must be at least 0.01",
+        ),
+    ],
+)
+def test_mixings_of_labelled_images_that_cannot_act_are_refused(settings, message):
+    with pytest.raises(ConfigError) as error:
+        check(compose([*ONE, *settings]))
+    assert "generations.0.noise.mix_labelled" in str(error.value) and message in str(error.value)
+
+
+def test_a_policy_needs_rgb():
+    five = ["data.channels=5", "data.mean=[0,0,0,0,0]", "data.std=[1,1,1,1,1]", "train.jitter=0"]
+    with pytest.raises(ConfigError, match=r"noise\.policy needs RGB"):
+        check(compose([*ONE, *five, "generations.0.noise.policy.trivial=0.1"]))
 
 
 def test_a_run_from_before_these_settings_goes_on_and_a_change_of_them_is_told():
@@ -206,10 +247,33 @@ def test_the_way_to_one_more_generation_repeats_the_entries_of_the_others():
     )
 
 
+def test_every_entry_is_in_that_run_or_the_next_one():
+    source = Path(__file__).read_text()
+    for table in ("noise.geometry", "noise.colours", "noise.erase", "noise.policy"):
+        assert all(f"{name}: 0.5" in source for name in TABLES[table].entries if name != "flip")
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_online_and_stored_labels_are_mixed_and_augmented_by_the_new_entries(run, tmp_path, number):
+    """Generation 0 labels online; generation 1 learns its labels, with crops around them."""
+    noise = "noise: {mix: {mixup: 1}, erase: {gridmask: 0.5}, policy: {autoaugment: 0.5}, geometry: {affine: 0.5}}"
+    rows = [f"{{online: fixmatch, {noise}}}", f"{{}}, {{{noise}}}"][number]
+    settings = ["train.steps=3", "train.place={non_empty: {stored: true}}", "loss.threshold=0"]
+    losses = ["loss.online={kl: 1}", "select.keep=1", "select.threshold=global", "select.confidence=0"]
+    code, _, err = run(*SMOKE, *settings, *losses, f"generations=[{rows}]", f"out={tmp_path / 'run'}")
+    assert code == 0, err
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["pseudo_loss"] for line in lines if "pseudo_loss" in line]
+    assert losses and all(0 < loss < 10 for loss in losses)
+
+
 def test_every_entry_trains_and_a_resume_of_a_finished_run_has_nothing_to_do(run, tmp_path):
     noise = (
-        "{geometry: {vflip: 0.5, rotate90: 0.5, rotate: 0.5}, erase: {cutout: 0.5}, labelled: true, "
-        "colours: {jitter: 0.5, hue: 0.5, greyscale: 0.5, blur: 0.5, colour_noise: 0.5}}"
+        "{geometry: {vflip: 0.5, rotate90: 0.5, rotate: 0.5, affine: 0.5}, labelled: true, "
+        "erase: {cutout: 0.5, coarse_dropout: 0.5, gridmask: 0.5}, mix_labelled: {mixup: 0.5, cutmix: 0.5}, "
+        "policy: {randaugment: 0.5, trivial: 0.5, autoaugment: 0.5}, colours: {jitter: 0.5, hue: 0.5, "
+        "greyscale: 0.5, blur: 0.5, colour_noise: 0.5, brightness: 0.5, contrast: 0.5, saturation: 0.5, "
+        "noise: 0.5, jpeg: 0.5}}"
     )
     settings = [
         *SMOKE,

@@ -60,6 +60,9 @@ class NoiseConfig:
     mix: Annotated[dict[str, Likely], "further ways to mix unlabelled images; one acts at a time"] = field(
         default_factory=dict
     )
+    mix_labelled: Annotated[
+        dict[str, Likely], "ways to mix labelled images with one another; one acts at a time"
+    ] = field(default_factory=dict)
     paste: Annotated[
         Share,
         "probability that an unlabelled image is mixed with a labelled image and its mask "
@@ -76,10 +79,15 @@ class NoiseConfig:
     cutout: Annotated[Share, "probability of a box of noise in the image; its pixels have no label"] = 0.0
     dropout: Annotated[Share, "dropout of the features before the segmentation head"] = 0.0
     drop_path: Annotated[Share, "stochastic depth: probability that a block of the encoder is skipped"] = 0.0
-    labelled: Annotated[bool, "labelled images also get RandAugment, geometry, colours and erasing"] = False
+    labelled: Annotated[
+        bool, "labelled images also get RandAugment, policies, geometry, colours and erasing"
+    ] = False
     geometry: Annotated[dict[str, Likely], "geometric augmentations with their probabilities"] = field(
         default_factory=dict
     )
+    policy: Annotated[
+        dict[str, Likely], "policies, which draw operations of geometry and colour, with their probabilities"
+    ] = field(default_factory=dict)
     colours: Annotated[dict[str, Likely], "colour augmentations with their probabilities"] = field(
         default_factory=dict
     )

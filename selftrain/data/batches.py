@@ -25,20 +25,27 @@ from selftrain.rng import Key, batch_ids, generator
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Augmentation of labelled and unlabelled images, and mixing of the unlabelled ones."""
+    """Augmentation and mixing of labelled and unlabelled images."""
 
     labelled: Pipeline
     unlabelled: Pipeline
     mixers: tuple[Mixer, ...] = ()
     paste: float = 0.0  # probability that an image is mixed with a labelled one
     style: float = 0.0  # probability that a labelled image takes the colours of an unlabelled one
+    labelled_mixers: tuple[Mixer, ...] = ()  # of labelled images with one another
+
+    @property
+    def softens(self) -> bool:
+        """Whether labelled images get soft labels, because a mixing averages them."""
+        return any(mixer.soft for mixer in self.labelled_mixers)
 
 
 class StepDataset(Dataset):
     """Data set of training examples, indexed by (step, slot in the global batch); labelled slots come first.
 
     `labels` are the labels of the labelled samples. Unlabelled slots contain pseudo-labels if `pseudo` is
-    given, otherwise `views` noisy views for an online method.
+    given, otherwise `views` noisy views for an online method. `classes` is the number of classes; soft labels
+    of labelled images need it.
     """
 
     def __init__(
@@ -49,6 +56,7 @@ class StepDataset(Dataset):
         *,
         sizes: tuple[int, int],
         views: int = 0,
+        classes: int = 0,
         augmentation: Augmentation,
         sampler: Sampler | None = None,
         cache: Cache,
@@ -58,13 +66,14 @@ class StepDataset(Dataset):
         self.sampler: Sampler = sampler or partial(epochs, len(labels.samples))
         self.labelled_batch, self.unlabelled_batch = self.sizes = sizes
         self.views, self.augmentation, self.cache, self.keys = views, augmentation, cache, keys
+        self.classes = classes
         # Unmixed examples of one step: each is used for its own slot and for a partner.
         self.unmixed: tuple[int, dict[int, Example]] = (-1, {})
 
     def __getitem__(self, place: tuple[int, int]) -> Example | Seen:
         step, slot = place
         if slot < self.labelled_batch:
-            return self._labelled(step, slot)
+            return self._known(step, slot)
         return self._mixed(step, slot) if self.pseudo else self._seen(step, slot)
 
     def partner(self, slot: int) -> int:
@@ -82,6 +91,19 @@ class StepDataset(Dataset):
         """
         return (slot - self.labelled_batch) % self.labelled_batch
 
+    def _known(self, step: int, slot: int) -> Example:
+        """The labelled example of a slot, perhaps mixed with the next one of the global batch."""
+        mixers = self.augmentation.labelled_mixers
+        if not mixers:
+            return self._labelled(step, slot)
+        example, rng = self._unmixed(step, slot), generator(*self.keys, step, slot, "mix")
+        mixed = drawn(mixers, rng, example.target.hard.shape)
+        if mixed.which < 0:
+            return example
+        partner = self._unmixed(step, (slot + 1) % self.labelled_batch)
+        share = share_of(mixers[mixed.which], mixed.numbers, partner.target.hard)
+        return example.blended(partner, share)
+
     def _labelled(self, step: int, slot: int) -> Example:
         samples = self.labels.samples
         i = self.sampler(self.labelled_batch, step, (*self.keys, "labelled"))[slot]
@@ -91,7 +113,10 @@ class StepDataset(Dataset):
         seen = self.augmentation.labelled.view(
             image, generator(*self.keys, step, slot), self.cache.mask(samples[i])
         )
-        return Example(seen.image, self.labels.target(i, seen.index), known=True)
+        target = self.labels.target(i, seen.index)
+        if self.augmentation.softens:
+            target = known_to_be(target, self.classes)
+        return Example(seen.image, target, known=True)
 
     def _styled(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """`image`, with probability `style` in the colours of an unlabelled image."""
@@ -103,13 +128,13 @@ class StepDataset(Dataset):
 
     def _mixed(self, step: int, slot: int) -> Example:
         """The pseudo-labelled example of a slot, perhaps mixed with another one."""
-        example = self._pseudo(step, slot)
+        example = self._unmixed(step, slot)
         rng = generator(*self.keys, step, slot, "cutmix")
         mixed = drawn(self.augmentation.mixers, rng, example.target.hard.shape)
         if mixed.which < 0:
             return example
         pasted = rng.uniform() < self.augmentation.paste
-        partner = self._pasted(step, slot, example) if pasted else self._pseudo(step, self.partner(slot))
+        partner = self._pasted(step, slot, example) if pasted else self._unmixed(step, self.partner(slot))
         mixer = self.augmentation.mixers[mixed.which]
         return example.blended(partner, share_of(mixer, mixed.numbers, partner.target.hard))
 
@@ -119,31 +144,42 @@ class StepDataset(Dataset):
         assert example.target.soft is not None
         return Example(donor.image, known_to_be(donor.target, len(example.target.soft)), known=False)
 
-    def _pseudo(self, step: int, slot: int) -> Example:
+    def _unmixed(self, step: int, slot: int) -> Example:
+        """The example of a slot before mixing, kept for the slot that it is the partner of."""
         if self.unmixed[0] != step:
             self.unmixed = (step, {})
         examples = self.unmixed[1]
         if slot not in examples:
-            assert self.pseudo is not None
-            samples = self.pseudo.samples
-            i = self._drawn(len(samples), step, slot)
-            rng = generator(*self.keys, step, slot)
-            seen = self.augmentation.unlabelled.view(self.cache.image(samples[i]), rng)
-            examples[slot] = Example(seen.image, self.pseudo.target(i, seen.index), known=False)
+            one = self._labelled if slot < self.labelled_batch else self._pseudo
+            examples[slot] = one(step, slot)
         return examples[slot]
+
+    def _pseudo(self, step: int, slot: int) -> Example:
+        assert self.pseudo is not None
+        samples, how = self.pseudo.samples, self.augmentation.unlabelled
+        i = self._drawn(len(samples), step, slot)
+        image = self.cache.image(samples[i])
+        stored = everything(self.pseudo, i, image) if how.reads_stored else None
+        seen = how.view(image, generator(*self.keys, step, slot), stored)
+        return Example(seen.image, self.pseudo.target(i, seen.index), known=False)
 
     def _seen(self, step: int, slot: int) -> Seen:
         """The views of an unlabelled slot, with the numbers drawn for mixing."""
         image = self.cache.image(self.unlabelled[self._drawn(len(self.unlabelled), step, slot)])
         rng = generator(*self.keys, step, slot)
-        images, index = self.augmentation.unlabelled.views(image, rng, strong=self.views)
+        images, index, erased = self.augmentation.unlabelled.views(image, rng, strong=self.views)
         mixed = [drawn(self.augmentation.mixers, rng, index.shape) for _ in range(self.views)]
         pasted = rng.uniform(size=self.views) < self.augmentation.paste
-        return Seen(step, images, index != OUTSIDE, mixed, pasted)
+        return Seen(step, images, index != OUTSIDE, mixed, pasted, erased)
 
     def _drawn(self, count: int, step: int, slot: int) -> int:
         """Index, among `count` unlabelled samples, of the sample in a slot."""
         return batch_ids(count, self.unlabelled_batch, step, *self.keys, "pseudo")[slot - self.labelled_batch]
+
+
+def everything(labels: Labels, i: int, image: np.ndarray) -> np.ndarray:
+    """The hard labels (H, W) of all pixels of sample `i`, whose `image` is (H, W, C)."""
+    return labels.target(i, np.arange(image[..., 0].size).reshape(image.shape[:2])).hard
 
 
 def crops(

@@ -38,6 +38,7 @@ class Seen:
     inside: np.ndarray  # (h, w) bool: within the image, not its padding
     mixed: list[Drawn]  # V - 1: how each noisy view is mixed with another image
     pasted: np.ndarray  # (V - 1,) bool: the other image is a labelled one, not the next unlabelled one
+    erased: np.ndarray  # (V - 1, h, w) bool: pixels of a noisy view that have no label
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,10 @@ class Views:
     which: Tensor  # (V - 1, M) int64: which mixer acts, -1 for none
     numbers: Tensor  # (V - 1, M, k) float64: the numbers drawn for the mixer
     pasted: Tensor  # (V - 1, M) bool
+    erased: Tensor  # (V - 1, M, h, w) bool: pixels without a label
 
     def each(self, use: Use) -> "Views":
-        planes = (self.images, self.inside, self.which, self.numbers, self.pasted)
+        planes = (self.images, self.inside, self.which, self.numbers, self.pasted, self.erased)
         return Views(self.step, *map(use, planes))
 
 
@@ -97,13 +99,15 @@ def collate(mixed: Sequence[Example | Seen]) -> Batch:
 
 def _views(seen: Sequence[Seen]) -> Views:
     longest = max(len(mixed.numbers) for one in seen for mixed in one.mixed)
-    images, pasted = (np.stack([getattr(one, name) for one in seen], axis=1) for name in ("images", "pasted"))
+    images, pasted, erased = (
+        np.stack([getattr(one, name) for one in seen], axis=1) for name in ("images", "pasted", "erased")
+    )
     which = np.array([[mixed.which for mixed in one.mixed] for one in seen], np.int64).T
     numbers = np.stack(
         [np.stack([_padded(mixed.numbers, longest) for mixed in one.mixed]) for one in seen], axis=1
     )
     inside = np.stack([one.inside for one in seen])
-    return Views(seen[0].step, *map(torch.from_numpy, (images, inside, which, numbers, pasted)))
+    return Views(seen[0].step, *map(torch.from_numpy, (images, inside, which, numbers, pasted, erased)))
 
 
 def _padded(numbers: np.ndarray, length: int) -> np.ndarray:

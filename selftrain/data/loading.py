@@ -95,11 +95,17 @@ def most_shared(images: Sequence[tuple[int, int]], crop: Sequence[int], workers:
     return (PREFETCH * workers + parts) * batch
 
 
-def bytes_per_pixel(classes: int, *, channels: int = 3, views: int = 0) -> tuple[int, int]:
-    """Bytes per pixel of a labelled and an unlabelled image (with soft labels, or in `views` + 1 views)."""
+def bytes_per_pixel(
+    classes: int, *, channels: int = 3, views: int = 0, soft: bool = False
+) -> tuple[int, int]:
+    """Bytes per pixel of a labelled and an unlabelled image (with soft labels, or in `views` + 1 views).
+
+    `soft`: labelled images have soft labels, too.
+    """
     image, hard, weight, inside = channels, 1, FLOAT, 1
     stored = image + hard + FLOAT * classes + weight
-    return image + hard, image * (views + 1) + inside if views else stored
+    online = image * (views + 1) + inside * (views + 1)  # inside of the image, and erased in a view
+    return stored if soft else image + hard, online if views else stored
 
 
 def check_shared(needed: int) -> None:

@@ -8,13 +8,14 @@ loader) and online labels (in the step).
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from selftrain.ids import IGNORE
-from selftrain.tables import Table
+from selftrain.tables import Bounds, Table
 
 Draw = Callable[..., np.ndarray]  # (rng, (h, w), *, settings) -> numbers (k,)
 # (numbers (..., k), the partner's hard labels (..., h, w)) -> share (..., h, w)
@@ -23,10 +24,14 @@ Mask = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Mixing:
-    """A mixing: `draw` draws random numbers, and `mask` turns them into the partner's share of each pixel."""
+    """A mixing: `draw` draws random numbers, and `mask` turns them into the partner's share of each pixel.
+
+    `soft`: the shares lie between 0 and 1, so the labels of a mixed image are soft.
+    """
 
     draw: Draw
     mask: Mask
+    soft: bool = False
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class Mixer:
     p: float
     draw: Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
     mask: Mask
+    soft: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,9 +95,25 @@ def _half(present: Tensor, numbers: Tensor) -> Tensor:
     return present[numbers[present].argsort()][: (len(present) + 1) // 2]
 
 
+def beta(
+    rng: np.random.Generator,
+    size: tuple[int, int],
+    *,
+    alpha: Annotated[float, Bounds(0.01), "of Beta(alpha, alpha); 1: every share is as likely"] = 0.4,
+) -> np.ndarray:
+    """MixUp: the partner's share."""
+    return np.array([rng.beta(alpha, alpha)])
+
+
+def everywhere(numbers: Tensor, hard: Tensor) -> Tensor:
+    """The same share (..., h, w) of every pixel."""
+    return numbers[..., 0, None, None].expand(hard.shape)
+
+
 MIXES: dict[str, Mixing] = {
     "cutmix": Mixing(box, in_box),  # Yun et al. 2019; for dense labels French et al. 2020
     "classmix": Mixing(priorities, of_classes),  # Olsson et al. 2021
+    "mixup": Mixing(beta, everywhere, soft=True),  # Zhang et al. 2018
 }
 TABLE = Table(MIXES, main="p", function=lambda mixing: mixing.draw)
 

@@ -14,6 +14,7 @@ from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
 from selftrain.config import LossConfig
 from selftrain.data.examples import Batch, Views
@@ -165,6 +166,29 @@ class Online(Method):
     def mixture(self, batch: Batch, hard: Tensor) -> "Mixture":
         """The mixing of a batch's views; `hard` (M, h, w) are the labels of the unlabelled images."""
         return Mixture.of(views_of(batch), batch, hard, self.context.mixers)
+
+    def target(self, mixture: "Mixture", batch: Batch, hard: Tensor) -> Target[Tensor]:
+        """The target (S M, h, w) of mixed views, from the labels of the images, `hard` (S or 1, M, h, w).
+
+        Erased pixels have no label, and move with the pixels. If a mixing averages images, soft labels are
+        averaged by the same shares.
+        """
+        own = torch.where(views_of(batch).erased, IGNORE, hard)  # (S, M, h, w)
+        if mixture.share.dtype == torch.bool:
+            return Target(mixture.mixed(own, batch.known.hard.to(own)).flatten(0, 1))
+        ours, known = self._softened(Target(own)), self._softened(batch.known)
+        theirs = (_partner(*planes, mixture.pasted) for planes in zip(ours, known, strict=True))
+        return Target(*ours).blended(Target(*theirs), mixture.share).each(lambda plane: plane.flatten(0, 1))
+
+    def _softened(self, target: Target[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Hard labels (..., h, w) of a target, weights of its pixels, and soft labels (..., C, h, w)."""
+        known = target.hard != IGNORE
+        weight = known.float() if target.weight is None else target.weight * known
+        soft = target.soft
+        if soft is None:
+            ids = torch.where(known, target.hard.long(), 0)
+            soft = one_hot(ids, self.context.classes).movedim(-1, -3).float()
+        return target.hard.long(), weight, soft
 
     def _ramp(self, step: int) -> float:
         """The sigmoid ramp-up exp(-5 (1 - t)^2) over the first `loss.ramp_up` steps (Laine & Aila 2017).

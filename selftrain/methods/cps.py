@@ -9,7 +9,6 @@ from selftrain.data.examples import Batch
 from selftrain.ids import IGNORE
 from selftrain.methods.base import Learnt, Online, views_of
 from selftrain.models.outputs import pixels_of
-from selftrain.targets import Target
 
 
 class Pair(nn.Module):
@@ -60,12 +59,12 @@ class CPS(Online):
         )
         pair.train()
         labels = torch.where(views.inside, labels, IGNORE)  # (2, M, h, w): each network's target
-        mixture, known = self.mixture(batch, labels[0]), batch.known.hard.long()
-        target = torch.cat([mixture.mixed(one[None], known) for one in labels])
+        mixture = self.mixture(batch, labels[0])
+        target = self.target(mixture, batch, labels)
         images = torch.cat(
             [self.pixels(batch.images), self.pixels(mixture.mixed(views.images[1:], batch.images))]
         )
         logits = model(images).float()  # (2, N, C, h, w)
         both = batch.known.each(lambda plane: plane.repeat(2, *[1] * (plane.dim() - 1)))
-        guessed = logits[:, labelled:].flatten(0, 1), Target(target.flatten(0, 1))
+        guessed = logits[:, labelled:].flatten(0, 1), target
         return Learnt((logits[:, :labelled].flatten(0, 1), both), guessed, views.inside.sum().float())

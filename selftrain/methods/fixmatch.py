@@ -10,7 +10,6 @@ from selftrain.data.examples import Batch
 from selftrain.ids import IGNORE
 from selftrain.methods.base import Learnt, Online, views_of
 from selftrain.models.outputs import pixels_of
-from selftrain.targets import Target
 
 
 class FixMatch(Online):
@@ -30,12 +29,12 @@ class FixMatch(Online):
         target = torch.where(views.inside & (confidence >= floors[hard]), hard, IGNORE)
         mixture = self.mixture(batch, torch.where(views.inside, hard, IGNORE))
         seen = mixture.mixed(views.images[1:], batch.images)
-        mixed = mixture.mixed(target.expand(seen.shape[:-1]), batch.known.hard.long())  # (S, M, h, w)
+        mixed = self.target(mixture, batch, target[None])
         images = torch.cat([self.pixels(batch.images), self.pixels(seen)])
         with self.noise(self.context.unwrap(model), labelled, len(target)):
             logits = pixels_of(model(images)).float()
-        guessed = logits[labelled:], Target(mixed.flatten(0, 1))
-        return Learnt((logits[:labelled], batch.known), guessed, (target != IGNORE).sum().float(), len(mixed))
+        accepted = (target != IGNORE).sum().float()
+        return Learnt((logits[:labelled], batch.known), (logits[labelled:], mixed), accepted, len(seen))
 
     def thresholds(self, confidence: Tensor, hard: Tensor, *, classes: int) -> Tensor:
         """The threshold of each class, (C,): `loss.threshold`, relaxed per class if `loss.adaptive`.

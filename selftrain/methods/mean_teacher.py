@@ -22,7 +22,8 @@ class MeanTeacher(Online):
         soft = self.probabilities(averaged, views.images[0])
         images = torch.cat([self.pixels(batch.images), self.pixels(views.images[1])])
         logits = pixels_of(model(images)).float()
-        target = Target(torch.where(views.inside, soft.argmax(dim=1), IGNORE), soft=soft)
+        counts = views.inside & ~views.erased[0]
+        target = Target(torch.where(counts, soft.argmax(dim=1), IGNORE), soft=soft)
         return Learnt(
             (logits[:labelled], batch.known), (logits[labelled:], target), views.inside.sum().float()
         )

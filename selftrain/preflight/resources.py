@@ -55,7 +55,9 @@ def _images_of_a_part(plan: Plan, classes: int, parts: int, *, distil: bool) -> 
     """
     counts, each = (
         (plan.labelled_batch, plan.unlabelled_batch),
-        loading.bytes_per_pixel(classes, channels=plan.channels, views=plan.method.views),
+        loading.bytes_per_pixel(
+            classes, channels=plan.channels, views=plan.method.views, soft=plan.augmentation.softens
+        ),
     )
     if distil:
         each = (each[0] + loading.FLOAT * classes, each[1])

@@ -37,6 +37,7 @@ def check(cfg: Config) -> None:
         _check_first,
         _check_snapshots,
         _check_online_noise,
+        _check_labelled_mixing,
         _check_methods,
         _check_learning,
     ):
@@ -125,7 +126,7 @@ def _check_tiles(cfg: Config) -> None:
 
 def _needing_rgb(noise: NoiseConfig) -> list[str]:
     """The names of noise settings in use that change colours as only RGB has them."""
-    single = [name for name in ("rand_n", "colour", "style") if getattr(noise, name)]
+    single = [name for name in ("rand_n", "policy", "colour", "style") if getattr(noise, name)]
     entries = [f"colours.{name}" for name, row in noise.colours.items() if name in OF_RGB and row.get("p", 1)]
     return single + entries
 
@@ -153,17 +154,23 @@ def _check_snapshots(cfg: Config) -> None:
 
 
 def _check_online_noise(cfg: Config) -> None:
-    """Raises ConfigError for noise that online methods do not support."""
+    """Raises ConfigError for short settings of noise that do not act on the views of online methods."""
     for row in cfg.generations:
-        if (
-            row.online
-            and (row.noise.rand_n or row.noise.cutout or row.noise.erase)
-            and not row.noise.labelled
-        ):
+        if row.online and (row.noise.rand_n or row.noise.cutout) and not row.noise.labelled:
             raise ConfigError(
-                "generations: with an online method, only labelled images can have rand_n, cutout and erase; "
-                "set noise.labelled=true or switch them off"
+                "generations: with an online method, rand_n and cutout act on labelled images only: set "
+                "noise.labelled=true, or use noise.policy={randaugment: 1} and noise.erase={cutout: 1}"
             )
+
+
+def _check_labelled_mixing(cfg: Config) -> None:
+    """Raises ConfigError for mixings of labelled images that cannot act."""
+    for plan in plans(cfg):
+        mixed, name = plan.augmentation.labelled_mixers, f"generations.{plan.number}.noise.mix_labelled"
+        if mixed and plan.labelled_batch < 2:
+            raise ConfigError(f"{name} mixes labelled images of a step, so train.labelled_batch must be >= 2")
+        if sum(mixer.p for mixer in mixed) > 1:
+            raise ConfigError(f"{name}: the probabilities add up to more than 1; one mixing acts on an image")
 
 
 def _check_methods(cfg: Config) -> None:

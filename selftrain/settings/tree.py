@@ -18,7 +18,8 @@ EXAMPLES = {  # examples for settings with an empty default
     "data.extra": "[{root: /path, classes: {car: car, sky: null}}]",
     "generations": "[{},{}]", "generations.N.noise.geometry": "{rotate90: 0.5}",
     "generations.N.noise.colours": "{blur: 0.5}", "generations.N.noise.erase": "{cutout: 0.5}",
-    "generations.N.noise.mix": "{classmix: 0.5}", "loss.online": "{ce: 1}",
+    "generations.N.noise.mix": "{classmix: 0.5}", "generations.N.noise.mix_labelled": "{cutmix: 0.5}",
+    "generations.N.noise.policy": "{trivial: 0.5}", "loss.online": "{ce: 1}",
 }  # fmt: skip
 
 

@@ -243,6 +243,53 @@ def test_places_see_the_mask_of_a_labelled_image_and_none_of_another():
     assert seen == [*(i % 3 for i in ids), None, None, None, None]
 
 
+def mixed_labelled(name, classes=0, **settings):
+    data, mixing = dataset(), MIXES[name]
+    mixers = (Mixer(name, 1.0, mixing.draw, mixing.mask, mixing.soft),)
+    data.augmentation, data.classes = Augmentation(WEAK, WEAK, labelled_mixers=mixers), classes
+    return list(loader(data, first=0, steps=8, rank=0, world=1, workers=0))
+
+
+def test_labelled_images_are_mixed_with_the_next_one_and_their_masks_alike():
+    """An image has the grey level i, and its mask the id i % 3."""
+    several = 0
+    for batch in mixed_labelled("cutmix"):
+        assert torch.equal(batch.images[:4, ..., 0] % 3, batch.known.hard) and batch.known.soft is None
+        several += sum(len(one.unique()) > 1 for one in batch.images[:4])
+    assert several > 12
+
+
+def test_averaged_labelled_images_have_soft_labels_of_the_same_shares():
+    """A pixel's class i has the share by which the image of grey level i shows through."""
+    for step, batch in enumerate(mixed_labelled("mixup", classes=3)):
+        soft, greys = batch.known.soft, batch.images[:4, ..., 0]
+        assert torch.allclose(soft.sum(dim=1), torch.ones(())) and (batch.known.weight == 1).all()
+        assert torch.equal(soft.argmax(dim=1), batch.known.hard.long())
+        ids = dataset().sampler(4, step, (0, "gen1", "labelled"))
+        for slot, (own, partner) in enumerate(zip(ids, [*ids[1:], ids[0]], strict=True)):
+            if own % 3 != partner % 3:
+                share = soft[slot, partner % 3, 0, 0].item()
+                assert greys[slot].unique().item() == round((1 - share) * own + share * partner)
+
+
+def test_a_place_sees_stored_labels_only_if_its_setting_says_so():
+    seen = []
+
+    def middle(rng, size, crop, mask, *, stored=False):
+        seen.append(mask)
+        return 4.0, 4.0
+
+    for stored in (False, True):
+        seen.clear()
+        data = dataset()
+        how = Pipeline((32, 32), place=Chosen("middle", middle, 1.0, {"stored": stored}))
+        data.augmentation = Augmentation(WEAK, how)
+        next(loader(data, first=0, steps=1, rank=0, world=1, workers=0))
+        assert [mask is not None for mask in seen] == [stored] * 4
+    assert all((mask[:, :20] < 5).all() and (mask[:, 20:] == IGNORE).all() for mask in seen)
+    assert {mask.shape for mask in seen} == {(40, 40)}
+
+
 def test_seeds_and_steps_differ():
     first, second = take(steps=2)
     assert not torch.equal(first.images, second.images)

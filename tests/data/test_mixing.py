@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from selftrain.data.examples import Example
-from selftrain.data.mixing import MIXES, Mixer, box, drawn, in_box, of_classes, share_of
+from selftrain.data.mixing import MIXES, Mixer, beta, box, drawn, in_box, of_classes, share_of
 from selftrain.ids import IGNORE
 from selftrain.targets import Target, blend
 
@@ -65,6 +65,34 @@ def test_integers_are_rounded_and_keep_their_type():
     ours, theirs = np.array([10, 10], np.uint8), np.array([20, 21], np.uint8)
     mixed = blend(np.array([0.25, 0.5]), ours, theirs)
     assert mixed.dtype == np.uint8 and mixed.tolist() == [12, 16]
+
+
+def test_mixup_takes_one_share_of_all_pixels_from_a_beta_distribution():
+    mixer = Mixer("mixup", 1.0, MIXES["mixup"].draw, MIXES["mixup"].mask)
+    assert share_of(mixer, np.array([0.25]), np.zeros((2, 3), np.uint8)).tolist() == [[0.25] * 3] * 2
+    for alpha in (0.2, 1.0, 5.0):
+        shares = [beta(np.random.default_rng(seed), (2, 3), alpha=alpha)[0] for seed in range(2000)]
+        assert np.mean(shares) == pytest.approx(0.5, abs=0.03)
+        assert np.var(shares) == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.1)  # of Beta(alpha, alpha)
+    assert MIXES["mixup"].soft and not MIXES["cutmix"].soft
+
+
+def test_pixels_without_a_label_add_nothing_to_averaged_labels():
+    """Weights 1 and 0: the label of the known image, at the weight of its share. Weights 1 and 3: by share and weight."""
+    soft = np.eye(2, dtype=np.float32)[:, :, None]
+    for weights, expected, weight, hard in (
+        ((1.0, 0.0), [1, 0], 0.25, 0),
+        ((0.0, 0.5), [0, 1], 0.375, 1),
+        ((0.0, 0.0), [1, 0], 0, 0),
+        ((3.0, 1.0), [0.5, 0.5], 1.5, 0),
+    ):
+        ours, theirs = (
+            Target(np.full((1, 1), one, np.uint8), np.full((1, 1), of_one, np.float32), soft[one][:, None])
+            for one, of_one in enumerate(weights)
+        )
+        mixed = ours.blended(theirs, np.full((1, 1), 0.75))
+        assert mixed.soft.ravel().tolist() == expected and mixed.soft.dtype == np.float32
+        assert mixed.weight.item() == weight and mixed.hard.item() == hard
 
 
 def test_mixed_soft_labels_are_the_mean_and_the_hard_label_is_of_the_larger_part():

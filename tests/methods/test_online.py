@@ -39,7 +39,8 @@ def views_of(images, inside=None, box=None, pasted=(False,)):
     inside = torch.ones(images.shape[1:4], dtype=torch.bool) if inside is None else inside
     which = torch.full((strong, many), -1 if box is None else 0)
     numbers = torch.tensor(box or (0, 0, 0, 0), dtype=torch.float64).expand(strong, many, 4)
-    return Views(0, images, inside, which, numbers, torch.tensor(pasted)[:many].expand(strong, many))
+    erased = torch.zeros(strong, *inside.shape, dtype=torch.bool)
+    return Views(0, images, inside, which, numbers, torch.tensor(pasted)[:many].expand(strong, many), erased)
 
 
 def batch(box=None, strong=1, padding=0, pasted=(False, False)):
@@ -176,6 +177,82 @@ def test_padding_counts_for_nothing():
         math.isclose(result.logs["pseudo_loss"].item(), -math.log(0.6), abs_tol=1e-6)
         and result.logs["accepted"].item() == 1
     )
+
+
+def erased_rows(batch, view, image, rows):
+    batch.views.erased[view, image, rows] = True
+    return batch
+
+
+def test_erased_pixels_of_a_view_are_not_learnt_from_there():
+    """The second, white image loses half of its pixels; the average's labels stay in the other view."""
+    for name, left in (("fixmatch", 24), ("mean_teacher", 24)):
+        there = erased_rows(batch(), 0, 1, slice(0, 2))
+        result = result_of(step(name, mixers=()), Says(0.6), Says(0.99).eval(), there)
+        each = -math.log(0.6) if name == "fixmatch" else 0.39**2
+        assert math.isclose(result.logs["pseudo_loss"].item(), each * left / 32, abs_tol=1e-6)
+    pair = Pair(Says(0.7), Says(0.2))
+    result = result_of(step("cps"), pair, pair, erased_rows(batch(), 0, 1, slice(0, 2)))
+    assert math.isclose(
+        result.logs["pseudo_loss"].item(), (-math.log(0.3) - math.log(0.2)) * 24 / 32, abs_tol=1e-5
+    )
+
+
+def test_erased_pixels_move_with_a_mixed_box():
+    there = erased_rows(batch(box=(0, 2, 0, 4)), 0, 1, slice(0, 1))  # the first row of the white image
+    method = step("fixmatch", mixers=BOXES)
+    hard = torch.tensor([0, 1])[:, None, None].expand(2, 4, 4)
+    target = method.target(method.mixture(there, hard), there, hard[None]).hard
+    assert target[0, :, 0].tolist() == [IGNORE, 1, 0, 0]  # black image with the upper half of the white one
+    assert target[1, :, 0].tolist() == [0, 0, 1, 1]
+
+
+MIXUP = (Mixer("mixup", 1.0, MIXES["mixup"].draw, MIXES["mixup"].mask, soft=True),)
+
+
+def test_mixup_averages_images_and_labels_by_one_share():
+    there = batch(box=(0.25,) * 4)
+    method = step("fixmatch", mixers=MIXUP, classes=3)
+    hard = torch.tensor([0, 2])[:, None, None].expand(2, 4, 4)
+    mixture = method.mixture(there, hard)
+    assert mixture.mixed(there.views.images[1:], there.images)[0, :, 0, 0, 0].tolist() == [64, 191]
+    target = method.target(mixture, there, hard[None])
+    assert target.soft[:, :, 0, 0].tolist() == [[0.75, 0, 0.25], [0.25, 0, 0.75]]
+    assert target.hard[:, 0, 0].tolist() == [0, 2]  # not 1, the rounded mean of the ids
+    unsure = torch.where(torch.tensor([True, False])[:, None, None], hard, IGNORE)
+    target = method.target(mixture, there, unsure[None])
+    assert target.soft[:, :, 0, 0].tolist() == [[1, 0, 0], [1, 0, 0]]
+    assert target.weight[:, 0, 0].tolist() == [0.75, 0.25]
+
+
+def test_mixup_with_a_labelled_image_uses_its_mask():
+    there = batch(box=(0.25,) * 4, pasted=(True, True))
+    there.known.hard[:] = 1
+    method = step("fixmatch", mixers=MIXUP)
+    hard = torch.zeros(2, 4, 4, dtype=torch.int64)
+    target = method.target(method.mixture(there, hard), there, hard[None])
+    assert target.soft[:, :, 0, 0].tolist() == [[0.75, 0.25], [0.75, 0.25]]
+
+
+@pytest.mark.parametrize("name", ["fixmatch", "cps", "unimatch_v2"])
+def test_a_step_learns_soft_labels_of_mixed_images(name):
+    torch.manual_seed(0)
+    there = batch(box=(0.4,) * 4, strong=2 if name == "unimatch_v2" else 1)
+    method = step(name, mixers=MIXUP, threshold=0.0, online={"kl": {"weight": 1.0}})
+    networks = [build("unet", "tu-resnet10t", classes=2, decoder_channels=[8, 8, 8, 8]) for _ in range(2)]
+    big = there.each(lambda one: one if one.dim() < 3 else grown(one))
+    model = method.joined(networks[: method.networks]).train()
+    result = result_of(method, model, networks[0].eval() if name != "cps" else model, big)
+    assert result.logs["pseudo_loss"].item() > 0 and math.isfinite(result.loss.item())
+
+
+def grown(plane):
+    """A plane (..., 4, 4) or (..., 4, 4, 3) with pixels 8 times as large; numbers stay as they are."""
+    if plane.shape[-2:] == (4, 4):
+        return plane.repeat_interleave(8, dim=-1).repeat_interleave(8, dim=-2)
+    if plane.shape[-3:] == (4, 4, 3):
+        return plane.repeat_interleave(8, dim=-2).repeat_interleave(8, dim=-3)
+    return plane
 
 
 def test_the_mean_teacher_compares_probabilities_and_ramps_up():

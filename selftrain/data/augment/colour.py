@@ -22,7 +22,7 @@ def need_rgb(image: np.ndarray, name: str) -> None:
     if image.shape[2] != RGB:
         raise ConfigError(
             f"{name} needs images of 3 channels (RGB), and these have {image.shape[2]}; "
-            "switch it off (noise.colour, noise.colours, noise.rand_n, noise.style)"
+            "switch it off (noise.colour, noise.colours, noise.rand_n, noise.policy, noise.style)"
         )
 
 
@@ -86,14 +86,74 @@ def colour_noise(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return blur(image, rng) if blurred else image
 
 
+def brightness(
+    image: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    strength: Annotated[float, Bounds(0, 1), "largest relative change"] = 0.5,
+) -> np.ndarray:
+    """All values times one factor in 1 +- `strength`, for images with any number of channels."""
+    return pixel.adjust_brightness_torchvision(image, rng.uniform(1 - strength, 1 + strength))
+
+
+def contrast(
+    image: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    strength: Annotated[float, Bounds(0, 1), "largest relative change"] = 0.5,
+) -> np.ndarray:
+    """Distances from the mean brightness times a factor in 1 +- `strength`, for any number of channels."""
+    factor = rng.uniform(1 - strength, 1 + strength)
+    if image.shape[2] != RGB:
+        return _relit(image, 1.0, factor)
+    return pixel.adjust_contrast_torchvision(image, factor)
+
+
+def saturation(
+    image: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    strength: Annotated[float, Bounds(0, 1), "largest relative change"] = 0.5,
+) -> np.ndarray:
+    """Distances of the channels from grey times a factor in 1 +- `strength`."""
+    need_rgb(image, "saturation")
+    return pixel.adjust_saturation_torchvision(image, rng.uniform(1 - strength, 1 + strength))
+
+
+def noise(
+    image: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    most: Annotated[float, Bounds(0, 255), "largest standard deviation, in grey levels of 255"] = 25.0,
+) -> np.ndarray:
+    """Gaussian noise, drawn for each value, for images with any number of channels."""
+    spread = rng.uniform(0, most)
+    return pixel.add_noise(image, rng.normal(0, spread, image.shape).round())
+
+
+def jpeg(
+    image: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    worst: Annotated[int, Bounds(1, 100), "lowest quality of JPEG; the highest is 100"] = 30,
+) -> np.ndarray:
+    """The traces of compression as JPEG, for images with any number of channels."""
+    return pixel.image_compression(image, int(rng.integers(worst, 101)), ".jpg")
+
+
 COLOUR: dict[str, Colour] = {
     "jitter": jitter,
     "hue": hue,
     "greyscale": greyscale,
     "blur": blur,
     "colour_noise": colour_noise,
+    "brightness": brightness,
+    "contrast": contrast,
+    "saturation": saturation,
+    "noise": noise,
+    "jpeg": jpeg,
 }
-OF_RGB = ("hue", "greyscale", "colour_noise")  # entries that refuse other channels
+OF_RGB = ("hue", "greyscale", "colour_noise", "saturation")  # entries that refuse other channels
 
 
 def in_colours_of(image: np.ndarray, other: np.ndarray) -> np.ndarray:

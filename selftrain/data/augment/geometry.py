@@ -44,4 +44,28 @@ def rotate(
     return about_centre(affine(a=cosine, b=sine, c=-sine, d=cosine), crop)
 
 
-GEOMETRY: dict[str, Geometry] = {"flip": flip, "vflip": vflip, "rotate90": rotate90, "rotate": rotate}
+def shear_shift_scale(
+    rng: np.random.Generator,
+    crop: tuple[int, int],
+    *,
+    shear: Annotated[float, Bounds(0, 0.9), "largest shift per pixel from the centre, along each axis"] = 0.1,
+    shift: Annotated[float, Bounds(0, 1), "largest shift along each axis, as a share of the crop"] = 0.1,
+    scale: Annotated[float, Bounds(1, 10), "largest factor of the size; the least is 1 / scale"] = 1.2,
+) -> np.ndarray:
+    """A random shear, shift and size about the centre. Empty parts are grey and have no label."""
+    across, down = rng.uniform(-shear, shear, size=2)
+    right, below = rng.uniform(-shift, shift, size=2) * crop[::-1]
+    factor = np.exp(rng.uniform(-np.log(scale), np.log(scale)))
+    return about_centre(
+        affine(factor, factor * across, right, factor * down, factor, below),
+        crop,
+    )
+
+
+GEOMETRY: dict[str, Geometry] = {
+    "flip": flip,
+    "vflip": vflip,
+    "rotate90": rotate90,
+    "rotate": rotate,
+    "affine": shear_shift_scale,
+}

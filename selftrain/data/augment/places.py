@@ -2,7 +2,8 @@
 
 A place is a function (rng, size, crop, mask) -> (top, left), in pixels of the zoomed image, whose `size` is
 (height, width). `mask` (H, W) uint8 belongs to the image before the zoom; it is None for images without a
-mask. If the crop is larger than the image, top and left are negative.
+mask. A place whose setting `stored` is on also gets stored pseudo-labels as masks, IGNORE where they are
+rejected. If the crop is larger than the image, top and left are negative.
 """
 
 import math
@@ -35,11 +36,12 @@ def non_empty(
     tries: Annotated[
         int, Bounds(1), "uniform places that are looked at before a pixel of another class is chosen"
     ] = 10,
+    stored: Annotated[bool, "stored pseudo-labels count as masks, where they are accepted"] = False,
 ) -> Size:
     """A crop with a labelled pixel that is not `background`, if the mask contains one.
 
-    Without a mask, or with background only, the place is uniform. Later geometry may move that pixel out
-    again.
+    Like albumentations' CropNonEmptyMaskIfExists, but uniform places are tried first. Without a mask, or with
+    background only, the place is uniform. Later geometry may move that pixel out again.
     """
     place = uniform(rng, size, crop, mask)
     if mask is None:

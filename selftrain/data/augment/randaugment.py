@@ -99,7 +99,7 @@ def moved(matrix: np.ndarray, chosen: list[tuple[Operation, float]], crop: tuple
 def recoloured(image: np.ndarray, chosen: list[tuple[Operation, float]]) -> np.ndarray:
     """`image` (h, w, 3), changed by the colours of the `chosen` operations at their strengths."""
     if chosen:
-        need_rgb(image, "noise.rand_n")
+        need_rgb(image, "noise.rand_n or noise.policy")
     for operation, strength in chosen:
         if operation.colour:
             image = operation.colour(image, strength)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from selftrain.data.augment.geometry import GEOMETRY, flip, rotate, rotate90, vflip
+from selftrain.data.augment.geometry import GEOMETRY, flip, rotate, rotate90, shear_shift_scale, vflip
 from selftrain.data.augment.view import OUTSIDE, warp
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
@@ -67,6 +67,37 @@ def test_labels_turn_with_the_image():
     assert np.abs(one.image[..., 0][inside] / 4 - one.index[inside] // 48).max() <= 0.8
     assert np.abs(one.image[..., 1][inside] / 4 - one.index[inside] % 48).max() <= 0.8
     assert (one.index == OUTSIDE).any()
+
+
+def affine_of(seed, **settings):
+    off = {"shear": 0.0, "shift": 0.0, "scale": 1.0}
+    return shear_shift_scale(np.random.default_rng(seed), (32, 64), **{**off, **settings})
+
+
+def test_each_part_of_an_affine_change_acts_on_its_own():
+    centre = np.array([31.5, 15.5, 1])
+    shears = np.stack([affine_of(seed, shear=0.4) for seed in range(300)])
+    assert np.allclose(shears @ centre, centre) and np.allclose(shears[:, [0, 1], [0, 1]], 1)
+    shifts = np.stack([affine_of(seed, shift=0.25) for seed in range(300)])
+    assert np.allclose(shifts[:, :2, :2], np.eye(2))
+    scales = np.stack([affine_of(seed, scale=2.0) for seed in range(300)])
+    assert np.allclose(scales @ centre, centre) and np.allclose(scales[:, 0, 0], scales[:, 1, 1])
+    for found, most in (
+        (shears[:, 0, 1], 0.4),
+        (shears[:, 1, 0], 0.4),
+        (shifts[:, 0, 2], 16),
+        (shifts[:, 1, 2], 8),
+        (np.log2(scales[:, 0, 0]), 1),
+    ):
+        assert 0.95 * most < found.max() <= most and -most <= found.min() < -0.95 * most
+        assert abs(found.mean()) < 0.15 * most
+    assert np.allclose(affine_of(0), np.eye(3))
+
+
+def test_the_largest_shear_can_still_be_inverted():
+    for seed in range(300):
+        matrix = shear_shift_scale(np.random.default_rng(seed), (32, 64), shear=0.9, shift=1, scale=10)
+        assert np.linalg.det(matrix) > 1e-4
 
 
 def test_no_angle_is_no_change():

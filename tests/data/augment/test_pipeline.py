@@ -12,6 +12,7 @@ from selftrain.data.augment.erase import ERASE
 from selftrain.data.augment.geometry import GEOMETRY
 from selftrain.data.augment.pipeline import Pipeline
 from selftrain.data.augment.places import PLACES
+from selftrain.data.augment.policies import POLICIES
 from selftrain.data.augment.randaugment import OPERATIONS, RandAugment
 from selftrain.data.augment.view import OUTSIDE
 from selftrain.tables import Chosen
@@ -129,9 +130,42 @@ def test_views_share_a_crop_and_differ_in_colours():
         Pipeline((32, 32)), geometry=chosen(GEOMETRY, "flip", 0.5), colours=chosen(COLOUR, "jitter", 1.0)
     )
     image = gradient(60, 90)
-    images, index = pipeline.views(image, np.random.default_rng(0), strong=2)
+    images, index, erased = pipeline.views(image, np.random.default_rng(0), strong=2)
+    assert erased.shape == (2, 32, 32) and not erased.any()
     assert np.array_equal(images[0], image.reshape(-1, 3)[index])
     assert not np.array_equal(images[1], images[0]) and not np.array_equal(images[2], images[1])
+
+
+def test_policies_move_the_crop_of_all_views_and_recolour_the_noisy_ones():
+    image, moved_ones, recoloured_ones = gradient(), 0, 0
+    pipeline = replace(Pipeline((32, 32)), policies=chosen(POLICIES, "trivial", 1.0))
+    for seed in range(60):
+        images, index, _ = pipeline.views(image, np.random.default_rng(seed), strong=1)
+        inside = index != OUTSIDE
+        changes = images[0][inside].astype(int) - image.reshape(-1, 3)[index[inside]]
+        assert np.median(np.abs(changes)) <= 3  # of interpolation: the first view has no colours
+        moved_ones += not np.array_equal(index, np.arange(32)[:, None] * 60 + np.arange(32) + index[0, 0])
+        recoloured_ones += not np.array_equal(images[0], images[1])
+    assert 10 < moved_ones < 35 and 20 < recoloured_ones < 55  # 5 of 14 operations move, 8 recolour
+
+
+def test_a_policy_acts_as_often_as_asked_and_draws_for_itself():
+    image = gradient()
+    policies = (Chosen("randaugment", POLICIES["randaugment"], 0.3, {"n": 3, "magnitude": 25.0}),)
+    rng, pipeline = np.random.default_rng(0), replace(PLAIN, policies=policies)
+    changed = [not np.array_equal(pipeline.view(image, rng).image, image) for _ in range(500)]
+    assert 0.2 < np.mean(changed) < 0.35
+
+
+def test_each_noisy_view_loses_parts_of_its_own():
+    pipeline = replace(PLAIN, erase=chosen(ERASE, "cutout", 1.0))
+    images, index, erased = pipeline.views(gradient(30, 60), np.random.default_rng(0), strong=2)
+    assert np.array_equal(images[0][index >= 0], gradient(30, 60).reshape(-1, 3)[index[index >= 0]])
+    assert (index >= 0).sum() == 1800 and not erased[:, index < 0].any()  # what lies outside was never there
+    assert erased.any(axis=(1, 2)).all() and not np.array_equal(*erased)
+    for view, gone in zip(images[1:], erased, strict=True):
+        assert np.array_equal(view[(index >= 0) & ~gone], images[0][(index >= 0) & ~gone])
+        assert not np.array_equal(view[gone], images[0][gone])
 
 
 def test_images_of_five_channels_pass_through_all_that_does_not_need_rgb():

@@ -46,6 +46,6 @@ def test_each_operation_acts_at_its_own_strength_in_its_order():
 
 
 def test_images_of_other_channels_are_refused_whatever_is_drawn():
-    with pytest.raises(ConfigError, match=r"noise\.rand_n needs images of 3 channels"):
+    with pytest.raises(ConfigError, match=r"noise\.rand_n or noise\.policy needs images of 3 channels"):
         recoloured(np.zeros((4, 4, 2), np.uint8), [(randaugment.Operation("identity"), 0.0)])
     assert recoloured(np.zeros((4, 4, 2), np.uint8), []).shape == (4, 4, 2)
