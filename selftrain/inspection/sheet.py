@@ -24,7 +24,9 @@ SIDE = 240  # pixels
 OPACITY = 0.55  # of the mask
 STRIPE = 8  # pixels between the stripes that mark ignored pixels
 MARGIN, LINE = 8, 18  # pixels between cells, and of a line of text
-COLUMNS = 4
+COLUMNS = 2
+LETTER = 7  # pixels, about
+NOTE = "Left: the image. Right: its mask in class colours; ignored pixels are striped."
 STYLE = """body{font:15px/1.4 system-ui,sans-serif;margin:2rem auto;max-width:1100px;padding:0 1rem}
 table{border-collapse:collapse}td{padding:.15rem .8rem .15rem 0;vertical-align:top}
 figure{display:inline-block;margin:0 .6rem 1rem 0}figcaption{font-size:12px;color:#555;max-width:490px;
@@ -58,20 +60,49 @@ def _cell(split: str, sample: Sample, colours: np.ndarray) -> Cell | None:
         mask = sample.read_mask() if split != "unlabelled" else None
     except DataError:
         return None
+    return pair(f"{split}: {sample.id}", image, mask, colours)
+
+
+def pair(
+    title: str,
+    image: np.ndarray,
+    mask: np.ndarray | None,
+    colours: np.ndarray,
+    soft: np.ndarray | None = None,
+) -> Cell:
+    """The cell of an image (H, W, C), beside its `mask` (H, W) if there is one.
+
+    With `soft` labels (C, H, W), colours are averaged by them.
+    """
     height, width = image.shape[:2]
     scale = min(1.0, SIDE / max(height, width))
     size = max(1, round(height * scale)), max(1, round(width * scale))
     small = resize_image(image, size)[..., :3]
+    if small.shape[2] != 3:
+        small = np.repeat(small[..., :1], 3, axis=2)
     if mask is None:
-        return Cell(f"{split}: {sample.id}", small)
+        return Cell(title, small)
+    mask = resize_mask(mask, size)
+    painted = colours[mask]
+    if soft is not None:
+        planes = [resize_image(_bytes(plane)[..., None], size)[..., 0] / 255 for plane in soft]
+        painted = np.stack(planes, axis=-1) @ colours[: len(soft)]
     gap = np.full((size[0], MARGIN // 2, 3), 255, np.uint8)
-    both = np.concatenate([small, gap, overlay(small, resize_mask(mask, size), colours)], axis=1)
-    return Cell(f"{split}: {sample.id}", both)
+    return Cell(title, np.concatenate([small, gap, _painted(small, mask, painted)], axis=1))
+
+
+def _bytes(share: np.ndarray) -> np.ndarray:
+    return (255 * share).round().astype(np.uint8)
 
 
 def overlay(image: np.ndarray, mask: np.ndarray, colours: np.ndarray) -> np.ndarray:
     """The image (H, W, 3) with the mask's classes (H, W) in colour; ignored pixels are striped black."""
-    mixed = (1 - OPACITY) * image + OPACITY * colours[mask]
+    return _painted(image, mask, colours[mask])
+
+
+def _painted(image: np.ndarray, mask: np.ndarray, painted: np.ndarray) -> np.ndarray:
+    """The image (H, W, 3) under the colours `painted` (H, W, 3), except where `mask` (H, W) is ignored."""
+    mixed = (1 - OPACITY) * image + OPACITY * painted
     rows, columns = np.indices(mask.shape)
     striped = (mask == IGNORE) & ((rows + columns) % STRIPE < STRIPE // 2)
     mixed[mask == IGNORE] = image[mask == IGNORE]
@@ -81,20 +112,32 @@ def overlay(image: np.ndarray, mask: np.ndarray, colours: np.ndarray) -> np.ndar
 
 def write_sheet(stem: Path, title: str, rows: Sequence[tuple[str, str]], data: DataSet) -> list[Path]:
     """Write the contact sheet as <stem>.png and <stem>.html. `rows` are facts to show above the pictures."""
-    drawn = cells(data)
-    colours = palette(len(data.classes))
-    legend = [(name, tuple(colours[k].tolist())) for k, name in enumerate(data.classes)]
+    return write_cells(stem, title, rows, cells(data), data.classes, (COLUMNS, NOTE))
+
+
+def write_cells(
+    stem: Path,
+    title: str,
+    rows: Sequence[tuple[str, str]],
+    drawn: Sequence[Cell],
+    classes: Sequence[str],
+    layout: tuple[int, str],
+) -> list[Path]:
+    """Write cells as <stem>.png and <stem>.html; `layout`: the columns, and a note on what a cell shows."""
+    colours = palette(len(classes))
+    legend = [(name, tuple(colours[k].tolist())) for k, name in enumerate(classes)]
+    columns, note = layout
     picture, page = stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}.html")
-    write_bytes(picture, _png(Image.fromarray(_sheet(drawn, legend))))
-    write_bytes(page, _page(title, rows, drawn, legend).encode())
+    write_bytes(picture, _png(Image.fromarray(_sheet(drawn, legend, columns))))
+    write_bytes(page, _page(title, rows, drawn, legend, note).encode())
     return [picture, page]
 
 
-def _sheet(drawn: Sequence[Cell], legend: Sequence[tuple[str, tuple[int, ...]]]) -> np.ndarray:
+def _sheet(drawn: Sequence[Cell], legend: Sequence[tuple[str, tuple[int, ...]]], columns: int) -> np.ndarray:
     """All cells and the legend as one picture (H, W, 3)."""
     font = ImageFont.load_default(12)
-    width = 2 * SIDE + MARGIN // 2
-    columns = max(1, min(COLUMNS // 2, len(drawn)))
+    width = max((cell.pixels.shape[1] for cell in drawn), default=2 * SIDE)
+    columns = max(1, min(columns, len(drawn)))
     across = MARGIN + columns * (width + MARGIN)
     per_row = max(1, across // 150)
     lines = -(-len(legend) // per_row)
@@ -110,7 +153,7 @@ def _sheet(drawn: Sequence[Cell], legend: Sequence[tuple[str, tuple[int, ...]]])
     for row, height in zip(rows, heights, strict=True):
         for place, cell in enumerate(row):
             x = MARGIN + place * (width + MARGIN)
-            draw.text((x, y), _short(cell.title, 70), fill="black", font=font)
+            draw.text((x, y), _short(cell.title, width // LETTER), fill="black", font=font)
             sheet.paste(Image.fromarray(cell.pixels), (x, y + LINE))
         y += height
     return np.asarray(sheet)
@@ -125,6 +168,7 @@ def _page(
     rows: Sequence[tuple[str, str]],
     drawn: Sequence[Cell],
     legend: Sequence[tuple[str, tuple[int, ...]]],
+    note: str,
 ) -> str:
     facts = "".join(f"<tr><td>{escape(name)}</td><td>{escape(text)}</td></tr>" for name, text in rows)
     names = "".join(
@@ -139,7 +183,7 @@ def _page(
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
         f"<style>{STYLE}</style><h1>{escape(title)}</h1><table>{facts}</table><ul>{names}</ul>"
-        f"<p>Left: the image. Right: its mask in class colours; ignored pixels are striped.</p>"
+        f"<p>{escape(note)}</p>"
         f"{figures}</html>"
     )
 
