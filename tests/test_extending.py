@@ -130,10 +130,20 @@ def test_the_bags_leave_out_what_was_not_drawn(own):
     assert left_out[0] != left_out[1] and all(8 <= len(places) <= 22 for places in left_out)  # 1/e of 40
 
 
-def test_the_mixing_is_the_same_share_of_every_pixel(own):
-    mixer = Mixer("mixup", 1.0, *vars(MIXES["mixup"]).values())
-    assert share_of(mixer, np.array([0.25]), np.zeros((2, 3), np.uint8)).tolist() == [[0.25] * 3] * 2
-    assert 0 <= own.beta(np.random.default_rng(0), (2, 3), alpha=1.0)[0] <= 1
+def test_the_policy_changes_the_light(own):
+    rng = np.random.default_rng(0)
+    drawn = [own.lighting(rng, most=0.3) for _ in range(200)]
+    assert {operation.name for ((operation, _),) in drawn} == {"brightness", "contrast"}
+    strengths = [strength for ((_, strength),) in drawn]
+    assert -0.3 <= min(strengths) < -0.28 and 0.28 < max(strengths) <= 0.3
+
+
+def test_the_mixing_fades_from_one_image_to_the_other(own):
+    mixer = Mixer("seam", 1.0, MIXES["seam"].draw, MIXES["seam"].mask, MIXES["seam"].soft)
+    share = share_of(mixer, np.array([2.0, 0.5]), np.zeros((2, 5), np.uint8))
+    assert share[0] == pytest.approx([1 / (1 + np.exp(4 - 2 * x)) for x in range(5)])
+    assert np.array_equal(*share) and mixer.soft
+    assert own.seam(np.random.default_rng(0), (2, 30), width=3.0)[1] == 3
 
 
 def test_the_architecture_has_its_parts_and_the_groups_their_rates(own):
@@ -263,7 +273,7 @@ def test_a_run_learns_and_labels_with_every_entry_that_it_chooses(trained):
     run, calls = trained
     assert set(calls) >= {
         'robust {"q": 0.5}', "pixels {}", "centre {}", 'shear {"most": 0.2}', 'gamma {"most": 1.5}', 'grid {"side": 4}',
-        'in_order {"first": 2}', 'beta {"alpha": 1.0}', "everywhere {}", 'lraspp {"classes": 2}',
+        'in_order {"first": 2}', 'seam {"width": 4.0}', "right_of {}", 'lighting {"most": 0.25}', 'lraspp {"classes": 2}',
         'fast_biases {"lr_scale": 3.0, "weight_decay": 0.01}', 'drop {"at": 0.5, "factor": 0.1}',
         'warm {"decay": 0.995, "offset": 4, "steps": 4}', 'sharpen {"temperature": 0.25}',
         'median {"confidence": 0.8, "factor": 0.5}', "sharpness {}", "dice {}", "listed {}", 'fit {"side": 32}',
