@@ -104,7 +104,14 @@ def mixers(noise: NoiseConfig) -> tuple[Mixer, ...]:
 
 def _mixers(given: Rows, name: str) -> tuple[Mixer, ...]:
     return tuple(
-        Mixer(one.name, one.amount, partial(one.entry.draw, **one.settings), one.entry.mask, one.entry.soft)
+        Mixer(
+            one.name,
+            one.amount,
+            partial(one.entry.draw, **one.settings),
+            one.entry.mask,
+            one.entry.soft,
+            one.entry.weighs,
+        )
         for one in mixing.TABLE.chosen(given, name)
     )
 

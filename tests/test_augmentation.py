@@ -256,7 +256,7 @@ def test_every_entry_is_in_that_run_or_the_next_one():
 @pytest.mark.parametrize("number", [0, 1])
 def test_online_and_stored_labels_are_mixed_and_augmented_by_the_new_entries(run, tmp_path, number):
     """Generation 0 labels online; generation 1 learns its labels, with crops around them."""
-    noise = "noise: {mix: {mixup: 1}, erase: {gridmask: 0.5}, policy: {autoaugment: 0.5}, geometry: {affine: 0.5}}"
+    noise = "noise: {mix: {mixup: 0.5, snapmix: 0.5}, erase: {gridmask: 0.5}, policy: {autoaugment: 0.5}, geometry: {affine: 0.5}}"
     rows = [f"{{online: fixmatch, {noise}}}", f"{{}}, {{{noise}}}"][number]
     settings = ["train.steps=3", "train.place={non_empty: {stored: true}}", "loss.threshold=0"]
     losses = ["loss.online={kl: 1}", "select.keep=1", "select.threshold=global", "select.confidence=0"]

@@ -114,7 +114,7 @@ class StepDataset(Dataset):
             image, generator(*self.keys, step, slot), self.cache.mask(samples[i])
         )
         target = self.labels.target(i, seen.index)
-        if self.augmentation.softens:
+        if self.augmentation.softens and target.soft is None:
             target = known_to_be(target, self.classes)
         return Example(seen.image, target, known=True)
 
@@ -136,7 +136,9 @@ class StepDataset(Dataset):
         pasted = rng.uniform() < self.augmentation.paste
         partner = self._pasted(step, slot, example) if pasted else self._unmixed(step, self.partner(slot))
         mixer = self.augmentation.mixers[mixed.which]
-        return example.blended(partner, share_of(mixer, mixed.numbers, partner.target.hard))
+        share = share_of(mixer, mixed.numbers, partner.target.hard)
+        found = example.blended(partner, share)
+        return found.emphasised(share, example.target, partner.target) if mixer.weighs else found
 
     def _pasted(self, step: int, slot: int, example: Example) -> Example:
         """The labelled example that a slot is mixed with, in the form of pseudo-labels without errors."""

@@ -1,7 +1,7 @@
 """Training examples, one crop each, and the batch of a step."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from selftrain.data.labels import collated
-from selftrain.data.mixing import Drawn
+from selftrain.data.mixing import Drawn, emphasis
+from selftrain.ids import IGNORE
 from selftrain.targets import Target, blend
 
 Use = Callable[[Tensor], Tensor]
@@ -27,6 +28,21 @@ class Example:
         """This example with the `share` (h, w) of another one."""
         image = blend(share[..., None], self.image, other.image)
         return Example(image, self.target.blended(other.target, share), self.known)
+
+    def emphasised(
+        self, share: np.ndarray, ours: Target[np.ndarray], theirs: Target[np.ndarray]
+    ) -> "Example":
+        """This example, mixed of `ours` and the `share` (h, w) bool of `theirs`, weighed as SnapMix does."""
+        activations = (torch.from_numpy(activation(one)) for one in (ours, theirs))
+        factor = emphasis(torch.from_numpy(share), *activations).numpy()
+        assert self.target.weight is not None
+        return replace(self, target=replace(self.target, weight=self.target.weight * factor))
+
+
+def activation(target: Target[np.ndarray]) -> np.ndarray:
+    """The probability (h, w) of the label of each pixel; 0 for pixels without a label."""
+    assert target.soft is not None
+    return target.soft.max(axis=0) * (target.hard != IGNORE)
 
 
 @dataclass(frozen=True)

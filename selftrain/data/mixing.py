@@ -26,12 +26,14 @@ Mask = Callable[[Tensor, Tensor], Tensor]
 class Mixing:
     """A mixing: `draw` draws random numbers, and `mask` turns them into the partner's share of each pixel.
 
-    `soft`: the shares lie between 0 and 1, so the labels of a mixed image are soft.
+    `soft`: the shares lie between 0 and 1, so the labels of a mixed image are soft. `weighs`: the labels of
+    each part weigh by the class activation there (`emphasis`), so a network must have labelled the image.
     """
 
     draw: Draw
     mask: Mask
     soft: bool = False
+    weighs: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Mixer:
     draw: Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
     mask: Mask
     soft: bool = False
+    weighs: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,10 +113,30 @@ def everywhere(numbers: Tensor, hard: Tensor) -> Tensor:
     return numbers[..., 0, None, None].expand(hard.shape)
 
 
+def emphasis(share: Tensor, ours: Tensor, theirs: Tensor) -> Tensor:
+    """SnapMix: weights (..., h, w) of the pixels of a mixed image, from class activations (..., h, w).
+
+    Huang et al. 2021 weigh the labels of both images by the share of their class activation that is seen.
+    Here each pixel has its own label. So the labels of a part weigh by its mean activation, divided by the
+    mean of the whole image: together, they then weigh as much as that share of the activation. The
+    activation of a pixel is the probability of its label, which in a segmentation network is the class
+    activation map of that class, normalised. `share` (..., h, w) bool is true in the partner's part.
+    """
+    return torch.where(share, _relative(theirs, share), _relative(ours, ~share))
+
+
+def _relative(activation: Tensor, part: Tensor) -> Tensor:
+    """The mean activation in a `part` (..., h, w) bool, divided by the mean everywhere; (..., 1, 1)."""
+    inside = (activation * part).sum(dim=(-2, -1), keepdim=True)
+    mean = inside / part.sum(dim=(-2, -1), keepdim=True).clamp_min(1)
+    return mean / activation.mean(dim=(-2, -1), keepdim=True).clamp_min(1e-6)
+
+
 MIXES: dict[str, Mixing] = {
     "cutmix": Mixing(box, in_box),  # Yun et al. 2019; for dense labels French et al. 2020
     "classmix": Mixing(priorities, of_classes),  # Olsson et al. 2021
     "mixup": Mixing(beta, everywhere, soft=True),  # Zhang et al. 2018
+    "snapmix": Mixing(box, in_box, weighs=True),  # Huang et al. 2021
 }
 TABLE = Table(MIXES, main="p", function=lambda mixing: mixing.draw)
 

@@ -8,7 +8,7 @@ sums, the step function computes its batch's share of the loss of the global bat
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar, Protocol
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from selftrain.config import LossConfig
+from selftrain.data import mixing
 from selftrain.data.examples import Batch, Views
 from selftrain.data.mixing import Mixer
 from selftrain.ids import IGNORE
@@ -167,18 +168,24 @@ class Online(Method):
         """The mixing of a batch's views; `hard` (M, h, w) are the labels of the unlabelled images."""
         return Mixture.of(views_of(batch), batch, hard, self.context.mixers)
 
-    def target(self, mixture: "Mixture", batch: Batch, hard: Tensor) -> Target[Tensor]:
-        """The target (S M, h, w) of mixed views, from the labels of the images, `hard` (S or 1, M, h, w).
+    def target(self, mixture: "Mixture", batch: Batch, hard: Tensor, confidence: Tensor) -> Target[Tensor]:
+        """The target (S M, h, w) of mixed views.
 
-        Erased pixels have no label, and move with the pixels. If a mixing averages images, soft labels are
-        averaged by the same shares.
+        `hard` and `confidence` (S or 1, M, h, w) are labels of the images and their probabilities. Erased
+        pixels have no label, and move with the pixels. If the run has a mixing that averages images, labels
+        are soft, and averaged by the same shares.
         """
         own = torch.where(views_of(batch).erased, IGNORE, hard)  # (S, M, h, w)
-        if mixture.share.dtype == torch.bool:
-            return Target(mixture.mixed(own, batch.known.hard.to(own)).flatten(0, 1))
-        ours, known = self._softened(Target(own)), self._softened(batch.known)
-        theirs = (_partner(*planes, mixture.pasted) for planes in zip(ours, known, strict=True))
-        return Target(*ours).blended(Target(*theirs), mixture.share).each(lambda plane: plane.flatten(0, 1))
+        weight = mixture.emphasis(confidence * (own != IGNORE), (batch.known.hard != IGNORE).float())
+        if not any(mixer.soft for mixer in self.context.mixers):
+            found = Target(mixture.mixed(own, batch.known.hard.to(own)), weight)
+        else:
+            ours, known = self._softened(Target(own)), self._softened(batch.known)
+            theirs = (_partner(*planes, mixture.pasted) for planes in zip(ours, known, strict=True))
+            found = Target(*ours).blended(Target(*theirs), mixture.share)
+            if weight is not None and found.weight is not None:
+                found = replace(found, weight=found.weight * weight)
+        return found.each(lambda plane: plane.flatten(0, 1))
 
     def _softened(self, target: Target[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Hard labels (..., h, w) of a target, weights of its pixels, and soft labels (..., C, h, w)."""
@@ -209,6 +216,7 @@ class Mixture:
 
     share: Tensor  # (S, M, h, w): the partner's share of each pixel
     pasted: Tensor  # (S, M) bool
+    weighs: Tensor  # (S, M) bool: labels weigh by class activation
 
     @classmethod
     def of(cls, views: Views, batch: Batch, hard: Tensor, mixers: tuple[Mixer, ...]) -> "Mixture":
@@ -221,7 +229,8 @@ class Mixture:
             chosen = (views.which == which)[..., None, None]
             if chosen.any():  # a mixer that no view drew has no numbers here
                 share = torch.where(chosen, mixer.mask(views.numbers, partner), share)
-        return cls(share, views.pasted)
+        weighing = [which for which, mixer in enumerate(mixers) if mixer.weighs]
+        return cls(share, views.pasted, torch.isin(views.which, torch.tensor(weighing).to(views.which)))
 
     def mixed(self, planes: Tensor, labelled: Tensor) -> Tensor:
         """Mix `planes` (S, M, h, w) or (S, M, h, w, C) with their partners.
@@ -230,6 +239,17 @@ class Mixture:
         """
         share = self.share.reshape(self.share.shape + (1,) * (planes.dim() - self.share.dim()))
         return blend(share, planes, _partner(planes, labelled, self.pasted))
+
+    def emphasis(self, ours: Tensor, labelled: Tensor) -> Tensor | None:
+        """The weights (S, M, h, w) of the mixed pixels; None if no mixing weighs them.
+
+        `ours` (S, M, h, w) and `labelled` (L, h, w) are activations of the pixels' classes.
+        """
+        if not self.weighs.any():
+            return None
+        theirs = _partner(ours, labelled, self.pasted)
+        weights = mixing.emphasis(self.share.bool(), ours, theirs)
+        return torch.where(self.weighs[..., None, None], weights, 1.0)
 
 
 def _partner(planes: Tensor, labelled: Tensor, pasted: Tensor) -> Tensor:

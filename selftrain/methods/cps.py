@@ -51,16 +51,14 @@ class CPS(Online):
         views, pair, labelled = views_of(batch), self.context.unwrap(model), batch.labelled
         assert isinstance(pair, Pair)
         pair.eval()
-        labels = torch.stack(
-            [
-                self.probabilities(network, views.images[0]).argmax(dim=1)
-                for network in (pair.second, pair.first)
-            ]
+        probabilities = torch.stack(
+            [self.probabilities(network, views.images[0]) for network in (pair.second, pair.first)]
         )
+        confidence, labels = probabilities.max(dim=2)  # (2, M, h, w)
         pair.train()
         labels = torch.where(views.inside, labels, IGNORE)  # (2, M, h, w): each network's target
         mixture = self.mixture(batch, labels[0])
-        target = self.target(mixture, batch, labels)
+        target = self.target(mixture, batch, labels, confidence)
         images = torch.cat(
             [self.pixels(batch.images), self.pixels(mixture.mixed(views.images[1:], batch.images))]
         )

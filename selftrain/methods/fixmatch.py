@@ -29,7 +29,7 @@ class FixMatch(Online):
         target = torch.where(views.inside & (confidence >= floors[hard]), hard, IGNORE)
         mixture = self.mixture(batch, torch.where(views.inside, hard, IGNORE))
         seen = mixture.mixed(views.images[1:], batch.images)
-        mixed = self.target(mixture, batch, target[None])
+        mixed = self.target(mixture, batch, target[None], confidence)
         images = torch.cat([self.pixels(batch.images), self.pixels(seen)])
         with self.noise(self.context.unwrap(model), labelled, len(target)):
             logits = pixels_of(model(images)).float()

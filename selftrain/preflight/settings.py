@@ -169,6 +169,12 @@ def _check_labelled_mixing(cfg: Config) -> None:
         mixed, name = plan.augmentation.labelled_mixers, f"generations.{plan.number}.noise.mix_labelled"
         if mixed and plan.labelled_batch < 2:
             raise ConfigError(f"{name} mixes labelled images of a step, so train.labelled_batch must be >= 2")
+        weighing = [mixer.name for mixer in mixed if mixer.weighs]
+        if weighing:
+            raise ConfigError(
+                f"{name}.{weighing[0]}: no network has labelled these images, so there is no class "
+                "activation to weigh by; use cutmix here, and this mixing in noise.mix"
+            )
         if sum(mixer.p for mixer in mixed) > 1:
             raise ConfigError(f"{name}: the probabilities add up to more than 1; one mixing acts on an image")
 

@@ -259,6 +259,28 @@ def test_labelled_images_are_mixed_with_the_next_one_and_their_masks_alike():
     assert several > 12
 
 
+def test_snapmix_weighs_stored_labels_by_their_activation():
+    """A label has 0.8 in the left half of the image and none in the right half: a part with more of it weighs more."""
+    plain, weighed = dataset(), dataset()
+    for data, name in ((plain, "cutmix"), (weighed, "snapmix")):
+        mixing = MIXES[name]
+        mixers = (Mixer(name, 1.0, mixing.draw, mixing.mask, mixing.soft, mixing.weighs),)
+        data.augmentation = Augmentation(WEAK, WEAK, mixers)
+    changed = 0
+    for step in range(6):
+        for slot in range(4, 8):
+            one, other = plain[step, slot], weighed[step, slot]
+            assert np.array_equal(one.image, other.image) and np.array_equal(
+                one.target.hard, other.target.hard
+            )
+            known = one.target.weight > 0
+            assert np.array_equal(other.target.weight > 0, known)
+            factors = np.unique((other.target.weight[known] / one.target.weight[known]).round(4))
+            assert len(factors) <= 2
+            changed += len(factors) == 2 and not np.allclose(factors, 1)
+    assert changed > 8
+
+
 def test_averaged_labelled_images_have_soft_labels_of_the_same_shares():
     """A pixel's class i has the share by which the image of grey level i shows through."""
     for step, batch in enumerate(mixed_labelled("mixup", classes=3)):

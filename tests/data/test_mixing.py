@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from selftrain.data.examples import Example
-from selftrain.data.mixing import MIXES, Mixer, beta, box, drawn, in_box, of_classes, share_of
+from selftrain.data.mixing import MIXES, Mixer, beta, box, drawn, emphasis, in_box, of_classes, share_of
 from selftrain.ids import IGNORE
 from selftrain.targets import Target, blend
 
@@ -75,6 +75,20 @@ def test_mixup_takes_one_share_of_all_pixels_from_a_beta_distribution():
         assert np.mean(shares) == pytest.approx(0.5, abs=0.03)
         assert np.var(shares) == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.1)  # of Beta(alpha, alpha)
     assert MIXES["mixup"].soft and not MIXES["cutmix"].soft
+
+
+def test_both_parts_weigh_as_much_as_their_share_of_the_activation():
+    """As rho_a and rho_b of SnapMix: the weights of a part add up to its share of the activation, times the area."""
+    rng = torch.Generator().manual_seed(0)
+    ours, theirs = torch.rand(6, 8, generator=rng), torch.rand(6, 8, generator=rng)
+    share = torch.zeros(6, 8, dtype=torch.bool)
+    share[1:4, 2:7] = True
+    weights = emphasis(share, ours, theirs)
+    assert weights[share].sum() == pytest.approx(48 * (theirs[share].sum() / theirs.sum()).item(), rel=1e-5)
+    assert weights[~share].sum() == pytest.approx(48 * (ours[~share].sum() / ours.sum()).item(), rel=1e-5)
+    assert len(weights[share].unique()) == len(weights[~share].unique()) == 1
+    empty = emphasis(torch.zeros(6, 8, dtype=torch.bool), ours, torch.zeros(6, 8))
+    assert torch.allclose(empty, torch.ones(6, 8))
 
 
 def test_pixels_without_a_label_add_nothing_to_averaged_labels():
