@@ -4,53 +4,17 @@ from dataclasses import replace
 import pytest
 import segmentation_models_pytorch as smp
 import torch
-from torch import nn
+from online_views import BOXES, Says, batch, views_of
 
 from methods import method as step
 from methods import result_of
-from selftrain.data.examples import Batch, Views
+from selftrain.data.examples import Batch
 from selftrain.data.mixing import MIXES, Mixer
 from selftrain.ids import IGNORE
 from selftrain.methods.base import Mixture
 from selftrain.methods.cps import Pair
 from selftrain.models.build import build
 from selftrain.targets import Target
-
-BOXES = (Mixer("cutmix", 1.0, MIXES["cutmix"].draw, MIXES["cutmix"].mask),)
-
-
-class Says(nn.Module):
-    """Logits by the red value of a pixel: class 0 below 128, else class 1, as sure as `p`."""
-
-    def __init__(self, p):
-        super().__init__()
-        self.sure = nn.Parameter(torch.tensor(math.log(p / (1 - p))))
-        self.seen = []
-
-    def forward(self, images):
-        self.seen.append(images.detach())
-        side = torch.where(images[:, 0] < 128, 0.5, -0.5) * self.sure
-        return torch.stack([side, -side], dim=1)
-
-
-def views_of(images, inside=None, box=None, pasted=(False,)):
-    """The views of M unlabelled images, `box` of each mixed with another image."""
-    strong, many = len(images) - 1, images.shape[1]
-    inside = torch.ones(images.shape[1:4], dtype=torch.bool) if inside is None else inside
-    which = torch.full((strong, many), -1 if box is None else 0)
-    numbers = torch.tensor(box or (0, 0, 0, 0), dtype=torch.float64).expand(strong, many, 4)
-    erased = torch.zeros(strong, *inside.shape, dtype=torch.bool)
-    return Views(0, images, inside, which, numbers, torch.tensor(pasted)[:many].expand(strong, many), erased)
-
-
-def batch(box=None, strong=1, padding=0, pasted=(False, False)):
-    """A labelled image of class 0, and two unlabelled ones, black and white."""
-    images = torch.zeros(1 + strong, 2, 4, 4, 3, dtype=torch.uint8)
-    images[:, 1] = 255
-    inside = torch.ones(2, 4, 4, dtype=torch.bool)
-    inside[:, :padding] = False
-    known = Target(torch.zeros(1, 4, 4, dtype=torch.uint8))
-    return Batch(images[0, :1], known, views=views_of(images, inside, box, pasted))
 
 
 def mixed(batch, labelled, mixers=BOXES):
@@ -177,130 +141,6 @@ def test_padding_counts_for_nothing():
         math.isclose(result.logs["pseudo_loss"].item(), -math.log(0.6), abs_tol=1e-6)
         and result.logs["accepted"].item() == 1
     )
-
-
-SURE = torch.ones(1, 2, 4, 4)  # confidence of the labels
-
-
-def erased_rows(batch, view, image, rows):
-    batch.views.erased[view, image, rows] = True
-    return batch
-
-
-def test_erased_pixels_of_a_view_are_not_learnt_from_there():
-    """The second, white image loses half of its pixels; the average's labels stay in the other view."""
-    for name, left in (("fixmatch", 24), ("mean_teacher", 24)):
-        there = erased_rows(batch(), 0, 1, slice(0, 2))
-        result = result_of(step(name, mixers=()), Says(0.6), Says(0.99).eval(), there)
-        each = -math.log(0.6) if name == "fixmatch" else 0.39**2
-        assert math.isclose(result.logs["pseudo_loss"].item(), each * left / 32, abs_tol=1e-6)
-    pair = Pair(Says(0.7), Says(0.2))
-    result = result_of(step("cps"), pair, pair, erased_rows(batch(), 0, 1, slice(0, 2)))
-    assert math.isclose(
-        result.logs["pseudo_loss"].item(), (-math.log(0.3) - math.log(0.2)) * 24 / 32, abs_tol=1e-5
-    )
-
-
-def test_erased_pixels_move_with_a_mixed_box():
-    there = erased_rows(batch(box=(0, 2, 0, 4)), 0, 1, slice(0, 1))  # the first row of the white image
-    method = step("fixmatch", mixers=BOXES)
-    hard = torch.tensor([0, 1])[:, None, None].expand(2, 4, 4)
-    target = method.target(method.mixture(there, hard), there, hard[None], SURE).hard
-    assert target[0, :, 0].tolist() == [IGNORE, 1, 0, 0]  # black image with the upper half of the white one
-    assert target[1, :, 0].tolist() == [0, 0, 1, 1]
-
-
-MIXUP = (Mixer("mixup", 1.0, MIXES["mixup"].draw, MIXES["mixup"].mask, soft=True),)
-
-
-def test_mixup_averages_images_and_labels_by_one_share():
-    there = batch(box=(0.25,) * 4)
-    method = step("fixmatch", mixers=MIXUP, classes=3)
-    hard = torch.tensor([0, 2])[:, None, None].expand(2, 4, 4)
-    mixture = method.mixture(there, hard)
-    assert mixture.mixed(there.views.images[1:], there.images)[0, :, 0, 0, 0].tolist() == [64, 191]
-    target = method.target(mixture, there, hard[None], SURE)
-    assert target.soft[:, :, 0, 0].tolist() == [[0.75, 0, 0.25], [0.25, 0, 0.75]]
-    assert target.hard[:, 0, 0].tolist() == [0, 2]  # not 1, the rounded mean of the ids
-    unsure = torch.where(torch.tensor([True, False])[:, None, None], hard, IGNORE)
-    target = method.target(mixture, there, unsure[None], SURE)
-    assert target.soft[:, :, 0, 0].tolist() == [[1, 0, 0], [1, 0, 0]]
-    assert target.weight[:, 0, 0].tolist() == [0.75, 0.25]
-
-
-def test_labels_are_soft_also_where_no_image_is_averaged():
-    """A loss of soft labels needs them in every step, whatever mixings are drawn in it."""
-    there = batch()
-    method = step("fixmatch", mixers=MIXUP)
-    hard = torch.tensor([0, 1])[:, None, None].expand(2, 4, 4)
-    target = method.target(method.mixture(there, hard), there, hard[None], SURE)
-    assert target.soft[:, :, 0, 0].tolist() == [[1, 0], [0, 1]] and (target.weight == 1).all()
-
-
-def test_mixup_with_a_labelled_image_uses_its_mask():
-    there = batch(box=(0.25,) * 4, pasted=(True, True))
-    there.known.hard[:] = 1
-    method = step("fixmatch", mixers=MIXUP)
-    hard = torch.zeros(2, 4, 4, dtype=torch.int64)
-    target = method.target(method.mixture(there, hard), there, hard[None], SURE)
-    assert target.soft[:, :, 0, 0].tolist() == [[0.75, 0.25], [0.75, 0.25]]
-
-
-SNAPMIX = (Mixer("snapmix", 1.0, MIXES["snapmix"].draw, MIXES["snapmix"].mask, weighs=True),)
-
-
-def test_snapmix_weighs_the_labels_of_a_part_by_the_confidence_there():
-    """The upper half of the white image on the black one. Confidence 0.9 and 0.3 in the halves of the white image,
-    0.5 everywhere in the black one: the upper half weighs 0.9 / 0.6, the lower half 1."""
-    there = batch(box=(0, 2, 0, 4))
-    method = step("fixmatch", mixers=SNAPMIX)
-    hard = torch.tensor([0, 1])[:, None, None].expand(2, 4, 4)
-    confidence = torch.full((1, 2, 4, 4), 0.5)
-    confidence[0, 1, :2], confidence[0, 1, 2:] = 0.9, 0.3
-    target = method.target(method.mixture(there, hard), there, hard[None], confidence)
-    assert target.hard[0, :, 0].tolist() == [1, 1, 0, 0]
-    assert torch.allclose(target.weight[0, :, 0], torch.tensor([1.5, 1.5, 1, 1]))
-    assert torch.allclose(target.weight[1, :, 0], torch.tensor([1, 1, 0.5, 0.5]))
-    plain = step("fixmatch", mixers=BOXES)
-    assert plain.target(plain.mixture(there, hard), there, hard[None], confidence).weight is None
-    pasted = batch(box=(0, 2, 0, 4), pasted=(True, True))  # a mask is as sure everywhere
-    target = method.target(method.mixture(pasted, hard), pasted, hard[None], confidence)
-    assert torch.allclose(target.weight[0], torch.ones(4, 4))
-
-
-def test_snapmix_weighs_only_the_images_that_it_mixes():
-    there = batch(box=(0, 2, 0, 4))
-    there.views.which[0, 1] = -1
-    method = step("fixmatch", mixers=SNAPMIX)
-    hard = torch.tensor([0, 1])[:, None, None].expand(2, 4, 4)
-    confidence = torch.rand(1, 2, 4, 4)
-    target = method.target(method.mixture(there, hard), there, hard[None], confidence)
-    assert (target.weight[0] != 1).any() and (target.weight[1] == 1).all()
-
-
-@pytest.mark.parametrize("mixers", [MIXUP, SNAPMIX])
-@pytest.mark.parametrize("name", ["fixmatch", "cps", "unimatch_v2"])
-def test_a_step_learns_soft_and_weighed_labels_of_mixed_images(name, mixers):
-    torch.manual_seed(0)
-    there = batch(
-        box=(0.4,) * 4 if mixers is MIXUP else (0, 12, 0, 32), strong=2 if name == "unimatch_v2" else 1
-    )
-    online = {"kl" if mixers is MIXUP else "ce": {"weight": 1.0}}
-    method = step(name, mixers=mixers, threshold=0.0, online=online)
-    networks = [build("unet", "tu-resnet10t", classes=2, decoder_channels=[8, 8, 8, 8]) for _ in range(2)]
-    big = there.each(lambda one: one if one.dim() < 3 else grown(one))
-    model = method.joined(networks[: method.networks]).train()
-    result = result_of(method, model, networks[0].eval() if name != "cps" else model, big)
-    assert result.logs["pseudo_loss"].item() > 0 and math.isfinite(result.loss.item())
-
-
-def grown(plane):
-    """A plane (..., 4, 4) or (..., 4, 4, 3) with pixels 8 times as large; numbers stay as they are."""
-    if plane.shape[-2:] == (4, 4):
-        return plane.repeat_interleave(8, dim=-1).repeat_interleave(8, dim=-2)
-    if plane.shape[-3:] == (4, 4, 3):
-        return plane.repeat_interleave(8, dim=-2).repeat_interleave(8, dim=-3)
-    return plane
 
 
 def test_the_mean_teacher_compares_probabilities_and_ramps_up():
