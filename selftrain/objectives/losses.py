@@ -26,6 +26,10 @@ TINY = 1e-6  # keeps powers of numbers near 0 differentiable
 LEAST = 1e-4  # below the store's resolution of 1/255; keeps log(p) finite if a class was stored as 0
 
 
+class HardLabelsError(Exception):
+    """A loss of soft labels got hard ones."""
+
+
 @dataclass(frozen=True)
 class Loss:
     """A loss: `total(logits, target, *, class_weights, settings)`, summed over what `count(target)` counts.
@@ -280,5 +284,6 @@ def _over_classes(each: Tensor, present: Tensor) -> Tensor:
 
 
 def _soft(target: Target[Tensor]) -> Tensor:
-    assert target.soft is not None, "this loss learns from soft labels"
+    if target.soft is None:
+        raise HardLabelsError
     return target.soft

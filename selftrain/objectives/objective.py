@@ -10,25 +10,42 @@ from torch import Tensor
 
 from selftrain.config import LossConfig
 from selftrain.errors import ConfigError
-from selftrain.objectives.losses import TABLE, Loss
+from selftrain.objectives.losses import TABLE, HardLabelsError, Loss
 from selftrain.tables import Chosen, handed
 from selftrain.targets import Target
 
 
-def check_losses(cfg: LossConfig) -> None:
+def check_losses(cfg: LossConfig, *, soft: bool = False) -> None:
     """Check that labelled and pseudo-labelled pixels have a loss, and that all losses get what they ask for.
+
+    `soft` says that labelled pixels have soft labels in every generation, because a mixing averages them.
 
     Raises ConfigError.
     """
     for setting, terms in (("loss.labelled", cfg.labelled), ("loss.pseudo", cfg.pseudo)):
         if not Objective.of(terms, setting, 1).groups:
             raise ConfigError(f"{setting} has no loss with a weight above 0; {setting}.ce=1 gives it one")
+    for name, term in () if soft else cfg.labelled.items():
+        _check_hard(name, term)
     Objective.of(cfg.online, "loss.online", 1)
     Objective.of(cfg.distill, "loss.distill", 1)
     used = any(weighs(term.entry) for term in TABLE.chosen(cfg.labelled, "loss.labelled"))
     if cfg.class_weights and not used:
         names = " and ".join(name for name, loss in TABLE.entries.items() if weighs(loss))
         raise ConfigError(f"loss.class_weights acts in {names}, and loss.labelled has none of them")
+
+
+def _check_hard(name: str, term: Mapping[str, Any]) -> None:
+    """Try a loss of labelled pixels on hard labels, such as masks have. Raises ConfigError."""
+    objective = Objective.of({name: term}, "loss.labelled", 2)
+    masks = Target(torch.zeros((1, 8, 8), dtype=torch.uint8))
+    try:
+        objective.value(torch.zeros(1, 2, 8, 8), masks, objective.counts(masks))
+    except HardLabelsError:
+        raise ConfigError(
+            f"loss.labelled.{name} learns from soft labels, and masks have none; use ce or dice, or mix the "
+            "labelled images of every generation by noise.mix_labelled.mixup, without loss.distill"
+        ) from None
 
 
 def weighs(loss: Loss) -> bool:

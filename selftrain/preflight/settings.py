@@ -42,10 +42,12 @@ def check(cfg: Config) -> None:
         _check_learning,
     ):
         check_together(cfg)
-    for plan in plans(cfg):  # raises if settings choose the same augmentation twice
+    planned = plans(cfg)
+    for plan in planned:  # raises if settings choose the same augmentation twice
         augmentation.check(plan.augmentation, plan.channels, f"generations.{plan.number}.noise")
-    check_losses(cfg.loss)
-    check_refiner(cfg.labels, cfg.data.channels if any(plan.needs_labels for plan in plans(cfg)) else RGB)
+    softened = all(plan.augmentation.softens for plan in planned) and not cfg.loss.distill
+    check_losses(cfg.loss, soft=softened)
+    check_refiner(cfg.labels, cfg.data.channels if any(plan.needs_labels for plan in planned) else RGB)
     check_threshold(cfg.select)
     check_sources(cfg)
 

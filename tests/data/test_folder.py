@@ -212,7 +212,7 @@ def test_lists_cannot_leave_the_root(tmp_path: Path, entry: str):
     picture(tmp_path / "x.png")
     (tmp_path / "root" / "train.txt").write_text(f"{entry}\nimages/1.png\nimages/2.png\nimages/3.png\n")
     message = fault(tmp_path / "root", splits={"train": "train.txt"})
-    assert "train.txt:1" in message and "no path below data.root" in message and message.isprintable()
+    assert "train.txt:1" in message and "not a path below data.root" in message and message.isprintable()
 
 
 def test_entries_that_do_not_exist_or_come_twice_are_named(tmp_path: Path):

@@ -168,3 +168,11 @@ def test_a_loss_that_asks_for_more_than_there_is_is_refused_before_the_run(monke
     assert str(error.value) == (
         f"loss.{section}.more asks for depth, which needs a default: the program passes class_weights"
     )
+
+
+@pytest.mark.parametrize("name", ["kl", "mse"])
+def test_losses_of_soft_labels_are_refused_for_masks(name):
+    with pytest.raises(ConfigError, match=rf"loss.labelled.{name} learns from soft labels"):
+        check_losses(LossConfig(labelled={name: {"weight": 1.0}}))
+    check_losses(LossConfig(labelled={name: {"weight": 1.0}}), soft=True)
+    check_losses(LossConfig(labelled={"ce": {"weight": 1.0}, name: {"weight": 0.0}}))
