@@ -199,6 +199,39 @@ def test_masks_of_0_1_and_255_are_a_question(tmp_path):
     assert code == 2 and "255 is ignored (the usual meaning)" in err and "255 is a class" in err
 
 
+def numbered(root, values):
+    """Ten masks of one 4x4 square for each value; the values are given by mask."""
+    for i in range(10):
+        image, mask = scene(i, 3)
+        mask[:] = 0
+        for place, value in enumerate(values(i)):
+            row, column = divmod(place, 8)
+            mask[5 * row : 5 * row + 4, 5 * column : 5 * column + 4] = value
+        save(root / f"images/{i}.jpg", image)
+        save(root / f"masks/{i}.png", mask)
+
+
+def test_numbers_of_objects_are_no_classes_without_a_question(tmp_path):
+    numbered(tmp_path / "glands", lambda i: range(1, 4 + 2 * i))
+    code, _, err = selftrain("init", tmp_path / "glands", cwd=tmp_path)
+    assert code == 2 and "Nearly every one marks a single region." in err
+    init(tmp_path / "glands", tmp_path / "glands.yaml", first=True)
+    data = settings(tmp_path / "glands.yaml")
+    assert data["classes"] == ["background", "foreground"] and data["threshold"] == 1
+
+
+def test_organs_that_every_mask_contains_are_classes_first(tmp_path):
+    numbered(tmp_path / "organs", lambda i: range(1, 9))
+    init(tmp_path / "organs", tmp_path / "organs.yaml", first=True)
+    assert len(settings(tmp_path / "organs.yaml")["classes"]) == 9
+
+
+def test_more_numbers_of_objects_than_classes_are_one_class_as_well(tmp_path):
+    numbered(tmp_path / "cells", lambda i: range(1 + 25 * i, 26 + 25 * i))
+    init(tmp_path / "cells", tmp_path / "cells.yaml", first=True)
+    assert settings(tmp_path / "cells.yaml")["threshold"] == 1
+
+
 def test_palettes_that_differ_from_file_to_file_are_read_by_colour(tmp_path):
     table = np.zeros((256, 3), np.uint8)
     table[:3] = [(0, 0, 0), (250, 20, 20), (20, 20, 250)]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
+from selftrain.data.coding import MAX_CLASSES
 from selftrain.data.faults import counted
 from selftrain.data.sources.tree import suffix_counts
 from selftrain.errors import DataError
@@ -14,6 +15,7 @@ from selftrain.inspection.annotations import Annotated, annotated
 from selftrain.inspection.coding import Coding, Survey, codings, share_of, shown_value, survey
 from selftrain.inspection.layout import Layout
 from selftrain.inspection.masks import Choice, choices, forms_of_masks, show_the_same, views_of_images
+from selftrain.inspection.numbered import number_objects, vary
 from selftrain.inspection.objects import Objects, objects
 from selftrain.inspection.pairing import Pairs, pairs
 from selftrain.inspection.pictures import Folder, Picture, look, some
@@ -68,7 +70,8 @@ def _of_files(folder: Folder, found: Pairs, chosen: Choice, questions: Questions
     bare, lonely = _without_masks(rest)
     rows = [*_rows_of_images(mask_of), *_rows_of_unused(unused - set(mask_of.values()), lonely)]
     content = survey(sorted(mask_of.values()))
-    settings, more = _classes(folder.root, folder.others, content, questions)
+    numbered = number_objects(sorted(mask_of.values()), content)
+    settings, more = _classes(folder.root, folder.others, content, questions, numbered=numbered)
     layout = _layout(folder.others, mask_of, bare, questions)
     settings = {"format": "folder"} | settings | _range([*mask_of, *bare])
     return Found(layout, settings, rows + more)
@@ -185,10 +188,13 @@ def _without_masks(pictures: Sequence[Picture]) -> tuple[list[Picture], list[Pic
 
 
 def _classes(
-    root: Path, others: Sequence[Path], content: Survey, questions: Questions
+    root: Path, others: Sequence[Path], content: Survey, questions: Questions, *, numbered: bool = False
 ) -> tuple[dict[str, object], list[Row]]:
-    """The settings of the classes and their values, and rows about them."""
-    ways = codings(content)
+    """The settings of the classes and their values, and rows about them.
+
+    `numbered`: the values seem to number objects.
+    """
+    ways = _ways(content, numbered=numbered)
     coding = ways[0][1]
     if content.jpeg:
         asked = "The masks are JPEGs, whose compression mixes values; masks saved as PNG are better."
@@ -196,7 +202,11 @@ def _classes(
             raise DataError("the masks are JPEGs; save them as PNG from their source")
     if len(ways) > 1:
         asked = f"What do the masks' {content.form} mean?"
+        if numbered:
+            asked += " Nearly every one marks a single region."
         coding = ways[questions.choose(asked, [text for text, _ in ways])][1]
+    if coding is None:
+        raise DataError(f"the masks have {content.form}, which are more than {MAX_CLASSES} classes")
     coding, names, source = _names(root, others, content, coding, questions)
     ordered = classes.unique([names[value] for value in coding.values])
     rows = [("masks", f"{content.form}; {_read(content)}")]
@@ -207,6 +217,20 @@ def _classes(
     rows += [("ignored", _meaning(value, content, coding)) for value in coding.ignore]
     rows.append(("names", source))
     return {"classes": ordered, **coding.settings()}, rows
+
+
+def _ways(content: Survey, *, numbered: bool) -> list[tuple[str, Coding | None]]:
+    """The ways in which masks can be read, the most likely first; None stands for none of them.
+
+    `numbered`: the values seem to number objects. Raises DataError if no way is left.
+    """
+    if not numbered:
+        return [*codings(content)]
+    top = max(content.counts)
+    united = ("they number objects: all objects are one class", Coding([0, top], [], threshold=1))
+    if len(content.counts) > MAX_CLASSES:
+        return [united, ("something else: stop", None)]
+    return [united, *codings(content)] if vary(content) else [*codings(content), united]
 
 
 def _read(content: Survey) -> str:
