@@ -1,5 +1,6 @@
 """selftrain init: what it asks, what it writes, and what it refuses."""
 
+import json
 import os
 import pty
 import subprocess
@@ -175,6 +176,45 @@ def test_masks_whose_names_lead_to_no_image_are_named(tmp_path):
         save(tmp_path / f"set/b/{'rtfg'[i]}.png", ids)
     with pytest.raises(DataError, match=r"b/f\.png looks like a mask, but its name leads to no image"):
         init(tmp_path / "set", tmp_path / "mine.yaml", first=True)
+
+
+def test_masks_of_another_size_are_named(tmp_path):
+    for i in range(3):
+        image, ids = scene(i, 3)
+        save(tmp_path / f"data/images/{i}.jpg", np.kron(image, np.ones((2, 2, 1), np.uint8)))
+        save(tmp_path / f"data/masks/{i}.png", ids)
+    with pytest.raises(DataError, match=r"images/0.jpg and its mask masks/0.png have different sizes, 80x96"):
+        init(tmp_path / "data", tmp_path / "data.yaml", first=True)
+
+
+def test_files_in_an_unknown_format_are_counted(tmp_path):
+    for i in range(3):
+        save(tmp_path / f"data/img/{i}.jpg", photo(i))
+        (tmp_path / f"data/{i}.json").write_text('{"objects": []}')
+    with pytest.raises(DataError, match=r"3 .json files were read as well, .* formats coco, labelme"):
+        init(tmp_path / "data", tmp_path / "data.yaml", first=True)
+
+
+def test_annotation_files_that_name_splits_decide_the_splits(tmp_path):
+    box = [[2.0, 2.0, 20.0, 2.0, 20.0, 20.0, 2.0, 20.0]]
+    for place, (split, where) in enumerate((("train", "train_val"), ("val", "train_val"), ("test", "test"))):
+        images, shapes = [], []
+        for i in range(3):
+            save(tmp_path / f"data/images/{where}/{split}{i}.jpg", photo(10 * place + i))
+            images.append({"id": i, "file_name": f"{split}{i}.jpg", "width": 48, "height": 40})
+            shapes.append(
+                {"id": i, "image_id": i, "category_id": 1, "segmentation": box, "bbox": [2, 2, 18, 18]}
+            )
+        file = tmp_path / f"data/annotations/coco_{split}.json"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(
+            json.dumps({"images": images, "annotations": shapes, "categories": [{"id": 1, "name": "cell"}]})
+        )
+    init(tmp_path / "data", tmp_path / "data.yaml", first=True)
+    assert settings(tmp_path / "data.yaml")["splits"] == {
+        split: f"annotations/coco_{split}.json" for split in ("train", "val", "test")
+    }
+    assert not list(tmp_path.glob("*.txt"))
 
 
 def test_jpeg_masks_of_three_greys_are_read_by_the_nearest_value_after_a_question(tmp_path):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
+from selftrain.data.annotations import FORMATS
 from selftrain.data.coding import MAX_CLASSES
 from selftrain.data.faults import counted
 from selftrain.data.sources.tree import suffix_counts
@@ -129,6 +130,8 @@ def _nothing(folder: Folder) -> str:
         if (seen := look(one.path)) and seen.flatness > MASKLIKE
     ]
     if flat and len(flat) < len(folder.pictures):
+        if other := _of_another_size(flat, folder.pictures):
+            return f"{folder.root}: {other}"
         return (
             f"{folder.root}: {flat[0].relative} looks like a mask, but its name leads to no image: a mask "
             "has the path of its image, apart from one run of folders and one run of the name, such as "
@@ -137,8 +140,32 @@ def _nothing(folder: Folder) -> str:
     return (
         f"{folder.root}: no masks and no annotations were found beside {len(folder.pictures)} pictures "
         f"({suffixes}); a mask has the path of its image, apart from one run of folders and "
-        "one run of the name, such as images/1.jpg and masks/1_gt.png"
+        f"one run of the name, such as images/1.jpg and masks/1_gt.png{_not_read(folder.others)}"
     )
+
+
+def _of_another_size(flat: Sequence[Picture], pictures: Sequence[Picture]) -> str:
+    """A line about the first masks that have the name of a picture of another size; "" if there is none."""
+    named = {one.stem: one for one in pictures if one not in set(flat)}
+    for mask in flat:
+        image = named.get(mask.stem)
+        seen = (look(image.path), look(mask.path)) if image else ()
+        if image and all(seen) and seen[0].size != seen[1].size:
+            sizes = " and ".join(f"{height}x{width}" for height, width in (one.size for one in seen))
+            return (
+                f"{image.relative} and its mask {mask.relative} have different sizes, {sizes}: save masks at "
+                "the size of their images (data.size makes both smaller)"
+            )
+    return ""
+
+
+def _not_read(others: Sequence[Path]) -> str:
+    """A remark about files that may contain annotations."""
+    found = [path for path in others if path.suffix.lower() in (".json", ".xml", ".txt", ".csv")]
+    if not found:
+        return ""
+    formats = ", ".join(FORMATS)
+    return f"; {suffix_counts(found)} files were read as well, and are in none of the formats {formats}"
 
 
 def _rows_of_images(mask_of: dict[Picture, Picture]) -> list[Row]:

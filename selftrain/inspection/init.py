@@ -90,7 +90,9 @@ def _proposal(root: Path, file: Path, questions: Questions) -> Proposal:
         own = (dict(fixed) if isinstance(fixed, Mapping) else way.splits) | splits
         settings = base | way.settings | found.settings | ({"splits": own} if own else {})
         if way.lists or (not group and _same(root, settings, layout)):
-            return Proposal(Written(settings, own, way.lists), found.rows)
+            named = {str(settings.get("unlabelled")), *map(str, own.values())}
+            lists = {path: text for path, text in way.lists.items() if str(path) in named}
+            return Proposal(Written(settings, own, lists), found.rows)
     raise AssertionError("list files describe every layout")
 
 

@@ -53,16 +53,16 @@ def settings_of(
 
 
 def _where(folder: Folder, chosen: Annotated) -> dict[str, object]:
-    """The settings that name the annotation files: data.annotations, or data.splits if each file is a split.
+    """The settings that name the annotation files: data.splits if each file is a split, or data.annotations.
 
     Raises DataError if neither can name these files only.
     """
+    named = {split_word(file.stem): file.relative_to(folder.root).as_posix() for file in chosen.files}
+    if 1 < len(named) == len(chosen.files) and "train" in named and "" not in named:
+        return {"splits": {split: named[split] for split in SPLITS if split in named}}
     where = place(folder.root, chosen, folder.others)
     if where is not None:
         return {"annotations": where}
-    named = {split_word(file.stem): file.relative_to(folder.root).as_posix() for file in chosen.files}
-    if len(named) == len(chosen.files) and "train" in named and "" not in named:
-        return {"splits": {split: named[split] for split in SPLITS if split in named}}
     suffix = FORMATS[chosen.form].suffix
     raise DataError(
         f"{folder.root}: the annotation files of {chosen.form}, such as {chosen.files[0]}, lie among other "
