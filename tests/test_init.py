@@ -187,6 +187,16 @@ def test_masks_of_another_size_are_named(tmp_path):
         init(tmp_path / "data", tmp_path / "data.yaml", first=True)
 
 
+def test_several_masks_of_an_image_are_no_images_of_each_other(tmp_path):
+    for i in range(6):
+        image, ids = scene(i, 3)
+        save(tmp_path / f"data/photos/{i}.jpg", image)
+        for k, part in enumerate(("hair", "skin"), start=1):
+            save(tmp_path / f"data/parts/{i:05d}_{part}.png", (ids == k) * np.uint8(255))
+    with pytest.raises(DataError, match="several masks of one image are not read"):
+        init(tmp_path / "data", tmp_path / "data.yaml", first=True)
+
+
 def test_files_in_an_unknown_format_are_counted(tmp_path):
     for i in range(3):
         save(tmp_path / f"data/img/{i}.jpg", photo(i))

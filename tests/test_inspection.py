@@ -51,6 +51,16 @@ def test_the_folders_of_splits_are_one_kind_of_change():
     assert not train.crosses_splits
 
 
+def test_the_masks_of_numbered_series_are_one_kind_and_stay_in_their_series():
+    first, second = (
+        change(picture(f"0{k}_GT/SEG/man_seg001.tif"), picture(f"0{k}/t001.tif")) for k in (1, 2)
+    )
+    assert first.kind == second.kind
+    crossed = change(picture("01_GT/SEG/man_seg001.tif"), picture("02/t001.tif"))
+    assert crossed.crosses_splits and not first.crosses_splits
+    assert not change(picture("5_Labels/a_label.tif"), picture("2_Ortho/a_RGB.tif")).crosses_splits
+
+
 @pytest.mark.parametrize(
     ("text", "split"),
     [("train2017", "train"), ("imagesTr", "train"), ("ISIC_Validation_Input", "val"), ("train_val", "train"),

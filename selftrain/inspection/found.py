@@ -18,7 +18,7 @@ from selftrain.inspection.layout import Layout
 from selftrain.inspection.masks import Choice, choices, forms_of_masks, show_the_same, views_of_images
 from selftrain.inspection.numbered import number_objects, vary
 from selftrain.inspection.objects import Objects, objects
-from selftrain.inspection.pairing import Pairs, pairs
+from selftrain.inspection.pairing import FLAT, Pairs, pairs
 from selftrain.inspection.pictures import Folder, Picture, look, some
 from selftrain.inspection.questions import IGNORED, Questions
 
@@ -45,7 +45,7 @@ def find(folder: Folder, questions: Questions) -> Found:
         return _of_objects(folder, apart, questions)
     forms = annotated(folder)
     found = pairs(folder.pictures)
-    files = choices(found) if found.rules or not forms else []
+    files = choices(found) if found.rules or not (forms or _photographs(folder, found)) else []
     ways: list[Choice | Annotated] = [*files, *forms]
     if forms and files:
         ways.sort(key=_size_of)
@@ -55,6 +55,13 @@ def find(folder: Folder, questions: Questions) -> Found:
     if isinstance(chosen, Annotated):
         return _of_shapes(folder, chosen, questions)
     return _of_files(folder, found, chosen, questions)
+
+
+def _photographs(folder: Folder, found: Pairs) -> bool:
+    """Whether there are photographs beside masks that belong together: the masks are no images then."""
+    flat = {one for rule in found.forms for one in rule.mask_of}
+    seen = [look(one.path) for one in some([one for one in folder.pictures if one not in flat], LOOKED_AT)]
+    return bool(flat) and any(one and one.flatness < FLAT for one in seen)
 
 
 def _size_of(way: Choice | Annotated) -> int:

@@ -45,12 +45,18 @@ class Change:
 
     @property
     def kind(self) -> "Change":
-        """The change without names of splits, so that trainannot -> train and valannot -> val are one."""
-        return Change(_plain(self.folders), _plain(self.name), self.suffixes)
+        """The change without names of splits, so that trainannot -> train and valannot -> val are one.
+
+        A number of a folder that is on both sides is left out as well: 01_GT -> 01 and 02_GT -> 02 are one.
+        """
+        return Change(_without_number(_plain(self.folders)), _plain(self.name), self.suffixes)
 
     @property
     def crosses_splits(self) -> bool:
-        """Whether the two paths name different splits, as in val_labels -> test."""
+        """Whether the two paths name different splits, as in val_labels -> test, or series: 01_GT -> 02."""
+        numbers = _numbers(self.folders)
+        if all(numbers) and not numbers[0] & numbers[1] and _is_number(self.folders):
+            return True
         before, after = ({split_word(text) for side in sides for text in side} - {""}
                          for sides in zip(self.folders, self.name, strict=True))  # fmt: skip
         return bool(before and after and before != after)
@@ -68,6 +74,28 @@ def _plain(sides: tuple[Tokens, Tokens]) -> tuple[Tokens, Tokens]:
     """Both sides in lower case, without words of splits and without digits beside them."""
     before, after = (tuple(without_splits(text) for text in side) for side in sides)
     return tuple(filter(None, before)), tuple(filter(None, after))
+
+
+def _numbers(folders: tuple[Tokens, Tokens]) -> tuple[set[str], set[str]]:
+    """The numbers with which the folders of each side begin."""
+    before, after = (
+        {found[0] for text in side if (found := re.match(r"\d+(?=_|$)", text))} for side in folders
+    )
+    return before, after
+
+
+def _is_number(folders: tuple[Tokens, Tokens]) -> bool:
+    """Whether the folders of one side are a number only, as a series of frames in 01."""
+    return any(len(side) == 1 and side[0].isdigit() for side in folders)
+
+
+def _without_number(folders: tuple[Tokens, Tokens]) -> tuple[Tokens, Tokens]:
+    """Both sides without a number of a series that they share, 01_GT/SEG -> 01."""
+    numbers = _numbers(folders)
+    if not _is_number(folders) or not numbers[0] & numbers[1]:
+        return folders
+    before, after = (tuple(re.sub(r"^\d+(?=_|$)", "#", text) for text in side) for side in folders)
+    return before, after
 
 
 def without_splits(text: str) -> str:
