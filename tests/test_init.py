@@ -282,6 +282,17 @@ def test_more_numbers_of_objects_than_classes_are_one_class_as_well(tmp_path):
     assert settings(tmp_path / "cells.yaml")["threshold"] == 1
 
 
+def test_rows_of_colours_name_numbers_after_a_question(tmp_path, capsys):
+    for i in range(4):
+        image, ids = scene(i, 3)
+        save(tmp_path / f"data/images/{i}.jpg", image)
+        save(tmp_path / f"data/masks/{i}.png", ids)
+    (tmp_path / "data/class_dict.csv").write_text("name,r,g,b\nsoil,9,0,0\ngrass,0,9,0\nroof,0,0,9\n")
+    init(tmp_path / "data", tmp_path / "data.yaml", first=True)
+    assert settings(tmp_path / "data.yaml")["classes"] == ["soil", "grass", "roof"]
+    assert "names colours, but the masks contain numbers." in capsys.readouterr().out
+
+
 def test_palettes_that_differ_from_file_to_file_are_read_by_colour(tmp_path):
     table = np.zeros((256, 3), np.uint8)
     table[:3] = [(0, 0, 0), (250, 20, 20), (20, 20, 250)]

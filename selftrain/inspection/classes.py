@@ -166,6 +166,7 @@ class Names:
     of: dict[int, str]
     file: Path
     nameless: tuple[int, ...] = ()
+    by_row: bool = False  # the file names colours; its first row is taken for value 0
 
 
 def names_in(found: Sequence[Table], survey: Survey, coding: Coding) -> list[Names]:
@@ -191,6 +192,8 @@ def _explained(table: Table, survey: Survey, coding: Coding) -> Names | None:
         if missing <= {0} and len(values) - len(missing) >= 1 and len(table.values) > 1:
             return Names(_filled(table.values, values), table.file, tuple(missing))
         return None
+    if not table.order and table.colours and values <= set(range(len(table.colours))):
+        return Names(_filled(dict(enumerate(table.colours.values())), values), table.file, by_row=True)
     if not table.order:
         return None
     if max(values) < len(table.order):

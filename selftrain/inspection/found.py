@@ -290,6 +290,11 @@ def _names(
         return *_asked(content, coding, questions), questions.source_of_names
     shown = [f"{names.file.relative_to(root)}: {', '.join(names.of.values())}" for names in found]
     names = found[questions.choose("Which file names the classes?", shown)]
+    if names.by_row:
+        asked = f"{names.file.name} names colours, but the masks contain numbers."
+        rows = f"its rows in order: {', '.join(f'{value} {name}' for value, name in names.of.items())}"
+        if not questions.confirm(asked, rows, "it does not name these classes"):
+            return *_asked(content, coding, questions), questions.source_of_names
     of = dict(names.of)
     for value in names.nameless:
         asked = (
@@ -307,7 +312,7 @@ def _names(
         coding = coding.without([one for one in coding.values if one not in of])
     void = [value for value in coding.values if classes.is_void(of[value])]
     if void and len(coding.values) - len(void) >= 2:
-        listed = ", ".join(of[value] for value in void)
+        listed = ", ".join(f"{of[value]} ({content.share(value):.1%} of the pixels)" for value in void)
         if questions.confirm(
             f"{listed}: pixels without a class?", "ignore these pixels", "classes like all others"
         ):
