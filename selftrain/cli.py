@@ -107,10 +107,17 @@ def _arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """Parse the command line; NAME=VALUE may also follow an option, which argparse alone rejects."""
     arguments, rest = parser.parse_known_args()
     if rest and ("overrides" not in arguments or any(text.startswith("-") for text in rest)):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        parser.error(f"unrecognized arguments: {' '.join(rest)}{_as_setting(rest[0])}")
     if rest:
         arguments.overrides += rest
     return arguments
+
+
+def _as_setting(option: str) -> str:
+    """Advice for a setting that was written as an option, --train.steps 10 or --train.steps=10."""
+    name, _, value = option.removeprefix("--").partition("=")
+    known = option.startswith("--") and ("." in name or name in ("data", "recipe", "out", "budget"))
+    return f"; settings are written as {name}={value or 'VALUE'}, without dashes" if known else ""
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -85,6 +85,14 @@ def test_arguments_that_no_command_knows_are_refused(given):
     assert code == 2 and not said and f"unrecognized arguments: {' '.join(given[2:])}" in err
 
 
+@pytest.mark.parametrize(
+    ("given", "as_setting"), [(["--train.steps", "9"], "train.steps=VALUE"), (["--budget=9"], "budget=9")]
+)
+def test_a_setting_written_as_an_option_is_answered_with_the_setting(given, as_setting):
+    code, _, err = selftrain("verify", "data=shapes", *given)
+    assert code == 2 and f"settings are written as {as_setting}, without dashes" in err
+
+
 @pytest.mark.parametrize("given", ["", "export"])
 def test_predict_labels_images_of_any_size(finished, tmp_path, given):
     images, masks = tmp_path / "images", tmp_path / "masks"

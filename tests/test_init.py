@@ -187,6 +187,17 @@ def test_masks_of_another_size_are_named(tmp_path):
         init(tmp_path / "data", tmp_path / "data.yaml", first=True)
 
 
+def test_volumes_archives_and_empty_folders_are_named(tmp_path):
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "masks.zip").touch()
+    for name, said in (("scans", "contains no files"), ("masks.zip", "unpack archives first")):
+        with pytest.raises(DataError, match=said):
+            init(tmp_path / name, tmp_path / "data.yaml", first=True)
+    (tmp_path / "scans/1.nii.gz").touch()
+    with pytest.raises(DataError, match=r"holds 1 .gz, which are not read; images may be .bmp"):
+        init(tmp_path / "scans", tmp_path / "data.yaml", first=True)
+
+
 def test_several_masks_of_an_image_are_no_images_of_each_other(tmp_path):
     for i in range(6):
         image, ids = scene(i, 3)

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 import yaml
@@ -226,6 +227,12 @@ def test_a_command_line_that_means_nothing_is_refused_with_what_to_write(overrid
 def test_a_run_directory_among_the_settings_is_answered_with_out(tmp_path):
     (tmp_path / "config.yaml").touch()
     assert said_of(str(tmp_path)).endswith(f"write out={tmp_path}")
+
+
+def test_a_data_file_without_its_suffix_is_answered_with_the_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("nuclei.yaml").touch()
+    assert said_of("nuclei").endswith("for the data of that file write nuclei.yaml")
 
 
 def test_a_further_generation_is_refused_with_a_list_that_adds_it():

@@ -124,7 +124,7 @@ class Config:
     seed: Annotated[Count, "seed of everything random in the run"] = 0
     budget: Annotated[
         str,
-        Must("be quick, normal, long, or a number of minutes", _is_budget),
+        Must("be quick, normal, long, or a number of minutes, e.g. budget=30", _is_budget),
         "with `train.plan=auto`: how long the run may take",
     ] = "normal"
     given: Annotated[list[str], "written by the program: the settings that the user gave"] = field(

@@ -9,7 +9,8 @@ from statistics import median
 from selftrain.data.annotations import FORMATS
 from selftrain.data.coding import MAX_CLASSES
 from selftrain.data.faults import counted
-from selftrain.data.sources.tree import suffix_counts
+from selftrain.data.images import IMAGE_SUFFIXES
+from selftrain.data.sources.tree import suffix_counts, unread
 from selftrain.errors import DataError
 from selftrain.inspection import classes, shapes, splits
 from selftrain.inspection.annotations import Annotated, annotated
@@ -130,7 +131,10 @@ def _of_shapes(folder: Folder, chosen: Annotated, questions: Questions) -> Found
 
 def _nothing(folder: Folder) -> str:
     """The message for a folder without masks."""
-    suffixes = suffix_counts([picture.path for picture in folder.pictures]) or "none at all"
+    suffixes = suffix_counts([picture.path for picture in folder.pictures])
+    if not folder.pictures:
+        files = unread(str(folder.root), folder.others, "images", IMAGE_SUFFIXES)
+        return files if folder.others else f"{folder.root} contains no files"
     flat = [
         one
         for one in some(folder.pictures, LOOKED_AT)
@@ -156,9 +160,9 @@ def _of_another_size(flat: Sequence[Picture], pictures: Sequence[Picture]) -> st
     named = {one.stem: one for one in pictures if one not in set(flat)}
     for mask in flat:
         image = named.get(mask.stem)
-        seen = (look(image.path), look(mask.path)) if image else ()
-        if image and all(seen) and seen[0].size != seen[1].size:
-            sizes = " and ".join(f"{height}x{width}" for height, width in (one.size for one in seen))
+        photo, drawn = look(image.path) if image else None, look(mask.path)
+        if image and photo and drawn and photo.size != drawn.size:
+            sizes = " and ".join(f"{height}x{width}" for height, width in (photo.size, drawn.size))
             return (
                 f"{image.relative} and its mask {mask.relative} have different sizes, {sizes}: save masks at "
                 "the size of their images (data.size makes both smaller)"

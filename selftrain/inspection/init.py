@@ -35,6 +35,10 @@ def init(root: Path, output: Path | None, *, first: bool) -> None:
     With `first`, the first choice of each question is taken. Raises DataError if nothing was recognised,
     ConfigError if questions remain open or a file would be overwritten.
     """
+    if root.is_file():
+        raise DataError(
+            f"{root} is a file; give the folder of your images and masks, and unpack archives first"
+        )
     if not root.is_dir():
         raise DataError(f"{root} is not a folder; give the folder of your images and masks")
     root = root.resolve()

@@ -121,6 +121,8 @@ def _no_pair(text: str) -> str:
     advice = "see python -m selftrain.run --help"
     if (Path(text) / "config.yaml").is_file():
         advice = f"for a run in that directory write out={path}"
+    elif Path(f"{text}.yaml").is_file():
+        advice = f"for the data of that file write {shlex.quote(f'{text}.yaml')}"
     elif "/" in text or Path(text).exists():
         advice = f"for images there run selftrain init {path}, which writes their data YAML"
     elif groups:
