@@ -77,7 +77,7 @@ def generation(
     trained = training.trained(session, plan, labels, teacher)
     if session.accelerator.is_main_process:
         session.networks.keep(plan, trained.network, gen)
-    val = session.evaluate(trained.network, session.data.val)
+    val = session.evaluate(trained.network, session.data.val, f"{stage} val")
     session.metrics.rewind(f"{stage}/val", -1)
     facts = dict(trained.facts)
     session.metrics.write(f"{stage}/val", facts["steps"], {"miou": val["miou"] or 0.0, "ece": val["ece"]})

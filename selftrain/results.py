@@ -17,7 +17,10 @@ def finish(session: Session, leader: int, reports: list[dict]) -> None:
     chosen = leader if session.cfg.export.generation == "best" else len(reports) - 1
     networks = {number: session.networks.load(number)[0] for number in {0, leader, chosen}}
     tests = (
-        {number: session.evaluate(network, session.data.test) for number, network in networks.items()}
+        {
+            number: session.evaluate(network, session.data.test, f"gen{number} test")
+            for number, network in networks.items()
+        }
         if session.data.test and session.cfg.test.read == "end"
         else {}
     )

@@ -131,11 +131,14 @@ class Session:
         preflight.settle(run, cfg, known)
         return known.data, networks, preflight.settle_conditions(run, cfg, accelerator)
 
-    def evaluate(self, network: nn.Module, samples: list[Sample]) -> dict:
-        """Score a network on samples with masks; it predicts one plain view of each."""
-        return self.evaluated([(self.predictor(network), samples)])
+    def evaluate(self, network: nn.Module, samples: list[Sample], stage: str = "") -> dict:
+        """Score a network on samples with masks; it predicts one plain view of each.
 
-    def evaluated(self, parts: Sequence[tuple[Predictor, list[Sample]]]) -> dict:
+        Progress is shown as that of the stage, if it has a name.
+        """
+        return self.evaluated([(self.predictor(network), samples)], stage)
+
+    def evaluated(self, parts: Sequence[tuple[Predictor, list[Sample]]], stage: str = "") -> dict:
         """Score each predictor on its samples, and all of them together."""
         return evaluate.evaluate(
             parts,
@@ -143,6 +146,7 @@ class Session:
             batch=self.cfg.train.eval_batch,
             cache=self.cache,
             accelerator=self.accelerator,
+            stage=stage,
         )
 
     def predictor(self, network: nn.Module) -> Predictor:

@@ -84,7 +84,7 @@ def _member(
     if home.report.exists():
         return Result(session.networks.load_from(home)[0], files.read_json(home.report, "val", *PASSED_ON))
     result = _single(session, plan, labels, teacher)
-    val = session.evaluate(_seen(plan, result.network), session.data.val)
+    val = session.evaluate(_seen(plan, result.network), session.data.val, f"{plan.name} val")
     facts = {"val": val, **result.facts}
     if session.accelerator.is_main_process:
         session.networks.keep(plan, result.network, home)

@@ -12,6 +12,7 @@ from selftrain.errors import naming_savings
 from selftrain.ids import IGNORE
 from selftrain.inference.groups import neighbours, rank_share
 from selftrain.inference.predictor import Predictor
+from selftrain.log import progress
 from selftrain.scores import expected_calibration_error, miou, report
 
 BINS = 15  # bins of the calibration error, as in Guo et al. 2017
@@ -105,22 +106,30 @@ def evaluate(
     batch: int,
     cache: Cache,
     accelerator: Accelerator,
+    stage: str = "",
 ) -> dict:
     """Score each predictor on its samples, at their own size, and all of them together as one set.
 
-    Ranks share the work.
+    Ranks share the work. Progress is shown if `stage` has a name.
     """
     scores, total = Scores(len(classes), accelerator.device), sum(len(samples) for _, samples in parts)
     block_of: dict[str, int] = {}
     for _, samples in parts:
         for one in samples:
             block_of[one.id] = len(block_of) * min(BLOCKS, total) // total
-    for predictor, samples in parts:
-        mine = [samples[i] for i in rank_share(len(samples), accelerator)]
-        for group in neighbours(mine, batch, cache.image):
-            masks = torch.from_numpy(np.stack([cache.mask(sample) for sample, _ in group]))
-            probs = predictor.probabilities(np.stack([image for _, image in group]))
-            blocks = [block_of[sample.id] for sample, _ in group]
-            scores.add(probs, predictor.decision(probs), masks.to(probs.device), blocks)
+    shares = [
+        (predictor, [samples[i] for i in rank_share(len(samples), accelerator)])
+        for predictor, samples in parts
+    ]
+    done, mine = 0, sum(len(share) for _, share in shares)
+    with progress(stage, mine, show=bool(stage) and accelerator.is_main_process) as show:
+        for predictor, share in shares:
+            for group in neighbours(share, batch, cache.image):
+                masks = torch.from_numpy(np.stack([cache.mask(sample) for sample, _ in group]))
+                probs = predictor.probabilities(np.stack([image for _, image in group]))
+                blocks = [block_of[sample.id] for sample, _ in group]
+                scores.add(probs, predictor.decision(probs), masks.to(probs.device), blocks)
+                done += len(group)
+                show(done)
     scores.reduce(accelerator)
     return scores.report(classes)

@@ -115,3 +115,15 @@ def test_the_labels_of_the_decision_are_measured(monkeypatch, decision, accuracy
         low
     )
     assert len(found["miou_without"]) == 3
+
+
+def test_an_evaluation_with_a_name_shows_its_progress(capsys):
+    scale = PixelScale(torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1))
+    predictor = Predictor((Red(),), scale, windows.of(0), decision=decide.of("argmax"))
+    parts = [(predictor, [Picture("a", [0, 5])]), (predictor, [Picture("b", [4, 0]), Picture("c", [1, 4])])]
+    for stage in ("", "gen0 val"):
+        evaluate(
+            parts, ["low", "high"], batch=2, cache=Cache(1), accelerator=Accelerator(cpu=True), stage=stage
+        )
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("gen0 val  3/3")
