@@ -112,6 +112,13 @@ def level_of(budget: str) -> Level:
 
 def lines(rows: Sequence[Row]) -> list[str]:
     """The plan as lines to print, aligned."""
-    shown = [(name, "null" if value is None else str(value), reason) for name, value, reason in rows]
+    shown = [(name, _typed(value), reason) for name, value, reason in rows]
     widths = [max(len(row[i]) for row in shown) for i in range(2)] if shown else [0, 0]
     return [f"  {name:<{widths[0]}}  {value:<{widths[1]}}  {reason}" for name, value, reason in shown]
+
+
+def _typed(value: object) -> str:
+    """A value as on the command line: [longest,256], null, true."""
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_typed, value))}]"
+    return str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)

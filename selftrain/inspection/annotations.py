@@ -31,7 +31,7 @@ class Annotated:
         return (
             f"{self.form}: {counted(len(self.files), 'file')} such as {self.files[0].name}, "
             f"{counted(self.images, 'image')}, {counted(self.shapes.total(), 'shape')} "
-            f"of {len(self.shapes)} categories"
+            f"of {len(self.shapes)} {'category' if len(self.shapes) == 1 else 'categories'}"
         )
 
 

@@ -10,7 +10,7 @@ import torch
 from runs import SMOKE
 from selftrain.autoplan.facts import Facts, facts_of
 from selftrain.autoplan.machine import Machine, machine_of
-from selftrain.autoplan.resolve import level_of
+from selftrain.autoplan.resolve import level_of, lines
 from selftrain.autoplan.rules import LEVELS, Known, derive
 from selftrain.data.masks import Mask
 from selftrain.data.sample import DataSet, Sample, Source
@@ -196,3 +196,12 @@ def test_without_a_mask_there_is_nothing_to_plan_from(run, tmp_path):
     settings = ["data=folder", f"data.root={tmp_path}/data", "data.classes=[a,b]", "train.plan=auto"]
     code, _, err = run(*settings, f"out={tmp_path}/run")
     assert code == 3 and str(tmp_path / "data") in err and not (tmp_path / "run").exists()
+
+
+def test_the_plan_is_printed_as_it_would_be_typed():
+    rows = [
+        ("data.size", ["longest", 256], "large"),
+        ("model.weights", None, "none"),
+        ("train.x", True, "why"),
+    ]
+    assert [line.split()[1] for line in lines(rows)] == ["[longest,256]", "null", "true"]
