@@ -64,7 +64,7 @@ def test_the_masks_of_numbered_series_are_one_kind_and_stay_in_their_series():
 @pytest.mark.parametrize(
     ("text", "split"),
     [("train2017", "train"), ("imagesTr", "train"), ("ISIC_Validation_Input", "val"), ("train_val", "train"),
-     ("Testing", "test"), ("latest", ""), ("trainer", ""), ("valley", "")],
+     ("Testing", "test"), ("DUTS-TE-Image", "test"), ("DUTS-TR", "train"), ("latest", ""), ("trainer", ""), ("valley", "")],
 )  # fmt: skip
 def test_a_split_is_a_word_of_a_name(text, split):
     assert split_word(text) == split
@@ -130,6 +130,7 @@ def test_many_ids_are_no_soft_edges(tmp_path):
         ("dataset.json", '{"labels": {"background": 0, "organ": 1}}', {0: "background", 1: "organ"}, {}),
         ("config.json", '{"labels": [{"name": "a", "color": [1, 2, 3]}, {"name": "b", "color": [0, 0, 0]}]}',
          {0: "a", 1: "b"}, {0x010203: "a", 0: "b"}),
+        ("class_list.json", '{"#010203": "Car 1", "#00ff00": "Car 2"}', {}, {0x010203: "Car 1", 0xFF00: "Car 2"}),
         ("data.yaml", "names: {0: bolt, 1: nut}\n", {0: "bolt", 1: "nut"}, {}),
     ],
 )  # fmt: skip

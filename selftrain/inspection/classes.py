@@ -23,6 +23,7 @@ LARGEST = 200_000  # bytes of a table
 HINT = re.compile(r"class|label|name|categor|codes|palette|colou?r|dataset|config|meta|info", re.IGNORECASE)
 LISTED = re.compile(r"class|label|name|categor|codes", re.IGNORECASE)
 NUMBER = re.compile(r"(?<![\w.])\d+(?![\w.])")
+HEX = re.compile(r"#[0-9a-fA-F]{6}")
 DECIMAL = re.compile(r"(?<![\w.])\d*\.\d+(?![\w.])")
 NO_NAME = re.compile(r"^[\s,;:|=\"'\[\]()#-]+|[\s,;:|=\"'\[\]()-]+$")
 VOID = {"void", "ignore", "ignored", "__ignore__", "unlabeled", "unlabelled", "unlabel", "unknown", "nodata",
@@ -120,8 +121,10 @@ def _of_mapping(table: Table, node: dict[Any, Any]) -> None:
             table.values.setdefault(int(key), value)
         elif _is_colour(value) and isinstance(key, str):
             _add(table, key, value)
-        elif isinstance(value, str) and re.fullmatch(r"#[0-9a-fA-F]{6}", value) and isinstance(key, str):
+        elif isinstance(value, str) and HEX.fullmatch(value) and isinstance(key, str):
             table.colours.setdefault(int(value[1:], 16), key)
+        elif isinstance(value, str) and isinstance(key, str) and HEX.fullmatch(key):
+            table.colours.setdefault(int(key[1:], 16), value)
 
 
 def _of_entry(table: Table, row: dict[str, Any], place: int) -> None:
@@ -135,7 +138,7 @@ def _of_entry(table: Table, row: dict[str, Any], place: int) -> None:
         return
     if _is_colour(colour):
         _add(table, name, colour)
-    elif isinstance(colour, str) and re.fullmatch(r"#[0-9a-fA-F]{6}", colour):
+    elif isinstance(colour, str) and HEX.fullmatch(colour):
         table.colours.setdefault(int(colour[1:], 16), name)
     table.values.setdefault(place if value is None else value, name)
 

@@ -23,7 +23,7 @@ Key = tuple[Tokens, Tokens, Tokens, Tokens]  # folders before and after a run, t
 SPLIT_WORDS = {
     "train": "train", "training": "train", "tr": "train", "trainval": "train",
     "val": "val", "valid": "val", "validation": "val", "dev": "val", "vl": "val",
-    "test": "test", "testing": "test", "ts": "test",
+    "test": "test", "testing": "test", "ts": "test", "te": "test",
 }  # fmt: skip
 
 
