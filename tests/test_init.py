@@ -293,6 +293,17 @@ def test_more_numbers_of_objects_than_classes_are_one_class_as_well(tmp_path):
     assert settings(tmp_path / "cells.yaml")["threshold"] == 1
 
 
+def test_few_masks_are_said_to_need_no_test_set(tmp_path, capsys):
+    for name, count in (("few", 6), ("more", 40)):
+        for i in range(count):
+            image, ids = scene(i, 3)
+            save(tmp_path / f"{name}/images/{i}.jpg", image)
+            save(tmp_path / f"{name}/masks/{i}.png", ids)
+        init(tmp_path / name, tmp_path / f"{name}.yaml", first=True)
+    said = [line for line in capsys.readouterr().out.splitlines() if "spends none on a test set" in line]
+    assert len(said) == 1 and "6 masks" in said[0]
+
+
 def test_rows_of_colours_name_numbers_after_a_question(tmp_path, capsys):
     for i in range(4):
         image, ids = scene(i, 3)

@@ -12,6 +12,7 @@ from typing import Any
 
 from selftrain.autoplan.facts import Facts
 from selftrain.autoplan.machine import Machine
+from selftrain.data.splits import FEW_MASKS
 
 Row = tuple[str, Any, str]  # a setting, its value, and the reason
 
@@ -45,7 +46,6 @@ PASSES = 40  # least number of times that training sees each labelled image
 PIXEL = 4000  # bytes that training needs for each pixel of a batch
 WINDOW_PIXEL = 800  # bytes that inference needs for each pixel
 SHARE = 0.5  # of the memory that a batch may take
-FEW_MASKS = 40  # with fewer, no mask is spent on a test set
 VAL, FEWEST_VAL = 0.2, 3  # the usual share of val, and its least number of images
 CRF_OBJECT, CRF_SIDE = 16, 256  # pixels: the CRF erases smaller objects
 
@@ -102,7 +102,7 @@ def splits(known: Known) -> Iterator[Row]:
         yield "data.splits.test_fraction", 0.0, why
     share = min(FEWEST_VAL / masks, 0.5)
     if share > VAL and "val" not in known.named:
-        why = f"val needs {FEWEST_VAL} images to tell generations apart"
+        why = f"val gets at least {FEWEST_VAL} images"
         yield "data.splits.val_fraction", round(share, 3), why
 
 
@@ -183,7 +183,7 @@ def encoders(known: Known) -> Iterator[Row]:
     yield (
         "model.encoder",
         first,
-        f"pretrained weights exist, and a {known.machine.device} can train it in this budget",
+        f"its ImageNet weights are published, and a {known.machine.device} can train it in this budget",
     )
     for number in known.growing:
         if larger != first:

@@ -9,6 +9,7 @@ import numpy as np
 from selftrain.errors import ConfigError, DataError
 from selftrain.rng import generator
 
+FEW_MASKS = 40  # with fewer, a planned run spends none on a test set
 GOLDEN = (5**0.5 - 1) / 2
 ALONE = "\0"  # no group name begins with it
 CANDIDATES = 256  # images that one step of `stratified` compares

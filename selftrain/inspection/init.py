@@ -2,13 +2,14 @@
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from selftrain.data.faults import FaultsError, counted
 from selftrain.data.printed import print_faults
 from selftrain.data.sample import DataSet, Sample
+from selftrain.data.splits import FEW_MASKS
 from selftrain.errors import ConfigError, DataError
 from selftrain.files import write_bytes
 from selftrain.inspection.data_file import loaded, loaded_with, yaml_of
@@ -27,6 +28,7 @@ class Proposal:
 
     written: Written
     rows: list[Row]
+    named: Set[str]  # splits that the data set has; the others are made
 
 
 def init(root: Path, output: Path | None, *, first: bool) -> None:
@@ -56,7 +58,7 @@ def init(root: Path, output: Path | None, *, first: bool) -> None:
         raise DataError(
             f"{file} is written, but the data has {counted(len(error.faults), 'fault')}, listed above"
         ) from None
-    rows = [*proposal.rows, *_rows_of_splits(data)]
+    rows = [*proposal.rows, *_rows_of_splits(data, made="test" not in proposal.named)]
     _print(root, rows)
     for path in (file, *proposal.written.lists, *write_sheet(file.with_suffix(""), root.name, rows, data)):
         say(f"written: {_shown(path)}")
@@ -96,7 +98,7 @@ def _proposal(root: Path, file: Path, questions: Questions) -> Proposal:
         if way.lists or (not group and _same(root, settings, layout)):
             named = {str(settings.get("unlabelled")), *map(str, own.values())}
             lists = {path: text for path, text in way.lists.items() if str(path) in named}
-            return Proposal(Written(settings, own, lists), found.rows)
+            return Proposal(Written(settings, own, lists), found.rows, set(layout.splits))
     raise AssertionError("list files describe every layout")
 
 
@@ -141,11 +143,16 @@ def _masks(samples: list[Sample], layout: Layout) -> dict[Path, Path]:
     }
 
 
-def _rows_of_splits(data: DataSet) -> list[Row]:
+def _rows_of_splits(data: DataSet, *, made: bool) -> list[Row]:
+    """The numbers of images. `made`: the data set has no test split of its own."""
     counts = {"train": data.labelled, "val": data.val, "test": data.test}
     listed = ", ".join(f"{len(samples)} {name}" for name, samples in counts.items())
+    masks = sum(map(len, counts.values()))
+    few = made and data.test and masks < FEW_MASKS
+    said = f"{masks} masks: a run with train.plan=auto spends none on a test set, and trains on more"
     return [
         ("splits", f"{listed} (images with masks)"),
+        *([("remark", said)] if few else []),
         ("unlabelled", f"{len(data.unlabelled)} images"),
         *(("remark", text) for text in data.warnings),
     ]
