@@ -12,10 +12,12 @@ from zoo_objects import (
     bowl_2018,
     busi,
     carvana,
+    cell_tracking,
     cvat_masks,
     cvc_clinicdb,
     drive,
     floodnet,
+    glas,
     isic2018,
     kaggle_nuclei,
     kvasir,
@@ -43,6 +45,7 @@ from zoo_scenes import (
     potsdam,
     scannet,
     segnet_camvid,
+    semantic_drone,
     uavid,
     voc2012,
 )
@@ -53,6 +56,7 @@ from zoo_shapes import (
     cvat,
     label_studio,
     labelme,
+    livecell,
     yolo,
     yolo_roboflow,
 )
@@ -61,8 +65,8 @@ MASKS: list[Callable[[Path], Built]] = [
     kaggle_nuclei, bowl_2018, segnet_camvid, camvid_raw, ade20k, cityscapes, voc2012, drive, carvana, oxford_pets, isic2018,
     kvasir, lgg_mri, massachusetts, deepglobe, potsdam, loveda, bdd100k, kitti, kitti_road, suim, roboflow_masks,
     cvat_masks, floodnet, uavid, scannet, nnunet, mmsegmentation, pairs_in_one_folder, labelme_export, busi, cvc_clinicdb,
-    alpha_matting, scans_16_bit,
+    alpha_matting, scans_16_bit, glas, cell_tracking, semantic_drone,
 ]  # fmt: skip
 SHAPES: list[Callable[[Path], Built]] = [
-    coco_roboflow, coco_published, coco_run_lengths, labelme, cvat, label_studio, yolo, yolo_roboflow,
+    coco_roboflow, coco_published, coco_run_lengths, labelme, cvat, label_studio, yolo, yolo_roboflow, livecell,
 ]  # fmt: skip

@@ -241,3 +241,42 @@ def scans_16_bit(root: Path) -> Built:
         save(root / f"groundtruth/Ganglioneuroblastoma_{i}.tif", valued(ids, [0, 255]))
         built.add(f"rawimages/Ganglioneuroblastoma_{i}.tif", ids)
     return built
+
+
+def numbered(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """A noisy picture and its objects, numbered from 1: squares in a grid, 7 to 26 of them."""
+    image, ids = scene(seed)
+    ids[:] = 0
+    for number in range(7 + seed % 20):
+        row, column = number // 8 * 8, number % 8 * 6
+        ids[row : row + 5, column : column + 4] = number + 1
+    image[ids > 0] //= 2
+    return image, ids
+
+
+def glas(root: Path) -> Built:
+    """train_1.bmp beside train_1_anno.bmp, in which each gland has a number: GlaS (Warwick)."""
+    built = Built(["background", "foreground"])
+    for part, count in (("train", 8), ("testA", 4)):
+        for i in range(1, count + 1):
+            image, ids = numbered(3000 + 3 * i + count)
+            save(root / f"{part}_{i}.bmp", image)
+            save(root / f"{part}_{i}_anno.bmp", ids)
+            built.add(f"{part}_{i}.bmp", (ids > 0).astype(np.uint8))
+    (root / "Grade.csv").write_text("name,patient ID, grade (GlaS)\ntestA_1,6, benign\n")
+    return built
+
+
+def cell_tracking(root: Path) -> Built:
+    """01/t000.tif, 01_GT/SEG/man_seg000.tif of some frames, with a number for each cell, 02/: Cell Tracking Challenge."""
+    built = Built(["background", "foreground"])
+    for series in ("01", "02"):
+        for i in range(8):
+            image, ids = numbered(3100 + 7 * i + int(series))
+            save(root / f"{series}/t{i:03d}.tif", image)
+            if i % 2:
+                built.unlabelled.add(f"{series}/t{i:03d}.tif")
+            else:
+                save(root / f"{series}_GT/SEG/man_seg{i:03d}.tif", ids.astype(np.uint16))
+                built.add(f"{series}/t{i:03d}.tif", (ids > 0).astype(np.uint8))
+    return built

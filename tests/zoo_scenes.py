@@ -295,3 +295,17 @@ def alpha_matting(root: Path) -> Built:
         save(root / f"trimap_training_lowres/Trimap1/GT{i:02d}.png", valued(ids, [0, 128, 255]))
         built.add(f"input_training_lowres/GT{i:02d}.png", ids)
     return built
+
+
+def semantic_drone(root: Path) -> Built:
+    """original_images/000.jpg, label_images_semantic/000.png of ids, class_dict_seg.csv of colours: Semantic Drone."""
+    built = Built(["paved-area", "grass", "roof"])
+    for i in range(6):
+        image, ids = scene(3200 + i, 3)
+        save(root / f"original_images/{i:03d}.jpg", image)
+        save(root / f"label_images_semantic/{i:03d}.png", ids)
+        built.add(f"original_images/{i:03d}.jpg", ids)
+    (root / "class_dict_seg.csv").write_text(
+        "name, r, g, b\npaved-area, 128, 64, 128\ngrass, 0, 102, 0\nroof, 70, 70, 70\n"
+    )
+    return built

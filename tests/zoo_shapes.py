@@ -86,6 +86,22 @@ def coco_roboflow(root: Path) -> Built:
     return built
 
 
+def livecell(root: Path) -> Built:
+    """images/livecell_train_val_images/, images/livecell_test_images/, livecell_coco_{train,val,test}.json: LIVECell."""
+    built = Built(["background", "cell"])
+    for split, where, count in (("train", "train_val", 6), ("val", "train_val", 2), ("test", "test", 2)):
+        pictures = []
+        for i in range(count):
+            name = f"A172_Phase_A7_1_00d{i:02d}h00m_{split}.tif"
+            image, ids, found = boxes(4700 + 10 * count + i + 50 * (split == "val"), 1)
+            save(root / f"images/livecell_{where}_images/A172/{name}", image)
+            built.add(f"images/livecell_{where}_images/A172/{name}", ids, split)
+            pictures.append((name, found))
+        content = coco(pictures, [(1, "cell")], first=0)
+        write(root / f"annotations/LIVECell/livecell_coco_{split}.json", content)
+    return built
+
+
 def coco_published(root: Path) -> Built:
     """train2017/, val2017/, unlabeled2017/, annotations/instances_*.json beside captions_*.json: COCO 2017."""
     built = Built(["background", "person", "car"])
