@@ -4,6 +4,7 @@ from torch import nn
 
 from selftrain import files, labelling
 from selftrain.cards import card_of
+from selftrain.log import say
 from selftrain.report import page, summary
 from selftrain.session import Session
 from selftrain.stages import export, pictures
@@ -65,6 +66,7 @@ def _write_results(
         "seconds": round(sum(report["seconds"] for report in reports), 1),
     }
     described = card_of(session.cfg, session.data, reports[chosen], test=report["exported_test"])
+    say(f"writing the export of generation {chosen} and the report")
     export.export(networks[chosen], session.run.export, card=described, onnx=session.cfg.export.onnx)
     _write_page(session, report, networks, leader)
     files.write_json(session.run.report, report)

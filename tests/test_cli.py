@@ -73,6 +73,13 @@ def test_status_and_report_of_a_finished_run(finished):
     assert code == 0 and "test mIoU" in said and str(finished / "report.html") in said
 
 
+def test_a_run_says_what_it_does_between_its_last_step_and_its_end(finished):
+    said = [line.split("  ", 1)[1] for line in (finished / "run.log").read_text().splitlines()]
+    begun = next(k for k, line in enumerate(said) if line.startswith("writing the export of generation"))
+    assert any(line.startswith("gen1 val  ") for line in said[:begun])
+    assert any(line.startswith("test mIoU") for line in said[begun:])
+
+
 def test_a_directory_that_is_no_run_is_a_mistake(tmp_path):
     for command in ("status", "report"):
         code, _, err = selftrain(command, tmp_path)
