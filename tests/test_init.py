@@ -369,7 +369,7 @@ def test_a_data_file_gives_its_name_and_its_place_for_runs(tmp_path, monkeypatch
         ("data: {root: ${oc.env:HOME}}\n", "is refused"),
         ("defaults: [x]\n", "`defaults` is refused"),
         ("data: {clases: [a, b]}\n", "data.clases: no such setting; did you mean data.classes"),
-        ("data: [\n", "is refused: no YAML"),
+        ("data: [\n", "is refused: not YAML"),
     ],
 )
 def test_a_data_file_is_checked_like_the_command_line(content, message, tmp_path):
