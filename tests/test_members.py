@@ -27,7 +27,12 @@ FOLDS = [
     "generations.0.members={folds: 2}",
     "generations.1.members={seeds: 2}",
 ]
-FOLDS += ["generations.1.init=teacher", "select.image_share=0.5", "select.reliability=agreement"]
+FOLDS += [
+    "generations.1.init=teacher",
+    "select.image_share=0.5",
+    "select.reliability=agreement",
+    "keep_checkpoints=true",
+]
 
 
 def planned(*settings):

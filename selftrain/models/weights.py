@@ -241,7 +241,12 @@ def grown(network: nn.Module, teacher: Tensors) -> dict[str, torch.Tensor]:
     Chen et al. 2016. Channels that only the network has keep their own weights; the teacher's channels give
     them weight 0.
     """
-    own, tensors = network.state_dict(), fitting(network, teacher)
+    own = network.state_dict()
+    # not the adaptation of RGB weights: teacher and student see images of the same channels
+    same = {
+        name: tensor for name, tensor in teacher.items() if name in own and tensor.shape == own[name].shape
+    }
+    tensors = fitting(network, same)
     for name, tensor in teacher.items():
         mine = own.get(name)
         if (

@@ -4,7 +4,7 @@ import re
 from dataclasses import asdict
 from typing import Any
 
-from selftrain.config import Config, GenerationConfig
+from selftrain.config import AUTO, Config, GenerationConfig
 from selftrain.errors import ConfigError
 from selftrain.settings.check import check, expand_home
 from selftrain.settings.names import unknown
@@ -33,6 +33,8 @@ def with_settings(tree: dict[str, Any], given: list[tuple[str, Any]]) -> Config:
         tree = _set(tree, name.split("."), value)
     names = {name for name, _ in given} - {EXTRA}
     config = _finished(_built(Config, {**tree, "given": sorted({*tree["given"], *names})}))
+    if config.train.plan != AUTO:
+        config.given = []  # only a plan needs them
     check(config)
     expand_home(config)
     return config
