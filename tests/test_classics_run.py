@@ -56,6 +56,7 @@ def test_wrong_architectures_are_refused_by_the_name_of_the_setting(setting, sai
     assert str(error.value).startswith(said)
 
 
+@pytest.mark.slow
 def test_a_run_with_a_classic_grows_and_resumes_to_the_same_bits(run, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     code, said, err = run(*SETTINGS, f"out={whole}")

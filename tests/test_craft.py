@@ -59,6 +59,7 @@ def test_students_learn_from_their_teachers_labels_of_labelled_images(run, tmp_p
     assert losses["gen1"] and all(row["distill_loss"] > 0 for row in losses["gen1"])
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_with_the_same_bits(whole, tmp_path):
     out = tmp_path / "run"
     places = (

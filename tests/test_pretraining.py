@@ -64,6 +64,7 @@ def hub():
     server.server_close()
 
 
+@pytest.mark.slow
 def test_the_hub_then_its_cache_then_random_and_a_resume_asks_nobody(hub, tmp_path):
     server, asked = hub
     there = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "NO_PROXY": "127.0.0.1"}

@@ -191,6 +191,7 @@ def test_noise_reaches_labelled_images_where_that_is_asked():
     )  # smoke's
 
 
+@pytest.mark.slow
 def test_statistics_are_measured_anew_over_what_a_generation_has_learnt_from(run, tmp_path):
     weights = []
     for name, settings in {
@@ -246,6 +247,7 @@ def test_the_masks_say_what_pixels_of_a_class_weigh(online):
     assert material.step(plan).context.class_weights is None
 
 
+@pytest.mark.slow
 def test_another_choice_of_pseudo_labels_is_taken_until_a_student_has_begun(run, tmp_path):
     out = tmp_path / "run"
     small = [*SMOKE, f"out={out}", "labels.crf.enabled=false"]
@@ -269,6 +271,7 @@ def test_no_out_is_a_mistake(run):
     assert code == 2 and "out" in err
 
 
+@pytest.mark.slow
 def test_what_was_printed_before_is_printed_where_letters_are_lacking(zygote, tmp_path):
     done = run_command("data.classes=[背景,b]", "--show", PYTHONIOENCODING="ascii")
     assert done[0] == 0 and r"- \u80cc\u666f" in done[1], done
@@ -294,6 +297,7 @@ def test_every_recipe_runs_at_smoke_size(run, tmp_path, recipe):
     assert bits(tmp_path / "run") == known.get(recipe, bits(tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_an_offline_teacher_is_what_supervised_trains(run, tmp_path):
     """What makes `supervised` the fair number to beat: the same bits where the settings are the same."""
     small = [*SMALL, "model.encoder=tu-resnet10t", "data.shapes.unlabelled=0"]
@@ -362,6 +366,7 @@ def bright_and_dark(folder):
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_measured_range_is_kept_for_resumes_and_exports(run, tmp_path):
     settings, out = bright_and_dark(tmp_path), tmp_path / "measured"
     measured = [*settings, "data.range=percentile"]
@@ -415,6 +420,7 @@ def test_without_unlabelled_images_the_teacher_is_exported(run, tmp_path):
     assert "no unlabelled images" in said and (tmp_path / "run" / "export" / "model.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_the_last_one_teaches_whatever_val_says_where_that_is_asked_for(run, tmp_path):
     """ST++ labels anew with its first student; what leads on val is still what is exported."""
     settings = [

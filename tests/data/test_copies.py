@@ -136,6 +136,7 @@ def test_a_run_divides_by_what_it_read_and_a_resume_by_what_it_wrote_down(run, c
     assert json.loads((out / "data.json").read_text()) == written
 
 
+@pytest.mark.slow
 def test_a_run_that_began_before_copies_were_looked_for_keeps_its_splits(run, command, tmp_path):
     out, seed = tmp_path / "run", 0
     while (code := run(*command, f"out={out}", "data.duplicates=fault", f"data.splits.seed={seed}")[0]) == 3:

@@ -52,6 +52,7 @@ def test_no_pseudo_label_is_accepted(zygote, out, on_empty, code):
     assert code == 0 or "select." in ended.last
 
 
+@pytest.mark.full
 @pytest.mark.promise("a teacher that predicts few classes or one: warned, the best generation is exported")
 def test_a_teacher_that_knows_one_class(zygote, out):
     long_enough = [
@@ -99,6 +100,7 @@ def test_a_loader_without_memory(zygote, reference, out, small_memory):
     finished_alike(zygote, out, reference)
 
 
+@pytest.mark.full
 @pytest.mark.promise("a CRF out of memory: exit 7 with the way out, no hang, then the same bits")
 def test_a_crf_without_memory(zygote, reference, out):
     ended = zygote.go(out, fault={"do": "crf_without_memory"}, timeout=60)

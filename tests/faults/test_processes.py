@@ -55,9 +55,10 @@ def finished_by_two(zygote, out):
 @pytest.mark.parametrize(
     ("lost", "number", "said"),
     [
-        ("1", signal.SIGSTOP, "has given no sign of life"),
+        pytest.param("1", signal.SIGSTOP, "has given no sign of life", marks=pytest.mark.full),
         pytest.param("0", signal.SIGSTOP, "", marks=pytest.mark.full),
-        *(pytest.param(rank, signal.SIGKILL, "is lost", marks=pytest.mark.full) for rank in "01"),
+        pytest.param("0", signal.SIGKILL, "is lost", marks=pytest.mark.full),
+        ("1", signal.SIGKILL, "is lost"),
         pytest.param("1", 0, "is lost", marks=pytest.mark.full),
     ],
     ids=["stopped", "first stopped", "first killed", "killed", "raising"],
@@ -145,6 +146,7 @@ def test_another_number_of_threads_goes_on_and_is_marked(zygote, tmp_path):
     assert "threads: 1 -&gt; 2" in (out / "report.html").read_text()
 
 
+@pytest.mark.full
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
 @pytest.mark.promise("another number of threads: the run goes on, and what follows is marked as not exact")
 def test_a_resume_takes_the_number_of_threads_that_the_run_began_with(zygote, tmp_path):

@@ -81,6 +81,7 @@ def test_a_worker_that_cannot_send_its_batch(zygote, out, error, said):
     assert ended.code == 7 and said in ended.last and "the same command" in ended.last, ended.err
 
 
+@pytest.mark.full
 @pytest.mark.promise(STUCK)
 def test_workers_that_do_nothing(zygote, reference, out):
     ended = zygote.go(out, "train.workers=2", fault={"do": "stop_workers", "n": 4, "idle": 2.5}, timeout=60)
@@ -105,6 +106,7 @@ def test_a_signal_ends_the_wait_for_a_batch(zygote, reference, out):
     finished_alike(zygote, out, reference)
 
 
+@pytest.mark.full
 @pytest.mark.promise(MEMORY)
 def test_less_memory_than_labelling_takes(zygote, out):
     large = [

@@ -415,6 +415,7 @@ def test_a_run_says_where_its_weights_come_from_and_keeps_that(run, tmp_path, en
     assert f"generation 0: {counted}; generation 1: {of} of {of} encoder tensors and" in page
 
 
+@pytest.mark.slow
 def test_random_weights_and_fitting_pixel_scales_are_no_matter_and_others_are_named(
     run, tmp_path, encoder_only
 ):
