@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,12 +11,14 @@ from accelerate import Accelerator
 from torch import nn
 
 from selftrain import trial
+from selftrain.anatomy import Anatomy
 from selftrain.config import Config, GenerationConfig
 from selftrain.data.load import load
 from selftrain.data.look import Look
 from selftrain.data.sources.shapes import CLASSES, Drawing
 from selftrain.datasets import spec_of
 from selftrain.errors import ConfigError, ResourceError
+from selftrain.models.build import ARCHITECTURES
 from selftrain.networks import Networks
 from selftrain.plan import plans
 from selftrain.rng import untouched
@@ -177,7 +180,13 @@ def test_an_encoder_of_one_size_is_told_with_the_setting(encoder, crop, val, sai
         try_all(cfg, SIZES | {"val": Counter({val: 1})})
 
 
-def test_images_that_are_too_small_for_a_decoder_are_told():
+@pytest.fixture
+def small_pan(monkeypatch):
+    """PAN as if it took multiples of 32; its decoder fails below 128."""
+    monkeypatch.setitem(ARCHITECTURES, "pan", replace(ARCHITECTURES["pan"], anatomy=Anatomy()))
+
+
+def test_images_that_are_too_small_for_a_decoder_are_told(small_pan):
     with pytest.raises(
         ConfigError,
         match=r"arch=pan .* cannot take images of 96x128 \(val and test images\): .*too small; set ano",
@@ -187,7 +196,7 @@ def test_images_that_are_too_small_for_a_decoder_are_told():
         try_all(cfg, SIZES | {"val": Counter({(90, 128): 1})})
 
 
-def test_a_later_generation_is_tried_and_named():
+def test_a_later_generation_is_tried_and_named(small_pan):
     cfg = config()
     cfg.generations.append(GenerationConfig(arch="pan"))
     with pytest.raises(ConfigError, match="generation 1: arch=pan"):
@@ -268,8 +277,12 @@ def test_a_resume_tries_new_generations_only(run, tmp_path):
         f"out={tmp_path / 'run'}",
     ]
     small += ["model.encoder=tu-test_resnet"]
-    code, _, err = run(*small, "generations=[{arch: pan, decoder_channels: []}]")
+    code, _, err = run(*small, "generations=[{encoder: tu-swinv2_tiny_window8_256}]")
     assert code == 2 and "cannot take images of 32x32" in err and not (tmp_path / "run").exists()
     assert run(*small, "generations=[{}]")[0] == 0
-    code, _, err = run(*small, "generations=[{}, {arch: pan, decoder_channels: []}]")
-    assert code == 2 and "generation 1: arch=pan" in err and (tmp_path / "run" / "report.json").exists()
+    code, _, err = run(*small, "generations=[{}, {encoder: tu-swinv2_tiny_window8_256}]")
+    assert (
+        code == 2
+        and "generation 1: arch=unet encoder=tu-swinv2" in err
+        and (tmp_path / "run" / "report.json").exists()
+    )
