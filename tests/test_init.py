@@ -359,8 +359,10 @@ def test_a_data_file_gives_its_name_and_its_place_for_runs(tmp_path, monkeypatch
         assert (config.data.name, config.data.root, config.out) == ("mine", "/data", "runs/mine")
         assert config.train.steps == compose(["data=folder"]).train.steps  # nothing of data=shapes remains
     config = compose(["mine.yaml", "out=elsewhere", "data.root=/other"])
-    assert (config.out, config.data.root) == ("elsewhere", "/other")
-    assert config.given == ["data.classes", "data.format", "data.root", "out"]  # train.plan leaves them
+    assert (config.out, config.data.root, config.given) == ("elsewhere", "/other", [])
+    planned = compose(["mine.yaml", "out=elsewhere", "train.plan=auto"])
+    given = ["data.classes", "data.format", "data.root", "out", "train.plan"]
+    assert planned.given == given  # the plan leaves them
 
 
 @pytest.mark.parametrize(
