@@ -66,7 +66,7 @@ class Plan:
         return [one.zoom for one in self.members.each]
 
     def left_out(self, names: Sequence[str], seed: Key) -> list[int]:
-        """The labelled images that this network does not train on; `names` are those of the images."""
+        """The labelled images that this network does not train on; `names` has one name per image."""
         return self.member.left_out(group_names(names, self.groups), (seed, f"gen{self.number}", "members"))
 
     def home(self, run: RunDir) -> Generation:

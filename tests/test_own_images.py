@@ -121,6 +121,8 @@ def test_what_contradicts_the_channels_is_refused_before_any_work(setting, said)
 
 
 def test_without_stored_labels_no_refiner_is_asked():
+    with pytest.raises(ConfigError, match=r"labels\.refiner=crf"):
+        preflight.check(compose([*OWN, *FIVE, "labels.refiner=crf"]))
     preflight.check(compose([*OWN, *FIVE, "labels.refiner=crf", "generations=[{}]"]))
 
 

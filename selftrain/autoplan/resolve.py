@@ -14,6 +14,8 @@ from selftrain.autoplan.machine import machine_of
 from selftrain.autoplan.rules import LEVELS, Known, Level, Row, derive
 from selftrain.config import AUTO, Config
 from selftrain.data.load import load
+from selftrain.data.sources.named import root_of
+from selftrain.data.sources.voc import filled
 from selftrain.datasets import spec_of
 from selftrain.errors import DataError
 from selftrain.forecast import FEWEST, forecast, steps_in, work_of
@@ -84,7 +86,9 @@ def _named(cfg: Config) -> frozenset[str]:
     """Which of val and test the data set itself has, so that no share of the masks becomes them."""
     if cfg.data.format == "shapes":
         return frozenset({"val", "test"})
-    return frozenset(name for name in ("val", "test") if getattr(cfg.data.splits, name))
+    spec = spec_of(cfg.data)
+    splits = filled(spec, root_of(spec)).splits if spec.format == "voc" else spec.splits  # VOC brings lists
+    return frozenset(name for name in ("val", "test") if getattr(splits, name))
 
 
 def kept(cfg: Config, run: RunDir) -> list[Row]:

@@ -106,13 +106,13 @@ def _of_objects(folder: Folder, apart: Objects, questions: Questions) -> Found:
     settings, more = _classes(folder.root, folder.others, survey(some(masks, LOOKED_AT)), questions)
     names = settings["classes"]
     assert isinstance(names, list)
-    bare = [one for one in folder.pictures if one.folders[-1:] == (apart.images,)]
-    bare = [one for one in bare if one not in apart.masks_of]
+    alone = [one for one in folder.pictures if one not in apart.masks_of]
+    bare = [one for one in alone if one.folders[-1:] == (apart.images,)]
     layout = Layout({image: image for image in apart.masks_of}, {}, bare, drawn=True)
-    named = {"format": "objects", "images": apart.images, "masks": apart.masks}
+    named = {"format": "objects", "images": apart.images, "masks": apart.masks, "classes": names}
     row = f"{apart.count} files in {apart.masks}/, one for each object of {len(apart.masks_of)} images"
-    rows = [("masks", row), ("classes", " and ".join(map(str, names))), more[-1]]
-    return Found(layout, named | {"classes": names} | _range([*layout.mask_of, *bare]), rows)
+    rows = [("masks", row), ("classes", " and ".join(names)), more[-1]]
+    return Found(layout, named | _range([*layout.mask_of, *bare]), rows)
 
 
 def _of_shapes(folder: Folder, chosen: Annotated, questions: Questions) -> Found:

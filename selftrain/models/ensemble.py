@@ -31,6 +31,7 @@ class Ensemble(nn.Module):
         setattr(self, ATTRIBUTE, replace(anatomy, encoder=encoder, head=head))
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Images (N, C, H, W) to logits (N, classes, H, W), with image logits (N, K) if there are any."""
         size = images.shape[-2:]
         outputs = [
             output_of(member(_resized(images, self._seen(size, zoom), zoom)))

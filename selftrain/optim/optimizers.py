@@ -28,8 +28,8 @@ def optimizer_of(
     """Create the optimizer of parameter groups that have their own weight decay. Raises ConfigError.
 
     With `lookahead` steps k, slow weights take a share `alpha` of the way to the optimizer's weights every k
-    steps, and the optimizer goes on from there (Lookahead, Zhang et al. 2019). They begin as the weights
-    after the first k steps.
+    steps, and the optimizer goes on from there (Lookahead, Zhang et al. 2019). They start from the weights
+    after step k.
     """
     try:
         extra: dict[str, Any] = {"fused": True} if name in FUSED else {}

@@ -25,7 +25,7 @@ def about_generation(
 ) -> list[str]:
     """Alarms about a generation that was trained for `steps` steps.
 
-    `val` and `leader` are its scores on val (`scores.report`) and those of the leader before it.
+    `val` has its scores on val (`scores.report`), and `leader` has the scores of the earlier leader.
     `average_distance` is the distance of the averaged weights from the last ones, as a share of the last.
     """
     if steps < SHORT:

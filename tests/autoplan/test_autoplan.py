@@ -10,7 +10,7 @@ import torch
 from runs import SMOKE
 from selftrain.autoplan.facts import Facts, facts_of
 from selftrain.autoplan.machine import Machine, machine_of
-from selftrain.autoplan.resolve import level_of, lines
+from selftrain.autoplan.resolve import _named, level_of, lines
 from selftrain.autoplan.rules import LEVELS, Known, derive
 from selftrain.data.masks import Mask
 from selftrain.data.sample import DataSet, Sample, Source
@@ -205,3 +205,15 @@ def test_the_plan_is_printed_as_it_would_be_typed():
         ("train.x", True, "why"),
     ]
     assert [line.split()[1] for line in lines(rows)] == ["[longest,256]", "null", "true"]
+
+
+def test_voc_brings_its_own_val_list(tmp_path):
+    """Its val images are named by a list, so no share of the masks becomes val."""
+    lists = tmp_path / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    for split in ("train", "val"):
+        (lists / f"{split}.txt").write_text("a\n")
+    voc = ["data=folder", "data.format=voc", f"data.root={tmp_path}", "data.classes=[a,b]"]
+    assert _named(compose(voc)) == {"val"}
+    assert _named(compose([*voc[:1], *voc[2:]])) == set()
+    assert _named(compose(["data=shapes"])) == {"val", "test"}

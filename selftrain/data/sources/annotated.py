@@ -108,6 +108,7 @@ def _flow(names: list[str]) -> str:
 
 def _layout(spec: Spec, tree: Tree, book: Book) -> Layout:
     def listed(file: Path) -> Rows:
+        """The images that an annotation file describes, or that a list names."""
         if file in book.of_file:
             return [(path, None) for path in book.of_file[file]]
         rows = tree.read_list(file, images=book.images, masks=book.images)

@@ -46,12 +46,10 @@ class ObjectMasks(Source):
         return self.examine().ids
 
     def examine(self, *, alone: bool = False) -> Mask:
-        whole: np.ndarray | None = None
-        for file in self.files:
-            one = read_mask(file, CODE, image=None if alone else self.image)
-            whole = one if whole is None or whole.shape != one.shape else np.maximum(whole, one)
-        assert whole is not None
-        return Mask(whole)
+        """See `Source.examine`. With `alone`, only the first object is read: sizes cannot be compared."""
+        if alone:
+            return Mask(read_mask(self.files[0], CODE))
+        return Mask(np.maximum.reduce([read_mask(file, CODE, image=self.image) for file in self.files]))
 
     def fingerprint(self) -> str:
         return hashlib.sha256("".join(map(fingerprint, self.files)).encode()).hexdigest()

@@ -43,6 +43,7 @@ class ShapeMask(Source):
         return self.examine().ids
 
     def examine(self, *, alone: bool = False) -> Mask:
+        """See `Source.examine`. With `alone`, the mask is empty."""
         if alone:  # without the size of the image, nothing can be drawn
             return Mask(np.zeros((0, 0), np.uint8))
         size, orientation = geometry(self.image)
