@@ -106,9 +106,8 @@ def _of_objects(folder: Folder, apart: Objects, questions: Questions) -> Found:
     settings, more = _classes(folder.root, folder.others, survey(some(masks, LOOKED_AT)), questions)
     names = settings["classes"]
     assert isinstance(names, list)
-    alone = [one for one in folder.pictures if one not in apart.masks_of]
-    bare = [one for one in alone if one.folders[-1:] == (apart.images,)]
-    layout = Layout({image: image for image in apart.masks_of}, {}, bare, drawn=True)
+    bare = [one for one in set(folder.pictures) - apart.masks_of.keys() if apart.images in one.folders[-1:]]
+    layout = Layout({image: image for image in apart.masks_of}, {}, sorted(bare), drawn=True)
     named = {"format": "objects", "images": apart.images, "masks": apart.masks, "classes": names}
     row = f"{apart.count} files in {apart.masks}/, one for each object of {len(apart.masks_of)} images"
     rows = [("masks", row), ("classes", " and ".join(names)), more[-1]]
