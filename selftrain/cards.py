@@ -6,6 +6,7 @@ from typing import Any
 from selftrain.config import Config
 from selftrain.data.load import mask_coding
 from selftrain.data.sample import DataSet
+from selftrain.diagnosis import brief
 from selftrain.inference import decide
 from selftrain.inference.exported import Input, Origin, Output, card
 from selftrain.models.build import multiple_of
@@ -15,7 +16,7 @@ from selftrain.tables import Table
 
 def card_of(cfg: Config, data: DataSet, row: Mapping[str, Any], *, test: dict | None) -> dict[str, Any]:
     """The card of the generation that `row`, its report.json, describes; `test` are its test scores."""
-    metrics = {"val": row["val"], "test": test}
+    metrics = {"val": brief(row["val"]), "test": brief(test)}
     multiple = multiple_of(row["model"]["arch"])
     decision = Table(decide.DECISIONS).one(cfg.predict.decision, "predict.decision").written
     return card(

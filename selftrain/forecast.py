@@ -30,6 +30,7 @@ class Work:
     unlabelled: int
     pixels: int
     processes: int = 1
+    labelled: int = 0
 
 
 def work_of(data: DataSet, processes: int) -> Work:
@@ -37,7 +38,8 @@ def work_of(data: DataSet, processes: int) -> Work:
     few = (data.unlabelled or data.val)[:: max(len(data.unlabelled or data.val) // 8, 1)]
     sizes = sorted(height * width for height, width in (sample.read_size() for sample in few))
     pixels = sizes[len(sizes) // 2] if sizes else 0
-    return Work(len(data.val), len(data.test), len(data.unlabelled), pixels, processes)
+    counts = (len(data.val), len(data.test), len(data.unlabelled))
+    return Work(*counts, pixels, processes, len(data.labelled))
 
 
 def forecast(
@@ -52,7 +54,8 @@ def forecast(
             images = views(cfg) * teacher.predict * len(planned[plan.number - 1].each) + teacher.refine
             labels = work.unlabelled * work.pixels * images / work.processes
             seconds[f"gen{plan.number - 1} labels"] = labels
-        evaluation = work.val * work.pixels * speed.predict / work.processes
+        watched = min(cfg.train.watch, work.labelled)
+        evaluation = (work.val + watched) * work.pixels * speed.predict / work.processes
         for one in plan.each:
             seconds[one.name] = plan.steps * _step(plan, speed, work) + evaluation * _evaluations(cfg, plan)
     last = speeds[planned[-1].number]

@@ -8,8 +8,9 @@ from selftrain.config import Config
 from selftrain.log import say
 from selftrain.plan import Plan
 from selftrain.report.alarms import about_generation
+from selftrain.scores import is_worse, level, paired
 from selftrain.session import Session
-from selftrain.stages import evaluate, select
+from selftrain.stages import select
 
 READ = ("generation", "val", "promoted", "model", "teacher")  # of the report of a finished generation
 
@@ -74,12 +75,14 @@ def generation(
     if gen.report.exists():
         return files.read_json(gen.report, *READ)
     teacher = teacher if labels or plan.begins_as_teacher else None
-    trained = training.trained(session, plan, labels, teacher)
+    with session.times.of(f"{stage} training"):
+        trained = training.trained(session, plan, labels, teacher)
     if session.accelerator.is_main_process:
         session.networks.keep(plan, trained.network, gen)
-    val = session.evaluate(trained.network, session.data.val, f"{stage} val")
+    with session.times.of(f"{stage} val"):
+        val = session.evaluate(trained.network, session.data.val, f"{stage} val", closely=True)
+        facts = {**trained.facts, **training.scores_on_train(session, plan, trained.network)}
     session.metrics.rewind(f"{stage}/val", -1)
-    facts = dict(trained.facts)
     session.metrics.write(f"{stage}/val", facts["steps"], {"miou": val["miou"] or 0.0, "ece": val["ece"]})
     leading = reports[_leader(reports)]["val"] if reports else None
     distance = facts.pop("average_distance")
@@ -96,15 +99,12 @@ def generation(
         "changed_conditions": session.changes,
         **facts,
     }
-    promoted = report["promoted"] = not reports or not evaluate.is_worse(
-        evaluate.level(report), evaluate.level(_best(reports))
-    )
+    promoted = report["promoted"] = not reports or not is_worse(level(report), level(_best(reports)))
     report["alarms"] = about_generation(val, leading, distance, steps=report["steps"], promoted=promoted)
     if session.accelerator.is_main_process:
         session.metrics.sync()
         files.write_json(gen.report, report)
-        leads = "leads" if promoted else "does not lead"
-        say(f"{stage}: val mIoU {val['miou'] or 0:.4f}, {leads}")
+        say(f"{stage}: val mIoU {val['miou'] or 0:.4f}, {_outcome(report, reports)}")
         session.warn(stage, report["alarms"])
     session.accelerator.wait_for_everyone()
     return report
@@ -118,4 +118,18 @@ def _leader(reports: list[dict]) -> int:
 def _best(reports: list[dict]) -> dict:
     """The promoted generation with the highest mIoU on val."""
     promoted = (report for report in reports if report["promoted"])
-    return max(promoted, key=lambda report: evaluate.level(report)["miou"] or 0.0)
+    return max(promoted, key=lambda report: level(report)["miou"] or 0.0)
+
+
+def _outcome(report: dict, earlier: list[dict]) -> str:
+    """Whether a generation leads, and why. One that leads may have a lower score than an earlier one."""
+    if not earlier:
+        return "leads as the first"
+    best = _best(earlier)
+    difference, error = paired(level(report), level(best))
+    than = f"generation {best['generation']} (standard error of the difference {error:.4f})"
+    if not report["promoted"]:
+        return f"does not lead: {-difference:.4f} below {than}"
+    if difference < 0:
+        return f"leads although it is {-difference:.4f} below {than}: less than one standard error"
+    return f"leads: {difference:.4f} above {than}"

@@ -29,21 +29,22 @@ def labels(session: Session, teacher: int, student: Plan) -> select.SelectedLabe
         predictor, len(session.data.classes), session.cfg.labels, session.cache, session.accelerator
     )
     where = f"gen{teacher}"
-    store = labeller.label(
-        session.data.unlabelled,
-        gen.labels,
-        stage=where,
-        teacher=digest,
-        check=lambda: session.stop.check(f"{where} labels"),
-    )
-    if session.cfg.loss.distill:
-        labeller.label(
-            session.data.labelled,
-            gen.taught,
-            stage=f"{where} taught",
+    with session.times.of(f"{where} labels"):
+        store = labeller.label(
+            session.data.unlabelled,
+            gen.labels,
+            stage=where,
             teacher=digest,
-            check=lambda: session.stop.check(f"{where} labels of labelled images"),
+            check=lambda: session.stop.check(f"{where} labels"),
         )
+        if session.cfg.loss.distill:
+            labeller.label(
+                session.data.labelled,
+                gen.taught,
+                stage=f"{where} taught",
+                teacher=digest,
+                check=lambda: session.stop.check(f"{where} labels of labelled images"),
+            )
     chosen = selected(session, teacher, student, store)
     if session.accelerator.is_main_process:
         said, true = store.histogram().sum(axis=1), session.material.class_pixels

@@ -2,11 +2,13 @@
 
 from torch import nn
 
-from selftrain import files, labelling
+from selftrain import choices, files, labelling, times
 from selftrain.cards import card_of
 from selftrain.log import say
-from selftrain.report import page, summary
+from selftrain.preflight.data import REASONS
+from selftrain.report import details, page, summary
 from selftrain.session import Session
+from selftrain.settings.compared import changed_from_recipe
 from selftrain.stages import export, pictures
 
 
@@ -17,14 +19,15 @@ def finish(session: Session, leader: int, reports: list[dict]) -> None:
     """
     chosen = leader if session.cfg.export.generation == "best" else len(reports) - 1
     networks = {number: session.networks.load(number)[0] for number in {0, leader, chosen}}
-    tests = (
-        {
-            number: session.evaluate(network, session.data.test, f"gen{number} test")
-            for number, network in networks.items()
-        }
-        if session.data.test and session.cfg.test.read == "end"
-        else {}
-    )
+    with session.times.of("test"):
+        tests = (
+            {
+                number: session.evaluate(network, session.data.test, f"gen{number} test", closely=True)
+                for number, network in networks.items()
+            }
+            if session.data.test and session.cfg.test.read == "end"
+            else {}
+        )
     if session.accelerator.is_main_process:
         _write_results(session, networks, tests, leader, chosen, reports)
     session.accelerator.wait_for_everyone()
@@ -67,7 +70,8 @@ def _write_results(
     }
     described = card_of(session.cfg, session.data, reports[chosen], test=report["exported_test"])
     say(f"writing the export of generation {chosen} and the report")
-    export.export(networks[chosen], session.run.export, card=described, onnx=session.cfg.export.onnx)
+    with session.times.of("export"):
+        export.export(networks[chosen], session.run.export, card=described, onnx=session.cfg.export.onnx)
     _write_page(session, report, networks, leader)
     files.write_json(session.run.report, report)
     session.cache.clear()
@@ -76,6 +80,14 @@ def _write_results(
 def _write_page(session: Session, report: dict, networks: dict[int, nn.Module], leader: int) -> None:
     predictors = {number: session.predictor(network) for number, network in networks.items()}
     said = pictures.predictions(predictors, session.data.val)
+    val = report["generations"][leader]["val"]
+    told = [
+        (id_, f"{word}. {note}")
+        for kind, word in (("worst", "Among the worst"), ("best", "Among the best"))
+        for id_, note in details.failures(val, kind)
+    ]
+    begun = files.read_json(session.run.data, "set_aside")
+    reasons = begun.get(REASONS, dict.fromkeys(begun["set_aside"], ""))
     read = [row for row in report["generations"] if row["teacher"] is not None and not row["online"]]
     taught = {row["teacher"]: row["generation"] for row in read}
     learnt = [
@@ -91,4 +103,8 @@ def _write_page(session: Session, report: dict, networks: dict[int, nn.Module], 
         metrics=session.metrics.rows(),
         predictions=said,
         pseudo_labels=learnt,
+        extremes=pictures.extremes(predictors[leader], session.data.val, told),
+        surroundings=details.Surroundings(
+            times.read(session.run.times), changed_from_recipe(session.cfg, choices.completed), reasons
+        ),
     )

@@ -144,6 +144,10 @@ class RunDir:
         return self.path / "metrics.jsonl"
 
     @property
+    def times(self) -> Path:
+        return self.path / "times.jsonl"
+
+    @property
     def report(self) -> Path:
         return self.path / "report.json"
 

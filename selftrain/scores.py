@@ -6,7 +6,7 @@ define it, or an array (C,) with one number per class (NaN if undefined for a cl
 appears in every report and on the page.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ from selftrain.ids import IGNORE
 Counts = NDArray[Any]  # pixels; float64 if a GPU counted them
 Floats = NDArray[np.float64]
 Score = Callable[[Counts], float | Floats | None]
+
+BINS = 15  # bins of the calibration error, as in Guo et al. 2017
 
 
 def confusion(predicted: NDArray[np.integer], mask: NDArray[np.integer], classes: int) -> NDArray[np.int64]:
@@ -74,11 +76,19 @@ def drift(confusion: Counts) -> float | None:
     return distance(predictions(confusion), confusion.sum(axis=1)) if confusion.sum() else None
 
 
+def dice(confusion: Counts) -> float | None:
+    """Mean Dice coefficient (2 hits over pixels in truth and prediction) of the classes in the truth."""
+    found = per_class(confusion)
+    known = found[~np.isnan(found)]
+    return float((2 * known / (1 + known)).mean()) if len(known) else None
+
+
 SCORES: dict[str, Score] = {
     "miou": miou,
     "per_class": per_class,
     "pixel_accuracy": pixel_accuracy,
     "drift": drift,
+    "dice": dice,
 }
 
 
@@ -97,6 +107,43 @@ def expected_calibration_error(bins: Counts) -> float:
     """ECE (Guo et al. 2017, eq. 3). `bins` (3, B): pixels, sum of confidence, correct pixels per bin."""
     pixels, confidence, correct = bins
     return float(np.abs(confidence - correct).sum() / max(pixels.sum(), 1))
+
+
+def paired(scores: Mapping[str, Any], others: Mapping[str, Any]) -> tuple[float, float]:
+    """The difference of two mIoUs on the same images, `scores` minus `others`, and its standard error.
+
+    The standard error is a paired jackknife over blocks of neighbouring images (Miller 1974). Reports of
+    older versions have no "miou_without"; the error is 0 then.
+    """
+    without = scores.get("miou_without", [])
+    pairs = zip(without, others.get("miou_without", without), strict=True)
+    differences = np.array([(mine or 0.0) - (other or 0.0) for mine, other in pairs])
+    count = len(differences)
+    error = float(np.sqrt((count - 1) * differences.var())) if count else 0.0
+    return (scores["miou"] or 0.0) - (others["miou"] or 0.0), error
+
+
+def is_worse(scores: Mapping[str, Any], best: Mapping[str, Any]) -> bool:
+    """Whether `scores` is more than one standard error below `best`: the one-standard-error rule.
+
+    Breiman et al. 1984. Both measure the same images; see `paired`.
+    """
+    _, error = paired(scores, best)
+    return bool((scores["miou"] or 0.0) < (best["miou"] or 0.0) - error)
+
+
+def level(report: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The scores by which a generation is compared with others: "miou" and "miou_without".
+
+    Of several networks it is the mean of their own scores. Their joint score would be beyond the reach of a
+    single student.
+    """
+    each = [member["val"] for member in report.get("members") or []]
+    if not each:
+        val: Mapping[str, Any] = report["val"]
+        return val
+    without = np.mean([[value or 0.0 for value in one["miou_without"]] for one in each], axis=0)
+    return {"miou": float(np.mean([one["miou"] or 0.0 for one in each])), "miou_without": without.tolist()}
 
 
 def _named(score: float | Floats | None, classes: Sequence[str]) -> Any:

@@ -25,6 +25,7 @@ from selftrain.plan import Plan, plans, window_of
 from selftrain.rundir import RunDir
 from selftrain.signals import Stop
 from selftrain.stages import evaluate, reliability
+from selftrain.times import Times
 
 
 @dataclass
@@ -42,6 +43,7 @@ class Session:
     scale: PixelScale
     stop: Stop
     metrics: Metrics
+    times: Times
     team: process.Team
     changes: list[str]  # changes of conditions since the run began
 
@@ -66,6 +68,7 @@ class Session:
             data = preflight.recorded_data(run, cfg)
         preflight.check_data(data, cfg)
         metrics = Metrics(run.metrics if accelerator.is_main_process else None)
+        times = Times(run.times if accelerator.is_main_process else None, accelerator.num_processes)
         cache, scale = (
             Cache(cfg.data.cache_mb, run.decoded if cfg.data.tile else None),
             PixelScale.of(cfg.data.mean, cfg.data.std, accelerator.device),
@@ -85,6 +88,7 @@ class Session:
             scale,
             stop,
             metrics,
+            times,
             team,
             changes,
         )
@@ -131,14 +135,18 @@ class Session:
         preflight.settle(run, cfg, known)
         return known.data, networks, preflight.settle_conditions(run, cfg, accelerator)
 
-    def evaluate(self, network: nn.Module, samples: list[Sample], stage: str = "") -> dict:
+    def evaluate(
+        self, network: nn.Module, samples: list[Sample], stage: str = "", *, closely: bool = False
+    ) -> dict:
         """Score a network on samples with masks; it predicts one plain view of each.
 
-        Progress is shown as that of the stage, if it has a name.
+        Progress is shown as that of the stage, if it has a name. With `closely`, see `diagnosis`.
         """
-        return self.evaluated([(self.predictor(network), samples)], stage)
+        return self.evaluated([(self.predictor(network), samples)], stage, closely=closely)
 
-    def evaluated(self, parts: Sequence[tuple[Predictor, list[Sample]]], stage: str = "") -> dict:
+    def evaluated(
+        self, parts: Sequence[tuple[Predictor, list[Sample]]], stage: str = "", *, closely: bool = False
+    ) -> dict:
         """Score each predictor on its samples, and all of them together."""
         return evaluate.evaluate(
             parts,
@@ -147,6 +155,7 @@ class Session:
             cache=self.cache,
             accelerator=self.accelerator,
             stage=stage,
+            closely=closely,
         )
 
     def predictor(self, network: nn.Module) -> Predictor:

@@ -11,6 +11,7 @@ from torch import nn
 from selftrain import files
 from selftrain.data import loading
 from selftrain.data.labels import Readable, Soft
+from selftrain.data.sample import Sample
 from selftrain.labels.store import LabelStore
 from selftrain.log import say
 from selftrain.models import ensemble
@@ -18,7 +19,7 @@ from selftrain.networks import SNAPSHOTS, Begun
 from selftrain.plan import Plan
 from selftrain.rng import rekey
 from selftrain.session import Session
-from selftrain.stage import Stage
+from selftrain.stage import SCORE, Stage
 from selftrain.stages import pseudo_label, recalibrate, reliability, select, train
 
 PASSED_ON = ("weights", "empty_batches", "skipped_steps", "average_distance", "seconds")  # to the generation
@@ -168,10 +169,50 @@ def _train(
         material.step(plan),
         cfg=session.cfg.train,
         stage=stage,
-        evaluate=lambda network: session.evaluate(_seen(plan, network), session.data.val)["miou"] or 0.0,
+        evaluate=partial(_scores, session, plan, watched(session, plan)),
         keep=_snapshots(session, plan),
     )
     return replace(done, network=_kept(session, plan, done.network))
+
+
+def watched(session: Session, plan: Plan) -> list[Sample]:
+    """The training images whose scores are watched: `train.watch` of them, spread over all.
+
+    Every process and every resume chooses the same ones.
+    """
+    names = [one.name for one in session.data.labelled if not one.extra]
+    material = session.material.without(plan.left_out(names, session.cfg.seed))
+    own = [one for one in material.data.labelled if not one.extra]
+    count = min(session.cfg.train.watch, len(own))
+    return [own[int(place)] for place in np.linspace(0, len(own) - 1, count)]
+
+
+def scores_on_train(session: Session, plan: Plan, network: nn.Module) -> dict:
+    """{"train": {"images", "miou", "per_class"}} of the watched training images; {} without any.
+
+    Also {} for several networks, which differ in the images that they train on.
+    """
+    images = [] if plan.members.several else watched(session, plan)
+    if not images:
+        return {}
+    found = session.evaluate(_seen(plan, network), images)
+    return {"train": {"images": len(images), "miou": found["miou"], "per_class": found["per_class"]}}
+
+
+def _scores(session: Session, plan: Plan, train_images: list[Sample], network: nn.Module) -> dict[str, float]:
+    """The scores of a network in training on val and on some training images: mIoU, and IoU of each class."""
+    seen = _seen(plan, network)
+    val = session.evaluate(seen, session.data.val)
+    row = {SCORE: val["miou"] or 0.0, **_by_class("val", val)}
+    if train_images:
+        train = session.evaluate(seen, train_images)
+        row |= {"train_miou": train["miou"] or 0.0, **_by_class("train", train)}
+    return row
+
+
+def _by_class(split: str, scores: Mapping) -> dict[str, float]:
+    """The IoU of each class as it is logged, {"val_iou/road": 0.5}; absent classes are left out."""
+    return {f"{split}_iou/{name}": iou for name, iou in scores["per_class"].items() if iou is not None}
 
 
 def _taught(session: Session, teacher: int) -> Soft:

@@ -7,6 +7,8 @@ PACKAGE = Path(__file__).resolve().parent.parent / "selftrain"
 FLOORS = (  # from the ground up; a room imports rooms of lower floors only
     "errors ids process rng sizes targets values",
     "anatomy files launcher scores signals tables watchdog",
+    "regions times",
+    "diagnosis",
     "config members runlog",
     "log",
     "labels report settings",

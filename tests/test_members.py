@@ -18,8 +18,8 @@ from selftrain.members import divide, of
 from selftrain.models import saved
 from selftrain.plan import plans
 from selftrain.rundir import RunDir
+from selftrain.scores import level
 from selftrain.settings import compose
-from selftrain.stages.evaluate import level
 
 FOLDS = [
     *SMALL,

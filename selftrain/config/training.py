@@ -204,6 +204,11 @@ class TrainConfig:
     threads: Annotated[Count, "threads per process on a CPU; 0: the process's share of the cores"] = 0
     checkpoint_every: Annotated[Some, "steps between checkpoints"] = 250
     eval_every: Annotated[Count, "steps between evaluations on val; 0: only at the end"] = 250
+    watch: Annotated[
+        Count,
+        "training images that are scored beside val at each evaluation, for the curves of the report; "
+        "no decision depends on them",
+    ] = 8
     patience: Annotated[
         Count,
         "evaluations on val in a row without a new best score after which a generation ends, with the "

@@ -23,6 +23,7 @@ WITHOUT_UNLABELLED = (
     "or take recipe=supervised"
 )
 COPIES = "copies"  # the key in data.json, if there are copies
+REASONS = "set_aside_because"  # the key in data.json: what is wrong with each image that was set aside
 WARNINGS = 10  # warnings about files that a run prints
 # noise of unlabelled images, unless noise.labelled
 PSEUDO_NOISE = ("rand_n", "colour", "cutout", "cutmix", "paste")
@@ -33,7 +34,9 @@ class Examined:
     """Facts about a run's data before its first step."""
 
     data: DataSet  # the data set to train on
-    facts: dict  # further content of data.json: set_aside and, if there are any, range and copies
+    facts: (
+        dict  # further content of data.json: set_aside and, if there are any, its reasons, range and copies
+    )
     looks: list[Look]  # one per file; empty for drawn images, and on a resume
 
 
@@ -71,14 +74,16 @@ def _known(run: RunDir, cfg: Config, data: DataSet) -> Examined:
     if run.data.exists():  # a resume does not measure again; `settle` refuses a changed data.range
         begun = files.read_json(run.data, "set_aside")
         return Examined(
-            data, {name: begun[name] for name in ("set_aside", "range", COPIES) if name in begun}, []
+            data, {name: begun[name] for name in ("set_aside", REASONS, "range", COPIES) if name in begun}, []
         )
     if data.sound:
         return Examined(data, {"set_aside": []}, [])
-    data, looks, aside, copies = _looked_at(data, cfg, base.spec_for(run, cfg))
+    data, looks, reasons, copies = _looked_at(data, cfg, base.spec_for(run, cfg))
+    aside = list(reasons)
     sound = without(data, aside)
     levels = load.levels_of(sound, cfg.data.range)
-    found = {name: value for name, value in (("range", levels and list(levels)), (COPIES, copies)) if value}
+    rows = ((REASONS, reasons), ("range", levels and list(levels)), (COPIES, copies))
+    found = {name: value for name, value in rows if value}
     return Examined(with_levels(sound, levels), {"set_aside": aside, **found}, looks)
 
 
@@ -133,8 +138,8 @@ def recorded_data(run: RunDir, cfg: Config) -> DataSet:
 
 def _looked_at(
     data: DataSet, cfg: Config, spec: Spec
-) -> tuple[DataSet, list[Look], list[str], list[list[str]]]:
-    """The data set, the looks at its files, ids of unreadable unlabelled images, and copies.
+) -> tuple[DataSet, list[Look], dict[str, str], list[list[str]]]:
+    """The data set, the looks at its files, faults of unreadable unlabelled images by id, and copies.
 
     Raises DataError for other faults.
     """
@@ -147,7 +152,9 @@ def _looked_at(
     if found[WARNINGS:]:
         say(f"data: {len(found) - WARNINGS} more warnings: selftrain verify lists all")
     copies = [list(names) for names in verify.copies_of(report, spec)]
-    return data, report.seen, [sample.id for sample in report.set_aside], copies
+    faults = {one.sample.id: one.image_fault.what for one in report.seen if one.image_fault}
+    reasons = {sample.id: faults.get(sample.id, "") for sample in report.set_aside}
+    return data, report.seen, reasons, copies
 
 
 def check_data(data: DataSet, cfg: Config) -> None:

@@ -24,6 +24,7 @@ class Row:
 
     title: str
     cells: list[tuple[str, np.ndarray]]
+    note: str = ""  # shown below the title
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,9 @@ class Picture:
     kind: str
 
 
-def pictures(row: Row, colours: np.ndarray) -> tuple[str, list[Picture]]:
-    """Title and pictures of a row. colours (256, 3) uint8."""
-    return row.title, [_picture(caption, pixels, colours) for caption, pixels in row.cells]
+def pictures(row: Row, colours: np.ndarray) -> tuple[str, str, list[Picture]]:
+    """Title, note and pictures of a row. colours (256, 3) uint8."""
+    return row.title, row.note, [_picture(caption, pixels, colours) for caption, pixels in row.cells]
 
 
 def _picture(caption: str, pixels: np.ndarray, colours: np.ndarray) -> Picture:

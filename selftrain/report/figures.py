@@ -89,6 +89,41 @@ def curves(lines: Mapping[int, Points], *, smooth: bool = False) -> str | None:
     return _svg(figure)
 
 
+def beside(left: Mapping[int, Points], right: Mapping[int, Points]) -> str | None:
+    """Two plots of scores with one scale, training images left and val right. None without any point."""
+    sides = [
+        {k: sorted(p for p in points if _finite(p[0]) and _finite(p[1])) for k, points in lines.items()}
+        for lines in (left, right)
+    ]
+    if not any(points for lines in sides for points in lines.values()):
+        return None
+    figure, panels = _panels()
+    for axes, name, lines in zip(panels, ("train", "val"), sides, strict=True):
+        axes.set_title(name, loc="left", fontsize=10.5, color=MUTED)
+        for k, points in lines.items():
+            if points:
+                _curve(axes, np.array(points, dtype=float), k, smooth=False)
+        axes.margins(x=0.05, y=0.08)
+    return _svg(figure)
+
+
+def reliability(lines: Mapping[int, Points]) -> str | None:
+    """Share of correct pixels by confidence, one line per generation, and the diagonal.
+
+    None without any point.
+    """
+    if not any(lines.values()):
+        return None
+    figure, axes = _panel()
+    axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.9, linestyle=(0, (1, 3)))
+    for k, points in lines.items():
+        axes.plot(*_columns(points), "o", markersize=3.5, **_look(k))
+    axes.set_xlim(0, 1.02)
+    axes.set_ylim(0, 1.02)
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
+    return _svg(figure)
+
+
 def stages(lines: Mapping[int, Sequence[float | None]], names: Sequence[str]) -> str | None:
     """A score of the pseudo-labels after each labelling stage, one line per generation.
 
@@ -112,7 +147,12 @@ def colour(generation: int) -> str:
 
 def dashes(generation: int) -> str:
     """The dash pattern of a generation's line as an SVG attribute."""
-    return " ".join(str(length) for length in DASHES[generation % len(DASHES)])
+    return " ".join(str(length) for length in _dashes(generation))
+
+
+def _dashes(generation: int) -> tuple[int, ...]:
+    """The dash pattern of a line; it differs where colours repeat."""
+    return DASHES[(generation + generation // len(COLOURS)) % len(DASHES)]
 
 
 def _curve(axes: "Axes", points: np.ndarray, generation: int, *, smooth: bool) -> None:
@@ -135,7 +175,7 @@ def _running_mean(values: np.ndarray, width: int) -> np.ndarray:
 
 
 def _look(generation: int) -> dict:
-    width, dash = 1.8, DASHES[generation % len(DASHES)]
+    width, dash = 1.8, _dashes(generation)
     style = (0, tuple(length / width for length in dash)) if dash else "-"
     return {"color": COLOURS[generation % len(COLOURS)], "linewidth": width, "linestyle": style}
 
@@ -149,20 +189,35 @@ def _finite(value: object) -> TypeGuard[float]:
 
 
 def _panel() -> tuple["Figure", "Axes"]:
+    figure = _figure()
+    return figure, _styled(figure.add_subplot())
+
+
+def _panels() -> tuple["Figure", list["Axes"]]:
+    """Two plots beside each other with one vertical scale."""
+    figure = _figure()
+    first, second = figure.subplots(1, 2, sharey=True)
+    return figure, [_styled(first, ticks=3), _styled(second, ticks=3)]
+
+
+def _figure() -> "Figure":
     from matplotlib.figure import Figure  # not pyplot: no global state and no display
     from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    return Figure(figsize=SIZE, layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02))
+
+
+def _styled(axes: "Axes", *, ticks: int = 5) -> "Axes":
     from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=SIZE, layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02))
-    axes = figure.add_subplot()
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(GRID)
     axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(length=0, labelsize=10.5, labelcolor=MUTED, pad=5)
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(ticks, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(5))
-    return figure, axes
+    return axes
 
 
 def _svg(figure: "Figure") -> str:

@@ -7,10 +7,21 @@ from pathlib import Path
 import jinja2
 
 from selftrain import __version__, files
-from selftrain.report import figures
+from selftrain.report import details, figures
+from selftrain.report.details import Surroundings
 from selftrain.report.embedded import Row, pictures
 from selftrain.report.palette import palette
-from selftrain.report.reading import Generation, Headline, difference, further, headline, number, pick
+from selftrain.report.reading import (
+    Generation,
+    Headline,
+    compared,
+    difference,
+    further,
+    headline,
+    incumbents,
+    number,
+    pick,
+)
 from selftrain.report.remarks import remarks
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
@@ -25,25 +36,47 @@ def write(
     metrics: list[dict],
     predictions: list[Row],
     pseudo_labels: list[Row],
+    extremes: Sequence[Row] = (),
+    surroundings: Surroundings = Surroundings(),  # noqa: B008  (never changed)
 ) -> None:
     """Write report.html: one file without scripts that contains its pictures and plots.
 
-    `report` is the run's report.json and `metrics` are the rows of metrics.jsonl. Missing values are shown as
-    dashes.
+    `report` is the run's report.json and `metrics` are the rows of metrics.jsonl. `extremes` are the leader's
+    worst and best val images. Missing values are shown as dashes.
     """
     page = render(
-        report, classes=classes, metrics=metrics, predictions=predictions, pseudo_labels=pseudo_labels
+        report,
+        classes=classes,
+        metrics=metrics,
+        predictions=predictions,
+        pseudo_labels=pseudo_labels,
+        extremes=extremes,
+        surroundings=surroundings,
     )
     files.write_bytes(path, page.encode())
 
 
 def render(
-    report: dict, *, classes: list[str], metrics: list[dict], predictions: list[Row], pseudo_labels: list[Row]
+    report: dict,
+    *,
+    classes: list[str],
+    metrics: list[dict],
+    predictions: list[Row],
+    pseudo_labels: list[Row],
+    extremes: Sequence[Row] = (),
+    surroundings: Surroundings = Surroundings(),  # noqa: B008  (never changed)
 ) -> str:
     """The page as text; see `write`."""
     generations = [Generation(k, row) for k, row in enumerate(report.get("generations") or [])]
     colours, top = palette(len(classes)), headline(report, generations)
-    return _template().render(
+    before = incumbents(generations)
+    leads_below = {
+        g.number: found[0] < 0
+        for g in generations
+        if g.promoted and g.number in before and (found := compared(g, before[g.number]))
+    }
+    leader_val = pick(generations[top.best].row, "val") if top.best is not None else None
+    return template(TEMPLATE.name).render(
         report=report,
         version=__version__,
         generations=generations,
@@ -52,21 +85,33 @@ def render(
         legend=[(name, f"#{bytes(colours[c]).hex()}") for c, name in enumerate(classes)],
         stages=STAGES,
         further=further(generations),
+        below=leads_below,
+        score_table=details.score_table(report, generations, top),
+        grid=details.grid(top.best_scores, classes),
+        calibration=details.calibration(top.best_scores, classes),
+        failures=details.failures_of_classes(leader_val or {}),
+        costs=details.costs(surroundings.times),
+        surroundings=surroundings,
+        class_curves=class_curves(generations, metrics, classes),
+        extremes=[pictures(row, colours) for row in extremes],
         labelled=[g for g in generations if pick(g.row, "labels")],
         measured=[g for g in generations if pick(g.row, "labels", "quality")],
-        plots=plots(top, generations, metrics),
+        plots=plots(top, generations, metrics, classes),
         predictions=[pictures(row, colours) for row in predictions],
         pseudo_labels=[pictures(row, colours) for row in pseudo_labels],
     )
 
 
 def plots(
-    top: Headline, generations: Sequence[Generation], metrics: Sequence[Mapping]
+    top: Headline, generations: Sequence[Generation], metrics: Sequence[Mapping], classes: Sequence[str]
 ) -> dict[str, str | None]:
     """SVG by name, None if there is nothing to draw."""
 
     def logged(name: str) -> dict[int, list[tuple[float, float]]]:
-        return {g.number: _points(metrics, f"gen{g.number}", name) for g in generations}
+        return {g.number: points_of(metrics, f"gen{g.number}", name) for g in generations}
+
+    def scored(split: str) -> dict[int, list[tuple[float, float]]]:
+        return {g.number: _scored(metrics, g, split, f"{split}_miou", "miou") for g in generations}
 
     def quality(score: str) -> dict[int, list[float | None]]:
         return {
@@ -75,14 +120,13 @@ def plots(
         }
 
     scores, promoted = ({g.number: g.miou for g in generations}, {g.number: g.promoted for g in generations})
-    val, total, names = logged("val_miou"), logged("loss"), list(STAGES.values())
-    for g in generations:
-        steps = number(g.row, "steps")
-        if steps is not None and g.miou is not None:
-            val[g.number].append((steps, g.miou))
+    train, val, total, names = scored("train"), scored("val"), logged("loss"), list(STAGES.values())
+    sure = {g.number: details.reliability(pick(g.row, "val") or {}, classes) for g in generations}
     return {
         "promotion": figures.promotion(scores, promoted, top.best) if len(generations) > 1 else None,
-        "val": figures.curves(val),
+        "val": figures.beside(train, val) if any(train.values()) else figures.curves(val),
+        "lr": figures.curves(logged("lr")),
+        "reliability": figures.reliability(sure),
         "loss": figures.curves(
             {k: points or total[k] for k, points in logged("labelled_loss").items()}, smooth=True
         ),
@@ -93,15 +137,43 @@ def plots(
     }
 
 
-def _points(metrics: Sequence[Mapping], stage: str, name: str) -> list[tuple[float, float]]:
+def class_curves(
+    generations: Sequence[Generation], metrics: Sequence[Mapping], classes: Sequence[str]
+) -> list[tuple[str, str]]:
+    """Class and SVG of its IoU on training images and on val; of many classes, those with the lowest IoU."""
+
+    def lines(split: str, name: str) -> dict[int, list[tuple[float, float]]]:
+        return {
+            g.number: _scored(metrics, g, split, f"{split}_iou/{name}", "per_class", name)
+            for g in generations
+        }
+
+    last = generations[-1].row if generations else {}
+    lowest = sorted(classes, key=lambda name: number(last, "val", "per_class", name) or 0)[: details.MOST]
+    logged = {key for row in metrics for key in row if "_iou/" in key}
+    drawn = [name for name in classes if name in lowest and f"val_iou/{name}" in logged]
+    plotted = [(name, figures.beside(lines("train", name), lines("val", name))) for name in drawn]
+    return [(name, svg) for name, svg in plotted if svg]
+
+
+def _scored(
+    metrics: Sequence[Mapping], g: Generation, split: str, name: str, *keys: str
+) -> list[tuple[float, float]]:
+    """A score by step: what was logged in training, and at the end the finished network's from its report."""
+    points = points_of(metrics, f"gen{g.number}", name)
+    steps, last = number(g.row, "steps"), number(g.row, split, *keys)
+    return points if steps is None or last is None else [*points, (steps, last)]
+
+
+def points_of(metrics: Sequence[Mapping], stage: str, name: str) -> list[tuple[float, float]]:
     """Step and value of a stage's rows that contain both."""
     pairs = [(number(row, "step"), number(row, name)) for row in metrics if row.get("stage") == stage]
     return [(step, value) for step, value in pairs if step is not None and value is not None]
 
 
 @cache
-def _template() -> jinja2.Template:
-    """The template: all values are escaped, missing values are dashes."""
+def template(name: str) -> jinja2.Template:
+    """A template of this folder: all values are escaped, missing values are dashes."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATE.parent),
         autoescape=True,
@@ -121,8 +193,10 @@ def _template() -> jinja2.Template:
         "sign": lambda value: "" if not value else "up" if value > 0 else "down",
         "parameters": parameters,
         "clock": clock,
+        "gigabytes": lambda value: _written(value and value / 2**30, "{:.2f} GB"),
+        "hours": lambda value: _written(value, "{:.2f}"),
     }
-    return environment.get_template(TEMPLATE.name)
+    return environment.get_template(name)
 
 
 def _written(value: float | None, form: str) -> str | None:

@@ -6,9 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from selftrain.report import figures
+from selftrain.scores import level, paired
 
 # Scores with their own place on the page, or their own warning.
-OWN_PLACE = ("miou", "pixel_accuracy", "ece", "drift")
+OWN_PLACE = {
+    *("miou", "pixel_accuracy", "ece", "drift"),
+    *("dice", "boundary_f1", "miou_small", "miou_medium", "miou_large"),
+}
 
 
 def pick(tree: Any, *keys: object) -> Any:
@@ -54,6 +58,11 @@ class Generation:
         return "student" if self.number else "teacher"
 
     @property
+    def label(self) -> str:
+        """Its name in the keys of plots."""
+        return f"generation {self.number}{'' if self.number else ' (teacher)'}"
+
+    @property
     def sources(self) -> str:
         """The data that it was trained on."""
         teacher, method = pick(self.row, "teacher"), pick(self.row, "online")
@@ -90,6 +99,28 @@ class Generation:
     @property
     def dashes(self) -> str:
         return figures.dashes(self.number)
+
+
+def compared(one: Generation, other: Generation) -> tuple[float, float] | None:
+    """The difference of two generations' val scores and its standard error; None if a score is missing."""
+    if one.miou is None or other.miou is None:
+        return None
+    try:
+        return paired(level(one.row), level(other.row))
+    except (KeyError, TypeError, ValueError):  # a report that lacks some of its values
+        return None
+
+
+def incumbents(generations: Sequence[Generation]) -> dict[int, Generation]:
+    """The promoted generation with the highest val score before each generation but the first."""
+    found: dict[int, Generation] = {}
+    best: Generation | None = None
+    for g in generations:
+        if best is not None:
+            found[g.number] = best
+        if best is None or (g.promoted and (g.miou or 0) > (best.miou or 0)):
+            best = g
+    return found
 
 
 def _taken(row: object) -> str:

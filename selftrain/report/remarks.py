@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from selftrain.report.reading import Generation, Headline, difference, number, pick
+from selftrain.report.reading import Generation, Headline, compared, difference, incumbents, number, pick
 
 
 def remarks(report: dict, top: Headline, generations: Sequence[Generation]) -> list[str]:
@@ -21,20 +21,26 @@ def _about_promotion(top: Headline, generations: Sequence[Generation]) -> Iterab
         yield "Only the teacher was trained: there is no student to compare it with."
     if top.best == 0 and len(generations) > 1:
         yield "Every student is worse than the teacher on val: the teacher is the result of this run."
-    incumbent: Generation | None = None  # the best leader so far
-    for g in generations:
-        if g.promoted is False and incumbent is not None:
-            scores = (
-                ""
-                if difference(g.miou, incumbent.miou) is None
-                else f" ({g.miou:.4f} against {incumbent.miou:.4f})"
-            )
+    before = incumbents(generations)
+    for g in generations[1:]:
+        incumbent, found = before[g.number], compared(g, before[g.number])
+        scores = (
+            ""
+            if difference(g.miou, incumbent.miou) is None
+            else f" ({g.miou:.4f} against {incumbent.miou:.4f})"
+        )
+        if g.promoted is False:
             yield (
                 f"Generation {g.number} is worse than generation {incumbent.number} on val{scores} "
                 "and was not promoted."
             )
-        if incumbent is None or (g.promoted and (g.miou or 0) > (incumbent.miou or 0)):
-            incumbent = g
+        elif g.promoted and found and found[0] < 0:
+            role = "leads" if g.number == top.best else "was promoted"
+            yield (
+                f"Generation {g.number} {role} although its val score is lower than that of generation "
+                f"{incumbent.number}{scores}: the difference, {-found[0]:.4f}, is within its standard error, "
+                f"{found[1]:.4f}. The leader is the last promoted generation, not the highest score."
+            )
 
 
 def _alarms(generations: Sequence[Generation]) -> Iterable[str]:

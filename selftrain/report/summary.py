@@ -25,17 +25,32 @@ def print_table(report: dict, page: Path, export: Path) -> None:
             f"{model['params'] / 1e6:.1f} M",
             str(row["steps"]),
             score(row["val"]),
-            mark if row["generation"] != report["best"] else f"{mark}, best",
+            mark if row["generation"] != report["best"] else f"{mark}, leads",
         )
     console.print(table)
+    if higher := _higher(report):
+        console.print(higher, soft_wrap=True)
     if report["test"]:
         best, teacher = score(report["test"]), score(report["teacher_test"])
         console.print(
-            f"test mIoU: best (generation {report['best']}) {best}, teacher (generation 0) {teacher}"
+            f"test mIoU: leader (generation {report['best']}) {best}, teacher (generation 0) {teacher}"
         )
     console.print(f"report: {page}", soft_wrap=True)
     console.print(f"export: {export}", soft_wrap=True)
     runlog.note(console.export_text())
+
+
+def _higher(report: dict) -> str:
+    """A line that explains a leader with a lower val score than another promoted generation; else ""."""
+    rows = [row for row in report["generations"] if row["promoted"] and row["val"]]
+    scores = {row["generation"]: row["val"]["miou"] or 0.0 for row in rows}
+    leader, highest = report.get("best"), max(scores, key=lambda number: scores[number], default=None)
+    if leader not in scores or highest is None or scores[highest] <= scores[leader]:
+        return ""
+    return (
+        f"generation {leader} leads as the last promoted one; generation {highest} has a higher val mIoU, "
+        "by less than one standard error"
+    )
 
 
 def several(row: dict) -> str:

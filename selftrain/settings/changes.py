@@ -20,8 +20,8 @@ EARLIER = {"loss.balance": 0.0, "model.weights": None}
 # changes rounding; conditions.json records that.
 HARMLESS = {
     "out", "given", "budget", "keep_checkpoints", "data.remember", "data.root", "data.extra.root",
-    "data.cache_mb", "train.workers", "train.threads", "train.checkpoint_every", "labels.crf.workers",
-    "export.onnx", "model.partial_weights",
+    "data.cache_mb", "train.workers", "train.threads", "train.checkpoint_every", "train.watch",
+    "labels.crf.workers", "export.onnx", "model.partial_weights",
 }  # fmt: skip
 
 # Settings that a resume may change although they change rounding and the crops for batch-norm statistics. A
@@ -156,7 +156,7 @@ def differences(old: Tree, new: Tree, complete: Complete = dict) -> list[str]:
     """
     before, after = (flat(complete(filled(Config, tree))) for tree in (renewed(old), new))
     decided = {name for name in DECIDED if after.get(name) in (AUTO, [AUTO])}
-    names = [name for name in before | after if name not in decided and not _is_harmless(name)]
+    names = [name for name in before | after if name not in decided and not is_harmless(name)]
     return [
         f"{name}: {before.get(name, 'absent')} -> {after.get(name, 'absent')}"
         for name in names
@@ -164,7 +164,7 @@ def differences(old: Tree, new: Tree, complete: Complete = dict) -> list[str]:
     ]
 
 
-def _is_harmless(name: str) -> bool:
+def is_harmless(name: str) -> bool:
     """Whether a resume may change a setting; entries of a list are named without their number."""
     return re.sub(r"\.\d+\.", ".", name) in HARMLESS | ROUNDING
 

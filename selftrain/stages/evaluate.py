@@ -1,6 +1,6 @@
 """Score a network against masks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -8,14 +8,14 @@ from accelerate import Accelerator
 
 from selftrain.data.cache import Cache
 from selftrain.data.labels import Readable
+from selftrain.diagnosis import Diagnosis
 from selftrain.errors import naming_savings
 from selftrain.ids import IGNORE
 from selftrain.inference.groups import neighbours, rank_share
 from selftrain.inference.predictor import Predictor
 from selftrain.log import progress
-from selftrain.scores import expected_calibration_error, miou, report
+from selftrain.scores import BINS, expected_calibration_error, miou, report
 
-BINS = 15  # bins of the calibration error, as in Guo et al. 2017
 # blocks of neighbouring images (perhaps frames of one video); leaving each out estimates the error of a score
 BLOCKS = 20
 
@@ -59,7 +59,7 @@ class Scores:
         """{"miou", "per_class", "pixel_accuracy", "drift", "ece", "miou_without"}.
 
         "per_class" maps names to IoUs, None for absent classes. "miou_without" lists the mIoU without each
-        block that has a known pixel; `is_worse` estimates the standard error from it.
+        block that has a known pixel; `scores.paired` estimates the standard error from it.
         """
         blocks = self.blocks.cpu().numpy()
         without = [miou(blocks.sum(axis=0) - one) for one in blocks if one.any()]
@@ -68,34 +68,6 @@ class Scores:
         bins = np.stack([known.sum(axis=(0, 1)), self.confidence.cpu().numpy(), np.einsum("ccb->b", known)])
         scores = report(pixels.sum(axis=2), classes)
         return {**scores, "ece": expected_calibration_error(bins), "miou_without": without}
-
-
-def is_worse(scores: Mapping, best: Mapping) -> bool:
-    """Whether `scores` is more than one standard error below `best`; both measure the same images.
-
-    It compares mIoUs: the one-standard-error rule (Breiman et al. 1984). The standard error of the difference
-    is a paired jackknife over blocks (Miller 1974).
-    """
-    without = scores["miou_without"]
-    # Reports of older versions have no "miou_without". They get a standard error of 0.
-    pairs = zip(without, best.get("miou_without", without), strict=True)
-    differences = np.array([(mine or 0.0) - (other or 0.0) for mine, other in pairs])
-    count = len(differences)
-    error = np.sqrt((count - 1) * differences.var()) if count else 0.0
-    return bool((scores["miou"] or 0.0) < (best["miou"] or 0.0) - error)
-
-
-def level(report: Mapping) -> Mapping:
-    """The scores by which a generation is compared with others: "miou" and "miou_without".
-
-    Of several networks it is the mean of their own scores. Their joint score would be beyond the reach of a
-    single student.
-    """
-    each = [member["val"] for member in report.get("members") or []]
-    if not each:
-        return report["val"]
-    without = np.mean([[value or 0.0 for value in one["miou_without"]] for one in each], axis=0)
-    return {"miou": float(np.mean([one["miou"] or 0.0 for one in each])), "miou_without": without.tolist()}
 
 
 @naming_savings("evaluating")
@@ -107,16 +79,19 @@ def evaluate(
     cache: Cache,
     accelerator: Accelerator,
     stage: str = "",
+    closely: bool = False,
 ) -> dict:
     """Score each predictor on its samples, at their own size, and all of them together as one set.
 
-    Ranks share the work. Progress is shown if `stage` has a name.
+    Ranks share the work. Progress is shown if `stage` has a name. With `closely`, the report also has what
+    `Diagnosis` finds.
     """
     scores, total = Scores(len(classes), accelerator.device), sum(len(samples) for _, samples in parts)
-    block_of: dict[str, int] = {}
+    diagnosis = Diagnosis(total, len(classes)) if closely else None
+    number_of: dict[str, int] = {}
     for _, samples in parts:
         for one in samples:
-            block_of[one.id] = len(block_of) * min(BLOCKS, total) // total
+            number_of[one.id] = len(number_of)
     shares = [
         (predictor, [samples[i] for i in rank_share(len(samples), accelerator)])
         for predictor, samples in parts
@@ -127,9 +102,34 @@ def evaluate(
             for group in neighbours(share, batch, cache.image):
                 masks = torch.from_numpy(np.stack([cache.mask(sample) for sample, _ in group]))
                 probs = predictor.probabilities(np.stack([image for _, image in group]))
-                blocks = [block_of[sample.id] for sample, _ in group]
-                scores.add(probs, predictor.decision(probs), masks.to(probs.device), blocks)
+                numbers, label = [number_of[sample.id] for sample, _ in group], predictor.decision(probs)
+                blocks = [number * min(BLOCKS, total) // total for number in numbers]
+                scores.add(probs, label, masks.to(probs.device), blocks)
+                if diagnosis:
+                    _look(diagnosis, numbers, probs, label, masks)
                 done += len(group)
                 show(done)
     scores.reduce(accelerator)
-    return scores.report(classes)
+    if diagnosis is None:
+        return scores.report(classes)
+    diagnosis.reduce(lambda mine: _added(mine, accelerator))
+    return {**scores.report(classes), **diagnosis.report(classes, list(number_of))}
+
+
+def _look(
+    diagnosis: Diagnosis,
+    numbers: Sequence[int],
+    probs: torch.Tensor,
+    label: torch.Tensor,
+    masks: torch.Tensor,
+) -> None:
+    """Add images to the diagnosis: their numbers, probs (N, C, H, W), labels and masks (N, H, W)."""
+    given = label.long().clamp_max(probs.shape[1] - 1)
+    sure = probs.gather(1, given[:, None])[:, 0].float().cpu().numpy()  # (N, H, W), of the label
+    for number, *image in zip(numbers, label.cpu().numpy(), masks.numpy(), sure, strict=True):
+        diagnosis.add(number, *image)
+
+
+def _added(mine: np.ndarray, accelerator: Accelerator) -> np.ndarray:
+    """The sum of an array over the ranks."""
+    return np.asarray(accelerator.reduce(torch.from_numpy(mine).to(accelerator.device), "sum").cpu())

@@ -15,6 +15,7 @@ from torch import nn
 
 import selftrain
 from selftrain.anatomy import anatomy_of
+from selftrain.diagnosis import brief
 from selftrain.errors import ConfigError, ResourceError
 from selftrain.files import MANIFEST, commit_directory, read_json
 from selftrain.inference.exported import CARD
@@ -78,7 +79,7 @@ def export_again(run_directory: Path, directory: Path, *, generation: int | None
         0: report["teacher_test"],
         report["exported"]: report["exported_test"],
     }
-    metrics = {"val": report["generations"][number]["val"], "test": tests.get(number)}
+    metrics = {"val": brief(report["generations"][number]["val"]), "test": brief(tests.get(number))}
     changed = {"model": found.description, "generation": number, "metrics": metrics}
     changed["input"] = {**card["input"], "multiple": anatomy_of(found.network).multiple}
     written = export(found.network, directory, card={**card, **changed}, onnx=True)

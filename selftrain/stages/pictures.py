@@ -60,3 +60,18 @@ def pseudo_labels(labels: StoredLabels) -> list[Row]:
 def _spread(count: int) -> list[int]:
     """Up to ROWS indices spread evenly over `count`."""
     return sorted({int(place) for place in np.linspace(0, count - 1, min(ROWS, count))})
+
+
+@naming_savings("evaluating")
+def extremes(predictor: Predictor, samples: Sequence[Readable], told: Sequence[tuple[str, str]]) -> list[Row]:
+    """Rows of an image, its mask and the prediction, for the samples with the ids of `told`.
+
+    `told` has an id and a note for each row; ids that no sample has are left out.
+    """
+    sample_of, rows = {sample.id: sample for sample in samples}, []
+    for id_, note in told:
+        if id_ in sample_of:
+            image, truth = sample_of[id_].read_image(), sample_of[id_].read_mask()
+            cells = [("image", as_rgb(image))] + ([("truth", truth)] if truth is not None else [])
+            rows.append(Row(id_, [*cells, ("prediction", predictor.labels(image[None])[0])], note))
+    return rows

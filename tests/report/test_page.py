@@ -4,17 +4,17 @@ import base64
 import copy
 import io
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from pages import CHROMIUM, Tags, browser, words
 from PIL import Image
 
-from selftrain.report import figures, page
+from selftrain.report import details, figures, page
+from selftrain.report.details import Surroundings, sentence
 from selftrain.report.embedded import Row
 from selftrain.report.palette import palette
 from selftrain.report.reading import Generation, headline
@@ -22,15 +22,49 @@ from selftrain.report.remarks import remarks
 
 CLASSES = ["road", "tree", "car"]
 HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "$x^2$ & {{ 7 * 7 }}"]
-CHROMIUM = next(
-    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))),
-    None,
-)
 
 
 def scores(miou: float, classes: list[str]) -> dict:
     ious = {name: miou for name in classes[:-1]} | {classes[-1]: None}
     return {"miou": miou, "per_class": ious, "pixel_accuracy": 0.8, "ece": 0.05}
+
+
+def with_details(row: dict) -> dict:
+    """Scores of CLASSES with what a closer look finds: 20 % of the car pixels are called road."""
+    bins = [[0.0, 50.0, 50.0], [0.0, 35.0, 45.0], [0.0, 20.0, 45.0]]  # pixels, sum of confidence, right
+    worst = {"id": "street/01", "miou": 0.3, "class": "car", "iou": 0.1}
+    confused = {"truth": "car", "predicted": "road", "share": 0.2}
+    taken = {"truth": "tree", "predicted": "car", "share": 0.6}
+    details = {
+        "confusion": [[90, 0, 10, 0], [0, 100, 0, 0], [20, 0, 79, 1]],
+        "boundary_f1": {"road": 0.71, "tree": None, "car": 0.33},
+        "ece": dict.fromkeys(CLASSES, 0.15),
+        "calibration": dict.fromkeys(CLASSES, bins),
+        "worst": [worst | confused],
+        "best": [{"id": "street/09", "miou": 0.9, "class": "tree", "iou": 0.8}],
+        "worst_of_class": {"car": worst | taken},
+    }
+    more = {"dice": 0.61, "boundary_f1": 0.52, "miou_small": 0.11, "miou_medium": None, "miou_large": 0.72}
+    return row | more | {"details": details}
+
+
+def with_all(report: dict) -> dict:
+    for g in report["generations"]:
+        g["val"] = with_details(g["val"])
+        g["train"] = {"images": 8, "miou": 0.8, "per_class": dict.fromkeys(CLASSES, 0.8)}
+    report["test"] = with_details(report["test"])
+    return report
+
+
+ALL_AROUND = Surroundings(
+    times=[
+        {"stage": "gen0 training", "seconds": 60.0, "processes": 2, "memory": 2**30},
+        {"stage": "test", "seconds": 20.0, "processes": 2, "memory": 2**31},
+        {"stage": "gen0 training", "seconds": 30.0, "processes": 1, "memory": None},
+    ],
+    changed=[("train.lr", "0.001", "0.01")],
+    set_aside={"raw/7": "truncated"},
+)
 
 
 def labels(generation: int, classes: list[str]) -> dict:
@@ -96,6 +130,14 @@ def some_metrics() -> list[dict]:
     return [
         *rows,
         {"stage": "gen0", "step": 250, "val_miou": 0.3},
+        {
+            "stage": "gen1",
+            "step": 250,
+            "val_miou": 0.3,
+            "val_iou/car": 0.2,
+            "train_miou": 0.6,
+            "train_iou/car": 0.5,
+        },
         {"stage": "gen0/val", "step": 500, "miou": 0.41, "ece": 0.05},
     ]
 
@@ -115,28 +157,16 @@ def render(
     classes: list[str] = CLASSES,
     metrics: list[dict] | None = None,
     rows: list[Row] | None = None,
+    **others: Any,
 ) -> str:
     return page.render(
-        report, classes=classes, metrics=metrics or [], predictions=rows or [], pseudo_labels=rows or []
+        report,
+        classes=classes,
+        metrics=metrics or [],
+        predictions=rows or [],
+        pseudo_labels=rows or [],
+        **others,
     )
-
-
-def words(html: str) -> str:
-    """What a reader sees, in one line."""
-    text = re.sub(r"<style>.*?</style>|<svg.*?</svg>", "", html, flags=re.DOTALL)
-    return " ".join(re.sub(r"<[^>]+>", " ", text).split())
-
-
-class Tags(HTMLParser):
-    """Every tag with its attributes."""
-
-    def __init__(self, html: str):
-        super().__init__()
-        self.all: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.all.append((tag, dict(attrs)))
 
 
 def pictures(html: str) -> list[Image.Image]:
@@ -146,20 +176,106 @@ def pictures(html: str) -> list[Image.Image]:
 
 def test_a_score_that_the_page_does_not_know_gets_a_column_and_rows() -> None:
     report = three()
-    for g, dice in zip(report["generations"], (0.511, 0.522, 0.533), strict=True):
-        g["val"] |= {"dice": dice, "dice_of_classes": {"road": 0.777}}
-    report["test"]["dice"], report["teacher_test"]["dice"] = 0.625, 0.5
-    report["generations"][0]["labels"]["quality"]["tta"]["dice"] = 0.444
+    for g, kappa in zip(report["generations"], (0.511, 0.522, 0.533), strict=True):
+        g["val"] |= {"kappa": kappa, "kappa_of_classes": {"road": 0.777}}
+    report["test"]["kappa"], report["teacher_test"]["kappa"] = 0.625, 0.5
+    report["generations"][0]["labels"]["quality"]["tta"]["kappa"] = 0.444
     text = words(render(report))
-    assert "ECE val dice Model" in text and all(score in text for score in ("0.511", "0.522", "0.533"))
-    assert "dice 0.500 0.625 +0.125" in text  # teacher, best and change on test
-    assert "dice – 0.444 – –" in text and "0.777" not in text  # raw, TTA, CRF and selected labels
-    assert "dice" not in words(render(three()))
+    assert "ECE val kappa Model" in text and all(score in text for score in ("0.511", "0.522", "0.533"))
+    assert "kappa 0.500 0.625 +0.125" in text  # teacher, best and change on test
+    assert "kappa – 0.444 – –" in text and "0.777" not in text  # raw, TTA, CRF and selected labels
+    assert "kappa" not in words(render(three()))
+
+
+def test_further_scores_have_a_table_of_their_own() -> None:
+    text = words(render(with_all(three())))
+    assert "Score val, generation 0 val, generation 1 val, generation 2 test, leader test, teacher" in text
+    assert "Dice 0.6100 0.6100 0.6100 0.6100 –" in text and "boundary F1 0.5200" in text
+    assert "mIoU of small objects 0.1100" in text and "mIoU of medium" not in text
+    assert "val dice" not in text  # not in the table of generations as well
+    assert "0.75 % of the image's diagonal" in text and "COCO" in text
+
+
+def test_the_confusion_matrix_has_shares_of_the_true_pixels() -> None:
+    html = render(with_all(three()))
+    assert "true class road tree car no class road 90 · 10 · tree · 100 · · car 20 · 79 1" in words(html)
+    right = [a for tag, a in Tags(html).all if tag == "td" and a.get("class") == "right"]
+    assert [a["style"] for a in right] == ["--p:90.0", "--p:100.0", "--p:79.0"]
+    assert "Confusion" not in words(render(three()))
+
+
+def test_of_many_classes_the_matrix_shows_those_with_most_wrong_pixels() -> None:
+    names = [f"class {c}" for c in range(40)]
+    counts = np.diag(np.arange(100, 140)).tolist()
+    counts = [[*row, 0] for row in counts]
+    counts[39][3] = 5
+    grid = details.grid({"details": {"confusion": counts}}, names)
+    assert (
+        grid is not None and grid.left_out == 8 and len(grid.columns) == 32 and grid.rows[-1][0] == "class 39"
+    )
+
+
+def test_calibration_by_hand() -> None:
+    text = words(render(with_all(three())))
+    # 80 of 100 pixels sure, 65 of 100 right
+    assert "road 0.800 0.650 +0.150 0.150 0.710" in text
+    points = details.reliability(with_details({}), CLASSES)
+    assert points == [(0.7, 0.4), (0.9, 0.9)]
+
+
+def test_a_failure_is_a_sentence() -> None:
+    row = {"miou": 0.3, "class": "car", "iou": 0.1}
+    begins = "mIoU 0.300. Weakest: car, IoU 0.100"
+    missed = row | {"truth": "car", "predicted": "road", "share": 0.2}
+    assert sentence(missed) == f"{begins}; 20% of its pixels are predicted as road."
+    taken = row | {"truth": "tree", "predicted": "car", "share": 0.6}
+    assert sentence(taken) == f"{begins}; 60% of the pixels predicted as car are tree."
+    assert sentence(row) == f"{begins}."
+    assert "car street/01 mIoU 0.300. Weakest: car, IoU 0.100; 60%" in words(render(with_all(three())))
+
+
+def test_worst_and_best_images_are_shown_with_their_failure() -> None:
+    rows = [Row("street/01", some_rows()[0].cells, "Among the worst. It fails.")]
+    html = render(three(), extremes=rows)
+    assert "Worst and best val images" in html and "street/01 Among the worst. It fails." in words(html)
+    assert len(pictures(html)) == 3
+
+
+def test_time_settings_and_set_aside_images() -> None:
+    text = words(render(three(), surroundings=ALL_AROUND))
+    assert "gen0 training 1 min 30 s 81.8% 0.04 1.00 GB test 20 s 18.2% 0.01 2.00 GB all 1 min 50 s" in text
+    assert "train.lr 0.001 0.01" in text and "raw/7: truncated" in text
+    assert "Every setting is that of the recipe" in words(
+        render(three(), surroundings=Surroundings(changed=[]))
+    )
+    assert "No image was set aside" in words(render(three()))
+
+
+def test_curves_of_training_images_are_beside_val_for_each_class() -> None:
+    html = render(with_all(three()), metrics=some_metrics())
+    (details_of,) = re.findall("<details>.*?</details>", html, re.DOTALL)
+    assert details_of.count("Plot: car IoU, train and val.") == 1 and "Plot: road" not in details_of
+    assert details_of.count(">train<") == details_of.count(">val<") == 1
+    assert "Learning rate." in html
+
+
+def test_a_leader_below_an_earlier_generation_is_not_called_best() -> None:
+    report = a_report([0.41, 0.45, 0.449], [True, True, True], best=2)
+    for row, shift in zip(report["generations"], (0, 0, 0.02), strict=True):
+        row["val"]["miou_without"] = [row["val"]["miou"] + shift, row["val"]["miou"], row["val"]["miou"]]
+    (said,) = (line for line in remarks_of(report).splitlines() if "although" in line)
+    assert said.startswith(
+        "Generation 2 leads although its val score is lower than that of generation 1 (0.4490 against 0.4500): "
+        "the difference, 0.0010, is within its standard error, 0.0133."
+    )
+    text = words(render(report))
+    assert "2 student leader lower score, within one standard error exported" in text
+    assert "although" not in remarks_of(three())
 
 
 def test_top_line_compares_the_best_with_the_teacher_on_test() -> None:
     text = words(render(three()))
-    assert "test mIoU, best 0.4200 generation 1, chosen on val" in text
+    assert "test mIoU, leader 0.4200 generation 1, the last promoted on val" in text
     assert "test mIoU, teacher 0.4000" in text
     assert "gain over the teacher +0.0200" in text
     assert "noisy_student on shapes 3 generations · 1 h 5 min of training · seed 3" in text
@@ -168,7 +284,7 @@ def test_top_line_compares_the_best_with_the_teacher_on_test() -> None:
 def test_generations_table_names_outcome_scores_and_model() -> None:
     text = words(render(three()))
     assert (
-        "1 student best exported 0.4500 0.800 0.050 unet tu-resnet18 24.3 M 500 labels, generation 0 1 min 15 s"
+        "1 student leader exported 0.4500 0.800 0.050 unet tu-resnet18 24.3 M 500 labels, generation 0 1 min 15 s"
         in text
     )
     assert "2 student not promoted 0.4400" in text
@@ -214,7 +330,7 @@ def test_an_inexact_generation_is_marked() -> None:
     assert "not exact" not in render(report)
     report["generations"][1]["exact"] = False
     assert "Generation 1 is not exact" in remarks_of(report)
-    assert "best exported not exact" in words(render(report))
+    assert "leader exported not exact" in words(render(report))
 
 
 def test_what_a_generation_learnt_from():
@@ -255,7 +371,7 @@ def test_an_export_that_is_not_the_best_is_named() -> None:
 def test_without_a_test_set_val_is_shown_and_called_optimistic() -> None:
     report = three() | {"test": None, "teacher_test": None}
     assert "There is no test set" in remarks_of(report)
-    assert "val mIoU, best 0.4500" in words(render(report))
+    assert "val mIoU, leader 0.4500" in words(render(report))
 
 
 def test_one_generation_has_nothing_to_compare() -> None:
@@ -295,7 +411,7 @@ def branches(tree: object, path: tuple = ()) -> Iterator[tuple]:
 
 
 def test_any_value_may_be_none_or_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("promotion", "curves", "stages"):
+    for name in ("promotion", "curves", "stages", "beside", "reliability"):
         monkeypatch.setattr(figures, name, lambda *_, **__: None)  # they have a test of their own
     whole = a_report([0.41, 0.45], [True, True], best=1, classes=["road", "car"])
     for path in branches(whole):
@@ -347,7 +463,7 @@ def test_plots_share_no_id_and_follow_the_page() -> None:
     html = render(three(), metrics=some_metrics())
     ids = re.findall(r'\bid="([^"]+)"', html)
     assert len(ids) == len(set(ids))
-    assert html.count("<svg aria-hidden") == 7
+    assert html.count("<svg aria-hidden") == 8
     assert "var(--g1)" in html and not re.search("#0a0b..", html)
     used = set(re.findall(r'(?:href="|url\()#([^")]+)', html))
     assert used <= set(ids)
@@ -439,33 +555,14 @@ def test_a_browser_shows_the_tables_and_reports_no_error(tmp_path: Path) -> None
         predictions=some_rows(),
         pseudo_labels=some_rows(),
     )
-    flags = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--no-first-run",
-        "--disable-component-update",
-        "--disable-sync",
-    ]
-    flags += [
-        "--disable-background-networking",
-        "--enable-logging=stderr",
-        f"--user-data-dir={tmp_path / 'profile'}",
-    ]
-    shown = subprocess.run(
-        [str(CHROMIUM), *flags, "--dump-dom", path.as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    assert "CONSOLE" not in shown.stderr
-    tags = Tags(shown.stdout).all
+    dom, said = browser(path)
+    assert "CONSOLE" not in said
+    tags = Tags(dom).all
     assert [attributes["data-generation"] for _, attributes in tags if "data-generation" in attributes] == [
         "0",
         "1",
         "2",
     ]
-    assert sum(tag == "svg" and "viewbox" in attributes for tag, attributes in tags) == 7
+    assert sum(tag == "svg" and "viewbox" in attributes for tag, attributes in tags) == 8
     assert "script" not in {tag for tag, _ in tags}
     assert sum(tag == "img" for tag, _ in tags) == 6

@@ -12,7 +12,8 @@ from selftrain.inference import decide, windows
 from selftrain.inference.decide import argmax
 from selftrain.inference.pixels import PixelScale
 from selftrain.inference.predictor import Predictor
-from selftrain.stages.evaluate import Scores, evaluate, is_worse
+from selftrain.scores import is_worse
+from selftrain.stages.evaluate import Scores, evaluate
 
 NAMES = ["a", "b", "c"]
 

@@ -15,7 +15,7 @@ from selftrain.methods.base import StepResult
 from selftrain.optim.groups import GROUPS, unfrozen
 from selftrain.optim.schedules import cosine, lr_at
 from selftrain.signals import Stop
-from selftrain.stage import Stage
+from selftrain.stage import SCORE, Stage
 from selftrain.stages.train import PATIENCE, Learner, grouped, train
 from selftrain.targets import Target
 
@@ -73,7 +73,7 @@ def go(
         Only(step),
         cfg=cfg,
         stage=stage,
-        evaluate=evaluate,
+        evaluate=lambda network: {SCORE: evaluate(network)},
         keep=keep or {},
     )
 
