@@ -67,6 +67,30 @@ def test_a_change_of_results_is_refused_and_a_finished_run_is_left_alone(zygote,
     assert files(finished) == before
 
 
+def test_runs_are_compared_and_watching_training_images_changes_no_weight(zygote, finished, tmp_path):
+    other = tmp_path / "other"
+    assert zygote.run(*SMALL, "train.eval_every=2", "train.watch=3", f"out={other}").code == 0
+    for name in ("gen0/model/model.safetensors", "gen1/model/model.safetensors"):
+        assert (other / name).read_bytes() == (finished / name).read_bytes()
+    before = files(finished)
+    page = tmp_path / "compared.html"
+    ended = zygote.run("compare", str(finished), str(other), "-o", str(page), door="cli")
+    assert ended.code == 0, ended.err
+    assert "train.eval_every" in ended.out and "+0.0000" in ended.out
+    assert "mIoU on training images." in page.read_text() and files(finished) == before
+
+
+def test_what_cannot_be_compared_is_said(zygote, finished, tmp_path):
+    (tmp_path / "gone").mkdir()
+    for words, said in (
+        ([str(finished)], "compare takes two or more runs"),
+        ([str(finished), str(tmp_path / "gone")], "is not a run directory"),
+        ([str(finished), str(finished), "-o", "page.pdf"], "ends in .html"),
+    ):
+        ended = zygote.run("compare", *words, door="cli")
+        assert ended.code == 2 and said in ended.last
+
+
 def test_what_is_no_run_is_not_resumed(zygote, tmp_path):
     ended = zygote.run("resume", str(tmp_path), door="cli")
     assert ended.code == 2 and f"{tmp_path} is not a run directory" in ended.last

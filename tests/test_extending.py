@@ -175,13 +175,13 @@ def test_the_labels_are_sharper_and_their_thresholds_by_class(own):
     assert own.median(histogram, confidence=0.8, factor=0.5) == pytest.approx([0.2, 0.5, 0])
 
 
-def test_the_reliability_prefers_sharp_images_and_dice_is_a_ratio_of_areas(own):
+def test_the_reliability_prefers_sharp_images_and_kappa_is_the_accuracy_above_chance(own):
     edge, plain = np.zeros((4, 4, 3), np.uint8), np.full((4, 4, 3), 9, np.uint8)
     edge[:, 2:] = 255
     samples = [SimpleNamespace(read_image=lambda image=image: image) for image in (plain, edge)]
     flat, sharp = RELIABILITIES["sharpness"].measure(SimpleNamespace(samples=samples))
     assert flat == 0 < sharp
-    assert own.dice(np.array([[3, 1], [0, 0]])) == pytest.approx(6 / 7)
+    assert own.kappa(np.array([[3, 1], [1, 3]])) == pytest.approx((3 / 4 - 1 / 2) / (1 / 2))
 
 
 def test_the_window_shrinks_large_images_and_the_decision_leaves_doubts_out(own):
@@ -276,7 +276,7 @@ def test_a_run_learns_and_labels_with_every_entry_that_it_chooses(trained):
         'in_order {"first": 2}', 'seam {"width": 4.0}', "right_of {}", 'lighting {"most": 0.25}', 'lraspp {"classes": 2}',
         'fast_biases {"lr_scale": 3.0, "weight_decay": 0.01}', 'drop {"at": 0.5, "factor": 0.1}',
         'warm {"decay": 0.995, "offset": 4, "steps": 4}', 'sharpen {"temperature": 0.25}',
-        'median {"confidence": 0.8, "factor": 0.5}', "sharpness {}", "dice {}", "listed {}", 'fit {"side": 32}',
+        'median {"confidence": 0.8, "factor": 0.5}', "sharpness {}", "kappa {}", "listed {}", 'fit {"side": 32}',
         'certain {"least": 0.6}',
     }  # fmt: skip
     known = read_yaml(run / "config.yaml", "loss", "train")
@@ -291,7 +291,7 @@ def reliability_of(run):
 def test_its_files_show_what_the_entries_did(trained):
     run, _ = trained
     report = json.loads((run / "report.json").read_text())
-    assert 0 <= report["test"]["dice"] <= 1 and report["test"]["miou"] <= report["test"]["dice"]
+    assert -1 <= report["test"]["kappa"] <= 1 and report["test"]["miou"] <= report["test"]["dice"] <= 1
     assert report["generations"][1]["model"]["arch"] == "lraspp"
     selection = json.loads((run / "gen0" / "selection.json").read_text())
     assert selection["rule"]["threshold"] == {"median": {"factor": 0.5}}
@@ -303,7 +303,7 @@ def test_its_files_show_what_the_entries_did(trained):
     assert (weights > 0).sum() == 3 and sharp[weights > 0].min() >= sharp[
         weights == 0
     ].max()  # half of six images
-    assert "val dice" in (run / "report.html").read_text()
+    assert "val kappa" in (run / "report.html").read_text()
     card = json.loads((run / "export" / "card.json").read_text())
     assert card["input"]["multiple"] == 16 and card["input"]["window"] == {"fit": {"side": 32}}
     assert card["decision"] == {"certain": {"least": 0.6}}

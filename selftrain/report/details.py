@@ -133,29 +133,37 @@ def _bins(scores: Mapping, name: str) -> np.ndarray:
 def failures(scores: Mapping, kind: str) -> list[tuple[str, str]]:
     """The ids of the "worst" or "best" images, each with a sentence about its weakest class."""
     rows = pick(scores, "details", kind) or []
-    return [(row["id"], sentence(row)) for row in rows if isinstance(row, Mapping) and pick(row, "id")]
+    return [(row["id"], _of_image(row)) for row in rows if isinstance(row, Mapping) and pick(row, "id")]
 
 
 def failures_of_classes(scores: Mapping) -> dict[str, tuple[str, str]]:
     """By class: the id of the image in which it has the lowest IoU, and a sentence about it."""
     rows = pick(scores, "details", "worst_of_class") or {}
-    return {name: (row["id"], sentence(row)) for name, row in rows.items() if pick(row, "id")}
+    return {name: (row["id"], _of_class(row)) for name, row in rows.items() if pick(row, "id")}
 
 
-def sentence(row: Mapping) -> str:
-    """How an image fails.
-
-    "mIoU 0.312. Weakest: car, IoU 0.020; 81% of its pixels are predicted as road."
-    """
-    miou, iou, share = (number(row, name) for name in ("miou", "iou", "share"))
+def _of_image(row: Mapping) -> str:
+    """Such as "mIoU 0.312. Weakest: car, IoU 0.020; 81% of its pixels are predicted as road."."""
+    miou, iou = number(row, "miou"), number(row, "iou")
     if miou is None or iou is None:
         return ""
-    said = f"mIoU {miou:.3f}. Weakest: {row.get('class')}, IoU {iou:.3f}"
+    return f"mIoU {miou:.3f}. Weakest: {row.get('class')}, IoU {iou:.3f}{_confusion(row)}."
+
+
+def _of_class(row: Mapping) -> str:
+    """Such as "IoU 0.020; 81% of its pixels are predicted as road."."""
+    iou = number(row, "iou")
+    return "" if iou is None else f"IoU {iou:.3f}{_confusion(row)}."
+
+
+def _confusion(row: Mapping) -> str:
+    """The confusion that costs the class of a row most pixels; "" if there is none."""
+    share = number(row, "share")
     if share is None:
-        return f"{said}."
+        return ""
     if row.get("truth") == row.get("class"):
-        return f"{said}; {share:.0%} of its pixels are predicted as {row.get('predicted')}."
-    return f"{said}; {share:.0%} of the pixels predicted as {row.get('class')} are {row.get('truth')}."
+        return f"; {share:.0%} of its pixels are predicted as {row.get('predicted')}"
+    return f"; {share:.0%} of the pixels predicted as {row.get('class')} are {row.get('truth')}"
 
 
 @dataclass(frozen=True)
