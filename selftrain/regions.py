@@ -5,7 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selftrain.ids import IGNORE
-from selftrain.scores import Floats
+from selftrain.scores import Floats, class_pixels
 
 Ids = NDArray[np.uint8]  # class ids (H, W); 255: ignored in a mask, no class in a prediction
 Plane = NDArray[np.bool_]  # (H, W)
@@ -27,14 +27,12 @@ def boundary_f1(predicted: Ids, mask: Ids, classes: int) -> Floats:
     known, reach = mask != IGNORE, max(1.0, TOLERANCE * float(np.hypot(*mask.shape)))
     true, said = _boundaries(mask, known), _boundaries(predicted, known)
     found = np.full(classes, np.nan)
-    for c in np.unique(mask[true]):
-        edge, guess = true & (mask == c), said & (predicted == c)
+    for c in np.flatnonzero(class_pixels(mask[true], classes)):
+        edge, guess = _cropped(true & (mask == c), said & (predicted == c))
         found[c] = 0.0
         if guess.any():
-            precision, recall = (
-                (_distance(edge) <= reach)[guess].mean(),
-                (_distance(guess) <= reach)[edge].mean(),
-            )
+            precision = (_distance(edge) <= reach)[guess].mean()
+            recall = (_distance(guess) <= reach)[edge].mean()
             found[c] = 2 * precision * recall / max(precision + recall, 1e-12)
     return found
 
@@ -48,12 +46,10 @@ def by_size(predicted: Ids, mask: Ids, classes: int) -> NDArray[np.int64]:
     """
     counts = np.zeros((3, classes, len(SIZES)), np.int64)
     known = mask != IGNORE
-    for c in np.unique(np.concatenate([np.unique(mask), np.unique(predicted[known])])):
-        if c >= classes:
-            continue
-        true, said = mask == c, predicted == c
-        sizes, said_sizes = _sizes(true), _sizes(said)
-        parts = (sizes[true & said], sizes[true], said_sizes[said & ~true & known])
+    for c in np.flatnonzero(class_pixels(mask, classes) + class_pixels(predicted[known], classes)):
+        true, said, there = _cropped(mask == c, predicted == c, known)
+        sizes, said_sizes = _sizes(true, mask.size), _sizes(said, mask.size)
+        parts = (sizes[true & said], sizes[true], said_sizes[said & ~true & there])
         counts[:, c] = [np.bincount(part, minlength=len(SIZES)) for part in parts]
     return counts
 
@@ -74,13 +70,29 @@ def _boundaries(ids: Ids, known: Plane) -> Plane:
     return edge
 
 
+def _cropped(first: Plane, second: Plane, *others: Plane) -> list[Plane]:
+    """The planes within the smallest box that contains all of `first` and `second`: it saves time."""
+    left, top, width, height = cv2.boundingRect((first | second).view(np.uint8))
+    return [
+        np.ascontiguousarray(plane[top : top + height, left : left + width])
+        for plane in (first, second, *others)
+    ]
+
+
 def _distance(plane: Plane) -> NDArray[np.float32]:
-    """The distance (H, W) in pixels of each pixel from the nearest one in `plane`, which has at least one."""
-    return np.asarray(cv2.distanceTransform((~plane).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
+    """The distance (H, W) in pixels of each pixel from the nearest one in `plane`, which has at least one.
+
+    Chamfer distances of 5 x 5 pixels are 2 % off at most (Borgefors 1986), and six times as fast as exact
+    ones.
+    """
+    return np.asarray(cv2.distanceTransform((~plane).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5))
 
 
-def _sizes(plane: Plane) -> NDArray[np.intp]:
-    """The index in SIZES (H, W) of the connected area around each pixel of `plane`; elsewhere any number."""
+def _sizes(plane: Plane, pixels: int) -> NDArray[np.uint8]:
+    """The index in SIZES (H, W) of the connected area around each pixel of `plane`; elsewhere any number.
+
+    `pixels` is the number of pixels of the whole image.
+    """
     _, areas, facts, _ = cv2.connectedComponentsWithStats(plane.view(np.uint8), connectivity=8)
-    shares = facts[:, cv2.CC_STAT_AREA] / plane.size
-    return np.searchsorted(LIMITS, shares, side="right")[areas]
+    shares = facts[:, cv2.CC_STAT_AREA] / pixels
+    return np.searchsorted(LIMITS, shares, side="right").astype(np.uint8)[areas]
