@@ -347,6 +347,9 @@ def test_an_unreadable_unlabelled_image_is_left_out_from_the_first_look_on(run, 
     ]
     code, said, err = run(*settings, "export.onnx=false", f"out={tmp_path / 'run'}")
     assert code == 0 and "set aside: unlabelled/000.png: cannot be decoded" in said, err
+    reasons = json.loads((tmp_path / "run" / "data.json").read_text())["set_aside_because"]
+    assert reasons["unlabelled/000"].startswith("cannot be decoded")
+    assert "unlabelled/000: cannot be decoded" in (tmp_path / "run" / "report.html").read_text()
 
 
 def bright_and_dark(folder):

@@ -466,7 +466,7 @@ def test_plots_share_no_id_and_follow_the_page() -> None:
     html = render(three(), metrics=some_metrics())
     ids = re.findall(r'\bid="([^"]+)"', html)
     assert len(ids) == len(set(ids))
-    assert html.count("<svg aria-hidden") == 8
+    assert html.count("<svg aria-hidden") == 9
     assert "var(--g1)" in html and not re.search("#0a0b..", html)
     used = set(re.findall(r'(?:href="|url\()#([^")]+)', html))
     assert used <= set(ids)
