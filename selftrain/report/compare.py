@@ -119,14 +119,15 @@ class Comparison:
 
     def table(self) -> list[list[str]]:
         """A row of text for each run, without its settings; the first row has the heads."""
-        rows = [["run", "recipe", "seed", "leader", *(f"{s} mIoU" for s in SPLITS)]]
-        rows[0] += [f"{split}: difference ± error" for split in SPLITS] + ["training"]
+        rows = [["run", "leader"]]
+        for split in SPLITS:
+            rows[0] += [f"{split} mIoU", f"{split} minus first"]
+        rows[0].append("training")
         for place, run in enumerate(self.runs):
-            scores = [_four(number(run.scores(split), "miou")) for split in SPLITS]
-            differ = [str(self.differences[split][place]) for split in SPLITS]
-            about = [str(run.settings.get(name)) for name in ("recipe", "seed")]
-            led = f"generation {run.leader} of {len(run.reports)}"
-            rows.append([run.label, *about, led, *scores, *differ, clock(run.seconds) or ""])
+            row = [run.label, f"gen{run.leader} of {len(run.reports)}"]
+            for split in SPLITS:
+                row += [_four(number(run.scores(split), "miou")), str(self.differences[split][place])]
+            rows.append([*row, clock(run.seconds) or ""])
         return rows
 
     def print(self) -> None:
