@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from selftrain.ids import IGNORE
 from selftrain.regions import SIZES, Ids, boundary_f1, by_size, ious_by_size
-from selftrain.scores import BINS, Counts, expected_calibration_error
+from selftrain.scores import BINS, Counts, dice, expected_calibration_error
 
 DETAILS = "details"  # the key in a report of all that is more than a few numbers
 SHOWN = 4  # images with the lowest scores, and with the highest
@@ -67,6 +67,7 @@ class Diagnosis:
             for c, name in enumerate(classes)
         }
         return {
+            "dice": dice(self.confusion),
             "boundary_f1": _means(f1[None])[0],
             **{f"miou_{size}": iou for size, iou in zip(SIZES, sizes, strict=True)},
             DETAILS: {

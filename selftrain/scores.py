@@ -88,7 +88,6 @@ SCORES: dict[str, Score] = {
     "per_class": per_class,
     "pixel_accuracy": pixel_accuracy,
     "drift": drift,
-    "dice": dice,
 }
 
 

@@ -28,6 +28,12 @@ def test_a_class_that_only_the_prediction_has_counts_where_two_networks_are_comp
     assert scores.mean_iou(COUNTS) == pytest.approx((6 / 11 + 3 / 6) / 3)
 
 
+def test_dice_weighs_hits_twice():
+    # sky: 12 of 10 + 7 pixels; road: 6 of 4 + 5
+    assert scores.dice(COUNTS) == pytest.approx((12 / 17 + 6 / 9) / 2)
+    assert scores.dice(np.zeros((2, 2))) is None
+
+
 def test_a_report_has_every_score_and_null_for_an_absent_class():
     report = scores.report(COUNTS, NAMES)
     assert report.keys() == scores.SCORES.keys()
