@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from selftrain.report.reading import Generation, Headline, number, pick
+from selftrain.scores import BINS
 
 # Scores with a row of their own, by their names in a report.
 SCORES = {
@@ -64,7 +65,7 @@ def score_table(
 def grid(scores: Mapping, classes: Sequence[str]) -> Grid | None:
     """The confusion matrix of a split's scores; None without counts."""
     counts = pick(scores, "details", "confusion")
-    if not _is_matrix(counts, len(classes)):
+    if not _is_matrix(counts, len(classes), len(classes) + 1):
         return None
     matrix = np.array(counts, float)
     true = matrix.sum(axis=1)
@@ -77,12 +78,11 @@ def grid(scores: Mapping, classes: Sequence[str]) -> Grid | None:
     return Grid([names[c] for c in columns], rows, len(classes) - len(shown)) if rows else None
 
 
-def _is_matrix(counts: object, classes: int) -> bool:
-    """Whether `counts` are (classes, classes + 1) numbers."""
-    return (
-        isinstance(counts, list)
-        and [len(row) if isinstance(row, list) else 0 for row in counts] == [classes + 1] * classes
-    )
+def _is_matrix(rows: object, height: int, width: int) -> bool:
+    """Whether `rows` are (height, width) numbers."""
+    if not isinstance(rows, list) or len(rows) != height:
+        return False
+    return all(isinstance(row, list) and len(row) == width and None not in row for row in rows)
 
 
 @dataclass(frozen=True)
@@ -123,11 +123,9 @@ def reliability(scores: Mapping, classes: Sequence[str]) -> list[tuple[float, fl
 
 
 def _bins(scores: Mapping, name: str) -> np.ndarray:
-    """Pixels, sum of confidence and correct pixels of a class, (3, bins); zeros if they are not known."""
+    """Pixels, sum of confidence and correct pixels of a class, (3, BINS); zeros if they are not known."""
     bins = pick(scores, "details", "calibration", name)
-    sound = isinstance(bins, list) and len(bins) == 3
-    sound = sound and all(isinstance(row, list) and None not in row for row in bins)
-    return np.array(bins, float) if sound else np.zeros((3, 1))
+    return np.array(bins, float) if _is_matrix(bins, 3, BINS) else np.zeros((3, BINS))
 
 
 def failures(scores: Mapping, kind: str) -> list[tuple[str, str]]:
@@ -145,9 +143,9 @@ def failures_of_classes(scores: Mapping) -> dict[str, tuple[str, str]]:
 def _of_image(row: Mapping) -> str:
     """Such as "mIoU 0.312. Weakest: car, IoU 0.020; 81% of its pixels are predicted as road."."""
     miou, iou = number(row, "miou"), number(row, "iou")
-    if miou is None or iou is None:
+    if miou is None or iou is None or not pick(row, "class"):
         return ""
-    return f"mIoU {miou:.3f}. Weakest: {row.get('class')}, IoU {iou:.3f}{_confusion(row)}."
+    return f"mIoU {miou:.3f}. Weakest: {row['class']}, IoU {iou:.3f}{_confusion(row)}."
 
 
 def _of_class(row: Mapping) -> str:
@@ -158,12 +156,13 @@ def _of_class(row: Mapping) -> str:
 
 def _confusion(row: Mapping) -> str:
     """The confusion that costs the class of a row most pixels; "" if there is none."""
-    share = number(row, "share")
-    if share is None:
+    share, names = number(row, "share"), [pick(row, part) for part in ("class", "truth", "predicted")]
+    if share is None or None in names:
         return ""
-    if row.get("truth") == row.get("class"):
-        return f"; {share:.0%} of its pixels are predicted as {row.get('predicted')}"
-    return f"; {share:.0%} of the pixels predicted as {row.get('class')} are {row.get('truth')}"
+    own, truth, predicted = names
+    if truth == own:
+        return f"; {share:.0%} of its pixels are predicted as {predicted}"
+    return f"; {share:.0%} of the pixels predicted as {own} are {truth}"
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,8 @@ def scores(miou: float, classes: list[str]) -> dict:
 
 def with_details(row: dict) -> dict:
     """Scores of CLASSES with what a closer look finds: 20 % of the car pixels are called road."""
-    bins = [[0.0, 50.0, 50.0], [0.0, 35.0, 45.0], [0.0, 20.0, 45.0]]  # pixels, sum of confidence, right
+    # pixels, sum of confidence and right pixels: two of the bins have some
+    bins = [[0.0] * 13 + two for two in ([50.0, 50.0], [35.0, 45.0], [20.0, 45.0])]
     worst = {"id": "street/01", "miou": 0.3, "class": "car", "iou": 0.1}
     confused = {"truth": "car", "predicted": "road", "share": 0.2}
     taken = {"truth": "tree", "predicted": "car", "share": 0.6}
@@ -429,6 +430,24 @@ def test_any_value_may_be_none_or_missing(monkeypatch: pytest.MonkeyPatch) -> No
                 place[path[-1]] = None
             html = render(report, classes=["road", "car"])
             assert "None" not in words(html), path
+
+
+def test_any_detail_may_be_none_or_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("promotion", "curves", "stages", "beside", "reliability"):
+        monkeypatch.setattr(figures, name, lambda *_, **__: None)
+    whole = with_all(a_report([0.41], [True], best=0)) | {"test": None}
+    every = branches(whole["generations"][0]["val"]["details"])
+    for path in [path for path in every if len(path) < 4]:  # single bins have no place of their own
+        for missing in (False, True):
+            report = copy.deepcopy(whole)
+            place: dict | list = report["generations"][0]["val"]["details"]
+            for key in path[:-1]:
+                place = place[key]
+            if missing:
+                del place[path[-1]]
+            else:
+                place[path[-1]] = None
+            assert "None" not in words(render(report)), path
 
 
 def test_an_empty_report_is_a_page() -> None:
