@@ -1,178 +1,32 @@
 """The page is whole, tells what happened, survives what is missing, and shows in a browser as it should."""
 
-import base64
 import copy
-import io
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from pages import CHROMIUM, Tags, browser, words
-from PIL import Image
+from pages import (
+    CHROMIUM,
+    CLASSES,
+    HOSTILE,
+    Tags,
+    a_report,
+    branches,
+    browser,
+    pictures,
+    render,
+    some_metrics,
+    some_rows,
+    three,
+    words,
+)
 
-from selftrain.report import details, figures, page
-from selftrain.report.details import Surroundings
+from selftrain.report import figures, page
 from selftrain.report.embedded import Row
 from selftrain.report.palette import palette
 from selftrain.report.reading import Generation, headline
 from selftrain.report.remarks import remarks
-
-CLASSES = ["road", "tree", "car"]
-HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "$x^2$ & {{ 7 * 7 }}"]
-
-
-def scores(miou: float, classes: list[str]) -> dict:
-    ious = {name: miou for name in classes[:-1]} | {classes[-1]: None}
-    return {"miou": miou, "per_class": ious, "pixel_accuracy": 0.8, "ece": 0.05}
-
-
-def with_details(row: dict) -> dict:
-    """Scores of CLASSES with what a closer look finds: 20 % of the car pixels are called road."""
-    # pixels, sum of confidence and right pixels: two of the bins have some
-    bins = [[0.0] * 13 + two for two in ([50.0, 50.0], [35.0, 45.0], [20.0, 45.0])]
-    worst = {"id": "street/01", "miou": 0.3, "class": "car", "iou": 0.1}
-    confused = {"truth": "car", "predicted": "road", "share": 0.2}
-    taken = {"truth": "tree", "predicted": "car", "share": 0.6}
-    details = {
-        "confusion": [[90, 0, 10, 0], [0, 100, 0, 0], [20, 0, 79, 1]],
-        "boundary_f1": {"road": 0.71, "tree": None, "car": 0.33},
-        "ece": dict.fromkeys(CLASSES, 0.15),
-        "calibration": dict.fromkeys(CLASSES, bins),
-        "worst": [worst | confused],
-        "best": [{"id": "street/09", "miou": 0.9, "class": "tree", "iou": 0.8}],
-        "worst_of_class": {"car": worst | taken},
-    }
-    more = {"dice": 0.61, "boundary_f1": 0.52, "miou_small": 0.11, "miou_medium": None, "miou_large": 0.72}
-    return row | more | {"details": details}
-
-
-def with_all(report: dict) -> dict:
-    for g in report["generations"]:
-        g["val"] = with_details(g["val"])
-        g["train"] = {"images": 8, "miou": 0.8, "per_class": dict.fromkeys(CLASSES, 0.8)}
-    report["test"] = with_details(report["test"])
-    return report
-
-
-ALL_AROUND = Surroundings(
-    times=[
-        {"stage": "gen0 training", "seconds": 60.0, "processes": 2, "memory": 2**30},
-        {"stage": "test", "seconds": 20.0, "processes": 2, "memory": 2**31},
-        {"stage": "gen0 training", "seconds": 30.0, "processes": 1, "memory": None},
-    ],
-    changed=[("train.lr", "0.001", "0.01")],
-    set_aside={"raw/7": "truncated"},
-)
-
-
-def labels(generation: int, classes: list[str]) -> dict:
-    quality = {"raw": 0.31, "tta": 0.32, "crf": 0.33, "selected": 0.51}
-    return {
-        "generation": generation,
-        "threshold": "quantile",
-        "thresholds": dict.fromkeys(classes, 0.75),
-        "kept": dict.fromkeys(classes[:-1], 0.6) | {classes[-1]: None},
-        "kept_share": 0.6,
-        "images": 200,
-        "images_kept": 180,
-        "quality": {stage: scores(miou, classes) for stage, miou in quality.items()},
-    }
-
-
-def taken(source: str, decoder: int) -> dict:
-    return {"source": source, "encoder": 240, "of_encoder": 247, "decoder": decoder, "of_decoder": 54}
-
-
-def a_report(val: list[float], promoted: list[bool], best: int, classes: list[str] = CLASSES) -> dict:
-    """A run whose generations have these scores on val; the best has 0.42 on test, the teacher 0.40."""
-    generations = [
-        {
-            "generation": k,
-            "model": {"arch": "unet", "encoder": "tu-resnet18", "params": 14_300_000 + 10_000_000 * k},
-            "steps": 500,
-            "weights": [taken("lite0.safetensors", 0) if k == 0 else taken(f"generation {k - 1}", 54)],
-            "teacher": None if k == 0 else k - 1,
-            "val": scores(miou, classes),
-            "promoted": lead,
-            "exact": True,
-            "seconds": 75.0,
-            "labels": labels(k, classes) if k < len(val) - 1 else None,
-        }
-        for k, (miou, lead) in enumerate(zip(val, promoted, strict=True))
-    ]
-    test, teacher = scores(0.42 if best else 0.40, classes), scores(0.40, classes)
-    run = {"seed": 3, "recipe": "noisy_student", "data": "shapes", "seconds": 3905.0}
-    return {
-        "generations": generations,
-        "best": best,
-        "exported": best,
-        "test": test,
-        "teacher_test": teacher,
-        **run,
-    }
-
-
-def three() -> dict:
-    return a_report([0.41, 0.45, 0.44], [True, True, False], best=1)
-
-
-def some_metrics() -> list[dict]:
-    rows = [
-        {"stage": "gen0", "step": t, "loss": 100 / t, "labelled_loss": 100 / t, "lr": 1e-3}
-        for t in range(10, 501, 10)
-    ]
-    rows += [
-        {"stage": "gen1", "step": t, "loss": 1.0, "pseudo_loss": 90 / t, "accepted": 0.6}
-        for t in range(10, 501, 10)
-    ]
-    return [
-        *rows,
-        {"stage": "gen0", "step": 250, "val_miou": 0.3},
-        {
-            "stage": "gen1",
-            "step": 250,
-            "val_miou": 0.3,
-            "val_iou/car": 0.2,
-            "train_miou": 0.6,
-            "train_iou/car": 0.5,
-        },
-        {"stage": "gen0/val", "step": 500, "miou": 0.41, "ece": 0.05},
-    ]
-
-
-def some_rows(side: int = 24) -> list[Row]:
-    rng = np.random.default_rng(0)
-    image, ids = (
-        rng.integers(0, 256, (side, side, 3), dtype=np.uint8),
-        rng.integers(0, 3, (side, side), dtype=np.uint8),
-    )
-    return [Row("street/01", [("image", image), ("truth", ids), ("generation 0", ids)])]
-
-
-def render(
-    report: dict,
-    *,
-    classes: list[str] = CLASSES,
-    metrics: list[dict] | None = None,
-    rows: list[Row] | None = None,
-    **others: Any,
-) -> str:
-    return page.render(
-        report,
-        classes=classes,
-        metrics=metrics or [],
-        predictions=rows or [],
-        pseudo_labels=rows or [],
-        **others,
-    )
-
-
-def pictures(html: str) -> list[Image.Image]:
-    sources = [attributes["src"] for tag, attributes in Tags(html).all if tag == "img"]
-    return [Image.open(io.BytesIO(base64.b64decode(str(source).split(",")[1]))) for source in sources]
 
 
 def test_a_score_that_the_page_does_not_know_gets_a_column_and_rows() -> None:
@@ -186,81 +40,6 @@ def test_a_score_that_the_page_does_not_know_gets_a_column_and_rows() -> None:
     assert "kappa 0.500 0.625 +0.125" in text  # teacher, best and change on test
     assert "kappa – 0.444 – –" in text and "0.777" not in text  # raw, TTA, CRF and selected labels
     assert "kappa" not in words(render(three()))
-
-
-def test_further_scores_have_a_table_of_their_own() -> None:
-    text = words(render(with_all(three())))
-    assert "Score val, generation 0 val, generation 1 val, generation 2 test, leader test, teacher" in text
-    assert "Dice 0.6100 0.6100 0.6100 0.6100 –" in text and "boundary F1 0.5200" in text
-    assert "mIoU of small objects 0.1100" in text and "mIoU of medium" not in text
-    assert "val dice" not in text  # not in the table of generations as well
-    assert "0.75 % of the image's diagonal" in text and "COCO" in text
-
-
-def test_the_confusion_matrix_has_shares_of_the_true_pixels() -> None:
-    html = render(with_all(three()))
-    assert "true class road tree car no class road 90 · 10 · tree · 100 · · car 20 · 79 1" in words(html)
-    right = [a for tag, a in Tags(html).all if tag == "td" and a.get("class") == "right"]
-    assert [a["style"] for a in right] == ["--p:90.0", "--p:100.0", "--p:79.0"]
-    assert "Confusion" not in words(render(three()))
-
-
-def test_of_many_classes_the_matrix_shows_those_with_most_wrong_pixels() -> None:
-    names = [f"class {c}" for c in range(40)]
-    counts = np.diag(np.arange(100, 140)).tolist()
-    counts = [[*row, 0] for row in counts]
-    counts[39][3] = 5
-    grid = details.grid({"details": {"confusion": counts}}, names)
-    assert (
-        grid is not None and grid.left_out == 8 and len(grid.columns) == 32 and grid.rows[-1][0] == "class 39"
-    )
-
-
-def test_calibration_by_hand() -> None:
-    text = words(render(with_all(three())))
-    # 80 of 100 pixels sure, 65 of 100 right
-    assert "road 0.800 0.650 +0.150 0.150 0.710" in text
-    points = details.reliability(with_details({}), CLASSES)
-    assert points == [(0.7, 0.4), (0.9, 0.9)]
-
-
-def test_a_failure_is_a_sentence() -> None:
-    row = {"id": "a", "miou": 0.3, "class": "car", "iou": 0.1}
-    missed = row | {"truth": "car", "predicted": "road", "share": 0.2}
-    taken = row | {"truth": "tree", "predicted": "car", "share": 0.6}
-    said = [text for _, text in details.failures({"details": {"worst": [missed, taken, row]}}, "worst")]
-    assert said == [
-        "mIoU 0.300. Weakest: car, IoU 0.100; 20% of its pixels are predicted as road.",
-        "mIoU 0.300. Weakest: car, IoU 0.100; 60% of the pixels predicted as car are tree.",
-        "mIoU 0.300. Weakest: car, IoU 0.100.",
-    ]
-    text = words(render(with_all(three())))
-    assert "car street/01 IoU 0.100; 60% of the pixels predicted as car are tree." in text
-
-
-def test_worst_and_best_images_are_shown_with_their_failure() -> None:
-    rows = [Row("street/01", some_rows()[0].cells, "Among the worst. It fails.")]
-    html = render(three(), extremes=rows)
-    assert "Worst and best val images" in html and "street/01 Among the worst. It fails." in words(html)
-    assert len(pictures(html)) == 3
-
-
-def test_time_settings_and_set_aside_images() -> None:
-    text = words(render(three(), surroundings=ALL_AROUND))
-    assert "gen0 training 1 min 30 s 81.8% 0.04 1.00 GB test 20 s 18.2% 0.01 2.00 GB all 1 min 50 s" in text
-    assert "train.lr 0.001 0.01" in text and "raw/7: truncated" in text
-    assert "Every setting is that of the recipe" in words(
-        render(three(), surroundings=Surroundings(changed=[]))
-    )
-    assert "No image was set aside" in words(render(three()))
-
-
-def test_curves_of_training_images_are_beside_val_for_each_class() -> None:
-    html = render(with_all(three()), metrics=some_metrics())
-    (details_of,) = re.findall("<details>.*?</details>", html, re.DOTALL)
-    assert details_of.count("Plot: car IoU, train and val.") == 1 and "Plot: road" not in details_of
-    assert details_of.count(">train<") == details_of.count(">val<") == 1
-    assert "Learning rate." in html
 
 
 def test_a_leader_below_an_earlier_generation_is_not_called_best() -> None:
@@ -406,14 +185,6 @@ def test_a_class_that_is_absent_is_a_dash_and_no_bar() -> None:
     assert "–" in row and "track" not in row
 
 
-def branches(tree: object, path: tuple = ()) -> Iterator[tuple]:
-    """The path of every value of a tree of dicts and lists."""
-    entries = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
-    for key, value in entries:
-        yield (*path, key)
-        yield from branches(value, (*path, key))
-
-
 def test_any_value_may_be_none_or_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("promotion", "curves", "stages", "beside", "reliability"):
         monkeypatch.setattr(figures, name, lambda *_, **__: None)  # they have a test of their own
@@ -430,24 +201,6 @@ def test_any_value_may_be_none_or_missing(monkeypatch: pytest.MonkeyPatch) -> No
                 place[path[-1]] = None
             html = render(report, classes=["road", "car"])
             assert "None" not in words(html), path
-
-
-def test_any_detail_may_be_none_or_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("promotion", "curves", "stages", "beside", "reliability"):
-        monkeypatch.setattr(figures, name, lambda *_, **__: None)
-    whole = with_all(a_report([0.41], [True], best=0)) | {"test": None}
-    every = branches(whole["generations"][0]["val"]["details"])
-    for path in [path for path in every if len(path) < 4]:  # single bins have no place of their own
-        for missing in (False, True):
-            report = copy.deepcopy(whole)
-            place: dict | list = report["generations"][0]["val"]["details"]
-            for key in path[:-1]:
-                place = place[key]
-            if missing:
-                del place[path[-1]]
-            else:
-                place[path[-1]] = None
-            assert "None" not in words(render(report)), path
 
 
 def test_an_empty_report_is_a_page() -> None:
