@@ -94,6 +94,7 @@ def generation(
         "precision": preflight.precision_of(session.accelerator),
         "exact": not session.changes,
         "changed_conditions": session.changes,
+        **({"from_tags": True} if plan.from_tags else {}),
         **facts,
     }
     promoted = report["promoted"] = not reports or not evaluate.is_worse(

@@ -8,6 +8,7 @@ from selftrain import augmentation, choices
 from selftrain.config import ALWAYS, AUTO, Config, NoiseConfig
 from selftrain.data.augment.colour import OF_RGB
 from selftrain.data.bands import RGB
+from selftrain.data.samplers import SAMPLERS
 from selftrain.errors import ConfigError
 from selftrain.inference import windows
 from selftrain.log import say
@@ -246,10 +247,12 @@ def _check_tags(cfg: Config) -> None:
             "follows; add one (generations.extra=1), without online"
         )
     chosen = reliability.chosen(cfg.select)
+    sampler = Table(SAMPLERS).one(cfg.train.sampler, "train.sampler").name
     for setting, given, why in (
         ("generations.0.online", first.online, "it labels unlabelled images itself"),
         ("generations.0.members", first.members, "its parts would divide masks"),
         ("data.tile", cfg.data.tile, "tags are about whole images, and tiles may lack their classes"),
+        (f"train.sampler={sampler}", sampler != "uniform", "it draws by the classes of masks"),
         ("loss.distill", cfg.loss.distill, "the labels of labelled images would be activation maps"),
         (
             f"select.reliability={chosen.name}",
