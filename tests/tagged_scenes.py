@@ -17,8 +17,9 @@ SETTINGS = [
 def write(root: Path, *, tagged: int, val: int) -> Path:
     """`tagged` images with a line in tags.csv, and `val` with masks. The drawing's masks only give the tags."""
     lines = ["image,classes"]
-    for folder in ("more", "images/val", "masks/val"):
+    for folder in ("more", "untagged", "images/val", "masks/val"):
         (root / folder).mkdir(parents=True, exist_ok=True)
+    Image.fromarray(draw(0, "unlabelled", tagged)[0]).save(root / "untagged" / "x.png")
     for number in range(tagged):
         image, mask = draw(0, "unlabelled", number)
         Image.fromarray(image).save(root / "more" / f"{number:03}.png")

@@ -160,7 +160,7 @@ def test_settings_that_contradict_learning_from_tags_are_refused(settings, said)
             "predict.gate needs an image-level head, and the run trains none; set loss.image.bce=1",
         ),
         (["generations.0.from_tags=true"], "generations.0.from_tags needs an image-level head"),
-        (["recipe=cps", "loss.image.bce=1"], "online=cps trains two networks that answer for pixels only"),
+        (["generations.0.online=cps", "loss.image.bce=1"], "online=cps trains two networks that answer for pixels only"),
     ],
 )
 def test_what_needs_an_image_level_head_is_refused_without_one(settings, said):
@@ -175,7 +175,7 @@ def test_what_needs_an_image_level_head_is_refused_without_one(settings, said):
         (["labels.cams.background=table"], ConfigError, "labels.cams.background='table' is none of background, disc"),
         (["generations.1.members={folds: 2}"], ConfigError, "generations.1.members divides masks, and no image but"),
         (["generations.0.from_tags=false"], DataError, "or learn from tags (data.tags, generations.0.from_tags=true)"),
-        (["data.unlabelled=images/val"], DataError, "data.tags=tags.csv tags no unlabelled image; add lines"),
+        (["data.unlabelled=untagged"], DataError, "data.tags=tags.csv tags no unlabelled image; add lines"),
     ],
 )  # fmt: skip
 def test_data_without_the_needed_tags_or_masks_is_refused(scenes, tmp_path, settings, kind, said):
