@@ -17,9 +17,8 @@ SETTINGS = [
 def write(root: Path, *, tagged: int, val: int) -> Path:
     """`tagged` images with a line in tags.csv, and `val` with masks. The drawing's masks only give the tags."""
     lines = ["image,classes"]
-    for folder in ("more", "untagged", "images/val", "masks/val"):
+    for folder in ("more", "images/val", "masks/val"):
         (root / folder).mkdir(parents=True, exist_ok=True)
-    Image.fromarray(draw(0, "unlabelled", tagged)[0]).save(root / "untagged" / "x.png")
     for number in range(tagged):
         image, mask = draw(0, "unlabelled", number)
         Image.fromarray(image).save(root / "more" / f"{number:03}.png")
@@ -29,4 +28,5 @@ def write(root: Path, *, tagged: int, val: int) -> Path:
         Image.fromarray(image).save(root / "images/val" / f"{number}.png")
         Image.fromarray(mask).save(root / "masks/val" / f"{number}.png")
     (root / "tags.csv").write_text("\n".join(lines) + "\n")
+    (root / "few.csv").write_text("image,classes\nimages/val/0.png,disc\n")
     return root

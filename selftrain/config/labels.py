@@ -53,7 +53,7 @@ class CamConfig:
     ] = "background"
     exponent: Annotated[
         float, Bounds(above=0), "of the background's score (1 - the highest activation); larger: more objects"
-    ] = 2.0
+    ] = 1.0
 
 
 @dataclass
