@@ -4,6 +4,7 @@ import copy
 
 import numpy as np
 import pytest
+import segmentation_models_pytorch as smp
 import torch
 from torch import nn
 
@@ -24,9 +25,18 @@ def network(arch="unet", classes=3, **settings):
     return build(arch, classes=classes, image_head=True, **{**SMALL, **settings}).eval()
 
 
+CONVOLUTIONAL = sorted(set(smp.MODEL_ARCHITECTURES_MAPPING) - {"dpt", "segformer", "pan", "unet"})
+
+
 @pytest.mark.parametrize(
     ("arch", "encoder"),
-    [("unet", "tu-test_resnet"), ("fpn", "tu-test_resnet"), ("segformer", "mit_b0"), ("dpt", "tu-test_vit")],
+    [
+        ("unet", "tu-test_resnet"),
+        ("segformer", "mit_b0"),
+        ("dpt", "tu-test_vit"),
+        *(pytest.param(arch, "resnet18", marks=pytest.mark.slow) for arch in CONVOLUTIONAL),
+        pytest.param("slim_dpt", "tu-test_vit", marks=pytest.mark.slow),
+    ],
 )
 def test_an_images_logit_is_the_mean_of_its_activation_map_on_evenly_divided_images(arch, encoder):
     """Bilinear interpolation keeps means only away from borders, so features are constant here."""
