@@ -20,7 +20,7 @@ from selftrain.scores import confusion, ious
 from selftrain.settings.compose import compose
 
 GATE = 0.9  # only the background is as sure as that in every image
-QUICK, LONG = (64, 60), (120, 150)  # tagged images, steps
+QUICK, LONG = (40, 48), (120, 150)  # tagged images, steps
 LEARNING = [
     "model.encoder=tu-test_resnet", "model.decoder_channels=[8,8,8,8,8]", "data.size=[]", "train.crop=[128,128]",
     "train.labelled_batch=8", "train.lr=0.01", "train.ema=0.9", "train.scale=[0.9,1.1]", "train.warmup=10",
@@ -33,7 +33,7 @@ LEARNING = [
 def learning(root: Path, size: tuple[int, int]) -> list[str]:
     """The settings of a run on scenes that are drawn below `root`."""
     tagged, steps = size
-    write(root / "scenes", tagged=tagged, val=8)
+    write(root / "scenes", tagged=tagged, val=4)
     return [*SETTINGS, *LEARNING, f"generations.0.steps={steps}", f"data.root={root / 'scenes'}"]
 
 
