@@ -20,7 +20,7 @@ from selftrain.scores import confusion, ious
 from selftrain.settings.compose import compose
 
 GATE = 0.9  # only the background is as sure as that in every image
-QUICK, LONG = (40, 48), (120, 150)  # tagged images, steps
+QUICK, LONG = (64, 60), (120, 150)  # tagged images, steps
 LEARNING = [
     "model.encoder=tu-test_resnet", "model.decoder_channels=[8,8,8,8,8]", "data.size=[]", "train.crop=[128,128]",
     "train.labelled_batch=8", "train.lr=0.01", "train.ema=0.9", "train.scale=[0.9,1.1]", "train.warmup=10",
