@@ -22,6 +22,6 @@ def card_of(cfg: Config, data: DataSet, row: Mapping[str, Any], *, test: dict | 
     return card(
         Origin(cfg.recipe, cfg.data.name, row["generation"], cfg.seed, metrics),
         Input(cfg.data.mean, cfg.data.std, cfg.data.size, multiple, data.levels),
-        Output(data.classes, mask_coding(data), window_of(cfg).written, decision),
+        Output(data.classes, mask_coding(data), window_of(cfg).written, decision, cfg.predict.gate),
         model=row["model"],
     )

@@ -47,6 +47,7 @@ TABLES: dict[str, Table[Any]] = {
     "labels.crf.backend": Table(BACKENDS),
     "labels.refiner": refiners.TABLE,
     "loss.distill": losses.TABLE,
+    "loss.image": losses.IMAGE_TABLE,
     "loss.labelled": losses.TABLE,
     "loss.online": losses.TABLE,
     "loss.pseudo": losses.TABLE,

@@ -97,6 +97,7 @@ def generation(
         "precision": preflight.precision_of(session.accelerator),
         "exact": not session.changes,
         "changed_conditions": session.changes,
+        **({"from_tags": True} if plan.from_tags else {}),
         **facts,
     }
     promoted = report["promoted"] = not reports or not is_worse(level(report), level(_best(reports)))

@@ -1,17 +1,23 @@
 """Label the unlabelled images with a generation, and select the labels that the next one trains on."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from selftrain import files
+from selftrain.data.labels import Readable
+from selftrain.data.tags import tags_of
 from selftrain.inference import tta
+from selftrain.inference.cams import Seeds, predictor_of_maps
 from selftrain.labels.store import LabelStore
 from selftrain.log import say
 from selftrain.plan import Plan
 from selftrain.report.alarms import about_labels
 from selftrain.session import Session
-from selftrain.stages import pseudo_label, reliability, select
+from selftrain.stages import evaluate, pseudo_label, reliability, select
 
 
 def labels(session: Session, teacher: int, student: Plan) -> select.SelectedLabels | None:
@@ -28,6 +34,8 @@ def labels(session: Session, teacher: int, student: Plan) -> select.SelectedLabe
     labeller = pseudo_label.Labeller(
         predictor, len(session.data.classes), session.cfg.labels, session.cache, session.accelerator
     )
+    if session.plans[teacher].from_tags:
+        labeller = _by_tags(session, labeller)
     where = f"gen{teacher}"
     with session.times.of(f"{where} labels"):
         store = labeller.label(
@@ -57,6 +65,25 @@ def labels(session: Session, teacher: int, student: Plan) -> select.SelectedLabe
         select.refuse_empty(session.cfg.select, gen.selection, settled=settled)
         return None
     return chosen
+
+
+def _by_tags(session: Session, labeller: pseudo_label.Labeller) -> pseudo_label.Labeller:
+    """The labeller with class activation maps of the classes that each image contains.
+
+    They are known by data.tags, or else by the image-level head.
+    """
+    cams, classes = session.cfg.labels.cams, session.data.classes
+    seeds = Seeds(classes.index(cams.background) if cams.background else None, cams.exponent)
+    whole = labeller.predictor.plain()
+
+    def finished(samples: Sequence[Readable], maps: Tensor) -> Tensor:
+        tags = torch.from_numpy(np.stack([tags_of(sample, len(classes)) for sample in samples])).to(maps)
+        if tags.isnan().any():
+            images = np.stack([session.cache.image(sample) for sample in samples])
+            tags = torch.where(tags.isnan(), (whole.tags(images) >= evaluate.HALF).to(maps), tags)
+        return seeds.probabilities(maps, tags > 0)
+
+    return replace(labeller, predictor=predictor_of_maps(labeller.predictor), finished=finished)
 
 
 def selected(

@@ -15,6 +15,7 @@ from selftrain.data.cache import Cache
 from selftrain.data.labels import Labels, MaskLabels, Readable, Soft, Taught, weighed
 from selftrain.data.sample import DataSet, Sample
 from selftrain.data.samplers import Sampler, rejecting
+from selftrain.data.tags import known_by_tags, tags_of
 from selftrain.data.tiles import Tiled, Tiling
 from selftrain.inference.pixels import PixelScale
 from selftrain.labels.thresholds import balanced
@@ -43,6 +44,17 @@ class Material:
         left = [one for i, one in enumerate(self.data.labelled) if i not in places]
         return replace(self, data=replace(self.data, labelled=left))
 
+    def of(self, plan: Plan) -> "Material":
+        """The material of a generation: with tagged images among the labelled ones, if it learns from tags.
+
+        If no image has a mask, every generation has tagged images in their place. They have no labelled
+        pixel, so only the loss of image-level heads sees them.
+        """
+        if self.data.labelled and not plan.from_tags:
+            return self
+        labelled = [*self.data.labelled, *known_by_tags(self.data.unlabelled)]
+        return replace(self, data=replace(self.data, labelled=labelled))
+
     def dataset(
         self, plan: Plan, pseudo: Labels | None, keys: tuple[Key, ...], soft: Soft | None = None
     ) -> batches.StepDataset:
@@ -59,6 +71,7 @@ class Material:
             sizes=(plan.labelled_batch, plan.unlabelled_batch if pseudo or views else 0),
             views=views,
             classes=len(self.data.classes),
+            tags=partial(tags_of, classes=len(self.data.classes)) if plan.image_head else None,
             augmentation=plan.augmentation,
             sampler=self.sampler,
             cache=self.cache,
@@ -129,7 +142,8 @@ class Material:
 
     def _counts(self, samples: Sequence[Readable]) -> np.ndarray:
         classes = len(self.data.classes)
-        return np.stack([class_pixels(self.cache.mask(sample), classes) for sample in samples])
+        counts = [class_pixels(self.cache.mask(sample), classes) for sample in samples]
+        return np.array(counts, np.int64).reshape(-1, classes)
 
     @cached_property
     def class_pixels(self) -> np.ndarray:

@@ -64,6 +64,7 @@ class Networks:
             imagenet=imagenet,
             dropout=plan.noise.dropout,
             drop_path=plan.noise.drop_path,
+            image_head=plan.image_head,
         )
 
     def initial(self, plan: Plan) -> tuple[nn.Module, str, set[str]]:

@@ -38,6 +38,8 @@ class Plan:
     unlabelled_batch: int  # 0 if a step has labelled images only
     online: str  # name of `method`; empty: stored pseudo-labels, if any
     begins_as_teacher: bool
+    image_head: bool  # whether the network also says which classes an image contains
+    from_tags: bool  # whether it learns from tags, and labels by class activation maps
     noise: NoiseConfig
     augmentation: Augmentation
     unnoised: Pipeline  # crops without noise
@@ -117,6 +119,8 @@ def _plan(cfg: Config, number: int, own: GenerationConfig) -> Plan:
         unlabelled_batch=train.unlabelled_batch if number or own.online else 0,
         online=own.online,
         begins_as_teacher=own.init == "teacher",
+        image_head=bool(cfg.loss.image),
+        from_tags=own.from_tags,
         noise=own.noise,
         augmentation=augmentation.of(train, own, number),
         unnoised=augmentation.weak(train),

@@ -167,12 +167,13 @@ class Session:
             precision=self.accelerator.autocast,
             decision=decide.of(self.cfg.predict.decision),
             multiple=anatomy_of(network).multiple,
+            gate=self.cfg.predict.gate,
         )
 
     def labelling(self, network: nn.Module) -> Predictor:
         """`predictor` as a teacher: windows of `labels.window`, the most probable class."""
         window = windows.of(self.cfg.labels.window)
-        return replace(self.predictor(network), window=window, decision=decide.argmax)
+        return replace(self.predictor(network), window=window, decision=decide.argmax, gate=0.0)
 
     def track(self) -> None:
         """Start TensorBoard through accelerate, at the first stage that is trained in this process."""

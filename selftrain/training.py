@@ -140,7 +140,7 @@ def _train(
 ) -> train.Trained:
     session.track()
     names = [one.name for one in session.data.labelled if not one.extra]
-    material = session.material.without(plan.left_out(names, session.cfg.seed))
+    material = session.material.without(plan.left_out(names, session.cfg.seed)).of(plan)
     soft = _taught(session, labels.generation) if labels and session.cfg.loss.distill else None
     dataset = material.dataset(plan, labels, (session.cfg.seed, plan.name), soft)
     stage = Stage(
@@ -240,7 +240,7 @@ def _kept(session: Session, plan: Plan, network: nn.Module) -> nn.Module:
     """
     network = plan.method.kept(network)
     if session.cfg.train.statistics:
-        seen = session.material.unnoised(plan, (session.cfg.seed, plan.name, "statistics"))
+        seen = session.material.of(plan).unnoised(plan, (session.cfg.seed, plan.name, "statistics"))
         recalibrate.recalibrate(network, seen, scale=session.scale, precision=session.accelerator.autocast)
     return network
 

@@ -102,6 +102,13 @@ def test_the_loss_is_bounded_and_leaves_ignored_pixels_out(own):
     assert float(value) == pytest.approx(2 * (1 - 0.5**0.5) / 0.5)  # p = 1/2 everywhere
 
 
+def test_the_loss_of_whole_images_leaves_unknown_tags_out(own):
+    tags = torch.tensor([[1.0, 0.0, float("nan")]])
+    objective = Objective.of({"asymmetric": {"focus": 2}}, "loss.image", 3, table=TABLES["loss.image"])
+    value = objective.value(torch.zeros(1, 3), tags, objective.counts(tags))
+    assert float(value) == pytest.approx((1 + 0.5**2) * np.log(2) / 2)  # p = 1/2 everywhere
+
+
 def test_the_augmentations_move_recolour_and_erase(own):
     rng = np.random.default_rng(0)
     assert own.centre(rng, (10.0, 6.0), (4, 4), None) == (3, 1)
@@ -264,7 +271,8 @@ def command(folder, *words, code=0):
 @pytest.fixture(scope="module")
 def trained(folder):
     """A run by `accelerate launch own.py` that chooses every entry but the method; what was called in it."""
-    chosen = [text.replace("DIR", str(folder)) for text in settings(without=("A method",))]
+    without = ("A method", "A loss of whole images")  # its own architecture takes no image-level head
+    chosen = [text.replace("DIR", str(folder)) for text in settings(without=without)]
     launch = ["-m", "accelerate.commands.launch", "--num_processes", "1", "own.py"]
     return folder / "run", calls_in(command(folder, *launch, *SMALL, *chosen, "out=run"))
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from selftrain.config.data import DataConfig, ExtraConfig, SplitConfig
-from selftrain.config.labels import CRFConfig, LabelConfig, SelectConfig, TTAConfig
+from selftrain.config.labels import CamConfig, CRFConfig, LabelConfig, SelectConfig, TTAConfig
 from selftrain.config.rules import AUTO
 from selftrain.config.training import (
     ALWAYS,
@@ -23,7 +23,7 @@ from selftrain.config.training import (
     NoiseConfig,
     TrainConfig,
 )
-from selftrain.tables import Count, Must, OneOf, Place
+from selftrain.tables import Count, Must, OneOf, Place, Share
 from selftrain.values import Choice
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "AUTO",
     "PRECISIONS",
     "CRFConfig",
+    "CamConfig",
     "Config",
     "DataConfig",
     "ExportConfig",
@@ -72,6 +73,11 @@ class PredictConfig:
         Choice | None, "how much of an image a network sees at once; null: as `labels.window`"
     ] = None
     decision: Annotated[Choice, "from probabilities to classes"] = "argmax"
+    gate: Annotated[
+        Share,
+        "classes that the image-level head (`loss.image`) finds less probable than this in what the network "
+        "sees at once are suppressed; 0: off",
+    ] = 0.0
 
 
 @dataclass

@@ -45,6 +45,18 @@ class CRFConfig:
 
 
 @dataclass
+class CamConfig:
+    """Pseudo-labels from class activation maps, of a generation with `from_tags` (Zhou et al. 2016)."""
+
+    background: Annotated[
+        str, "class of the pixels where no other class of an image is active; empty: every class has a map"
+    ] = "background"
+    exponent: Annotated[
+        float, Bounds(above=0), "of the background's score (1 - the highest activation); larger: more objects"
+    ] = 1.0
+
+
+@dataclass
 class LabelConfig:
     """How the teacher labels the unlabelled images. Labels are stored unfiltered."""
 
@@ -61,6 +73,7 @@ class LabelConfig:
     tta: TTAConfig = field(default_factory=TTAConfig)
     refiner: Annotated[Choice, "how the averaged probabilities are refined"] = "crf"
     crf: CRFConfig = field(default_factory=CRFConfig)
+    cams: CamConfig = field(default_factory=CamConfig)
     soft_classes: Annotated[
         int,
         Bounds(1, 255),

@@ -113,6 +113,11 @@ class LossConfig:
     online: Annotated[dict[str, Weighted], "losses of labels made in each step; empty: the method's own"] = (
         field(default_factory=dict)
     )
+    image: Annotated[
+        dict[str, Weighted],
+        "losses of an image-level head, which learns the classes of whole images from masks and `data.tags`; "
+        "empty: no such head",
+    ] = field(default_factory=dict)
     balance: Annotated[
         Share, "labelled pixels of a class weigh (its share of the labelled pixels)^-balance, mean 1"
     ] = 0.5
@@ -250,4 +255,9 @@ class GenerationConfig:
         "evaluated, used for labelling and exported as one network",
     ] = field(default_factory=dict)
     online: Annotated[str, "method that labels images in each step; empty: stored pseudo-labels, if any"] = ""
+    from_tags: Annotated[
+        bool,
+        "first generation: the image-level head also learns from images with `data.tags` only, and its class "
+        "activation maps are the pseudo-labels; no masks are needed but those of val",
+    ] = False
     noise: NoiseConfig = field(default_factory=NoiseConfig)

@@ -4,7 +4,7 @@ The samples of step t and their noise are a pure function of (seed, stage, t). A
 global batch. Neither the number of workers nor a resume changes the samples of a step.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,7 +20,9 @@ from selftrain.data.examples import Example, Seen
 from selftrain.data.labels import Labels, Readable, known_to_be
 from selftrain.data.mixing import Mixer, drawn, share_of
 from selftrain.data.samplers import Sampler, epochs
+from selftrain.ids import IGNORE
 from selftrain.rng import Key, batch_ids, generator
+from selftrain.scores import class_pixels
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class StepDataset(Dataset):
 
     `labels` are the labels of the labelled samples. Unlabelled slots contain pseudo-labels if `pseudo` is
     given, otherwise `views` noisy views for an online method. `classes` is the number of classes; soft labels
-    of labelled images need it.
+    of labelled images need it. `tags` returns the classes of a whole sample, as `Example.tags`; it is given
+    for networks with an image-level head.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class StepDataset(Dataset):
         sizes: tuple[int, int],
         views: int = 0,
         classes: int = 0,
+        tags: Callable[[Readable], np.ndarray] | None = None,
         augmentation: Augmentation,
         sampler: Sampler | None = None,
         cache: Cache,
@@ -66,7 +70,7 @@ class StepDataset(Dataset):
         self.sampler: Sampler = sampler or partial(epochs, len(labels.samples))
         self.labelled_batch, self.unlabelled_batch = self.sizes = sizes
         self.views, self.augmentation, self.cache, self.keys = views, augmentation, cache, keys
-        self.classes = classes
+        self.classes, self.tags = classes, tags
         # Unmixed examples of one step: each is used for its own slot and for a partner.
         self.unmixed: tuple[int, dict[int, Example]] = (-1, {})
 
@@ -116,7 +120,7 @@ class StepDataset(Dataset):
         target = self.labels.target(i, seen.index)
         if self.augmentation.softens and target.soft is None:
             target = known_to_be(target, self.classes)
-        return Example(seen.image, target, known=True)
+        return Example(seen.image, target, True, self._tags(samples[i], target.hard))
 
     def _styled(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """`image`, with probability `style` in the colours of an unlabelled image."""
@@ -144,7 +148,8 @@ class StepDataset(Dataset):
         """The labelled example that a slot is mixed with, in the form of pseudo-labels without errors."""
         donor = self._labelled(step, self.donor(slot))
         assert example.target.soft is not None
-        return Example(donor.image, known_to_be(donor.target, len(example.target.soft)), known=False)
+        target = known_to_be(donor.target, len(example.target.soft))
+        return Example(donor.image, target, False, donor.tags)
 
     def _unmixed(self, step: int, slot: int) -> Example:
         """The example of a slot before mixing, kept for the slot that it is the partner of."""
@@ -163,7 +168,19 @@ class StepDataset(Dataset):
         image = self.cache.image(samples[i])
         stored = everything(self.pseudo, i, image) if how.reads_stored else None
         seen = how.view(image, generator(*self.keys, step, slot), stored)
-        return Example(seen.image, self.pseudo.target(i, seen.index), known=False)
+        target = self.pseudo.target(i, seen.index)
+        return Example(seen.image, target, False, self._tags(samples[i]))
+
+    def _tags(self, sample: Readable, hard: np.ndarray | None = None) -> np.ndarray | None:
+        """The tags (C,) of a crop: by its mask `hard` (h, w), or by the sample's own tags without one.
+
+        A crop may lack a class of its image, and only a mask tells.
+        """
+        if self.tags is None:
+            return None
+        if hard is None or (hard == IGNORE).all():
+            return self.tags(sample)
+        return (class_pixels(hard, self.classes) > 0).astype(np.float32)
 
     def _seen(self, step: int, slot: int) -> Seen:
         """The views of an unlabelled slot, with the numbers drawn for mixing."""

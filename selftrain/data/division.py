@@ -131,6 +131,8 @@ def spend_labels(train: list[Sample], classes: int, splits: SplitSpec) -> tuple[
         with ThreadPoolExecutor(READERS) as pool:
             return np.stack(list(pool.map(lambda sample: class_shares(sample, classes), train)))
 
+    if not train:
+        return [], []
     count = budget(splits.labels, splits.label_fraction, len(train))
     names = [sample.name for sample in train]
     chosen = set(choose_labelled(splits.choose, count, Candidates(names, splits.group, splits.seed, content)))

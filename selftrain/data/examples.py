@@ -23,11 +23,15 @@ class Example:
     image: np.ndarray  # (h, w, C) uint8
     target: Target[np.ndarray]
     known: bool
+    tags: np.ndarray | None = None  # (C,) float32: 1 if it shows the class, 0 if not, NaN if not known
 
     def blended(self, other: "Example", share: np.ndarray) -> "Example":
-        """This example with the `share` (h, w) of another one."""
+        """This example with the `share` (h, w) of another one; tags in which the two differ are not known."""
         image = blend(share[..., None], self.image, other.image)
-        return Example(image, self.target.blended(other.target, share), self.known)
+        tags = self.tags
+        if tags is not None and other.tags is not None:
+            tags = np.where(tags == other.tags, tags, np.float32(np.nan))
+        return Example(image, self.target.blended(other.target, share), self.known, tags)
 
     def emphasised(
         self, share: np.ndarray, ours: Target[np.ndarray], theirs: Target[np.ndarray]
@@ -85,6 +89,7 @@ class Batch:
     known: Target[Tensor]  # of the first images
     guessed: Target[Tensor] | None = None  # of the rest, with soft labels and weights
     views: Views | None = None
+    tags: Tensor | None = None  # (N, C), of `images`: see Example; None if the run has no image-level head
 
     @property
     def labelled(self) -> int:
@@ -97,9 +102,9 @@ class Batch:
     def each(self, use: Use) -> "Batch":
         """The batch with `use` applied to each tensor."""
         guessed = self.guessed.each(use) if self.guessed else None
-        return Batch(
-            use(self.images), self.known.each(use), guessed, self.views.each(use) if self.views else None
-        )
+        views = self.views.each(use) if self.views else None
+        tags = None if self.tags is None else use(self.tags)
+        return Batch(use(self.images), self.known.each(use), guessed, views, tags)
 
 
 def collate(mixed: Sequence[Example | Seen]) -> Batch:
@@ -108,8 +113,13 @@ def collate(mixed: Sequence[Example | Seen]) -> Batch:
     seen = [one for one in mixed if isinstance(one, Seen)]
     known, guessed = ([one.target for one in examples if one.known is masks] for masks in (True, False))
     images = torch.from_numpy(np.stack([one.image for one in examples]))
+    tags = [one.tags for one in examples if one.tags is not None]
     return Batch(
-        images, collated(known), collated(guessed) if guessed else None, _views(seen) if seen else None
+        images,
+        collated(known),
+        collated(guessed) if guessed else None,
+        _views(seen) if seen else None,
+        torch.from_numpy(np.stack(tags)) if tags else None,
     )
 
 

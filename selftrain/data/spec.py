@@ -58,6 +58,11 @@ class Spec:
     changed: frozenset[str]  # the settings that differ from their defaults, such as "root" and "splits.val"
 
     @property
+    def masks_optional(self) -> bool:
+        """Whether training images need no masks: they may have tags, and val is named."""
+        return bool(self.tags and self.splits.val)
+
+    @property
     def target(self) -> tuple[Any, int] | None:
         """The size that images are resized to when they are read, by the rule of `selftrain.sizes`."""
         return (self.size[0], self.size[1]) if self.size else None

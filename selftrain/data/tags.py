@@ -11,7 +11,7 @@ not known. Images are named as in list files, by their path or its end.
 import csv
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,9 +19,10 @@ import numpy as np
 
 from selftrain.data.faults import Fault, counted
 from selftrain.data.images import IMAGE_SUFFIXES
-from selftrain.data.sample import SPLITS, DataSet, Sample
+from selftrain.data.sample import SPLITS, DataSet, Sample, Source
 from selftrain.data.spec import Spec
 from selftrain.errors import DataError
+from selftrain.ids import IGNORE
 
 HEADING = ["image", "classes"]
 BETWEEN = ";"  # classes of a line
@@ -49,6 +50,36 @@ def with_tags(data: DataSet, spec: Spec) -> DataSet:
             tags.setdefault(found[0], set()).update(map(data.classes.index, classes))
     tagged = data.each(lambda samples: [_tagged(sample, tags) for sample in samples])
     return replace(tagged, faults=noted)
+
+
+def tags_of(sample: object, classes: int) -> np.ndarray:
+    """The tags (C,) float32 of a sample: 1 for classes that it contains, 0 for others; NaN if not known."""
+    known = getattr(sample, "tags", None)
+    if known is None:
+        return np.full(classes, np.nan, np.float32)
+    return np.isin(np.arange(classes), known).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Unmasked(Source):
+    """A mask in which every pixel of `image` is ignored."""
+
+    image: Source
+
+    @property
+    def name(self) -> str:
+        return self.image.name
+
+    def read(self) -> np.ndarray:
+        return np.full(self.image.size or self.image.read().shape[:2], IGNORE, np.uint8)
+
+    def fingerprint(self) -> None:
+        return None
+
+
+def known_by_tags(samples: Iterable[Sample]) -> list[Sample]:
+    """The samples with tags, as labelled samples without a labelled pixel: only their tags teach."""
+    return [replace(one, mask=Unmasked(one.image)) for one in samples if one.tags is not None]
 
 
 def _tagged(sample: Sample, tags: Mapping[str, set[int]]) -> Sample:

@@ -27,6 +27,11 @@ RULE = (
     "ratio; padded to multiples; of 16-bit images, `range` becomes 0..255; without one, the high byte counts"
 )
 
+GATE = (
+    "of image_logits, the second output: a class whose sigmoid is below `threshold` is suppressed in what "
+    "the network saw, by logits of -inf before the softmax; the class of the largest image_logit always stays"
+)
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -58,6 +63,7 @@ class Output:
     masks: dict[str, Any]  # the values or colours of each class in the training masks
     window: int | str | dict[str, Any]  # a setting, as windows.of reads it
     decision: str | dict[str, Any]
+    gate: float = 0.0  # see GATE
 
 
 def card(origin: Origin, images: Input, output: Output, *, model: dict[str, Any]) -> dict[str, Any]:
@@ -81,6 +87,7 @@ def card(origin: Origin, images: Input, output: Output, *, model: dict[str, Any]
             "rule": RULE,
         },
         "decision": output.decision,
+        **({"gate": {"threshold": output.gate, "rule": GATE}} if output.gate else {}),
         "masks": output.masks,
         "model": model,
         "generation": origin.generation,
@@ -140,6 +147,7 @@ def predictor_of(
         views=tta.views(hflip=True, vflip=False, rotate90=False, scales=[1.0]) if flip else None,
         decision=decide.of(described.get("decision", "argmax")),
         multiple=described["input"]["multiple"],
+        gate=described.get("gate", {}).get("threshold", 0.0),
         batch=batch,
         layout=torch.contiguous_format,
     )

@@ -14,7 +14,10 @@ from selftrain.anatomy import Anatomy
 from selftrain.inference import tta, windows
 from selftrain.inference.decide import Decision, argmax
 from selftrain.inference.pixels import PixelScale
+from selftrain.models.ensemble import parts
 from selftrain.models.fused import fused
+from selftrain.models.heads import head_of
+from selftrain.models.outputs import output_of
 from selftrain.tables import Chosen, bound
 
 Precision = Callable[[], AbstractContextManager[Any]]
@@ -36,6 +39,7 @@ class Predictor:
     precision: Precision = exact  # the context of each forward pass
     decision: Decision = argmax
     multiple: int = Anatomy.multiple  # input sides must be multiples of this
+    gate: float = 0.0  # least probability of a class in the image-level head's view; 0: off
     batch: int = 1  # most views and windows that share a forward pass
     layout: torch.memory_format = torch.channels_last
 
@@ -73,6 +77,32 @@ class Predictor:
             found = [self._of(network, pixels) for network in self.networks]
         return found[0] if len(found) == 1 else torch.stack(found).mean(dim=0)
 
+    @property
+    def tells_tags(self) -> bool:
+        """Whether the networks have an image-level head."""
+        return all(head_of(one) for network in self.networks for one in parts(network))
+
+    @torch.inference_mode()
+    def tags(self, images: np.ndarray) -> Tensor:
+        """The probability (N, K) float32 that images (N, H, W, C) uint8 contain each class.
+
+        It is the mean over the networks. Of an image larger than a window it is the largest probability in
+        neighbouring parts of that size.
+        """
+        pixels, side = self.pixels(images), self.side or max(images.shape[1:3])
+        seen = [
+            windows.pad(tile, self.multiple) for row in pixels.split(side, 2) for tile in row.split(side, 3)
+        ]
+        with self.precision():
+            each = [torch.stack([self._image_logits(one, tile) for tile in seen]) for one in self.networks]
+        return torch.stack(each).sigmoid().amax(dim=1).mean(dim=0)
+
+    @staticmethod
+    def _image_logits(network: nn.Module, pixels: Tensor) -> Tensor:
+        logits = output_of(network(pixels)).image
+        assert logits is not None
+        return logits.float()
+
     def labels(self, images: np.ndarray) -> np.ndarray:
         """Class ids (N, H, W) uint8 of images (N, H, W, C) uint8."""
         return self.decision(self.probabilities(images)).cpu().numpy()
@@ -84,7 +114,13 @@ class Predictor:
     def _of(self, network: nn.Module, pixels: Tensor) -> Tensor:
         window = bound(self.window)
         return tta.predict(
-            network, pixels, transforms=self.views, window=window, multiple=self.multiple, batch=self.batch
+            network,
+            pixels,
+            transforms=self.views,
+            window=window,
+            multiple=self.multiple,
+            batch=self.batch,
+            gate=self.gate,
         )
 
     def _dtype(self) -> torch.dtype:

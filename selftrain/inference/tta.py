@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from selftrain.anatomy import Anatomy
 from selftrain.errors import ConfigError
 from selftrain.inference.windows import Window, whole
-from selftrain.models.outputs import pixels_of
+from selftrain.models.outputs import gated
 
 
 class Zoom(ttach.Scale):
@@ -68,12 +68,15 @@ def predict(
     window: Window = whole,
     multiple: int = Anatomy.multiple,
     batch: int = 1,
+    gate: float = 0.0,
 ) -> Tensor:
     """Class probabilities (N, K, H, W) float32 of images (N, C, H, W): the mean over the views.
 
     Without `transforms`, there is one view: the plain image. `model` must be in eval mode; autocast is left
     to the caller. `window`, an entry of WINDOWS with its settings, pads each view to `multiple` and computes
-    its probabilities. Views of one size, and windows, share a forward pass of up to `batch` images.
+    its probabilities. With `gate`, classes that an image-level head finds less probable than this in what the
+    network sees at once have probability 0. Views of one size, and windows, share a forward pass of up to
+    `batch` images.
 
     Raises ConfigError for transforms that do not suit segmentation.
     """
@@ -83,7 +86,7 @@ def predict(
     sums: dict[tuple[int, int], Tensor] = {}  # by the size of the maps: one resize for each size
     for group in _groups(transforms, images, most=max(1, batch // len(images))):
         seen = torch.cat([view for _, view in group])
-        found = window(lambda padded: pixels_of(model(padded)), seen, multiple, batch).split(len(images))
+        found = window(lambda padded: gated(model(padded), gate), seen, multiple, batch).split(len(images))
         for (transformer, _), probs in zip(group, found, strict=True):
             probs = transformer.deaugment_mask(probs)  # (N, C, h, w)
             key = (probs.shape[2], probs.shape[3])

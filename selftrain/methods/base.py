@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import ClassVar, Protocol
 
 import torch
@@ -22,6 +22,7 @@ from selftrain.data.examples import Batch, Views
 from selftrain.data.mixing import Mixer
 from selftrain.ids import IGNORE
 from selftrain.models.outputs import pixels_of
+from selftrain.objectives.losses import IMAGE_TABLE
 from selftrain.objectives.objective import Objective
 from selftrain.targets import Target, blend
 
@@ -96,6 +97,30 @@ class Method:
             self.cfg.labelled, "loss.labelled", self.context.classes, self.context.class_weights
         )
 
+    @cached_property
+    def image(self) -> Objective:
+        """The loss of the image-level head; without losses if there is no such head."""
+        return Objective.of(self.cfg.image, "loss.image", self.context.classes, table=IMAGE_TABLE)
+
+    def with_image_counts(self, batch: Batch, counts: Tensor) -> Tensor:
+        """The counts of the image-level head, if there is one, and then `counts`."""
+        return counts if batch.tags is None else torch.cat([self.image.counts(batch.tags), counts])
+
+    def with_image_loss(
+        self, batch: Batch, logits: Tensor | None, counts: Tensor, of_pixels: Callable[[Tensor], StepResult]
+    ) -> StepResult:
+        """The loss `of_pixels` for its own counts, plus the loss of the image-level head, if there is one.
+
+        `logits` (at least N, C) begin with the logits of the batch's images; `counts` are those of
+        `with_image_counts`.
+        """
+        if batch.tags is None:
+            return of_pixels(counts)
+        assert logits is not None
+        result, width = of_pixels(counts[self.image.width :]), self.image.width
+        own = self.image.value(logits[: len(batch.tags)].float(), batch.tags, counts[:width])
+        return StepResult(result.loss + self.ranks * own, {**result.logs, "image_loss": self.ranks * own})
+
     def counts(self, batch: Batch) -> Tensor:
         """See `Step.counts`."""
         raise NotImplementedError
@@ -113,6 +138,7 @@ class Learnt:
     guessed: tuple[Tensor, Target[Tensor]]
     accepted: Tensor
     views: int = 1  # the loss of `guessed` is averaged over them
+    image: Tensor | None = None  # logits (N, C) of an image-level head; the labelled images come first
 
 
 class Online(Method):
@@ -135,14 +161,18 @@ class Online(Method):
         inside = views_of(batch).inside
         everything = Target(torch.where(inside, 0, IGNORE))
         known, guessed = self.labelled.counts(batch.known), self.guessed.counts(everything)
-        return torch.cat([known, guessed, inside.sum().float()[None]])
+        return self.with_image_counts(batch, torch.cat([known, guessed, inside.sum().float()[None]]))
 
     def loss(self, model: nn.Module, averaged: nn.Module, batch: Batch, counts: Tensor) -> StepResult:
         """See `Step.loss`: (labelled + w * unlabelled) / (1 + `loss.unlabelled_weight`).
 
         The weight w ramps up to `loss.unlabelled_weight`. At weight 1 the loss is the mean of both parts.
         """
-        learnt, first = self.learn(model, averaged, batch), self.labelled.width
+        learnt = self.learn(model, averaged, batch)
+        return self.with_image_loss(batch, learnt.image, counts, partial(self._of_pixels, batch, learnt))
+
+    def _of_pixels(self, batch: Batch, learnt: Learnt, counts: Tensor) -> StepResult:
+        first = self.labelled.width
         supervised = self.ranks * self.labelled.value(*learnt.known, counts[:first])
         pseudo = self.ranks * self.guessed.value(*learnt.guessed, counts[first:-1]) / learnt.views
         weight = self.cfg.unlabelled_weight * self._ramp(views_of(batch).step)

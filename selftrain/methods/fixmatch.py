@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from selftrain.data.examples import Batch
 from selftrain.ids import IGNORE
 from selftrain.methods.base import Learnt, Online, views_of
-from selftrain.models.outputs import pixels_of
+from selftrain.models.outputs import output_of
 
 
 class FixMatch(Online):
@@ -32,9 +32,11 @@ class FixMatch(Online):
         mixed = self.target(mixture, batch, target[None], confidence)
         images = torch.cat([self.pixels(batch.images), self.pixels(seen)])
         with self.noise(self.context.unwrap(model), labelled, len(target)):
-            logits = pixels_of(model(images)).float()
+            output = output_of(model(images))
+        logits = output.pixels.float()
         accepted = (target != IGNORE).sum().float()
-        return Learnt((logits[:labelled], batch.known), (logits[labelled:], mixed), accepted, len(seen))
+        known, guessed = (logits[:labelled], batch.known), (logits[labelled:], mixed)
+        return Learnt(known, guessed, accepted, len(seen), output.image)
 
     def thresholds(self, confidence: Tensor, hard: Tensor, *, classes: int) -> Tensor:
         """The threshold of each class, (C,): `loss.threshold`, relaxed per class if `loss.adaptive`.

@@ -6,7 +6,7 @@ from torch import nn
 from selftrain.data.examples import Batch
 from selftrain.ids import IGNORE
 from selftrain.methods.base import Learnt, Online, views_of
-from selftrain.models.outputs import pixels_of
+from selftrain.models.outputs import output_of
 from selftrain.targets import Target
 
 
@@ -21,9 +21,9 @@ class MeanTeacher(Online):
         views, labelled = views_of(batch), batch.labelled
         soft = self.probabilities(averaged, views.images[0])
         images = torch.cat([self.pixels(batch.images), self.pixels(views.images[1])])
-        logits = pixels_of(model(images)).float()
+        output = output_of(model(images))
+        logits = output.pixels.float()
         counts = views.inside & ~views.erased[0]
         target = Target(torch.where(counts, soft.argmax(dim=1), IGNORE), soft=soft)
-        return Learnt(
-            (logits[:labelled], batch.known), (logits[labelled:], target), views.inside.sum().float()
-        )
+        known, guessed = (logits[:labelled], batch.known), (logits[labelled:], target)
+        return Learnt(known, guessed, views.inside.sum().float(), image=output.image)

@@ -1,14 +1,14 @@
 """Training on masks, and on stored pseudo-labels if there are any."""
 
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor, nn
 
 from selftrain.data.examples import Batch
 from selftrain.methods.base import Method, StepResult
-from selftrain.models.outputs import pixels_of
+from selftrain.models.outputs import output_of
 from selftrain.objectives.losses import weights_of
 from selftrain.objectives.objective import Objective
 
@@ -37,14 +37,18 @@ class SelfTraining(Method):
         known = self.labelled.counts(batch.known)
         if self._distils(batch):
             known = torch.cat([known, self.distilled.counts(batch.known)])
-        if batch.guessed is None:
-            return known
-        seen = known.new_tensor([float(batch.guessed.hard.numel())])
-        return torch.cat([known, self.pseudo.counts(batch.guessed), seen])
+        if batch.guessed is not None:
+            seen = known.new_tensor([float(batch.guessed.hard.numel())])
+            known = torch.cat([known, self.pseudo.counts(batch.guessed), seen])
+        return self.with_image_counts(batch, known)
 
     def loss(self, model: nn.Module, averaged: nn.Module, batch: Batch, counts: Tensor) -> StepResult:
         """See `Step.loss`: labelled + distilled + `loss.unlabelled_weight` * pseudo."""
-        logits = pixels_of(model(self.context.pixels(batch.images))).float()  # (N, C, h, w); softmax in fp32
+        output = output_of(model(self.context.pixels(batch.images)))
+        logits = output.pixels.float()  # (N, C, h, w); softmax in fp32
+        return self.with_image_loss(batch, output.image, counts, partial(self._of_pixels, batch, logits))
+
+    def _of_pixels(self, batch: Batch, logits: Tensor, counts: Tensor) -> StepResult:
         labelled, first, known = batch.labelled, self.labelled.width, batch.known
         distils = self._distils(batch)
         masks = replace(known, soft=None) if distils else known

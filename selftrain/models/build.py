@@ -14,6 +14,7 @@ from selftrain.errors import ConfigError
 from selftrain.models.classics import CLASSICS
 from selftrain.models.dpt import slim_dpt
 from selftrain.models.encoders import HUB, TIMM, about_name
+from selftrain.models.heads import add_head
 from selftrain.models.noise import add_dropout
 from selftrain.models.weights import WAY_OUT
 from selftrain.tables import Chosen, Table, handed
@@ -54,12 +55,14 @@ def build(
     imagenet: bool = False,
     dropout: float = 0.0,
     drop_path: float = 0.0,
+    image_head: bool = False,
 ) -> nn.Module:
     """Build a segmentation network: images (N, channels, H, W) -> logits (N, classes, H, W).
 
     `arch` is a name in ARCHITECTURES, or such a name with its settings. `drop_path` is the stochastic depth
     of a timm encoder ("tu-..."). `dropout` acts on the features before the head. With `imagenet` the
-    encoder's weights are downloaded from a hub; otherwise all weights are random.
+    encoder's weights are downloaded from a hub; otherwise all weights are random. With `image_head` the
+    network also returns logits (N, classes) of whole images.
 
     Raises ConfigError for unknown names, settings that the network does not take, and unavailable weights.
     """
@@ -89,6 +92,8 @@ def build(
     setattr(network, ATTRIBUTE, chosen.entry.anatomy)
     if dropout:
         add_dropout(network, dropout)
+    if image_head:
+        add_head(network, classes, chosen.name)
     return network
 
 

@@ -15,6 +15,7 @@ from selftrain.errors import IntegrityError
 from selftrain.files import MANIFEST, commit_directory, read_directory, read_manifest, remove_directory
 from selftrain.models import ensemble
 from selftrain.models.build import build, parameters, written
+from selftrain.models.heads import head_of
 from selftrain.rundir import WEIGHTS
 from selftrain.values import Choice
 
@@ -43,7 +44,8 @@ def describe(
 ) -> dict[str, Any]:
     """Describe how to rebuild `network`, and count its parameters.
 
-    Several networks as one (ensemble.py) also have "members": the zoom of each.
+    Several networks as one (ensemble.py) also have "members": the zoom of each. Networks with an image-level
+    head have "image_head".
     """
     described = {
         "arch": written(arch),
@@ -53,7 +55,8 @@ def describe(
     }
     zooms = ensemble.zooms_of(network)
     several = {"members": zooms} if zooms != [1.0] else {}
-    return {**described, "params": parameters(network), **several}
+    head = {"image_head": True} if head_of(ensemble.parts(network)[0]) else {}
+    return {**described, "params": parameters(network), **several, **head}
 
 
 def weights_of(network: nn.Module) -> dict[str, bytes]:
@@ -112,7 +115,14 @@ def rebuilt(
     channels = description.get("channels", CHANNELS)
     zooms = description.get("members", [1.0])
     each = [
-        build(arch, encoder, classes=len(classes), channels=channels, decoder_channels=decoder_channels)
+        build(
+            arch,
+            encoder,
+            classes=len(classes),
+            channels=channels,
+            decoder_channels=decoder_channels,
+            image_head=description.get("image_head", False),
+        )
         for _ in zooms
     ]
     network = ensemble.joined(each, zooms)

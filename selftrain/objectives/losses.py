@@ -10,7 +10,7 @@ with its weight:
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
@@ -37,10 +37,13 @@ class Loss:
     logits are (N, C, h, w) float32. Both functions return a number, or (C,) numbers with `per_class`: then
     the means are averaged over the classes that count. `class_weights` (C,) come from the labelled pixels, or
     are None. A total that does not use them need not have the parameter.
+
+    The target of a loss in IMAGE_LOSSES is (N, C) numbers: 1 for classes that an image contains, 0 for others
+    and NaN where that is not known. Its logits are (N, C).
     """
 
     total: Callable[..., Tensor]
-    count: Callable[[Target[Tensor]], Tensor]
+    count: Callable[[Any], Tensor]
     per_class: bool = False
 
 
@@ -276,6 +279,30 @@ LOSSES: dict[str, Loss] = {
     "boundary": Loss(boundary, pixels),
 }
 TABLE = Table(LOSSES, main="weight", function=lambda loss: loss.total)
+
+
+def known_tags(tags: Tensor) -> Tensor:
+    """The number of known tags (N, C)."""
+    return (~tags.isnan()).sum().float()
+
+
+def bce(
+    logits: Tensor,
+    tags: Tensor,
+    *,
+    present: Annotated[
+        float, Bounds(above=0), "weight of classes that an image contains; others weigh 1"
+    ] = 1.0,
+) -> Tensor:
+    """Multi-label binary cross-entropy of an image's classes; unknown tags do not count."""
+    known = ~tags.isnan()
+    truth = torch.where(known, tags, 0.0)
+    each = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    return (each * torch.where(truth > 0, present, 1.0) * known).sum()
+
+
+IMAGE_LOSSES: dict[str, Loss] = {"bce": Loss(bce, known_tags)}
+IMAGE_TABLE = Table(IMAGE_LOSSES, main="weight", function=lambda loss: loss.total)
 
 
 def _over_classes(each: Tensor, present: Tensor) -> Tensor:

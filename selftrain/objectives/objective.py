@@ -10,8 +10,8 @@ from torch import Tensor
 
 from selftrain.config import LossConfig
 from selftrain.errors import ConfigError
-from selftrain.objectives.losses import TABLE, HardLabelsError, Loss
-from selftrain.tables import Chosen, handed
+from selftrain.objectives.losses import IMAGE_TABLE, TABLE, HardLabelsError, Loss
+from selftrain.tables import Chosen, Table, handed
 from selftrain.targets import Target
 
 
@@ -29,6 +29,10 @@ def check_losses(cfg: LossConfig, *, soft: bool = False) -> None:
         _check_hard(name, term)
     Objective.of(cfg.online, "loss.online", 1)
     Objective.of(cfg.distill, "loss.distill", 1)
+    if cfg.image and not Objective.of(cfg.image, "loss.image", 1, table=IMAGE_TABLE).groups:
+        raise ConfigError(
+            "loss.image has no loss with a weight above 0; set loss.image.bce=1, or loss.image={}"
+        )
     used = any(weighs(term.entry) for term in TABLE.chosen(cfg.labelled, "loss.labelled"))
     if cfg.class_weights and not used:
         names = " and ".join(name for name, loss in TABLE.entries.items() if weighs(loss))
@@ -70,13 +74,14 @@ class Objective:
         setting: str,
         classes: int,
         class_weights: Tensor | None = None,
+        table: Table[Loss] = TABLE,
     ) -> "Objective":
-        """Collect the losses listed in the setting `setting`; `class_weights` is (C,).
+        """Collect the losses of `table` listed in the setting `setting`; `class_weights` is (C,).
 
         Raises ConfigError for unknown losses, and for losses that ask for anything but `class_weights`.
         """
-        groups: dict[tuple[Callable[..., Tensor], bool], list[Chosen[Loss]]] = {}
-        for term in TABLE.chosen(terms, setting):
+        groups: dict[tuple[Callable[[Any], Tensor], bool], list[Chosen[Loss]]] = {}
+        for term in table.chosen(terms, setting):
             asked = handed(term.entry.total, f"{setting}.{term.name}", class_weights=class_weights)
             term = replace(term, settings={**term.settings, **asked})
             groups.setdefault((term.entry.count, term.entry.per_class), []).append(term)
@@ -87,12 +92,13 @@ class Objective:
         """The number of counts of the objective."""
         return sum(self.classes if group[0].entry.per_class else 1 for group in self.groups)
 
-    def counts(self, target: Target[Tensor]) -> Tensor:
+    def counts(self, target: Target[Tensor] | Tensor) -> Tensor:
         """The counts of a target (one micro-batch of one rank), (width,)."""
         counted = [group[0].entry.count(target).reshape(-1) for group in self.groups]
-        return torch.cat(counted) if counted else target.hard.new_zeros(0, dtype=torch.float32)
+        plane = target if isinstance(target, Tensor) else target.hard
+        return torch.cat(counted) if counted else plane.new_zeros(0, dtype=torch.float32)
 
-    def value(self, logits: Tensor, target: Target[Tensor], counts: Tensor) -> Tensor:
+    def value(self, logits: Tensor, target: Target[Tensor] | Tensor, counts: Tensor) -> Tensor:
         """This part's share of the loss; `counts` (width,) belong to the whole global batch."""
         total, first = logits.new_zeros(()), 0
         for group in self.groups:
@@ -102,7 +108,11 @@ class Objective:
         return total
 
     def _mean(
-        self, group: tuple[Chosen[Loss], ...], logits: Tensor, target: Target[Tensor], counts: Tensor
+        self,
+        group: tuple[Chosen[Loss], ...],
+        logits: Tensor,
+        target: Target[Tensor] | Tensor,
+        counts: Tensor,
     ) -> Tensor:
         sums = [term.amount * term.entry.total(logits, target, **term.settings).reshape(-1) for term in group]
         shares = 1.0 / counts.clamp_min(1.0)

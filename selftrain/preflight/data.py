@@ -159,8 +159,14 @@ def _looked_at(
 
 def check_data(data: DataSet, cfg: Config) -> None:
     """Raises DataError if a required split is empty, ConfigError for weights of unknown classes."""
-    if not data.labelled:
-        raise DataError("no labelled image to train the teacher on; see data.images and data.masks")
+    from_tags = cfg.generations[0].from_tags
+    if from_tags:
+        _check_tags(data, cfg)
+    if not data.labelled and not from_tags:
+        raise DataError(
+            "no labelled image to train the teacher on; see data.images and data.masks, or learn from tags "
+            "(data.tags, generations.0.from_tags=true)"
+        )
     if not data.val:
         raise DataError("no val image to choose by; set data.splits.val or data.splits.val_fraction")
     unknown = [name for name in cfg.loss.class_weights if name not in data.classes]
@@ -171,6 +177,26 @@ def check_data(data: DataSet, cfg: Config) -> None:
     needing = _needing_unlabelled(cfg.generations)
     if needing and not data.unlabelled:
         raise DataError(f"{needing} needs unlabelled images, but the data set has none; {WITHOUT_UNLABELLED}")
+
+
+def _check_tags(data: DataSet, cfg: Config) -> None:
+    """Raises DataError or ConfigError for data on which a first generation cannot learn from tags."""
+    if all(one.tags is None for one in data.unlabelled):
+        raise DataError(
+            f"generations.0.from_tags: data.tags={cfg.data.tags} tags no unlabelled image; add lines"
+        )
+    background = cfg.labels.cams.background
+    if background and background not in data.classes:
+        raise ConfigError(
+            f"labels.cams.background={background!r} is none of {', '.join(data.classes)}; name the class of "
+            "the pixels without an object, or set labels.cams.background= (every class has a map)"
+        )
+    divided = next((n for n, row in enumerate(cfg.generations) if row.members and not data.labelled), None)
+    if divided is not None:
+        raise ConfigError(
+            f"generations.{divided}.members divides masks, and no image but those of val and test has one; "
+            f"set generations.{divided}.members={{}}"
+        )
 
 
 def _needing_unlabelled(generations: Sequence[GenerationConfig]) -> str:

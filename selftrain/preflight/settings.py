@@ -8,6 +8,7 @@ from selftrain import augmentation, choices
 from selftrain.config import ALWAYS, AUTO, Config, NoiseConfig
 from selftrain.data.augment.colour import OF_RGB
 from selftrain.data.bands import RGB
+from selftrain.data.samplers import SAMPLERS
 from selftrain.errors import ConfigError
 from selftrain.inference import windows
 from selftrain.log import say
@@ -39,6 +40,8 @@ def check(cfg: Config) -> None:
         _check_online_noise,
         _check_labelled_mixing,
         _check_methods,
+        _check_image_head,
+        _check_tags,
         _check_learning,
     ):
         check_together(cfg)
@@ -202,6 +205,63 @@ def _check_methods(cfg: Config) -> None:
                 f"generations: the probabilities of {names} add up to more than 1; "
                 "one mixing acts on an image"
             )
+
+
+def _check_image_head(cfg: Config) -> None:
+    """Raises ConfigError for settings that need an image-level head, and methods that cannot train one."""
+    if not cfg.loss.image:
+        needing = "predict.gate" if cfg.predict.gate else ""
+        needing = next(
+            (f"generations.{n}.from_tags" for n, row in enumerate(cfg.generations) if row.from_tags), needing
+        )
+        if needing:
+            raise ConfigError(
+                f"{needing} needs an image-level head, and the run trains none; set loss.image.bce=1"
+            )
+        return
+    for number, row in enumerate(cfg.generations):
+        if METHODS[row.online].networks > 1:
+            raise ConfigError(
+                f"generations.{number}.online={row.online} trains two networks that answer for pixels only, "
+                "so their image-level heads would learn nothing; set loss.image={} or another method"
+            )
+
+
+def _check_tags(cfg: Config) -> None:
+    """Raises ConfigError for settings that contradict a first generation that learns from tags."""
+    later = next((number for number, row in enumerate(cfg.generations) if number and row.from_tags), 0)
+    if later:
+        raise ConfigError(
+            f"generations.{later}.from_tags: only the first generation learns from tags; "
+            "set generations.0.from_tags"
+        )
+    first = cfg.generations[0]
+    if not first.from_tags:
+        return
+    name = "generations.0.from_tags"
+    if not cfg.data.tags:
+        raise ConfigError(f"{name} learns from images with tags; name their file by data.tags")
+    if not any(plan.needs_labels for plan in plans(cfg)[1:2]):
+        raise ConfigError(
+            f"{name} makes labels for the next generation, and no generation that learns from stored labels "
+            "follows; add one (generations.extra=1), without online"
+        )
+    chosen = reliability.chosen(cfg.select)
+    sampler = Table(SAMPLERS).one(cfg.train.sampler, "train.sampler").name
+    for setting, given, why in (
+        ("generations.0.online", first.online, "it labels unlabelled images itself"),
+        ("generations.0.members", first.members, "its parts would divide masks"),
+        ("data.tile", cfg.data.tile, "tags are about whole images, and tiles may lack their classes"),
+        (f"train.sampler={sampler}", sampler != "uniform", "it draws by the classes of masks"),
+        ("loss.distill", cfg.loss.distill, "the labels of labelled images would be activation maps"),
+        (
+            f"select.reliability={chosen.name}",
+            chosen.entry.looks,
+            "it looks at the pixels that the teacher predicts, and this one has not learnt them",
+        ),
+    ):
+        if given:
+            raise ConfigError(f"{setting} does not go with {name}: {why}; leave one of them out")
 
 
 def say_other_pixel_scales(cfg: Config, planned: list[Plan]) -> None:

@@ -92,7 +92,7 @@ def about_labels(said: np.ndarray, true: np.ndarray, classes: Sequence[str], *, 
             f"its labels contain no pixel of {', '.join(unseen)}, so students learn this from the masks "
             "only; add masks that show it, or raise loss.balance"
         )
-    if (drift := distance(said, true)) > DRIFT:
+    if true.any() and (drift := distance(said, true)) > DRIFT:
         alarms.append(
             f"its labels contain the classes in other amounts than the masks: {drift:.0%} of the pixels "
             "would have to change class; the unlabelled images may show other things, or it has collapsed "

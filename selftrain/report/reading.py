@@ -67,7 +67,7 @@ class Generation:
         """The data that it was trained on."""
         teacher, method = pick(self.row, "teacher"), pick(self.row, "online")
         return ", ".join(
-            ["labels"]
+            ["tags" if pick(self.row, "from_tags") else "labels"]
             + ([f"unlabelled images ({method})"] if method else [])
             + ([f"generation {teacher}"] if teacher is not None else [])
         )

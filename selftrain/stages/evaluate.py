@@ -1,6 +1,7 @@
 """Score a network against masks."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,8 +17,40 @@ from selftrain.inference.predictor import Predictor
 from selftrain.log import progress
 from selftrain.scores import BINS, expected_calibration_error, miou, report
 
+HALF = 0.5  # the probability from which on an image-level head says that a class is there, without a gate
 # blocks of neighbouring images (perhaps frames of one video); leaving each out estimates the error of a score
 BLOCKS = 20
+
+
+@dataclass
+class TagScores:
+    """Counts of images by class, to score the image-level head.
+
+    A class counts as found if its probability is at least `threshold`.
+    """
+
+    threshold: float
+    counts: torch.Tensor  # (3, C) float64: images with the class in truth and prediction, truth, prediction
+
+    def add(self, probs: torch.Tensor, target: torch.Tensor) -> None:
+        """Add probs (N, C) and masks (N, H, W) uint8, where 255 is ignored.
+
+        An image contains the classes of its mask.
+        """
+        classes = torch.arange(probs.shape[1], device=target.device, dtype=target.dtype)
+        truth = torch.stack([torch.isin(classes, mask) for mask in target])
+        found = probs >= self.threshold
+        self.counts += torch.stack([rows.sum(dim=0) for rows in (truth & found, truth, found)])
+
+    def report(self, classes: Sequence[str]) -> dict:
+        """{"threshold", "precision", "recall"}, both by class name; None where nothing is found, or true."""
+        both, truth, found = self.counts.cpu().tolist()
+        shares = {"precision": zip(both, found, strict=True), "recall": zip(both, truth, strict=True)}
+        named = {name: [hits / of if of else None for hits, of in pairs] for name, pairs in shares.items()}
+        return {
+            "threshold": self.threshold,
+            **{name: dict(zip(classes, row, strict=True)) for name, row in named.items()},
+        }
 
 
 class Scores:
@@ -84,10 +117,14 @@ def evaluate(
     """Score each predictor on its samples, at their own size, and all of them together as one set.
 
     Ranks share the work. Progress is shown if `stage` has a name. With `closely`, the report also has what
-    `Diagnosis` finds.
+    `Diagnosis` finds. The scores of image-level heads, if there are any, are in "tags", at the predictors'
+    gate, or at a probability of one half.
     """
     scores, total = Scores(len(classes), accelerator.device), sum(len(samples) for _, samples in parts)
     diagnosis = Diagnosis(total, len(classes)) if closely else None
+    gate = max(predictor.gate for predictor, _ in parts) or HALF
+    tags = TagScores(gate, torch.zeros(3, len(classes), dtype=torch.float64, device=accelerator.device))
+    heads = all(predictor.tells_tags for predictor, _ in parts)
     number_of: dict[str, int] = {}
     for _, samples in parts:
         for one in samples:
@@ -101,7 +138,10 @@ def evaluate(
         for predictor, share in shares:
             for group in neighbours(share, batch, cache.image):
                 masks = torch.from_numpy(np.stack([cache.mask(sample) for sample, _ in group]))
-                probs = predictor.probabilities(np.stack([image for _, image in group]))
+                images = np.stack([image for _, image in group])
+                probs = predictor.probabilities(images)
+                if heads:
+                    tags.add(predictor.tags(images), masks.to(probs.device))
                 numbers, label = [number_of[sample.id] for sample, _ in group], predictor.decision(probs)
                 blocks = [number * min(BLOCKS, total) // total for number in numbers]
                 scores.add(probs, label, masks.to(probs.device), blocks)
@@ -110,10 +150,14 @@ def evaluate(
                 done += len(group)
                 show(done)
     scores.reduce(accelerator)
+    found = scores.report(classes)
+    if heads:
+        tags.counts = accelerator.reduce(tags.counts, "sum")
+        found["tags"] = tags.report(classes)
     if diagnosis is None:
-        return scores.report(classes)
+        return found
     diagnosis.reduce(lambda mine: _added(mine, accelerator))
-    return {**scores.report(classes), **diagnosis.report(classes, list(number_of))}
+    return {**found, **diagnosis.report(classes, list(number_of))}
 
 
 def _look(

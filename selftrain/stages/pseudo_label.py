@@ -14,6 +14,7 @@ from typing import ParamSpec, TypeVar
 
 import numpy as np
 from accelerate import Accelerator
+from torch import Tensor
 
 from selftrain import process
 from selftrain.config import LabelConfig
@@ -42,6 +43,8 @@ class Labeller:
     cfg: LabelConfig
     cache: Cache
     accelerator: Accelerator
+    # probabilities (N, C, H, W) of these samples from what the predictor returns for their images
+    finished: Callable[[Sequence[Readable], Tensor], Tensor] = lambda samples, probs: probs
 
     @naming_savings("labelling")
     def label(
@@ -111,9 +114,11 @@ class Labeller:
         for batch in neighbours(samples, self.cfg.batch, self.cache.image):
             check()
             masks = [sample.read_mask() for sample, _ in batch]
-            images = np.stack([image for _, image in batch])
-            probs = predictor.probabilities(images).cpu().numpy()
-            raw = plain.labels(images) if any(mask is not None for mask in masks) else None
+            images, own = np.stack([image for _, image in batch]), [sample for sample, _ in batch]
+            probs = self.finished(own, predictor.probabilities(images)).cpu().numpy()
+            raw = None
+            if any(mask is not None for mask in masks):
+                raw = plain.decision(self.finished(own, plain.probabilities(images))).cpu().numpy()
             for i, mask in enumerate(masks):
                 seen = None if mask is None or raw is None else raw[i]
                 refining.append(pool.submit(label, images[i], probs[i], mask=mask, raw=seen))

@@ -5,7 +5,7 @@ import torch
 
 from selftrain.config import LossConfig
 from selftrain.errors import ConfigError
-from selftrain.objectives.losses import LOSSES, Loss, pixels
+from selftrain.objectives.losses import IMAGE_TABLE, LOSSES, Loss, pixels
 from selftrain.objectives.objective import Objective, check_losses
 from selftrain.tables import handed
 from selftrain.targets import Target
@@ -176,3 +176,24 @@ def test_losses_of_soft_labels_are_refused_for_masks(name):
         check_losses(LossConfig(labelled={name: {"weight": 1.0}}))
     check_losses(LossConfig(labelled={name: {"weight": 1.0}}), soft=True)
     check_losses(LossConfig(labelled={"ce": {"weight": 1.0}, name: {"weight": 0.0}}))
+
+
+def test_bce_is_the_mean_over_known_tags():
+    """Three known tags of four: log-odds 0 for a class that is there, and for two that are not."""
+    tags = torch.tensor([[1.0, 0.0], [float("nan"), 0.0]])
+    for settings, expected in (
+        ({}, math.log(2)),
+        ({"present": 3.0, "weight": 0.5}, 0.5 * math.log(2) * 5 / 3),
+    ):
+        objective = Objective.of({"bce": settings}, "loss.image", 2, table=IMAGE_TABLE)
+        counts = objective.counts(tags)
+        assert counts.tolist() == [3.0]
+        logits = torch.zeros(2, 2, requires_grad=True)
+        loss = objective.value(logits, tags, counts)
+        assert math.isclose(loss.item(), expected, rel_tol=1e-6)
+        loss.backward()
+        assert (
+            logits.grad[1, 0] == 0
+            and logits.grad.isfinite().all()
+            and logits.grad[0, 0] < 0 < logits.grad[0, 1]
+        )

@@ -13,7 +13,7 @@ from selftrain.inference.decide import argmax
 from selftrain.inference.pixels import PixelScale
 from selftrain.inference.predictor import Predictor
 from selftrain.scores import is_worse
-from selftrain.stages.evaluate import Scores, evaluate
+from selftrain.stages.evaluate import Scores, TagScores, evaluate
 
 NAMES = ["a", "b", "c"]
 
@@ -128,3 +128,20 @@ def test_an_evaluation_with_a_name_shows_its_progress(capsys):
         )
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 1 and lines[0].startswith("gen0 val  3/3")
+
+
+def test_precision_and_recall_of_image_level_classes_by_hand():
+    """Three images with the classes a; a and b; b. Found from 0.5 on: a and b; a; none. Class c never occurs."""
+    masks = torch.tensor([[[0, 255]], [[0, 1]], [[1, 1]]], dtype=torch.uint8)
+    probs = torch.tensor([[0.9, 0.5, 0.1], [0.8, 0.4, 0.0], [0.3, 0.2, 0.0]])
+    tags = TagScores(0.5, torch.zeros(3, 3, dtype=torch.float64))
+    tags.add(probs[:2], masks[:2])
+    tags.add(probs[2:], masks[2:])
+    assert tags.report(NAMES) == {
+        "threshold": 0.5,
+        "precision": {"a": 1.0, "b": 0.0, "c": None},
+        "recall": {"a": 1.0, "b": 0.0, "c": None},
+    }
+    tags.add(torch.tensor([[0.6, 0.7, 0.6]]), masks[2:])
+    assert tags.report(NAMES)["precision"] == {"a": 2 / 3, "b": 0.5, "c": 0.0}
+    assert tags.report(NAMES)["recall"] == {"a": 1.0, "b": 1 / 3, "c": None}

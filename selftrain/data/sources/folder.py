@@ -106,7 +106,8 @@ def _layout(spec: Spec, tree: Tree) -> Layout:
     named = {split: matcher.match(found) for split, found in named.items()}
     orphans = matcher.orphans(named)
     bare = [found for found in named["train"] if found.mask is None]
-    if bare and len(bare) == len(named["train"]):
+    maskless = len(bare) == len(named["train"])
+    if bare and maskless and not spec.masks_optional:
         refuse(tree.faults)
         raise DataError(_nothing_matches(spec, bare[0], orphans, matcher.unread()))
     layout = Layout(
@@ -116,7 +117,7 @@ def _layout(spec: Spec, tree: Tree) -> Layout:
         test=_masked(named["test"], matcher) if "test" in named else None,
         faults=tree.faults,
     )
-    if bare and (spec.unlabelled or orphans):
+    if bare and (spec.unlabelled or orphans) and not maskless:
         for item in bare:
             tree.note(matcher.missing(item))
     else:

@@ -86,7 +86,7 @@ def named_images(spec: Spec, tree: Tree, listed: Listed | None = None) -> dict[s
             named[split] = _from_list(spec, tree, setting, listed(tree.root / text), owner)
         elif text:
             named[split] = _from_folder(spec, tree, setting, posixpath.join(base, text), owner, named)
-    if not named["train"]:
+    if not named["train"] and not (spec.masks_optional and named.get("unlabelled")):
         refuse(tree.faults)
         raise DataError(_nothing_left(spec, tree))
     return named
