@@ -20,7 +20,7 @@ from sides import Row
 from torch.utils.flop_counter import FlopCounterMode
 
 from selftrain.inference.windows import pad
-from selftrain.models.build import MULTIPLE
+from selftrain.models.build import multiple_of
 
 SIZE = 4096  # of the matrix product
 # plain and both flips
@@ -100,7 +100,7 @@ def copying() -> float:
 def operations(size: tuple[int, int]) -> float:
     """Operations of the benchmark's network on one image of (H, W), padded as in labelling."""
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        labelling.network().eval()(pad(torch.zeros(1, 3, *size), MULTIPLE))
+        labelling.network().eval()(pad(torch.zeros(1, 3, *size), multiple_of("unet")))
     return counter.get_total_flops()
 
 

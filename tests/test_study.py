@@ -1,5 +1,6 @@
 """The study's arithmetic and how it speaks to a run; the study itself takes hours."""
 
+import importlib
 import json
 import sys
 from dataclasses import replace
@@ -16,6 +17,11 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 import ablation
 import accuracy
 from accuracy import ALL, Cell, Study
+
+
+@pytest.mark.parametrize("name", sorted(file.stem for file in (ROOT / "benchmarks").glob("*.py")))
+def test_a_benchmark_finds_what_it_measures(name):
+    importlib.import_module(name)
 
 
 def finish(out, cell, miou, last=None):
