@@ -13,10 +13,8 @@ from runs import SMOKE, fingerprint
 
 SMALL = [
     *SMOKE,
-    "model.encoder=tu-test_resnet",
     "train.steps=4",
     "labels.crf.enabled=false",
-    "train.threads=1",
 ]
 KILLED = {"do": "kill", "at": ["rename", "gen1/checkpoints/.step-000003.tmp"]}
 

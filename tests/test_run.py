@@ -443,6 +443,7 @@ def test_the_incumbent_goes_on_teaching_and_a_small_last_student_can_be_what_is_
     """A student of one step with a rate of nearly nought cannot beat its teacher; the next one learns from generation 0."""
     students = "{steps: 1}, {steps: 1, encoder: tu-mobilenetv3_small_050}"
     settings = [
+        "model.encoder=tu-resnet10t",
         f"generations=[{{steps: 30}}, {students}]",
         "export.generation=last",
         f"out={tmp_path / 'run'}",

@@ -15,7 +15,6 @@ from runs import ROOT, SMOKE, fingerprint
 HERE = Path(__file__).resolve().parent
 SETTINGS = [
     *SMOKE,
-    "model.encoder=tu-test_resnet",
     "labels.crf.workers=1",
     "keep_checkpoints=true",  # so that their bits are compared as well
 ]  # 2 generations, 12 steps, 3 shards
@@ -71,15 +70,16 @@ class Zygote:
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
 
-    def start(self, *argv, door="run", fault=None, **env) -> Started:
-        """Start selftrain.run (or door="cli") with `argv`, and a fault of inject.py."""
+    def start(self, *argv, door="run", fault=None, cwd=ROOT, **env) -> Started:
+        """Start selftrain.run (or door="cli") with `argv` in the folder `cwd`, and a fault of inject.py."""
         self.count += 1
         folder = self.folder / f"process-{self.count}"
         folder.mkdir(parents=True)
         paths = {name: str(folder / name) for name in ("stdout", "stderr")}
         out = next((text.removeprefix("out=") for text in argv if text.startswith("out=")), "")
         env = {"SELFTRAIN_FAULT_ROOT": out, **env}
-        answer = self.ask({"start": {"argv": [door, *argv], "env": env, "fault": fault, **paths}})
+        begin = {"argv": [door, *argv], "cwd": str(cwd), "env": env, "fault": fault, **paths}
+        answer = self.ask({"start": begin})
         return Started(answer["pid"], folder, self)
 
     def run(self, *argv, timeout: float = 120, **more) -> Ended:

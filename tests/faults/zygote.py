@@ -3,7 +3,7 @@
 A forked run differs from one of `python -m selftrain.run` in nothing that it does after its imports; tests/test_resume.py,
 test_packaging.py and test_processes.py start the real command. Requests and answers are lines of JSON:
 
-    {"start": {"argv": [...], "env": {...}, "fault": {...}, "stdout": path, "stderr": path}}  ->  {"pid": 1234}
+    {"start": {"argv": [...], "cwd": "...", "env": {...}, "fault": {...}, "stdout": path, "stderr": path}}  ->  {"pid": 1234}
     {"wait": 1234, "timeout": 60}  ->  {"code": -9, "seconds": 1.2, "rss_mb": 310}
 """
 
@@ -45,7 +45,7 @@ def serve() -> None:
         print(json.dumps(answer), file=answers, flush=True)
 
 
-def work(argv: list[str], env: dict, fault: dict | None, stdout: str, stderr: str) -> None:
+def work(argv: list[str], cwd: str, env: dict, fault: dict | None, stdout: str, stderr: str) -> None:
     """The forked run; ends by returning, so that the interpreter shuts down as ever."""
     from selftrain import cli, run
     from selftrain.errors import exit_code_of
@@ -55,6 +55,7 @@ def work(argv: list[str], env: dict, fault: dict | None, stdout: str, stderr: st
     for number, path in ((1, stdout), (2, stderr)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
+    os.chdir(cwd)
     os.environ |= env
     inject.apply(fault)
     door = {"run": run, "cli": cli}[argv[0]]
