@@ -10,6 +10,8 @@ import yaml
 from PIL import Image
 
 from runs import SMOKE, fingerprint
+from selftrain.commands.leader import export_unfinished
+from selftrain.rundir import RunDir
 
 SMALL = [
     *SMOKE,
@@ -149,17 +151,22 @@ def test_the_leader_of_an_unfinished_run_predicts_and_is_exported(zygote, finish
     pixels = np.random.default_rng(0).integers(0, 256, (50, 41, 3), np.uint8)
     Image.fromarray(pixels).save(images / "a.png")
     before = files(unfinished)
-    teacher, early, late = (tmp_path / name for name in ("teacher", "early", "late"))
-    assert zygote.run("export", str(unfinished), "-o", str(teacher), door="cli").code == 0
+    teacher, early = tmp_path / "teacher", tmp_path / "early"
+    export_unfinished(RunDir(unfinished), teacher, onnx=False)
     ended = zygote.run("predict", str(unfinished), str(images), "-o", str(early), door="cli")
     assert ended.code == 0 and "is not finished: this is generation 0" in ended.out, ended.err
     assert files(unfinished) == before
-    assert zygote.run("export", str(finished), "-o", str(late), "--generation", "0", door="cli").code == 0
-    first, second = (json.loads((folder / "card.json").read_text()) for folder in (teacher, late))
-    assert first.pop("metrics")["test"] is None and second.pop("metrics")["test"] is not None
-    assert first == second
+    first, last = (
+        json.loads((folder / "card.json").read_text()) for folder in (teacher, finished / "export")
+    )
+    assert first.pop("metrics")["test"] is None and last.pop("metrics")["test"] is not None
+    assert first.pop("generation") == 0 and last.pop("generation") in (0, 1)
+    assert first.pop("model")["params"] and last.pop("model")
+    assert first == last
+    kept = finished / "gen0" / "model" / "model.safetensors"
+    assert (teacher / "model.safetensors").read_bytes() == kept.read_bytes()
     masks = tmp_path / "masks"
-    assert zygote.run("predict", str(late), str(images), "-o", str(masks), door="cli").code == 0
+    assert zygote.run("predict", str(teacher), str(images), "-o", str(masks), door="cli").code == 0
     assert (masks / "a.png").read_bytes() == (early / "a.png").read_bytes()
     ended = zygote.run("export", str(unfinished), "-o", str(masks), "--generation", "1", door="cli")
     assert ended.code == 2 and "generation 1" in ended.last
