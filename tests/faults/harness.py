@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -71,7 +72,7 @@ class Zygote:
         return json.loads(self.process.stdout.readline())
 
     def start(self, *argv, door="run", fault=None, cwd=ROOT, **env) -> Started:
-        """Start selftrain.run (or door="cli") with `argv` in the folder `cwd`, and a fault of inject.py."""
+        """Start selftrain.run (or door="cli", or a script) with `argv` in the folder `cwd`, and a fault of inject.py."""
         self.count += 1
         folder = self.folder / f"process-{self.count}"
         folder.mkdir(parents=True)
@@ -92,6 +93,15 @@ class Zygote:
     def close(self) -> None:
         self.process.stdin.close()
         self.process.wait(timeout=30)
+
+
+def of_two() -> list[dict[str, str]]:
+    """The environments of the two ranks of a run, as torchrun sets them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    both = {"WORLD_SIZE": "2", "ACCELERATE_USE_CPU": "true", **place}
+    return [{"RANK": rank, "LOCAL_RANK": rank, **both} for rank in "01"]
 
 
 @dataclass(frozen=True)

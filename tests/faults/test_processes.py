@@ -4,35 +4,20 @@ import json
 import os
 import shutil
 import signal
-import socket
 
 import pytest
 
-from harness import SETTINGS, mismatches
+from harness import SETTINGS, mismatches, of_two
 from runs import TORCHRUN, fingerprint, run_command
 
 SAME_LABELS = "another number of ranks: the same samples and labels, the run marked as not exact"
-ONE = [*SETTINGS, "generations=[{}]"]  # what a lost rank does to: one stage of training, and its evaluation
+ONE = [*SETTINGS, "generations=[{}]"]
 LOST = "a rank killed, stopped or raising: all are gone within 60 s, the cause is named, exit 7; then the same bits"
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return str(free.getsockname()[1])
 
 
 def two_ranks(zygote, out, fault=None, settings=ONE):
     """How the two ranks of a run ended; `fault` comes to the one that it names."""
-    env = {
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": free_port(),
-        "ACCELERATE_USE_CPU": "true",
-    }
-    ranks = [
-        zygote.start(*settings, f"out={out}", fault=fault, RANK=rank, LOCAL_RANK=rank, **env) for rank in "01"
-    ]
+    ranks = [zygote.start(*settings, f"out={out}", fault=fault, **env) for env in of_two()]
     first = ranks[int(fault["rank"]) - 1 if fault else 0]  # the one that outlives the other, if one is lost
     order = sorted(ranks, key=lambda rank: rank is not first)
     ended = {rank.pid: rank.wait() for rank in order}

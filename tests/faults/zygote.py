@@ -14,10 +14,12 @@ import importlib
 import json
 import os
 import resource
+import runpy
 import signal
 import sys
 import threading
 import time
+from functools import partial
 
 sys.path.insert(0, os.path.dirname(__file__))
 import inject
@@ -61,10 +63,14 @@ def work(argv: list[str], cwd: str, env: dict, fault: dict | None, stdout: str, 
     os.chdir(cwd)
     os.environ |= env
     inject.apply(fault)
-    door = {"run": run, "cli": cli}[argv[0]]
     sys.argv = ["selftrain", *argv[1:]]
+    if argv[0].endswith(".py"):  # a script, of which Python would search the folder as well
+        sys.path.insert(0, os.path.dirname(os.path.abspath(argv[0])))
+        main = partial(runpy.run_path, argv[0], run_name="__main__")
+    else:
+        main = {"run": run, "cli": cli}[argv[0]].main
     try:
-        code = exit_code_of(door.main)
+        code = exit_code_of(main)
     except SystemExit as ended:  # the arguments were wrong, or --help
         code = ended.code or 0
     end(code)
