@@ -72,7 +72,9 @@ def test_any_optimizer_goes_on_with_the_same_bits(tmp_path, name):
     assert torch.equal(whole.network.weight, go(tmp_path / "b", cfg=cfg, steps=14).network.weight)
 
 
-@pytest.mark.parametrize("name", ["adahessian", "kron"])
+@pytest.mark.parametrize(
+    "name", ["adahessian", pytest.param("kron", marks=pytest.mark.slow)]
+)  # kron compiles
 def test_an_optimizer_that_cannot_be_resumed_or_wants_more_than_gradients_is_refused(tmp_path, name):
     with pytest.raises(ConfigError, match=rf"train\.optimizer='{name}' does not work here"):
         go(tmp_path, cfg=replace(CFG, optimizer=name))
