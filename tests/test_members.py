@@ -26,6 +26,7 @@ FOLDS = [
     "recipe=noisy_student",
     "model.encoder=tu-test_resnet",
     "generations=[{members: {folds: 2}}, {members: {seeds: 2}, init: teacher, online: unimatch_v2}, {init: teacher}]",
+    "model.decoder_channels=[32,16,16,8]",
     "labels.tta.scales=[1.0]",
     "labels.refiner=none",
     "select.image_share=0.5",

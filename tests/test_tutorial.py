@@ -18,9 +18,10 @@ COMMANDS = [
     if line.startswith("selftrain ")
 ]
 QUICK = [  # a few steps of a small network, instead of minutes
-    "budget=quick", "train.steps=4", "model.encoder=tu-resnet10t", "train.crop=[32,32]", "train.threads=1",
+    "budget=quick", "train.steps=4", "model.encoder=tu-test_resnet", "train.crop=[32,32]", "train.threads=1",
     "train.precision=none", "labels.tta.scales=1.0", "export.onnx=false", "model.weights=null",
-    "data.splits.labels=2",
+    "data.splits.labels=2", "model.decoder_channels=[32,16,16,8]", "train.labelled_batch=2", "train.unlabelled_batch=2",
+    "train.statistics=1",
 ]  # fmt: skip
 
 
