@@ -1,5 +1,6 @@
 """Runs that are forked, for all tests; and the table of docs/faults.md: promises, cases run, passed."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -35,6 +36,21 @@ def run(zygote):
         return ended.code, ended.out, ended.err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def selftrain(zygote):
+    """selftrain(*words) -> (exit code, stdout, stderr) of a command, forked into the folder that the test is in."""
+
+    def selftrain(*words, cwd=None):
+        ended = zygote.run(*map(str, words), door="cli", cwd=cwd or Path.cwd())
+        return ended.code, ended.out, ended.err
+
+    return selftrain
+
+
+def pytest_collection_finish():
+    gc.freeze()  # no collection looks through what was imported
 
 
 def pytest_addoption(parser):

@@ -18,7 +18,7 @@ SMALL = [  # any recipe in seconds: fp32, one thread
     "train.threads=1", "train.precision=none", "export.onnx=false", "select.threshold=quantile", "model.weights=null",
 ]  # fmt: skip
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-SMOKE = ["recipe=smoke", "train.threads=1", "export.onnx=false"]
+SMOKE = ["recipe=smoke", "model.encoder=tu-test_resnet", "train.threads=1", "export.onnx=false"]
 
 
 def start(*overrides, launcher=(sys.executable,), **environment):

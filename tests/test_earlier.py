@@ -6,8 +6,6 @@ when packed, its weights began with one magnitude in each tensor, and a rate of 
 """
 
 import json
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
@@ -67,19 +65,10 @@ def test_a_run_of_an_earlier_version_does_not_go_on_with_other_settings(earlier,
     assert code == 2 and f"{name}: " in err.splitlines()[-1] and "other settings" in err, err
 
 
-def test_an_export_of_an_earlier_version_predicts(earlier):
+def test_an_export_of_an_earlier_version_predicts(earlier, selftrain):
     image = earlier / "image.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 32, 3), np.uint8)).save(image)
-    command = [
-        sys.executable,
-        "-m",
-        "selftrain.cli",
-        "predict",
-        earlier / "export",
-        image,
-        "-o",
-        earlier / "masks",
-    ]
-    subprocess.run(command, check=True)
+    code, _, err = selftrain("predict", earlier / "export", image, "-o", earlier / "masks")
+    assert code == 0, err
     mask = np.array(Image.open(next((earlier / "masks").glob("*.png"))))
     assert mask.shape == (40, 32) and mask.max() < 6

@@ -259,13 +259,16 @@ def folder(tmp_path_factory):
     return folder
 
 
-def command(folder, *words, code=0):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}
-    ended = subprocess.run(
-        [sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=280
-    )
-    assert ended.returncode == code, ended.stderr
-    return ended.stderr if code else ended.stdout
+@pytest.fixture
+def script(zygote, folder):
+    """script(name, *words, code=0): what a script of the page prints, or, where it is to fail, the errors."""
+
+    def script(name, *words, code=0):
+        ended = zygote.run(*words, door=name, cwd=folder, ACCELERATE_USE_CPU="true")
+        assert ended.code == code, ended.err
+        return ended.err if code else ended.out
+
+    return script
 
 
 @pytest.fixture(scope="module")
@@ -273,8 +276,12 @@ def trained(folder):
     """A run by `accelerate launch own.py` that chooses every entry but the method; what was called in it."""
     without = ("A method", "A loss of whole images")  # its own architecture takes no image-level head
     chosen = [text.replace("DIR", str(folder)) for text in settings(without=without)]
-    launch = ["-m", "accelerate.commands.launch", "--num_processes", "1", "own.py"]
-    return folder / "run", calls_in(command(folder, *launch, *SMALL, *chosen, "out=run"))
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "own.py"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}
+    command = [*launch, *SMALL, *chosen, "out=run"]
+    ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=280)
+    assert ended.returncode == 0, ended.stderr
+    return folder / "run", calls_in(ended.stdout)
 
 
 def test_a_run_learns_and_labels_with_every_entry_that_it_chooses(trained):
@@ -317,28 +324,28 @@ def test_its_files_show_what_the_entries_did(trained):
     assert card["decision"] == {"certain": {"least": 0.6}}
 
 
-def test_its_export_predicts_through_the_script_of_the_page(trained, folder):
-    called = calls_in(command(folder, "commands.py", "predict", "run", "0.png", "-o", "masks", "--grey"))
+def test_its_export_predicts_through_the_script_of_the_page(trained, folder, script):
+    called = calls_in(script("commands.py", "predict", "run", "0.png", "-o", "masks", "--grey"))
     assert called['fit {"side": 32}'] == called['certain {"least": 0.6}'] == 1
     labels = np.asarray(Image.open(folder / "masks" / "0.png"))
     assert labels.shape == (32, 48) and set(np.unique(labels)) <= {0, 1, IGNORE}
 
 
-def test_a_method_trains(folder):
+def test_a_method_trains(folder, script):
     shapes_only = [
         "data.shapes.labelled=4",
         "data.shapes.unlabelled=8",
         "data.shapes.val=2",
         "data.shapes.test=2",
     ]
-    calls = calls_in(command(folder, "own.py", *SMALL, *shapes_only, *settings("A method"), "out=online"))
+    calls = calls_in(script("own.py", *SMALL, *shapes_only, *settings("A method"), "out=online"))
     assert calls["WithoutEMA {}"] == 4
     assert len(json.loads((folder / "online" / "report.json").read_text())["generations"]) == 2
 
 
-def test_a_wrong_setting_of_an_entry_ends_the_script_before_it_works(folder):
-    said = command(
-        folder, "own.py", "recipe=smoke", "labels.refiner={sharpen: {temperature: 2}}", "out=refused", code=2
+def test_a_wrong_setting_of_an_entry_ends_the_script_before_it_works(folder, script):
+    said = script(
+        "own.py", "recipe=smoke", "labels.refiner={sharpen: {temperature: 2}}", "out=refused", code=2
     )
     assert "labels.refiner.sharpen.temperature=2 must lie between 0.05 and 1" in said.splitlines()[-1]
     assert not (folder / "refused" / "config.yaml").exists()

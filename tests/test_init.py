@@ -19,12 +19,6 @@ from selftrain.inspection.init import init
 from selftrain.settings import compose
 
 
-def selftrain(*arguments, cwd=None):
-    command = [sys.executable, "-m", "selftrain.cli", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, stdin=subprocess.DEVNULL)
-    return done.returncode, done.stdout, done.stderr
-
-
 def on_a_terminal(answers, *arguments, cwd):
     """Run selftrain on a terminal where these lines are typed; the exit code and everything shown."""
     ours, theirs = pty.openpty()
@@ -58,7 +52,7 @@ def two_masks(root):
         save(root / f"instances/{i}.png", ids * 40)
 
 
-def test_open_questions_are_printed_with_exit_code_2_and_nothing_is_written(tmp_path):
+def test_open_questions_are_printed_with_exit_code_2_and_nothing_is_written(selftrain, tmp_path):
     two_masks(tmp_path / "set")
     code, _, err = selftrain("init", "set", cwd=tmp_path)
     assert code == 2
@@ -67,7 +61,7 @@ def test_open_questions_are_printed_with_exit_code_2_and_nothing_is_written(tmp_
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
-def test_yes_takes_the_first_choice_and_says_so(tmp_path):
+def test_yes_takes_the_first_choice_and_says_so(selftrain, tmp_path):
     two_masks(tmp_path / "set")
     code, said, err = selftrain("init", "set", "--yes", cwd=tmp_path)
     assert code == 0, err
@@ -91,7 +85,7 @@ def test_the_end_of_the_input_writes_nothing(tmp_path):
     assert code == 2 and "the input ended" in shown and not (tmp_path / "set.yaml").exists()
 
 
-def test_the_printed_command_verifies_and_trains(tmp_path):
+def test_the_printed_command_verifies_and_trains(selftrain, tmp_path):
     for i in range(6):
         image, ids = scene(i)
         save(tmp_path / f"my set/photos/{i}.jpg", image)
@@ -110,7 +104,7 @@ def test_the_printed_command_verifies_and_trains(tmp_path):
     assert (tmp_path / "runs/my_set/report.html").is_file()
 
 
-def test_unlabelled_images_are_found_and_need_no_other_recipe(tmp_path):
+def test_unlabelled_images_are_found_and_need_no_other_recipe(selftrain, tmp_path):
     for i in range(8):
         image, ids = scene(i, 3)
         save(tmp_path / f"set/labelled/{i}.jpg", image)
@@ -238,7 +232,7 @@ def test_annotation_files_that_name_splits_decide_the_splits(tmp_path):
     assert not list(tmp_path.glob("*.txt"))
 
 
-def test_jpeg_masks_of_three_greys_are_read_by_the_nearest_value_after_a_question(tmp_path):
+def test_jpeg_masks_of_three_greys_are_read_by_the_nearest_value_after_a_question(selftrain, tmp_path):
     for i in range(6):
         image, ids = scene(i, 3)
         save(tmp_path / f"set/im/{i}.png", image)
@@ -251,7 +245,7 @@ def test_jpeg_masks_of_three_greys_are_read_by_the_nearest_value_after_a_questio
     assert np.allclose(found["values"], [0, 127, 255], atol=3)
 
 
-def test_masks_of_0_1_and_255_are_a_question(tmp_path):
+def test_masks_of_0_1_and_255_are_a_question(selftrain, tmp_path):
     for i in range(6):
         image, ids = scene(i, 2, void=True)
         save(tmp_path / f"set/JPG/{i}.jpg", image)
@@ -272,7 +266,7 @@ def numbered(root, values):
         save(root / f"masks/{i}.png", mask)
 
 
-def test_numbers_of_objects_are_no_classes_without_a_question(tmp_path):
+def test_numbers_of_objects_are_no_classes_without_a_question(selftrain, tmp_path):
     numbered(tmp_path / "glands", lambda i: range(1, 4 + 2 * i))
     code, _, err = selftrain("init", tmp_path / "glands", cwd=tmp_path)
     assert code == 2 and "Nearly every one marks a single region." in err
@@ -334,7 +328,7 @@ def test_palettes_that_differ_from_file_to_file_are_read_by_colour(tmp_path):
     assert settings(tmp_path / "mine.yaml")["colours"] == [[0, 0, 0], [20, 20, 250], [250, 20, 20]]
 
 
-def test_pictures_with_the_names_of_images_are_a_question(tmp_path):
+def test_pictures_with_the_names_of_images_are_a_question(selftrain, tmp_path):
     for i in range(6):
         image, ids = scene(i, 3)
         save(tmp_path / f"set/left/{i}.png", image)

@@ -18,7 +18,7 @@ from selftrain.settings import compose
 
 OWN = [  # a teacher and a student
     *(word for word in SMALL if not word.startswith(("data.size", "data.shapes"))),
-    "recipe=smoke", "model.encoder=tu-resnet10t", "model.decoder_channels=[32,16,16,8]", "loss.adaptive=false",
+    "recipe=smoke", "model.encoder=tu-test_resnet", "model.decoder_channels=[32,16,16,8]", "loss.adaptive=false",
     "train.place=uniform", "train.statistics=1", "generations=[{},{}]", "select.confidence=0",
 ]  # fmt: skip
 
@@ -221,7 +221,7 @@ def predicted(zygote, out: Path, place: Path):
 
 def rgb_encoder(folder: Path) -> Path:
     """A file with the weights of the encoder, made for RGB."""
-    network = build("unet", "tu-resnet10t", classes=2, decoder_channels=[32, 16, 16, 8])
+    network = build("unet", "tu-test_resnet", classes=2, decoder_channels=[32, 16, 16, 8])
     weights = {name: tensor.contiguous() for name, tensor in network.encoder.state_dict().items()}
     save_file(weights, folder / "w.safetensors")
     return folder / "w.safetensors"

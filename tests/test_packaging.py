@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from runs import ROOT, SMOKE
 from selftrain import __version__
-
-ROOT = Path(__file__).parents[1]
 
 
 def pip(*arguments: str | Path) -> None:
@@ -75,7 +74,7 @@ def test_wheel_holds_nothing_but_the_package(wheel: Path) -> None:
 
 def test_installed_wheel_runs_from_another_directory(run_installed, installed: Path, tmp_path: Path) -> None:
     assert run_installed("-c", "import selftrain; print(selftrain.__file__)").startswith(str(installed))
-    run_installed("-m", "selftrain.run", "recipe=smoke", "out=runs/smoke")
+    run_installed("-m", "selftrain.run", *SMOKE, "generations=[{}]", "train.steps=2", "out=runs/smoke")
     assert (tmp_path / "runs/smoke/report.json").is_file()
     assert (tmp_path / "runs/smoke/export/model.safetensors").is_file()
     assert os.listdir(tmp_path) == ["runs"]

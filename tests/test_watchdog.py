@@ -1,11 +1,8 @@
 """Ranks that watch each other; real processes, gloo, no network."""
 
-import os
-import socket
-import subprocess
-import sys
-
 import pytest
+
+from harness import of_two
 
 RANK = """
 import sys, time
@@ -22,20 +19,18 @@ dist.destroy_process_group()
 
 
 @pytest.mark.parametrize("last", [0, 1])
-def test_a_rank_that_ends_first_is_not_taken_for_a_lost_one(last):
+def test_a_rank_that_ends_first_is_not_taken_for_a_lost_one(zygote, tmp_path, last):
     """Rank 0 holds the store through which both watch each other."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    env = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    script = tmp_path / "rank.py"
+    script.write_text(RANK)
     ranks = [
-        subprocess.Popen(
-            [sys.executable, "-c", RANK, str(rank), "1" if rank == last else "0"],
-            env=env,
-            stderr=subprocess.PIPE,
-            text=True,
+        zygote.start(
+            environment["RANK"],
+            "1" if environment["RANK"] == str(last) else "0",
+            door=str(script),
+            **environment,
         )
-        for rank in range(2)
+        for environment in of_two()
     ]
-    said = [rank.communicate(timeout=60)[1] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], said
+    ended = [rank.wait(60) for rank in ranks]
+    assert [rank.code for rank in ended] == [0, 0], [rank.err for rank in ended]

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -207,15 +205,16 @@ def test_raw_images_of_another_kind_are_one_warning_with_the_worst_first(root: P
     assert warning.endswith("and 1 more: label some of them, or leave them out of data.unlabelled")
 
 
-def test_selftrain_verify_prints_them_and_a_run_before_its_first_step(root: Path, run, tmp_path: Path):
+def test_selftrain_verify_prints_them_and_a_run_before_its_first_step(
+    root: Path, run, selftrain, tmp_path: Path
+):
     for number in range(6):
         put(root, f"images/copy{number}", again(number), quality=60)
     put(root, "unlabelled/blank", np.full((SIDE, SIDE, 3), 9, np.uint8), masked=False)
     settings = ["data=folder", f"data.root={root}", "data.classes=[left,right]", "data.unlabelled=unlabelled"]
-    command = [sys.executable, "-m", "selftrain.cli", "verify", *settings, "train.crop=[32,32]"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    lines = [line for line in done.stdout.splitlines() if line.startswith("warning: ")]
+    code, said, err = selftrain("verify", *settings, "train.crop=[32,32]")
+    assert code == 0, err
+    lines = [line for line in said.splitlines() if line.startswith("warning: ")]
     assert len(lines) == 3 and "data.duplicates=near" in lines[0] and "train.crop=[32,32]" in lines[1]
     assert "unlabelled/blank" in lines[2]
     small = [

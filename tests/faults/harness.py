@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -15,7 +16,6 @@ from runs import ROOT, SMOKE, fingerprint
 HERE = Path(__file__).resolve().parent
 SETTINGS = [
     *SMOKE,
-    "model.encoder=tu-test_resnet",
     "labels.crf.workers=1",
     "keep_checkpoints=true",  # so that their bits are compared as well
 ]  # 2 generations, 12 steps, 3 shards
@@ -71,15 +71,16 @@ class Zygote:
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
 
-    def start(self, *argv, door="run", fault=None, **env) -> Started:
-        """Start selftrain.run (or door="cli") with `argv`, and a fault of inject.py."""
+    def start(self, *argv, door="run", fault=None, cwd=ROOT, **env) -> Started:
+        """Start selftrain.run (or door="cli", or a script) with `argv` in the folder `cwd`, and a fault of inject.py."""
         self.count += 1
         folder = self.folder / f"process-{self.count}"
         folder.mkdir(parents=True)
         paths = {name: str(folder / name) for name in ("stdout", "stderr")}
         out = next((text.removeprefix("out=") for text in argv if text.startswith("out=")), "")
         env = {"SELFTRAIN_FAULT_ROOT": out, **env}
-        answer = self.ask({"start": {"argv": [door, *argv], "env": env, "fault": fault, **paths}})
+        begin = {"argv": [door, *argv], "cwd": str(cwd), "env": env, "fault": fault, **paths}
+        answer = self.ask({"start": begin})
         return Started(answer["pid"], folder, self)
 
     def run(self, *argv, timeout: float = 120, **more) -> Ended:
@@ -92,6 +93,15 @@ class Zygote:
     def close(self) -> None:
         self.process.stdin.close()
         self.process.wait(timeout=30)
+
+
+def of_two() -> list[dict[str, str]]:
+    """The environments of the two ranks of a run, as torchrun sets them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    both = {"WORLD_SIZE": "2", "ACCELERATE_USE_CPU": "true", **place}
+    return [{"RANK": rank, "LOCAL_RANK": rank, **both} for rank in "01"]
 
 
 @dataclass(frozen=True)

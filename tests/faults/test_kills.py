@@ -90,7 +90,7 @@ def test_a_teacher_asked_for_its_agreement_with_its_past(zygote, tmp_path, at):
 
 
 @pytest.mark.promise("killed at a commit (fsync, rename): the same bits")
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("when", ["before", pytest.param("after", marks=pytest.mark.full)])
 def test_killed_while_the_checkpoints_of_a_finished_generation_are_removed(zygote, reference, out, when):
     steps = ["gen0/checkpoints/step-000009", "gen0/checkpoints/step-000012", "gen1/checkpoints/step-000012"]
     commits = [["replace", "gen0/.report.json.tmp"], *(["rename", step] for step in steps)]

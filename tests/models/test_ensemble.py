@@ -82,6 +82,9 @@ def test_the_parts_of_member_0_are_found_by_name():
 
 
 def test_its_onnx_graph_answers_like_torch_at_every_size():
-    ensemble = Ensemble([unet(0), unet(1)], [1.0, 1.25]).eval()
+    class Layer(nn.Conv2d):
+        anatomy = Anatomy(multiple=4)
+
+    ensemble = Ensemble([Layer(3, 2, 3, padding=1), Layer(3, 2, 3, padding=1)], [1.0, 1.25]).eval()
     _, compared = onnx_graph(ensemble, multiple=32)
     assert compared["largest_difference"] < compared["tolerance"]

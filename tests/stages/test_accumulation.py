@@ -1,8 +1,6 @@
 """Micro-batches add up to the batch that they are parts of."""
 
 import json
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,7 +9,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accumulating import STEPS, learnt
 
-from runs import TORCHRUN
+from harness import of_two
 from selftrain.data.batches import places
 from selftrain.errors import ConfigError
 from selftrain.plan import plans
@@ -50,13 +48,11 @@ def test_micro_batches_learn_what_the_whole_batch_teaches(accumulate, method, lo
     assert (weights - supervised).abs().max() > 1e-3  # the unlabelled images have a part in it
 
 
-def test_two_ranks_with_micro_batches_learn_the_same_and_exchange_gradients_once_a_step():
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    ended = subprocess.run(
-        [*TORCHRUN, str(SCRIPT), "2"], env=environment, capture_output=True, text=True, timeout=240
-    )
-    assert ended.returncode == 0, ended.stderr
-    said = json.loads(ended.stdout.splitlines()[-1])
+def test_two_ranks_with_micro_batches_learn_the_same_and_exchange_gradients_once_a_step(zygote):
+    ranks = [zygote.start("2", door=str(SCRIPT), **environment) for environment in of_two()]
+    first, second = (rank.wait() for rank in ranks)
+    assert (first.code, second.code) == (0, 0), first.err + second.err
+    said = json.loads(first.out.splitlines()[-1])
     whole, expected, _ = learnt(1, Accelerator(cpu=True))
     assert torch.allclose(torch.tensor(said["weights"]), whole, rtol=1e-3, atol=1e-6)
     assert said["logs"] == pytest.approx(expected, rel=1e-3, abs=1e-6)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_train import CFG, Only, batches, go, learner_of, pull
+from one_stage import CFG, Only, batches, go, learner_of, pull
 
 from selftrain import checkpoint
 from selftrain.errors import StoppedError
