@@ -49,7 +49,7 @@ def forecast(
         speed = speeds[plan.number]
         if plan.needs_labels:
             teacher = speeds[plan.number - 1]
-            images = views(cfg) * teacher.predict * len(planned[plan.number - 1].each) + teacher.refine
+            images = views(cfg) * teacher.predict * planned[plan.number - 1].members.count + teacher.refine
             labels = work.unlabelled * work.pixels * images / work.processes
             seconds[f"gen{plan.number - 1} labels"] = labels
         evaluation = work.val * work.pixels * speed.predict / work.processes

@@ -81,6 +81,8 @@ def generation(
     session.metrics.rewind(f"{stage}/val", -1)
     facts = dict(trained.facts)
     session.metrics.write(f"{stage}/val", facts["steps"], {"miou": val["miou"] or 0.0, "ece": val["ece"]})
+    for row in facts.get("members", []):
+        row["gain"] = evaluate.gain(val, row["val"])  # of all networks together over this one
     leading = reports[_leader(reports)]["val"] if reports else None
     distance = facts.pop("average_distance")
     report = {

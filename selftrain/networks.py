@@ -22,6 +22,11 @@ from selftrain.values import worded
 SNAPSHOTS = 3
 
 
+def moment(step: int) -> str:
+    """The name of the snapshot after `step` steps that becomes one of several networks."""
+    return f"step-{step:06}"
+
+
 @dataclass(frozen=True)
 class Begun:
     """A network before its first step, the sources of its weights (none: random), and lines to print."""
@@ -137,9 +142,9 @@ class Networks:
         # A network that exists was written before a kill; without its report it does not count.
         saved.write(home.model, network, self.describe(plan, network), self.classes)
 
-    def keep_snapshot(self, plan: Plan, part: int, network: nn.Module) -> None:
-        """Write a snapshot after `part` of SNAPSHOTS parts of the network's steps."""
-        where = plan.home(self.run).snapshot(part)
+    def keep_snapshot(self, plan: Plan, name: str, network: nn.Module) -> None:
+        """Write a snapshot of a network in training: the part of SNAPSHOTS that is done, or a `moment`."""
+        where = plan.home(self.run).snapshot(name)
         if not where.exists():
             files.commit_directory(where, saved.weights_of(network))
 
@@ -154,12 +159,17 @@ class Networks:
 
     def snapshots(self, plan: Plan) -> list[nn.Module]:
         """The snapshots of a generation, without its final network."""
-        homes = [one.home(self.run) for one in plan.each]
-        return [self._snapshot(homes, part, plan.zooms) for part in range(1, SNAPSHOTS)]
+        homes, count = [one.home(self.run) for one in plan.each], plan.members.moments
+        zooms, weights = plan.zooms[count - 1 :: count], plan.members.weights[count - 1 :: count]
+        each = [[self._snapshot(home, str(part)) for home in homes] for part in range(1, SNAPSHOTS)]
+        return [ensemble.joined(networks, zooms, weights) for networks in each]
 
-    def _snapshot(self, homes: Sequence[Generation], part: int, zooms: Sequence[float]) -> nn.Module:
-        kept = [saved.read(home.snapshot(part), described_in=home.model).network for home in homes]
-        return self._placed(ensemble.joined(kept, zooms))
+    def moments(self, plan: Plan) -> list[nn.Module]:
+        """The networks of the earlier moments of a training, whose last network is kept."""
+        return [self._snapshot(plan.home(self.run), moment(step)) for step in plan.moments]
+
+    def _snapshot(self, home: Generation, name: str) -> nn.Module:
+        return self._placed(saved.read(home.snapshot(name), described_in=home.model).network)
 
     def describe(self, plan: Plan, network: nn.Module) -> dict:
         """Describe how to rebuild a generation's network (`saved.describe`)."""

@@ -5,18 +5,20 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from selftrain import augmentation, members
-from selftrain.config import Config, GenerationConfig, NoiseConfig, SelectConfig
+from selftrain.config import Config, GenerationConfig, NoiseConfig, SelectConfig, TrainConfig
 from selftrain.data.augment.pipeline import Pipeline
 from selftrain.data.batches import Augmentation
 from selftrain.data.splits import group_names
+from selftrain.errors import ConfigError
 from selftrain.inference import windows
 from selftrain.members import Member, Members
 from selftrain.methods.base import Method
 from selftrain.methods.table import METHODS
 from selftrain.models.build import multiple_of
+from selftrain.optim.schedules import ROUNDING, SCHEDULES, cycles, restarts
 from selftrain.rng import Key
 from selftrain.rundir import Generation, RunDir
-from selftrain.tables import Chosen
+from selftrain.tables import Chosen, Table
 from selftrain.values import Choice
 
 T = TypeVar("T")
@@ -46,6 +48,9 @@ class Plan:
     members: Members = field(default_factory=Members)
     member: Member = field(default_factory=Member)
     zoomed: Sequence[tuple[Augmentation, Pipeline]] = ()  # of each member, if there are several
+    moments: Sequence[
+        int
+    ] = ()  # steps after which the averaged weights are a further network, besides the last
 
     @property
     def name(self) -> str:
@@ -54,7 +59,7 @@ class Plan:
 
     @property
     def each(self) -> list["Plan"]:
-        """The plan of each network of the generation."""
+        """The plan of each network of the generation that is trained."""
         if not self.members.several:
             return [self]
         pairs = zip(self.members.each, self.zoomed, strict=True)
@@ -62,8 +67,8 @@ class Plan:
 
     @property
     def zooms(self) -> list[float]:
-        """The factor by which each network's images are resized."""
-        return [one.zoom for one in self.members.each]
+        """The factor by which each averaged network's images are resized."""
+        return [one.zoom for one in self.members.each for _ in range(self.members.moments)]
 
     def left_out(self, names: Sequence[str], seed: Key) -> list[int]:
         """The labelled images that this network does not train on; `names` has one name per image."""
@@ -105,6 +110,7 @@ def _plan(cfg: Config, number: int, own: GenerationConfig) -> Plan:
     train, model, arch = cfg.train, cfg.model, own.arch or cfg.model.arch
     each = members.of(own.members, f"generations.{number}.members")
     zoomed = [augmentation.zoomed(train, one.zoom, multiple_of(arch)) for one in each.each]
+    steps = _own(own.steps, train.steps)
     return Plan(
         number=number,
         arch=arch,
@@ -112,7 +118,7 @@ def _plan(cfg: Config, number: int, own: GenerationConfig) -> Plan:
         decoder_channels=_own(own.decoder_channels, model.decoder_channels),
         channels=cfg.data.channels,
         weights=None if own.weights == RANDOM else _own(own.weights, model.weights),
-        steps=_own(own.steps, train.steps),
+        steps=steps,
         labelled_batch=_own(own.labelled_batch, train.labelled_batch),
         unlabelled_batch=train.unlabelled_batch if number or own.online else 0,
         online=own.online,
@@ -122,9 +128,45 @@ def _plan(cfg: Config, number: int, own: GenerationConfig) -> Plan:
         unnoised=augmentation.weak(train),
         groups=cfg.data.splits.group,
         members=each,
+        moments=_moments(each, train, steps, f"generations.{number}"),
         zoomed=[(augmentation.of(seen, own, number), augmentation.weak(seen)) for seen in zoomed],
         select=replace(cfg.select, image_share=_own(own.image_share, cfg.select.image_share)),
     )
+
+
+def _moments(each: Members, train: TrainConfig, steps: int, name: str) -> list[int]:
+    """The steps after which a training's averaged weights are a further network, besides its last step.
+
+    Raises ConfigError if there are too few steps, or too few cycles of the schedule.
+    """
+    count = each.moments
+    if count == 1:
+        return []
+    if each.last:
+        found = [round(steps * (1 - each.last * (1 - i / count))) for i in range(1, count)]
+    else:
+        found = _ends_of_cycles(train, steps, count, name)[:-1]
+    if len({*found, steps}) < count or min(found) < 1:
+        raise ConfigError(f"{name}.members: {steps} steps are too few for {count} different networks")
+    return found
+
+
+def _ends_of_cycles(train: TrainConfig, steps: int, count: int, name: str) -> list[int]:
+    """The last steps of the last `count` whole cycles. Raises ConfigError if the schedule has fewer."""
+    schedule = Table(SCHEDULES).one(train.schedule, "train.schedule")
+    if schedule.entry is not restarts:
+        raise ConfigError(
+            f"{name}.members.cycles keeps the ends of cycles, and train.schedule={schedule.name} has none; "
+            "set train.schedule=restarts, or members={epochs: n}"
+        )
+    ends = cycles(first=schedule.settings["first"], grow=schedule.settings["grow"])
+    if len(ends) < count or ends[-1] < 1 - ROUNDING:
+        raise ConfigError(
+            f"{name}.members.cycles={count}: train.schedule=restarts has {len(ends)} whole cycles"
+            f"{'' if len(ends) < count else ', and the training ends within the next one'}; change its first and grow"
+        )
+    warmup = train.warmup
+    return [warmup + round(end * (steps - warmup)) for end in ends[-count:]]
 
 
 def _own(own: T | None, common: T) -> T:

@@ -72,8 +72,8 @@ class Generation:
             with suppress(OSError):  # not there, or not empty
                 folder.rmdir()
 
-    def snapshot(self, part: int) -> Path:
-        return self.path / "snapshots" / str(part)
+    def snapshot(self, name: str) -> Path:
+        return self.path / "snapshots" / name
 
     @property
     def reliability(self) -> Path:

@@ -115,7 +115,7 @@ class Session:
         preflight.say_untrained_generations(data, cfg)
         preflight.say_other_pixel_scales(cfg, planned)
         sizes = [
-            len(plan.each) * plan.method.networks * parameters(network)
+            plan.members.count * plan.method.networks * parameters(network)
             for plan, network in zip(planned, built, strict=True)
         ]
         snapshots = (SNAPSHOTS - 1) * reliability.chosen(cfg.select).entry.snapshots

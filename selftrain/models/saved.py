@@ -43,7 +43,8 @@ def describe(
 ) -> dict[str, Any]:
     """Describe how to rebuild `network`, and count its parameters.
 
-    Several networks as one (ensemble.py) also have "members": the zoom of each.
+    Several networks as one (ensemble.py) also have "members": the zoom of each. If they do not weigh alike,
+    "member_weights" has their weights.
     """
     described = {
         "arch": written(arch),
@@ -51,8 +52,10 @@ def describe(
         "decoder_channels": list(decoder_channels),
         "channels": channels,
     }
-    zooms = ensemble.zooms_of(network)
-    several = {"members": zooms} if zooms != [1.0] else {}
+    zooms, weights = ensemble.zooms_of(network), ensemble.weights_of(network)
+    several: dict[str, Any] = {"members": zooms} if zooms != [1.0] else {}
+    if weights:
+        several["member_weights"] = weights
     return {**described, "params": parameters(network), **several}
 
 
@@ -115,7 +118,7 @@ def rebuilt(
         build(arch, encoder, classes=len(classes), channels=channels, decoder_channels=decoder_channels)
         for _ in zooms
     ]
-    network = ensemble.joined(each, zooms)
+    network = ensemble.joined(each, zooms, description.get("member_weights", []))
     weights = unpack(files[WEIGHTS], directory / WEIGHTS)
     try:
         network.load_state_dict(weights)

@@ -148,6 +148,12 @@ def _check_snapshots(cfg: Config) -> None:
             f"select.reliability={chosen.name} compares three points of the training: "
             "every generation needs 3 or more steps"
         )
+    for plan in plans(cfg):
+        if plan.moments and cfg.train.patience:
+            raise ConfigError(
+                f"generations.{plan.number}.members keeps networks of certain steps; train.patience may end the "
+                "training before, so set it to 0"
+            )
     if chosen.entry.snapshots and cfg.train.patience:
         raise ConfigError(
             f"select.reliability={chosen.name} compares three points of the training; "

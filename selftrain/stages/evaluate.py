@@ -70,18 +70,26 @@ class Scores:
         return {**scores, "ece": expected_calibration_error(bins), "miou_without": without}
 
 
-def is_worse(scores: Mapping, best: Mapping) -> bool:
-    """Whether `scores` is more than one standard error below `best`; both measure the same images.
+def gain(scores: Mapping, other: Mapping) -> dict[str, float]:
+    """{"miou", "error"}: how far `scores` is above `other`, and the standard error of this difference.
 
-    It compares mIoUs: the one-standard-error rule (Breiman et al. 1984). The standard error of the difference
-    is a paired jackknife over blocks (Miller 1974).
+    Both measure the same images. The error is a paired jackknife over blocks (Miller 1974).
     """
     without = scores["miou_without"]
     # Reports of older versions have no "miou_without". They get a standard error of 0.
-    pairs = zip(without, best.get("miou_without", without), strict=True)
-    differences = np.array([(mine or 0.0) - (other or 0.0) for mine, other in pairs])
+    pairs = zip(without, other.get("miou_without", without), strict=True)
+    differences = np.array([(mine or 0.0) - (theirs or 0.0) for mine, theirs in pairs])
     count = len(differences)
-    error = np.sqrt((count - 1) * differences.var()) if count else 0.0
+    error = float(np.sqrt((count - 1) * differences.var())) if count else 0.0
+    return {"miou": (scores["miou"] or 0.0) - (other["miou"] or 0.0), "error": error}
+
+
+def is_worse(scores: Mapping, best: Mapping) -> bool:
+    """Whether `scores` is more than one standard error below `best`; both measure the same images.
+
+    It compares mIoUs: the one-standard-error rule (Breiman et al. 1984).
+    """
+    error = gain(scores, best)["error"]
     return bool((scores["miou"] or 0.0) < (best["miou"] or 0.0) - error)
 
 
