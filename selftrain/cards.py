@@ -7,14 +7,19 @@ from selftrain.config import Config
 from selftrain.data.load import mask_coding
 from selftrain.data.sample import DataSet
 from selftrain.inference import decide
-from selftrain.inference.exported import Input, Origin, Output, card
+from selftrain.inference.exported import Input, Origin, Output, card, kind_of
 from selftrain.models.build import multiple_of
 from selftrain.plan import window_of
 from selftrain.tables import Table
 
 
-def card_of(cfg: Config, data: DataSet, row: Mapping[str, Any], *, test: dict | None) -> dict[str, Any]:
-    """The card of the generation that `row`, its report.json, describes; `test` are its test scores."""
+def card_of(
+    cfg: Config, data: DataSet, row: Mapping[str, Any], *, test: dict | None, ensemble: int = 0
+) -> dict[str, Any]:
+    """The card of the generation that `row`, its report.json, describes; `test` are its test scores.
+
+    Of a student, `ensemble` is the number of networks that it was distilled from.
+    """
     metrics = {"val": row["val"], "test": test}
     multiple = multiple_of(row["model"]["arch"])
     decision = Table(decide.DECISIONS).one(cfg.predict.decision, "predict.decision").written
@@ -23,4 +28,5 @@ def card_of(cfg: Config, data: DataSet, row: Mapping[str, Any], *, test: dict | 
         Input(cfg.data.mean, cfg.data.std, cfg.data.size, multiple, data.levels),
         Output(data.classes, mask_coding(data), window_of(cfg).written, decision),
         model=row["model"],
+        network=kind_of(row["model"], ensemble),
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from selftrain.config import Config
 from selftrain.data.sample import DataSet
-from selftrain.plan import Plan
+from selftrain.plan import Plan, students
 
 Size = tuple[int, int]  # height, width
 FEWEST = 50  # steps; with fewer, a generation learns nothing, and labelling takes most of the time
@@ -55,6 +55,8 @@ def forecast(
         evaluation = work.val * work.pixels * speed.predict / work.processes
         for one in plan.each:
             seconds[one.name] = plan.steps * _step(plan, speed, work) + evaluation * _evaluations(cfg, plan)
+    for one in students(cfg)[-1:]:
+        seconds[one.name] = one.steps * _step(one, speeds[one.number], work)
     last = speeds[planned[-1].number]
     tested = work.test if cfg.test.read == "end" else 0
     seconds["test"] = tested * work.pixels * last.predict / work.processes

@@ -48,13 +48,15 @@ class Plan:
     members: Members = field(default_factory=Members)
     member: Member = field(default_factory=Member)
     zoomed: Sequence[tuple[Augmentation, Pipeline]] = ()  # of each member, if there are several
-    moments: Sequence[
-        int
-    ] = ()  # steps after which the averaged weights are a further network, besides the last
+    # Steps after which the averaged weights are a network of their own, besides the last step.
+    moments: Sequence[int] = ()
+    distilled: bool = False  # the student of an exported ensemble, which is no generation
 
     @property
     def name(self) -> str:
         """The name in messages, metrics and random keys: gen2, and gen2.1 for its second network."""
+        if self.distilled:
+            return "student"
         return f"gen{self.number}" + (f".{self.member.number}" if self.member.number else "")
 
     @property
@@ -76,6 +78,8 @@ class Plan:
 
     def home(self, run: RunDir) -> Generation:
         """The place of this network's checkpoints: one for each network, if there are several."""
+        if self.distilled:
+            return run.student
         gen = run.generation(self.number)
         return gen.member(self.member.number) if self.members.several else gen
 
@@ -87,7 +91,7 @@ class Plan:
     @property
     def needs_labels(self) -> bool:
         """Whether the generation trains on a teacher's stored pseudo-labels."""
-        return self.number > 0 and not self.online
+        return self.distilled or (self.number > 0 and not self.online)
 
     @property
     def batch(self) -> int:
@@ -104,6 +108,26 @@ def window_of(cfg: Config) -> Chosen[windows.Window]:
 def plans(cfg: Config) -> list[Plan]:
     """The plans of a run's generations, in order."""
     return [_plan(cfg, number, own) for number, own in enumerate(cfg.generations)]
+
+
+def student(cfg: Config, number: int, unlabelled: bool) -> Plan:
+    """The plan of the student of an ensemble: one network with the settings of its generation, `number`.
+
+    It learns from stored labels of all pixels; of labelled images only if there are no `unlabelled` ones.
+    """
+    own = replace(cfg.generations[number], members={}, online="")
+    everything = SelectConfig(threshold="global", confidence=0.0)
+    batch = cfg.train.unlabelled_batch if unlabelled else 0
+    found = _plan(cfg, number, own)
+    return replace(found, distilled=True, unlabelled_batch=batch, select=everything)
+
+
+def students(cfg: Config) -> list[Plan]:
+    """The plans of students that `export.distill` may ask for; which one is known when an ensemble leads."""
+    if not cfg.export.distill:
+        return []
+    several = [plan.number for plan in plans(cfg) if plan.members.several]
+    return [student(cfg, number, unlabelled=True) for number in several]
 
 
 def _plan(cfg: Config, number: int, own: GenerationConfig) -> Plan:
@@ -162,8 +186,8 @@ def _ends_of_cycles(train: TrainConfig, steps: int, count: int, name: str) -> li
     ends = cycles(first=schedule.settings["first"], grow=schedule.settings["grow"])
     if len(ends) < count or ends[-1] < 1 - ROUNDING:
         raise ConfigError(
-            f"{name}.members.cycles={count}: train.schedule=restarts has {len(ends)} whole cycles"
-            f"{'' if len(ends) < count else ', and the training ends within the next one'}; change its first and grow"
+            f"{name}.members.cycles={count}: train.schedule=restarts has {len(ends)} whole cycles, and the "
+            f"last one ends after {ends[-1]:.0%} of the steps; change first and grow of the schedule"
         )
     warmup = train.warmup
     return [warmup + round(end * (steps - warmup)) for end in ends[-count:]]

@@ -161,7 +161,8 @@ def _train(
     session.track()
     names = [one.name for one in session.data.labelled if not one.extra]
     material = session.material.without(plan.left_out(names, session.cfg.seed))
-    soft = _taught(session, labels.generation) if labels and session.cfg.loss.distill else None
+    teacher = labels.generation if labels else plan.number if plan.distilled else None
+    soft = _taught(session, teacher) if teacher is not None and session.cfg.loss.distill else None
     dataset = material.dataset(plan, labels, (session.cfg.seed, plan.name), soft)
     stage = Stage(
         plan.name,

@@ -27,7 +27,7 @@ from selftrain.models import ensemble
 from selftrain.models.build import to_layout
 from selftrain.models.outputs import tensors_of
 from selftrain.networks import Networks
-from selftrain.plan import Plan, window_of
+from selftrain.plan import Plan, students, window_of
 from selftrain.process import cores
 from selftrain.rng import untouched
 from selftrain.sizes import resized
@@ -78,7 +78,7 @@ def check(
     Raises ConfigError that names the generation, the size and the fix, or ResourceError if memory is
     insufficient.
     """
-    labelling, tried = any(plan.needs_labels for plan in networks.plans), set[tuple]()
+    labelling, tried = any(plan.needs_labels for plan in [*networks.plans, *students(cfg)]), set[tuple]()
     for plan, network in [(one, network) for whole, network in built for one in whole.each]:
         images = IMAGES if plan.batch // (accelerator.num_processes * cfg.train.accumulate) > 1 else 1
         zoom, crop = plan.member.zoom, plan.unnoised.crop
@@ -103,7 +103,7 @@ def speeds(
 
     Raises ConfigError or ResourceError like `check`.
     """
-    labels = any(plan.needs_labels for plan, _ in built)
+    labels = cfg.export.distill or any(plan.needs_labels for plan, _ in built)
     refine = _refining(cfg.labels, classes, built[0][0].channels) if labels else 0.0
     found: dict[int, Speed] = {}
     for plan, network in built:

@@ -89,6 +89,11 @@ class ExportConfig:
         "which generation is exported",
     ] = "best"
     onnx: Annotated[bool, "also export to ONNX"] = True
+    distill: Annotated[
+        bool,
+        "if the exported generation has several networks: train one more network on their labels of all "
+        "images (KL), and export it to student/export; a finished run takes a change",
+    ] = False
 
 
 @dataclass

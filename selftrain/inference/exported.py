@@ -60,8 +60,18 @@ class Output:
     decision: str | dict[str, Any]
 
 
-def card(origin: Origin, images: Input, output: Output, *, model: dict[str, Any]) -> dict[str, Any]:
-    """The content of card.json: everything that a user of the export needs. `model` describes the network.
+def kind_of(model: dict[str, Any], ensemble: int = 0) -> str:
+    """What an exported network is, in words. `ensemble` networks taught a student of an ensemble."""
+    if ensemble:
+        return f"one network, distilled from an ensemble of {ensemble}"
+    several = len(model.get("members", []))
+    return f"an ensemble of {several} networks" if several > 1 else "one network"
+
+
+def card(
+    origin: Origin, images: Input, output: Output, *, model: dict[str, Any], network: str
+) -> dict[str, Any]:
+    """The content of card.json: everything that a user of the export needs. `model` describes the `network`.
 
     It contains no paths, since exports move between machines.
     """
@@ -82,6 +92,7 @@ def card(origin: Origin, images: Input, output: Output, *, model: dict[str, Any]
         },
         "decision": output.decision,
         "masks": output.masks,
+        "network": network,
         "model": model,
         "generation": origin.generation,
         "seed": origin.seed,

@@ -17,7 +17,7 @@ from selftrain.models.encoders import pretrained
 from selftrain.networks import SNAPSHOTS
 from selftrain.objectives.objective import check_losses
 from selftrain.optim.schedules import BY_SCORES, SCHEDULES, WARMING
-from selftrain.plan import Plan, plans, window_of
+from selftrain.plan import Plan, plans, students, window_of
 from selftrain.pretraining import check_sources
 from selftrain.settings.check import check as check_settings
 from selftrain.stages import reliability
@@ -40,6 +40,7 @@ def check(cfg: Config) -> None:
         _check_labelled_mixing,
         _check_methods,
         _check_learning,
+        _check_distilling,
     ):
         check_together(cfg)
     planned = plans(cfg)
@@ -47,7 +48,8 @@ def check(cfg: Config) -> None:
         augmentation.check(plan.augmentation, plan.channels, f"generations.{plan.number}.noise")
     softened = all(plan.augmentation.softens for plan in planned) and not cfg.loss.distill
     check_losses(cfg.loss, soft=softened)
-    check_refiner(cfg.labels, cfg.data.channels if any(plan.needs_labels for plan in planned) else RGB)
+    labelling = any(plan.needs_labels for plan in [*planned, *students(cfg)])
+    check_refiner(cfg.labels, cfg.data.channels if labelling else RGB)
     check_threshold(cfg.select)
     check_sources(cfg)
 
@@ -72,6 +74,16 @@ def _check_learning(cfg: Config) -> None:
                 f"generations.{number}.noise.drop_path={row.noise.drop_path} acts in the encoder, and "
                 f"train.freeze={ALWAYS} keeps that in eval mode; set it to 0"
             )
+
+
+def _check_distilling(cfg: Config) -> None:
+    """Raises ConfigError if there will be no ensemble to distil."""
+    exported = plans(cfg) if cfg.export.generation == "best" else plans(cfg)[-1:]
+    if cfg.export.distill and not any(plan.members.several for plan in exported):
+        raise ConfigError(
+            "export.distill=true distils an exported ensemble, and no generation that may be exported has "
+            "several networks; set its members, as in generations.0.members={seeds: 3}"
+        )
 
 
 def _check_sides(cfg: Config) -> None:
@@ -151,8 +163,8 @@ def _check_snapshots(cfg: Config) -> None:
     for plan in plans(cfg):
         if plan.moments and cfg.train.patience:
             raise ConfigError(
-                f"generations.{plan.number}.members keeps networks of certain steps; train.patience may end the "
-                "training before, so set it to 0"
+                f"generations.{plan.number}.members keeps the networks of certain steps; "
+                "train.patience may end the training before, so set it to 0"
             )
     if chosen.entry.snapshots and cfg.train.patience:
         raise ConfigError(

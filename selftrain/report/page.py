@@ -45,6 +45,7 @@ def render(
     colours, top = palette(len(classes)), headline(report, generations)
     return _template().render(
         report=report,
+        student=pick(report, "student"),
         version=__version__,
         generations=generations,
         headline=top,

@@ -29,7 +29,7 @@ HARMLESS = {
 ROUNDING = {"train.eval_batch", "labels.batch"}
 
 # Settings that a resume may change because they act at the end of a run only.
-AT_THE_END = {"test.read"}
+AT_THE_END = {"test.read", "export.distill"}
 
 
 def same(value: Any, section: Mapping[str, Any]) -> Any:
