@@ -8,12 +8,20 @@ import torch
 from torch import nn
 
 from selftrain import files
-from selftrain.config import ModelConfig
+from selftrain.config import RUN, ModelConfig
 from selftrain.models import ensemble, saved
 from selftrain.models.build import build, to_layout
 from selftrain.models.encoders import pretrained
 from selftrain.models.foreign import load_package
-from selftrain.models.weights import IMAGENET, PACKAGE, Taken, encoder_names, grown, load_weights
+from selftrain.models.weights import (
+    IMAGENET,
+    PACKAGE,
+    Taken,
+    encoder_names,
+    grown,
+    load_weights,
+    load_whole,
+)
 from selftrain.plan import Plan
 from selftrain.rundir import Generation, RunDir
 from selftrain.values import worded
@@ -80,6 +88,8 @@ class Networks:
         network = self.build(plan, imagenet=plan.weights == IMAGENET)
         if not plan.weights:
             return network, "", set()
+        if plan.weights.startswith(RUN):
+            return network, *self._of_run(plan, network)
         if plan.weights.startswith(PACKAGE):
             return network, plan.weights, load_package(network, plan.weights, encoder=encoder)
         if plan.weights == IMAGENET:
@@ -97,6 +107,28 @@ class Networks:
             else "model.encoder= (the encoder that the file was made for)",
         )
         return network, path.name, names
+
+    def _of_run(self, plan: Plan, network: nn.Module) -> tuple[str, set[str]]:
+        """Load the network that leads another run, of several the first; returns its name and the tensors.
+
+        Raises ConfigError for a network that does not fit, unless `model.partial_weights` allows that.
+        """
+        assert plan.weights is not None
+        home = Path(plan.weights.removeprefix(RUN)).expanduser().parent
+        source = f"{home.parent.name} of {home.parent.parent.name}"
+        found = saved.read(home)
+        what = {name: worded(found.description[name]) for name in ("arch", "encoder")}
+        theirs = f"arch={what['arch']} encoder={what['encoder']} with {len(found.classes)} classes"
+        names = load_whole(
+            network,
+            ensemble.parts(found.network)[0].state_dict(),
+            partial=self.weights.partial_weights,
+            whose=f"generation {plan.number} (arch={worded(plan.arch)} encoder={plan.encoder} with "
+            f"{len(self.classes)} classes)",
+            source=f"model.weights={plan.weights}: {source} is {theirs}",
+            remedy=f"generations.{plan.number}.weights=random",
+        )
+        return source, names
 
     def begin(self, plan: Plan, teacher: int | None, *, alone: bool = False) -> Begun:
         """The network of a generation before its first step.

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -27,6 +28,7 @@ from selftrain.models import ensemble
 from selftrain.models.build import to_layout
 from selftrain.models.outputs import tensors_of
 from selftrain.networks import Networks
+from selftrain.optim.features import check_called
 from selftrain.plan import Plan, students, window_of
 from selftrain.process import cores
 from selftrain.rng import untouched
@@ -90,7 +92,11 @@ def check(
         looked_at = places(sizes, cfg, labelling=labelling, multiple=anatomy_of(network).multiple)
         with untouched():
             network = to_layout(network).to(accelerator.device)
-            _try(network, Place(crop, CROP), images, plan.channels, name, accelerator)
+            train = partial(_try, network, Place(crop, CROP), images, plan.channels, name, accelerator)
+            if cfg.train.feature_mb:
+                check_called(network, train)
+            else:
+                train()
             for place in looked_at:
                 _try(ensemble.joined([network], [zoom]), place, images, plan.channels, name, accelerator)
             network.cpu()

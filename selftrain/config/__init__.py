@@ -13,7 +13,7 @@ from typing import Annotated
 
 from selftrain.config.data import DataConfig, ExtraConfig, SplitConfig
 from selftrain.config.labels import CRFConfig, LabelConfig, SelectConfig, TTAConfig
-from selftrain.config.rules import AUTO
+from selftrain.config.rules import AUTO, RUN
 from selftrain.config.training import (
     ALWAYS,
     PRECISIONS,
@@ -30,6 +30,7 @@ __all__ = [
     "ALWAYS",
     "AUTO",
     "PRECISIONS",
+    "RUN",
     "CRFConfig",
     "Config",
     "DataConfig",

@@ -1,6 +1,7 @@
 """Checks of settings that depend on each other."""
 
 import itertools
+from collections.abc import Iterator
 
 from torch import nn
 
@@ -8,6 +9,7 @@ from selftrain import augmentation, choices
 from selftrain.config import ALWAYS, AUTO, Config, NoiseConfig
 from selftrain.data.augment.colour import OF_RGB
 from selftrain.data.bands import RGB
+from selftrain.data.batches import Augmentation
 from selftrain.errors import ConfigError
 from selftrain.inference import windows
 from selftrain.log import say
@@ -41,6 +43,7 @@ def check(cfg: Config) -> None:
         _check_methods,
         _check_learning,
         _check_distilling,
+        _check_features,
     ):
         check_together(cfg)
     planned = plans(cfg)
@@ -84,6 +87,41 @@ def _check_distilling(cfg: Config) -> None:
             "export.distill=true distils an exported ensemble, and no generation that may be exported has "
             "several networks; set its members, as in generations.0.members={seeds: 3}"
         )
+
+
+def _check_features(cfg: Config) -> None:
+    """Raises ConfigError if features of a frozen encoder are to be kept, but images change between steps."""
+    train = cfg.train
+    if not train.feature_mb:
+        return
+    side = f"[{train.crop[0]},{train.crop[1]}]"
+    wanted = {
+        f"train.freeze={ALWAYS}": train.freeze == ALWAYS,
+        f"data.size={side}, the size of train.crop": list(cfg.data.size) == list(train.crop),
+        "data.tile=[]": not cfg.data.tile,
+        "train.scale=[1,1]": list(train.scale) == [1, 1],
+        "train.flip=false": not train.flip,
+        "train.jitter=0": not train.jitter,
+    }
+    for plan in plans(cfg):
+        unchanged = not any(_changes(plan.augmentation))
+        wanted[f"generations.{plan.number}.noise without changes of images"] = unchanged
+        wanted[f"generations.{plan.number}.members without zooms"] = set(plan.zooms) == {1.0}
+    lacking = [setting for setting, there in wanted.items() if not there]
+    if lacking:
+        raise ConfigError(
+            f"train.feature_mb={train.feature_mb} keeps a frozen encoder's features of images that each step "
+            f"shows unchanged; set train.feature_mb=0, or set {', '.join(lacking)}"
+        )
+
+
+def _changes(augmentation: Augmentation) -> Iterator[bool]:
+    """Whether each kind of augmentation may change the pixels of an image, besides zoom and crop."""
+    yield bool(augmentation.mixers and any(mixer.p for mixer in augmentation.mixers))
+    yield bool(augmentation.labelled_mixers or augmentation.style)
+    for one in (augmentation.labelled, augmentation.unlabelled):
+        geometry = [entry for entry in one.geometry if entry.name != "flip"]  # train.flip is named on its own
+        yield bool(geometry or one.policies or one.colours or one.erase) or one.randaugment.n > 0
 
 
 def _check_sides(cfg: Config) -> None:

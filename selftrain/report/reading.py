@@ -77,7 +77,7 @@ class Generation:
 
     @property
     def networks(self) -> list[dict[str, Any]]:
-        """One row for each of several networks: its number, facts and score, and what the others add to it."""
+        """One row for each of several networks: number, facts, score, and what the others add to it."""
         rows, model = pick(self.row, "members") or [], pick(self.row, "model") or {}
         zooms, weights = pick(model, "members") or [], pick(model, "member_weights") or []
         return [
