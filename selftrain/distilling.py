@@ -21,7 +21,7 @@ REPORTED = ("model", "val", "steps", "generation")
 
 @dataclass(frozen=True)
 class Student:
-    """The network, and its report, student/report.json."""
+    """The network, and its report, gen<k>/student/report.json."""
 
     network: nn.Module
     report: dict
@@ -39,7 +39,7 @@ def student(session: Session, teacher: int, reports: list[dict]) -> Student | No
         if session.accelerator.is_main_process:
             say(f"export.distill: generation {teacher} is a single network, so there is nothing to distil")
         return None
-    home = session.run.student
+    home = session.run.generation(teacher).student
     if not home.report.exists():
         _train(session, plan.student(session.cfg, teacher, bool(session.data.unlabelled)), teacher, row)
     if session.accelerator.is_main_process and not session.cfg.keep_checkpoints:
@@ -50,7 +50,7 @@ def student(session: Session, teacher: int, reports: list[dict]) -> Student | No
 
 def _train(session: Session, own: Plan, teacher: int, row: dict) -> None:
     """Train, score and keep the student."""
-    own_session, home = _distilling(session), session.run.student
+    own_session, home = _distilling(session), own.home(session.run)
     store = labelling.store(own_session, teacher)
     labels = _all_labels(own_session, own, store, teacher) if store else None
     trained = training.trained(own_session, own, labels, teacher)

@@ -54,9 +54,9 @@ class Plan:
 
     @property
     def name(self) -> str:
-        """The name in messages, metrics and random keys: gen2, and gen2.1 for its second network."""
+        """The name in messages, metrics and random keys: gen2, its second network gen2.1, gen2.student."""
         if self.distilled:
-            return "student"
+            return f"gen{self.number}.student"
         return f"gen{self.number}" + (f".{self.member.number}" if self.member.number else "")
 
     @property
@@ -78,9 +78,9 @@ class Plan:
 
     def home(self, run: RunDir) -> Generation:
         """The place of this network's checkpoints: one for each network, if there are several."""
-        if self.distilled:
-            return run.student
         gen = run.generation(self.number)
+        if self.distilled:
+            return gen.student
         return gen.member(self.member.number) if self.members.several else gen
 
     @property

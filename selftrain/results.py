@@ -34,7 +34,7 @@ def finish(session: Session, leader: int, reports: list[dict]) -> None:
 def _export_student(session: Session, student: distilling.Student, test: dict | None, of: int) -> dict:
     """Export the student of an ensemble of `of` networks; returns its part of report.json."""
     described = card_of(session.cfg, session.data, student.report, test=test, ensemble=of)
-    where = session.run.student.export
+    where = session.run.generation(student.report["generation"]).student.export
     export.export(student.network, where, card=described, onnx=session.cfg.export.onnx)
     return {**student.report, "test": test}
 
@@ -43,7 +43,8 @@ def show(session: Session) -> dict:
     """Print the run's table and the paths of its results; returns report.json."""
     report = files.read_json(session.run.report, *summary.SHOWN)
     if session.accelerator.is_main_process:
-        student = session.run.student.export if report.get("student") else None
+        row = report.get("student")
+        student = session.run.generation(row["generation"]).student.export if row else None
         summary.print_table(report, session.run.page, session.run.export, student)
     return report
 

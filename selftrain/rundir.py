@@ -55,8 +55,13 @@ class Generation:
 
     @property
     def export(self) -> Path:
-        """The export of a student of an exported ensemble; generations are exported to the run's own."""
+        """The export of a `student`; generations are exported to the run's own."""
         return self.path / "export"
+
+    @property
+    def student(self) -> "Generation":
+        """The place of the network that is distilled from this generation's networks."""
+        return Generation(self.path / "student")
 
     def member(self, number: int) -> "Generation":
         """The place of one of several networks: its checkpoints, snapshots, model and report."""
@@ -161,11 +166,6 @@ class RunDir:
         return self.path / "export"
 
     @property
-    def student(self) -> Generation:
-        """The network that is distilled from an exported ensemble."""
-        return Generation(self.path / "student")
-
-    @property
     def lock_file(self) -> Path:
         return self.path / ".lock"
 
@@ -241,8 +241,7 @@ class RunDir:
 
     def sweep(self) -> None:
         """Remove the leftovers of a killed process. Only the holder of the lock may call it."""
-        places = ("", "gen*/**/", "student/**/")
-        for path in [path for place in places for path in self.path.glob(f"{place}.*{TEMPORARY}")]:
+        for path in [*self.path.glob(f".*{TEMPORARY}"), *self.path.glob(f"gen*/**/.*{TEMPORARY}")]:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
 
     def refuse_files_of_others(self) -> None:

@@ -73,7 +73,7 @@ def test_a_student_is_one_network_with_the_settings_of_its_teacher():
     members = "generations.0.members={seeds: {number: 2, zooms: [1.5]}}"
     cfg = compose(["recipe=unimatch_v2", members, "train.crop=[64,64]"])
     own = student(cfg, 0, unlabelled=True)
-    assert own.name == "student" and own.online == "" and not own.members.several and own.needs_labels
+    assert own.name == "gen0.student" and own.online == "" and not own.members.several and own.needs_labels
     assert own.augmentation.unlabelled.crop == (64, 64) and own.unlabelled_batch == cfg.train.unlabelled_batch
     assert student(cfg, 0, unlabelled=False).unlabelled_batch == 0
 
@@ -105,14 +105,14 @@ def test_averaged_weights_of_one_training_are_networks_of_an_ensemble(whole):
 def test_the_exported_ensemble_has_a_student_that_is_exported_as_well(whole):
     report = read_json(whole / "report.json")["student"]
     _, card = load_export(whole / "export")
-    network, own = load_export(whole / "student" / "export")
+    network, own = load_export(whole / "gen0" / "student" / "export")
     assert card["network"] == "an ensemble of 3 networks"
     assert own["network"] == "one network, distilled from an ensemble of 3"
     assert "members" not in own["model"] and own["metrics"]["test"] == report["test"]
     assert 3 * own["model"]["params"] == card["model"]["params"]
     assert torch.isfinite(network(torch.randn(1, 3, 32, 32))).all()
     rows = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
-    losses = [row for row in rows if row["stage"] == "student" and "loss" in row]
+    losses = [row for row in rows if row["stage"] == "gen0.student" and "loss" in row]
     assert losses and all(row["distill_loss"] > 0 and row["pseudo_loss"] > 0 for row in losses)
     assert losses[-1]["accepted"] == 1.0
     # the teacher's labels of all images, labelled ones included
@@ -126,22 +126,15 @@ def test_the_exported_ensemble_has_a_student_that_is_exported_as_well(whole):
 def test_it_resumes_within_the_training_and_within_the_student_to_the_same_bits(run, whole, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(whole, out)
-    for name in ("report.json", "gen0/report.json", "gen0/members/0/report.json", "student/report.json"):
-        (out / name).unlink()
-    for name in (
-        "gen0/model",
-        "gen0/members/0/snapshots/step-000003",
-        "gen0/labels",
-        "gen0/taught",
-        "student/model",
-    ):
-        shutil.rmtree(out / name)
-    for name in ("gen0/members/0", "student"):
-        for step in (out / name / "checkpoints").glob("step-*"):
-            if int(step.name.removeprefix("step-")) > 2:
-                shutil.rmtree(step)
-    if not list((out / "gen0" / "members" / "0" / "checkpoints").glob("step-*")):
-        shutil.rmtree(out / "gen0" / "members")
+    gen, first = out / "gen0", out / "gen0" / "members" / "0"
+    for home in (gen, first, gen / "student"):
+        (home / "report.json").unlink()
+    (out / "report.json").unlink()
+    for folder in (gen / "model", gen / "labels", gen / "taught", gen / "student" / "model"):
+        shutil.rmtree(folder)
+    for home in (first, gen / "student"):
+        shutil.rmtree(home / "checkpoints" / "step-000004")
+        assert (home / "checkpoints" / "step-000003").is_dir()
     code, _, err = run(*DISTILLED, f"out={out}")
     assert code == 0, err
     assert fingerprint(out) == fingerprint(whole)
@@ -150,10 +143,10 @@ def test_it_resumes_within_the_training_and_within_the_student_to_the_same_bits(
 def test_a_finished_run_takes_a_student_later(run, whole, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(whole, out)
-    shutil.rmtree(out / "student")
+    shutil.rmtree(out / "gen0" / "student")
     config = (out / "config.yaml").read_text()
     (out / "config.yaml").write_text(config.replace("distill: true", "distill: false"))
     code, _, err = run(*DISTILLED, f"out={out}")
     assert code == 0, err
-    theirs = (whole / "student" / "model" / "model.safetensors").read_bytes()
-    assert (out / "student" / "model" / "model.safetensors").read_bytes() == theirs
+    theirs = (whole / "gen0" / "student" / "model" / "model.safetensors").read_bytes()
+    assert (out / "gen0" / "student" / "model" / "model.safetensors").read_bytes() == theirs

@@ -93,7 +93,7 @@ class ExportConfig:
     distill: Annotated[
         bool,
         "if the exported generation has several networks: train one more network on their labels of all "
-        "images (KL), and export it to student/export; a finished run takes a change",
+        "images (KL), and export it to gen<k>/student/export; a finished run takes a change",
     ] = False
 
 
