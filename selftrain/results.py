@@ -43,9 +43,8 @@ def show(session: Session) -> dict:
     """Print the run's table and the paths of its results; returns report.json."""
     report = files.read_json(session.run.report, *summary.SHOWN)
     if session.accelerator.is_main_process:
-        row = report.get("student")
-        student = session.run.generation(row["generation"]).student.export if row else None
-        summary.print_table(report, session.run.page, session.run.export, student)
+        run = session.run
+        summary.print_table(report, run.page, run.export, run.student_export(report))
     return report
 
 

@@ -165,6 +165,11 @@ class RunDir:
     def export(self) -> Path:
         return self.path / "export"
 
+    def student_export(self, report: Mapping) -> Path | None:
+        """The export of the student of an exported ensemble; None if `report`, report.json, has none."""
+        row = report.get("student")
+        return self.generation(row["generation"]).student.export if row else None
+
     @property
     def lock_file(self) -> Path:
         return self.path / ".lock"

@@ -49,7 +49,8 @@ def check(cfg: Config) -> None:
     planned = plans(cfg)
     for plan in planned:  # raises if settings choose the same augmentation twice
         augmentation.check(plan.augmentation, plan.channels, f"generations.{plan.number}.noise")
-    softened = all(plan.augmentation.softens for plan in planned) and not cfg.loss.distill
+    taught = cfg.loss.distill or cfg.export.distill  # soft labels of labelled images come from a teacher
+    softened = all(plan.augmentation.softens for plan in planned) and not taught
     check_losses(cfg.loss, soft=softened)
     labelling = any(plan.needs_labels for plan in [*planned, *students(cfg)])
     check_refiner(cfg.labels, cfg.data.channels if labelling else RGB)
