@@ -171,7 +171,10 @@ def _moments(each: Members, train: TrainConfig, steps: int, name: str) -> list[i
     else:
         found = _ends_of_cycles(train, steps, count, name)[:-1]
     if len({*found, steps}) < count or min(found) < 1:
-        raise ConfigError(f"{name}.members: {steps} steps are too few for {count} different networks")
+        raise ConfigError(
+            f"{name}.members: {steps} steps are too few for {count} different networks"
+            f"{' in the last ' + format(each.last, '.0%') + ' of them' if each.last else ''}"
+        )
     return found
 
 

@@ -144,6 +144,7 @@ def test_it_resumes_within_the_training_and_within_the_student_to_the_same_bits(
     assert rows[0] == rows[1]
 
 
+@pytest.mark.slow
 def test_a_finished_run_takes_a_student_later(run, whole, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(whole, out)
