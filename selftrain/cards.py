@@ -7,7 +7,7 @@ from selftrain.config import Config
 from selftrain.data.load import mask_coding
 from selftrain.data.sample import DataSet
 from selftrain.inference import decide
-from selftrain.inference.exported import Input, Origin, Output, card, kind_of
+from selftrain.inference.exported import Input, Origin, Output, card
 from selftrain.models.build import multiple_of
 from selftrain.plan import window_of
 from selftrain.tables import Table
@@ -28,5 +28,5 @@ def card_of(
         Input(cfg.data.mean, cfg.data.std, cfg.data.size, multiple, data.levels),
         Output(data.classes, mask_coding(data), window_of(cfg).written, decision),
         model=row["model"],
-        network=kind_of(row["model"], ensemble),
+        ensemble=ensemble,
     )

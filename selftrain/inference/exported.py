@@ -69,9 +69,9 @@ def kind_of(model: dict[str, Any], ensemble: int = 0) -> str:
 
 
 def card(
-    origin: Origin, images: Input, output: Output, *, model: dict[str, Any], network: str
+    origin: Origin, images: Input, output: Output, *, model: dict[str, Any], ensemble: int = 0
 ) -> dict[str, Any]:
-    """The content of card.json: everything that a user of the export needs. `model` describes the `network`.
+    """The content of card.json: everything that a user of the export needs. `model` describes the network.
 
     It contains no paths, since exports move between machines.
     """
@@ -92,7 +92,7 @@ def card(
         },
         "decision": output.decision,
         "masks": output.masks,
-        "network": network,
+        "network": kind_of(model, ensemble),
         "model": model,
         "generation": origin.generation,
         "seed": origin.seed,
