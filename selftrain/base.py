@@ -6,13 +6,13 @@ Both are copied to base/ when the new run begins, so that it does not depend on 
 from dataclasses import replace
 from pathlib import Path
 
-from selftrain.config import Config
+from selftrain.config import RUN, Config
 from selftrain.data.kept import kept_of
 from selftrain.data.spec import Spec
 from selftrain.datasets import spec_of
 from selftrain.errors import ConfigError
 from selftrain.files import commit_directory, read_directory, read_json, read_manifest
-from selftrain.rundir import RunDir
+from selftrain.rundir import WEIGHTS, RunDir
 
 DATA = "data.json"
 
@@ -26,6 +26,22 @@ def leader_of(run: RunDir) -> int:
             f"no generation of {run.path} is finished, so it has no network yet (selftrain status {run.path})"
         )
     return max(number for number, row in rows.items() if row["promoted"])
+
+
+def begun_from(weights: str) -> str:
+    """`run:DIR` of model.weights as `run:FILE`, the weights of the leader's network; `run:FILE` stays.
+
+    Raises ConfigError if there is no such run, or no such file.
+    """
+    path = Path(weights.removeprefix(RUN)).expanduser()
+    if path.name == WEIGHTS:
+        if not path.is_file():
+            raise ConfigError(f"model.weights={weights}: no such file; restore it or choose another run")
+        return weights
+    run = RunDir(path)
+    if not run.config.is_file():
+        raise ConfigError(f"model.weights={weights}: {path} is not a run directory; give the out= of a run")
+    return f"{RUN}{run.generation(leader_of(run)).model / WEIGHTS}"
 
 
 def keep(run: RunDir, cfg: Config) -> None:

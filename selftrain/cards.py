@@ -14,8 +14,13 @@ from selftrain.plan import window_of
 from selftrain.tables import Table
 
 
-def card_of(cfg: Config, data: DataSet, row: Mapping[str, Any], *, test: dict | None) -> dict[str, Any]:
-    """The card of the generation that `row`, its report.json, describes; `test` are its test scores."""
+def card_of(
+    cfg: Config, data: DataSet, row: Mapping[str, Any], *, test: dict | None, ensemble: int = 0
+) -> dict[str, Any]:
+    """The card of the generation that `row`, its report.json, describes; `test` are its test scores.
+
+    Of a student, `ensemble` is the number of networks that it was distilled from.
+    """
     metrics = {"val": brief(row["val"]), "test": brief(test)}
     multiple = multiple_of(row["model"]["arch"])
     decision = Table(decide.DECISIONS).one(cfg.predict.decision, "predict.decision").written
@@ -24,4 +29,5 @@ def card_of(cfg: Config, data: DataSet, row: Mapping[str, Any], *, test: dict | 
         Input(cfg.data.mean, cfg.data.std, cfg.data.size, multiple, data.levels),
         Output(data.classes, mask_coding(data), window_of(cfg).written, decision, cfg.predict.gate),
         model=row["model"],
+        ensemble=ensemble,
     )

@@ -100,7 +100,8 @@ def report(arguments: argparse.Namespace) -> None:
         raise ConfigError(
             f"{run.path} has no {run.report.name}: it is not finished (selftrain status {run.path})"
         )
-    print_table(read_json(run.report, *SHOWN), run.page, run.export)
+    report = read_json(run.report, *SHOWN)
+    print_table(report, run.page, run.export, run.student_export(report))
 
 
 def _arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from selftrain.config import Config
 from selftrain.data.sample import DataSet
-from selftrain.plan import Plan
+from selftrain.plan import Plan, students
 
 Size = tuple[int, int]  # height, width
 FEWEST = 50  # steps; with fewer, a generation learns nothing, and labelling takes most of the time
@@ -51,13 +51,15 @@ def forecast(
         speed = speeds[plan.number]
         if plan.needs_labels:
             teacher = speeds[plan.number - 1]
-            images = views(cfg) * teacher.predict * len(planned[plan.number - 1].each) + teacher.refine
+            images = views(cfg) * teacher.predict * planned[plan.number - 1].members.count + teacher.refine
             labels = work.unlabelled * work.pixels * images / work.processes
             seconds[f"gen{plan.number - 1} labels"] = labels
         watched = min(cfg.train.watch, work.labelled)
         evaluation = (work.val + watched) * work.pixels * speed.predict / work.processes
         for one in plan.each:
             seconds[one.name] = plan.steps * _step(plan, speed, work) + evaluation * _evaluations(cfg, plan)
+    for one in students(cfg)[-1:]:
+        seconds[one.name] = one.steps * _step(one, speeds[one.number], work)
     last = speeds[planned[-1].number]
     tested = work.test if cfg.test.read == "end" else 0
     seconds["test"] = tested * work.pixels * last.predict / work.processes

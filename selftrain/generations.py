@@ -8,7 +8,7 @@ from selftrain.config import Config
 from selftrain.log import say
 from selftrain.plan import Plan
 from selftrain.report.alarms import about_generation
-from selftrain.scores import is_worse, level, paired
+from selftrain.scores import gain, is_worse, level, paired
 from selftrain.session import Session
 from selftrain.stages import select
 
@@ -84,6 +84,8 @@ def generation(
         facts = {**trained.facts, **training.scores_on_train(session, plan, trained.network)}
     session.metrics.rewind(f"{stage}/val", -1)
     session.metrics.write(f"{stage}/val", facts["steps"], {"miou": val["miou"] or 0.0, "ece": val["ece"]})
+    for row in facts.get("members", []):
+        row["gain"] = gain(val, row["val"])  # of all networks together over this one
     leading = reports[_leader(reports)]["val"] if reports else None
     distance = facts.pop("average_distance")
     report = {

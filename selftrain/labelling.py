@@ -25,37 +25,14 @@ def labels(session: Session, teacher: int, student: Plan) -> select.SelectedLabe
 
     None without unlabelled images or without accepted labels.
     """
-    if not session.data.unlabelled:
+    found = store(session, teacher)
+    if found is None:
         say("no unlabelled images: the teacher is the result")
         return None
-    gen = session.run.generation(teacher)
-    network, digest = session.networks.load(teacher)
-    predictor = replace(session.labelling(network), views=tta.views(**asdict(session.cfg.labels.tta)))
-    labeller = pseudo_label.Labeller(
-        predictor, len(session.data.classes), session.cfg.labels, session.cache, session.accelerator
-    )
-    if session.plans[teacher].from_tags:
-        labeller = _by_tags(session, labeller)
-    where = f"gen{teacher}"
-    with session.times.of(f"{where} labels"):
-        store = labeller.label(
-            session.data.unlabelled,
-            gen.labels,
-            stage=where,
-            teacher=digest,
-            check=lambda: session.stop.check(f"{where} labels"),
-        )
-        if session.cfg.loss.distill:
-            labeller.label(
-                session.data.labelled,
-                gen.taught,
-                stage=f"{where} taught",
-                teacher=digest,
-                check=lambda: session.stop.check(f"{where} labels of labelled images"),
-            )
-    chosen = selected(session, teacher, student, store)
+    gen, where = session.run.generation(teacher), f"gen{teacher}"
+    chosen = selected(session, teacher, student, found)
     if session.accelerator.is_main_process:
-        said, true = store.histogram().sum(axis=1), session.material.class_pixels
+        said, true = found.histogram().sum(axis=1), session.material.class_pixels
         alarms = about_labels(said, true, session.data.classes, steps=session.plans[teacher].steps)
         files.keep_json(gen.selection, {**chosen.report(), "alarms": alarms})
         session.warn(where, alarms)
@@ -86,15 +63,50 @@ def _by_tags(session: Session, labeller: pseudo_label.Labeller) -> pseudo_label.
     return replace(labeller, predictor=predictor_of_maps(labeller.predictor), finished=finished)
 
 
+def store(session: Session, teacher: int) -> LabelStore | None:
+    """Label the unlabelled images with `teacher`, and with `loss.distill` the labelled ones.
+
+    Finished labels stay. Returns the labels of the unlabelled images; None without any.
+    """
+    gen = session.run.generation(teacher)
+    network, digest = session.networks.load(teacher)
+    predictor = replace(session.labelling(network), views=tta.views(**asdict(session.cfg.labels.tta)))
+    labeller = pseudo_label.Labeller(
+        predictor, len(session.data.classes), session.cfg.labels, session.cache, session.accelerator
+    )
+    if session.plans[teacher].from_tags:
+        labeller = _by_tags(session, labeller)
+    where = f"gen{teacher}"
+    found = None
+    with session.times.of(f"{where} labels"):
+        if session.data.unlabelled:
+            found = labeller.label(
+                session.data.unlabelled,
+                gen.labels,
+                stage=where,
+                teacher=digest,
+                check=lambda: session.stop.check(f"{where} labels"),
+            )
+        if session.cfg.loss.distill:
+            labeller.label(
+                session.data.labelled,
+                gen.taught,
+                stage=f"{where} taught",
+                teacher=digest,
+                check=lambda: session.stop.check(f"{where} labels of labelled images"),
+            )
+    return found
+
+
 def selected(
-    session: Session, teacher: int, student: Plan, store: LabelStore | None = None
+    session: Session, teacher: int, student: Plan, found: LabelStore | None = None
 ) -> select.SelectedLabels:
     """A teacher's labels, selected by the student's rule."""
-    store = store or LabelStore(session.run.generation(teacher).labels)
+    found = found or LabelStore(session.run.generation(teacher).labels)
     rule = student.select
-    ranks = _reliability(session, teacher, store) if rule.image_share < 1 or rule.weight_images else None
+    ranks = _reliability(session, teacher, found) if rule.image_share < 1 or rule.weight_images else None
     return select.select(
-        store,
+        found,
         session.data.unlabelled,
         session.data.classes,
         rule,

@@ -14,6 +14,12 @@ from selftrain.errors import ConfigError
 from selftrain.rng import Key, generator
 from selftrain.tables import Bounds, Must, Table
 
+Weights = Annotated[
+    list[float],
+    Must("be positive", lambda weights: min(weights, default=1) > 0),
+    "weights of the networks in the mean of their probabilities, in their order; empty: all weigh alike",
+]
+
 Groups = Sequence[str]  # the group of each labelled image, which stays on one side of a division
 
 
@@ -39,13 +45,23 @@ class Member:
 class Members:
     """The networks of a generation."""
 
-    each: tuple[Member, ...] = (Member(),)
+    each: tuple[Member, ...] = (Member(),)  # those that are trained
+    # The networks that each training yields: its averaged weights at its end, and at earlier moments.
+    moments: int = 1
+    # The share of the steps, at the end, over which the moments are spread. 0: they are ends of cycles.
+    last: float = 0.0
+    weights: Sequence[float] = ()
     # Each labelled image is left out by exactly one member, whose prediction for it is honest.
     out_of_fold: bool = False
 
     @property
     def several(self) -> bool:
-        return len(self.each) > 1
+        return self.count > 1
+
+    @property
+    def count(self) -> int:
+        """The number of networks that are averaged."""
+        return len(self.each) * self.moments
 
 
 def seeds(
@@ -59,24 +75,54 @@ def seeds(
         Must("be positive", lambda zooms: bool(zooms) and min(zooms) > 0),
         "factors by which the networks' images are resized, in turn; crops grow with them",
     ] = [1.0],  # noqa: B006  (never changed)
+    weights: Weights = [],  # noqa: B006
 ) -> Members:
     """Networks that differ in their seed, and optionally in their images and input size."""
     return Members(
         tuple(
             Member(m, zooms[m % len(zooms)], partial(_spared, m, share) if share < 1 else nothing)
             for m in range(number)
-        )
+        ),
+        weights=weights,
     )
 
 
-def folds(number: int) -> Members:
+def folds(number: int, *, weights: Weights = []) -> Members:  # noqa: B006
     """Cross-validation: the labelled images form `number` folds, and network m does not train on fold m."""
-    return Members(
-        tuple(Member(m, left_out=partial(_fold, m, number)) for m in range(number)), out_of_fold=True
-    )
+    each = tuple(Member(m, left_out=partial(_fold, m, number)) for m in range(number))
+    return Members(each, weights=weights, out_of_fold=True)
 
 
-MEMBERS: dict[str, Callable[..., Members]] = {"seeds": seeds, "folds": folds}
+def epochs(
+    number: int,
+    *,
+    last: Annotated[
+        float, Bounds(above=0, most=1), "share of the steps, at the end, over which the networks are spread"
+    ] = 0.3,
+    weights: Weights = [],  # noqa: B006
+) -> Members:
+    """One training: its averaged weights at its end and at earlier moments, evenly spaced (Chen et al. 2017).
+
+    "Checkpoint Ensembles", arXiv:1710.03282. With number=3 and last=0.3 the networks are those after 80,
+    90 and 100 % of the steps.
+    """
+    return Members(moments=number, last=last, weights=weights)
+
+
+def cycles(number: int, *, weights: Weights = []) -> Members:  # noqa: B006
+    """One training: its averaged weights at the end of each of the last cycles of train.schedule=restarts.
+
+    Snapshot ensembles (Huang et al. 2017).
+    """
+    return Members(moments=number, weights=weights)
+
+
+MEMBERS: dict[str, Callable[..., Members]] = {
+    "seeds": seeds,
+    "folds": folds,
+    "epochs": epochs,
+    "cycles": cycles,
+}
 TABLE = Table(MEMBERS, main="number")
 
 
@@ -85,7 +131,13 @@ def of(given: dict, setting: str) -> Members:
     found = TABLE.chosen(given, setting)
     if len(found) > 1:
         raise ConfigError(f"{setting} takes one of {', '.join(MEMBERS)}, not {len(found)} of them")
-    return found[0].entry(int(found[0].amount), **found[0].settings) if found else Members()
+    members = found[0].entry(int(found[0].amount), **found[0].settings) if found else Members()
+    if len(members.weights) not in (0, members.count):
+        raise ConfigError(
+            f"{setting}.{found[0].name}.weights must have a number for each of the {members.count} networks, "
+            f"not {len(members.weights)}"
+        )
+    return members
 
 
 def divide(groups: Groups, number: int, keys: tuple[Key, ...]) -> list[int]:

@@ -8,18 +8,31 @@ import torch
 from torch import nn
 
 from selftrain import files
-from selftrain.config import ModelConfig
+from selftrain.config import RUN, ModelConfig
 from selftrain.models import ensemble, saved
 from selftrain.models.build import build, to_layout
 from selftrain.models.encoders import pretrained
 from selftrain.models.foreign import load_package
-from selftrain.models.weights import IMAGENET, PACKAGE, Taken, encoder_names, grown, load_weights
+from selftrain.models.weights import (
+    IMAGENET,
+    PACKAGE,
+    Taken,
+    encoder_names,
+    grown,
+    load_weights,
+    load_whole,
+)
 from selftrain.plan import Plan
 from selftrain.rundir import Generation, RunDir
 from selftrain.values import worded
 
 # a stage has a snapshot after each third of its steps; the last is its result (Yang et al. 2022, ST++)
 SNAPSHOTS = 3
+
+
+def moment(step: int) -> str:
+    """The name of the snapshot after `step` steps that becomes one of several networks."""
+    return f"step-{step:06}"
 
 
 @dataclass(frozen=True)
@@ -76,6 +89,8 @@ class Networks:
         network = self.build(plan, imagenet=plan.weights == IMAGENET)
         if not plan.weights:
             return network, "", set()
+        if plan.weights.startswith(RUN):
+            return network, *self._of_run(plan, network)
         if plan.weights.startswith(PACKAGE):
             return network, plan.weights, load_package(network, plan.weights, encoder=encoder)
         if plan.weights == IMAGENET:
@@ -93,6 +108,28 @@ class Networks:
             else "model.encoder= (the encoder that the file was made for)",
         )
         return network, path.name, names
+
+    def _of_run(self, plan: Plan, network: nn.Module) -> tuple[str, set[str]]:
+        """Load the network that leads another run, of several the first; returns its name and the tensors.
+
+        Raises ConfigError for a network that does not fit, unless `model.partial_weights` allows that.
+        """
+        assert plan.weights is not None
+        home = Path(plan.weights.removeprefix(RUN)).expanduser().parent
+        source = f"{home.parent.name} of {home.parent.parent.name}"
+        found = saved.read(home)
+        what = {name: worded(found.description[name]) for name in ("arch", "encoder")}
+        theirs = f"arch={what['arch']} encoder={what['encoder']} with {len(found.classes)} classes"
+        names = load_whole(
+            network,
+            ensemble.parts(found.network)[0].state_dict(),
+            partial=self.weights.partial_weights,
+            whose=f"generation {plan.number} (arch={worded(plan.arch)} encoder={plan.encoder} with "
+            f"{len(self.classes)} classes)",
+            source=f"model.weights={plan.weights}: {source} is {theirs}",
+            remedy=f"generations.{plan.number}.weights=random",
+        )
+        return source, names
 
     def begin(self, plan: Plan, teacher: int | None, *, alone: bool = False) -> Begun:
         """The network of a generation before its first step.
@@ -138,9 +175,9 @@ class Networks:
         # A network that exists was written before a kill; without its report it does not count.
         saved.write(home.model, network, self.describe(plan, network), self.classes)
 
-    def keep_snapshot(self, plan: Plan, part: int, network: nn.Module) -> None:
-        """Write a snapshot after `part` of SNAPSHOTS parts of the network's steps."""
-        where = plan.home(self.run).snapshot(part)
+    def keep_snapshot(self, plan: Plan, name: str, network: nn.Module) -> None:
+        """Write a snapshot of a network in training: the part of SNAPSHOTS that is done, or a `moment`."""
+        where = plan.home(self.run).snapshot(name)
         if not where.exists():
             files.commit_directory(where, saved.weights_of(network))
 
@@ -155,12 +192,17 @@ class Networks:
 
     def snapshots(self, plan: Plan) -> list[nn.Module]:
         """The snapshots of a generation, without its final network."""
-        homes = [one.home(self.run) for one in plan.each]
-        return [self._snapshot(homes, part, plan.zooms) for part in range(1, SNAPSHOTS)]
+        homes, count = [one.home(self.run) for one in plan.each], plan.members.moments
+        zooms, weights = plan.zooms[count - 1 :: count], plan.members.weights[count - 1 :: count]
+        each = [[self._snapshot(home, str(part)) for home in homes] for part in range(1, SNAPSHOTS)]
+        return [ensemble.joined(networks, zooms, weights) for networks in each]
 
-    def _snapshot(self, homes: Sequence[Generation], part: int, zooms: Sequence[float]) -> nn.Module:
-        kept = [saved.read(home.snapshot(part), described_in=home.model).network for home in homes]
-        return self._placed(ensemble.joined(kept, zooms))
+    def moments(self, plan: Plan) -> list[nn.Module]:
+        """The networks of the earlier moments of a training, whose last network is kept."""
+        return [self._snapshot(plan.home(self.run), moment(step)) for step in plan.moments]
+
+    def _snapshot(self, home: Generation, name: str) -> nn.Module:
+        return self._placed(saved.read(home.snapshot(name), described_in=home.model).network)
 
     def describe(self, plan: Plan, network: nn.Module) -> dict:
         """Describe how to rebuild a generation's network (`saved.describe`)."""

@@ -5,18 +5,20 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from selftrain import augmentation, members
-from selftrain.config import Config, GenerationConfig, NoiseConfig, SelectConfig
+from selftrain.config import Config, GenerationConfig, NoiseConfig, SelectConfig, TrainConfig
 from selftrain.data.augment.pipeline import Pipeline
 from selftrain.data.batches import Augmentation
 from selftrain.data.splits import group_names
+from selftrain.errors import ConfigError
 from selftrain.inference import windows
 from selftrain.members import Member, Members
 from selftrain.methods.base import Method
 from selftrain.methods.table import METHODS
 from selftrain.models.build import multiple_of
+from selftrain.optim.schedules import ROUNDING, SCHEDULES, cycles, restarts
 from selftrain.rng import Key
 from selftrain.rundir import Generation, RunDir
-from selftrain.tables import Chosen
+from selftrain.tables import Chosen, Table
 from selftrain.values import Choice
 
 T = TypeVar("T")
@@ -48,15 +50,20 @@ class Plan:
     members: Members = field(default_factory=Members)
     member: Member = field(default_factory=Member)
     zoomed: Sequence[tuple[Augmentation, Pipeline]] = ()  # of each member, if there are several
+    # Steps after which the averaged weights are a network of their own, besides the last step.
+    moments: Sequence[int] = ()
+    distilled: bool = False  # the student of an exported ensemble, which is no generation
 
     @property
     def name(self) -> str:
-        """The name in messages, metrics and random keys: gen2, and gen2.1 for its second network."""
+        """The name in messages, metrics and random keys: gen2, its second network gen2.1, gen2.student."""
+        if self.distilled:
+            return f"gen{self.number}.student"
         return f"gen{self.number}" + (f".{self.member.number}" if self.member.number else "")
 
     @property
     def each(self) -> list["Plan"]:
-        """The plan of each network of the generation."""
+        """The plan of each network of the generation that is trained."""
         if not self.members.several:
             return [self]
         pairs = zip(self.members.each, self.zoomed, strict=True)
@@ -64,8 +71,8 @@ class Plan:
 
     @property
     def zooms(self) -> list[float]:
-        """The factor by which each network's images are resized."""
-        return [one.zoom for one in self.members.each]
+        """The factor by which each averaged network's images are resized."""
+        return [one.zoom for one in self.members.each for _ in range(self.members.moments)]
 
     def left_out(self, names: Sequence[str], seed: Key) -> list[int]:
         """The labelled images that this network does not train on; `names` has one name per image."""
@@ -74,6 +81,8 @@ class Plan:
     def home(self, run: RunDir) -> Generation:
         """The place of this network's checkpoints: one for each network, if there are several."""
         gen = run.generation(self.number)
+        if self.distilled:
+            return gen.student
         return gen.member(self.member.number) if self.members.several else gen
 
     @property
@@ -84,7 +93,7 @@ class Plan:
     @property
     def needs_labels(self) -> bool:
         """Whether the generation trains on a teacher's stored pseudo-labels."""
-        return self.number > 0 and not self.online
+        return self.distilled or (self.number > 0 and not self.online)
 
     @property
     def batch(self) -> int:
@@ -103,10 +112,31 @@ def plans(cfg: Config) -> list[Plan]:
     return [_plan(cfg, number, own) for number, own in enumerate(cfg.generations)]
 
 
+def student(cfg: Config, number: int, unlabelled: bool) -> Plan:
+    """The plan of the student of an ensemble: one network with the settings of its generation, `number`.
+
+    It learns from stored labels of all pixels; of labelled images only if there are no `unlabelled` ones.
+    """
+    own = replace(cfg.generations[number], members={}, online="")
+    everything = SelectConfig(threshold="global", confidence=0.0)
+    batch = cfg.train.unlabelled_batch if unlabelled else 0
+    found = _plan(cfg, number, own)
+    return replace(found, distilled=True, unlabelled_batch=batch, select=everything)
+
+
+def students(cfg: Config) -> list[Plan]:
+    """The plans of students that `export.distill` may ask for; which one is known when an ensemble leads."""
+    if not cfg.export.distill:
+        return []
+    several = [plan.number for plan in plans(cfg) if plan.members.several]
+    return [student(cfg, number, unlabelled=True) for number in several]
+
+
 def _plan(cfg: Config, number: int, own: GenerationConfig) -> Plan:
     train, model, arch = cfg.train, cfg.model, own.arch or cfg.model.arch
     each = members.of(own.members, f"generations.{number}.members")
     zoomed = [augmentation.zoomed(train, one.zoom, multiple_of(arch)) for one in each.each]
+    steps = _own(own.steps, train.steps)
     return Plan(
         number=number,
         arch=arch,
@@ -114,7 +144,7 @@ def _plan(cfg: Config, number: int, own: GenerationConfig) -> Plan:
         decoder_channels=_own(own.decoder_channels, model.decoder_channels),
         channels=cfg.data.channels,
         weights=None if own.weights == RANDOM else _own(own.weights, model.weights),
-        steps=_own(own.steps, train.steps),
+        steps=steps,
         labelled_batch=_own(own.labelled_batch, train.labelled_batch),
         unlabelled_batch=train.unlabelled_batch if number or own.online else 0,
         online=own.online,
@@ -126,9 +156,48 @@ def _plan(cfg: Config, number: int, own: GenerationConfig) -> Plan:
         unnoised=augmentation.weak(train),
         groups=cfg.data.splits.group,
         members=each,
+        moments=_moments(each, train, steps, f"generations.{number}"),
         zoomed=[(augmentation.of(seen, own, number), augmentation.weak(seen)) for seen in zoomed],
         select=replace(cfg.select, image_share=_own(own.image_share, cfg.select.image_share)),
     )
+
+
+def _moments(each: Members, train: TrainConfig, steps: int, name: str) -> list[int]:
+    """The steps after which a training's averaged weights are a further network, besides its last step.
+
+    Raises ConfigError if there are too few steps, or too few cycles of the schedule.
+    """
+    count = each.moments
+    if count == 1:
+        return []
+    if each.last:
+        found = [round(steps * (1 - each.last * (1 - i / count))) for i in range(1, count)]
+    else:
+        found = _ends_of_cycles(train, steps, count, name)[:-1]
+    if len({*found, steps}) < count or min(found) < 1:
+        raise ConfigError(
+            f"{name}.members: {steps} steps are too few for {count} different networks"
+            f"{' in the last ' + format(each.last, '.0%') + ' of them' if each.last else ''}"
+        )
+    return found
+
+
+def _ends_of_cycles(train: TrainConfig, steps: int, count: int, name: str) -> list[int]:
+    """The last steps of the last `count` whole cycles. Raises ConfigError if the schedule has fewer."""
+    schedule = Table(SCHEDULES).one(train.schedule, "train.schedule")
+    if schedule.entry is not restarts:
+        raise ConfigError(
+            f"{name}.members.cycles keeps the ends of cycles, and train.schedule={schedule.name} has none; "
+            "set train.schedule=restarts, or members={epochs: n}"
+        )
+    ends = cycles(first=schedule.settings["first"], grow=schedule.settings["grow"])
+    if len(ends) < count or ends[-1] < 1 - ROUNDING:
+        raise ConfigError(
+            f"{name}.members.cycles={count}: train.schedule=restarts has {len(ends)} whole cycles, and the "
+            f"last one ends after {ends[-1]:.0%} of the steps; change first and grow of the schedule"
+        )
+    warmup = train.warmup
+    return [warmup + round(end * (steps - warmup)) for end in ends[-count:]]
 
 
 def _own(own: T | None, common: T) -> T:

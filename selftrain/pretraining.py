@@ -9,7 +9,8 @@ from typing import Any
 
 from accelerate.utils import broadcast_object_list
 
-from selftrain.config import AUTO, Config
+from selftrain.base import begun_from
+from selftrain.config import AUTO, RUN, Config
 from selftrain.errors import ConfigError
 from selftrain.files import read_yaml
 from selftrain.log import say
@@ -31,6 +32,9 @@ def resolved(cfg: Config, run: RunDir) -> tuple[Config, list[str]]:
     cfg = copy.deepcopy(cfg)  # the caller's stays as it was asked for
     begun = read_yaml(run.config, "model", "data", "generations") if run.config.exists() else {}
     _take_over(cfg, begun)
+    cfg.model.weights = _found(cfg.model.weights)
+    for section in cfg.generations:
+        section.weights = _found(section.weights)
     planned = plans(cfg)
     choices = {plan.number: _choice(plan) for plan in planned if plan.weights == AUTO}
     common = [choice for number, (choice, _) in choices.items() if cfg.generations[number].weights is None]
@@ -63,8 +67,15 @@ def agreed(cfg: Config, run: RunDir, *, decides: bool) -> Config:
 def check_sources(cfg: Config) -> None:
     """Check that the weights which generations begin with are there. Raises ConfigError."""
     for plan in plans(cfg):
-        if plan.weights != AUTO:
+        if plan.weights and plan.weights.startswith(RUN):
+            begun_from(plan.weights)
+        elif plan.weights != AUTO:
             check_weights(plan.weights, arch=plan.arch, encoder=plan.encoder)
+
+
+def _found(weights: str | None) -> str | None:
+    """Weights of a run with the file that they are in; others as they are."""
+    return begun_from(weights) if weights and weights.startswith(RUN) else weights
 
 
 def _take_over(cfg: Config, begun: Mapping[str, Any]) -> None:

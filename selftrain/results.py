@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from selftrain import choices, files, labelling, times
+from selftrain import choices, distilling, files, labelling, times
 from selftrain.cards import card_of
 from selftrain.log import say
 from selftrain.preflight.data import REASONS
@@ -13,31 +13,43 @@ from selftrain.stages import export, pictures
 
 
 def finish(session: Session, leader: int, reports: list[dict]) -> None:
-    """Test, export and write report.json.
+    """Distil the exported ensemble if asked, test, export and write report.json.
 
     The test set is read once, for the best generation, the first one and the exported one.
     """
     chosen = leader if session.cfg.export.generation == "best" else len(reports) - 1
+    student = distilling.student(session, chosen, reports)
     networks = {number: session.networks.load(number)[0] for number in {0, leader, chosen}}
+    reads = bool(session.data.test) and session.cfg.test.read == "end"
     with session.times.of("test"):
-        tests = (
-            {
-                number: session.evaluate(network, session.data.test, f"gen{number} test", closely=True)
-                for number, network in networks.items()
-            }
-            if session.data.test and session.cfg.test.read == "end"
-            else {}
-        )
+        tests = {
+            number: session.evaluate(network, session.data.test, f"gen{number} test", closely=True)
+            for number, network in networks.items()
+            if reads
+        }
+        own = None
+        if student and reads:
+            own = session.evaluate(student.network, session.data.test, "student test", closely=True)
     if session.accelerator.is_main_process:
-        _write_results(session, networks, tests, leader, chosen, reports)
+        row = _export_student(session, student, own, len(reports[chosen]["members"])) if student else None
+        _write_results(session, networks, tests, leader, chosen, reports, row)
     session.accelerator.wait_for_everyone()
+
+
+def _export_student(session: Session, student: distilling.Student, test: dict | None, of: int) -> dict:
+    """Export the student of an ensemble of `of` networks; returns its part of report.json."""
+    described = card_of(session.cfg, session.data, student.report, test=test, ensemble=of)
+    where = session.run.generation(student.report["generation"]).student.export
+    export.export(student.network, where, card=described, onnx=session.cfg.export.onnx)
+    return {**student.report, "test": test}
 
 
 def show(session: Session) -> dict:
     """Print the run's table and the paths of its results; returns report.json."""
     report = files.read_json(session.run.report, *summary.SHOWN)
     if session.accelerator.is_main_process:
-        summary.print_table(report, session.run.page, session.run.export)
+        run = session.run
+        summary.print_table(report, run.page, run.export, run.student_export(report))
     return report
 
 
@@ -48,6 +60,7 @@ def _write_results(
     leader: int,
     chosen: int,
     reports: list[dict],
+    student: dict | None,
 ) -> None:
     """Write the export, the page and, last, report.json, which marks the run as finished."""
     for number, report in enumerate(reports):
@@ -63,6 +76,7 @@ def _write_results(
         "test": tests.get(leader),
         "teacher_test": tests.get(0),
         "exported_test": tests.get(chosen),
+        "student": student,
         "seed": session.cfg.seed,
         "recipe": session.cfg.recipe,
         "data": session.cfg.data.name,

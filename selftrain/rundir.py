@@ -1,7 +1,4 @@
-"""The files of a run: their names, the run's original settings, and its lock.
-
-See docs/design.md, "Files of a run".
-"""
+"""The files of a run (docs/design.md): their names, the run's original settings, and its lock."""
 
 import errno
 import os
@@ -53,6 +50,16 @@ class Generation:
     def report(self) -> Path:
         return self.path / "report.json"
 
+    @property
+    def export(self) -> Path:
+        """The export of a `student`; generations are exported to the run's own."""
+        return self.path / "export"
+
+    @property
+    def student(self) -> "Generation":
+        """The place of the network that is distilled from this generation's networks."""
+        return Generation(self.path / "student")
+
     def member(self, number: int) -> "Generation":
         """The place of one of several networks: its checkpoints, snapshots, model and report."""
         return Generation(self.path / "members" / str(number))
@@ -72,8 +79,8 @@ class Generation:
             with suppress(OSError):  # not there, or not empty
                 folder.rmdir()
 
-    def snapshot(self, part: int) -> Path:
-        return self.path / "snapshots" / str(part)
+    def snapshot(self, name: str) -> Path:
+        return self.path / "snapshots" / name
 
     @property
     def reliability(self) -> Path:
@@ -158,6 +165,11 @@ class RunDir:
     @property
     def export(self) -> Path:
         return self.path / "export"
+
+    def student_export(self, report: Mapping) -> Path | None:
+        """The export of the student of an exported ensemble; None if `report`, report.json, has none."""
+        row = report.get("student")
+        return self.generation(row["generation"]).student.export if row else None
 
     @property
     def lock_file(self) -> Path:

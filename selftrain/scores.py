@@ -122,6 +122,11 @@ def paired(scores: Mapping[str, Any], others: Mapping[str, Any]) -> tuple[float,
     return (scores["miou"] or 0.0) - (others["miou"] or 0.0), error
 
 
+def gain(scores: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, float]:
+    """`paired` by name: {"miou", "error"}."""
+    return dict(zip(("miou", "error"), paired(scores, others), strict=True))
+
+
 def is_worse(scores: Mapping[str, Any], best: Mapping[str, Any]) -> bool:
     """Whether `scores` is more than one standard error below `best`: the one-standard-error rule.
 

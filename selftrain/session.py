@@ -21,7 +21,7 @@ from selftrain.log import Metrics, expect, say
 from selftrain.material import Material
 from selftrain.models.build import parameters
 from selftrain.networks import SNAPSHOTS, Networks
-from selftrain.plan import Plan, plans, window_of
+from selftrain.plan import Plan, plans, students, window_of
 from selftrain.rundir import RunDir
 from selftrain.signals import Stop
 from selftrain.stages import evaluate, reliability
@@ -61,7 +61,7 @@ class Session:
             cfg, rows = autoplan.agreed(cfg, run, accelerator)
             cfg = pretraining.agreed(cfg, run, decides=accelerator.is_main_process)
             planned = plans(cfg)
-            preflight.check_processes(cfg, planned, accelerator.num_processes)
+            preflight.check_processes(cfg, [*planned, *students(cfg)], accelerator.num_processes)
             data, networks, changes = cls._checked(cfg, planned, run, accelerator, rows)
         accelerator.wait_for_everyone()
         if not accelerator.is_main_process:
@@ -103,7 +103,8 @@ class Session:
         """
         data = preflight.recorded_data(run, cfg)
         preflight.check_data(data, cfg)
-        preflight.check_shared_memory(cfg, planned, len(data.classes), accelerator.num_processes)
+        trained = [*planned, *students(cfg)]
+        preflight.check_shared_memory(cfg, trained, len(data.classes), accelerator.num_processes)
         # Unknown names, impossible noise and unreachable weights fail here, before any work.
         networks = Networks(planned, cfg.model, run, data.classes, accelerator.device)
         built = [networks.initial(plan)[0] for plan in planned]
@@ -119,7 +120,7 @@ class Session:
         preflight.say_untrained_generations(data, cfg)
         preflight.say_other_pixel_scales(cfg, planned)
         sizes = [
-            len(plan.each) * plan.method.networks * parameters(network)
+            plan.members.count * plan.method.networks * parameters(network)
             for plan, network in zip(planned, built, strict=True)
         ]
         snapshots = (SNAPSHOTS - 1) * reliability.chosen(cfg.select).entry.snapshots

@@ -1,6 +1,7 @@
 """Train the network of a generation, or its several networks one after the other."""
 
 import copy
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -15,7 +16,7 @@ from selftrain.data.sample import Sample
 from selftrain.labels.store import LabelStore
 from selftrain.log import say
 from selftrain.models import ensemble
-from selftrain.networks import SNAPSHOTS, Begun
+from selftrain.networks import SNAPSHOTS, Begun, moment
 from selftrain.plan import Plan
 from selftrain.rng import rekey
 from selftrain.session import Session
@@ -30,11 +31,13 @@ class Result:
     """The trained network of a generation, and facts for its report.
 
     "members" has the report of each of several networks. "out_of_fold" has the scores on the labelled images,
-    each predicted by the network that did not train on it.
+    each predicted by the network that did not train on it. `earlier` are the networks of earlier moments of
+    the training, if they are averaged as well.
     """
 
     network: nn.Module
     facts: dict
+    earlier: Sequence[nn.Module] = ()
 
 
 def trained(
@@ -47,14 +50,19 @@ def trained(
     if not plan.members.several:
         return _single(session, plan, labels, teacher)
     each = [_member(session, one, labels, teacher) for one in plan.each]
-    network = ensemble.joined([one.network for one in each], plan.zooms)
+    networks = [one for training in each for one in (*training.earlier, training.network)]
+    network = ensemble.joined(networks, plan.zooms, plan.members.weights)
     reports = [one.facts for one in each]
     facts = {
         **{name: sum(one[name] for one in reports) for name in ("empty_batches", "skipped_steps", "seconds")},
         "weights": reports[0]["weights"],
         "average_distance": max(one["average_distance"] for one in reports),
         "steps": max(one.get("steps", plan.steps) for one in reports),
-        "members": [{"val": one["val"], "seconds": one["seconds"]} for one in reports],
+        "members": [
+            row
+            for one in reports
+            for row in (*one.get("earlier", []), {"val": one["val"], "seconds": one["seconds"]})
+        ],
     }
     if plan.members.out_of_fold:
         facts["out_of_fold"] = _out_of_fold(session, plan, [one.network for one in each])
@@ -80,20 +88,33 @@ def _single(
 def _member(
     session: Session, plan: Plan, labels: select.SelectedLabels | None, teacher: int | None
 ) -> Result:
-    """Train one of several networks, score it on val, and keep it; or load it if that is done."""
+    """Train one of several networks, score it on val, and keep it; or load it if that is done.
+
+    The same for the networks of its earlier moments.
+    """
     home = plan.home(session.run)
     if home.report.exists():
-        return Result(session.networks.load_from(home)[0], files.read_json(home.report, "val", *PASSED_ON))
+        facts = files.read_json(home.report, "val", *PASSED_ON)
+        return Result(session.networks.load_from(home)[0], facts, session.networks.moments(plan))
     result = _single(session, plan, labels, teacher)
     val = session.evaluate(_seen(plan, result.network), session.data.val, f"{plan.name} val")
     facts = {"val": val, **result.facts}
     if session.accelerator.is_main_process:
         session.networks.keep(plan, result.network, home)
-        files.write_json(home.report, facts)
-        of = len(plan.members.each)
-        say(f"{plan.name}: network {plan.member.number + 1} of {of}, val mIoU {val['miou'] or 0:.4f}")
     session.accelerator.wait_for_everyone()
-    return Result(result.network, facts)
+    earlier = session.networks.moments(plan)
+    if earlier:
+        scores = [session.evaluate(_seen(plan, one), session.data.val) for one in earlier]
+        facts["earlier"] = [
+            {"val": one, "seconds": 0.0, "steps": step}
+            for one, step in zip(scores, plan.moments, strict=True)
+        ]
+    if session.accelerator.is_main_process:
+        files.write_json(home.report, facts)
+        number, of = (plan.member.number + 1) * plan.members.moments, plan.members.count
+        say(f"{plan.name}: network {number} of {of}, val mIoU {val['miou'] or 0:.4f}")
+    session.accelerator.wait_for_everyone()
+    return Result(result.network, facts, earlier)
 
 
 def _out_of_fold(session: Session, plan: Plan, networks: Sequence[nn.Module]) -> dict:
@@ -141,7 +162,8 @@ def _train(
     session.track()
     names = [one.name for one in session.data.labelled if not one.extra]
     material = session.material.without(plan.left_out(names, session.cfg.seed)).of(plan)
-    soft = _taught(session, labels.generation) if labels and session.cfg.loss.distill else None
+    teacher = labels.generation if labels else plan.number if plan.distilled else None
+    soft = _taught(session, teacher) if teacher is not None and session.cfg.loss.distill else None
     dataset = material.dataset(plan, labels, (session.cfg.seed, plan.name), soft)
     stage = Stage(
         plan.name,
@@ -246,18 +268,21 @@ def _kept(session: Session, plan: Plan, network: nn.Module) -> nn.Module:
 
 
 def _snapshots(session: Session, plan: Plan) -> dict[int, Callable[[nn.Module], None]]:
-    """The snapshots of a network, if its agreement with itself will be measured.
+    """The snapshots of a network: its moments, and those by which its agreement with itself is measured.
 
     Maps a step to a callback that receives the averaged network.
     """
-    if not reliability.chosen(session.cfg.select).entry.snapshots:
-        return {}
-    return {
-        plan.steps * part // SNAPSHOTS: partial(_keep_snapshot, session, plan, part)
-        for part in range(1, SNAPSHOTS)
-    }
+    names: dict[int, list[str]] = defaultdict(list)
+    if reliability.chosen(session.cfg.select).entry.snapshots:
+        for part in range(1, SNAPSHOTS):
+            names[plan.steps * part // SNAPSHOTS].append(str(part))
+    for step in plan.moments:
+        names[step].append(moment(step))
+    return {step: partial(_keep_snapshots, session, plan, found) for step, found in names.items()}
 
 
-def _keep_snapshot(session: Session, plan: Plan, part: int, network: nn.Module) -> None:
+def _keep_snapshots(session: Session, plan: Plan, names: Sequence[str], network: nn.Module) -> None:
     if session.accelerator.is_main_process:
-        session.networks.keep_snapshot(plan, part, _kept(session, plan, copy.deepcopy(network)))
+        kept = _kept(session, plan, copy.deepcopy(network))
+        for name in names:
+            session.networks.keep_snapshot(plan, name, kept)

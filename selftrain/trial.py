@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -27,7 +28,8 @@ from selftrain.models import ensemble
 from selftrain.models.build import to_layout
 from selftrain.models.outputs import tensors_of
 from selftrain.networks import Networks
-from selftrain.plan import Plan, window_of
+from selftrain.optim.features import check_called
+from selftrain.plan import Plan, students, window_of
 from selftrain.process import cores
 from selftrain.rng import untouched
 from selftrain.sizes import resized
@@ -78,7 +80,7 @@ def check(
     Raises ConfigError that names the generation, the size and the fix, or ResourceError if memory is
     insufficient.
     """
-    labelling, tried = any(plan.needs_labels for plan in networks.plans), set[tuple]()
+    labelling, tried = any(plan.needs_labels for plan in [*networks.plans, *students(cfg)]), set[tuple]()
     for plan, network in [(one, network) for whole, network in built for one in whole.each]:
         images = IMAGES if plan.batch // (accelerator.num_processes * cfg.train.accumulate) > 1 else 1
         zoom, crop = plan.member.zoom, plan.unnoised.crop
@@ -90,7 +92,11 @@ def check(
         looked_at = places(sizes, cfg, labelling=labelling, multiple=anatomy_of(network).multiple)
         with untouched():
             network = to_layout(network).to(accelerator.device)
-            _try(network, Place(crop, CROP), images, plan.channels, name, accelerator)
+            train = partial(_try, network, Place(crop, CROP), images, plan.channels, name, accelerator)
+            if cfg.train.feature_mb:
+                check_called(network, train)
+            else:
+                train()
             for place in looked_at:
                 _try(ensemble.joined([network], [zoom]), place, images, plan.channels, name, accelerator)
             network.cpu()
@@ -103,7 +109,7 @@ def speeds(
 
     Raises ConfigError or ResourceError like `check`.
     """
-    labels = any(plan.needs_labels for plan, _ in built)
+    labels = cfg.export.distill or any(plan.needs_labels for plan, _ in built)
     refine = _refining(cfg.labels, classes, built[0][0].channels) if labels else 0.0
     found: dict[int, Speed] = {}
     for plan, network in built:

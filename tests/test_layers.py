@@ -14,14 +14,16 @@ FLOORS = (  # from the ground up; a room imports rooms of lower floors only
     "labels report settings",
     "data objectives rundir",
     "augmentation checkpoint conditions datasets",
+    "base",
     "inspection models optim stage",
     "inference methods",
     "plan stages",
-    "base cards choices forecast material networks pretraining",
+    "cards choices forecast material networks pretraining",
     "preflight trial",
     "autoplan",
     "session",
     "labelling training",
+    "distilling",
     "results",
     "generations",
     "run",
@@ -87,7 +89,7 @@ def test_nothing_on_the_data_floor_sees_the_settings():
 
 def test_the_main_process_is_asked_for_above_floor_1_only():
     asking = {room(path) for path in PACKAGE.rglob("*.py") if "is_main_process" in path.read_text()}
-    sessions = {"generations", "labelling", "results", "session", "training"}
+    sessions = {"distilling", "generations", "labelling", "results", "session", "training"}
     assert asking <= {*sessions, "autoplan", "preflight", "stage", "stages"}
 
 

@@ -13,7 +13,7 @@ from typing import Annotated
 
 from selftrain.config.data import DataConfig, ExtraConfig, SplitConfig
 from selftrain.config.labels import CamConfig, CRFConfig, LabelConfig, SelectConfig, TTAConfig
-from selftrain.config.rules import AUTO
+from selftrain.config.rules import AUTO, RUN
 from selftrain.config.training import (
     ALWAYS,
     PRECISIONS,
@@ -30,6 +30,7 @@ __all__ = [
     "ALWAYS",
     "AUTO",
     "PRECISIONS",
+    "RUN",
     "CRFConfig",
     "CamConfig",
     "Config",
@@ -95,6 +96,11 @@ class ExportConfig:
         "which generation is exported",
     ] = "best"
     onnx: Annotated[bool, "also export to ONNX"] = True
+    distill: Annotated[
+        bool,
+        "if the exported generation has several networks: train one more network on their labels of all "
+        "images (KL), and export it to gen<k>/student/export; a finished run takes a change",
+    ] = False
 
 
 @dataclass

@@ -5,6 +5,7 @@ from typing import Annotated
 from selftrain.tables import Bounds, Must
 
 AUTO = "auto"  # decided once, when a run begins
+RUN = "run:"  # of model.weights: the network that leads a run
 Some = Annotated[int, Bounds(1)]  # a number of things, at least one
 # standard deviations of the CRF in pixels or grey levels; the coordinates of a finer lattice would overflow
 DEVIATION = Bounds(0.01, 1e4)

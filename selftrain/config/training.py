@@ -40,7 +40,8 @@ class ModelConfig:
         str | None,
         Place(),
         "weights of the encoder: null (random), imagenet (of a hub), package:NAME (of an installed package), "
-        "a safetensors file, or auto: the first that is there of hub, package and random",
+        "a safetensors file, or auto: the first that is there of hub, package and random; run:DIR: the whole "
+        "network that leads the run in DIR, encoder and decoder",
     ] = AUTO
     partial_weights: Annotated[bool, "accept weights that fit only part of the encoder; false: an error"] = (
         False
@@ -188,6 +189,11 @@ class TrainConfig:
         Any,
         Must("be a number of steps or always", _is_steps),
         "first steps of a generation in which the encoder keeps its weights and its batch-norm statistics",
+    ] = 0
+    feature_mb: Annotated[
+        Count,
+        "MB of memory for the features that an encoder with `freeze=always` computes of each image, if steps "
+        "show images unchanged; same results, less time; 0: none",
     ] = 0
     groups: Annotated[Choice, "how parameters are grouped for the optimizer"] = "one"
     schedule: Annotated[Choice, "how the learning rate falls after the warm-up"] = "cosine"

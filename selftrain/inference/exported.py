@@ -66,7 +66,17 @@ class Output:
     gate: float = 0.0  # see GATE
 
 
-def card(origin: Origin, images: Input, output: Output, *, model: dict[str, Any]) -> dict[str, Any]:
+def kind_of(model: dict[str, Any], ensemble: int = 0) -> str:
+    """What an exported network is, in words. `ensemble` networks taught a student of an ensemble."""
+    if ensemble:
+        return f"one network, distilled from an ensemble of {ensemble}"
+    several = len(model.get("members", []))
+    return f"an ensemble of {several} networks" if several > 1 else "one network"
+
+
+def card(
+    origin: Origin, images: Input, output: Output, *, model: dict[str, Any], ensemble: int = 0
+) -> dict[str, Any]:
     """The content of card.json: everything that a user of the export needs. `model` describes the network.
 
     It contains no paths, since exports move between machines.
@@ -89,6 +99,7 @@ def card(origin: Origin, images: Input, output: Output, *, model: dict[str, Any]
         "decision": output.decision,
         **({"gate": {"threshold": output.gate, "rule": GATE}} if output.gate else {}),
         "masks": output.masks,
+        "network": kind_of(model, ensemble),
         "model": model,
         "generation": origin.generation,
         "seed": origin.seed,

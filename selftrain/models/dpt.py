@@ -1,6 +1,6 @@
 """A slim DPT on a plain vision transformer: the network of UniMatch V2 (Yang et al. 2025)."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import timm
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from selftrain.errors import ConfigError
 from selftrain.models.encoders import TIMM
+from selftrain.tables import Bounds
 
 PATCH = 16  # pixels; with DINOv2's 14, the features of DPT's depths would not fit each other
 
@@ -28,17 +29,17 @@ class Encoder(TimmViTEncoder):
 class SlimDPT(nn.Module):
     """Images (N, C, H, W) with sides in multiples of 32 -> logits (N, classes, H, W)."""
 
-    def __init__(self, encoder: Encoder, classes: int):
+    def __init__(self, encoder: Encoder, classes: int, width: float = 1.0):
         super().__init__()
-        width = encoder.out_channels[-1]
-        features = width // 6  # 64 for ViT-S and 128 for ViT-B, as in the paper
+        deepest = encoder.out_channels[-1]
+        features = _share(deepest, width / 6)  # 64 for ViT-S and 128 for ViT-B, as in the paper
         self.encoder = encoder
         self.decoder = DPTDecoder(
             encoder_out_channels=encoder.out_channels,
             encoder_output_strides=encoder.output_strides,
             encoder_has_prefix_tokens=False,
             readout="ignore",
-            intermediate_channels=[width // 8, width // 4, width // 2, width],
+            intermediate_channels=[_share(deepest, width / part) for part in (8, 4, 2, 1)],
             fusion_channels=features,
         )
         self.segmentation_head = DPTSegmentationHead(features, classes, upsampling=2)
@@ -52,7 +53,21 @@ class SlimDPT(nn.Module):
         return logits
 
 
-def slim_dpt(*, encoder: str, classes: int, channels: int, drop_path: float, imagenet: bool) -> nn.Module:
+def _share(channels: int, share: float) -> int:
+    return max(1, int(channels * share + 1e-6))
+
+
+def slim_dpt(
+    *,
+    encoder: str,
+    classes: int,
+    channels: int,
+    drop_path: float,
+    imagenet: bool,
+    width: Annotated[
+        float, Bounds(above=0, most=4), "factor on the widths of the decoder; 1: as in the paper"
+    ] = 1.0,
+) -> nn.Module:
     """UniMatch V2's network: a vision transformer of timm, and a DPT without batch norm.
 
     Weights for another patch size, such as 14, are resampled to PATCH (timm's `resample_patch_embed`). Images
@@ -75,4 +90,4 @@ def slim_dpt(*, encoder: str, classes: int, channels: int, drop_path: float, ima
             f"arch=slim_dpt encoder={encoder}: it takes a plain vision transformer of timm, such as "
             f"{TIMM}vit_small_patch14_dinov2 ({reason})"
         ) from None
-    return SlimDPT(Encoder(name, pretrained=imagenet, in_channels=channels, **settings), classes)
+    return SlimDPT(Encoder(name, pretrained=imagenet, in_channels=channels, **settings), classes, width)

@@ -19,14 +19,15 @@ class Ensemble(nn.Module):
     """Networks whose probabilities are averaged (Hansen & Salamon 1990).
 
     `zooms` contains the factor by which each network's images (N, C, H, W) are resized. Its logits are
-    resized back. An image-level head's logits are averaged as they are.
+    resized back. An image-level head's logits are averaged as they are. `weights` are the networks' shares
+    in the mean, with any sum above 0; without them all networks weigh alike.
     """
 
-    def __init__(self, members: Sequence[nn.Module], zooms: Sequence[float]):
+    def __init__(self, members: Sequence[nn.Module], zooms: Sequence[float], weights: Sequence[float] = ()):
         super().__init__()
         anatomy = anatomy_of(members[0])
         self.members = nn.ModuleList(members)
-        self.zooms, self.multiple = list(zooms), anatomy.multiple
+        self.zooms, self.weights, self.multiple = list(zooms), list(weights), anatomy.multiple
         encoder, head = f"members.0.{anatomy.encoder}", f"members.0.{anatomy.head}"
         setattr(self, ATTRIBUTE, replace(anatomy, encoder=encoder, head=head))
 
@@ -41,9 +42,16 @@ class Ensemble(nn.Module):
             log_softmax(_resized(output.pixels.float(), size, zoom), dim=1)
             for output, zoom in zip(outputs, self.zooms, strict=True)
         ]
-        pixels = torch.stack(found).logsumexp(dim=0) - math.log(len(found))
         heads = [output.image for output in outputs if output.image is not None]
-        return (pixels, torch.stack(heads).mean(dim=0)) if heads else pixels
+        if not self.weights:
+            pixels = torch.stack(found).logsumexp(dim=0) - math.log(len(found))
+            return (pixels, torch.stack(heads).mean(dim=0)) if heads else pixels
+        shares = [weight / sum(self.weights) for weight in self.weights]
+        weighed = [one + math.log(share) for one, share in zip(found, shares, strict=True)]
+        pixels = torch.stack(weighed).logsumexp(dim=0)
+        if not heads:
+            return pixels
+        return pixels, torch.stack([one * share for one, share in zip(heads, shares, strict=True)]).sum(dim=0)
 
     def _seen(self, size: Sequence[int], zoom: float) -> list[int]:
         """The sides of the resized images: multiples of `multiple`, as the network needs them."""
@@ -52,9 +60,9 @@ class Ensemble(nn.Module):
         return [(side // self.multiple * up + down - 1) // down * self.multiple for side in size]
 
 
-def joined(networks: Sequence[nn.Module], zooms: Sequence[float]) -> nn.Module:
+def joined(networks: Sequence[nn.Module], zooms: Sequence[float], weights: Sequence[float] = ()) -> nn.Module:
     """The networks as one; a single network that sees images as they are is returned itself."""
-    return networks[0] if list(zooms) == [1.0] else Ensemble(networks, zooms)
+    return networks[0] if list(zooms) == [1.0] else Ensemble(networks, zooms, weights)
 
 
 def parts(network: nn.Module) -> list[nn.Module]:
@@ -65,6 +73,11 @@ def parts(network: nn.Module) -> list[nn.Module]:
 def zooms_of(network: nn.Module) -> list[float]:
     """The zoom of each of `parts`."""
     return network.zooms if isinstance(network, Ensemble) else [1.0]
+
+
+def weights_of(network: nn.Module) -> list[float]:
+    """The weight of each of `parts` in their mean; empty if all weigh alike."""
+    return network.weights if isinstance(network, Ensemble) else []
 
 
 def _resized(images: Tensor, size: Sequence[int], zoom: float) -> Tensor:

@@ -44,8 +44,8 @@ def describe(
 ) -> dict[str, Any]:
     """Describe how to rebuild `network`, and count its parameters.
 
-    Several networks as one (ensemble.py) also have "members": the zoom of each. Networks with an image-level
-    head have "image_head".
+    Several networks as one (ensemble.py) also have "members": the zoom of each. If they do not weigh alike,
+    "member_weights" has their weights. Networks with an image-level head have "image_head".
     """
     described = {
         "arch": written(arch),
@@ -53,8 +53,10 @@ def describe(
         "decoder_channels": list(decoder_channels),
         "channels": channels,
     }
-    zooms = ensemble.zooms_of(network)
-    several = {"members": zooms} if zooms != [1.0] else {}
+    zooms, weights = ensemble.zooms_of(network), ensemble.weights_of(network)
+    several: dict[str, Any] = {"members": zooms} if zooms != [1.0] else {}
+    if weights:
+        several["member_weights"] = weights
     head = {"image_head": True} if head_of(ensemble.parts(network)[0]) else {}
     return {**described, "params": parameters(network), **several, **head}
 
@@ -125,7 +127,7 @@ def rebuilt(
         )
         for _ in zooms
     ]
-    network = ensemble.joined(each, zooms)
+    network = ensemble.joined(each, zooms, description.get("member_weights", []))
     weights = unpack(files[WEIGHTS], directory / WEIGHTS)
     try:
         network.load_state_dict(weights)

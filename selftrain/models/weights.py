@@ -148,6 +148,33 @@ def load_weights(
     return set(tensors)
 
 
+def load_whole(
+    network: nn.Module, found: Tensors, *, partial: bool, whose: str, source: str, remedy: str
+) -> set[str]:
+    """Load the tensors of a whole network, encoder and decoder; returns the names of those that fit.
+
+    `whose` names the network, `source` the other one with its name, and `remedy` a setting without it. They
+    go into messages. Raises ConfigError if a tensor does not fit and `partial` is false, or if none fits.
+    """
+    tensors, own = fitting(network, found), network.state_dict()
+    lacking = [name for name in (*encoder_names(network), *decoder_names(network)) if name not in tensors]
+    if (lacking and not partial) or len(lacking) == len(_counted(network)):
+        shown = ", ".join(
+            f"{name} ({_shape(found.get(name))}, here {_shape(own[name])})" for name in lacking[:SHOWN]
+        )
+        raise ConfigError(
+            f"{source}; {len(lacking)} tensors of {whose} are not there, or of another shape: "
+            f"{shown}{', …' if len(lacking) > SHOWN else ''}. Fixes: the same model.arch, model.encoder and "
+            f"classes, model.partial_weights=true (what does not fit keeps random weights), or {remedy}"
+        )
+    network.load_state_dict(tensors, strict=False)
+    return set(tensors)
+
+
+def _shape(tensor: torch.Tensor | None) -> str:
+    return "absent" if tensor is None else "x".join(map(str, tensor.shape)) or "one number"
+
+
 def misfit(network: nn.Module, tensors: Tensors, found: Tensors, whose: str) -> str:
     """A message with the number of fitting encoder tensors and the first names that do not fit.
 

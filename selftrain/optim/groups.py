@@ -41,7 +41,7 @@ def scaled(groups: Groups, network: nn.Module, *, encoder_lr: float, layer_decay
     if encoder_lr == layer_decay == 1:
         return groups
     scales: dict[int, float] = {}
-    for _, module in _encoders(network, "train.encoder_lr and train.layer_decay"):
+    for _, module in encoders(network, "train.encoder_lr and train.layer_decay"):
         depths = _layers_of(module)
         above = max(depths.values(), default=0) + 1
         scales |= {
@@ -68,9 +68,9 @@ class Freezer:
 
     def __init__(self, network: nn.Module, steps: int, *, of: int):
         self.network, self.steps, self.frozen = network, steps, bool(steps)
-        encoders = [module for _, module in _encoders(network, "train.freeze")] if steps else []
-        self.parameters = [one for module in encoders for one in module.parameters() if one.requires_grad]
-        for module in encoders:
+        found = [module for _, module in encoders(network, "train.freeze")] if steps else []
+        self.parameters = [one for module in found for one in module.parameters() if one.requires_grad]
+        for module in found:
             setattr(module, FROZEN, True)
             module.register_forward_pre_hook(_in_eval_mode)
         if steps >= of:
@@ -105,7 +105,7 @@ def _in_eval_mode(module: nn.Module, inputs: tuple) -> None:
         module.eval()
 
 
-def _encoders(network: nn.Module, setting: str) -> list[tuple[str, nn.Module]]:
+def encoders(network: nn.Module, setting: str) -> list[tuple[str, nn.Module]]:
     """The encoder of a network, or of each network in a pair, with the prefix of its parameters.
 
     Raises ConfigError, naming `setting`, if there is no encoder.

@@ -41,6 +41,14 @@ def restarts(
     return _wave(1.0, floor, min(max(done - begin, 0.0) / length, 1.0))
 
 
+def cycles(*, first: float, grow: float) -> list[float]:
+    """The progress (0 to 1) at the end of each whole cycle of `restarts`, in order."""
+    ends, length = [first], first * grow
+    while ends[-1] + length <= 1 + ROUNDING:
+        ends, length = [*ends, min(ends[-1] + length, 1.0)], length * grow
+    return ends
+
+
 def step(
     done: float,
     scores: Scores,

@@ -37,7 +37,12 @@ def check_shared_memory(cfg: Config, planned: list[Plan], classes: int, processe
     """Raises ResourceError if the batches of the loader processes do not fit into shared memory."""
     needed = [
         loading.most_shared(
-            _images_of_a_part(plan, classes, processes * cfg.train.accumulate, distil=bool(cfg.loss.distill)),
+            _images_of_a_part(
+                plan,
+                classes,
+                processes * cfg.train.accumulate,
+                distil=bool(cfg.loss.distill) or plan.distilled,
+            ),
             cfg.train.crop,
             cfg.train.workers,
             cfg.train.accumulate,
@@ -76,13 +81,14 @@ def check_space(
     if run.report.exists() and run.generations_begun() == len(planned):
         return
     kept = sum(size * 4 * (1 + snapshots) for size in sizes)
+    kept += sum(max(sizes) * 4 for _ in range(3 * cfg.export.distill))  # a student and its export
     kept += (sum(sizes) if cfg.keep_checkpoints else max(sizes)) * 4 * checkpoint.KEEP * CHECKPOINT
     # a checkpoint being written, or two forms of the export and its predecessor
     passing = max(sizes) * 4 * (CHECKPOINT + 3)
-    stores = sum(plan.needs_labels for plan in planned)
+    stores = sum(plan.needs_labels for plan in planned) + cfg.export.distill
     bytes_each = record.most_bytes(min(cfg.labels.soft_classes, len(data.classes))) * _pixels(data.unlabelled)
     labels = stores * len(data.unlabelled) * bytes_each
-    if cfg.loss.distill:
+    if cfg.loss.distill or cfg.export.distill:
         labels += stores * len(data.labelled) * bytes_each
     needed = kept + passing + labels + 2**24
     there = sum(path.stat().st_size for path in run.path.rglob("*") if path.is_file())

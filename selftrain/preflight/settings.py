@@ -1,6 +1,7 @@
 """Checks of settings that depend on each other."""
 
 import itertools
+from collections.abc import Iterator
 
 from torch import nn
 
@@ -8,6 +9,7 @@ from selftrain import augmentation, choices
 from selftrain.config import ALWAYS, AUTO, Config, NoiseConfig
 from selftrain.data.augment.colour import OF_RGB
 from selftrain.data.bands import RGB
+from selftrain.data.batches import Augmentation
 from selftrain.data.samplers import SAMPLERS
 from selftrain.errors import ConfigError
 from selftrain.inference import windows
@@ -18,7 +20,7 @@ from selftrain.models.encoders import pretrained
 from selftrain.networks import SNAPSHOTS
 from selftrain.objectives.objective import check_losses
 from selftrain.optim.schedules import BY_SCORES, SCHEDULES, WARMING
-from selftrain.plan import Plan, plans, window_of
+from selftrain.plan import Plan, plans, students, window_of
 from selftrain.pretraining import check_sources
 from selftrain.settings.check import check as check_settings
 from selftrain.stages import reliability
@@ -43,14 +45,18 @@ def check(cfg: Config) -> None:
         _check_image_head,
         _check_tags,
         _check_learning,
+        _check_distilling,
+        _check_features,
     ):
         check_together(cfg)
     planned = plans(cfg)
     for plan in planned:  # raises if settings choose the same augmentation twice
         augmentation.check(plan.augmentation, plan.channels, f"generations.{plan.number}.noise")
-    softened = all(plan.augmentation.softens for plan in planned) and not cfg.loss.distill
+    taught = cfg.loss.distill or cfg.export.distill  # soft labels of labelled images come from a teacher
+    softened = all(plan.augmentation.softens for plan in planned) and not taught
     check_losses(cfg.loss, soft=softened)
-    check_refiner(cfg.labels, cfg.data.channels if any(plan.needs_labels for plan in planned) else RGB)
+    labelling = any(plan.needs_labels for plan in [*planned, *students(cfg)])
+    check_refiner(cfg.labels, cfg.data.channels if labelling else RGB)
     check_threshold(cfg.select)
     check_sources(cfg)
 
@@ -75,6 +81,51 @@ def _check_learning(cfg: Config) -> None:
                 f"generations.{number}.noise.drop_path={row.noise.drop_path} acts in the encoder, and "
                 f"train.freeze={ALWAYS} keeps that in eval mode; set it to 0"
             )
+
+
+def _check_distilling(cfg: Config) -> None:
+    """Raises ConfigError if there will be no ensemble to distil."""
+    exported = plans(cfg) if cfg.export.generation == "best" else plans(cfg)[-1:]
+    if cfg.export.distill and not any(plan.members.several for plan in exported):
+        raise ConfigError(
+            "export.distill=true distils an exported ensemble, and no generation that may be exported has "
+            "several networks; set its members, as in generations.0.members={seeds: 3}"
+        )
+
+
+def _check_features(cfg: Config) -> None:
+    """Raises ConfigError if features of a frozen encoder are to be kept, but images change between steps."""
+    train = cfg.train
+    if not train.feature_mb:
+        return
+    side = f"[{train.crop[0]},{train.crop[1]}]"
+    wanted = {
+        f"train.freeze={ALWAYS}": train.freeze == ALWAYS,
+        f"data.size={side}, the size of train.crop": list(cfg.data.size) == list(train.crop),
+        "data.tile=[]": not cfg.data.tile,
+        "train.scale=[1,1]": list(train.scale) == [1, 1],
+        "train.flip=false": not train.flip,
+        "train.jitter=0": not train.jitter,
+    }
+    for plan in plans(cfg):
+        unchanged = not any(_changes(plan.augmentation))
+        wanted[f"generations.{plan.number}.noise without changes of images"] = unchanged
+        wanted[f"generations.{plan.number}.members without zooms"] = set(plan.zooms) == {1.0}
+    lacking = [setting for setting, there in wanted.items() if not there]
+    if lacking:
+        raise ConfigError(
+            f"train.feature_mb={train.feature_mb} keeps a frozen encoder's features of images that each step "
+            f"shows unchanged; set train.feature_mb=0, or set {', '.join(lacking)}"
+        )
+
+
+def _changes(augmentation: Augmentation) -> Iterator[bool]:
+    """Whether each kind of augmentation may change the pixels of an image, besides zoom and crop."""
+    yield bool(augmentation.mixers and any(mixer.p for mixer in augmentation.mixers))
+    yield bool(augmentation.labelled_mixers or augmentation.style)
+    for one in (augmentation.labelled, augmentation.unlabelled):
+        geometry = [entry for entry in one.geometry if entry.name != "flip"]  # train.flip is named on its own
+        yield bool(geometry or one.policies or one.colours or one.erase) or one.randaugment.n > 0
 
 
 def _check_sides(cfg: Config) -> None:
@@ -151,6 +202,12 @@ def _check_snapshots(cfg: Config) -> None:
             f"select.reliability={chosen.name} compares three points of the training: "
             "every generation needs 3 or more steps"
         )
+    for plan in plans(cfg):
+        if plan.moments and cfg.train.patience:
+            raise ConfigError(
+                f"generations.{plan.number}.members keeps the networks of certain steps; "
+                "train.patience may end the training before, so set it to 0"
+            )
     if chosen.entry.snapshots and cfg.train.patience:
         raise ConfigError(
             f"select.reliability={chosen.name} compares three points of the training; "

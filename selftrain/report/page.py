@@ -78,6 +78,7 @@ def render(
     leader_val = pick(generations[top.best].row, "val") if top.best is not None else None
     return template(TEMPLATE.name).render(
         report=report,
+        student=pick(report, "student"),
         version=__version__,
         generations=generations,
         headline=top,

@@ -85,6 +85,24 @@ class Generation:
         return f"generation {self.number}: {each} (mean {sum(known) / len(known):.4f}){apart}"
 
     @property
+    def networks(self) -> list[dict[str, Any]]:
+        """One row for each of several networks: number, facts, score, and what the others add to it."""
+        rows, model = pick(self.row, "members") or [], pick(self.row, "model") or {}
+        zooms, weights = pick(model, "members") or [], pick(model, "member_weights") or []
+        return [
+            {
+                "number": f"{self.number}.{i}",
+                "zoom": zooms[i] if i < len(zooms) else None,
+                "weight": weights[i] / sum(weights) if i < len(weights) else 1 / len(rows),
+                "steps": number(row, "steps") or number(self.row, "steps"),
+                "miou": number(row, "val", "miou"),
+                "gain": number(row, "gain", "miou"),
+                "error": number(row, "gain", "error"),
+            }
+            for i, row in enumerate(rows)
+        ]
+
+    @property
     def begun(self) -> str | None:
         """The source of its initial weights; None in older reports, which do not contain it."""
         rows = pick(self.row, "weights")

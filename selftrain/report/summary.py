@@ -11,8 +11,11 @@ from selftrain.values import worded
 SHOWN = ("generations", "best", "test", "teacher_test")  # of report.json
 
 
-def print_table(report: dict, page: Path, export: Path) -> None:
-    """Print generations with their models and val mIoU, test scores, and the paths of report and export."""
+def print_table(report: dict, page: Path, export: Path, student: Path | None = None) -> None:
+    """Print generations with their models and val mIoU, test scores, and the paths of report and export.
+
+    `student` is the export of the network that was distilled from the exported one, if there is any.
+    """
     console = Console(highlight=False, markup=False, record=True)
     table = Table("generation", "model", "parameters", "steps", "val mIoU", "promoted")
     for row in report["generations"]:
@@ -37,6 +40,10 @@ def print_table(report: dict, page: Path, export: Path) -> None:
         )
     console.print(f"report: {page}", soft_wrap=True)
     console.print(f"export: {export}", soft_wrap=True)
+    if student:
+        row = report["student"]
+        scores = f"val mIoU {score(row['val'])}" + (f", test {score(row['test'])}" if row["test"] else "")
+        console.print(f"one network, distilled from it: {student} ({scores})", soft_wrap=True)
     runlog.note(console.export_text())
 
 

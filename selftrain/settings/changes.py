@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from selftrain.config import AUTO, Config
+from selftrain.config import AUTO, RUN, Config
 from selftrain.settings.check import default_of
 from selftrain.values import element_of, fields_of
 
@@ -20,7 +20,8 @@ EARLIER = {"loss.balance": 0.0, "model.weights": None}
 # changes rounding; conditions.json records that.
 HARMLESS = {
     "out", "given", "budget", "keep_checkpoints", "data.remember", "data.root", "data.extra.root",
-    "data.cache_mb", "train.workers", "train.threads", "train.checkpoint_every", "train.watch",
+    "data.cache_mb", "train.feature_mb", "train.workers", "train.threads", "train.checkpoint_every",
+    "train.watch",
     "labels.crf.workers", "export.onnx", "model.partial_weights",
 }  # fmt: skip
 
@@ -29,7 +30,7 @@ HARMLESS = {
 ROUNDING = {"train.eval_batch", "labels.batch"}
 
 # Settings that a resume may change because they act at the end of a run only.
-AT_THE_END = {"test.read"}
+AT_THE_END = {"test.read", "export.distill"}
 
 
 def same(value: Any, section: Mapping[str, Any]) -> Any:
@@ -191,7 +192,8 @@ def chooses(row: str) -> bool:
 def weights_files(tree: Tree) -> dict[str, Path]:
     """The weights files that the settings name, by the name of the setting."""
     named = {name: value for name, value in flat(tree).items() if name.rpartition(".")[2] == "weights"}
-    paths = {name: Path(value).expanduser() for name, value in named.items() if isinstance(value, str)}
+    values = {name: value.removeprefix(RUN) for name, value in named.items() if isinstance(value, str)}
+    paths = {name: Path(value).expanduser() for name, value in values.items()}
     return {name: path for name, path in paths.items() if path.is_file()}
 
 

@@ -18,7 +18,7 @@ from selftrain.anatomy import anatomy_of
 from selftrain.diagnosis import brief
 from selftrain.errors import ConfigError, ResourceError
 from selftrain.files import MANIFEST, commit_directory, read_json
-from selftrain.inference.exported import CARD
+from selftrain.inference.exported import CARD, kind_of
 from selftrain.log import say
 from selftrain.models import saved
 from selftrain.models.onnx import OnnxError, onnx_graph
@@ -80,7 +80,8 @@ def export_again(run_directory: Path, directory: Path, *, generation: int | None
         report["exported"]: report["exported_test"],
     }
     metrics = {"val": brief(report["generations"][number]["val"]), "test": brief(tests.get(number))}
-    changed = {"model": found.description, "generation": number, "metrics": metrics}
+    changed: dict[str, Any] = {"model": found.description, "generation": number, "metrics": metrics}
+    changed["network"] = kind_of(found.description)
     changed["input"] = {**card["input"], "multiple": anatomy_of(found.network).multiple}
     written = export(found.network, directory, card={**card, **changed}, onnx=True)
     if written["onnx"] is None:

@@ -22,6 +22,7 @@ from selftrain.log import progress, say
 from selftrain.methods.base import Step
 from selftrain.models.build import to_layout
 from selftrain.optim.averaging import AVERAGES, RATES, Average
+from selftrain.optim.features import remember
 from selftrain.optim.groups import GROUPS, Freezer, scaled
 from selftrain.optim.optimizers import optimizer_of, rate_of
 from selftrain.optim.schedules import SCHEDULES, lr_at, waited
@@ -229,6 +230,7 @@ class Learner:
         groups = scaled(groups, self.network, encoder_lr=cfg.encoder_lr, layer_decay=cfg.layer_decay)
         averaging = bound(Table(AVERAGES).one(cfg.average, "train.average"))
         self.average, self.decay_at = Average(self.network), partial(averaging, steps=steps, decay=cfg.ema)
+        self.features = remember(self.network, cfg.feature_mb) if cfg.feature_mb else []  # not in the copy
         self.optimizer = optimizer_of(
             groups,
             cfg.optimizer,

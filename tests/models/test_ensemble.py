@@ -61,6 +61,8 @@ def test_image_level_logits_are_averaged():
 
     _, image = Ensemble([Two(1.0), Two(3.0)], [1.0, 1.0])(torch.zeros(2, 3, 4, 4))
     assert image.shape == (2, 5) and (image == 2.0).all()
+    _, image = Ensemble([Two(1.0), Two(3.0)], [1.0, 1.0], [1, 3])(torch.zeros(2, 3, 4, 4))
+    assert (image == 2.5).all()
 
 
 def test_it_is_written_and_read_as_one_network(tmp_path):
