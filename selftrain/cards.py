@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from selftrain import debugging
 from selftrain.config import Config
 from selftrain.data.load import mask_coding
 from selftrain.data.sample import DataSet
@@ -14,13 +15,17 @@ from selftrain.tables import Table
 
 
 def card_of(cfg: Config, data: DataSet, row: Mapping[str, Any], *, test: dict | None) -> dict[str, Any]:
-    """The card of the generation that `row`, its report.json, describes; `test` are its test scores."""
+    """The card of the generation that `row`, its report.json, describes; `test` are its test scores.
+
+    The card of a debug run says so.
+    """
     metrics = {"val": row["val"], "test": test}
     multiple = multiple_of(row["model"]["arch"])
     decision = Table(decide.DECISIONS).one(cfg.predict.decision, "predict.decision").written
-    return card(
+    described = card(
         Origin(cfg.recipe, cfg.data.name, row["generation"], cfg.seed, metrics),
         Input(cfg.data.mean, cfg.data.std, cfg.data.size, multiple, data.levels),
         Output(data.classes, mask_coding(data), window_of(cfg).written, decision),
         model=row["model"],
     )
+    return {**described, "debug": debugging.NOTE} if cfg.debug else described

@@ -9,6 +9,7 @@ import numpy as np
 from torch import nn
 
 from selftrain import files
+from selftrain.agreement import HALVES
 from selftrain.data import loading
 from selftrain.data.labels import Readable, Soft
 from selftrain.labels.store import LabelStore
@@ -18,7 +19,7 @@ from selftrain.networks import SNAPSHOTS, Begun
 from selftrain.plan import Plan
 from selftrain.rng import rekey
 from selftrain.session import Session
-from selftrain.stage import Stage
+from selftrain.stage import SCORE, Stage
 from selftrain.stages import pseudo_label, recalibrate, reliability, select, train
 
 PASSED_ON = ("weights", "empty_batches", "skipped_steps", "average_distance", "seconds")  # to the generation
@@ -103,7 +104,8 @@ def _out_of_fold(session: Session, plan: Plan, networks: Sequence[nn.Module]) ->
     names, parts = [one.name for one in session.data.labelled if not one.extra], []
     for one, network in zip(plan.each, networks, strict=True):
         home = one.home(session.run)
-        held_out = [session.data.labelled[i] for i in one.left_out(names, session.cfg.seed)]
+        places = one.left_out(names, session.cfg.seed, lambda: session.material.shares)
+        held_out = [session.data.labelled[i] for i in places]
         predictor = session.predictor(_seen(one, network))
         cfg = replace(session.cfg.labels, refiner="none")
         pseudo_label.Labeller(
@@ -139,7 +141,8 @@ def _train(
 ) -> train.Trained:
     session.track()
     names = [one.name for one in session.data.labelled if not one.extra]
-    material = session.material.without(plan.left_out(names, session.cfg.seed))
+    left_out = plan.left_out(names, session.cfg.seed, lambda: session.material.shares)
+    material = session.material.without(left_out)
     soft = _taught(session, labels.generation) if labels and session.cfg.loss.distill else None
     dataset = material.dataset(plan, labels, (session.cfg.seed, plan.name), soft)
     stage = Stage(
@@ -168,10 +171,16 @@ def _train(
         material.step(plan),
         cfg=session.cfg.train,
         stage=stage,
-        evaluate=lambda network: session.evaluate(_seen(plan, network), session.data.val)["miou"] or 0.0,
+        evaluate=lambda network: _values(session.evaluate(_seen(plan, network), session.data.val)),
         keep=_snapshots(session, plan),
     )
     return replace(done, network=_kept(session, plan, done.network))
+
+
+def _values(val: Mapping) -> dict[str, float]:
+    """The scores on val that an evaluation during training logs: on all images, and on each half of them."""
+    halves = [] if None in val["miou_halves"] else val["miou_halves"]
+    return {SCORE: val["miou"] or 0.0, **dict(zip(HALVES, halves, strict=False))}
 
 
 def _taught(session: Session, teacher: int) -> Soft:

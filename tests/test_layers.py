@@ -5,8 +5,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent / "selftrain"
 FLOORS = (  # from the ground up; a room imports rooms of lower floors only
-    "errors ids process rng sizes targets values",
-    "anatomy files launcher scores signals tables watchdog",
+    "agreement debugging errors ids process rng sizes targets values",
+    "anatomy files launcher scores signals strata tables watchdog",
     "config members runlog",
     "log",
     "labels report settings",
@@ -23,6 +23,8 @@ FLOORS = (  # from the ground up; a room imports rooms of lower floors only
     "results",
     "generations",
     "run",
+    "several",
+    "folds",
     "commands",
     "cli",
 )

@@ -26,9 +26,9 @@ class Ensemble(nn.Module):
         super().__init__()
         anatomy = anatomy_of(members[0])
         self.members = nn.ModuleList(members)
-        self.zooms, self.multiple = list(zooms), anatomy.multiple
+        self.zooms, self.multiple = list(zooms), math.lcm(*(anatomy_of(one).multiple for one in members))
         encoder, head = f"members.0.{anatomy.encoder}", f"members.0.{anatomy.head}"
-        setattr(self, ATTRIBUTE, replace(anatomy, encoder=encoder, head=head))
+        setattr(self, ATTRIBUTE, replace(anatomy, multiple=self.multiple, encoder=encoder, head=head))
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Images (N, C, H, W) to logits (N, classes, H, W), with image logits (N, K) if there are any."""

@@ -56,6 +56,23 @@ def describe(
     return {**described, "params": parameters(network), **several}
 
 
+def describe_joined(network: nn.Module, descriptions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Describe several described networks that were joined as one, `network` (ensemble.py).
+
+    If they differ, "each" describes all single networks in order.
+    """
+    several = [(one, one.get("members", [1.0])) for one in descriptions]
+    rows = [row for one, zooms in several for row in _each(one, len(zooms))]
+    differ = {"each": rows} if any(row != rows[0] for row in rows) else {}
+    zooms = [zoom for _, zooms in several for zoom in zooms]
+    return {**descriptions[0], "params": parameters(network), "members": zooms, **differ}
+
+
+def _each(description: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
+    """What each of the `count` networks of a description is built from."""
+    return description.get("each") or [{name: description[name] for name in DESCRIPTION}] * count
+
+
 def weights_of(network: nn.Module) -> dict[str, bytes]:
     """The weights of a network as {file name: content}."""
     return {WEIGHTS: pack(network.state_dict())}
@@ -108,13 +125,9 @@ def rebuilt(
         )
     if WEIGHTS not in files:
         raise IntegrityError(f"{directory} contains no {WEIGHTS}; remove {directory} to make it again")
-    arch, encoder, decoder_channels = (description[name] for name in DESCRIPTION)
     channels = description.get("channels", CHANNELS)
     zooms = description.get("members", [1.0])
-    each = [
-        build(arch, encoder, classes=len(classes), channels=channels, decoder_channels=decoder_channels)
-        for _ in zooms
-    ]
+    each = [build(**own, classes=len(classes), channels=channels) for own in _each(description, len(zooms))]
     network = ensemble.joined(each, zooms)
     weights = unpack(files[WEIGHTS], directory / WEIGHTS)
     try:

@@ -33,6 +33,13 @@ def print_table(report: dict, page: Path, export: Path) -> None:
         console.print(
             f"test mIoU: best (generation {report['best']}) {best}, teacher (generation 0) {teacher}"
         )
+    halves = report.get("val_halves")
+    if halves:
+        console.print(
+            f"two halves of val: correlation {halves['correlation']:+.2f} over {halves['count']} evaluations"
+        )
+    if report.get("debug"):
+        console.print(f"warning: {report['debug']}", soft_wrap=True)
     console.print(f"report: {page}", soft_wrap=True)
     console.print(f"export: {export}", soft_wrap=True)
     runlog.note(console.export_text())

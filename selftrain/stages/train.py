@@ -60,16 +60,16 @@ def train(
     *,
     cfg: TrainConfig,
     stage: Stage,
-    evaluate: Callable[[nn.Module], float],
+    evaluate: Callable[[nn.Module], Mapping[str, float]],
     keep: Mapping[int, Callable[[nn.Module], None]],
 ) -> Trained:
     """Train `network` from the newest checkpoint of the stage, or from step 0.
 
     `batches(first)` yields this rank's part of the global batches from step `first` on, in `cfg.accumulate`
     micro-batches per step. It ends early if a signal arrives while it waits. `evaluate` scores the averaged
-    network on val, every `cfg.eval_every` steps. After `cfg.patience` scores in a row without a new best one,
-    the stage ends with the averaged weights of that step. `keep` maps a step to a callback that receives the
-    averaged network.
+    network on val, every `cfg.eval_every` steps. Its values are logged, and SCORE is among them. After
+    `cfg.patience` scores in a row without a new best one, the stage ends with the averaged weights of that
+    step. `keep` maps a step to a callback that receives the averaged network.
 
     A step with NaN or infinite gradients is skipped. After PATIENCE such steps in a row, training goes back
     to the last checkpoint, once, at half the learning rate. Raises LearningError if that does not help,
@@ -101,7 +101,7 @@ class Loop:
     cfg: TrainConfig
     learner: "Learner"
     step: Step
-    evaluate: Callable[[nn.Module], float]
+    evaluate: Callable[[nn.Module], Mapping[str, float]]
     keep: Mapping[int, Callable[[nn.Module], None]]
     show: Callable[..., None]
     scores: list[float] = field(default_factory=list)  # val scores so far
@@ -166,8 +166,9 @@ class Loop:
             )
             note = f"loss {values['loss']:.3f}"
         if cfg.eval_every and done % cfg.eval_every == 0 and done < stage.steps:
-            self.scores.append(self.evaluate(self.learner.averaged()))
-            stage.metrics.write(stage.name, done, {SCORE: self.scores[-1]})
+            found = self.evaluate(self.learner.averaged())
+            self.scores.append(found[SCORE])
+            stage.metrics.write(stage.name, done, found)
         if done in self.keep:
             self.keep[done](self.learner.averaged())
         return note

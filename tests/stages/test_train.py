@@ -73,7 +73,7 @@ def go(
         Only(step),
         cfg=cfg,
         stage=stage,
-        evaluate=evaluate,
+        evaluate=lambda network: {SCORE: evaluate(network)},
         keep=keep or {},
     )
 
