@@ -14,6 +14,7 @@ from selftrain.config import Config
 from selftrain.errors import ConfigError
 from selftrain.log import say
 from selftrain.run import launch
+from selftrain.rundir import LOGS, RunDir
 from selftrain.session import Session
 
 Then = Callable[[str, Session, dict], None]
@@ -44,10 +45,11 @@ class Home:
     def settle(self, varies: Mapping[str, Any]) -> None:
         """Record what varies between the runs, or compare it with the record.
 
-        Raises ConfigError if the directory has files of others, or was begun for other runs.
+        Runs that were begun by themselves in folders of the directory are welcome. Raises ConfigError if the
+        directory has other files, or was begun for other runs.
         """
         if not self.runs.is_file():
-            if self.path.is_file() or (self.path.is_dir() and any(self.path.iterdir())):
+            if self.path.is_file() or any(map(_is_foreign, self.path.glob("[!.]*"))):
                 raise ConfigError(
                     f"out={self.path} has files but no {self.runs.name}: it is no directory of several runs; "
                     "choose another folder"
@@ -60,6 +62,11 @@ class Home:
             )
 
 
+def _is_foreign(entry: Path) -> bool:
+    """Whether an entry of a directory of runs is neither a run nor a log of a shell."""
+    return entry.suffix not in LOGS and not RunDir(entry).config.is_file()
+
+
 def train_all(home: Home, configs: Iterable[tuple[str, Config]], then: Then) -> None:
     """Train each named configuration in its folder of `home`, one after the other.
 
@@ -69,8 +76,8 @@ def train_all(home: Home, configs: Iterable[tuple[str, Config]], then: Then) -> 
     """
     if launcher.processes() > 1:
         raise ConfigError(
-            "several runs in one command work on one process; start each run by itself with the launcher "
-            "(its folder is named in runs.json), and then give this command again without it"
+            "several runs in one command work on one process; start each run with accelerate launch, in "
+            "its folder, and then give this command without it"
         )
     for name, config in configs:
         config.out = str(home.run(name))

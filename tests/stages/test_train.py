@@ -15,7 +15,7 @@ from selftrain.methods.base import StepResult
 from selftrain.optim.groups import GROUPS, unfrozen
 from selftrain.optim.schedules import cosine, lr_at
 from selftrain.signals import Stop
-from selftrain.stage import Stage
+from selftrain.stage import SCORE, Stage
 from selftrain.stages.train import PATIENCE, Learner, grouped, train
 from selftrain.targets import Target
 
