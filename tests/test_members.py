@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -66,6 +67,17 @@ def test_each_labelled_image_is_left_out_by_one_fold():
     plan = planned("generations.0.members={folds: 3}")[0]
     left_out = [one.left_out([f"image {i}" for i in range(8)], 0, nothing_read) for one in plan.each]
     assert sorted(i for indices in left_out for i in indices) == list(range(8))
+
+
+def test_folds_have_like_classes_if_they_are_stratified():
+    plan = planned("generations.0.members={folds: 2}", "data.splits.stratify=true")[0]
+    content = np.array([[1, 0]] * 6 + [[0.5, 0.5]] * 2)
+    for seed in range(8):
+        left_out = [
+            one.left_out([f"image {i}" for i in range(8)], seed, lambda: content) for one in plan.each
+        ]
+        assert [len({6, 7} & {*places}) for places in left_out] == [1, 1]
+        assert sorted(i for places in left_out for i in places) == list(range(8))
 
 
 def test_seeds_may_train_on_a_share_of_the_images_at_another_size():
@@ -167,6 +179,15 @@ def test_a_network_trains_without_the_images_that_are_left_out():
     material = Material(None, None, data, None, None, None)
     assert [one.id for one in material.without([0, 2]).data.labelled] == ["b", "d"]
     assert material.without([0]).data.val == samples and material.without([]) is material
+
+
+def test_class_shares_are_of_known_pixels_of_the_data_sets_own_images():
+    masks = {"a": [[0, 1], [1, 255]], "b": [[0, 0], [255, 255]], "c": [[255, 255], [255, 255]]}
+    samples = [Sample(name, None, None) for name in masks] + [Sample("d", None, None, extra="other")]
+    data = DataSet(["x", "y"], labelled=samples, unlabelled=[], val=[], test=[])
+    cache = SimpleNamespace(mask=lambda sample: np.array(masks[sample.id], np.uint8))
+    shares = Material(None, None, data, None, cache, None).shares
+    assert shares == pytest.approx(np.array([[1 / 3, 2 / 3], [1, 0], [0, 0]]))
 
 
 def test_it_resumes_from_between_and_within_networks_to_the_same_bits(run, whole, tmp_path):

@@ -7,6 +7,7 @@ from PIL import Image
 from selftrain.data.load import load
 from selftrain.datasets import spec_of
 from selftrain.errors import ConfigError, DataError
+from selftrain.preflight import check
 from selftrain.settings import compose
 
 
@@ -30,6 +31,7 @@ def loaded(root, *settings, copies=(), strict=True):
         f"data.root={root}",
         "data.classes=[ground,thing]",
         "data.splits.test_fraction=0",
+        "data.unlabelled=",
     ]
     return load(spec_of(compose([*common, *settings]).data), copies=copies, strict=strict)
 
@@ -84,6 +86,12 @@ def test_more_folds_than_groups_and_folds_that_do_not_exist_are_refused(root):
     for wrong in ("[4,4]", "[0,1]", "[3]"):
         with pytest.raises(ConfigError, match=r"data\.splits\.fold"):
             loaded(root, f"data.splits.fold={wrong}")
+
+
+def test_a_fold_of_a_run_whose_images_keep_their_split_is_refused(root):
+    cfg = compose(["recipe=supervised", "base=runs/first", "data.splits.fold=[0,3]"])
+    with pytest.raises(ConfigError, match="images keep their split; remove one of them"):
+        check(cfg)
 
 
 def test_an_unreadable_mask_stops_a_run_and_leaves_verify_its_list(root):
