@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,13 +15,14 @@ from runs import SMOKE, fingerprint
 from selftrain.data.load import load
 from selftrain.datasets import spec_of
 from selftrain.errors import ConfigError
-from selftrain.folds import asked
+from selftrain.folds import Asked, _configs, asked
 from selftrain.inference.exported import load_export, predictor_of
 from selftrain.models import saved
 from selftrain.models.build import build
 from selftrain.models.ensemble import joined
 from selftrain.scores import confusion, miou
-from selftrain.settings import stored
+from selftrain.settings import compose, stored
+from selftrain.settings.tree import changed
 from selftrain.several import Home, train_all
 
 TINY = [
@@ -135,6 +137,18 @@ def test_test_is_read_when_it_is_asked_for(zygote, whole, tmp_path):
     assert f"test mIoU of the ensemble: {report['ensemble_test']['miou']:.4f}" in ended.out
     assert report["out_of_fold"] == whole.report["out_of_fold"]
     assert report["val_and_test"] is None  # two runs are too few
+
+
+def test_what_the_first_fold_decides_holds_for_all(tmp_path):
+    cfg = compose(["recipe=smoke", "train.plan=auto", "data.splits.seed=3"])
+    (tmp_path / "fold0").mkdir()
+    begun = asdict(changed(cfg, {"data.size": [48, 48], "data.splits.fold": [0, 3]}))
+    (tmp_path / "fold0" / "config.yaml").write_text(yaml.safe_dump(begun))
+    names, configs = zip(*_configs(Asked(cfg, 3, Home(tmp_path))), strict=True)
+    assert names == ("fold0", "fold1", "fold2")
+    assert [one.data.splits.fold for one in configs] == [[0, 3], [1, 3], [2, 3]]
+    assert [(one.train.plan, one.data.size) for one in configs] == [("auto", []), *[("none", [48, 48])] * 2]
+    assert {one.data.splits.seed for one in configs} == {3}
 
 
 @pytest.mark.parametrize(
