@@ -147,7 +147,7 @@ def test_what_the_first_fold_decides_holds_for_all(tmp_path):
     names, configs = zip(*_configs(Asked(cfg, 3, Home(tmp_path))), strict=True)
     assert names == ("fold0", "fold1", "fold2")
     assert [one.data.splits.fold for one in configs] == [[0, 3], [1, 3], [2, 3]]
-    assert [(one.train.plan, one.data.size) for one in configs] == [("auto", []), *[("none", [48, 48])] * 2]
+    assert [(one.train.plan, one.data.size) for one in configs] == [("auto", cfg.data.size), *[("none", [48, 48])] * 2]
     assert {one.data.splits.seed for one in configs} == {3}
 
 
