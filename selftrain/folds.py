@@ -25,7 +25,7 @@ from selftrain.models import ensemble, saved
 from selftrain.run import RESUMABLE
 from selftrain.rundir import RunDir
 from selftrain.session import Session
-from selftrain.settings import compose, stored
+from selftrain.settings import compose, read, stored
 from selftrain.settings.stored import stored_tree
 from selftrain.settings.tree import changed, with_settings
 from selftrain.several import Home, train_all
@@ -70,12 +70,12 @@ def asked(overrides: Sequence[str], config_dir: str | None = None) -> Asked:
     number = pairs.get(NUMBER, str(FOLDS))
     if not number.isdigit() or int(number) < 2:
         raise ConfigError(f"{NUMBER}={number} must be a number of folds, at least 2")
-    home = Home(RunDir(Path(pairs.get("out", ""))).path)
+    home = Home(RunDir(Path(read("out", pairs.get("out", "")))).path)
     first = RunDir(home.run(name_of(0))).config
     if "out" in pairs and pairs.keys() <= RESUMABLE | {NUMBER} and first.is_file():
         own = [text for text in rest if not text.startswith("out=")]
-        known = pairs.get(NUMBER, files.read_json(home.runs, "folds")["folds"])
-        return Asked(stored(first, own), int(known), home)
+        config = stored(first, own)
+        return Asked(config, int(pairs.get(NUMBER, config.data.splits.fold[1])), home)
     config = compose(rest if TEST in pairs else [f"{TEST}=never", *rest], config_dir)
     if not config.out:
         raise ConfigError("out is not set; say where the runs go, e.g. out=runs/folds")
@@ -127,45 +127,42 @@ def _fold(name: str, session: Session, report: dict) -> Fold:
 
 
 def _finish(home: Home, session: Session, folds: list[Fold], reports: list[dict]) -> dict:
+    """Score, export and report the leaders of all folds.
+
+    No val is left for all of them as one network, so its card has the out-of-fold scores of its members.
+    """
     rows = [one.facts for one in folds]
     if home.report.is_file():
         report = files.read_json(home.report, "folds")
         if report["folds"] == rows:  # finished before
             _print(home, report)
             return report
-    scores = [row["val"] or 0.0 for row in rows]
+    scores, network = [row["val"] or 0.0 for row in rows], _together(folds)
+    tested = session.data.test and session.cfg.test.read == "end"
     report = {
         "folds": rows,
         "mean": mean(scores),
         "spread": stdev(scores),
         "out_of_fold": session.evaluated([(one.predictor, one.val) for one in folds], "out of fold"),
         "val_and_test": agreement.of_val_and_test(reports),
+        "ensemble_test": session.evaluate(network, session.data.test, "test") if tested else None,
         **({"debug": reports[0]["debug"]} if "debug" in reports[0] else {}),
     }
-    _export(home, session, folds, report)
+    model = saved.describe_joined(network, [one.description for one in folds])
+    row = {"model": model, "val": report["out_of_fold"], "generation": None}
+    card = card_of(session.cfg, session.data, row, test=report["ensemble_test"]) | {"folds": rows}
+    card["input"]["multiple"] = anatomy_of(network).multiple
+    say(f"writing the export of {len(ensemble.parts(network))} networks as one")
+    export.export(network, home.export, card=card, onnx=session.cfg.export.onnx)
     files.write_json(home.report, report)
     _print(home, report)
     return report
 
 
-def _export(home: Home, session: Session, folds: list[Fold], report: dict) -> None:
-    """Export the leaders of all folds as one network. Adds its test score, if the runs have read test.
-
-    The networks have learnt from all labelled images, so no val is left for it: its card has the out-of-fold
-    scores of its members.
-    """
+def _together(folds: list[Fold]) -> nn.Module:
+    """The leaders of all folds as one network, which has learnt from all labelled images."""
     networks = [part for one in folds for part in ensemble.parts(one.network)]
-    zooms = [zoom for one in folds for zoom in ensemble.zooms_of(one.network)]
-    network = ensemble.joined(networks, zooms)
-    tested = session.data.test and session.cfg.test.read == "end"
-    report["ensemble_test"] = session.evaluate(network, session.data.test, "test") if tested else None
-    model = saved.describe_joined(network, [one.description for one in folds])
-    row = {"model": model, "val": report["out_of_fold"], "generation": None}
-    card = card_of(session.cfg, session.data, row, test=report["ensemble_test"])
-    card["input"]["multiple"] = anatomy_of(network).multiple
-    card["folds"] = report["folds"]
-    say(f"writing the export of {len(networks)} networks as one")
-    export.export(network, home.export, card=card, onnx=session.cfg.export.onnx)
+    return ensemble.joined(networks, [zoom for one in folds for zoom in ensemble.zooms_of(one.network)])
 
 
 def _print(home: Home, report: dict) -> None:
