@@ -181,5 +181,5 @@ def test_directories_of_other_runs_and_several_processes_are_refused(whole, tmp_
     (tmp_path / "fold0" / "config.yaml").touch()  # a run of its own
     Home(tmp_path).settle({"folds": 2})
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ConfigError, match="start each run by itself"):
+    with pytest.raises(ConfigError, match="start each run with accelerate launch"):
         train_all(Home(tmp_path), [], lambda *_: None)
