@@ -70,13 +70,14 @@ def test_the_out_of_fold_score_is_of_one_matrix_over_all_labelled_images(whole):
     assert whole.report["mean"] == pytest.approx(np.mean(scores))
     assert whole.report["spread"] == pytest.approx(np.std(scores, ddof=1))
     assert f"mean of 2 folds: {np.mean(scores):.4f} ± {np.std(scores, ddof=1):.4f}" in whole.said
+    assert "mean nothing" not in whole.said and "debug" not in whole.report
     assert f"in one confusion matrix: {whole.report['out_of_fold']['miou']:.4f}" in whole.said
 
 
 def test_the_leaders_of_all_folds_are_exported_as_one_network(whole):
     network, card = load_export(whole.out / "export")
     assert card["generation"] is None and card["folds"] == whole.report["folds"]
-    assert card["metrics"] == {"val": whole.report["out_of_fold"], "test": None}
+    assert "debug" not in card and card["metrics"] == {"val": whole.report["out_of_fold"], "test": None}
     leaders = [
         saved.read(whole.out / row["run"] / f"gen{row['generation']}" / "model").network
         for row in whole.report["folds"]
@@ -103,23 +104,37 @@ def test_networks_of_different_kinds_are_rebuilt_as_one(tmp_path):
 def test_a_stopped_fold_resumes_to_the_same_bits_and_a_finished_directory_is_left_alone(
     zygote, whole, tmp_path
 ):
+    out = shutil.copytree(whole.out, tmp_path / "again")
+    for name in ("report.json", "fold1/report.json"):
+        (out / name).unlink()
+    shutil.rmtree(out / "fold1" / "gen1")
+    ended = zygote.run("folds", f"out={out}", door="cli")
+    assert ended.code == 0 and f"{out / 'fold0'} is finished: nothing to do" in ended.out, ended.err
+    _same(out, whole)
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+    ended = zygote.run("folds", f"out={out}", door="cli")
+    assert ended.code == 0 and "mean of 2 folds" in ended.out
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+@pytest.mark.slow
+def test_folds_that_were_killed_end_in_the_same_bits(zygote, whole, tmp_path):
     out = tmp_path / "again"
     ended = zygote.run("folds", *TINY, f"out={out}", door="cli", fault=KILLED)
     assert ended.code == -signal.SIGKILL and not (out / "report.json").exists()
     assert (out / "fold0/report.json").exists() and not (out / "fold1/report.json").exists()
     ended = zygote.run("folds", f"out={out}", door="cli")
     assert ended.code == 0, ended.err
+    _same(out, whole)
+
+
+def _same(out, whole):
     for name in ("fold0", "fold1"):
         assert fingerprint(out / name) == fingerprint(whole.out / name)
     assert json.loads((out / "report.json").read_text()) == whole.report
-    before = {
-        path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file() and path.name != "run.log"
-    }
-    ended = zygote.run("folds", f"out={out}", door="cli")
-    assert ended.code == 0 and "mean of 2 folds" in ended.out
-    assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
+@pytest.mark.slow
 def test_a_fold_of_the_directory_has_the_bits_of_a_run_of_its_own(run, whole, tmp_path):
     settings = [text for text in TINY if text != "k=2"]
     code, _, err = run(*settings, "test.read=never", "data.splits.fold=[1,2]", f"out={tmp_path}/run")
@@ -147,7 +162,10 @@ def test_what_the_first_fold_decides_holds_for_all(tmp_path):
     names, configs = zip(*_configs(Asked(cfg, 3, Home(tmp_path))), strict=True)
     assert names == ("fold0", "fold1", "fold2")
     assert [one.data.splits.fold for one in configs] == [[0, 3], [1, 3], [2, 3]]
-    assert [(one.train.plan, one.data.size) for one in configs] == [("auto", cfg.data.size), *[("none", [48, 48])] * 2]
+    assert [(one.train.plan, one.data.size) for one in configs] == [
+        ("auto", cfg.data.size),
+        *[("none", [48, 48])] * 2,
+    ]
     assert {one.data.splits.seed for one in configs} == {3}
 
 
