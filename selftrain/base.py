@@ -57,8 +57,8 @@ def keep(run: RunDir, cfg: Config) -> None:
 
 
 def spec_for(run: RunDir, cfg: Config) -> Spec:
-    """The data set to read, with the splits of the run that `run` continues."""
-    spec = spec_of(cfg.data)
+    """The data set to read, with the splits of the run that `run` continues; to debug, a small part of it."""
+    spec = replace(spec_of(cfg.data), debug=cfg.debug)
     if not cfg.base:
         return spec
     manifest = run.base / DATA if run.base.exists() else RunDir(Path(cfg.base)).data

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from selftrain import debugging
 from selftrain.config import Config
 from selftrain.data.load import mask_coding
 from selftrain.data.sample import DataSet
@@ -19,15 +20,17 @@ def card_of(
 ) -> dict[str, Any]:
     """The card of the generation that `row`, its report.json, describes; `test` are its test scores.
 
-    Of a student, `ensemble` is the number of networks that it was distilled from.
+    Of a student, `ensemble` is the number of networks that it was distilled from. The card of a debug run
+    says that it is one.
     """
     metrics = {"val": brief(row["val"]), "test": brief(test)}
     multiple = multiple_of(row["model"]["arch"])
     decision = Table(decide.DECISIONS).one(cfg.predict.decision, "predict.decision").written
-    return card(
+    described = card(
         Origin(cfg.recipe, cfg.data.name, row["generation"], cfg.seed, metrics),
         Input(cfg.data.mean, cfg.data.std, cfg.data.size, multiple, data.levels),
         Output(data.classes, mask_coding(data), window_of(cfg).written, decision, cfg.predict.gate),
         model=row["model"],
         ensemble=ensemble,
     )
+    return {**described, "debug": debugging.NOTE} if cfg.debug else described

@@ -3,6 +3,8 @@
 At the end the test set is read once, and the best generation is exported and reported.
 """
 
+from collections.abc import Callable
+
 from selftrain import files, labelling, preflight, results, training, watchdog
 from selftrain.config import Config
 from selftrain.log import say
@@ -15,10 +17,10 @@ from selftrain.stages import select
 READ = ("generation", "val", "promoted", "model", "teacher")  # of the report of a finished generation
 
 
-def run(cfg: Config) -> dict:
+def run(cfg: Config, then: Callable[[Session, dict], None] | None = None) -> dict:
     """Run the whole method in `cfg.out`, from where an earlier run of the same command ended.
 
-    Returns report.json.
+    `then` gets the session of the finished run, and its report. Returns report.json.
     """
     session = Session.open(cfg)
     with watchdog.watching(session.accelerator.process_index, session.accelerator.num_processes):
@@ -27,6 +29,8 @@ def run(cfg: Config) -> dict:
         else:
             work(session)
         report = results.show(session)
+        if then:
+            then(session, report)
     session.accelerator.end_training()  # ends the store through which the ranks watch each other
     return report
 

@@ -62,6 +62,12 @@ def check_processes(running: int) -> None:
             )
 
 
+def processes() -> int:
+    """The number of processes that torchrun or `accelerate launch` started to work together."""
+    world = os.environ.get("WORLD_SIZE", "1")
+    return int(world) if world.isdigit() else 1
+
+
 def _processes_of_accelerate() -> Told | None:
     command = _command()
     if command is None:

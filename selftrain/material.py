@@ -140,6 +140,12 @@ class Material:
         """Pixels of each class in each labelled image or tile, (N, C); read once."""
         return self._counts(self.labelled.samples)
 
+    @cached_property
+    def shares(self) -> np.ndarray:
+        """Class shares of the pixels of each labelled image of the data set itself, (N, C)."""
+        counts = self._counts([sample for sample in self.data.labelled if not sample.extra])
+        return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+
     def _counts(self, samples: Sequence[Readable]) -> np.ndarray:
         classes = len(self.data.classes)
         counts = [class_pixels(self.cache.mask(sample), classes) for sample in samples]

@@ -4,14 +4,17 @@ An entry is a function (number) -> Members. Its settings are keywords with a def
 draws the same random numbers as the only network of a generation without members.
 """
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
 
+import numpy as np
+
+from selftrain import strata
 from selftrain.errors import ConfigError
 from selftrain.rng import Key, generator
+from selftrain.strata import Groups
 from selftrain.tables import Bounds, Must, Table
 
 Weights = Annotated[
@@ -19,11 +22,11 @@ Weights = Annotated[
     Must("be positive", lambda weights: min(weights, default=1) > 0),
     "weights of the networks in the mean of their probabilities, in their order; empty: all weigh alike",
 ]
+Keys = tuple[Key, ...]
+Content = np.ndarray | None  # (N, C) class shares of each labelled image, with data.splits.stratify
 
-Groups = Sequence[str]  # the group of each labelled image, which stays on one side of a division
 
-
-def nothing(groups: Groups, keys: tuple[Key, ...]) -> list[int]:
+def nothing(groups: Groups, keys: Keys, content: Content) -> list[int]:
     """Leave no image out."""
     return []
 
@@ -33,12 +36,13 @@ class Member:
     """One network of a generation.
 
     `left_out` returns the indices of the labelled images that it does not train on. It is a function of the
-    images' groups and of the random keys of the generation.
+    images' groups, of the random keys of the generation, and of the images' classes, if they are to be alike
+    in all divisions.
     """
 
     number: int = 0
     zoom: float = 1.0  # the network gets images resized by this factor
-    left_out: Callable[[Groups, tuple[Key, ...]], list[int]] = nothing
+    left_out: Callable[[Groups, Keys, Content], list[int]] = nothing
 
 
 @dataclass(frozen=True)
@@ -140,33 +144,12 @@ def of(given: dict, setting: str) -> Members:
     return members
 
 
-def divide(groups: Groups, number: int, keys: tuple[Key, ...]) -> list[int]:
-    """The fold of each image: `number` folds of about equal size, without dividing a group.
-
-    An empty group means that the image is a group of its own. Large groups are placed first, each into the
-    smallest fold so far; equal ones in random order. Raises ConfigError if there are fewer groups than folds.
-    """
-    named = [group or f"\0{i}" for i, group in enumerate(groups)]
-    sizes = Counter(named)
-    if len(sizes) < number:
-        raise ConfigError(
-            f"members.folds={number}: the {len(groups)} labelled images form only {len(sizes)} groups; "
-            "use fewer folds, or another data.splits.group"
-        )
-    order = generator(*keys, "folds").permutation(len(sizes))
-    drawn = [list(sizes)[i] for i in order]
-    filled, fold_of = [0] * number, dict[str, int]()
-    for group in sorted(drawn, key=lambda group: -sizes[group]):  # a stable sort
-        fold_of[group] = min(range(number), key=lambda fold: filled[fold])
-        filled[fold_of[group]] += sizes[group]
-    return [fold_of[group] for group in named]
+def _fold(member: int, number: int, groups: Groups, keys: Keys, content: Content) -> list[int]:
+    folds = strata.folds(groups, number, keys, content)
+    return [i for i, fold in enumerate(folds) if fold == member]
 
 
-def _fold(member: int, number: int, groups: Groups, keys: tuple[Key, ...]) -> list[int]:
-    return [i for i, fold in enumerate(divide(groups, number, keys)) if fold == member]
-
-
-def _spared(member: int, share: float, groups: Groups, keys: tuple[Key, ...]) -> list[int]:
+def _spared(member: int, share: float, groups: Groups, keys: Keys, content: Content) -> list[int]:
     """All labelled images but a random `share` of them, at least one."""
     kept = max(1, round(share * len(groups)))
     return sorted(int(i) for i in generator(*keys, "share", member).permutation(len(groups))[kept:])

@@ -1,8 +1,10 @@
 """The resolved plan of each generation. All fallbacks to `model`, `train` and `select` are decided here."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
+
+import numpy as np
 
 from selftrain import augmentation, members
 from selftrain.config import Config, GenerationConfig, NoiseConfig, SelectConfig, TrainConfig
@@ -47,6 +49,7 @@ class Plan:
     unnoised: Pipeline  # crops without noise
     select: SelectConfig
     groups: str = ""  # data.splits.group
+    stratify: bool = False  # data.splits.stratify
     members: Members = field(default_factory=Members)
     member: Member = field(default_factory=Member)
     zoomed: Sequence[tuple[Augmentation, Pipeline]] = ()  # of each member, if there are several
@@ -74,9 +77,14 @@ class Plan:
         """The factor by which each averaged network's images are resized."""
         return [one.zoom for one in self.members.each for _ in range(self.members.moments)]
 
-    def left_out(self, names: Sequence[str], seed: Key) -> list[int]:
-        """The labelled images that this network does not train on; `names` has one name per image."""
-        return self.member.left_out(group_names(names, self.groups), (seed, f"gen{self.number}", "members"))
+    def left_out(self, names: Sequence[str], seed: Key, content: Callable[[], np.ndarray]) -> list[int]:
+        """The labelled images that this network does not train on; `names` has one name per image.
+
+        `content` reads the class shares of the images' pixels (N, C), for data.splits.stratify.
+        """
+        keys = (seed, f"gen{self.number}", "members")
+        divides = self.members.several and self.stratify
+        return self.member.left_out(group_names(names, self.groups), keys, content() if divides else None)
 
     def home(self, run: RunDir) -> Generation:
         """The place of this network's checkpoints: one for each network, if there are several."""
@@ -155,6 +163,7 @@ def _plan(cfg: Config, number: int, own: GenerationConfig) -> Plan:
         augmentation=augmentation.of(train, own, number),
         unnoised=augmentation.weak(train),
         groups=cfg.data.splits.group,
+        stratify=cfg.data.splits.stratify,
         members=each,
         moments=_moments(each, train, steps, f"generations.{number}"),
         zoomed=[(augmentation.of(seen, own, number), augmentation.weak(seen)) for seen in zoomed],

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from selftrain import choices, distilling, files, labelling, times
+from selftrain import agreement, choices, debugging, distilling, files, labelling, times
 from selftrain.cards import card_of
 from selftrain.log import say
 from selftrain.preflight.data import REASONS
@@ -81,6 +81,8 @@ def _write_results(
         "recipe": session.cfg.recipe,
         "data": session.cfg.data.name,
         "seconds": round(sum(report["seconds"] for report in reports), 1),
+        "val_halves": agreement.of_halves(session.metrics.rows()),
+        **({"debug": debugging.NOTE} if session.cfg.debug else {}),
     }
     described = card_of(session.cfg, session.data, reports[chosen], test=report["exported_test"])
     say(f"writing the export of generation {chosen} and the report")

@@ -5,8 +5,10 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -17,6 +19,9 @@ from selftrain.log import print_any_letter
 from selftrain.rundir import RunDir
 from selftrain.settings import EXTRA, compose, read, stored
 from selftrain.settings.changes import AT_THE_END, HARMLESS, ROUNDING
+
+if TYPE_CHECKING:
+    from selftrain.session import Session
 
 # settings that may stand beside out= when a run is resumed with its own settings
 RESUMABLE = HARMLESS | ROUNDING | AT_THE_END | {EXTRA}
@@ -57,8 +62,11 @@ def run_or_show(config: Config, *, show: bool) -> None:
     launch(config)
 
 
-def launch(config: Config) -> None:
-    """Run `config` on the processes and devices that `accelerate launch` or torchrun started."""
+def launch(config: Config, then: "Callable[[Session, dict], None] | None" = None) -> None:
+    """Run `config` on the processes and devices that `accelerate launch` or torchrun started.
+
+    `then` gets the session of the finished run, and its report.
+    """
     if not config.out:
         raise ConfigError("out is not set; say where the run goes, e.g. out=runs/first")
     run = RunDir(Path(config.out))
@@ -67,7 +75,7 @@ def launch(config: Config) -> None:
     from selftrain import generations  # takes seconds to import; errors above are reported at once
 
     with runlog.noting_the_end():
-        generations.run(config)
+        generations.run(config, then)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -52,6 +52,12 @@ def keep(path: Path) -> None:
     note("")
 
 
+def release() -> None:
+    """Forget the file: what is printed from here on waits for the log of the next run of this process."""
+    _LOG.path = None
+    _LOG.waiting.clear()
+
+
 @contextmanager
 def noting_the_end() -> Iterator[None]:
     """If the block fails, add the reason to the log."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from torch import nn
 
-from selftrain import autoplan, files, forecast, preflight, pretraining, process, trial
+from selftrain import autoplan, debugging, files, forecast, preflight, pretraining, process, trial
 from selftrain.anatomy import anatomy_of
 from selftrain.config import Config
 from selftrain.data.cache import Cache
@@ -23,6 +23,7 @@ from selftrain.models.build import parameters
 from selftrain.networks import SNAPSHOTS, Networks
 from selftrain.plan import Plan, plans, students, window_of
 from selftrain.rundir import RunDir
+from selftrain.settings.tree import changed
 from selftrain.signals import Stop
 from selftrain.stages import evaluate, reliability
 from selftrain.times import Times
@@ -60,9 +61,10 @@ class Session:
         with run.writing() if accelerator.is_main_process else nullcontext():
             cfg, rows = autoplan.agreed(cfg, run, accelerator)
             cfg = pretraining.agreed(cfg, run, decides=accelerator.is_main_process)
+            recorded, cfg = cfg, shortened(cfg)
             planned = plans(cfg)
             preflight.check_processes(cfg, [*planned, *students(cfg)], accelerator.num_processes)
-            data, networks, changes = cls._checked(cfg, planned, run, accelerator, rows)
+            data, networks, changes = cls._checked(cfg, recorded, planned, run, accelerator, rows)
         accelerator.wait_for_everyone()
         if not accelerator.is_main_process:
             data = preflight.recorded_data(run, cfg)
@@ -95,9 +97,14 @@ class Session:
 
     @staticmethod
     def _checked(
-        cfg: Config, planned: list[Plan], run: RunDir, accelerator: Accelerator, rows: list[autoplan.Row]
+        cfg: Config,
+        recorded: Config,
+        planned: list[Plan],
+        run: RunDir,
+        accelerator: Accelerator,
+        rows: list[autoplan.Row],
     ) -> tuple[DataSet, Networks, list[str]]:
-        """Data, networks and changed conditions, after all checks.
+        """Data, networks and changed conditions, after all checks. `recorded` is written to config.yaml.
 
         Only the main process tries the networks and writes to the run directory.
         """
@@ -111,6 +118,8 @@ class Session:
         if not accelerator.is_main_process:
             return data, networks, []
         run.sweep()
+        if cfg.debug:
+            say(debugging.NOTE)
         known = preflight.examine(run, cfg, data)
         if rows and not run.plan.exists():
             say(f"train.plan=auto, budget={cfg.budget}:")
@@ -133,7 +142,7 @@ class Session:
         if not run.report.exists():
             _tell_time(cfg, run, list(zip(planned, built, strict=True)), known.data, accelerator)
         autoplan.keep(run, rows)
-        preflight.settle(run, cfg, known)
+        preflight.settle(run, recorded, known)
         return known.data, networks, preflight.settle_conditions(run, cfg, accelerator)
 
     def evaluate(
@@ -186,6 +195,19 @@ class Session:
         """Print the alarms of a stage."""
         for alarm in alarms:
             say(f"{stage}: warning: {alarm}")
+
+
+def shortened(cfg: Config) -> Config:
+    """The settings that a run follows: with `debug`, a small part of all steps (`debugging.steps`).
+
+    config.yaml keeps the others, so that a resume begins with them again.
+    """
+    if not cfg.debug:
+        return cfg
+    counts = {"train.steps": cfg.train.steps, "train.warmup": cfg.train.warmup}
+    counts["train.eval_every"] = cfg.train.eval_every
+    own = {f"generations.{k}.steps": row.steps for k, row in enumerate(cfg.generations) if row.steps}
+    return changed(cfg, {name: debugging.steps(count) for name, count in (counts | own).items()})
 
 
 def _tell_time(

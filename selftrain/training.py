@@ -10,6 +10,7 @@ import numpy as np
 from torch import nn
 
 from selftrain import files
+from selftrain.agreement import HALVES
 from selftrain.data import loading
 from selftrain.data.labels import Readable, Soft
 from selftrain.data.sample import Sample
@@ -125,7 +126,8 @@ def _out_of_fold(session: Session, plan: Plan, networks: Sequence[nn.Module]) ->
     names, parts = [one.name for one in session.data.labelled if not one.extra], []
     for one, network in zip(plan.each, networks, strict=True):
         home = one.home(session.run)
-        held_out = [session.data.labelled[i] for i in one.left_out(names, session.cfg.seed)]
+        places = one.left_out(names, session.cfg.seed, lambda: session.material.shares)
+        held_out = [session.data.labelled[i] for i in places]
         predictor = session.predictor(_seen(one, network))
         cfg = replace(session.cfg.labels, refiner="none")
         pseudo_label.Labeller(
@@ -161,7 +163,8 @@ def _train(
 ) -> train.Trained:
     session.track()
     names = [one.name for one in session.data.labelled if not one.extra]
-    material = session.material.without(plan.left_out(names, session.cfg.seed)).of(plan)
+    left_out = plan.left_out(names, session.cfg.seed, lambda: session.material.shares)
+    material = session.material.without(left_out).of(plan)
     teacher = labels.generation if labels else plan.number if plan.distilled else None
     soft = _taught(session, teacher) if teacher is not None and session.cfg.loss.distill else None
     dataset = material.dataset(plan, labels, (session.cfg.seed, plan.name), soft)
@@ -203,8 +206,8 @@ def watched(session: Session, plan: Plan) -> list[Sample]:
     Every process and every resume chooses the same ones.
     """
     names = [one.name for one in session.data.labelled if not one.extra]
-    material = session.material.without(plan.left_out(names, session.cfg.seed))
-    own = [one for one in material.data.labelled if not one.extra]
+    left_out = plan.left_out(names, session.cfg.seed, lambda: session.material.shares)
+    own = [one for one in session.material.without(left_out).data.labelled if not one.extra]
     count = min(session.cfg.train.watch, len(own))
     return [own[int(place)] for place in np.linspace(0, len(own) - 1, count)]
 
@@ -225,7 +228,8 @@ def _scores(session: Session, plan: Plan, train_images: list[Sample], network: n
     """The scores of a network in training on val and on some training images: mIoU, and IoU of each class."""
     seen = _seen(plan, network)
     val = session.evaluate(seen, session.data.val)
-    row = {SCORE: val["miou"] or 0.0, **_by_class("val", val)}
+    halves = [] if None in val["miou_halves"] else val["miou_halves"]
+    row = {SCORE: val["miou"] or 0.0, **dict(zip(HALVES, halves, strict=False)), **_by_class("val", val)}
     if train_images:
         train = session.evaluate(seen, train_images)
         row |= {"train_miou": train["miou"] or 0.0, **_by_class("train", train)}

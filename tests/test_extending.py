@@ -133,7 +133,7 @@ def test_the_sampler_goes_in_order(own):
 
 def test_the_bags_leave_out_what_was_not_drawn(own):
     members = own.bags(2)
-    left_out = [one.left_out([""] * 40, ("seed",)) for one in members.each]
+    left_out = [one.left_out([""] * 40, ("seed",), None) for one in members.each]
     assert left_out[0] != left_out[1] and all(8 <= len(places) <= 22 for places in left_out)  # 1/e of 40
 
 

@@ -93,7 +93,7 @@ def test_the_printed_command_verifies_and_trains(selftrain, tmp_path):
     code, said, err = selftrain("init", "my set", cwd=tmp_path)
     assert code == 0, err
     commands = [line.split() for line in said.splitlines() if line.startswith("  selftrain ")]
-    assert [words[1] for words in commands] == ["verify", "train"]
+    assert [words[1] for words in commands] == ["verify", "train", "folds"]
     assert commands[1][2:] == ["my_set.yaml", "recipe=supervised"]  # there is no unlabelled image
     code, said, err = selftrain(*commands[0][1:], cwd=tmp_path)
     assert code == 0 and "0 faults" in said, err
@@ -294,8 +294,11 @@ def test_few_masks_are_said_to_need_no_test_set(tmp_path, capsys):
             save(tmp_path / f"{name}/images/{i}.jpg", image)
             save(tmp_path / f"{name}/masks/{i}.png", ids)
         init(tmp_path / name, tmp_path / f"{name}.yaml", first=True)
-    said = [line for line in capsys.readouterr().out.splitlines() if "spends none on a test set" in line]
+    lines = capsys.readouterr().out.splitlines()
+    said = [line for line in lines if "spends none on a test set" in line]
     assert len(said) == 1 and "6 masks" in said[0]
+    offered = [line for line in lines if "selftrain folds" in line]
+    assert len(offered) == 1 and offered[0].endswith("few.yaml recipe=supervised k=3")
 
 
 def test_rows_of_colours_name_numbers_after_a_question(tmp_path, capsys):

@@ -5,8 +5,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent / "selftrain"
 FLOORS = (  # from the ground up; a room imports rooms of lower floors only
-    "errors ids process rng sizes targets values",
-    "anatomy files launcher scores signals tables watchdog",
+    "agreement debugging errors ids process rng sizes targets values",
+    "anatomy files launcher scores signals strata tables watchdog",
     "regions times",
     "diagnosis",
     "config members runlog",
@@ -27,6 +27,8 @@ FLOORS = (  # from the ground up; a room imports rooms of lower floors only
     "results",
     "generations",
     "run",
+    "several",
+    "folds",
     "commands",
     "cli",
 )

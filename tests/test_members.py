@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,12 +15,13 @@ from selftrain.errors import ConfigError
 from selftrain.inference.exported import load_export
 from selftrain.labels.store import LabelStore, ids_digest
 from selftrain.material import Material
-from selftrain.members import divide, of
+from selftrain.members import of
 from selftrain.models import saved
 from selftrain.plan import plans
 from selftrain.rundir import RunDir
 from selftrain.scores import level
 from selftrain.settings import compose
+from selftrain.strata import folds
 
 FOLDS = [
     *SMALL,
@@ -35,38 +37,54 @@ FOLDS = [
 ]
 
 
+def nothing_read():
+    raise AssertionError("masks are read to stratify only")
+
+
 def planned(*settings):
     return plans(compose(["recipe=noisy_student", *settings]))
 
 
 @pytest.mark.parametrize("groups", [[""] * 10, list("aabbccddee"), list("aaaaaabcde")])
 def test_folds_are_disjoint_even_and_divide_no_group(groups):
-    folds = divide(groups, 3, ("seed",))
-    assert len(folds) == 10 and set(folds) == {0, 1, 2}
+    fold_of = folds(groups, 3, ("seed",))
+    assert len(fold_of) == 10 and set(fold_of) == {0, 1, 2}
     for group in set(groups) - {""}:
-        assert len({fold for fold, of in zip(folds, groups, strict=True) if of == group}) == 1
+        assert len({fold for fold, of in zip(fold_of, groups, strict=True) if of == group}) == 1
     largest = max(groups.count(group) for group in groups) if groups[0] else 1
-    sizes = np.bincount(folds)
+    sizes = np.bincount(fold_of)
     assert sizes.max() <= max(largest, 4)
-    assert folds == divide(groups, 3, ("seed",)) and (largest > 1 or folds != divide(groups, 3, ("other",)))
+    assert fold_of == folds(groups, 3, ("seed",))
+    assert largest > 1 or fold_of != folds(groups, 3, ("other",))
 
 
 def test_fewer_groups_than_folds_are_refused():
     with pytest.raises(ConfigError, match="form only 2 groups"):
-        divide(["a", "a", "b"], 3, ())
+        folds(["a", "a", "b"], 3, ())
 
 
 def test_each_labelled_image_is_left_out_by_one_fold():
     plan = planned("generations.0.members={folds: 3}")[0]
-    left_out = [one.left_out([f"image {i}" for i in range(8)], 0) for one in plan.each]
+    left_out = [one.left_out([f"image {i}" for i in range(8)], 0, nothing_read) for one in plan.each]
     assert sorted(i for indices in left_out for i in indices) == list(range(8))
+
+
+def test_folds_have_like_classes_if_they_are_stratified():
+    plan = planned("generations.0.members={folds: 2}", "data.splits.stratify=true")[0]
+    content = np.array([[1, 0]] * 6 + [[0.5, 0.5]] * 2)
+    for seed in range(8):
+        left_out = [
+            one.left_out([f"image {i}" for i in range(8)], seed, lambda: content) for one in plan.each
+        ]
+        assert [len({6, 7} & {*places}) for places in left_out] == [1, 1]
+        assert sorted(i for places in left_out for i in places) == list(range(8))
 
 
 def test_seeds_may_train_on_a_share_of_the_images_at_another_size():
     members = "generations.0.members={seeds: {number: 3, share: 0.5, zooms: [1, 1.5]}}"
     plan = planned(members, "train.crop=[128,128]")[0]
     names = [f"image {i}" for i in range(8)]
-    left_out = [one.left_out(names, 0) for one in plan.each]
+    left_out = [one.left_out(names, 0, nothing_read) for one in plan.each]
     assert [len(indices) for indices in left_out] == [4, 4, 4] and left_out[0] != left_out[1]
     assert [one.unnoised.crop for one in plan.each] == [(128, 128), (192, 192), (128, 128)]
     assert plan.each[1].unnoised.scale == pytest.approx((1.125, 2.25))
@@ -149,7 +167,7 @@ def test_each_labelled_image_has_a_prediction_of_a_network_that_did_not_train_on
     labelled = json.loads((whole / "data.json").read_text())["labelled"]
     names = [row["id"] for row in labelled]
     for one in plan.each:
-        home, held_out = one.home(RunDir(whole)), one.left_out(names, 0)
+        home, held_out = one.home(RunDir(whole)), one.left_out(names, 0, nothing_read)
         store = LabelStore(home.out_of_fold)
         assert store.index.ids_sha256 == ids_digest([names[i] for i in held_out])
         assert store.index.teacher == saved.read(home.model).digest
@@ -161,6 +179,15 @@ def test_a_network_trains_without_the_images_that_are_left_out():
     material = Material(None, None, data, None, None, None)
     assert [one.id for one in material.without([0, 2]).data.labelled] == ["b", "d"]
     assert material.without([0]).data.val == samples and material.without([]) is material
+
+
+def test_class_shares_are_of_known_pixels_of_the_data_sets_own_images():
+    masks = {"a": [[0, 1], [1, 255]], "b": [[0, 0], [255, 255]], "c": [[255, 255], [255, 255]]}
+    samples = [Sample(name, None, None) for name in masks] + [Sample("d", None, None, extra="other")]
+    data = DataSet(["x", "y"], labelled=samples, unlabelled=[], val=[], test=[])
+    cache = SimpleNamespace(mask=lambda sample: np.array(masks[sample.id], np.uint8))
+    shares = Material(None, None, data, None, cache, None).shares
+    assert shares == pytest.approx(np.array([[1 / 3, 2 / 3], [1, 0], [0, 0]]))
 
 
 def test_it_resumes_from_between_and_within_networks_to_the_same_bits(run, whole, tmp_path):

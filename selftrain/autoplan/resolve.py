@@ -88,7 +88,8 @@ def _named(cfg: Config) -> frozenset[str]:
         return frozenset({"val", "test"})
     spec = spec_of(cfg.data)
     splits = filled(spec, root_of(spec)).splits if spec.format == "voc" else spec.splits  # VOC brings lists
-    return frozenset(name for name in ("val", "test") if getattr(splits, name))
+    fold = {"val"} if splits.fold else set()
+    return frozenset(name for name in ("val", "test") if getattr(splits, name)) | fold
 
 
 def kept(cfg: Config, run: RunDir) -> list[Row]:

@@ -139,6 +139,11 @@ class Config:
         Must("be quick, normal, long, or a number of minutes, e.g. budget=30", _is_budget),
         "with `train.plan=auto`: how long the run may take",
     ] = "normal"
+    debug: Annotated[
+        bool,
+        "run the whole path on 5 % of each split and of the steps, to see whether it works; "
+        "the numbers mean nothing",
+    ] = False
     given: Annotated[list[str], "written by the program: the settings that the user gave"] = field(
         default_factory=list
     )

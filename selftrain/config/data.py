@@ -8,6 +8,10 @@ from selftrain.sizes import WANTED, is_size
 from selftrain.tables import INFINITY, Bounds, Count, Must, OneOf, Place, Share
 
 
+def _is_fold(fold: list[int]) -> bool:
+    return not fold or (len(fold) == 2 and 0 <= fold[0] < fold[1] > 1)
+
+
 def _are_numbers(scale: list[Any], above: float = -INFINITY) -> bool:
     numbers = [value for value in scale if isinstance(value, int | float) and value > above]
     return len(numbers) == len(scale) > 0 or scale == [AUTO]
@@ -56,6 +60,16 @@ class SplitConfig:
         "regular expression; images whose names match its first group with the same text stay on one side "
         "of a made split",
     ] = ""
+    stratify: Annotated[
+        bool,
+        "made splits, and the folds of `generations.members`, have about the same classes and areas of them",
+    ] = False
+    fold: Annotated[
+        list[int],
+        Must("be [fold, folds], such as [0,5] for the first of five, or []", _is_fold),
+        "[fold, folds]: cross-validation; val is this fold of the labelled images, instead of `val` or "
+        "`val_fraction` (selftrain folds trains all of them)",
+    ] = field(default_factory=list)
     seed: Annotated[int, "seed of the made splits and of the choice of masks"] = 0
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 from selftrain import sizes
 from selftrain.data import faults, levels
+from selftrain.data.division import with_fold
 from selftrain.data.extra import with_extra
+from selftrain.data.few import few
 from selftrain.data.images import Levels
 from selftrain.data.sample import SPLITS, Copies, DataSet, Sample, with_channels
 from selftrain.data.sources import annotated, folder, objects, shapes, voc
@@ -21,7 +23,7 @@ SHOWN = 4  # most copies that a line names
 
 # The choices of data.format. An entry lists the samples and decides the splits, usually by data/division.py.
 # It keeps equal pictures, whose ids `copies` lists, in one split. It raises ConfigError for settings and
-# DataError for files. It reads no pixels unless splits.choose is "stratified".
+# DataError for files. It reads no pixels unless splits.choose is "stratified" or splits.stratify is set.
 SOURCES: dict[str, Callable[[Spec, Copies], DataSet]] = {
     "shapes": shapes.data_set,
     "folder": folder.data_set,
@@ -36,7 +38,7 @@ SOURCES: dict[str, Callable[[Spec, Copies], DataSet]] = {
 
 
 def load(spec: Spec, *, strict: bool = True, copies: Copies = ()) -> DataSet:
-    """List the samples and decide the splits. Masks are read only if splits.choose is "stratified".
+    """List the samples and decide the splits. Masks are read only to stratify.
 
     `copies` come from verify and are treated according to data.duplicates: copies of a picture stay in one
     made split, and copies of val and test images are left out of training.
@@ -49,11 +51,13 @@ def load(spec: Spec, *, strict: bool = True, copies: Copies = ()) -> DataSet:
         raise ConfigError(f"data.size={spec.size} must {sizes.WANTED}")
     if spec.duplicates not in DUPLICATES:
         raise ConfigError(f"data.duplicates={spec.duplicates!r} must be one of {', '.join(DUPLICATES)}")
-    copies = () if spec.duplicates == "fault" else copies
+    copies = () if spec.duplicates == "fault" or spec.debug else copies
     data = with_channels(_listed(spec, copies, strict=strict), spec.channels)
     data = with_tags(data, spec)
     data = with_extra(data, spec, lambda own: _listed(own, (), strict=strict))
     data = _without_copies(data, spec, copies)
+    if spec.debug:
+        data = few(data, spec.splits.seed)
     if strict:
         faults.refuse(data.faults)
     return data
@@ -63,12 +67,13 @@ def _listed(spec: Spec, copies: Copies, *, strict: bool) -> DataSet:
     if spec.format not in SOURCES:
         raise ConfigError(f"data.format={spec.format!r} must be one of {', '.join(SOURCES)}")
     try:
-        return SOURCES[spec.format](spec, copies)
+        return with_fold(SOURCES[spec.format](spec, copies), spec.splits, copies)
     except DataError:
-        if strict or spec.splits.choose != "stratified":
+        if strict or (spec.splits.choose != "stratified" and not spec.splits.stratify):
             raise
         # Stratifying stops at the first unreadable mask; verify is to list all of them.
-        return SOURCES[spec.format](replace(spec, splits=replace(spec.splits, choose="spread")), copies)
+        splits = replace(spec.splits, choose="spread", stratify=False)
+        return with_fold(SOURCES[spec.format](replace(spec, splits=splits), copies), splits, copies)
 
 
 def _without_copies(data: DataSet, spec: Spec, copies: Copies) -> DataSet:
@@ -81,7 +86,7 @@ def _without_copies(data: DataSet, spec: Spec, copies: Copies) -> DataSet:
     if not copies:
         return data
     split_of = {sample.id: split for split in SPLITS for sample in getattr(data, split)}
-    made = {split for split in ("val", "test") if not getattr(spec.splits, split)}
+    made = spec.splits.made
     leaving = ("labelled", "unlabelled") if spec.duplicates == "drop" else ("unlabelled",)
     gone: dict[str, str] = {}
     for names in copies:

@@ -63,7 +63,7 @@ def _near(looks: Sequence[Look], pairs: Sequence[Pair], spec: Spec) -> str:
 def _remedies(held: list[tuple[Look, Look]], spec: Spec) -> list[str]:
     """Ways to part val and test images from nearly identical ones in other splits."""
     splits = _splits([(one, other) for one, other in held if other.split in LISTED])
-    named = [f"data.splits.{split}" for split in splits if getattr(spec.splits, split)]
+    named = [f"data.splits.{split}" for split in splits if split not in spec.splits.made]
     found = ["data.duplicates=near keeps them in one made split"] if len(named) < len(splits) else []
     found += [f"move images to or from {' and '.join(named)}"] if named else []
     external = any(other.split not in LISTED for _, other in held)

@@ -21,8 +21,15 @@ class SplitSpec:
     label_fraction: float
     choose: str
     group: str
+    stratify: bool
+    fold: list[int]
     seed: int
     kept: Kept = field(default_factory=dict)  # splits of an earlier run; not a setting
+
+    @property
+    def made(self) -> set[str]:
+        """Which of val and test are drawn from the images with masks; the others are named."""
+        return ({"val"} if self.fold or not self.val else set()) | (set() if self.test else {"test"})
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,7 @@ class Spec:
     splits: SplitSpec
     shapes: dict[str, int]
     changed: frozenset[str]  # the settings that differ from their defaults, such as "root" and "splits.val"
+    debug: bool = False  # a small part of each split only
 
     @property
     def masks_optional(self) -> bool:

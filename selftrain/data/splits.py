@@ -8,6 +8,7 @@ import numpy as np
 
 from selftrain.errors import ConfigError, DataError
 from selftrain.rng import generator
+from selftrain.strata import stratified as stratified_parts
 
 FEW_MASKS = 40  # with fewer, a planned run spends none on a test set
 GOLDEN = (5**0.5 - 1) / 2
@@ -53,12 +54,19 @@ def joined(groups: Sequence[str], ids: Sequence[str], copies: Sequence[Sequence[
     return [one_of.get(group or f"{ALONE}{index}", group) for index, group in enumerate(groups)]
 
 
-def hold_out(groups: Sequence[str], fractions: Sequence[float], *, seed: int) -> list[list[int]]:
+def hold_out(
+    groups: Sequence[str],
+    fractions: Sequence[float],
+    *,
+    seed: int,
+    content: Callable[[], np.ndarray] | None = None,
+) -> list[list[int]]:
     """Disjoint index lists of about `fractions` of all images, in whole groups.
 
     The other images remain for train. An image with an empty group is a group of its own. A fraction above 0
-    gets at least one group, and at least one group remains. Raises DataError if there are too few groups for
-    that.
+    gets at least one group, and at least one group remains. If `content` reads the class shares of the
+    images' pixels (N, C), the lists and the rest are stratified. Raises DataError if there are too few groups
+    for that.
     """
     members: dict[str | int, list[int]] = {}
     for index, name in enumerate(groups):
@@ -72,6 +80,12 @@ def hold_out(groups: Sequence[str], fractions: Sequence[float], *, seed: int) ->
             f"{len(members)} {kind} cannot be divided into train and {wanted} made split(s): "
             "add labelled images, or name data.splits.val and data.splits.test"
         )
+    if content is not None and wanted:
+        drawn = [place for place, fraction in enumerate(fractions) if fraction > 0]
+        shares = [fractions[place] for place in drawn]
+        part_of = stratified_parts(groups, [*shares, 1 - sum(shares)], content(), (seed, "hold_out"))
+        chosen = [[i for i, part in enumerate(part_of) if part == number] for number in range(wanted)]
+        return [chosen[drawn.index(place)] if place in drawn else [] for place in range(len(fractions))]
     left = list(members.values())
     order = generator(seed, "hold_out").permutation(len(left))
     left = [left[i] for i in order]

@@ -39,7 +39,7 @@ class Origin:
 
     recipe: str
     data: str
-    generation: int
+    generation: int | None  # None: networks of several runs
     seed: int
     metrics: dict[str, Any]  # scores by split
 

@@ -21,6 +21,9 @@ from selftrain.inspection.sheet import write_sheet
 from selftrain.inspection.splits import groups
 from selftrain.log import say
 
+FOLDS = 5  # that the next command proposes if there are few masks
+MORE_THAN_A_FOLD = 3  # masks: with fewer, folds of two images are not possible
+
 
 @dataclass(frozen=True)
 class Proposal:
@@ -62,7 +65,7 @@ def init(root: Path, output: Path | None, *, first: bool) -> None:
     _print(root, rows)
     for path in (file, *proposal.written.lists, *write_sheet(file.with_suffix(""), root.name, rows, data)):
         say(f"written: {_shown(path)}")
-    _print_next(file, data)
+    _print_next(file, data, made="val" not in proposal.named)
 
 
 def _output(root: Path, output: Path | None) -> Path:
@@ -172,7 +175,8 @@ def _shown(path: Path) -> str:
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
-def _print_next(file: Path, data: DataSet) -> None:
+def _print_next(file: Path, data: DataSet, *, made: bool) -> None:
+    """Print the next commands. `made`: the data set has no val split of its own."""
     shown = shlex.quote(_shown(file))
     recipe = "" if data.unlabelled else " recipe=supervised"
     say("next: look at the contact sheet, then")
@@ -180,3 +184,14 @@ def _print_next(file: Path, data: DataSet) -> None:
     say(f"  selftrain train {shown}{recipe}")
     if recipe:
         say("  (without unlabelled images, only recipes that learn from labels run)")
+    masks = sum(map(len, (data.labelled, data.val, data.test)))
+    if made and MORE_THAN_A_FOLD < masks < FEW_MASKS:
+        number = min(FOLDS, masks // 2)
+        say(
+            f"or, as {masks} masks are few, train and validate with every one of them ({number} runs, about "
+            f"{number} times as long):"
+        )
+        say(f"  selftrain folds {shown}{recipe} k={number}")
+        say(
+            "  (the students of a fold learn from its own labels only; all folds are exported as one network)"
+        )

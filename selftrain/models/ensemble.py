@@ -27,9 +27,10 @@ class Ensemble(nn.Module):
         super().__init__()
         anatomy = anatomy_of(members[0])
         self.members = nn.ModuleList(members)
-        self.zooms, self.weights, self.multiple = list(zooms), list(weights), anatomy.multiple
+        self.zooms, self.weights = list(zooms), list(weights)
+        self.multiple = math.lcm(*(anatomy_of(one).multiple for one in members))
         encoder, head = f"members.0.{anatomy.encoder}", f"members.0.{anatomy.head}"
-        setattr(self, ATTRIBUTE, replace(anatomy, encoder=encoder, head=head))
+        setattr(self, ATTRIBUTE, replace(anatomy, multiple=self.multiple, encoder=encoder, head=head))
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Images (N, C, H, W) to logits (N, classes, H, W), with image logits (N, K) if there are any."""
@@ -78,6 +79,12 @@ def zooms_of(network: nn.Module) -> list[float]:
 def weights_of(network: nn.Module) -> list[float]:
     """The weight of each of `parts` in their mean; empty if all weigh alike."""
     return network.weights if isinstance(network, Ensemble) else []
+
+
+def shares_of(network: nn.Module) -> list[float]:
+    """The share of each of `parts` in the mean; their sum is 1."""
+    weights = weights_of(network) or [1.0] * len(parts(network))
+    return [weight / sum(weights) for weight in weights]
 
 
 def _resized(images: Tensor, size: Sequence[int], zoom: float) -> Tensor:

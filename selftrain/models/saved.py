@@ -61,6 +61,26 @@ def describe(
     return {**described, "params": parameters(network), **several, **head}
 
 
+def describe_joined(network: nn.Module, descriptions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Describe several described networks that were joined as one, `network` (ensemble.py).
+
+    If they differ, "each" describes all single networks in order.
+    """
+    several = [(one, one.get("members", [1.0])) for one in descriptions]
+    rows = [row for one, zooms in several for row in _each(one, len(zooms))]
+    differ = {"each": rows} if any(row != rows[0] for row in rows) else {}
+    zooms, weights = ensemble.zooms_of(network), ensemble.weights_of(network)
+    first = {name: value for name, value in descriptions[0].items() if name != "member_weights"}
+    unlike = {"member_weights": weights} if weights else {}
+    return {**first, "params": parameters(network), "members": zooms, **unlike, **differ}
+
+
+def _each(description: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
+    """What each of the `count` networks of a description is built from."""
+    head = {"image_head": True} if description.get("image_head") else {}
+    return description.get("each") or [{name: description[name] for name in DESCRIPTION} | head] * count
+
+
 def weights_of(network: nn.Module) -> dict[str, bytes]:
     """The weights of a network as {file name: content}."""
     return {WEIGHTS: pack(network.state_dict())}
@@ -113,20 +133,9 @@ def rebuilt(
         )
     if WEIGHTS not in files:
         raise IntegrityError(f"{directory} contains no {WEIGHTS}; remove {directory} to make it again")
-    arch, encoder, decoder_channels = (description[name] for name in DESCRIPTION)
     channels = description.get("channels", CHANNELS)
     zooms = description.get("members", [1.0])
-    each = [
-        build(
-            arch,
-            encoder,
-            classes=len(classes),
-            channels=channels,
-            decoder_channels=decoder_channels,
-            image_head=description.get("image_head", False),
-        )
-        for _ in zooms
-    ]
+    each = [build(**own, classes=len(classes), channels=channels) for own in _each(description, len(zooms))]
     network = ensemble.joined(each, zooms, description.get("member_weights", []))
     weights = unpack(files[WEIGHTS], directory / WEIGHTS)
     try:

@@ -51,10 +51,8 @@ def examine(run: RunDir, cfg: Config, data: DataSet) -> Examined:
     for warning in data.warnings:
         say(f"data: {warning}")
     if len(data.val) < FEW:
-        say(
-            f"data: few images in val ({len(data.val)}), hardly enough to tell generations apart "
-            "(data.splits.val_fraction)"
-        )
+        remedy = "fewer folds have more" if cfg.data.splits.fold else "data.splits.val_fraction"
+        say(f"data: few images in val ({len(data.val)}), hardly enough to tell generations apart ({remedy})")
     if cfg.data.channels != RGB and cfg.train.jitter:
         say(
             f"train.jitter changes brightness and contrast only: saturation needs RGB, "

@@ -37,6 +37,7 @@ def check(cfg: Config) -> None:
         _check_sides,
         _check_channels,
         _check_tiles,
+        _check_splits,
         _check_first,
         _check_snapshots,
         _check_online_noise,
@@ -185,6 +186,15 @@ def _needing_rgb(noise: NoiseConfig) -> list[str]:
     single = [name for name in ("rand_n", "policy", "colour", "style") if getattr(noise, name)]
     entries = [f"colours.{name}" for name, row in noise.colours.items() if name in OF_RGB and row.get("p", 1)]
     return single + entries
+
+
+def _check_splits(cfg: Config) -> None:
+    """Raises ConfigError for folds of a run whose images keep the splits of an earlier run."""
+    if cfg.base and cfg.data.splits.fold:
+        raise ConfigError(
+            f"data.splits.fold={cfg.data.splits.fold} makes another val, but with base={cfg.base} images "
+            "keep their split; remove one of them"
+        )
 
 
 def _check_first(cfg: Config) -> None:

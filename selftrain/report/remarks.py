@@ -8,12 +8,18 @@ from selftrain.report.reading import Generation, Headline, compared, difference,
 def remarks(report: dict, top: Headline, generations: Sequence[Generation]) -> list[str]:
     """Remarks that a reader needs before trusting the numbers."""
     return [
+        *_about_debug(report),
         *_about_promotion(top, generations),
         *_alarms(generations),
         *_about_scores(report, top),
         *_about_fairness(top, generations),
         *_about_exactness(generations),
     ]
+
+
+def _about_debug(report: dict) -> Iterable[str]:
+    if pick(report, "debug"):
+        yield f"{report['debug']}."
 
 
 def _about_promotion(top: Headline, generations: Sequence[Generation]) -> Iterable[str]:
@@ -54,6 +60,12 @@ def _about_scores(report: dict, top: Headline) -> Iterable[str]:
         yield "There is no test set. The scores at the top are optimistic: val also selected the generation."
     elif top.gain is not None and top.gain < 0:
         yield "On test, the generation selected on val is worse than the teacher."
+    halves, count = (number(report, "val_halves", name) for name in ("correlation", "count"))
+    if halves is not None:
+        yield (
+            f"Over {count:.0f} evaluations, the mIoU on the first half of val and on the second one have the "
+            f"correlation {halves:+.2f}. A low one means that val is too small to choose by."
+        )
     exported = pick(report, "exported")
     if isinstance(exported, int) and exported != top.best:
         score = number(report, "exported_test", "miou")

@@ -38,6 +38,13 @@ def print_table(report: dict, page: Path, export: Path, student: Path | None = N
         console.print(
             f"test mIoU: leader (generation {report['best']}) {best}, teacher (generation 0) {teacher}"
         )
+    halves = report.get("val_halves")
+    if halves:
+        console.print(
+            f"two halves of val: correlation {halves['correlation']:+.2f} over {halves['count']} evaluations"
+        )
+    if report.get("debug"):
+        console.print(f"warning: {report['debug']}", soft_wrap=True)
     console.print(f"report: {page}", soft_wrap=True)
     console.print(f"export: {export}", soft_wrap=True)
     if student:

@@ -89,18 +89,23 @@ class Scores:
         self.pixels, self.confidence, self.blocks = (accelerator.reduce(counts, "sum") for counts in mine)
 
     def report(self, classes: Sequence[str]) -> dict:
-        """{"miou", "per_class", "pixel_accuracy", "drift", "ece", "miou_without"}.
+        """{"miou", "per_class", "pixel_accuracy", "drift", "ece", "miou_without", "miou_halves"}.
 
         "per_class" maps names to IoUs, None for absent classes. "miou_without" lists the mIoU without each
-        block that has a known pixel; `scores.paired` estimates the standard error from it.
+        block that has a known pixel; `scores.paired` estimates the standard error from it. "miou_halves" has
+        the mIoU of the first and of the second half of these blocks; it is empty for a single block.
         """
         blocks = self.blocks.cpu().numpy()
-        without = [miou(blocks.sum(axis=0) - one) for one in blocks if one.any()]
+        filled = [one for one in blocks if one.any()]
+        without = [miou(blocks.sum(axis=0) - one) for one in filled]
+        middle = len(filled) // 2
+        halves = [miou(sum(half)) for half in (filled[:middle], filled[middle:])] if middle else []
         pixels = self.pixels[:-1].cpu().numpy()
         known = pixels[:, :-1]  # with a class
         bins = np.stack([known.sum(axis=(0, 1)), self.confidence.cpu().numpy(), np.einsum("ccb->b", known)])
         scores = report(pixels.sum(axis=2), classes)
-        return {**scores, "ece": expected_calibration_error(bins), "miou_without": without}
+        apart = {"miou_without": without, "miou_halves": halves}
+        return {**scores, "ece": expected_calibration_error(bins), **apart}
 
 
 @naming_savings("evaluating")

@@ -56,6 +56,8 @@ def predict(
     was no image.
     """
     labeller = Labeller.load(directory, tta_flip=tta_flip, batch=batch)
+    if labeller.card.get("debug"):
+        say(f"warning: the network was exported with {labeller.card['debug']}")
     save, described = writer(labeller.card, form), classes_json(labeller.card, form)
     root, files, passed_over = _find(images)
     _check_out(out, images, described)

@@ -216,4 +216,5 @@ def test_voc_brings_its_own_val_list(tmp_path):
     voc = ["data=folder", "data.format=voc", f"data.root={tmp_path}", "data.classes=[a,b]"]
     assert _named(compose(voc)) == {"val"}
     assert _named(compose([*voc[:1], *voc[2:]])) == set()
+    assert _named(compose([*voc[:1], *voc[2:], "data.splits.fold=[0,5]"])) == {"val"}
     assert _named(compose(["data=shapes"])) == {"val", "test"}

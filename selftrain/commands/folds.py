@@ -1,0 +1,20 @@
+"""`selftrain folds`: cross-validation of a recipe."""
+
+import argparse
+
+from selftrain.commands import Commands, command
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the parser."""
+    child = command(commands, folds)
+    text = "FILE.yaml, or data=NAME data.root=DIR; recipe=NAME, settings, out=DIR; k=NUMBER of folds (5)"
+    child.add_argument("overrides", nargs="+", metavar="NAME=VALUE", help=text)
+    child.add_argument("--config-dir", help="a folder with your own recipe/*.yaml and data/*.yaml")
+
+
+def folds(arguments: argparse.Namespace) -> None:
+    """Train a recipe once for each fold of the labelled images, score all of them, and export all as one."""
+    from selftrain.folds import asked, run
+
+    run(asked(arguments.overrides, arguments.config_dir))

@@ -1,0 +1,25 @@
+"""A small part of a data set, for `debug=true`."""
+
+from dataclasses import replace
+
+from selftrain import debugging
+from selftrain.data.sample import SPLITS, DataSet, Sample
+from selftrain.rng import generator
+
+
+def few(data: DataSet, seed: int) -> DataSet:
+    """The data set with a random part of the images of each split, in their order (`debugging.images`).
+
+    Images of data.extra are drawn apart from the others.
+    """
+
+    def drawn(split: str, samples: list[Sample], key: str = "") -> list[Sample]:
+        count = debugging.images(split, len(samples))
+        places = generator(seed, "debug", split, key).permutation(len(samples))[:count]
+        return [samples[i] for i in sorted(places.tolist())]
+
+    labelled, unlabelled, val, test = (
+        drawn(split, [one for one in getattr(data, split) if not one.extra]) for split in SPLITS
+    )
+    labelled += drawn("labelled", [one for one in data.labelled if one.extra], "extra")
+    return replace(data, labelled=labelled, unlabelled=unlabelled, val=val, test=test)
