@@ -6,7 +6,7 @@ from torch import nn
 from selftrain.anatomy import Anatomy, anatomy_of, part
 from selftrain.models import saved
 from selftrain.models.build import build
-from selftrain.models.ensemble import Ensemble, joined, parts
+from selftrain.models.ensemble import Ensemble, joined, parts, shares_of
 from selftrain.models.onnx import onnx_graph
 
 
@@ -90,3 +90,17 @@ def test_its_onnx_graph_answers_like_torch_at_every_size():
     ensemble = Ensemble([Layer(3, 2, 3, padding=1), Layer(3, 2, 3, padding=1)], [1.0, 1.25]).eval()
     _, compared = onnx_graph(ensemble, multiple=32)
     assert compared["largest_difference"] < compared["tolerance"]
+
+
+def test_joined_descriptions_have_the_share_of_each_network(tmp_path):
+    arch, encoder = "unet", "tu-test_resnet"
+    pair = joined([build(arch, encoder, classes=2), build(arch, encoder, classes=2)], [1.0, 1.0], [3.0, 1.0])
+    lone = build(arch, encoder, classes=2)
+    described = [saved.describe(one, arch, encoder, []) for one in (pair, lone)]
+    network = joined([*parts(pair), lone], [1.0] * 3, [*shares_of(pair), *shares_of(lone)])
+    together = saved.describe_joined(network, described)
+    assert together["member_weights"] == [0.75, 0.25, 1.0] and together["members"] == [1.0] * 3
+    saved.write(tmp_path / "model", network, together, ["a", "b"])
+    found = saved.read(tmp_path / "model").network
+    images = torch.rand(1, 3, 32, 32)
+    assert torch.equal(found(images), network.eval()(images))
