@@ -7,7 +7,7 @@ from selftrain.config import Config
 from selftrain.data.load import mask_coding
 from selftrain.data.sample import DataSet
 from selftrain.diagnosis import brief
-from selftrain.inference import decide
+from selftrain.inference import decide, tta
 from selftrain.inference.exported import Input, Origin, Output, card
 from selftrain.models.build import multiple_of
 from selftrain.plan import window_of
@@ -19,9 +19,11 @@ def card_of(cfg: Config, data: DataSet, row: Mapping[str, Any], *, test: dict | 
     metrics = {"val": brief(row["val"]), "test": brief(test)}
     multiple = multiple_of(row["model"]["arch"])
     decision = Table(decide.DECISIONS).one(cfg.predict.decision, "predict.decision").written
+    views = Table(tta.VIEWS).one(cfg.predict.views, "predict.views").written
+    cleaning = {"min_area": cfg.predict.min_area, "max_hole": cfg.predict.max_hole}
     return card(
         Origin(cfg.recipe, cfg.data.name, row["generation"], cfg.seed, metrics),
-        Input(cfg.data.mean, cfg.data.std, cfg.data.size, multiple, data.levels),
-        Output(data.classes, mask_coding(data), window_of(cfg).written, decision),
+        Input(cfg.data.mean, cfg.data.std, cfg.data.size, multiple, data.levels, cfg.predict.size),
+        Output(data.classes, mask_coding(data), window_of(cfg).written, decision, views, cleaning),
         model=row["model"],
     )

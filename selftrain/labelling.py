@@ -1,14 +1,11 @@
 """Label the unlabelled images with a generation, and select the labels that the next one trains on."""
 
-from dataclasses import asdict, replace
-
 import numpy as np
 
 from selftrain import files
-from selftrain.inference import tta
 from selftrain.labels.store import LabelStore
 from selftrain.log import say
-from selftrain.plan import Plan
+from selftrain.plan import Plan, views_of_labels
 from selftrain.report.alarms import about_labels
 from selftrain.session import Session
 from selftrain.stages import pseudo_label, reliability, select
@@ -24,7 +21,7 @@ def labels(session: Session, teacher: int, student: Plan) -> select.SelectedLabe
         return None
     gen = session.run.generation(teacher)
     network, digest = session.networks.load(teacher)
-    predictor = replace(session.labelling(network), views=tta.views(**asdict(session.cfg.labels.tta)))
+    predictor = session.labelling(network).with_views(views_of_labels(session.cfg))
     labeller = pseudo_label.Labeller(
         predictor, len(session.data.classes), session.cfg.labels, session.cache, session.accelerator
     )

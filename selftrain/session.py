@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -14,7 +15,7 @@ from selftrain.config import Config
 from selftrain.data.cache import Cache
 from selftrain.data.sample import DataSet, Sample
 from selftrain.data.tiles import Tiling
-from selftrain.inference import decide, windows
+from selftrain.inference import decide, regions, tta, windows
 from selftrain.inference.pixels import PixelScale
 from selftrain.inference.predictor import Predictor
 from selftrain.log import Metrics, expect, say
@@ -24,6 +25,7 @@ from selftrain.networks import SNAPSHOTS, Networks
 from selftrain.plan import Plan, plans, window_of
 from selftrain.rundir import RunDir
 from selftrain.signals import Stop
+from selftrain.sizes import seen_size
 from selftrain.stages import evaluate, reliability
 from selftrain.times import Times
 
@@ -138,7 +140,7 @@ class Session:
     def evaluate(
         self, network: nn.Module, samples: list[Sample], stage: str = "", *, closely: bool = False
     ) -> dict:
-        """Score a network on samples with masks; it predicts one plain view of each.
+        """Score a network on samples with masks, as `predict` says.
 
         Progress is shown as that of the stage, if it has a name. With `closely`, see `diagnosis`.
         """
@@ -149,30 +151,48 @@ class Session:
     ) -> dict:
         """Score each predictor on its samples, and all of them together."""
         return evaluate.evaluate(
-            parts,
+            [(predictor, self.scored(samples)) for predictor, samples in parts],
             self.data.classes,
             batch=self.cfg.train.eval_batch,
-            cache=self.cache,
+            cache=Cache(0) if self._scores_originals else self.cache,  # it has the images of training
             accelerator=self.accelerator,
             stage=stage,
             closely=closely,
         )
 
+    @property
+    def _scores_originals(self) -> bool:
+        """Whether scores are computed at the size of mask files that training resizes."""
+        return bool(self.cfg.data.size) and (self.cfg.predict.original or bool(self.cfg.predict.size))
+
+    def scored(self, samples: list[Sample]) -> list[Sample]:
+        """The samples at the size at which they are scored."""
+        return [sample.at_own_size() for sample in samples] if self._scores_originals else samples
+
     def predictor(self, network: nn.Module) -> Predictor:
-        """A predictor of the run: one plain view per image."""
+        """A predictor of the run, as `predict` says."""
+        asked = self.cfg.predict
+        data_size = self.cfg.data.size if self._scores_originals else []
+        cleaning = regions.of(asked.min_area, asked.max_hole, self.data.classes, "predict")
         return Predictor(
             (network,),
             self.scale,
             window_of(self.cfg),
             precision=self.accelerator.autocast,
-            decision=decide.of(self.cfg.predict.decision),
+            decision=decide.cleaned(decide.of(asked.decision), cleaning),
             multiple=anatomy_of(network).multiple,
-        )
+            seen_size=partial(seen_size, data_size, asked.size) if data_size or asked.size else None,
+        ).with_views(tta.of(asked.views, "predict.views"))
 
     def labelling(self, network: nn.Module) -> Predictor:
-        """`predictor` as a teacher: windows of `labels.window`, the most probable class."""
-        window = windows.of(self.cfg.labels.window)
-        return replace(self.predictor(network), window=window, decision=decide.argmax)
+        """`predictor` as a teacher: plain views in windows of `labels.window`, the most probable class."""
+        window, size = windows.of(self.cfg.labels.window), self.cfg.labels.size
+        return replace(
+            self.predictor(network).plain(),
+            window=window,
+            decision=decide.argmax,
+            seen_size=partial(seen_size, [], size) if size else None,
+        )
 
     def track(self) -> None:
         """Start TensorBoard through accelerate, at the first stage that is trained in this process."""

@@ -13,6 +13,7 @@ from selftrain.data.sample import DataSet, with_levels, without
 from selftrain.data.spec import Spec
 from selftrain.data.tiles import Tiling
 from selftrain.errors import ConfigError, DataError
+from selftrain.inference import regions
 from selftrain.log import say
 from selftrain.preflight.machine import precision_of_run
 from selftrain.rundir import RunDir
@@ -158,7 +159,7 @@ def _looked_at(
 
 
 def check_data(data: DataSet, cfg: Config) -> None:
-    """Raises DataError if a required split is empty, ConfigError for weights of unknown classes."""
+    """Raises DataError if a required split is empty, ConfigError for settings of unknown classes."""
     if not data.labelled:
         raise DataError("no labelled image to train the teacher on; see data.images and data.masks")
     if not data.val:
@@ -168,6 +169,9 @@ def check_data(data: DataSet, cfg: Config) -> None:
         raise ConfigError(
             f"loss.class_weights: there is no class {unknown[0]!r}; there are {', '.join(data.classes)}"
         )
+    for section in ("predict", "select"):
+        asked = getattr(cfg, section)
+        regions.of(asked.min_area, asked.max_hole, data.classes, section)
     needing = _needing_unlabelled(cfg.generations)
     if needing and not data.unlabelled:
         raise DataError(f"{needing} needs unlabelled images, but the data set has none; {WITHOUT_UNLABELLED}")

@@ -9,7 +9,7 @@ from selftrain.config import ALWAYS, AUTO, Config, NoiseConfig
 from selftrain.data.augment.colour import OF_RGB
 from selftrain.data.bands import RGB
 from selftrain.errors import ConfigError
-from selftrain.inference import windows
+from selftrain.inference import tta, windows
 from selftrain.log import say
 from selftrain.methods.table import METHODS
 from selftrain.models.build import multiple_of, parameters
@@ -17,7 +17,7 @@ from selftrain.models.encoders import pretrained
 from selftrain.networks import SNAPSHOTS
 from selftrain.objectives.objective import check_losses
 from selftrain.optim.schedules import BY_SCORES, SCHEDULES, WARMING
-from selftrain.plan import Plan, plans, window_of
+from selftrain.plan import Plan, plans, views_of_labels, window_of
 from selftrain.pretraining import check_sources
 from selftrain.settings.check import check as check_settings
 from selftrain.stages import reliability
@@ -32,6 +32,7 @@ def check(cfg: Config) -> None:
     choices.check(cfg)
     for check_together in (
         _check_sides,
+        _check_views,
         _check_channels,
         _check_tiles,
         _check_first,
@@ -86,10 +87,17 @@ def _check_sides(cfg: Config) -> None:
                 f"labels.window={cfg.labels.window} must be a multiple of {multiple} (0: no windows)"
             )
         window = window_of(cfg)
-        if window.entry is windows.slide and windows.side_of(window) % multiple:
+        if window.entry in windows.SLIDING and windows.side_of(window) % multiple:
             raise ConfigError(
-                f"predict.window.slide.side={windows.side_of(window)} must be a multiple of {multiple}"
+                f"predict.window.{window.name}.side={windows.side_of(window)} must be a multiple of {multiple}"
             )
+    windows.check(window_of(cfg), "predict.window")
+
+
+def _check_views(cfg: Config) -> None:
+    """Raises ConfigError for weights that do not fit the views."""
+    tta.of(cfg.predict.views, "predict.views")
+    views_of_labels(cfg)
 
 
 def _check_channels(cfg: Config) -> None:
