@@ -50,17 +50,13 @@ def forecast(
 ) -> dict[str, float]:
     """The seconds of each stage of a run, by the name of its progress line, in order."""
     seconds: dict[str, float] = {}
+    labelled = passes(views_of_labels(cfg), cfg.labels.size)
     predicted = passes(tta.of(cfg.predict.views), cfg.predict.size)
     for plan in planned:
         speed = speeds[plan.number]
         if plan.needs_labels:
             teacher = speeds[plan.number - 1]
-            images = (
-                passes(views_of_labels(cfg), cfg.labels.size)
-                * teacher.predict
-                * len(planned[plan.number - 1].each)
-                + teacher.refine
-            )
+            images = labelled * teacher.predict * len(planned[plan.number - 1].each) + teacher.refine
             labels = work.unlabelled * work.pixels * images / work.processes
             seconds[f"gen{plan.number - 1} labels"] = labels
         watched = min(cfg.train.watch, work.labelled)

@@ -28,8 +28,9 @@ def finish(session: Session, leader: int, reports: list[dict]) -> None:
             if session.data.test and session.cfg.test.read == "end"
             else {}
         )
+    skipping = session.skipping(networks[chosen])
     if session.accelerator.is_main_process:
-        _write_results(session, networks, tests, leader, chosen, reports)
+        _write_results(session, networks, tests, leader, chosen, reports, skipping)
     session.accelerator.wait_for_everyone()
 
 
@@ -48,6 +49,7 @@ def _write_results(
     leader: int,
     chosen: int,
     reports: list[dict],
+    skipping: dict | None,
 ) -> None:
     """Write the export, the page and, last, report.json, which marks the run as finished."""
     for number, report in enumerate(reports):
@@ -63,12 +65,18 @@ def _write_results(
         "test": tests.get(leader),
         "teacher_test": tests.get(0),
         "exported_test": tests.get(chosen),
+        "skipped_windows": skipping,
         "seed": session.cfg.seed,
         "recipe": session.cfg.recipe,
         "data": session.cfg.data.name,
         "seconds": round(sum(report["seconds"] for report in reports), 1),
     }
     described = card_of(session.cfg, session.data, reports[chosen], test=report["exported_test"])
+    if skipping:
+        say(
+            f"{skipping['share']:.1%} of the windows of val are skipped; val mIoU {skipping['miou']:.4f}, "
+            f"{skipping['miou_of_all_windows']:.4f} with all windows (a cost of {skipping['cost']:.4f})"
+        )
     say(f"writing the export of generation {chosen} and the report")
     with session.times.of("export"):
         export.export(networks[chosen], session.run.export, card=described, onnx=session.cfg.export.onnx)
@@ -79,7 +87,7 @@ def _write_results(
 
 def _write_page(session: Session, report: dict, networks: dict[int, nn.Module], leader: int) -> None:
     predictors = {number: session.predictor(network) for number, network in networks.items()}
-    said = pictures.predictions(predictors, session.data.val)
+    said = pictures.predictions(predictors, session.scored(session.data.val))
     val = report["generations"][leader]["val"]
     told = [
         (id_, f"{word}. {note}")

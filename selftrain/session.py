@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator
 from torch import nn
 
@@ -15,7 +16,7 @@ from selftrain.config import Config
 from selftrain.data.cache import Cache
 from selftrain.data.sample import DataSet, Sample
 from selftrain.data.tiles import Tiling
-from selftrain.inference import decide, regions, tta, windows
+from selftrain.inference import cleanup, decide, tta, windows
 from selftrain.inference.pixels import PixelScale
 from selftrain.inference.predictor import Predictor
 from selftrain.log import Metrics, expect, say
@@ -173,7 +174,7 @@ class Session:
         """A predictor of the run, as `predict` says."""
         asked = self.cfg.predict
         data_size = self.cfg.data.size if self._scores_originals else []
-        cleaning = regions.of(asked.min_area, asked.max_hole, self.data.classes, "predict")
+        cleaning = cleanup.of(asked.min_area, asked.max_hole, self.data.classes, "predict")
         return Predictor(
             (network,),
             self.scale,
@@ -193,6 +194,23 @@ class Session:
             decision=decide.argmax,
             seen_size=partial(seen_size, [], size) if size else None,
         )
+
+    def skipping(self, network: nn.Module) -> dict | None:
+        """The share of windows that is skipped on val, and the mIoU with and without skipping.
+
+        None if `predict.window` skips none. "cost" is the mIoU that is lost.
+        """
+        every = windows.unskipped(window_of(self.cfg))
+        if every is None:
+            return None
+        predictor = self.predictor(network)
+        found = self.evaluated([(predictor, self.data.val)], "skipped windows")["miou"] or 0.0
+        counts = torch.tensor([predictor.tally.seen, predictor.tally.skipped], device=self.accelerator.device)
+        seen, skipped = self.accelerator.reduce(counts, "sum").tolist()
+        predictor = replace(predictor, window=every)
+        whole = self.evaluated([(predictor, self.data.val)], "all windows")["miou"] or 0.0
+        share = skipped / max(seen + skipped, 1)
+        return {"share": share, "miou": found, "miou_of_all_windows": whole, "cost": whole - found}
 
     def track(self) -> None:
         """Start TensorBoard through accelerate, at the first stage that is trained in this process."""

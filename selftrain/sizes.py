@@ -5,8 +5,8 @@
   so that the aspect ratio is kept;
 * [] (null in a card): images keep their size.
 
-`predict.size`, `labels.size` and `input.predicted` of a card have the same forms, and [scale, 1.5]: a multiple of
-the size that `data.size` gives.
+`predict.size`, `labels.size` and `input.predicted` of a card have the same forms, and [scale, 1.5]: a
+multiple of the size that `data.size` gives.
 """
 
 from collections.abc import Sequence

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from selftrain.inference.regions import Regions
+from selftrain.inference.cleanup import CleanUp
 from selftrain.tables import Table, bound
 
 Decision = Callable[[Tensor], Tensor]
@@ -42,20 +42,20 @@ class Cleaned:
     """A decision, and the clean-up of whole label maps after it."""
 
     decision: Decision
-    regions: Regions
+    rule: CleanUp
 
     def __call__(self, probs: Tensor) -> Tensor:
         return self.after(self.decision(probs))
 
     def after(self, ids: Tensor) -> Tensor:
         """The ids (N, H, W) of `decision`, cleaned up."""
-        maps = np.stack([self.regions.cleaned(one) for one in ids.cpu().numpy()])
+        maps = np.stack([self.rule.cleaned(one) for one in ids.cpu().numpy()])
         return torch.from_numpy(maps).to(ids.device)
 
 
-def cleaned(decision: Decision, regions: Regions | None) -> Decision:
+def cleaned(decision: Decision, rule: CleanUp | None) -> Decision:
     """`decision`, followed by the clean-up if there is one."""
-    return Cleaned(decision, regions) if regions else decision
+    return Cleaned(decision, rule) if rule else decision
 
 
 def at_size(decision: Decision, probs: Tensor, size: tuple[int, int]) -> Tensor:

@@ -13,7 +13,7 @@ from selftrain import sizes
 from selftrain.errors import ConfigError
 from selftrain.files import MANIFEST, read_directory
 from selftrain.ids import IGNORE
-from selftrain.inference import decide, regions, tta, windows
+from selftrain.inference import cleanup, decide, tta, windows
 from selftrain.inference.pixels import PixelScale
 from selftrain.inference.predictor import Predictor
 from selftrain.models import saved
@@ -25,7 +25,8 @@ FORMAT = 1
 RULE = (
     "a channel for each mean (three: RGB, one: grey), scaled to 0..1, minus mean, divided by std; resized to "
     "`size` if it is set: [height, width], or [longest, side] or [shortest, side], which keep the aspect "
-    "ratio; `predicted` takes its place if it is set, and [scale, factor] multiplies it; padded to multiples; of 16-bit images, `range` becomes 0..255; without one, the high byte counts"
+    "ratio; `predicted` takes its place if it is set, and [scale, factor] multiplies it; "
+    "padded to multiples; of 16-bit images, `range` becomes 0..255; without one, the high byte counts"
 )
 
 
@@ -61,7 +62,7 @@ class Output:
     window: int | str | dict[str, Any]  # a setting, as windows.of reads it
     decision: str | dict[str, Any]
     views: str | dict[str, Any] = "plain"  # a setting, as tta.of reads it
-    regions: dict[str, dict[str, int]] = field(default_factory=dict)  # min_area and max_hole, by class name
+    cleanup: dict[str, dict[str, int]] = field(default_factory=dict)  # min_area and max_hole, by class name
 
 
 def card(origin: Origin, images: Input, output: Output, *, model: dict[str, Any]) -> dict[str, Any]:
@@ -87,7 +88,7 @@ def card(origin: Origin, images: Input, output: Output, *, model: dict[str, Any]
         },
         "views": output.views,
         "decision": output.decision,
-        "regions": output.regions,
+        "cleanup": output.cleanup,
         "masks": output.masks,
         "model": model,
         "generation": origin.generation,
@@ -142,14 +143,14 @@ def predictor_of(
     """
     device = device or next(network.parameters()).device
     views = {"product": {"hflip": True}} if flip else described.get("views", "plain")
-    cleaning = {"min_area": {}, "max_hole": {}, **described.get("regions", {})}
+    cleaning = {"min_area": {}, "max_hole": {}, **described.get("cleanup", {})}
     return Predictor(
         (network.to(device),),
         PixelScale.of(described["mean"], described["std"], device),
         windows.of(described["input"]["window"]),
         decision=decide.cleaned(
             decide.of(described.get("decision", "argmax")),
-            regions.of(**cleaning, classes=described["classes"], section="regions"),
+            cleanup.of(**cleaning, classes=described["classes"], section="cleanup"),
         ),
         multiple=described["input"]["multiple"],
         batch=batch,

@@ -116,7 +116,8 @@ def sparse(
 ) -> Tensor:
     """As `slide` or `centre`, but windows are skipped where a first pass finds only background.
 
-    The first pass sees the whole image at a smaller size. Its probabilities are the result in skipped windows.
+    The first pass sees the whole image at a smaller size. In skipped windows, its probabilities are the
+    result.
 
     Raises ConfigError for a side that the network cannot take, and for a class that it lacks.
     """

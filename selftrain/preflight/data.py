@@ -13,7 +13,7 @@ from selftrain.data.sample import DataSet, with_levels, without
 from selftrain.data.spec import Spec
 from selftrain.data.tiles import Tiling
 from selftrain.errors import ConfigError, DataError
-from selftrain.inference import regions
+from selftrain.inference import cleanup
 from selftrain.log import say
 from selftrain.preflight.machine import precision_of_run
 from selftrain.rundir import RunDir
@@ -171,7 +171,7 @@ def check_data(data: DataSet, cfg: Config) -> None:
         )
     for section in ("predict", "select"):
         asked = getattr(cfg, section)
-        regions.of(asked.min_area, asked.max_hole, data.classes, section)
+        cleanup.of(asked.min_area, asked.max_hole, data.classes, section)
     needing = _needing_unlabelled(cfg.generations)
     if needing and not data.unlabelled:
         raise DataError(f"{needing} needs unlabelled images, but the data set has none; {WITHOUT_UNLABELLED}")

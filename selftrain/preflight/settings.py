@@ -88,9 +88,8 @@ def _check_sides(cfg: Config) -> None:
             )
         window = window_of(cfg)
         if window.entry in windows.SLIDING and windows.side_of(window) % multiple:
-            raise ConfigError(
-                f"predict.window.{window.name}.side={windows.side_of(window)} must be a multiple of {multiple}"
-            )
+            side = f"predict.window.{window.name}.side={windows.side_of(window)}"
+            raise ConfigError(f"{side} must be a multiple of {multiple}")
     windows.check(window_of(cfg), "predict.window")
 
 

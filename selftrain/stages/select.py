@@ -10,7 +10,7 @@ from selftrain.config import SelectConfig
 from selftrain.data.labels import Readable
 from selftrain.errors import ConfigError, LearningError
 from selftrain.ids import IGNORE
-from selftrain.inference import regions
+from selftrain.inference import cleanup
 from selftrain.labels import thresholds
 from selftrain.labels.record import Label
 from selftrain.labels.store import STAGES, LabelStore
@@ -31,7 +31,7 @@ class SelectedLabels:
     thresholds: np.ndarray  # (C,) in 0..1: the least confidence at which a pixel of a class is accepted
     class_weights: np.ndarray  # (C,)
     image_weights: np.ndarray  # (N,), 0 for images left out
-    regions: regions.Regions | None = None  # pixels that it would change are rejected
+    cleaning: cleanup.CleanUp | None = None  # pixels that it would change are rejected
 
     def __post_init__(self) -> None:
         self.chosen = np.flatnonzero(self.image_weights > 0).tolist()
@@ -47,15 +47,15 @@ class SelectedLabels:
     def _accepts(self, label: Label) -> np.ndarray:
         """The accepted pixels (H, W) of a label."""
         accepted: np.ndarray = label.confidence >= self.floors[label.hard]
-        return accepted & self._unchanged(label) if self.regions else accepted
+        return accepted & self._unchanged(label) if self.cleaning else accepted
 
     def _unchanged(self, label: Label) -> np.ndarray:
         """The pixels (H, W) that the clean-up leaves alone.
 
         The probabilities of the others belong to the class that they would lose.
         """
-        assert self.regions is not None
-        return self.regions.cleaned(label.hard) == label.hard
+        assert self.cleaning is not None
+        return self.cleaning.cleaned(label.hard) == label.hard
 
     def target(self, i: int, index: np.ndarray) -> Target[np.ndarray]:
         """See `data.labels.Labels.target`: soft labels are included, and rejected pixels have weight 0."""
@@ -63,7 +63,7 @@ class SelectedLabels:
         outside = index < 0
         hard = label.hard.reshape(-1)[index]
         accepted = ~outside & (label.confidence.reshape(-1)[index] >= self.floors[hard])
-        if self.regions:
+        if self.cleaning:
             accepted &= self._unchanged(label).reshape(-1)[index]
         weight = np.where(accepted, self.class_weights[hard] * self.image_weights[self.chosen[i]], 0).astype(
             np.float32
@@ -148,7 +148,7 @@ def select(
             rule.image_share,
             rule.weight_images,
         ),
-        regions.of(rule.min_area, rule.max_hole, classes, "select"),
+        cleanup.of(rule.min_area, rule.max_hole, classes, "select"),
     )
 
 

@@ -16,7 +16,7 @@ Ids = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Regions:
+class CleanUp:
     """The sizes, in pixels, of regions that are removed and of holes that are filled, by class."""
 
     min_area: tuple[int, ...]  # (C,) smaller regions are removed; 0: none
@@ -53,7 +53,7 @@ class Regions:
 
 def of(
     min_area: Mapping[str, int], max_hole: Mapping[str, int], classes: Sequence[str], section: str
-) -> Regions | None:
+) -> CleanUp | None:
     """The clean-up for two settings of `section`, by class name; None if both are empty.
 
     The name `rest` stands for all classes that a setting does not name. Raises ConfigError for unknown names.
@@ -61,14 +61,15 @@ def of(
     if not min_area and not max_hole:
         return None
     pair = {"min_area": min_area, "max_hole": max_hole}
-    return Regions(*(_by_class(given, classes, f"{section}.{name}") for name, given in pair.items()))
+    return CleanUp(*(_by_class(given, classes, f"{section}.{name}") for name, given in pair.items()))
 
 
 def _by_class(given: Mapping[str, int], classes: Sequence[str], setting: str) -> tuple[int, ...]:
     unknown = next((name for name in given if name not in (*classes, REST)), None)
     if unknown is not None:
         raise ConfigError(
-            f"{setting}: there is no class {unknown!r}; there are {', '.join(classes)}, and {REST} for all others"
+            f"{setting}: there is no class {unknown!r}; there are {', '.join(classes)}, "
+            f"and {REST} for all others"
         )
     return tuple(int(given.get(name, given.get(REST, 0))) for name in classes)
 
