@@ -48,6 +48,7 @@ TABLES: dict[str, Table[Any]] = {
     "labels.crf.backend": Table(BACKENDS),
     "labels.refiner": refiners.TABLE,
     "labels.views": Table(VIEWS),
+    "labels.windows": Table(WINDOWS),
     "loss.distill": losses.TABLE,
     "loss.labelled": losses.TABLE,
     "loss.online": losses.TABLE,

@@ -96,6 +96,12 @@ def window_of(cfg: Config) -> Chosen[windows.Window]:
     return windows.of(cfg.labels.window if own is None else own)
 
 
+def window_of_labels(cfg: Config) -> Chosen[windows.Window]:
+    """The window of labelling: `labels.windows`, else blended windows of `labels.window`."""
+    own = cfg.labels.windows
+    return windows.of(cfg.labels.window if own is None else own)
+
+
 def views_of_labels(cfg: Config) -> tta.Views:
     """The views of labelling: `labels.views`, else the product of `labels.tta`."""
     own = cfg.labels.views

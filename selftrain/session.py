@@ -23,7 +23,7 @@ from selftrain.log import Metrics, expect, say
 from selftrain.material import Material
 from selftrain.models.build import parameters
 from selftrain.networks import SNAPSHOTS, Networks
-from selftrain.plan import Plan, plans, window_of
+from selftrain.plan import Plan, plans, window_of, window_of_labels
 from selftrain.rundir import RunDir
 from selftrain.signals import Stop
 from selftrain.sizes import seen_size
@@ -186,8 +186,8 @@ class Session:
         ).with_views(tta.of(asked.views, "predict.views"))
 
     def labelling(self, network: nn.Module) -> Predictor:
-        """`predictor` as a teacher: plain views in windows of `labels.window`, the most probable class."""
-        window, size = windows.of(self.cfg.labels.window), self.cfg.labels.size
+        """`predictor` as a teacher: plain views in the windows of labelling, the most probable class."""
+        window, size = window_of_labels(self.cfg), self.cfg.labels.size
         return replace(
             self.predictor(network).plain(),
             window=window,

@@ -28,7 +28,7 @@ from selftrain.models import ensemble
 from selftrain.models.build import to_layout
 from selftrain.models.outputs import tensors_of
 from selftrain.networks import Networks
-from selftrain.plan import Plan, views_of_labels, window_of
+from selftrain.plan import Plan, views_of_labels, window_of, window_of_labels
 from selftrain.process import cores
 from selftrain.rng import untouched
 from selftrain.sizes import resized, seen_size
@@ -151,7 +151,10 @@ def places(sizes: Sizes, cfg: Config, *, labelling: bool, multiple: int = Anatom
     predicted = _views(sizes["val"] + sizes["test"], tta.of(cfg.predict.views), cfg.predict.size)
     kinds = {
         VAL: (predicted, windows.side_of(window_of(cfg))),
-        "unlabelled images": (labelled if labelling else Counter[Size](), cfg.labels.window),
+        "unlabelled images": (
+            labelled if labelling else Counter[Size](),
+            windows.side_of(window_of_labels(cfg)),
+        ),
     }
     found: dict[Size, str] = {}
     for kind, (counts, side) in kinds.items():

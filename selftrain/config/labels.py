@@ -88,6 +88,9 @@ class LabelConfig:
         "larger images are labelled in windows with this side, which overlap by a quarter; a multiple like "
         "train.crop, 0: no windows",
     ] = 1024
+    windows: Annotated[
+        Choice | None, "how much of an image the teacher sees at once; null: as `labels.window` says"
+    ] = None
 
 
 @dataclass

@@ -198,13 +198,21 @@ WINDOWS: dict[str, Window] = {"whole": whole, "slide": slide, "centre": centre, 
 SLIDING = (slide, centre, sparse)  # their side is that of the network's input
 
 
-def check(window: Chosen[Window], setting: str) -> None:
-    """Raises ConfigError for a stride that leaves gaps, and for a margin that leaves no centre."""
+def check(window: Chosen[Window], setting: str, multiple: int) -> None:
+    """Check a window with its settings.
+
+    Raises ConfigError for a side that is not a multiple of `multiple`, for a stride that leaves gaps, and for
+    a margin that leaves no centre.
+    """
+    if window.entry not in SLIDING:
+        return
     side, name = side_of(window), f"{setting}.{window.name}"
     stride, margin = (window.settings.get(word, 0) for word in ("stride", "margin"))
-    if window.entry in SLIDING and stride > side:
+    if side % multiple:
+        raise ConfigError(f"{name}.side={side} must be a multiple of {multiple}")
+    if stride > side:
         raise ConfigError(f"{name}.stride={stride} leaves gaps between windows of {side} pixels; lower it")
-    if window.entry in SLIDING and 2 * margin >= side:
+    if 2 * margin >= side:
         raise ConfigError(f"{name}.margin={margin} leaves no centre of windows of {side} pixels; lower it")
 
 

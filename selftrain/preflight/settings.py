@@ -17,13 +17,13 @@ from selftrain.models.encoders import pretrained
 from selftrain.networks import SNAPSHOTS
 from selftrain.objectives.objective import check_losses
 from selftrain.optim.schedules import BY_SCORES, SCHEDULES, WARMING
-from selftrain.plan import Plan, plans, views_of_labels, window_of
+from selftrain.plan import Plan, plans, views_of_labels, window_of, window_of_labels
 from selftrain.pretraining import check_sources
 from selftrain.settings.check import check as check_settings
 from selftrain.stages import reliability
 from selftrain.stages.pseudo_label import check_refiner
 from selftrain.stages.select import check_threshold
-from selftrain.tables import Table
+from selftrain.tables import Chosen, Table
 
 
 def check(cfg: Config) -> None:
@@ -86,11 +86,13 @@ def _check_sides(cfg: Config) -> None:
             raise ConfigError(
                 f"labels.window={cfg.labels.window} must be a multiple of {multiple} (0: no windows)"
             )
-        window = window_of(cfg)
-        if window.entry in windows.SLIDING and windows.side_of(window) % multiple:
-            side = f"predict.window.{window.name}.side={windows.side_of(window)}"
-            raise ConfigError(f"{side} must be a multiple of {multiple}")
-    windows.check(window_of(cfg), "predict.window")
+        for window, setting in _windows(cfg):
+            windows.check(window, setting, multiple)
+
+
+def _windows(cfg: Config) -> list[tuple[Chosen[windows.Window], str]]:
+    """The windows of evaluations and of labelling, with the names of their settings."""
+    return [(window_of(cfg), "predict.window"), (window_of_labels(cfg), "labels.windows")]
 
 
 def _check_views(cfg: Config) -> None:

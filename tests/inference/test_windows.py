@@ -239,5 +239,5 @@ def test_another_class_may_be_the_background() -> None:
 )
 def test_windows_that_leave_out_pixels_are_refused(setting: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        check(of(setting), "predict.window")
-    check(of({"slide": {"side": 64, "stride": 64}}), "predict.window")
+        check(of(setting), "predict.window", 32)
+    check(of({"slide": {"side": 64, "stride": 64}}), "predict.window", 32)
