@@ -1,6 +1,7 @@
 """Runs on images of other sizes and channels than the drawn ones, from the files to the predictions."""
 
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import tifffile
 from PIL import Image
 from safetensors.torch import save_file
 
-from runs import SMALL
+from runs import SMALL, fingerprint, kill_when
 from selftrain import preflight
 from selftrain.errors import ConfigError
 from selftrain.labels.store import LabelStore
@@ -254,6 +255,20 @@ def test_scores_are_those_of_the_predicted_masks_at_the_size_of_the_files(run, z
         counts += confusion(np.asarray(Image.open(tmp_path / "labels" / name)), truth, 2)
     assert counts.sum() % (48 * 64) == 0
     assert miou(counts) == pytest.approx(skipped["miou"], abs=2e-3)
+
+
+@pytest.mark.slow
+def test_a_killed_run_with_all_settings_of_inference_ends_with_the_same_bits(run, tmp_path):
+    data = folder(tmp_path / "data")
+    settings = [*OWN, *data, *INFERENCE, "train.checkpoint_every=2", "labels.shard=1"]
+    code, _, err = run(*settings, f"out={tmp_path / 'whole'}")
+    assert code == 0, err
+    out = tmp_path / "killed"
+    for place in ("gen0/labels/shard-00001.safetensors", "gen1/checkpoints", "gen1/report.json"):
+        assert kill_when(out / place, *settings, f"out={out}") == -signal.SIGKILL
+    code, _, err = run(*settings, f"out={out}")
+    assert code == 0, err
+    assert fingerprint(out) == fingerprint(tmp_path / "whole")
 
 
 @pytest.mark.slow
