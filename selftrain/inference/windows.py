@@ -119,7 +119,7 @@ def sparse(
     The first pass sees the whole image at a smaller size. In skipped windows, its probabilities are the
     result.
 
-    Raises ConfigError for a side that the network cannot take, and for a class that it lacks.
+    Raises ConfigError for a side that the network cannot take.
     """
     _check_side(side, multiple)
     if max(images.shape[2:]) <= side:
@@ -131,8 +131,6 @@ def sparse(
     first = F.interpolate(
         whole(logits, small, multiple, batch), size=size, mode="bilinear", align_corners=False
     )
-    if background >= first.shape[1]:
-        raise ConfigError(f"window: there is no class {background}; background is below {first.shape[1]}")
     first = pad(first, multiple)
 
     def look(part: Tensor, places: Places) -> Tensor:
@@ -214,6 +212,14 @@ def check(window: Chosen[Window], setting: str, multiple: int) -> None:
         raise ConfigError(f"{name}.stride={stride} leaves gaps between windows of {side} pixels; lower it")
     if 2 * margin >= side:
         raise ConfigError(f"{name}.margin={margin} leaves no centre of windows of {side} pixels; lower it")
+
+
+def check_classes(window: Chosen[Window], setting: str, classes: Sequence[str]) -> None:
+    """Raises ConfigError for a background that is none of `classes`."""
+    number = window.settings.get("background", 0)
+    if window.entry is sparse and number >= len(classes):
+        there = ", ".join(f"{place} ({name})" for place, name in enumerate(classes))
+        raise ConfigError(f"{setting}.sparse.background={number} must be one of {there}")
 
 
 def unskipped(window: Chosen[Window]) -> Chosen[Window] | None:

@@ -10,6 +10,7 @@ from selftrain.inference.windows import (
     Tally,
     centre,
     check,
+    check_classes,
     of,
     pad,
     side_of,
@@ -225,8 +226,12 @@ def test_another_class_may_be_the_background() -> None:
     tally = Tally()
     sparse(Bright(), -spot(), 32, 1, tally=tally, side=64, background=1)
     assert (tally.seen, tally.skipped) == (1, 4)
-    with pytest.raises(ConfigError, match="there is no class 2"):
-        sparse(Bright(), spot(), 32, 1, tally=tally, side=64, background=2)
+    window = of({"sparse": {"background": 2}})
+    with pytest.raises(
+        ConfigError, match=r"predict\.window\.sparse\.background=2 must be one of 0 \(a\), 1 \(b\)"
+    ):
+        check_classes(window, "predict.window", ["a", "b"])
+    check_classes(window, "predict.window", ["a", "b", "c"])
 
 
 @pytest.mark.parametrize(
