@@ -56,9 +56,9 @@ def slide(
     _check_side(side, multiple)
     if max(images.shape[2:]) <= side:
         return whole(logits, images, multiple, batch)
-    # Half a pixel more: MONAI rounds the stride down, which a rounding error would make a pixel too small.
-    common = 1 - (stride + 0.5) / side if 0 < stride < side else 0.0 if stride else overlap
-    return _slid(lambda part, _: softmax(logits(part)), images, multiple, batch, side=side, overlap=common)
+    if stride:
+        overlap = _overlap_of(stride, side)
+    return _slid(lambda part, _: softmax(logits(part)), images, multiple, batch, side=side, overlap=overlap)
 
 
 def centre(
@@ -177,12 +177,18 @@ def _slid(
         sides = zip(roi, padded.shape[2:], strict=True)
         rows, columns = (_centred(part, margin if part < length else 0) for part, length in sides)
         weights, mode = torch.outer(rows, columns).clamp_min_(FAINT).to(images), "constant"
-        overlap = 1 - (side - 2 * margin + 0.5) / side
+        overlap = _overlap_of(side - 2 * margin, side)
     probs = sliding_window_inference(
         padded, roi, batch, look, overlap=overlap, mode=mode, roi_weight_map=weights, with_coord=True
     )
     assert isinstance(probs, Tensor)
     return probs[:, :, :height, :width]
+
+
+def _overlap_of(stride: int, side: int) -> float:
+    """The overlap by which MONAI moves windows of `side` pixels by `stride` pixels."""
+    # Half a pixel more: MONAI rounds the stride down, which a rounding error would make a pixel too small.
+    return max(0.0, 1 - (stride + 0.5) / side)
 
 
 def _centred(side: int, margin: int) -> Tensor:
