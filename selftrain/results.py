@@ -111,7 +111,7 @@ def _write_page(session: Session, report: dict, networks: dict[int, nn.Module], 
         metrics=session.metrics.rows(),
         predictions=said,
         pseudo_labels=learnt,
-        extremes=pictures.extremes(predictors[leader], session.data.val, told),
+        extremes=pictures.extremes(predictors[leader], session.scored(session.data.val), told),
         surroundings=details.Surroundings(
             times.read(session.run.times), changed_from_recipe(session.cfg, choices.completed), reasons
         ),
