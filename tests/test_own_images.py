@@ -230,9 +230,9 @@ def rgb_encoder(folder: Path) -> Path:
 
 
 INFERENCE = [
-    "data.size=[longest,32]", "predict.size=[scale,1.5]", "predict.views=d4", "labels.views={twelve: {scales: [0.75,1]}}",
+    "data.size=[longest,32]", "predict.size=[scale,1.5]", "predict.views={product: {hflip: true, weights: [2,1]}}", "labels.views={twelve: {scales: [0.75]}}",
     "labels.size=[scale,2]", "predict.window={sparse: {side: 32, sure: 0.6}}", "labels.windows={centre: {side: 32, margin: 4}}",
-    "predict.min_area={rest: 3}", "predict.max_hole={box: 9}", "select.min_area={box: 2}", "train.steps=6",
+    "predict.min_area={rest: 3}", "predict.max_hole={box: 9}", "select.min_area={box: 2}",
 ]  # fmt: skip
 
 
