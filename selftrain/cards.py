@@ -8,7 +8,7 @@ from selftrain.config import Config
 from selftrain.data.load import mask_coding
 from selftrain.data.sample import DataSet
 from selftrain.diagnosis import brief
-from selftrain.inference import decide
+from selftrain.inference import decide, tta
 from selftrain.inference.exported import Input, Origin, Output, card
 from selftrain.models.build import multiple_of
 from selftrain.plan import window_of
@@ -26,10 +26,13 @@ def card_of(
     metrics = {"val": brief(row["val"]), "test": brief(test)}
     multiple = multiple_of(row["model"]["arch"])
     decision = Table(decide.DECISIONS).one(cfg.predict.decision, "predict.decision").written
+    views = Table(tta.VIEWS).one(cfg.predict.views, "predict.views").written
+    cleaning = {"min_area": cfg.predict.min_area, "max_hole": cfg.predict.max_hole}
+    window, gate = window_of(cfg).written, cfg.predict.gate
     described = card(
         Origin(cfg.recipe, cfg.data.name, row["generation"], cfg.seed, metrics),
-        Input(cfg.data.mean, cfg.data.std, cfg.data.size, multiple, data.levels),
-        Output(data.classes, mask_coding(data), window_of(cfg).written, decision, cfg.predict.gate),
+        Input(cfg.data.mean, cfg.data.std, cfg.data.size, multiple, data.levels, cfg.predict.size),
+        Output(data.classes, mask_coding(data), window, decision, views, cleaning, gate),
         model=row["model"],
         ensemble=ensemble,
     )

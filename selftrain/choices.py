@@ -22,6 +22,7 @@ from selftrain.data import mixing
 from selftrain.data.load import SOURCES
 from selftrain.errors import ConfigError
 from selftrain.inference.decide import DECISIONS
+from selftrain.inference.tta import VIEWS
 from selftrain.inference.windows import WINDOWS
 from selftrain.labels import refiners, thresholds
 from selftrain.labels.crf import BACKENDS
@@ -46,6 +47,8 @@ TABLES: dict[str, Table[Any]] = {
     "generations.online": Table(METHODS),
     "labels.crf.backend": Table(BACKENDS),
     "labels.refiner": refiners.TABLE,
+    "labels.views": Table(VIEWS),
+    "labels.windows": Table(WINDOWS),
     "loss.distill": losses.TABLE,
     "loss.image": losses.IMAGE_TABLE,
     "loss.labelled": losses.TABLE,
@@ -53,6 +56,7 @@ TABLES: dict[str, Table[Any]] = {
     "loss.pseudo": losses.TABLE,
     "model.arch": models.TABLE,
     "predict.decision": Table(DECISIONS),
+    "predict.views": Table(VIEWS),
     "predict.window": Table(WINDOWS),
     "select.reliability": reliability.TABLE,
     "select.threshold": thresholds.TABLE,

@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from selftrain.config import Config
 from selftrain.data.sample import DataSet
-from selftrain.plan import Plan, students
+from selftrain.inference import tta
+from selftrain.plan import Plan, students, views_of_labels
+from selftrain.sizes import seen_size
 
 Size = tuple[int, int]  # height, width
 FEWEST = 50  # steps; with fewer, a generation learns nothing, and labelling takes most of the time
@@ -47,31 +50,31 @@ def forecast(
 ) -> dict[str, float]:
     """The seconds of each stage of a run, by the name of its progress line, in order."""
     seconds: dict[str, float] = {}
+    labelled = passes(views_of_labels(cfg), cfg.labels.size)
+    predicted = passes(tta.of(cfg.predict.views), cfg.predict.size)
     for plan in planned:
         speed = speeds[plan.number]
         if plan.needs_labels:
             teacher = speeds[plan.number - 1]
-            images = views(cfg) * teacher.predict * planned[plan.number - 1].members.count + teacher.refine
+            images = labelled * teacher.predict * planned[plan.number - 1].members.count + teacher.refine
             labels = work.unlabelled * work.pixels * images / work.processes
             seconds[f"gen{plan.number - 1} labels"] = labels
         watched = min(cfg.train.watch, work.labelled)
-        evaluation = (work.val + watched) * work.pixels * speed.predict / work.processes
+        evaluation = (work.val + watched) * work.pixels * speed.predict * predicted / work.processes
         for one in plan.each:
             seconds[one.name] = plan.steps * _step(plan, speed, work) + evaluation * _evaluations(cfg, plan)
     for one in students(cfg)[-1:]:
         seconds[one.name] = one.steps * _step(one, speeds[one.number], work)
     last = speeds[planned[-1].number]
     tested = work.test if cfg.test.read == "end" else 0
-    seconds["test"] = tested * work.pixels * last.predict / work.processes
+    seconds["test"] = tested * work.pixels * predicted * last.predict / work.processes
     return seconds
 
 
-def views(cfg: Config) -> float:
-    """The number of images that labelling passes through the network, in areas of the image itself."""
-    tta = cfg.labels.tta
-    turns = (4 if tta.rotate90 else 1) * (2 if tta.hflip else 1)
-    turns *= 2 if tta.vflip and not (tta.rotate90 and tta.hflip) else 1
-    return turns * sum(scale**2 for scale in tta.scales)
+def passes(views: tta.Views, seen: Sequence[Any], own: Size = (1000, 1000)) -> float:
+    """The pixels that pass through a network for one pixel of an image that is seen at the size `seen`."""
+    sizes = tta.sizes_of(views.transforms, seen_size([], seen, own))
+    return sum(height * width for height, width in sizes) / (own[0] * own[1])
 
 
 def steps_in(minutes: float, short: Mapping[str, float], long: Mapping[str, float], counts: Size) -> int:

@@ -1,7 +1,7 @@
 """Label the unlabelled images with a generation, and select the labels that the next one trains on."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -10,11 +10,10 @@ from torch import Tensor
 from selftrain import files
 from selftrain.data.labels import Readable
 from selftrain.data.tags import tags_of
-from selftrain.inference import tta
 from selftrain.inference.cams import Seeds, predictor_of_maps
 from selftrain.labels.store import LabelStore
 from selftrain.log import say
-from selftrain.plan import Plan
+from selftrain.plan import Plan, views_of_labels
 from selftrain.report.alarms import about_labels
 from selftrain.session import Session
 from selftrain.stages import evaluate, pseudo_label, reliability, select
@@ -70,7 +69,7 @@ def store(session: Session, teacher: int) -> LabelStore | None:
     """
     gen = session.run.generation(teacher)
     network, digest = session.networks.load(teacher)
-    predictor = replace(session.labelling(network), views=tta.views(**asdict(session.cfg.labels.tta)))
+    predictor = session.labelling(network).with_views(views_of_labels(session.cfg))
     labeller = pseudo_label.Labeller(
         predictor, len(session.data.classes), session.cfg.labels, session.cache, session.accelerator
     )

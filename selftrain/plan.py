@@ -1,7 +1,7 @@
 """The resolved plan of each generation. All fallbacks to `model`, `train` and `select` are decided here."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -12,7 +12,7 @@ from selftrain.data.augment.pipeline import Pipeline
 from selftrain.data.batches import Augmentation
 from selftrain.data.splits import group_names
 from selftrain.errors import ConfigError
-from selftrain.inference import windows
+from selftrain.inference import tta, windows
 from selftrain.members import Member, Members
 from selftrain.methods.base import Method
 from selftrain.methods.table import METHODS
@@ -113,6 +113,18 @@ def window_of(cfg: Config) -> Chosen[windows.Window]:
     """The window of evaluations, pictures and the export: `predict.window`, else `labels.window`."""
     own = cfg.predict.window
     return windows.of(cfg.labels.window if own is None else own)
+
+
+def window_of_labels(cfg: Config) -> Chosen[windows.Window]:
+    """The window of labelling: `labels.windows`, else blended windows of `labels.window`."""
+    own = cfg.labels.windows
+    return windows.of(cfg.labels.window if own is None else own)
+
+
+def views_of_labels(cfg: Config) -> tta.Views:
+    """The views of labelling: `labels.views`, else the product of `labels.tta`."""
+    own = cfg.labels.views
+    return tta.Views(tta.views(**asdict(cfg.labels.tta))) if own is None else tta.of(own, "labels.views")
 
 
 def plans(cfg: Config) -> list[Plan]:

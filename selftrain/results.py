@@ -30,9 +30,11 @@ def finish(session: Session, leader: int, reports: list[dict]) -> None:
         own = None
         if student and reads:
             own = session.evaluate(student.network, session.data.test, "student test", closely=True)
+    skipping = session.skipping(networks[chosen])
     if session.accelerator.is_main_process:
         row = _export_student(session, student, own, len(reports[chosen]["members"])) if student else None
-        _write_results(session, networks, tests, leader, chosen, reports, row)
+        beside = {"student": row, "skipped_windows": skipping}
+        _write_results(session, networks, tests, leader, chosen, reports, beside)
     session.accelerator.wait_for_everyone()
 
 
@@ -60,9 +62,12 @@ def _write_results(
     leader: int,
     chosen: int,
     reports: list[dict],
-    student: dict | None,
+    beside: dict,
 ) -> None:
-    """Write the export, the page and, last, report.json, which marks the run as finished."""
+    """Write the export, the page and, last, report.json, which marks the run as finished.
+
+    `beside` are further rows of report.json.
+    """
     for number, report in enumerate(reports):
         selection = session.run.generation(number).selection
         chosen_labels = files.read_json(selection) if selection.exists() else {}
@@ -76,7 +81,7 @@ def _write_results(
         "test": tests.get(leader),
         "teacher_test": tests.get(0),
         "exported_test": tests.get(chosen),
-        "student": student,
+        **beside,
         "seed": session.cfg.seed,
         "recipe": session.cfg.recipe,
         "data": session.cfg.data.name,
@@ -85,6 +90,11 @@ def _write_results(
         **({"debug": debugging.NOTE} if session.cfg.debug else {}),
     }
     described = card_of(session.cfg, session.data, reports[chosen], test=report["exported_test"])
+    if skipping := beside["skipped_windows"]:
+        say(
+            f"{skipping['share']:.1%} of the windows of val are skipped; val mIoU {skipping['miou']:.4f}, "
+            f"{skipping['miou_of_all_windows']:.4f} with all windows (a cost of {skipping['cost']:.4f})"
+        )
     say(f"writing the export of generation {chosen} and the report")
     with session.times.of("export"):
         export.export(networks[chosen], session.run.export, card=described, onnx=session.cfg.export.onnx)
@@ -95,7 +105,7 @@ def _write_results(
 
 def _write_page(session: Session, report: dict, networks: dict[int, nn.Module], leader: int) -> None:
     predictors = {number: session.predictor(network) for number, network in networks.items()}
-    said = pictures.predictions(predictors, session.data.val)
+    said = pictures.predictions(predictors, session.scored(session.data.val))
     val = report["generations"][leader]["val"]
     told = [
         (id_, f"{word}. {note}")
@@ -119,7 +129,7 @@ def _write_page(session: Session, report: dict, networks: dict[int, nn.Module], 
         metrics=session.metrics.rows(),
         predictions=said,
         pseudo_labels=learnt,
-        extremes=pictures.extremes(predictors[leader], session.data.val, told),
+        extremes=pictures.extremes(predictors[leader], session.scored(session.data.val), told),
         surroundings=details.Surroundings(
             times.read(session.run.times), changed_from_recipe(session.cfg, choices.completed), reasons
         ),

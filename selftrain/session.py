@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator
 from torch import nn
 
@@ -14,17 +16,18 @@ from selftrain.config import Config
 from selftrain.data.cache import Cache
 from selftrain.data.sample import DataSet, Sample
 from selftrain.data.tiles import Tiling
-from selftrain.inference import decide, windows
+from selftrain.inference import cleanup, decide, tta, windows
 from selftrain.inference.pixels import PixelScale
 from selftrain.inference.predictor import Predictor
 from selftrain.log import Metrics, expect, say
 from selftrain.material import Material
 from selftrain.models.build import parameters
 from selftrain.networks import SNAPSHOTS, Networks
-from selftrain.plan import Plan, plans, students, window_of
+from selftrain.plan import Plan, plans, students, window_of, window_of_labels
 from selftrain.rundir import RunDir
 from selftrain.settings.tree import changed
 from selftrain.signals import Stop
+from selftrain.sizes import seen_size
 from selftrain.stages import evaluate, reliability
 from selftrain.times import Times
 
@@ -148,7 +151,7 @@ class Session:
     def evaluate(
         self, network: nn.Module, samples: list[Sample], stage: str = "", *, closely: bool = False
     ) -> dict:
-        """Score a network on samples with masks; it predicts one plain view of each.
+        """Score a network on samples with masks, as `predict` says.
 
         Progress is shown as that of the stage, if it has a name. With `closely`, see `diagnosis`.
         """
@@ -159,31 +162,67 @@ class Session:
     ) -> dict:
         """Score each predictor on its samples, and all of them together."""
         return evaluate.evaluate(
-            parts,
+            [(predictor, self.scored(samples)) for predictor, samples in parts],
             self.data.classes,
             batch=self.cfg.train.eval_batch,
-            cache=self.cache,
+            cache=Cache(0) if self._scores_originals else self.cache,  # it has the images of training
             accelerator=self.accelerator,
             stage=stage,
             closely=closely,
         )
 
+    @property
+    def _scores_originals(self) -> bool:
+        """Whether scores are computed at the size of mask files that training resizes."""
+        return bool(self.cfg.data.size) and (self.cfg.predict.original or bool(self.cfg.predict.size))
+
+    def scored(self, samples: list[Sample]) -> list[Sample]:
+        """The samples at the size at which they are scored."""
+        return [sample.at_own_size() for sample in samples] if self._scores_originals else samples
+
     def predictor(self, network: nn.Module) -> Predictor:
-        """A predictor of the run: one plain view per image."""
+        """A predictor of the run, as `predict` says."""
+        asked = self.cfg.predict
+        data_size = self.cfg.data.size if self._scores_originals else []
+        cleaning = cleanup.of(asked.min_area, asked.max_hole, self.data.classes, "predict")
         return Predictor(
             (network,),
             self.scale,
             window_of(self.cfg),
             precision=self.accelerator.autocast,
-            decision=decide.of(self.cfg.predict.decision),
+            decision=decide.cleaned(decide.of(asked.decision), cleaning),
             multiple=anatomy_of(network).multiple,
-            gate=self.cfg.predict.gate,
-        )
+            gate=asked.gate,
+            seen_size=partial(seen_size, data_size, asked.size) if data_size or asked.size else None,
+        ).with_views(tta.of(asked.views, "predict.views"))
 
     def labelling(self, network: nn.Module) -> Predictor:
-        """`predictor` as a teacher: windows of `labels.window`, the most probable class."""
-        window = windows.of(self.cfg.labels.window)
-        return replace(self.predictor(network), window=window, decision=decide.argmax, gate=0.0)
+        """`predictor` as a teacher: plain views in the windows of labelling, the most probable class."""
+        window, size = window_of_labels(self.cfg), self.cfg.labels.size
+        return replace(
+            self.predictor(network).plain(),
+            window=window,
+            decision=decide.argmax,
+            gate=0.0,
+            seen_size=partial(seen_size, [], size) if size else None,
+        )
+
+    def skipping(self, network: nn.Module) -> dict | None:
+        """The share of windows that is skipped on val, and the mIoU with and without skipping.
+
+        None if `predict.window` skips none. "cost" is the mIoU that is lost.
+        """
+        every = windows.unskipped(window_of(self.cfg))
+        if every is None:
+            return None
+        predictor = self.predictor(network)
+        found = self.evaluated([(predictor, self.data.val)], "skipped windows")["miou"] or 0.0
+        counts = torch.tensor([predictor.tally.seen, predictor.tally.skipped], device=self.accelerator.device)
+        seen, skipped = self.accelerator.reduce(counts, "sum").tolist()
+        predictor = replace(predictor, window=every)
+        whole = self.evaluated([(predictor, self.data.val)], "all windows")["miou"] or 0.0
+        share = skipped / max(seen + skipped, 1)
+        return {"share": share, "miou": found, "miou_of_all_windows": whole, "cost": whole - found}
 
     def track(self) -> None:
         """Start TensorBoard through accelerate, at the first stage that is trained in this process."""

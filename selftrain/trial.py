@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,16 +24,16 @@ from selftrain.data.look import Look
 from selftrain.data.sample import SPLITS, DataSet
 from selftrain.errors import ConfigError, ResourceError, is_out_of_memory
 from selftrain.forecast import Speed
-from selftrain.inference import windows
+from selftrain.inference import tta, windows
 from selftrain.models import ensemble
 from selftrain.models.build import to_layout
 from selftrain.models.outputs import tensors_of
 from selftrain.networks import Networks
 from selftrain.optim.features import check_called
-from selftrain.plan import Plan, students, window_of
+from selftrain.plan import Plan, students, views_of_labels, window_of, window_of_labels
 from selftrain.process import cores
 from selftrain.rng import untouched
-from selftrain.sizes import resized
+from selftrain.sizes import resized, seen_size
 from selftrain.stages.pseudo_label import refiner_of
 from selftrain.values import worded
 
@@ -152,10 +153,14 @@ def _refining(cfg: LabelConfig, classes: int, channels: int, side: int = 128) ->
 
 def places(sizes: Sizes, cfg: Config, *, labelling: bool, multiple: int = Anatomy.multiple) -> list[Place]:
     """The input sizes for val, test and unlabelled images; a few of each."""
-    views = _views(sizes["unlabelled"], cfg) if labelling else Counter[Size]()
+    labelled = _views(sizes["unlabelled"], views_of_labels(cfg), cfg.labels.size)
+    predicted = _views(sizes["val"] + sizes["test"], tta.of(cfg.predict.views), cfg.predict.size)
     kinds = {
-        VAL: (sizes["val"] + sizes["test"], windows.side_of(window_of(cfg))),
-        "unlabelled images": (views, cfg.labels.window),
+        VAL: (predicted, windows.side_of(window_of(cfg))),
+        "unlabelled images": (
+            labelled if labelling else Counter[Size](),
+            windows.side_of(window_of_labels(cfg)),
+        ),
     }
     found: dict[Size, str] = {}
     for kind, (counts, side) in kinds.items():
@@ -167,15 +172,12 @@ def places(sizes: Sizes, cfg: Config, *, labelling: bool, multiple: int = Anatom
     return [Place(size, where) for size, where in found.items()]
 
 
-def _views(sizes: Counter[Size], cfg: Config) -> Counter[Size]:
-    """The sizes of the views that label unlabelled images."""
+def _views(sizes: Counter[Size], asked: tta.Views, seen: Sequence[Any]) -> Counter[Size]:
+    """The sizes of the views of images, which are brought to the size `seen` beforehand."""
     views: Counter[Size] = Counter()
     for size, count in sizes.items():
-        for scale in cfg.labels.tta.scales:
-            height, width = (max(1, round(side * scale)) for side in size)
-            views[height, width] += count
-            if cfg.labels.tta.rotate90:
-                views[width, height] += count
+        for view in dict.fromkeys(tta.sizes_of(asked.transforms, seen_size([], seen, size))):
+            views[view] += count
     return views
 
 

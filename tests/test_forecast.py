@@ -8,8 +8,9 @@ import pytest
 
 from runs import SMOKE
 from selftrain import log
-from selftrain.forecast import FEWEST, Speed, Work, clock, forecast, steps_in, told, views
-from selftrain.plan import plans
+from selftrain.forecast import FEWEST, Speed, Work, clock, forecast, passes, steps_in, told
+from selftrain.inference import tta
+from selftrain.plan import plans, views_of_labels
 from selftrain.settings import compose
 
 WORK = Work(val=10, test=20, unlabelled=100, pixels=1000)
@@ -33,7 +34,8 @@ def test_a_stage_takes_its_steps_and_evaluations():
 def test_labels_take_their_views_and_the_refiner():
     seconds = of("labels.tta={scales: [1.0, 0.5], hflip: true}")
     cfg = compose([*SMALL, "labels.tta={scales: [1.0, 0.5], hflip: true}"])
-    assert views(cfg) == pytest.approx(2.5)
+    assert passes(views_of_labels(cfg), []) == pytest.approx(2.5)
+    assert passes(tta.of("d4"), ["scale", 0.5]) == pytest.approx(2)
     assert list(seconds) == ["gen0", "gen1", "gen1 labels", "gen2", "gen2 labels", "gen3", "test"]
     assert seconds["gen1 labels"] == pytest.approx(100 * 1000 * (2.5e-6 + 2e-6))
 

@@ -1,6 +1,7 @@
 """Runs on images of other sizes and channels than the drawn ones, from the files to the predictions."""
 
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,12 @@ import tifffile
 from PIL import Image
 from safetensors.torch import save_file
 
-from runs import SMALL
+from runs import SMALL, fingerprint, kill_when
 from selftrain import preflight
 from selftrain.errors import ConfigError
 from selftrain.labels.store import LabelStore
 from selftrain.models.build import build
+from selftrain.scores import confusion, miou
 from selftrain.settings import compose
 
 OWN = [  # a teacher and a student
@@ -225,3 +227,60 @@ def rgb_encoder(folder: Path) -> Path:
     weights = {name: tensor.contiguous() for name, tensor in network.encoder.state_dict().items()}
     save_file(weights, folder / "w.safetensors")
     return folder / "w.safetensors"
+
+
+INFERENCE = [
+    "data.size=[longest,32]", "predict.size=[scale,1.5]", "predict.views={product: {hflip: true, weights: [2,1]}}", "labels.views={twelve: {scales: [0.75]}}",
+    "labels.size=[scale,2]", "predict.window={sparse: {side: 32, sure: 0.6}}", "labels.windows={centre: {side: 32, margin: 4}}",
+    "predict.min_area={rest: 3}", "predict.max_hole={box: 9}", "select.min_area={box: 2}",
+]  # fmt: skip
+
+
+def test_scores_are_those_of_the_predicted_masks_at_the_size_of_the_files(run, zygote, tmp_path):
+    """Views, windows, sizes and clean-up together; the export predicts as the run does."""
+    data, out = folder(tmp_path / "data"), tmp_path / "run"
+    code, said, err = run(*OWN, *data, *INFERENCE, f"out={out}")
+    assert code == 0, err
+    report = json.loads((out / "report.json").read_bytes())
+    skipped = report["skipped_windows"]
+    assert "of the windows of val are skipped" in said and 0 <= skipped["share"] <= 1
+    assert skipped["cost"] == pytest.approx(skipped["miou_of_all_windows"] - skipped["miou"])
+    assert skipped["miou"] == report["generations"][report["exported"]]["val"]["miou"]
+    images, labels = str(tmp_path / "data" / "images"), str(tmp_path / "labels")
+    assert zygote.run("predict", str(out), images, "-o", labels, door="cli").code == 0
+    counts = np.zeros((2, 2), np.int64)
+    for row in json.loads((out / "data.json").read_bytes())["val"]:
+        name = f"{Path(row['id']).name}.png"
+        truth = np.asarray(Image.open(tmp_path / "data" / "masks" / name))
+        counts += confusion(np.asarray(Image.open(tmp_path / "labels" / name)), truth, 2)
+    assert counts.sum() % (48 * 64) == 0
+    assert miou(counts) == pytest.approx(skipped["miou"], abs=2e-3)
+
+
+@pytest.mark.slow
+def test_a_killed_run_with_all_settings_of_inference_ends_with_the_same_bits(run, tmp_path):
+    data = folder(tmp_path / "data")
+    settings = [*OWN, *data, *INFERENCE, "train.checkpoint_every=2", "labels.shard=1"]
+    code, _, err = run(*settings, f"out={tmp_path / 'whole'}")
+    assert code == 0, err
+    out = tmp_path / "killed"
+    for place in ("gen0/labels/shard-00001.safetensors", "gen1/checkpoints", "gen1/report.json"):
+        assert kill_when(out / place, *settings, f"out={out}") == -signal.SIGKILL
+    code, _, err = run(*settings, f"out={out}")
+    assert code == 0, err
+    assert fingerprint(out) == fingerprint(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_scores_at_the_size_of_the_files_are_other_scores(run, tmp_path):
+    """Both runs train the same network, which is measured at two sizes."""
+    data, scores = folder(tmp_path / "data"), []
+    for name, original in (("small", False), ("original", True)):
+        settings = ["data.size=[longest,32]", "generations=[{}]", f"predict.original={original}"]
+        code, _, err = run(*OWN, *data, *settings, f"out={tmp_path / name}")
+        assert code == 0, err
+        scores.append(json.loads((tmp_path / name / "report.json").read_bytes())["generations"][0]["val"])
+    weights = [tmp_path / name / "gen0" / "model" / "model.safetensors" for name in ("small", "original")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    assert scores[0]["drift"] != scores[1]["drift"]
+    assert scores[0]["miou"] == pytest.approx(scores[1]["miou"], abs=0.2)

@@ -9,9 +9,11 @@ from PIL import Image
 
 from runs import SMOKE, run_command
 from selftrain.data.augment.randaugment import OFF
+from selftrain.data.load import load
+from selftrain.datasets import spec_of
 from selftrain.errors import ConfigError
 from selftrain.plan import plans
-from selftrain.preflight import check, check_processes
+from selftrain.preflight import check, check_data, check_processes
 from selftrain.settings import compose
 
 
@@ -108,12 +110,23 @@ def test_mistakes_end_with_their_exit_code_and_one_last_line(run, tmp_path, sett
     ["select.keep=60", "train.ema=2", "train.lr=-1", "labels.shard=0", "labels.window=100", "labels.tta.scales=[]",
      "generations.1.noise.dropout=3", "generations.0.steps=0", "data.std=[0,0,0]", "loss.pseudo.kl.temperature=0", "seed=-1",
      "generations.0.init=teacher", "select.reliability=hope", "loss.adaptive=true",
-     "predict.window={slide: {side: 100}}", "predict.decision=median",
+     "predict.window={slide: {side: 100}}", "predict.decision=median", "predict.views=d5", "predict.size=[scale,0]",
+     "predict.views={d4: {weights: [1,2]}}", "labels.windows={centre: {side: 64, margin: 40}}", "select.max_hole={disc: -1}",
      "labels.crf.bilateral_srgb=0", "labels.crf.backend=gpu", "train.lr=inf", "select.balance=nan"],
 )  # fmt: skip
 def test_impossible_values_are_refused_before_any_work(setting):
     with pytest.raises(ConfigError, match=setting.split("=")[0].removeprefix("labels.").replace(".", "[. ]")):
         check(compose(["recipe=smoke", setting]))
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["predict.min_area={cat: 3}", "select.max_hole={cat: 3}", "predict.window={sparse: {background: 9}}"],
+)
+def test_classes_that_the_data_lack_are_refused_before_any_work(setting):
+    cfg = compose(["recipe=smoke", setting])
+    with pytest.raises(ConfigError, match=rf"{setting.split('=')[0]}.*disc"):
+        check_data(load(spec_of(cfg.data)), cfg)
 
 
 @pytest.mark.parametrize("noise", ["rand_n: 1", "cutout: 0.5"])

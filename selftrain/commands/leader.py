@@ -17,7 +17,8 @@ def add(commands: Commands) -> None:
     child.add_argument("export", type=path, help="the export/ of a run, or the run")
     child.add_argument("images", type=path, help="a folder of images, or one image")
     child.add_argument("-o", "--output", type=path, required=True, help="folder for the masks")
-    child.add_argument("--flip", action="store_true", help="average each image with its mirror image")
+    text = "average each image with its mirror image, instead of the views of the export"
+    child.add_argument("--flip", action="store_true", help=text)
     forms = child.add_mutually_exclusive_group()
     forms.set_defaults(form="palette")
     text = "grey PNGs of class ids (default: palette PNGs of class ids)"

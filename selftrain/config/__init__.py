@@ -9,10 +9,18 @@ tables.
 """
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any
 
 from selftrain.config.data import DataConfig, ExtraConfig, SplitConfig
-from selftrain.config.labels import CamConfig, CRFConfig, LabelConfig, SelectConfig, TTAConfig
+from selftrain.config.labels import (
+    MAX_HOLE,
+    MIN_AREA,
+    CamConfig,
+    CRFConfig,
+    LabelConfig,
+    SelectConfig,
+    TTAConfig,
+)
 from selftrain.config.rules import AUTO, RUN
 from selftrain.config.training import (
     ALWAYS,
@@ -23,7 +31,8 @@ from selftrain.config.training import (
     NoiseConfig,
     TrainConfig,
 )
-from selftrain.tables import Count, Must, OneOf, Place, Share
+from selftrain.sizes import SEEN, is_seen_size
+from selftrain.tables import Bounds, Count, Must, OneOf, Place, Share
 from selftrain.values import Choice
 
 __all__ = [
@@ -67,18 +76,34 @@ def _is_budget(budget: str) -> bool:
 class PredictConfig:
     """How networks predict images in evaluations, pictures and `selftrain predict`.
 
-    Labelling uses `labels.window` and the most probable class.
+    Labelling uses `labels.window`, `labels.views`, `labels.size` and the most probable class.
     """
 
     window: Annotated[
         Choice | None, "how much of an image a network sees at once; null: as `labels.window`"
     ] = None
+    views: Annotated[Choice, "the views of an image whose probabilities are averaged"] = "plain"
+    size: Annotated[
+        list[Any],
+        Must(SEEN, is_seen_size),
+        "size at which networks see images, in the place of `data.size`, in its forms; [scale, 1.5]: 1.5 "
+        "times that size; scores are computed at the size of the masks; empty: `data.size`",
+    ] = field(default_factory=list)
+    original: Annotated[bool, "scores are computed at the size of the mask files, and not at `data.size`"] = (
+        False
+    )
     decision: Annotated[Choice, "from probabilities to classes"] = "argmax"
     gate: Annotated[
         Share,
         "classes that the image-level head (`loss.image`) finds less probable than this in what the network "
         "sees at once are suppressed; 0: off",
     ] = 0.0
+    min_area: Annotated[
+        dict[str, int], Bounds(0), f"{MIN_AREA} are removed, such as {{car: 50}}; `rest`: all other classes"
+    ] = field(default_factory=dict)
+    max_hole: Annotated[dict[str, int], Bounds(0), f"{MAX_HOLE} are filled; `rest`: all other classes"] = (
+        field(default_factory=dict)
+    )
 
 
 @dataclass

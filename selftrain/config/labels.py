@@ -1,12 +1,17 @@
 """Settings of pseudo-labels: how a teacher labels, and what the next student trains on."""
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any
 
 from selftrain.config.rules import DEVIATION, Some
+from selftrain.sizes import SEEN, is_seen_size
 from selftrain.tables import Bounds, Count, Must, OneOf, Share
 from selftrain.values import Choice
 
+MIN_AREA, MAX_HOLE = (
+    "class: pixels; smaller regions of the class",
+    "class: pixels; holes in the class up to this size",
+)
 Deviation = Annotated[float, DEVIATION]
 
 
@@ -71,6 +76,15 @@ class LabelConfig:
         "which generation labels for the next one",
     ] = "leader"
     tta: TTAConfig = field(default_factory=TTAConfig)
+    views: Annotated[
+        Choice | None, "the views whose probabilities are averaged; null: the product of `labels.tta`"
+    ] = None
+    size: Annotated[
+        list[Any],
+        Must(SEEN, is_seen_size),
+        "size at which the teacher sees images, as `predict.size`; labels have the size of the images that "
+        "training reads",
+    ] = field(default_factory=list)
     refiner: Annotated[Choice, "how the averaged probabilities are refined"] = "crf"
     crf: CRFConfig = field(default_factory=CRFConfig)
     cams: CamConfig = field(default_factory=CamConfig)
@@ -87,6 +101,9 @@ class LabelConfig:
         "larger images are labelled in windows with this side, which overlap by a quarter; a multiple like "
         "train.crop, 0: no windows",
     ] = 1024
+    windows: Annotated[
+        Choice | None, "how much of an image the teacher sees at once; null: as `labels.window` says"
+    ] = None
 
 
 @dataclass
@@ -106,6 +123,14 @@ class SelectConfig:
     image_share: Annotated[Share, "most reliable share of the images"] = 1.0
     reliability: Annotated[Choice, "measure of how reliable an image's labels are"] = "confidence"
     weight_images: Annotated[bool, "weight images in proportion to their reliability"] = False
+    min_area: Annotated[
+        dict[str, int],
+        Bounds(0),
+        f"{MIN_AREA} are rejected, such as {{car: 50}}; `rest`: all other classes",
+    ] = field(default_factory=dict)
+    max_hole: Annotated[dict[str, int], Bounds(0), f"{MAX_HOLE} are rejected; `rest`: all other classes"] = (
+        field(default_factory=dict)
+    )
     on_empty: Annotated[
         str,
         OneOf({"fail": "exit with code 8", "labelled_only": "the leader so far is the result"}),

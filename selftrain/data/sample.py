@@ -92,6 +92,10 @@ class Sample:
     tags: tuple[int, ...] | None = None  # ids of the classes that it contains, by data.tags; None: not known
     extra: str = ""  # the name of its data set, if it comes from data.extra: then it is only trained on
 
+    def at_own_size(self) -> "Sample":
+        """The sample with image and mask as they are stored."""
+        return replace(self, size=None)
+
     def read_image(self) -> np.ndarray:
         """(H, W, C) uint8. Raises DataError."""
         image = self.image.read()

@@ -1,15 +1,19 @@
 """Decisions, from probabilities to class ids: DECISIONS.
 
 A decision is a function from probabilities (N, C, H, W) to ids (N, H, W) uint8.
+`Cleaned` is a decision whose ids are cleaned up afterwards.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from selftrain.inference.cleanup import CleanUp
 from selftrain.tables import Table, bound
 
 Decision = Callable[[Tensor], Tensor]
@@ -33,8 +37,31 @@ def of(setting: str | Mapping[str, Mapping[str, Any]]) -> Decision:
     return bound(chosen) if chosen.settings else chosen.entry
 
 
+@dataclass(frozen=True)
+class Cleaned:
+    """A decision, and the clean-up of whole label maps after it."""
+
+    decision: Decision
+    rule: CleanUp
+
+    def __call__(self, probs: Tensor) -> Tensor:
+        return self.after(self.decision(probs))
+
+    def after(self, ids: Tensor) -> Tensor:
+        """The ids (N, H, W) of `decision`, cleaned up."""
+        maps = np.stack([self.rule.cleaned(one) for one in ids.cpu().numpy()])
+        return torch.from_numpy(maps).to(ids.device)
+
+
+def cleaned(decision: Decision, rule: CleanUp | None) -> Decision:
+    """`decision`, followed by the clean-up if there is one."""
+    return Cleaned(decision, rule) if rule else decision
+
+
 def at_size(decision: Decision, probs: Tensor, size: tuple[int, int]) -> Tensor:
     """Class ids (H, W) uint8 of probabilities (C, h, w), which are resized to `size` before the decision."""
+    if isinstance(decision, Cleaned):
+        return decision.after(at_size(decision.decision, probs, size)[None])[0]
     if tuple(probs.shape[1:]) == size:
         return decision(probs[None])[0]
     if decision is argmax:

@@ -2,17 +2,18 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from selftrain import sizes
 from selftrain.errors import ConfigError
 from selftrain.files import MANIFEST, read_directory
 from selftrain.ids import IGNORE
-from selftrain.inference import decide, tta, windows
+from selftrain.inference import cleanup, decide, tta, windows
 from selftrain.inference.pixels import PixelScale
 from selftrain.inference.predictor import Predictor
 from selftrain.models import saved
@@ -24,7 +25,8 @@ FORMAT = 1
 RULE = (
     "a channel for each mean (three: RGB, one: grey), scaled to 0..1, minus mean, divided by std; resized to "
     "`size` if it is set: [height, width], or [longest, side] or [shortest, side], which keep the aspect "
-    "ratio; padded to multiples; of 16-bit images, `range` becomes 0..255; without one, the high byte counts"
+    "ratio; `predicted` takes its place if it is set, and [scale, factor] multiplies it; "
+    "padded to multiples; of 16-bit images, `range` becomes 0..255; without one, the high byte counts"
 )
 
 GATE = (
@@ -53,6 +55,7 @@ class Input:
     size: Sequence[Any]  # by the rule of selftrain.sizes, or empty for any size
     multiple: int  # sides are padded to multiples of this
     levels: Sequence[int] | None  # the values of 16-bit images that become 0 and 255
+    predicted: Sequence[Any] = ()  # `predict.size`: in the place of `size`, or a multiple of it
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ class Output:
     masks: dict[str, Any]  # the values or colours of each class in the training masks
     window: int | str | dict[str, Any]  # a setting, as windows.of reads it
     decision: str | dict[str, Any]
+    views: str | dict[str, Any] = "plain"  # a setting, as tta.of reads it
+    cleanup: dict[str, dict[str, int]] = field(default_factory=dict)  # min_area and max_hole, by class name
     gate: float = 0.0  # see GATE
 
 
@@ -91,13 +96,16 @@ def card(
         "std": list(images.std),
         "input": {
             "size": list(images.size) or None,
+            "predicted": list(images.predicted) or None,
             "multiple": images.multiple,
             "window": output.window,
             "range": images.levels,
             "rule": RULE,
         },
+        "views": output.views,
         "decision": output.decision,
         **({"gate": {"threshold": output.gate, "rule": GATE}} if output.gate else {}),
+        "cleanup": output.cleanup,
         "masks": output.masks,
         "network": kind_of(model, ensemble),
         "model": model,
@@ -147,18 +155,28 @@ def predictor_of(
 ) -> Predictor:
     """The predictor of an exported network, as its card describes it.
 
-    `flip` averages the predictions for each image and its mirror image. If the card has a size, the predictor
-    expects images that `selftrain.sizes.resized` brought to it. Without `device`, the network is not moved.
+    `flip` averages the predictions for each image and its mirror image, instead of the views of the card. If
+    the card has a size, the predictor expects images of `seen_size`. Without `device`, the network is not
+    moved.
     """
     device = device or next(network.parameters()).device
+    views = {"product": {"hflip": True}} if flip else described.get("views", "plain")
+    cleaning = {"min_area": {}, "max_hole": {}, **described.get("cleanup", {})}
     return Predictor(
         (network.to(device),),
         PixelScale.of(described["mean"], described["std"], device),
         windows.of(described["input"]["window"]),
-        views=tta.views(hflip=True, vflip=False, rotate90=False, scales=[1.0]) if flip else None,
-        decision=decide.of(described.get("decision", "argmax")),
+        decision=decide.cleaned(
+            decide.of(described.get("decision", "argmax")),
+            cleanup.of(**cleaning, classes=described["classes"], section="cleanup"),
+        ),
         multiple=described["input"]["multiple"],
         gate=described.get("gate", {}).get("threshold", 0.0),
         batch=batch,
         layout=torch.contiguous_format,
-    )
+    ).with_views(tta.of(views))
+
+
+def seen_size(described: dict[str, Any], own: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) at which the network of a card sees an image of size `own`."""
+    return sizes.seen_size(described["input"]["size"], described["input"].get("predicted"), own)

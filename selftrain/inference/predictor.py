@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,15 +12,17 @@ import ttach
 from torch import Tensor, nn
 
 from selftrain.anatomy import Anatomy
+from selftrain.data.images import resize_image
 from selftrain.inference import tta, windows
-from selftrain.inference.decide import Decision, argmax
+from selftrain.inference.decide import Cleaned, Decision, argmax
 from selftrain.inference.pixels import PixelScale
 from selftrain.models.ensemble import parts
 from selftrain.models.fused import fused
 from selftrain.models.heads import head_of
 from selftrain.models.outputs import output_of
-from selftrain.tables import Chosen, bound
+from selftrain.tables import Chosen, bound, handed
 
+Size = tuple[int, int]  # height, width
 Precision = Callable[[], AbstractContextManager[Any]]
 
 
@@ -36,12 +39,15 @@ class Predictor:
     scale: PixelScale
     window: Chosen[windows.Window]
     views: ttach.Compose | None = None  # their probabilities are averaged; None: the plain image
+    view_weights: tuple[float, ...] = ()  # of each view; empty: all count alike
     precision: Precision = exact  # the context of each forward pass
     decision: Decision = argmax
     multiple: int = Anatomy.multiple  # input sides must be multiples of this
     gate: float = 0.0  # least probability of a class in the image-level head's view; 0: off
     batch: int = 1  # most views and windows that share a forward pass
     layout: torch.memory_format = torch.channels_last
+    seen_size: Callable[[Size], Size] | None = None  # from an image's size to the size that is looked at
+    tally: windows.Tally = field(default_factory=windows.Tally)  # of the windows looked at and skipped
 
     def __post_init__(self) -> None:
         for network in self.networks:
@@ -54,12 +60,17 @@ class Predictor:
 
     def plain(self) -> "Predictor":
         """This predictor without its views."""
-        return replace(self, views=None)
+        return replace(self, views=None, view_weights=())
+
+    def with_views(self, found: tta.Views) -> "Predictor":
+        """This predictor with other views."""
+        return replace(self, views=found.transforms, view_weights=found.weights)
 
     def quickest(self, image: np.ndarray) -> "Predictor":
         """The form of this predictor that is fastest for many images like `image` (H, W, C) uint8."""
         if self.scale.device.type != "cpu":
             return self
+        image = self._at_seen_size(image[None])[0]
         side = self.side or max(image.shape)
         seen = windows.pad(self.pixels(image[None, :side, :side]), self.multiple)
         dtype = self._dtype()
@@ -71,11 +82,15 @@ class Predictor:
         return normalised.contiguous(memory_format=self.layout)
 
     def probabilities(self, images: np.ndarray) -> Tensor:
-        """(N, K, H, W) float32 of images (N, H, W, C) uint8: the mean over the networks and their views."""
-        pixels = self.pixels(images)
+        """(N, K, H, W) float32 of images (N, H, W, C) uint8: the mean over the networks and their views.
+
+        If the images are seen at another size, the probabilities are resized back.
+        """
+        pixels = self.pixels(self._at_seen_size(images))
         with self.precision():
             found = [self._of(network, pixels) for network in self.networks]
-        return found[0] if len(found) == 1 else torch.stack(found).mean(dim=0)
+        mean = found[0] if len(found) == 1 else torch.stack(found).mean(dim=0)
+        return tta.resize_maps(mean, (images.shape[1], images.shape[2]))
 
     @property
     def tells_tags(self) -> bool:
@@ -89,7 +104,8 @@ class Predictor:
         It is the mean over the networks. Of an image larger than a window it is the largest probability in
         neighbouring parts of that size.
         """
-        pixels, side = self.pixels(images), self.side or max(images.shape[1:3])
+        pixels = self.pixels(self._at_seen_size(images))
+        side = self.side or max(pixels.shape[2:])
         seen = [
             windows.pad(tile, self.multiple) for row in pixels.split(side, 2) for tile in row.split(side, 3)
         ]
@@ -109,14 +125,28 @@ class Predictor:
 
     def labels_in_tiles(self, images: np.ndarray) -> np.ndarray:
         """`labels`, computed tile by tile: a large image's probabilities may not fit in memory at once."""
-        return windows.tiled(self.labels, images, window=self.side)
+        if not isinstance(self.decision, Cleaned):
+            return windows.tiled(self.labels, images, window=self.side)
+        uncleaned = replace(self, decision=self.decision.decision)  # a region may lie in several tiles
+        ids = torch.from_numpy(uncleaned.labels_in_tiles(images))
+        return self.decision.after(ids).numpy()
+
+    def _at_seen_size(self, images: np.ndarray) -> np.ndarray:
+        """Images (N, H, W, C) at the size at which the networks see them."""
+        if self.seen_size is None:
+            return images
+        size = self.seen_size((images.shape[1], images.shape[2]))
+        return np.stack([resize_image(image, size) for image in images])
 
     def _of(self, network: nn.Module, pixels: Tensor) -> Tensor:
-        window = bound(self.window)
+        window = partial(
+            bound(self.window), **handed(self.window.entry, f"window={self.window.name}", tally=self.tally)
+        )
         return tta.predict(
             network,
             pixels,
             transforms=self.views,
+            weights=self.view_weights,
             window=window,
             multiple=self.multiple,
             batch=self.batch,

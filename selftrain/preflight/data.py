@@ -13,7 +13,9 @@ from selftrain.data.sample import DataSet, with_levels, without
 from selftrain.data.spec import Spec
 from selftrain.data.tiles import Tiling
 from selftrain.errors import ConfigError, DataError
+from selftrain.inference import cleanup, windows
 from selftrain.log import say
+from selftrain.plan import window_of, window_of_labels
 from selftrain.preflight.machine import precision_of_run
 from selftrain.rundir import RunDir
 
@@ -156,7 +158,7 @@ def _looked_at(
 
 
 def check_data(data: DataSet, cfg: Config) -> None:
-    """Raises DataError if a required split is empty, ConfigError for weights of unknown classes."""
+    """Raises DataError if a required split is empty, ConfigError for settings of unknown classes."""
     from_tags = cfg.generations[0].from_tags
     if from_tags:
         _check_tags(data, cfg)
@@ -172,6 +174,11 @@ def check_data(data: DataSet, cfg: Config) -> None:
         raise ConfigError(
             f"loss.class_weights: there is no class {unknown[0]!r}; there are {', '.join(data.classes)}"
         )
+    for section in ("predict", "select"):
+        asked = getattr(cfg, section)
+        cleanup.of(asked.min_area, asked.max_hole, data.classes, section)
+    for window, setting in ((window_of(cfg), "predict.window"), (window_of_labels(cfg), "labels.windows")):
+        windows.check_classes(window, setting, data.classes)
     needing = _needing_unlabelled(cfg.generations)
     if needing and not data.unlabelled:
         raise DataError(f"{needing} needs unlabelled images, but the data set has none; {WITHOUT_UNLABELLED}")

@@ -12,7 +12,7 @@ from selftrain.data.bands import RGB
 from selftrain.data.batches import Augmentation
 from selftrain.data.samplers import SAMPLERS
 from selftrain.errors import ConfigError
-from selftrain.inference import windows
+from selftrain.inference import tta, windows
 from selftrain.log import say
 from selftrain.methods.table import METHODS
 from selftrain.models.build import multiple_of, parameters
@@ -20,13 +20,13 @@ from selftrain.models.encoders import pretrained
 from selftrain.networks import SNAPSHOTS
 from selftrain.objectives.objective import check_losses
 from selftrain.optim.schedules import BY_SCORES, SCHEDULES, WARMING
-from selftrain.plan import Plan, plans, students, window_of
+from selftrain.plan import Plan, plans, students, views_of_labels, window_of, window_of_labels
 from selftrain.pretraining import check_sources
 from selftrain.settings.check import check as check_settings
 from selftrain.stages import reliability
 from selftrain.stages.pseudo_label import check_refiner
 from selftrain.stages.select import check_threshold
-from selftrain.tables import Table
+from selftrain.tables import Chosen, Table
 
 
 def check(cfg: Config) -> None:
@@ -35,6 +35,7 @@ def check(cfg: Config) -> None:
     choices.check(cfg)
     for check_together in (
         _check_sides,
+        _check_views,
         _check_channels,
         _check_tiles,
         _check_splits,
@@ -140,11 +141,19 @@ def _check_sides(cfg: Config) -> None:
             raise ConfigError(
                 f"labels.window={cfg.labels.window} must be a multiple of {multiple} (0: no windows)"
             )
-        window = window_of(cfg)
-        if window.entry is windows.slide and windows.side_of(window) % multiple:
-            raise ConfigError(
-                f"predict.window.slide.side={windows.side_of(window)} must be a multiple of {multiple}"
-            )
+        for window, setting in _windows(cfg):
+            windows.check(window, setting, multiple)
+
+
+def _windows(cfg: Config) -> list[tuple[Chosen[windows.Window], str]]:
+    """The windows of evaluations and of labelling, with the names of their settings."""
+    return [(window_of(cfg), "predict.window"), (window_of_labels(cfg), "labels.windows")]
+
+
+def _check_views(cfg: Config) -> None:
+    """Raises ConfigError for weights that do not fit the views."""
+    tta.of(cfg.predict.views, "predict.views")
+    views_of_labels(cfg)
 
 
 def _check_channels(cfg: Config) -> None:

@@ -20,11 +20,10 @@ from selftrain.errors import OPEN_FILES_ERRNOS, STORAGE_ERRNOS, ConfigError, Dat
 from selftrain.files import read_json, write_json
 from selftrain.ids import IGNORE
 from selftrain.inference.decide import at_size
-from selftrain.inference.exported import load_export, predictor_of
+from selftrain.inference.exported import load_export, predictor_of, seen_size
 from selftrain.inference.predictor import Predictor
 from selftrain.log import progress, say
 from selftrain.report.palette import palette, save_palette_png, save_plain_png
-from selftrain.sizes import resized
 
 CLASSES = "classes.json"
 # windows; larger images are labelled tile by tile, as the probabilities of all pixels might not fit in memory
@@ -76,6 +75,8 @@ def predict(
             show(done)
     for fault in faults:
         say(str(fault))
+    if labeller.predictor.tally.share:
+        say(f"{labeller.predictor.tally.share:.1%} of the windows were skipped")
     total = len(files) + len(passed_over)
     if faults:
         rest = f"the other {total - len(faults)} are in {out}"
@@ -109,7 +110,7 @@ class Labeller:
 
         If the card has an input size, images are resized to it.
         """
-        if not self.card["input"]["size"]:
+        if not (self.card["input"]["size"] or self.card["input"].get("predicted")):
             return list(self.predictor.labels_in_tiles(np.stack(pictures)))
         sizes = [(picture.shape[0], picture.shape[1]) for picture in pictures]
         seen = np.stack([resize_image(one, self.input_size(one)) for one in pictures])
@@ -118,7 +119,7 @@ class Labeller:
 
     def input_size(self, picture: np.ndarray) -> tuple[int, int]:
         """(height, width) at which the network sees a picture (H, W, C)."""
-        return resized(self.card["input"]["size"], (picture.shape[0], picture.shape[1]))
+        return seen_size(self.card, (picture.shape[0], picture.shape[1]))
 
     @property
     def levels(self) -> Levels | None:

@@ -10,7 +10,9 @@ from selftrain.config import SelectConfig
 from selftrain.data.labels import Readable
 from selftrain.errors import ConfigError, LearningError
 from selftrain.ids import IGNORE
+from selftrain.inference import cleanup
 from selftrain.labels import thresholds
+from selftrain.labels.record import Label
 from selftrain.labels.store import STAGES, LabelStore
 from selftrain.scores import confusion, report
 from selftrain.tables import bound, handed
@@ -29,6 +31,7 @@ class SelectedLabels:
     thresholds: np.ndarray  # (C,) in 0..1: the least confidence at which a pixel of a class is accepted
     class_weights: np.ndarray  # (C,)
     image_weights: np.ndarray  # (N,), 0 for images left out
+    cleaning: cleanup.CleanUp | None = None  # pixels that it would change are rejected
 
     def __post_init__(self) -> None:
         self.chosen = np.flatnonzero(self.image_weights > 0).tolist()
@@ -39,7 +42,20 @@ class SelectedLabels:
     def accepted(self) -> bool:
         """Whether at least one pixel is accepted."""
         labels = map(self.store.read, self.chosen)  # the first image nearly always suffices
-        return any((label.confidence >= self.floors[label.hard]).any() for label in labels)
+        return any(self._accepts(label).any() for label in labels)
+
+    def _accepts(self, label: Label) -> np.ndarray:
+        """The accepted pixels (H, W) of a label."""
+        accepted: np.ndarray = label.confidence >= self.floors[label.hard]
+        return accepted & self._unchanged(label) if self.cleaning else accepted
+
+    def _unchanged(self, label: Label) -> np.ndarray:
+        """The pixels (H, W) that the clean-up leaves alone.
+
+        The probabilities of the others belong to the class that they would lose.
+        """
+        assert self.cleaning is not None
+        return self.cleaning.cleaned(label.hard) == label.hard
 
     def target(self, i: int, index: np.ndarray) -> Target[np.ndarray]:
         """See `data.labels.Labels.target`: soft labels are included, and rejected pixels have weight 0."""
@@ -47,6 +63,8 @@ class SelectedLabels:
         outside = index < 0
         hard = label.hard.reshape(-1)[index]
         accepted = ~outside & (label.confidence.reshape(-1)[index] >= self.floors[hard])
+        if self.cleaning:
+            accepted &= self._unchanged(label).reshape(-1)[index]
         weight = np.where(accepted, self.class_weights[hard] * self.image_weights[self.chosen[i]], 0).astype(
             np.float32
         )
@@ -95,7 +113,7 @@ class SelectedLabels:
             if mask is None:
                 continue
             label = self.store.read(place)
-            accepted = label.confidence >= self.floors[label.hard]
+            accepted = self._accepts(label)
             counts += confusion(label.hard, np.where(accepted, mask, np.uint8(IGNORE)), len(counts))
         return counts
 
@@ -130,6 +148,7 @@ def select(
             rule.image_share,
             rule.weight_images,
         ),
+        cleanup.of(rule.min_area, rule.max_hole, classes, "select"),
     )
 
 

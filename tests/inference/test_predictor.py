@@ -2,6 +2,7 @@
 
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,12 +11,16 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import nn
 
-from selftrain.inference import tta, windows
+from selftrain.data.images import resize_image
+from selftrain.inference import decide, tta, windows
+from selftrain.inference.cleanup import CleanUp
+from selftrain.inference.decide import argmax
 from selftrain.inference.pixels import PixelScale
 from selftrain.inference.predictor import Predictor, exact
 from selftrain.models.build import build
 from selftrain.models.fused import POSSIBLE, JoinedConvolution
 from selftrain.models.outputs import Output
+from selftrain.sizes import is_seen_size, seen_size
 
 torch.set_num_threads(1)
 
@@ -170,3 +175,67 @@ def test_many_images_are_labelled_by_a_fused_network_that_predicts_the_same(acce
     assert kinds == {torch.bfloat16 if accelerator.mixed_precision == "bf16" else torch.float32}
     expected, found = (one.probabilities(image[None]).numpy() for one in (asked, quick))
     np.testing.assert_allclose(found, expected, atol=0.1 if accelerator.mixed_precision == "bf16" else 1e-4)
+
+
+def test_images_may_be_seen_at_another_size():
+    class Watched(Red):
+        seen = ()
+
+        def forward(self, images):
+            self.seen = tuple(images.shape[2:])
+            return super().forward(images)
+
+    network = Watched()
+    asked = predictor(network, seen_size=partial(seen_size, [], ["scale", 2]))
+    images = np.random.default_rng(0).integers(0, 3, (2, 32, 48, 3), np.uint8)
+    found = asked.probabilities(images)
+    assert network.seen == (64, 96) and found.shape == (2, 2, 32, 48)
+    larger = np.stack([resize_image(image, (64, 96)) for image in images])
+    back = nn.functional.interpolate(predictor(Red()).probabilities(larger), size=(32, 48), mode="bilinear")
+    torch.testing.assert_close(found, back)
+
+
+@pytest.mark.parametrize(
+    ("data", "predicted", "size"),
+    [
+        ([], [], (30, 60)),
+        (["longest", 20], [], (10, 20)),
+        (["longest", 20], ["longest", 80], (40, 80)),
+        ([20, 20], ["scale", 1.5], (30, 30)),
+        ([], ["scale", 0.5], (15, 30)),
+        (None, [64, 64], (64, 64)),
+    ],
+)
+def test_the_size_at_which_a_network_sees_an_image(data, predicted, size):
+    assert seen_size(data, predicted, (30, 60)) == size
+
+
+@pytest.mark.parametrize(
+    "setting", [["scale"], ["scale", 0], ["scale", "2"], ["scale", -1], ["scale", 1, 2], [1.5, 2]]
+)
+def test_what_is_no_size_is_refused(setting):
+    assert not is_seen_size(setting) and is_seen_size(["scale", 0.75])
+
+
+def test_a_region_that_lies_in_several_tiles_is_one():
+    """A line of 300 pixels over three tiles of 128: no tile shows all of it."""
+    images = np.zeros((1, 40, 300, 3), np.uint8)
+    images[:, 20] = 9
+    for least, rows in ((300, 1), (301, 0)):
+        asked = predictor(Red(), window=32, decision=decide.cleaned(argmax, CleanUp((0, least), (0, 0))))
+        assert asked.labels_in_tiles(images).sum() == 300 * rows
+
+
+def test_windows_that_are_skipped_are_counted():
+    images = np.zeros((1, 32, 256, 3), np.uint8)
+    images[:, :, :8] = 200
+    asked = predictor(Cold(), window={"sparse": {"side": 32, "overlap": 0.0}})
+    assert np.array_equal(asked.labels(images), images[..., 0] > 0)
+    assert (asked.tally.seen, asked.tally.skipped) == (1, 7) and replace(asked).tally is asked.tally
+
+
+class Cold(nn.Module):
+    """Class 0 is sure where there is no red."""
+
+    def forward(self, images):
+        return torch.stack([50 - images[:, 0], images[:, 0] - 50], dim=1)

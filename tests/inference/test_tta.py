@@ -4,7 +4,7 @@ import ttach
 from torch import Tensor, nn
 
 from selftrain.errors import ConfigError
-from selftrain.inference.tta import predict, views
+from selftrain.inference.tta import of, predict, sizes_of, views
 
 torch.set_num_threads(1)
 
@@ -180,3 +180,37 @@ def test_views_are_seen_through_the_window_that_is_asked_for(model: Pointwise) -
     probs = predict(model, noise(1, 3, 40, 50), transforms=flips, window=corners, multiple=8, batch=2)
     assert seen == [((2, 3, 40, 50), 8, 2)] and model.seen == [(2, 3, 32, 32)]
     assert probs.shape == (1, 4, 40, 50) and len(probs.flatten(2)[0].unique(dim=1).T) == 1
+
+
+@pytest.mark.parametrize(("name", "expected"), [("plain", 1), ("d4", 8), ("twelve", 12)])
+def test_a_preset_has_its_views_and_each_leads_back(model: Pointwise, name: str, expected: int) -> None:
+    transforms, weights = of(name)
+    images = smooth(40, 60)
+    seen = {tuple(view.augment_image(images).flatten().tolist()) for view in transforms}
+    assert len(transforms) == len(seen) == expected and weights == ()
+    atol = 0.01 if name == "twelve" else 1e-5  # scales interpolate
+    found = predict(model, images, transforms=transforms)
+    torch.testing.assert_close(found, model(images).softmax(1), atol=atol, rtol=0)
+
+
+def test_views_are_weighed_in_their_order_and_those_of_weight_0_are_left_out() -> None:
+    images, model = noise(1, 3, 32, 64), Blind().eval()
+    plain = predict(model, images)
+    transforms, weights = of({"product": {"hflip": True, "weights": [3, 1]}})
+    found = predict(model, images, transforms=transforms, weights=weights)
+    torch.testing.assert_close(found, (3 * plain + plain.flip(3)) / 4)
+    watched = Pointwise()
+    flipped = predict(watched, images, transforms=transforms, weights=[0.0, 2.0])
+    assert [shape[0] for shape in watched.seen] == [1]
+    torch.testing.assert_close(flipped, watched(images).softmax(1))
+
+
+@pytest.mark.parametrize("weights", [[1], [0] * 8, [1] * 9])
+def test_weights_that_are_not_one_per_view_are_refused(weights: list[float]) -> None:
+    with pytest.raises(ConfigError, match=r"predict\.views\.d4\.weights=.* a number for each of 8 views"):
+        of({"d4": {"weights": weights}}, "predict.views")
+
+
+def test_the_sizes_of_views_are_known_without_looking() -> None:
+    found = of({"product": {"rotate90": True, "scales": [1.0, 0.5]}})
+    assert sizes_of(found.transforms, (30, 50)) == [(30, 50), (50, 30)] * 2 + [(15, 25), (25, 15)] * 2

@@ -10,12 +10,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from predicting import CLASSES, exported, labels, noise, probabilities, save
+from predicting import CLASSES, MEAN, STD, exported, labels, noise, probabilities, save
 
 from selftrain.data.images import read_image, resize_image
 from selftrain.errors import ConfigError
 from selftrain.files import commit_directory, read_directory
+from selftrain.inference import tta
+from selftrain.inference.cleanup import CleanUp
 from selftrain.inference.decide import DECISIONS
+from selftrain.inference.exported import load_export
 from selftrain.inference.predictor import Predictor
 from selftrain.report.palette import palette
 from selftrain.stages.predict import Labeller, predict
@@ -252,3 +255,26 @@ def test_flips_are_averaged(model: Path) -> None:
     assert (mirrored[:, ::-1] == straight).mean() > 0.999
     plain = Labeller.load(model)
     assert (plain.label([picture[:, ::-1].copy()])[0][:, ::-1] != plain.label([picture])[0]).any()
+
+
+def test_the_card_says_at_which_size_and_in_which_views_images_are_seen(model: Path, tmp_path: Path) -> None:
+    file = save(tmp_path / "images" / "a.png", 40, 56)
+    picture = read_image(file)
+    card = {"views": "d4", "cleanup": {"min_area": {"rest": 4}, "max_hole": {"rest": 9}}}
+    changed = with_card(
+        model,
+        tmp_path / "export",
+        lambda found: found.update(
+            card, input={**found["input"], "size": [32, 32], "predicted": ["scale", 2]}
+        ),
+    )
+    predict(changed, tmp_path / "images", tmp_path / "out")
+    network, _ = load_export(model)
+    scaled = torch.from_numpy(resize_image(picture, (64, 64))).permute(2, 0, 1).float()[None] / 255
+    mean, std = (torch.tensor(row).view(1, 3, 1, 1) for row in (MEAN, STD))
+    probs = tta.predict(network, (scaled - mean) / std, transforms=tta.of("d4").transforms)
+    found = F.interpolate(probs, size=(40, 56), mode="bilinear").argmax(dim=1)[0].byte().numpy()
+    expected = CleanUp((4,) * 4, (9,) * 4).cleaned(found)
+    assert np.array_equal(labels(tmp_path / "out" / "a.png"), expected)
+    assert Labeller.load(changed, tta_flip=True).predictor.views is not None
+    assert len(Labeller.load(changed, tta_flip=True).predictor.views) == 2  # instead of the eight of the card

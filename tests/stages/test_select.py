@@ -156,3 +156,22 @@ def test_a_threshold_rule_is_tried_before_the_run(monkeypatch, threshold, messag
         check_threshold(SelectConfig(threshold=threshold))
     assert str(error.value).startswith(message)
     check_threshold(SelectConfig())
+
+
+def test_pixels_that_the_clean_up_would_change_are_rejected(tmp_path):
+    """Both halves have four pixels: a least area of 5 rejects the half that is named."""
+    plain = {"threshold": "global", "confidence": 0.5}
+    labels = chosen(tmp_path, [0.95], **plain, min_area={"left": 5})
+    target = labels.target(0, INDEX)
+    assert target.hard.tolist() == [[IGNORE, IGNORE, 1, 1]] * 2
+    assert target.weight.tolist() == [[0, 0, 1, 1]] * 2 and labels.accepted
+    assert labels.report()["quality"]["selected"]["per_class"] == {"left": None, "right": 1.0}
+    everything = select(
+        labels.store,
+        labels.everything,
+        CLASSES,
+        SelectConfig(**plain, min_area={"rest": 4}),
+        generation=0,
+        known=np.ones(2),
+    )
+    assert everything.target(0, INDEX).hard.tolist() == [[0, 0, 1, 1]] * 2
