@@ -13,6 +13,7 @@ from selftrain.inference.exported import Input, Origin, Output, card
 from selftrain.models.build import multiple_of
 from selftrain.plan import window_of
 from selftrain.tables import Table
+from selftrain.tuning.tuned import Tuned
 
 
 def card_of(
@@ -25,14 +26,24 @@ def card_of(
     """
     metrics = {"val": brief(row["val"]), "test": brief(test)}
     multiple = multiple_of(row["model"]["arch"])
-    decision = Table(decide.DECISIONS).one(cfg.predict.decision, "predict.decision").written
-    views = Table(tta.VIEWS).one(cfg.predict.views, "predict.views").written
+    tuned = Tuned.of(row)
+    decision = tuned.decision or Table(decide.DECISIONS).one(cfg.predict.decision, "predict.decision").written
+    views = tuned.view(Table(tta.VIEWS).one(cfg.predict.views, "predict.views").written)
     cleaning = {"min_area": cfg.predict.min_area, "max_hole": cfg.predict.max_hole}
-    window, gate = window_of(cfg).written, cfg.predict.gate
+    output = Output(
+        data.classes,
+        mask_coding(data),
+        window_of(cfg).written,
+        decision,
+        views,
+        cleaning,
+        cfg.predict.gate,
+        tuned.refine,
+    )
     described = card(
         Origin(cfg.recipe, cfg.data.name, row["generation"], cfg.seed, metrics),
         Input(cfg.data.mean, cfg.data.std, cfg.data.size, multiple, data.levels, cfg.predict.size),
-        Output(data.classes, mask_coding(data), window, decision, views, cleaning, gate),
+        output,
         model=row["model"],
         ensemble=ensemble,
     )

@@ -10,6 +10,7 @@ from selftrain.config import Config
 from selftrain.log import say
 from selftrain.plan import Plan
 from selftrain.report.alarms import about_generation
+from selftrain.report.remarks import about_tuning
 from selftrain.scores import gain, is_worse, level, paired
 from selftrain.session import Session
 from selftrain.stages import select
@@ -81,11 +82,13 @@ def generation(
     teacher = teacher if labels or plan.begins_as_teacher else None
     with session.times.of(f"{stage} training"):
         trained = training.trained(session, plan, labels, teacher)
-    if session.accelerator.is_main_process:
-        session.networks.keep(plan, trained.network, gen)
     with session.times.of(f"{stage} val"):
-        val = session.evaluate(trained.network, session.data.val, f"{stage} val", closely=True)
+        plain = session.evaluate(trained.network, session.data.val, f"{stage} val", closely=True)
         facts = {**trained.facts, **training.scores_on_train(session, plan, trained.network)}
+        tuning = session.tune(trained.network, plain, stage)
+    network, val = tuning.tuned.network(trained.network), tuning.val
+    if session.accelerator.is_main_process:
+        session.networks.keep(plan, network, gen)
     session.metrics.rewind(f"{stage}/val", -1)
     session.metrics.write(f"{stage}/val", facts["steps"], {"miou": val["miou"] or 0.0, "ece": val["ece"]})
     for row in facts.get("members", []):
@@ -94,12 +97,13 @@ def generation(
     distance = facts.pop("average_distance")
     report = {
         "generation": plan.number,
-        "model": session.networks.describe(plan, trained.network),
+        "model": session.networks.describe(plan, network),
         "steps": facts.pop("steps"),
         "weights": facts.pop("weights"),
         "teacher": teacher,
         "online": plan.online,
         "val": val,
+        "tuned": tuning.facts,
         "precision": preflight.precision_of(session.accelerator),
         "exact": not session.changes,
         "changed_conditions": session.changes,
@@ -111,6 +115,8 @@ def generation(
     if session.accelerator.is_main_process:
         session.metrics.sync()
         files.write_json(gen.report, report)
+        for line in about_tuning(tuning.facts):
+            say(f"{stage}: {line}")
         say(f"{stage}: val mIoU {val['miou'] or 0:.4f}, {_outcome(report, reports)}")
         session.warn(stage, report["alarms"])
     session.accelerator.wait_for_everyone()

@@ -11,12 +11,13 @@ from selftrain import files
 from selftrain.data.labels import Readable
 from selftrain.data.tags import tags_of
 from selftrain.inference.cams import Seeds, predictor_of_maps
-from selftrain.labels.store import LabelStore
+from selftrain.labels.store import LabelsOver, LabelStore
 from selftrain.log import say
 from selftrain.plan import Plan, views_of_labels
 from selftrain.report.alarms import about_labels
 from selftrain.session import Session
 from selftrain.stages import evaluate, pseudo_label, reliability, select
+from selftrain.tuning.tuned import Tuned
 
 
 def labels(session: Session, teacher: int, student: Plan) -> select.SelectedLabels | None:
@@ -101,8 +102,11 @@ def selected(
     session: Session, teacher: int, student: Plan, found: LabelStore | None = None
 ) -> select.SelectedLabels:
     """A teacher's labels, selected by the student's rule."""
-    found = found or LabelStore(session.run.generation(teacher).labels)
-    rule = student.select
+    gen, rule = session.run.generation(teacher), student.select
+    found = found or LabelStore(gen.labels)
+    thresholds = Tuned.of(files.read_json(gen.report)).thresholds if rule.decision == "tuned" else ()
+    if thresholds:
+        found = LabelsOver(gen.labels, np.array(thresholds))
     ranks = _reliability(session, teacher, found) if rule.image_share < 1 or rule.weight_images else None
     return select.select(
         found,

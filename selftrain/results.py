@@ -10,6 +10,7 @@ from selftrain.report import details, page, summary
 from selftrain.session import Session
 from selftrain.settings.compared import changed_from_recipe
 from selftrain.stages import export, pictures
+from selftrain.tuning.tuned import Tuned
 
 
 def finish(session: Session, leader: int, reports: list[dict]) -> None:
@@ -21,9 +22,12 @@ def finish(session: Session, leader: int, reports: list[dict]) -> None:
     student = distilling.student(session, chosen, reports)
     networks = {number: session.networks.load(number)[0] for number in {0, leader, chosen}}
     reads = bool(session.data.test) and session.cfg.test.read == "end"
+    tuned = {number: Tuned.of(reports[number]) for number in networks}
     with session.times.of("test"):
         tests = {
-            number: session.evaluate(network, session.data.test, f"gen{number} test", closely=True)
+            number: session.evaluate(
+                network, session.data.test, f"gen{number} test", tuned[number], closely=True
+            )
             for number, network in networks.items()
             if reads
         }
@@ -104,7 +108,10 @@ def _write_results(
 
 
 def _write_page(session: Session, report: dict, networks: dict[int, nn.Module], leader: int) -> None:
-    predictors = {number: session.predictor(network) for number, network in networks.items()}
+    predictors = {
+        number: session.predictor(network, Tuned.of(report["generations"][number]))
+        for number, network in networks.items()
+    }
     said = pictures.predictions(predictors, session.scored(session.data.val))
     val = report["generations"][leader]["val"]
     told = [

@@ -17,8 +17,14 @@ from selftrain.ids import IGNORE
 Counts = NDArray[Any]  # pixels; float64 if a GPU counted them
 Floats = NDArray[np.float64]
 Score = Callable[[Counts], float | Floats | None]
-
 BINS = 15  # bins of the calibration error, as in Guo et al. 2017
+# blocks of neighbouring images (perhaps frames of one video); leaving each out estimates the error of a score
+BLOCKS = 20
+
+
+def blocks(count: int) -> list[int]:
+    """The block of each of `count` images: 0, 0, ..., up to BLOCKS of nearly equal size."""
+    return [place * min(BLOCKS, count) // count for place in range(count)]
 
 
 def confusion(predicted: NDArray[np.integer], mask: NDArray[np.integer], classes: int) -> NDArray[np.int64]:
@@ -140,14 +146,22 @@ def level(report: Mapping[str, Any]) -> Mapping[str, Any]:
     """The scores by which a generation is compared with others: "miou" and "miou_without".
 
     Of several networks it is the mean of their own scores. Their joint score would be beyond the reach of a
-    single student.
+    single student. What tuning adds to the joint score is added to this mean, since single networks are
+    tuned as well.
     """
     each = [member["val"] for member in report.get("members") or []]
     if not each:
         val: Mapping[str, Any] = report["val"]
         return val
-    without = np.mean([[value or 0.0 for value in one["miou_without"]] for one in each], axis=0)
-    return {"miou": float(np.mean([one["miou"] or 0.0 for one in each])), "miou_without": without.tolist()}
+    mean, plain = np.mean([_mious(one) for one in each], axis=0), (report.get("tuned") or {}).get("plain")
+    if plain:
+        mean += _mious(report["val"]) - _mious(plain)
+    return {"miou": float(mean[0]), "miou_without": mean[1:].tolist()}
+
+
+def _mious(scores: Mapping[str, Any]) -> Floats:
+    """The mIoU of all images, and the mIoU without each block; 0 where it is undefined."""
+    return np.array([value or 0.0 for value in (scores["miou"], *scores["miou_without"])])
 
 
 def _named(score: float | Floats | None, classes: Sequence[str]) -> Any:

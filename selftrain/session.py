@@ -29,7 +29,11 @@ from selftrain.settings.tree import changed
 from selftrain.signals import Stop
 from selftrain.sizes import seen_size
 from selftrain.stages import evaluate, reliability
+from selftrain.stages.pseudo_label import crf_of
 from selftrain.times import Times
+from selftrain.tuning import crossfit
+from selftrain.tuning.steps import asked_for
+from selftrain.tuning.tuned import UNTUNED, Tuned
 
 
 @dataclass
@@ -149,13 +153,19 @@ class Session:
         return known.data, networks, preflight.settle_conditions(run, cfg, accelerator)
 
     def evaluate(
-        self, network: nn.Module, samples: list[Sample], stage: str = "", *, closely: bool = False
+        self,
+        network: nn.Module,
+        samples: list[Sample],
+        stage: str = "",
+        tuned: Tuned = UNTUNED,
+        *,
+        closely: bool = False,
     ) -> dict:
         """Score a network on samples with masks, as `predict` says.
 
         Progress is shown as that of the stage, if it has a name. With `closely`, see `diagnosis`.
         """
-        return self.evaluated([(self.predictor(network), samples)], stage, closely=closely)
+        return self.evaluated([(self.predictor(network, tuned), samples)], stage, closely=closely)
 
     def evaluated(
         self, parts: Sequence[tuple[Predictor, list[Sample]]], stage: str = "", *, closely: bool = False
@@ -165,7 +175,7 @@ class Session:
             [(predictor, self.scored(samples)) for predictor, samples in parts],
             self.data.classes,
             batch=self.cfg.train.eval_batch,
-            cache=Cache(0) if self._scores_originals else self.cache,  # it has the images of training
+            cache=self._scored_cache,
             accelerator=self.accelerator,
             stage=stage,
             closely=closely,
@@ -176,16 +186,43 @@ class Session:
         """Whether scores are computed at the size of mask files that training resizes."""
         return bool(self.cfg.data.size) and (self.cfg.predict.original or bool(self.cfg.predict.size))
 
+    @property
+    def _scored_cache(self) -> Cache:
+        """The cache of the samples that are scored: that of the run has the images of training."""
+        return Cache(0) if self._scores_originals else self.cache
+
     def scored(self, samples: list[Sample]) -> list[Sample]:
         """The samples at the size at which they are scored."""
         return [sample.at_own_size() for sample in samples] if self._scores_originals else samples
 
-    def predictor(self, network: nn.Module) -> Predictor:
-        """A predictor of the run, as `predict` says."""
+    def tune(self, network: nn.Module, plain: dict, stage: str) -> crossfit.Outcome:
+        """Tune on val what `predict` asks for; `plain` are the scores of the network on val."""
+        predictor = self.predictor(network)
+        val = crossfit.Val(
+            predictor,
+            self.scored(self.data.val),
+            self._scored_cache,
+            self.accelerator,
+            batch=self.cfg.train.eval_batch,
+            score=partial(self.evaluated, closely=True),
+            check=lambda: self.stop.check(f"{stage} tuning"),
+            stage=stage,
+            shown=self.accelerator.is_main_process,
+        )
+        steps = asked_for(
+            self.cfg.predict,
+            len(self.data.val),
+            predictor,
+            around=crf_of(self.cfg.labels.crf),
+        )
+        return crossfit.tune(steps, val, plain)
+
+    def predictor(self, network: nn.Module, tuned: Tuned = UNTUNED) -> Predictor:
+        """A predictor of the run, as `predict` says, with what was tuned for the network."""
         asked = self.cfg.predict
         data_size = self.cfg.data.size if self._scores_originals else []
         cleaning = cleanup.of(asked.min_area, asked.max_hole, self.data.classes, "predict")
-        return Predictor(
+        plain = Predictor(
             (network,),
             self.scale,
             window_of(self.cfg),
@@ -195,6 +232,7 @@ class Session:
             gate=asked.gate,
             seen_size=partial(seen_size, data_size, asked.size) if data_size or asked.size else None,
         ).with_views(tta.of(asked.views, "predict.views"))
+        return tuned.predictor(plain)
 
     def labelling(self, network: nn.Module) -> Predictor:
         """`predictor` as a teacher: plain views in the windows of labelling, the most probable class."""

@@ -17,6 +17,7 @@ FLOORS = (  # from the ground up; a room imports rooms of lower floors only
     "base",
     "inspection models optim stage",
     "inference methods",
+    "tuning",
     "plan stages",
     "cards choices forecast material networks pretraining",
     "preflight trial",

@@ -76,7 +76,9 @@ def _is_budget(budget: str) -> bool:
 class PredictConfig:
     """How networks predict images in evaluations, pictures and `selftrain predict`.
 
-    Labelling uses `labels.window`, `labels.views`, `labels.size` and the most probable class.
+    Labelling uses `labels.window`, `labels.views`, `labels.size` and the most probable class. What is tuned
+    on val (`thresholds`, `crf`, `fitted`) is tuned for each generation, scored by cross-fitting, and kept
+    only if the score rises.
     """
 
     window: Annotated[
@@ -98,6 +100,26 @@ class PredictConfig:
         "classes that the image-level head (`loss.image`) finds less probable than this in what the network "
         "sees at once are suppressed; 0: off",
     ] = 0.0
+    refine: Annotated[
+        str,
+        OneOf(
+            {
+                "none": "they stay as they are",
+                "crf": "a dense CRF, tuned on val: one of a few around the settings of `labels.crf`, or none",
+            }
+        ),
+        "refinement of the probabilities",
+    ] = "none"
+    average: Annotated[
+        str,
+        OneOf(
+            {
+                "given": "equal ones, or those of `members` and `predict.views`",
+                "fitted": "those that make val most likely",
+            }
+        ),
+        "weights of the networks of a generation, and of views, in the mean of their probabilities",
+    ] = "given"
     min_area: Annotated[
         dict[str, int], Bounds(0), f"{MIN_AREA} are removed, such as {{car: 50}}; `rest`: all other classes"
     ] = field(default_factory=dict)

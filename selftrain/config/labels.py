@@ -119,6 +119,16 @@ class SelectConfig:
         "`quantile`: least share of each predicted class's pixels that is kept; "
         "`distribution`: of all pixels",
     ] = 0.6
+    decision: Annotated[
+        str,
+        OneOf(
+            {
+                "stored": "the stored probabilities",
+                "tuned": "divided by the teacher's tuned thresholds of `predict.decision`, with sum 1 again",
+            }
+        ),
+        "probabilities of the labels, and with them classes and confidences",
+    ] = "stored"
     balance: Annotated[float, "pixels of a class weigh (its share)^-balance, mean 1"] = 0.0
     image_share: Annotated[Share, "most reliable share of the images"] = 1.0
     reliability: Annotated[Choice, "measure of how reliable an image's labels are"] = "confidence"

@@ -5,8 +5,8 @@ A decision is a function from probabilities (N, C, H, W) to ids (N, H, W) uint8.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from selftrain.inference.cleanup import CleanUp
-from selftrain.tables import Table, bound
+from selftrain.tables import Bounds, Table, bound
 
 Decision = Callable[[Tensor], Tensor]
 
@@ -25,7 +25,22 @@ def argmax(probs: Tensor) -> Tensor:
     return probs.max(dim=1).indices.to(torch.uint8)
 
 
-DECISIONS: dict[str, Callable[..., Tensor]] = {"argmax": argmax}
+def thresholds(
+    probs: Tensor,
+    *,
+    each: Annotated[
+        list[float], Bounds(above=0, most=1), "threshold of each class; empty: tuned on val"
+    ] = [],  # noqa: B006  (never changed)
+) -> Tensor:
+    """The class with the largest ratio of its probability to its threshold.
+
+    Of two classes whose thresholds add up to 1, the second one is chosen where its probability reaches its
+    threshold. Equal thresholds, and an empty list, choose the most probable class.
+    """
+    return argmax(probs / probs.new_tensor(each)[:, None, None] if each else probs)
+
+
+DECISIONS: dict[str, Callable[..., Tensor]] = {"argmax": argmax, "thresholds": thresholds}
 
 
 def of(setting: str | Mapping[str, Mapping[str, Any]]) -> Decision:
@@ -51,6 +66,11 @@ class Cleaned:
         """The ids (N, H, W) of `decision`, cleaned up."""
         maps = np.stack([self.rule.cleaned(one) for one in ids.cpu().numpy()])
         return torch.from_numpy(maps).to(ids.device)
+
+
+def instead(decision: Decision, other: Decision) -> Decision:
+    """`other` in the place of a decision; a clean-up after it stays."""
+    return replace(decision, decision=other) if isinstance(decision, Cleaned) else other
 
 
 def cleaned(decision: Decision, rule: CleanUp | None) -> Decision:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from selftrain.ids import IGNORE
 from selftrain.inference import cleanup, decide, tta, windows
 from selftrain.inference.pixels import PixelScale
 from selftrain.inference.predictor import Predictor
+from selftrain.labels.crf import CRF, marginals
 from selftrain.models import saved
 from selftrain.rundir import WEIGHTS
 
@@ -69,6 +71,7 @@ class Output:
     views: str | dict[str, Any] = "plain"  # a setting, as tta.of reads it
     cleanup: dict[str, dict[str, int]] = field(default_factory=dict)  # min_area and max_hole, by class name
     gate: float = 0.0  # see GATE
+    refine: dict[str, Any] | None = None  # {"crf": its settings}; None: the probabilities stay as they are
 
 
 def kind_of(model: dict[str, Any], ensemble: int = 0) -> str:
@@ -103,6 +106,7 @@ def card(
             "rule": RULE,
         },
         "views": output.views,
+        "refine": output.refine,
         "decision": output.decision,
         **({"gate": {"threshold": output.gate, "rule": GATE}} if output.gate else {}),
         "cleanup": output.cleanup,
@@ -159,13 +163,14 @@ def predictor_of(
     the card has a size, the predictor expects images of `seen_size`. Without `device`, the network is not
     moved.
     """
-    device = device or next(network.parameters()).device
+    device, crf = device or next(network.parameters()).device, (described.get("refine") or {}).get("crf")
     views = {"product": {"hflip": True}} if flip else described.get("views", "plain")
     cleaning = {"min_area": {}, "max_hole": {}, **described.get("cleanup", {})}
     return Predictor(
         (network.to(device),),
         PixelScale.of(described["mean"], described["std"], device),
         windows.of(described["input"]["window"]),
+        refiner=partial(marginals, crf=CRF(**crf)) if crf else None,
         decision=decide.cleaned(
             decide.of(described.get("decision", "argmax")),
             cleanup.of(**cleaning, classes=described["classes"], section="cleanup"),

@@ -16,6 +16,7 @@ from selftrain.data.images import resize_image
 from selftrain.inference import tta, windows
 from selftrain.inference.decide import Cleaned, Decision, argmax
 from selftrain.inference.pixels import PixelScale
+from selftrain.labels.refiners import Refiner
 from selftrain.models.ensemble import parts
 from selftrain.models.fused import fused
 from selftrain.models.heads import head_of
@@ -41,6 +42,7 @@ class Predictor:
     views: ttach.Compose | None = None  # their probabilities are averaged; None: the plain image
     view_weights: tuple[float, ...] = ()  # of each view; empty: all count alike
     precision: Precision = exact  # the context of each forward pass
+    refiner: Refiner | None = None  # refines the averaged probabilities of each image
     decision: Decision = argmax
     multiple: int = Anatomy.multiple  # input sides must be multiples of this
     gate: float = 0.0  # least probability of a class in the image-level head's view; 0: off
@@ -84,13 +86,18 @@ class Predictor:
     def probabilities(self, images: np.ndarray) -> Tensor:
         """(N, K, H, W) float32 of images (N, H, W, C) uint8: the mean over the networks and their views.
 
-        If the images are seen at another size, the probabilities are resized back.
+        If the images are seen at another size, the probabilities are resized back. They are refined, if there
+        is a refiner.
         """
         pixels = self.pixels(self._at_seen_size(images))
         with self.precision():
             found = [self._of(network, pixels) for network in self.networks]
         mean = found[0] if len(found) == 1 else torch.stack(found).mean(dim=0)
-        return tta.resize_maps(mean, (images.shape[1], images.shape[2]))
+        mean = tta.resize_maps(mean, (images.shape[1], images.shape[2]))
+        if self.refiner is None:
+            return mean
+        refined = [self.refiner(*pair) for pair in zip(images, mean.cpu().numpy(), strict=True)]
+        return torch.from_numpy(np.stack(refined)).to(mean.device)
 
     @property
     def tells_tags(self) -> bool:

@@ -23,6 +23,7 @@ ONE_BITS = 23
 ONE = 1 << ONE_BITS  # probability 1 in fixed point, for sorting: 255 times this still fits in 32 bits
 
 Bytes = NDArray[np.uint8]
+Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +70,19 @@ class Label:
         found += empty * rest
         found /= 255
         return found.reshape(classes, *self.hard.shape)
+
+    def over(self, thresholds: Floats) -> "Label":
+        """The label for probabilities divided by `thresholds` (C,) and scaled to the sum 1.
+
+        So the hard label is that of `inference.decide.thresholds`. The CRF's choice, if it is not the most
+        probable class, is given up.
+        """
+        probs = self.soft(len(thresholds)) / thresholds.astype(np.float32)[:, None, None]
+        probs /= probs.sum(axis=0)
+        classes, rest = _most_probable(probs, len(self.classes))
+        kept = np.concatenate([255 - rest[:1], rest[:-1] - rest[1:]])
+        hard = np.where(self.hard == IGNORE, IGNORE, probs.argmax(axis=0)).astype(np.uint8)
+        return Label(hard, np.rint(255 * probs.max(axis=0)).astype(np.uint8), classes, kept)
 
     def soft_at(self, index: NDArray[np.integer], classes: int) -> NDArray[np.float32]:
         """`at(index).soft(classes)`: (classes, h, w), uniform where `index` is -1."""

@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +147,7 @@ class LabelStore:
             ) from None
         self._shard = lru_cache(maxsize=OPEN_SHARDS)(self._open)
 
-    def __reduce__(self) -> tuple[type["LabelStore"], tuple[Path]]:
+    def __reduce__(self) -> tuple[type["LabelStore"], tuple[Any, ...]]:
         return LabelStore, (self.directory,)
 
     def __len__(self) -> int:
@@ -225,6 +225,33 @@ class LabelStore:
         if wrong:
             raise IntegrityError(f"{path} is {' and '.join(wrong)}; {AGAIN}")
         return file, offsets
+
+
+class LabelsOver(LabelStore):
+    """The labels of a store with their probabilities divided by `thresholds` (C,) (`Label.over`).
+
+    The mean confidence of an image and the confusion counts stay those of the stored labels.
+    """
+
+    def __init__(self, directory: Path, thresholds: NDArray[np.floating]) -> None:
+        super().__init__(directory)
+        self.thresholds = thresholds
+
+    def __reduce__(self) -> tuple[type["LabelStore"], tuple[Any, ...]]:
+        return LabelsOver, (self.directory, self.thresholds)
+
+    def read(self, i: int) -> Label:
+        return super().read(i).over(self.thresholds)
+
+    @cached_property
+    def _histogram(self) -> Counts:
+        total = np.zeros((self.index.classes, 256), np.int64)
+        for label in map(self.read, range(len(self))):
+            np.add.at(total, (label.hard, label.confidence), 1)
+        return total
+
+    def histogram(self) -> Counts:
+        return self._histogram
 
 
 def _facts(ids: Sequence[str], origin: Origin) -> dict[str, Any]:

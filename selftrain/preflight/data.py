@@ -14,10 +14,12 @@ from selftrain.data.spec import Spec
 from selftrain.data.tiles import Tiling
 from selftrain.errors import ConfigError, DataError
 from selftrain.inference import cleanup, windows
+from selftrain.inference.decide import DECISIONS, thresholds
 from selftrain.log import say
 from selftrain.plan import window_of, window_of_labels
 from selftrain.preflight.machine import precision_of_run
 from selftrain.rundir import RunDir
+from selftrain.tables import Table
 
 FEW = 8  # val images; with fewer, scores hardly tell generations apart
 WITHOUT_UNLABELLED = (
@@ -169,6 +171,13 @@ def check_data(data: DataSet, cfg: Config) -> None:
         )
     if not data.val:
         raise DataError("no val image to choose by; set data.splits.val or data.splits.val_fraction")
+    decision = Table(DECISIONS).one(cfg.predict.decision, "predict.decision")
+    each = decision.settings.get("each", []) if decision.entry is thresholds else []
+    if len(each) not in (0, len(data.classes)):
+        raise ConfigError(
+            f"predict.decision.thresholds.each={each} must have a number for each of the "
+            f"{len(data.classes)} classes ({', '.join(data.classes)})"
+        )
     unknown = [name for name in cfg.loss.class_weights if name not in data.classes]
     if unknown:
         raise ConfigError(

@@ -27,6 +27,7 @@ from selftrain.stages import reliability
 from selftrain.stages.pseudo_label import check_refiner
 from selftrain.stages.select import check_threshold
 from selftrain.tables import Chosen, Table
+from selftrain.tuning.steps import tunes_thresholds
 
 
 def check(cfg: Config) -> None:
@@ -49,6 +50,7 @@ def check(cfg: Config) -> None:
         _check_learning,
         _check_distilling,
         _check_features,
+        _check_tuning,
     ):
         check_together(cfg)
     planned = plans(cfg)
@@ -128,6 +130,26 @@ def _changes(augmentation: Augmentation) -> Iterator[bool]:
     for one in (augmentation.labelled, augmentation.unlabelled):
         geometry = [entry for entry in one.geometry if entry.name != "flip"]  # train.flip is named on its own
         yield bool(geometry or one.policies or one.colours or one.erase) or one.randaugment.n > 0
+
+
+def _check_tuning(cfg: Config) -> None:
+    """Raises ConfigError for tuning that cannot act."""
+    several = len(tta.of(cfg.predict.views, "predict.views").transforms) > 1
+    if cfg.predict.average == "fitted" and not (several or any(plan.members.several for plan in plans(cfg))):
+        raise ConfigError(
+            "predict.average=fitted weighs several networks or views, and there are none; "
+            "set generations.0.members={seeds: 3} or predict.views=d4, or predict.average=given"
+        )
+    if cfg.predict.refine == "crf" and cfg.data.channels not in (1, RGB):
+        raise ConfigError(
+            f"predict.refine=crf takes grey images and RGB, but data.channels={cfg.data.channels}; "
+            "set predict.refine=none"
+        )
+    if cfg.select.decision == "tuned" and not tunes_thresholds(cfg.predict):
+        raise ConfigError(
+            "select.decision=tuned reads labels by tuned thresholds, and none are tuned; "
+            "set predict.decision=thresholds, or select.decision=stored"
+        )
 
 
 def _check_sides(cfg: Config) -> None:

@@ -1,6 +1,7 @@
 """Remarks of a report's page: what a reader needs to know before trusting the numbers."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from selftrain.report.reading import Generation, Headline, compared, difference, incumbents, number, pick
 
@@ -11,6 +12,7 @@ def remarks(report: dict, top: Headline, generations: Sequence[Generation]) -> l
         *_about_debug(report),
         *_about_promotion(top, generations),
         *_alarms(generations),
+        *_about_tuning(generations),
         *_about_scores(report, top),
         *_about_fairness(top, generations),
         *_about_exactness(generations),
@@ -53,6 +55,29 @@ def _alarms(generations: Sequence[Generation]) -> Iterable[str]:
     for g in generations:
         for alarm in [*(pick(g.row, "alarms") or []), *(pick(g.row, "labels", "alarms") or [])]:
             yield f"Generation {g.number}: {alarm}{'' if alarm.endswith('?') else '.'}"
+
+
+def about_tuning(facts: Mapping[str, Any] | None) -> list[str]:
+    """What was tuned on val, from "tuned" of a generation's report: a line for each thing that was tried."""
+    if not facts:
+        return []
+    if facts.get("note"):
+        return [facts["note"]]
+    return [_tried(row) for row in facts.get("steps") or [] if row]
+
+
+def _tried(row: Mapping[str, Any]) -> str:
+    before, after = (row.get(name) or 0.0 for name in ("before", "cross_fitted"))
+    return (
+        f"{row.get('setting') or '–'}, tuned on val, is {'kept' if row.get('kept') else 'not kept'}: "
+        f"val mIoU {before:.4f} without it, {after:.4f} cross-fitted"
+    )
+
+
+def _about_tuning(generations: Sequence[Generation]) -> Iterable[str]:
+    for g in generations:
+        for line in about_tuning(pick(g.row, "tuned")):
+            yield f"Generation {g.number}: {line}."
 
 
 def _about_scores(report: dict, top: Headline) -> Iterable[str]:

@@ -15,11 +15,9 @@ from selftrain.ids import IGNORE
 from selftrain.inference.groups import neighbours, rank_share
 from selftrain.inference.predictor import Predictor
 from selftrain.log import progress
-from selftrain.scores import BINS, expected_calibration_error, miou, report
+from selftrain.scores import BINS, BLOCKS, blocks, expected_calibration_error, miou, report
 
 HALF = 0.5  # the probability from which on an image-level head says that a class is there, without a gate
-# blocks of neighbouring images (perhaps frames of one video); leaving each out estimates the error of a score
-BLOCKS = 20
 
 
 @dataclass
@@ -130,10 +128,9 @@ def evaluate(
     gate = max(predictor.gate for predictor, _ in parts) or HALF
     tags = TagScores(gate, torch.zeros(3, len(classes), dtype=torch.float64, device=accelerator.device))
     heads = all(predictor.tells_tags for predictor, _ in parts)
-    number_of: dict[str, int] = {}
-    for _, samples in parts:
-        for one in samples:
-            number_of[one.id] = len(number_of)
+    ids = [one.id for _, samples in parts for one in samples]
+    number_of = {one: number for number, one in enumerate(ids)}
+    block_of = blocks(total)
     shares = [
         (predictor, [samples[i] for i in rank_share(len(samples), accelerator)])
         for predictor, samples in parts
@@ -148,8 +145,7 @@ def evaluate(
                 if heads:
                     tags.add(predictor.tags(images), masks.to(probs.device))
                 numbers, label = [number_of[sample.id] for sample, _ in group], predictor.decision(probs)
-                blocks = [number * min(BLOCKS, total) // total for number in numbers]
-                scores.add(probs, label, masks.to(probs.device), blocks)
+                scores.add(probs, label, masks.to(probs.device), [block_of[number] for number in numbers])
                 if diagnosis:
                     _look(diagnosis, numbers, probs, label, masks)
                 done += len(group)

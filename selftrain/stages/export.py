@@ -23,6 +23,7 @@ from selftrain.log import say
 from selftrain.models import saved
 from selftrain.models.onnx import OnnxError, onnx_graph
 from selftrain.rundir import RunDir
+from selftrain.tuning.tuned import Tuned, weighed
 
 ONNX = "model.onnx"
 
@@ -82,6 +83,11 @@ def export_again(run_directory: Path, directory: Path, *, generation: int | None
     metrics = {"val": brief(report["generations"][number]["val"]), "test": brief(tests.get(number))}
     changed: dict[str, Any] = {"model": found.description, "generation": number, "metrics": metrics}
     changed["network"] = kind_of(found.description)
+    tuned, exported = (Tuned.of(report["generations"][row]) for row in (number, report["exported"]))
+    untuned = "argmax" if exported.thresholds else card.get("decision", "argmax")
+    changed |= {"decision": tuned.decision or untuned, "refine": tuned.refine}
+    if tuned.views or exported.views:
+        changed["views"] = weighed(card["views"], tuned.views)
     changed["input"] = {**card["input"], "multiple": anatomy_of(found.network).multiple}
     written = export(found.network, directory, card={**card, **changed}, onnx=True)
     if written["onnx"] is None:

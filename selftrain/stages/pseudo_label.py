@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from selftrain import process
-from selftrain.config import LabelConfig
+from selftrain.config import CRFConfig, LabelConfig
 from selftrain.data.cache import Cache
 from selftrain.data.labels import Readable
 from selftrain.errors import ConfigError, IntegrityError, naming_savings
@@ -164,10 +164,14 @@ def refiner_of(cfg: LabelConfig) -> refiners.Refiner:
     chosen = refiners.TABLE.one(cfg.refiner, "labels.refiner")
     if chosen.name == "crf" and not cfg.crf.enabled:
         chosen = refiners.TABLE.one("none", "labels.refiner")
-    settings = {name: value for name, value in asdict(cfg.crf).items() if name not in ("enabled", "workers")}
     return partial(
-        bound(chosen), **handed(chosen.entry, f"labels.refiner={chosen.name}", crf=CRF(**settings))
+        bound(chosen), **handed(chosen.entry, f"labels.refiner={chosen.name}", crf=crf_of(cfg.crf))
     )
+
+
+def crf_of(cfg: CRFConfig) -> CRF:
+    """The CRF of the settings `labels.crf`."""
+    return CRF(**{name: value for name, value in asdict(cfg).items() if name not in ("enabled", "workers")})
 
 
 def check_refiner(cfg: LabelConfig, channels: int = 3) -> None:

@@ -45,3 +45,16 @@ def test_a_decision_from_outside_is_chosen_by_its_name(monkeypatch):
 def test_an_unknown_decision_is_refused():
     with pytest.raises(ConfigError, match="decision: there is no 'median'; there are argmax"):
         decide.of("median")
+
+
+def test_thresholds_of_two_classes_are_the_usual_threshold():
+    probs = torch.tensor([[0.75, 0.69, 0.2], [0.25, 0.31, 0.8]]).reshape(1, 2, 1, 3)
+    assert decide.of({"thresholds": {"each": [0.7, 0.3]}})(probs).tolist() == [[[0, 1, 1]]]
+    assert decide.of("thresholds")(probs).tolist() == [[[0, 0, 1]]]  # none are given: the most probable class
+
+
+def test_thresholds_of_many_classes_weigh_their_probabilities():
+    probs = torch.tensor([0.5, 0.3, 0.2]).reshape(1, 3, 1, 1)
+    assert decide.of({"thresholds": {"each": [0.6, 0.3, 0.1]}})(probs).item() == 2
+    with pytest.raises(ConfigError, match="must be above 0"):
+        decide.of({"thresholds": {"each": [0.6, 0.0, 0.4]}})

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from selftrain.errors import ConfigError, IntegrityError
 from selftrain.files import commit_directory, read_directory
 from selftrain.inference.decide import DECISIONS
 from selftrain.inference.exported import Input, Origin, Output, card, load_export, predictor_of
+from selftrain.labels.crf import CRF, marginals
 from selftrain.models.build import build
 from selftrain.models.saved import describe, weights_of
 
@@ -132,3 +134,20 @@ def test_an_export_that_lost_its_manifest_is_refused_as_incomplete(plain: Path) 
     (plain / "MANIFEST.json").unlink()
     with pytest.raises(IntegrityError, match=r"has no MANIFEST\.json"):
         load_export(plain)
+
+
+def test_a_card_may_have_tuned_thresholds_and_a_crf(plain: Path, tmp_path: Path) -> None:
+    crf = CRF("lattice", 5, 1.0, 1.0, 20.0, 8.0, 2.0)
+
+    def change(found: dict) -> None:
+        found["decision"] = {"thresholds": {"each": [0.9, 0.05, 0.05]}}
+        found["refine"] = {"crf": asdict(crf)}
+
+    asked, before = (
+        predictor_of(*load_export(place)) for place in (with_card(plain, tmp_path / "other", change), plain)
+    )
+    image = np.random.default_rng(0).integers(0, 256, (1, 32, 64, 3), np.uint8)
+    refined = marginals(image[0], before.probabilities(image)[0].numpy(), crf=crf)
+    np.testing.assert_array_equal(asked.probabilities(image)[0].numpy(), refined)
+    each = np.array([0.9, 0.05, 0.05])[:, None, None]
+    assert (asked.labels(image)[0] == (refined / each.astype(np.float32)).argmax(axis=0)).all()

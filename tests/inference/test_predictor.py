@@ -177,6 +177,29 @@ def test_many_images_are_labelled_by_a_fused_network_that_predicts_the_same(acce
     np.testing.assert_allclose(found, expected, atol=0.1 if accelerator.mixed_precision == "bf16" else 1e-4)
 
 
+def test_a_refiner_gets_the_image_and_the_mean_of_all_views():
+    def brighter(image, probs):
+        return probs * (image[..., 0] > 1)
+
+    flips = tta.views(hflip=True, vflip=False, rotate90=False, scales=[1.0])
+    asked = predictor(Red(), Red(-1.0), views=flips, refiner=brighter)
+    images = red(0, 1, 2)
+    mean = replace(asked, refiner=None).probabilities(images)
+    torch.testing.assert_close(asked.probabilities(images), mean * torch.tensor([0.0, 0.0, 1.0]))
+
+
+def test_views_may_weigh_differently():
+    flips = tta.views(hflip=True, vflip=False, rotate90=False, scales=[1.0])
+    images = np.zeros((1, 32, 64, 3), np.uint8)
+    first, second = (
+        predictor(Placed(), views=flips, view_weights=weights).probabilities(images)
+        for weights in ((1.0, 0.0), (0.0, 1.0))
+    )
+    assert torch.equal(first, predictor(Placed()).probabilities(images)) and not torch.allclose(first, second)
+    both = predictor(Placed(), views=flips, view_weights=(3.0, 1.0)).probabilities(images)
+    torch.testing.assert_close(both, (3 * first + second) / 4)
+
+
 def test_images_may_be_seen_at_another_size():
     class Watched(Red):
         seen = ()

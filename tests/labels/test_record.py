@@ -138,3 +138,18 @@ def test_a_record_that_unpacks_to_more_than_it_says_is_refused() -> None:
     bomb = HEADER.pack(version, k, 2, 2, *sizes) + encode(probs, *first(probs), 1)[HEADER.size :]
     with pytest.raises(IntegrityError, match="2 x 2"):
         decode(bomb)
+
+
+def test_a_label_over_thresholds_is_that_of_divided_probabilities() -> None:
+    probs = np.array(
+        [[[0.2]], [[0.6]], [[0.0]], [[0.2]]], np.float32
+    )  # stored: 153 of class 1, 51 of class 0
+    label = decode(encode(probs, *first(probs), 2))
+    found = label.over(np.array([0.1, 0.4, 0.4, 0.1]))
+    odds = np.array([0.2 / 0.1, 0.6 / 0.4, 0.1 / 0.4, 0.1 / 0.1])  # classes 2 and 3 share the rest
+    share = odds / odds.sum()
+    assert found.hard.tolist() == [[0]] and found.confidence[0, 0] == np.rint(255 * share[0])
+    assert found.classes[:, 0, 0].tolist() == [0, 1]
+    np.testing.assert_allclose(found.probs[:, 0, 0] / 255, share[:2], atol=1 / 255)
+    same = label.over(np.full(4, 0.25))
+    assert same.hard.tolist() == label.hard.tolist() and same.confidence.tolist() == label.confidence.tolist()

@@ -13,6 +13,7 @@ from selftrain.labels.record import HEADER, Labelled, encode
 from selftrain.labels.store import (
     INDEX,
     Index,
+    LabelsOver,
     LabelStore,
     Origin,
     finish,
@@ -187,3 +188,16 @@ def test_a_million_labels_open_at_once(tmp_path: Path) -> None:
     start = time.process_time()  # of this process only: the machine may be busy
     assert len(LabelStore(tmp_path)) == 1_000_000
     assert time.process_time() - start < 1
+
+
+def test_labels_over_thresholds_are_counted_anew(tmp_path: Path) -> None:
+    make(tmp_path)
+    thresholds = np.array([0.4, 0.3, 0.1, 0.1, 0.1])
+    store, found = LabelStore(tmp_path), pickle.loads(pickle.dumps(LabelsOver(tmp_path, thresholds)))
+    expected = np.zeros((CLASSES, 256), np.int64)
+    for i in range(len(store)):
+        label = store.read(i).over(thresholds)
+        np.testing.assert_array_equal(found.read(i).hard, label.hard)
+        np.add.at(expected, (label.hard, label.confidence), 1)
+    np.testing.assert_array_equal(found.histogram(), expected)
+    assert found.histogram()[0].sum() < store.histogram()[0].sum()  # class 0 needs more than others

@@ -67,6 +67,7 @@ class Tags(HTMLParser):
 
 
 CLASSES = ["road", "tree", "car"]
+TRIED = {"setting": "predict.decision", "before": 0.40, "cross_fitted": 0.41, "kept": True}
 HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "$x^2$ & {{ 7 * 7 }}"]
 
 
@@ -142,6 +143,7 @@ def a_report(val: list[float], promoted: list[bool], best: int, classes: list[st
             "weights": [taken("lite0.safetensors", 0) if k == 0 else taken(f"generation {k - 1}", 54)],
             "teacher": None if k == 0 else k - 1,
             "val": scores(miou, classes),
+            "tuned": {"steps": [TRIED]} if k else {"note": "predict.refine: not tuned"},
             "promoted": lead,
             "exact": True,
             "seconds": 75.0,

@@ -341,3 +341,9 @@ def test_a_browser_shows_the_tables_and_reports_no_error(tmp_path: Path) -> None
     assert sum(tag == "svg" and "viewbox" in attributes for tag, attributes in tags) == 8
     assert "script" not in {tag for tag, _ in tags}
     assert sum(tag == "img" for tag, _ in tags) == 6
+
+
+def test_the_page_says_what_was_tuned_and_with_which_gain() -> None:
+    said = words(render(a_report([0.41, 0.45], [True, True], best=1)))
+    assert "Generation 0: predict.refine: not tuned." in said
+    assert "is kept: val mIoU 0.4000 without it, 0.4100 cross-fitted." in said
