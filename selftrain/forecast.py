@@ -55,9 +55,10 @@ def forecast(
         evaluation = work.val * work.pixels * speed.predict / work.processes
         for one in plan.each:
             seconds[one.name] = plan.steps * _step(plan, speed, work) + evaluation * _evaluations(cfg, plan)
-    last = speeds[planned[-1].number]
     tested = work.test if cfg.test.read == "end" else 0
-    seconds["test"] = tested * work.pixels * last.predict / work.processes
+    read = {planned[0].number, planned[-1].number}  # the first generation and, most likely, the last one
+    passes = sum(speeds[number].predict for number in read)
+    seconds["test"] = tested * work.pixels * passes / work.processes
     return seconds
 
 
@@ -79,11 +80,12 @@ def steps_in(minutes: float, short: Mapping[str, float], long: Mapping[str, floa
     return max(FEWEST, int(counts[0] + (minutes * 60 - few) / each))
 
 
-def told(seconds: Mapping[str, float]) -> str:
-    """The forecast as a line to print."""
+def told(seconds: Mapping[str, float], *, patient: bool = False) -> str:
+    """The forecast as a line to print. `patient`: generations may end before all their steps."""
     longest = sorted(seconds, key=lambda name: -seconds[name])[:3]
     parts = ", ".join(f"{name} {clock(seconds[name])}" for name in seconds if name in longest)
-    return f"this run will take about {clock(sum(seconds.values()))} ({parts})"
+    about = "at most about" if patient else "about"
+    return f"this run will take {about} {clock(sum(seconds.values()))} ({parts})"
 
 
 def clock(seconds: float) -> str:
