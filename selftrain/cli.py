@@ -29,7 +29,7 @@ def init(arguments: argparse.Namespace) -> None:
     """Inspect a folder of images and masks; write its data YAML and a contact sheet."""
     from selftrain.inspection.init import init
 
-    init(arguments.folder, arguments.output, first=arguments.yes)
+    init(arguments.folder, arguments.output, first=arguments.yes, answers=arguments.answer)
 
 
 def verify(arguments: argparse.Namespace) -> None:
@@ -132,6 +132,8 @@ def _parser() -> argparse.ArgumentParser:
     child.add_argument("-o", "--output", type=path, metavar="FILE.yaml", help=text)
     text = "take the first choice of every question, and print it"
     child.add_argument("-y", "--yes", action="store_true", help=text)
+    text = "the numbers of your choices, for the questions in their order"
+    child.add_argument("--answer", type=int, nargs="+", default=[], metavar="NUMBER", help=text)
 
     child = command(commands, verify)
     settings = "FILE.yaml, or data=NAME data.root=DIR 'data.classes=[A,B]' …"

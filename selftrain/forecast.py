@@ -65,9 +65,10 @@ def forecast(
             seconds[one.name] = plan.steps * _step(plan, speed, work) + evaluation * _evaluations(cfg, plan)
     for one in students(cfg)[-1:]:
         seconds[one.name] = one.steps * _step(one, speeds[one.number], work)
-    last = speeds[planned[-1].number]
     tested = work.test if cfg.test.read == "end" else 0
-    seconds["test"] = tested * work.pixels * predicted * last.predict / work.processes
+    read = {planned[0].number, planned[-1].number}  # the first generation and, most likely, the last one
+    each = predicted * sum(speeds[number].predict for number in read)
+    seconds["test"] = tested * work.pixels * each / work.processes
     return seconds
 
 
@@ -87,11 +88,12 @@ def steps_in(minutes: float, short: Mapping[str, float], long: Mapping[str, floa
     return max(FEWEST, int(counts[0] + (minutes * 60 - few) / each))
 
 
-def told(seconds: Mapping[str, float]) -> str:
-    """The forecast as a line to print."""
+def told(seconds: Mapping[str, float], *, patient: bool = False) -> str:
+    """The forecast as a line to print. `patient`: generations may end before all their steps."""
     longest = sorted(seconds, key=lambda name: -seconds[name])[:3]
     parts = ", ".join(f"{name} {clock(seconds[name])}" for name in seconds if name in longest)
-    return f"this run will take about {clock(sum(seconds.values()))} ({parts})"
+    about = "at most about" if patient else "about"
+    return f"this run will take {about} {clock(sum(seconds.values()))} ({parts})"
 
 
 def clock(seconds: float) -> str:

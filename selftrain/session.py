@@ -146,7 +146,7 @@ class Session:
         if new:
             seen = trial.sizes_seen(known.looks, cfg) if known.looks else trial.sizes_sampled(known.data)
             trial.check(cfg, networks, new, seen, accelerator)
-        if not run.report.exists():
+        if new or not run.report.exists():
             _tell_time(cfg, run, list(zip(planned, built, strict=True)), known.data, accelerator)
         autoplan.keep(run, rows)
         preflight.settle(run, recorded, known)
@@ -291,12 +291,11 @@ def _tell_time(
     cfg: Config, run: RunDir, built: list[tuple[Plan, nn.Module]], data: DataSet, accelerator: Accelerator
 ) -> None:
     """Print how long the run will take, and let progress lines tell the time that is left."""
-    if run.forecast.exists():
-        seconds = files.read_json(run.forecast, "seconds")["seconds"]
-    else:
+    seconds = files.read_json(run.forecast, "seconds")["seconds"] if run.forecast.exists() else {}
+    if any(one.name not in seconds for plan, _ in built for one in plan.each):  # new, or more generations
         speeds = trial.speeds(cfg, built, len(data.classes), accelerator)
         work = forecast.work_of(data, accelerator.num_processes)
         seconds = forecast.forecast(cfg, [plan for plan, _ in built], speeds, work)
-        say(forecast.told(seconds))
+        say(forecast.told(seconds, patient=cfg.train.patience > 0))
         files.write_json(run.forecast, {"seconds": {name: round(row, 1) for name, row in seconds.items()}})
     expect(seconds)

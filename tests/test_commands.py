@@ -103,6 +103,8 @@ def test_an_extra_generation_is_like_the_last_and_is_added_to_a_finished_run(zyg
     assert zygote.run("resume", str(unfinished), door="cli").code == 0
     ended = zygote.run("resume", str(unfinished), "generations.extra=1", door="cli")
     assert ended.code == 0, ended.err
+    assert "this run will take about" in ended.out
+    assert "gen2" in json.loads((unfinished / "forecast.json").read_text())["seconds"]
     first, student, another = generations(unfinished)
     assert student == another != first
     assert (unfinished / "gen2" / "report.json").exists() and (unfinished / "report.json").exists()

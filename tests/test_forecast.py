@@ -29,6 +29,7 @@ def test_a_stage_takes_its_steps_and_evaluations():
     assert list(seconds) == ["gen0", "test"]
     assert seconds["gen0"] == pytest.approx(100 * 1.25 * 8 * 0.01 + 4 * 10 * 1000 * 1e-6)
     assert seconds["test"] == pytest.approx(20 * 1000 * 1e-6)
+    assert of()["test"] == pytest.approx(2 * 20 * 1000 * 1e-6)  # the first network is tested as well
 
 
 def test_labels_take_their_views_and_the_refiner():

@@ -69,6 +69,17 @@ def test_yes_takes_the_first_choice_and_says_so(selftrain, tmp_path):
     assert settings(tmp_path / "set.yaml")["masks"] == "labels"
 
 
+def test_answers_are_given_beforehand_and_fit_their_questions(tmp_path, capsys):
+    two_masks(tmp_path / "set")
+    for answers, said in (([3], "has 2 choices"), ([2, 1], "--answer 1: there are no more questions")):
+        with pytest.raises(ConfigError, match=said):
+            init(tmp_path / "set", tmp_path / "a.yaml", first=False, answers=answers)
+        assert not (tmp_path / "a.yaml").exists()
+    init(tmp_path / "set", tmp_path / "a.yaml", first=False, answers=[2])
+    assert settings(tmp_path / "a.yaml")["masks"] == "instances"
+    assert "(--answer 2)" in capsys.readouterr().out
+
+
 def test_a_terminal_is_asked_for_the_choice_and_the_names(tmp_path):
     two_masks(tmp_path / "set")
     code, shown = on_a_terminal(["7", "2", "floor,floor,tree", "floor,wall,-"], "init", "set", cwd=tmp_path)

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import zoo
 from zoo_drawn import photo, save, scene, valued
 
+from selftrain.data.bands import bands_of
 from selftrain.data.load import load
 from selftrain.datasets import spec_of
 from selftrain.inspection.classes import tables
@@ -180,6 +182,40 @@ def test_deep_images_that_are_nearly_black_are_scaled(tmp_path):
     zoo.scans_16_bit(tmp_path / "set")
     init(tmp_path / "set", tmp_path / "mine.yaml", first=True)
     assert compose([f"data={tmp_path / 'mine.yaml'}"]).data.range == ["percentile"]
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".npy"])
+def test_images_of_five_bands_get_their_number_and_the_measured_scale(suffix, tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    (tmp_path / "data/images").mkdir(parents=True)
+    for i in range(8):
+        bands = rng.integers(0, 256, (40, 48, 5)).astype(np.uint8)
+        bands[..., 3], bands[..., 4] = bands[..., 3] // 2, 7  # the last one says nothing
+        path = tmp_path / f"data/images/{i}{suffix}"
+        np.save(path, bands) if suffix == ".npy" else tifffile.imwrite(path, bands, photometric="minisblack")
+        save(tmp_path / f"data/masks/{i}.png", np.eye(40, 48, i, dtype=np.uint8))
+    init(tmp_path / "data", tmp_path / "five.yaml", first=True)
+    cfg = compose([f"data={tmp_path / 'five.yaml'}"]).data
+    assert cfg.channels == 5
+    assert cfg.mean == pytest.approx([0.5, 0.5, 0.5, 0.249, 7 / 255], abs=0.01)
+    assert cfg.std == pytest.approx([0.29, 0.29, 0.29, 0.145, 1.0], abs=0.01)
+    assert load(spec_of(cfg)).labelled[0].read_image().shape == (40, 48, 5)
+    assert "bands       5; mean [0.5" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "bands"),
+    [
+        ((9, 11, 4), {"photometric": "rgb", "extrasamples": ["unassalpha"]}, 3),
+        ((9, 11, 4), {"photometric": "rgb", "extrasamples": ["unspecified"]}, 4),
+        ((9, 11, 4), {"photometric": "separated"}, 3),
+        ((5, 9, 11), {"photometric": "minisblack"}, 5),
+        ((9, 11), {"photometric": "minisblack"}, 1),
+    ],
+)
+def test_transparency_and_inks_are_no_bands(shape, options, bands, tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros(shape, np.uint8), **options)
+    assert bands_of(tmp_path / "a.tif") == bands
 
 
 def test_unlabelled_images_with_the_names_of_labelled_ones_are_asked_about(tmp_path, capsys):

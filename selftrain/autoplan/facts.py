@@ -22,8 +22,9 @@ class Facts:
     square root of the median area of its connected components. It is 0 if no mask has an object.
     """
 
-    masks: int  # images with a mask, in all splits
-    labelled: int
+    masks: int  # images with a mask, in all splits, without those of data.extra
+    labelled: int  # of them in train
+    external: int  # images of data.extra
     unlabelled: int
     height: int  # median
     width: int
@@ -37,8 +38,10 @@ class Facts:
 
 def facts_of(data: DataSet) -> Facts:
     """Read up to LOOKED_AT masks and image sizes. Raises DataError for files that cannot be read."""
-    with_masks = [*data.labelled, *data.val, *data.test]
-    labelled, seen = _spread(data.labelled), _spread([*data.labelled, *data.unlabelled])
+    own = [sample for sample in data.labelled if not sample.extra]
+    with_masks = [*own, *data.val, *data.test]
+    masked = own or data.labelled
+    labelled, seen = _spread(masked), _spread([*masked, *data.unlabelled])
     sizes = np.array([sample.read_size() for sample in seen])
     masks = [mask for sample in labelled if (mask := sample.read_mask()) is not None]
     pixels = np.sum([class_pixels(mask, len(data.classes)) for mask in masks], axis=0)
@@ -48,7 +51,8 @@ def facts_of(data: DataSet) -> Facts:
     height, width = (int(side) for side in np.median(sizes, axis=0))
     return Facts(
         masks=len(with_masks),
-        labelled=len(data.labelled),
+        labelled=len(own),
+        external=len(data.labelled) - len(own),
         unlabelled=len(data.unlabelled),
         height=height,
         width=width,

@@ -151,13 +151,10 @@ def batch(known: Known) -> Iterator[Row]:
 
 def steps(known: Known) -> Iterator[Row]:
     """The budget's steps, or more if each labelled image would be seen fewer than PASSES times."""
-    wanted = math.ceil(PASSES * known.facts.labelled / known.given.get("train.labelled_batch", 8))
+    masks = known.facts.labelled + known.facts.external  # a step draws from all of them alike
+    wanted = math.ceil(PASSES * masks / known.given.get("train.labelled_batch", 8))
     count = max(known.level.steps, min(wanted, 4 * known.level.steps))
-    why = (
-        f"each of {known.facts.labelled} masks is seen {PASSES} times"
-        if count > known.level.steps
-        else "the budget"
-    )
+    why = f"each of {masks} masks is seen {PASSES} times" if count > known.level.steps else "the budget"
     yield "train.steps", count, why
 
 

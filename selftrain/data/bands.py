@@ -31,7 +31,7 @@ def read_bands(path: Path, channels: int) -> np.ndarray:
     An array (H, W) has three equal channels if `channels` is 3. Raises DataError(Fault) for files that cannot
     be read, and for other numbers of channels.
     """
-    found = _opened(path)
+    found = read_all_bands(path)
     bands = found.shape[2]
     if bands == GREY and channels == RGB:
         return np.repeat(found, RGB, axis=2)
@@ -56,12 +56,33 @@ def size_of(path: Path) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def _opened(path: Path) -> np.ndarray:
-    """The samples (H, W, C) of a file; an array stays on the disk until it is used."""
+def read_all_bands(path: Path) -> np.ndarray:
+    """The samples (H, W, C) uint8 or uint16 of a file; an array stays on the disk until it is used.
+
+    Raises DataError(Fault) for files that cannot be read.
+    """
     found = _array(path) if _kind(path) == "NumPy" else _pages(path)
     if found.dtype not in (np.uint8, np.uint16):
         raise DataError(Fault(str(path), f"has samples of {found.dtype}", WIDTHS))
     return found
+
+
+def bands_of(path: Path) -> int:
+    """The number of bands of an array, or of a TIFF whose further bands mean no transparency; otherwise RGB.
+
+    A TIFF in CMYK has three. Raises DataError(Fault) for files that cannot be read.
+    """
+    kind = _kind(path)
+    if kind == "NumPy":
+        return 1 if _array(path).ndim == 2 else read_all_bands(path).shape[2]
+    if kind != "TIFF":
+        return RGB
+    shape, place = _layout(path, _series(path))
+    with tifffile.TiffFile(path) as file:
+        page = file.pages.first
+        inks = page.photometric == tifffile.PHOTOMETRIC.SEPARATED
+        alpha = sum(1 for one in page.extrasamples if one != tifffile.EXTRASAMPLE.UNSPECIFIED)
+    return RGB if inks else shape[place] - alpha
 
 
 def _kind(path: Path) -> str:

@@ -15,7 +15,8 @@ from selftrain.settings import compose
 # The settings in the order in which they are written.
 ORDER = (
     "name", "format", "root", "images", "masks", "annotations", "unlabelled", "classes", "values", "colours",
-    "ignore", "ignore_colours", "threshold", "nearest", "background", "range", "splits",
+    "ignore", "ignore_colours", "threshold", "nearest", "background", "range", "channels", "mean", "std",
+    "splits",
 )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from selftrain.data.sources.tree import suffix_counts, unread
 from selftrain.errors import DataError
 from selftrain.inspection import classes, shapes, splits
 from selftrain.inspection.annotations import Annotated, annotated
+from selftrain.inspection.bands import reading
 from selftrain.inspection.coding import Coding, Survey, codings, share_of, shown_value, survey
 from selftrain.inspection.layout import Layout
 from selftrain.inspection.masks import Choice, choices, forms_of_masks, show_the_same, views_of_images
@@ -26,7 +27,6 @@ from selftrain.inspection.questions import IGNORED, Questions
 LOOKS = 3  # pictures of a folder that are opened
 LOOKED_AT = 40  # pictures that are opened for a message
 MASKLIKE = 0.9  # least flatness of masks without an image
-DEEP = 0x8000  # 16-bit images whose values stay below are nearly black unless they are scaled
 Row = tuple[str, str]
 
 
@@ -82,7 +82,7 @@ def _of_files(folder: Folder, found: Pairs, chosen: Choice, questions: Questions
     numbered = number_objects(sorted(mask_of.values()), content)
     settings, more = _classes(folder.root, folder.others, content, questions, numbered=numbered)
     layout = _layout(folder.others, mask_of, bare, questions)
-    settings = {"format": "folder"} | settings | _range([*mask_of, *bare])
+    settings = {"format": "folder"} | settings | reading([*mask_of, *bare])
     return Found(layout, settings, rows + more)
 
 
@@ -111,7 +111,7 @@ def _of_objects(folder: Folder, apart: Objects, questions: Questions) -> Found:
     named = {"format": "objects", "images": apart.images, "masks": apart.masks, "classes": names}
     row = f"{apart.count} files in {apart.masks}/, one for each object of {len(apart.masks_of)} images"
     rows = [("masks", row), ("classes", " and ".join(names)), more[-1]]
-    return Found(layout, named | _range([*layout.mask_of, *bare]), rows)
+    return Found(layout, named | reading([*layout.mask_of, *bare]), rows)
 
 
 def _of_shapes(folder: Folder, chosen: Annotated, questions: Questions) -> Found:
@@ -125,7 +125,7 @@ def _of_shapes(folder: Folder, chosen: Annotated, questions: Questions) -> Found
     else:
         layout = _layout(folder.others, mask_of, bare, questions)
     layout.drawn = True
-    return Found(layout, settings | _range([*mask_of, *bare]), rows)
+    return Found(layout, settings | reading([*mask_of, *bare]), rows)
 
 
 def _nothing(folder: Folder) -> str:
@@ -391,10 +391,3 @@ def _asked_about(bare: list[Picture], questions: Questions) -> list[Picture]:
     if questions.confirm(asked, "use them as unlabelled images", "leave them out"):
         return bare
     return [picture for picture in bare if picture not in set(held)]
-
-
-def _range(images: Sequence[Picture]) -> dict[str, object]:
-    """data.range for 16-bit images that use less than half of their range."""
-    largest = [one.largest for one in (look(image.path) for image in some(images, 16)) if one]
-    deep = [value for value in largest if value]
-    return {"range": ["percentile"]} if deep and max(deep) < DEEP else {}

@@ -2,16 +2,18 @@
 
 import re
 import shlex
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from selftrain.data.faults import FaultsError, counted
+from selftrain.data.levels import DTYPE
 from selftrain.data.printed import print_faults
 from selftrain.data.sample import DataSet, Sample
 from selftrain.data.splits import FEW_MASKS
 from selftrain.errors import ConfigError, DataError
 from selftrain.files import write_bytes
+from selftrain.inspection.bands import pixel_scale
 from selftrain.inspection.data_file import loaded, loaded_with, yaml_of
 from selftrain.inspection.found import Row, find
 from selftrain.inspection.layout import Layout, Written, by_folders, by_lists
@@ -34,10 +36,11 @@ class Proposal:
     named: Set[str]  # splits that the data set has; the others are made
 
 
-def init(root: Path, output: Path | None, *, first: bool) -> None:
+def init(root: Path, output: Path | None, *, first: bool, answers: Sequence[int] = ()) -> None:
     """Inspect `root`, write the data YAML `output` and its contact sheet, and print the next command.
 
-    With `first`, the first choice of each question is taken. Raises DataError if nothing was recognised,
+    `answers` are the numbers of choices, from 1, for the questions in their order. With `first`, the first
+    choice of each further question is taken. Raises DataError if nothing was recognised,
     ConfigError if questions remain open or a file would be overwritten.
     """
     if root.is_file():
@@ -48,20 +51,28 @@ def init(root: Path, output: Path | None, *, first: bool) -> None:
         raise DataError(f"{root} is not a folder; give the folder of your images and masks")
     root = root.resolve()
     file = _output(root, output)
-    questions = Questions(first)
+    questions = Questions(first, list(answers))
     proposal = _proposal(root, file, questions)
     questions.refuse_open()
     for path, text in proposal.written.lists.items():
         write_bytes(path, text.encode())
-    write_bytes(file, yaml_of(root, proposal.written.settings).encode())
+    settings = proposal.written.settings
+    write_bytes(file, yaml_of(root, settings).encode())
     try:
         data = loaded(file)
+        if "channels" in settings:
+            settings = settings | pixel_scale(data, settings.get("range", DTYPE))
+            write_bytes(file, yaml_of(root, settings).encode())
     except FaultsError as error:
         print_faults(error.faults)
         raise DataError(
             f"{file} is written, but the data has {counted(len(error.faults), 'fault')}, listed above"
         ) from None
-    rows = [*proposal.rows, *_rows_of_splits(data, made="test" not in proposal.named)]
+    rows = [
+        *proposal.rows,
+        *_rows_of_bands(settings),
+        *_rows_of_splits(data, made="test" not in proposal.named),
+    ]
     _print(root, rows)
     for path in (file, *proposal.written.lists, *write_sheet(file.with_suffix(""), root.name, rows, data)):
         say(f"written: {_shown(path)}")
@@ -144,6 +155,15 @@ def _masks(samples: list[Sample], layout: Layout) -> dict[Path, Path]:
         for one in samples
         if one.mask
     }
+
+
+def _rows_of_bands(settings: Mapping[str, object]) -> list[Row]:
+    """The number of bands and their measured scale, if images are not RGB."""
+    if "channels" not in settings:
+        return []
+    return [
+        ("bands", f"{settings['channels']}, with mean {settings['mean']} and deviation {settings['std']}")
+    ]
 
 
 def _rows_of_splits(data: DataSet, *, made: bool) -> list[Row]:

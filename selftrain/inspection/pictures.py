@@ -8,11 +8,13 @@ from typing import TypeVar
 
 import numpy as np
 
+from selftrain.data.bands import ARRAY, RGB, bands_of, read_all_bands
 from selftrain.data.images import IMAGE_SUFFIXES, JPEG_SUFFIXES, read_stored
 from selftrain.data.sources.tree import Tree
 from selftrain.errors import DataError
 
 Thing = TypeVar("Thing")
+BANDED = (".tif", ".tiff", ARRAY)  # suffixes of files that may have any number of bands
 FEW = 32  # most colours that cover a mask
 ROWS = 256  # most rows of a picture that are counted
 
@@ -91,7 +93,9 @@ class Look:
 def look(path: Path) -> Look | None:
     """Look at a picture; None if it cannot be read."""
     try:
-        pixels = read_stored(path)  # (H, W, 3)
+        bands = bands_of(path) if path.suffix.lower() in BANDED else RGB
+        # of several bands, three tell a photograph from a mask
+        pixels = read_stored(path) if bands == RGB else _three(read_all_bands(path))  # (H, W, 3)
     except DataError:
         return None
     height, width = pixels.shape[:2]
@@ -102,6 +106,11 @@ def look(path: Path) -> Look | None:
     largest = int(pixels.max()) if pixels.dtype == np.uint16 else 0
     grey = bool((rows == rows[..., :1]).all())
     return Look((height, width), even, float(counts[-FEW:].sum() / counts.sum()), largest, grey)
+
+
+def _three(pixels: np.ndarray) -> np.ndarray:
+    """The first three bands of (H, W, C), the last one repeated if there are fewer."""
+    return pixels[..., np.minimum(np.arange(RGB), pixels.shape[2] - 1)]
 
 
 def some(things: Sequence[Thing], most: int) -> list[Thing]:

@@ -12,9 +12,13 @@ IGNORED = "-"  # instead of the name of a class
 
 @dataclass
 class Questions:
-    """Asks on a terminal. With `first`, takes the first choice and says so; otherwise collects questions."""
+    """Asks on a terminal. With `first`, takes the first choice and says so; otherwise collects questions.
+
+    `answers` are the numbers of choices, from 1, for the first questions in their order.
+    """
 
     first: bool = False
+    answers: list[int] = field(default_factory=list)
     terminal: bool = field(default_factory=lambda: sys.stdin.isatty() and sys.stdout.isatty())
     open: list[str] = field(default_factory=list)
 
@@ -22,6 +26,8 @@ class Questions:
         """The number of the choice, from 0. A single choice is no question."""
         if len(choices) < 2:
             return 0
+        if self.answers:
+            return self._answered(question, choices, self.answers.pop(0))
         lines = [question, *(f"  {number}  {choice}" for number, choice in enumerate(choices, start=1))]
         if self.first:
             say(f"{question} {choices[0]} (--yes: the first of {len(choices)} choices)")
@@ -36,6 +42,13 @@ class Questions:
             answer = _line(f"1 to {len(choices)} [1]: ") or "1"
             if answer.isdigit() and 1 <= int(answer) <= len(choices):
                 return int(answer) - 1
+
+    def _answered(self, question: str, choices: Sequence[str], number: int) -> int:
+        """The choice of an answer given beforehand. Raises ConfigError if there is no such choice."""
+        if not 1 <= number <= len(choices):
+            raise ConfigError(f"--answer {number}: {question} has {len(choices)} choices")
+        say(f"{question} {choices[number - 1]} (--answer {number})")
+        return number - 1
 
     def confirm(self, question: str, yes: str, no: str) -> bool:
         """Whether the first of two choices is taken."""
@@ -65,12 +78,19 @@ class Questions:
         return "as answered" if asked else "no file names the classes; edit data.classes"
 
     def refuse_open(self) -> None:
-        """Raises ConfigError that contains the questions, if there was nobody to answer them."""
+        """Raises ConfigError that contains the questions, if there was nobody to answer them.
+
+        Also if answers are left over.
+        """
+        if self.answers:
+            left = " ".join(map(str, self.answers))
+            raise ConfigError(f"--answer {left}: there are no more questions, so nothing is written")
         if self.open:
             listed = "\n".join(self.open)
             raise ConfigError(
                 f"{len(self.open)} open question{'s' if len(self.open) > 1 else ''}, nothing is written; "
-                f"answer on a terminal, or let --yes take the first choices:\n{listed}"
+                f"answer on a terminal, by --answer with the numbers of your choices, or let --yes take the "
+                f"first choices:\n{listed}"
             )
 
 

@@ -22,6 +22,7 @@ from selftrain.settings.tree import changed
 FACTS = Facts(
     masks=60,
     labelled=40,
+    external=0,
     unlabelled=500,
     height=200,
     width=300,
@@ -65,8 +66,10 @@ def test_the_facts_are_those_of_the_masks():
     mask[0, 99] = 1  # a speck
     one = Sample("a", Array(np.zeros((60, 100, 3), np.uint8)), Array(mask))
     more = Sample("b", Array(np.zeros((80, 100, 3), np.uint8)), None)
-    facts = facts_of(DataSet(["ground", "dot", "disc"], [one], [more, more], [one], []))
+    other = replace(one, id="c", mask=Array(np.ones((60, 100), np.uint8)), extra="elsewhere")
+    facts = facts_of(DataSet(["ground", "dot", "disc"], [one, other], [more, more], [one], []))
     assert (facts.masks, facts.labelled, facts.unlabelled, facts.channels) == (2, 1, 2, 3)
+    assert facts.external == 1
     assert (facts.height, facts.width, facts.longest) == (80, 100, 100)
     assert (facts.object_side, facts.object_class) == (10.0, "dot")
     assert facts.rarest_share == pytest.approx(201 / 6000)
@@ -90,6 +93,7 @@ def test_large_images_become_smaller_but_not_their_objects():
 def test_the_steps_grow_with_the_masks_and_the_schedule_with_the_steps():
     assert plan()["train.steps"] == 1000 and plan(budget="quick")["train.steps"] == 300
     assert plan(replace(FACTS, labelled=400))["train.steps"] == 2000
+    assert plan(replace(FACTS, external=360))["train.steps"] == 2000  # a step draws from both alike
     values = plan(given={"train.steps": 200})
     assert "train.steps" not in values
     assert (values["train.warmup"], values["train.ema"], values["train.eval_every"]) == (10, 0.975, 50)
