@@ -14,7 +14,7 @@ FLOORS = (  # from the ground up; a room imports rooms of lower floors only
     "augmentation checkpoint conditions datasets",
     "inspection models optim stage",
     "inference methods",
-    "plan stages",
+    "plan stages suspects",
     "base cards choices forecast material networks pretraining",
     "preflight trial",
     "autoplan",
