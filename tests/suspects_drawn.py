@@ -48,10 +48,13 @@ def scene(rng):
 
 
 def data_set(labelled, val, seed=0):
+    """Scenes: labelled ones, and as many for val as for test."""
     rng = np.random.default_rng(seed)
-    pairs = [scene(rng) for _ in range(labelled + val)]
+    pairs = [scene(rng) for _ in range(labelled + 2 * val)]
     samples = [Sample(f"{i:04d}", Held(image), Held(mask)) for i, (image, mask) in enumerate(pairs)]
-    return DataSet(CLASSES, samples[:labelled], [], samples[labelled:], samples[labelled:])
+    return DataSet(
+        CLASSES, samples[:labelled], [], samples[labelled : labelled + val], samples[labelled + val :]
+    )
 
 
 def settings(root: Path, steps: int) -> list[str]:

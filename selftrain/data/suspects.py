@@ -91,18 +91,19 @@ def _ids_in(path: Path) -> np.ndarray:
     raise DataError(Fault(str(path), what, WRITE_AGAIN))
 
 
-# What training does with a suspicious sample: an entry returns it changed, or None to spend its mask.
+# What training does with a suspicious mask: an entry gets the sample, its row of the list, and the mask that
+# the folds would give it. It returns the sample as it is to be trained on; None: without its mask.
 Treatment = Callable[..., Sample | None]
 
 
-def drop(sample: Sample, mask: Path | None, classes: int) -> None:
+def drop(sample: Sample, suspect: Suspect, relabelled: Source) -> None:
     """Do not use the mask; its image becomes an unlabelled one."""
 
 
 def weight(
     sample: Sample,
-    mask: Path | None,
-    classes: int,
+    suspect: Suspect,
+    relabelled: Source,
     *,
     factor: Annotated[float, Bounds(above=0, most=1), "weight of its labelled pixels"] = 0.25,
 ) -> Sample:
@@ -110,10 +111,9 @@ def weight(
     return replace(sample, weight=sample.weight * factor)
 
 
-def relabel(sample: Sample, mask: Path | None, classes: int) -> Sample:
+def relabel(sample: Sample, suspect: Suspect, relabelled: Source) -> Sample:
     """Replace the class of the pixels on which the networks of all folds agree."""
-    assert sample.mask is not None
-    return sample if mask is None else replace(sample, mask=Relabelled(sample.mask, mask, classes))
+    return replace(sample, mask=relabelled)
 
 
 SUSPICIONS: dict[str, Treatment] = {"drop": drop, "weight": weight, "relabel": relabel}
@@ -142,10 +142,10 @@ def with_suspects(data: DataSet, spec: Spec) -> DataSet:
             f"data.suspects={spec.suspects} names {unknown[0]!r}, which is no image of the data set; "
             f"remove its line, or {WRITE_AGAIN}"
         )
-    labelled, bare = list[Sample](), list[Sample]()
+    treat, labelled, bare = bound(chosen), list[Sample](), list[Sample]()
     for sample in data.labelled:
         row = listed.get(sample.id)
-        treated = sample if row is None else _treated(sample, row, spec, bound(chosen), len(data.classes))
+        treated = treat(sample, row, _relabelled(sample, row, spec, data)) if row else sample
         if treated is None:
             bare.append(replace(sample, mask=None))
         else:
@@ -161,9 +161,11 @@ def with_suspects(data: DataSet, spec: Spec) -> DataSet:
     )
 
 
-def _treated(sample: Sample, row: Suspect, spec: Spec, treat: Treatment, classes: int) -> Sample | None:
-    mask = Path(spec.suspects).parent / row.relabelled if row.relabelled else None
-    return treat(sample, mask, classes)
+def _relabelled(sample: Sample, row: Suspect, spec: Spec, data: DataSet) -> Source:
+    assert sample.mask is not None
+    if not row.relabelled:
+        return sample.mask
+    return Relabelled(sample.mask, Path(spec.suspects).parent / row.relabelled, len(data.classes))
 
 
 def read_list(path: Path) -> list[Suspect]:
@@ -183,7 +185,7 @@ def read_list(path: Path) -> list[Suspect]:
     return [Suspect(**{name: row.get(name) or "" for name in COLUMNS}) for row in rows if row["image"]]
 
 
-def listed(suspects: Sequence[Suspect]) -> bytes:
+def written(suspects: Sequence[Suspect]) -> bytes:
     """The content of a list, most suspicious mask first."""
     content = io.StringIO(newline="")
     writer = csv.writer(content, lineterminator="\n")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from selftrain.data.masks import resize_mask
-from selftrain.data.suspects import Suspect, listed
+from selftrain.data.suspects import Suspect, written
 from selftrain.files import write_bytes
 from selftrain.ids import IGNORE
 from selftrain.inspection.sheet import MARGIN, Cell, fitted, overlay, write_cells
@@ -47,7 +47,7 @@ def write(
         suspects.append(_suspect(one, names, place))
         if number < SHOWN:
             cells.append(_cell(f"{number + 1}. {_told(suspects[-1], one.doubtful, names)}", one, names))
-    write_bytes(folder / LIST, listed(suspects))
+    write_bytes(folder / LIST, written(suspects))
     _, page = write_cells(folder / PAGE, title, rows, cells, names, (1, NOTE))
     return [folder / LIST, page]
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from selftrain.data.load import load, manifest
-from selftrain.data.suspects import COLUMNS, Suspect, listed, read_list
+from selftrain.data.suspects import COLUMNS, Suspect, read_list, written
 from selftrain.data.verify import divide
 from selftrain.datasets import spec_of
 from selftrain.errors import ConfigError, DataError
@@ -28,7 +28,7 @@ def folder(tmp_path):
                 (root / part / split).mkdir(parents=True, exist_ok=True)
                 save_plain_png(root / part / split / f"{name}.png", pixels)
     save_palette_png(tmp_path / "relabelled" / "b.png", AGREED)
-    (tmp_path / "list.csv").write_bytes(listed([Suspect("images/train/b", relabelled="relabelled/b.png")]))
+    (tmp_path / "list.csv").write_bytes(written([Suspect("images/train/b", relabelled="relabelled/b.png")]))
     return tmp_path
 
 
@@ -53,7 +53,7 @@ def test_a_list_is_read_as_it_was_written(tmp_path):
         Suspect("a, b", "7.10", "shifted, about 3 px up", "car;road", "relabelled/0.png"),
         Suspect("c"),
     ]
-    (tmp_path / "list.csv").write_bytes(listed(suspects))
+    (tmp_path / "list.csv").write_bytes(written(suspects))
     assert read_list(tmp_path / "list.csv") == suspects
 
 
@@ -100,7 +100,7 @@ def test_the_record_of_a_run_follows_the_content_of_the_list(folder):
 
 
 def test_masks_of_val_stay_as_they_are(folder):
-    (folder / "list.csv").write_bytes(listed([Suspect("images/val/v")]))
+    (folder / "list.csv").write_bytes(written([Suspect("images/val/v")]))
     data = treated(folder, "drop")
     assert (
         names(data.val) == ["v"] and names(data.labelled) == list("abc") and "0 of the 1" in data.warnings[-1]
