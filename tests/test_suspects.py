@@ -9,8 +9,9 @@ from suspects_drawn import CLASSES, data_set, settings
 
 from runs import ROOT, fingerprint
 from selftrain import cli
+from selftrain.commands.clean import LEAST
 from selftrain.data.suspects import read_list
-from selftrain.suspects.confident import confident, measured, suspicions, thresholds
+from selftrain.suspects.confident import confident, measured, of_images, suspicions, thresholds
 from selftrain.suspects.kinds import kind_of
 from selftrain.suspects.search import Doubtful, agreed
 
@@ -79,8 +80,8 @@ def test_corrupted_masks_are_most_suspicious_and_their_kind_is_named(made_up):
     images, bad = made_up
     least = thresholds(images, len(CLASSES))
     found = suspicions([measured(*one, least) for one in images])
-    order = np.argsort(-np.nansum(np.maximum(found, 0), axis=1))[: len(bad)]
-    assert len(set(order.tolist()) & bad.keys()) == len(bad) == 12
+    together = of_images(found)
+    assert {*np.flatnonzero(together >= LEAST).tolist()} == {*bad} and len(bad) == 12
     named = {i: kind_of(*images[i], found[i]).name for i in bad}
     right = [named[i] == bad[i].split()[0] for i in bad]
     assert sum(right) >= 11, (named, bad)
@@ -126,7 +127,7 @@ def test_only_pixels_on_which_all_folds_agree_are_relabelled():
         def __init__(self, ids):
             self.ids = ids
 
-        def labels(self, images):
+        def labels_in_tiles(self, images):
             return self.ids[None]
 
     found = agreed(Doubtful(Image(), 1.0, np.ones(4), np.zeros((3, 4))), [Fold(first), Fold(second)])

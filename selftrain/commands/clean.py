@@ -40,6 +40,7 @@ def clean(arguments: argparse.Namespace) -> None:
 
     run = begun(arguments.run_directory)
     cfg = stored(run.config, [])
+    cfg.out = str(run.path)  # it may have moved
     plan = _plan(run, cfg, arguments.generation)
     folder = arguments.output or run.path / FOLDER
     _check_output(folder, cfg, arguments.count)

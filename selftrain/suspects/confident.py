@@ -92,6 +92,16 @@ def suspicions(images: Sequence[Measured]) -> Floats:
     return mean * np.sqrt(np.minimum(pixels / usual, 1))
 
 
+def of_images(of_classes: Floats) -> Floats:
+    """The suspicion (N,) of each image: what its classes (N, C) add up to, in spreads above the median image.
+
+    Only classes beyond their median add. The spread is at least 1: the sum counts spreads of a class already.
+    """
+    total = np.nansum(np.maximum(of_classes, 0), axis=1)
+    away = total - np.median(total)
+    return away / max(SPREAD * float(np.median(np.abs(away))), 1.0)
+
+
 def _median(values: Floats) -> Floats:
     """The median over the images of values (N, ...) without NaN; 0 where all are NaN."""
     with warnings.catch_warnings():

@@ -9,7 +9,7 @@ from selftrain.data.sample import Sample
 from selftrain.ids import IGNORE
 from selftrain.inference.predictor import Predictor
 from selftrain.labels.store import LabelStore
-from selftrain.suspects.confident import Floats, Labelled, measured, suspicions, thresholds
+from selftrain.suspects.confident import Floats, Labelled, measured, of_images, suspicions, thresholds
 from selftrain.suspects.kinds import Kind, kind_of
 
 
@@ -30,7 +30,7 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Doubtful:
-    """An image with its suspicion: how many spreads it lies beyond the median image."""
+    """An image with its suspicion, see `confident.of_images`."""
 
     image: HeldOut
     suspicion: float
@@ -47,7 +47,7 @@ def ordered(images: Sequence[HeldOut], classes: int) -> list[Doubtful]:
     least = thresholds((one.labelled() for one in images), classes)
     found = [measured(*one.labelled(), least) for one in images]
     of_classes = suspicions(found)
-    together = np.nansum(np.maximum(of_classes, 0), axis=1)
+    together = of_images(of_classes)
     order = np.argsort(-together, kind="stable")
     return [Doubtful(images[i], float(together[i]), of_classes[i], found[i].faults) for i in order]
 
@@ -59,7 +59,7 @@ def agreed(doubtful: Doubtful, folds: Sequence[Predictor]) -> np.ndarray:
     Ignored pixels stay ignored.
     """
     image, mask = doubtful.image.sample.read_image(), doubtful.image.labelled()[0]
-    each = [predictor.labels(image[None])[0] for predictor in folds]
+    each = [predictor.labels_in_tiles(image[None])[0] for predictor in folds]
     same = np.all([one == each[0] for one in each], axis=0)
     return np.where(same & (each[0] != mask) & (mask != IGNORE), each[0], IGNORE).astype(np.uint8)
 
