@@ -27,7 +27,12 @@ from selftrain.settings import compose
 SHARE, FOLDS = 0.2, 4
 SIZE = ["data.size=[96,96]", "train.crop=[64,64]"]
 REMEDIES = ("drop", "weight", "relabel")
-ARMS = ("all masks", *REMEDIES, "sound masks")
+BASE, SOUND = "all masks", "sound masks"
+ROWS = [
+    *(f"recall: {kind}" for kind in ("all", *CORRUPTIONS)),
+    f"test mIoU: {BASE}",
+    *(f"gain: {arm}" for arm in (*REMEDIES, SOUND)),
+]
 KINDS = "kinds.json"
 
 
@@ -75,15 +80,13 @@ def found(listed: Path, kinds: dict[str, str]) -> dict[str, float]:
     return {kind: len(names.intersection(bad)) / len(bad) for kind, bad in parts.items()}
 
 
-def cell(
-    nuclei: Path, out: Path, masks: int, seed: int, steps: int
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Recall by kind, and test mIoU by arm, of one number of masks and one seed; failed parts are left out."""
+def cell(nuclei: Path, out: Path, masks: int, seed: int, steps: int) -> dict[str, float]:
+    """The numbers of one number of masks and one seed, see `numbers`; failed parts are left out."""
     where = out / f"nuclei-{masks}-{seed}"
     kinds = folder(nuclei, where / "noisy", masks, SHARE, seed)
     folder(nuclei, where / "sound", masks, 0, seed)
     folds, scores, recall = where / "folds", dict[str, float | None](), dict[str, float]()
-    scores["all masks"] = train(where / "noisy", where / "all", seed, steps)
+    scores[BASE] = train(where / "noisy", where / "all", seed, steps)
     train(where / "noisy", folds, seed, steps, f"generations.0.members={{folds: {FOLDS}}}")
     listed = folds / "suspects" / "suspects.csv"
     if (folds / "report.json").is_file() and (
@@ -93,34 +96,29 @@ def cell(
         for remedy in REMEDIES:
             treated = [f"data.suspects={listed}", f"data.suspicion={remedy}"]
             scores[remedy] = train(where / "noisy", where / remedy, seed, steps, *treated)
-    scores["sound masks"] = train(where / "sound", where / "sound-run", seed, steps)
-    return recall, {arm: score for arm, score in scores.items() if score is not None}
+    scores[SOUND] = train(where / "sound", where / "sound-run", seed, steps)
+    return numbers(recall, scores)
 
 
-def table(cells: dict[int, list[tuple[dict[str, float], dict[str, float]]]]) -> list[str]:
-    """Markdown: a column for each number of masks; recall, then test mIoU, then the gain of each arm."""
-    lines = [
-        "| nuclei | " + " | ".join(f"{masks} masks" for masks in cells) + " |",
-        "| --- " * (1 + len(cells)) + "|",
-    ]
+def numbers(recall: dict[str, float], scores: dict[str, float | None]) -> dict[str, float]:
+    """Recall by kind, the test mIoU of all masks, and the gain of each other arm, by the name of its row."""
+    base = scores.get(BASE)
+    gains = {
+        f"gain: {arm}": score - base
+        for arm, score in scores.items()
+        if arm != BASE and base is not None and score is not None
+    }
+    known = {} if base is None else {f"test mIoU: {BASE}": base}
+    return {**{f"recall: {kind}": share for kind, share in recall.items()}, **known, **gains}
 
-    def line(name: str, of) -> None:
-        lines.append(f"| {name} | " + " | ".join(spread(list(of(rows))) for rows in cells.values()) + " |")
 
-    for kind in ("all", *CORRUPTIONS):
-        line(
-            f"recall: {kind}", lambda rows, kind=kind: (recall[kind] for recall, _ in rows if kind in recall)
-        )
-    base, *others = ARMS
-    line(f"test mIoU: {base}", lambda rows: (scores[base] for _, scores in rows if base in scores))
-    for arm in others:
-        line(
-            f"gain: {arm}",
-            lambda rows, arm=arm: (
-                scores[arm] - scores[base] for _, scores in rows if {arm, base} <= scores.keys()
-            ),
-        )
-    return lines
+def table(cells: dict[int, list[dict[str, float]]]) -> list[str]:
+    """Markdown: a column for each number of masks, with the mean and the spread over the seeds."""
+    heading = ["nuclei", *(f"{masks} masks" for masks in cells)]
+    lines = [heading, ["---"] * len(heading)]
+    for row in ROWS:
+        lines.append([row, *(spread([one[row] for one in seeds if row in one]) for seeds in cells.values())])
+    return [f"| {' | '.join(line)} |" for line in lines]
 
 
 def main() -> None:
@@ -133,7 +131,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=500)
     arguments = parser.parse_args()
-    cells = {masks: [] for masks in arguments.masks}
+    cells: dict[int, list[dict[str, float]]] = {masks: [] for masks in arguments.masks}
     for seed in range(arguments.seeds):  # seed by seed, so that an unfinished study is fair as well
         for masks, rows in cells.items():
             rows.append(cell(arguments.nuclei, arguments.out, masks, seed, arguments.steps))

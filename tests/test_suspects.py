@@ -16,6 +16,7 @@ from selftrain.suspects.kinds import kind_of
 from selftrain.suspects.search import Doubtful, agreed
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
+import noise
 from corruption import CORRUPTIONS, corrupted, write_folder
 
 
@@ -134,6 +135,20 @@ def test_only_pixels_on_which_all_folds_agree_are_relabelled():
     there = np.ones(mask.shape, bool)
     there[:, :20] = there[0] = False
     assert (found[there & (mask != 3)] == 3).all() and (found[~there | (mask == 3)] == 255).all()
+
+
+def test_the_table_of_the_study_pairs_gains_by_seed():
+    first = noise.numbers({"all": 0.5, "shifted": 1.0}, {"all masks": 0.5, "drop": 0.6, "weight": None})
+    second = noise.numbers({"all": 1.0}, {"all masks": 0.4, "drop": 0.6, "relabel": 0.4})
+    lines = noise.table({16: [first, second], 32: []})
+    assert (
+        "| recall: all | 0.7500 ± 0.3536 (2) | – |" in lines
+        and "| recall: shifted | 1.0000 (1) | – |" in lines
+    )
+    assert (
+        "| gain: drop | 0.1500 ± 0.0707 (2) | – |" in lines and "| gain: relabel | 0.0000 (1) | – |" in lines
+    )
+    assert "| gain: weight | – | – |" in lines
 
 
 def command(monkeypatch, capsys, *arguments):
