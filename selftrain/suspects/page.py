@@ -61,9 +61,10 @@ def _suspect(one: Listed, names: list[str], place: str) -> Suspect:
 
 
 def _told(row: Suspect, doubtful: Doubtful, names: list[str]) -> str:
+    """A row's title; its kind comes last, because the picture shortens titles from the left."""
     ious = [(1 - float(iou), name) for iou, name in zip(doubtful.faults[0], names, strict=True) if iou == iou]
     shown = ", ".join(f"{name} {iou:.2f}" for iou, name in sorted(ious))
-    return f"{row.image}: {row.kind} (suspicion {row.suspicion}; IoU: {shown})"
+    return f"{row.image}: IoU: {shown}; suspicion {row.suspicion}: {row.kind}"
 
 
 def _cell(title: str, one: Listed, names: list[str]) -> Cell:
