@@ -188,8 +188,8 @@ def test_clean_lists_masks_on_a_page_and_a_run_learns_from_the_list(
         tmp_path / "run",
         [f"data.suspects={listed}", "data.suspicion=relabel", "keep_checkpoints=true"],
     )
-    code, _, err = run(*settings(whole / "data", 4), *used, "train.checkpoint_every=2", f"out={out}")
-    assert code == 0 and f"3 of the 3 masks of {listed}" in err, err
+    code, said, err = run(*settings(whole / "data", 4), *used, "train.checkpoint_every=2", f"out={out}")
+    assert code == 0 and f"3 of the 3 masks of {listed}" in said, err
     first = fingerprint(out)
     for path in (out / "report.json", out / "gen0" / "report.json"):
         path.unlink()

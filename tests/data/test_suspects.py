@@ -14,8 +14,8 @@ from selftrain.rundir import manifest_differences
 from selftrain.settings import compose
 
 MASK = np.array([[0, 0, 1, 1], [0, 255, 1, 1]], np.uint8)
-AGREED = np.array([[1, 255, 255, 0], [255, 1, 255, 255]], np.uint8)
-WANTED = np.array([[1, 0, 1, 0], [0, 255, 1, 1]], np.uint8)
+AGREED = np.array([[1, 255, 255, 255], [255, 1, 255, 255]], np.uint8)
+WANTED = np.array([[1, 0, 1, 1], [0, 255, 1, 1]], np.uint8)
 
 
 @pytest.fixture
@@ -24,7 +24,10 @@ def folder(tmp_path):
     root = tmp_path / "data"
     for split, names in (("train", "abc"), ("val", "v")):
         for n, name in enumerate(names):
-            for part, pixels in (("images", np.full((2, 4, 3), 40 * n, np.uint8)), ("masks", MASK)):
+            for part, pixels in (
+                ("images", np.full((2, 4, 3), 40 * n + len(names), np.uint8)),
+                ("masks", MASK),
+            ):
                 (root / part / split).mkdir(parents=True, exist_ok=True)
                 save_plain_png(root / part / split / f"{name}.png", pixels)
     save_palette_png(tmp_path / "relabelled" / "b.png", AGREED)
@@ -84,7 +87,7 @@ def test_verify_reads_the_relabelled_mask(folder):
     chosen = spec(folder, f"data.suspects={folder}/list.csv", "data.suspicion=relabel")
     _, report = divide(load(chosen), chosen, workers=1, crop=[])
     looks = {look.sample.id[-1]: look.counts.tolist() for look in report.seen if look.counts is not None}
-    assert not report.faults and looks["b"] == [3, 4, 1]
+    assert not report.faults and looks["b"] == [2, 5, 1] and looks["a"] == [3, 4, 1]
 
 
 @pytest.mark.parametrize("suspicion", ["drop", "weight", "relabel"])
