@@ -18,7 +18,7 @@ from typing import Any
 
 from selftrain import augmentation, members
 from selftrain.config import Config
-from selftrain.data import mixing
+from selftrain.data import mixing, suspects
 from selftrain.data.load import SOURCES
 from selftrain.errors import ConfigError
 from selftrain.inference.decide import DECISIONS
@@ -40,6 +40,7 @@ from selftrain.values import Choice, UnfitError, UnknownError, element_of, field
 TABLES: dict[str, Table[Any]] = {
     **{name.replace("noise.", "generations.noise."): table for name, table in augmentation.TABLES.items()},
     "data.format": Table(SOURCES),
+    "data.suspicion": suspects.TABLE,
     "generations.arch": models.TABLE,
     "generations.members": members.TABLE,
     "generations.noise.mix": mixing.TABLE,

@@ -6,7 +6,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from selftrain import __version__, process
-from selftrain.commands import command, compare, folds, leader, path, resume, show_augment, status, train
+from selftrain.commands import (
+    clean,
+    command,
+    compare,
+    folds,
+    leader,
+    path,
+    resume,
+    show_augment,
+    status,
+    train,
+)
 from selftrain.errors import ConfigError, DataError, exit_code_of
 from selftrain.log import print_any_letter, say
 
@@ -143,7 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     child.add_argument("--faults", type=path, metavar="FILE", help=text)
     child.add_argument("--workers", type=int, default=process.cores(), help="threads that read (all cores)")
 
-    for module in (train, resume, folds, status, compare, leader, show_augment):
+    for module in (train, resume, folds, status, compare, leader, show_augment, clean):
         module.add(commands)
 
     child = command(commands, report)

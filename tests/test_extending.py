@@ -257,6 +257,7 @@ def folder(tmp_path_factory):
         Image.fromarray(disc.astype(np.uint8)).save(folder / f"{number}-mask.png")
         lines.append(f"{split},{number}.png,{'' if split == 'unlabelled' else f'{number}-mask.png'}")
     (folder / "list.csv").write_text("\n".join(lines))
+    (folder / "suspects.csv").write_text("image,suspicion\n0.png,3\n")
     return folder
 
 
@@ -293,7 +294,7 @@ def test_a_run_learns_and_labels_with_every_entry_that_it_chooses(trained):
         'fast_biases {"lr_scale": 3.0, "weight_decay": 0.01}', 'drop {"at": 0.5, "factor": 0.1}',
         'warm {"decay": 0.995, "offset": 4, "steps": 4}', 'sharpen {"temperature": 0.25}',
         'median {"confidence": 0.8, "factor": 0.5}', "sharpness {}", "kappa {}", "listed {}", 'fit {"side": 32}',
-        'certain {"least": 0.6}', 'half_turn {"upright": 0.75}',
+        'certain {"least": 0.6}', 'half_turn {"upright": 0.75}', 'doubted {"half": 6.0}',
     }  # fmt: skip
     known = read_yaml(run / "config.yaml", "loss", "train")
     assert known["loss"]["labelled"]["robust"] == {"weight": 0.5, "q": 0.5}
@@ -307,6 +308,8 @@ def reliability_of(run):
 def test_its_files_show_what_the_entries_did(trained):
     run, _ = trained
     report = json.loads((run / "report.json").read_text())
+    weights = [row.get("weight", 1) for row in json.loads((run / "data.json").read_text())["labelled"]]
+    assert weights == pytest.approx([2 / 3, 1, 1, 1])
     assert -1 <= report["test"]["kappa"] <= 1 and report["test"]["miou"] <= report["test"]["dice"] <= 1
     assert report["generations"][1]["model"]["arch"] == "lraspp"
     selection = json.loads((run / "gen0" / "selection.json").read_text())

@@ -18,7 +18,7 @@ FLOORS = (  # from the ground up; a room imports rooms of lower floors only
     "inspection models optim stage",
     "inference methods",
     "tuning",
-    "plan stages",
+    "plan stages suspects",
     "cards choices forecast material networks pretraining",
     "preflight trial",
     "autoplan",

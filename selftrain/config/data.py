@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from selftrain.config.rules import AUTO, are_sides_or_empty
 from selftrain.sizes import WANTED, is_size
 from selftrain.tables import INFINITY, Bounds, Count, Must, OneOf, Place, Share
+from selftrain.values import Choice
 
 
 def _is_fold(fold: list[int]) -> bool:
@@ -143,6 +144,8 @@ class DataConfig:
     tags: Annotated[
         str, Place(), "CSV file with the classes of whole images (image,classes), relative to `root`"
     ] = ""
+    suspects: Annotated[str, Place(), "list of suspicious masks that `selftrain clean` wrote"] = ""
+    suspicion: Annotated[Choice, "what training does with the masks of `suspects`"] = "drop"
     threshold: Annotated[
         int,
         Bounds(0, 65535),

@@ -14,6 +14,7 @@ from selftrain.data.images import Levels
 from selftrain.data.sample import SPLITS, Copies, DataSet, Sample, with_channels
 from selftrain.data.sources import annotated, folder, objects, shapes, voc
 from selftrain.data.spec import Spec
+from selftrain.data.suspects import with_suspects
 from selftrain.data.tags import with_tags
 from selftrain.errors import ConfigError, DataError
 
@@ -53,7 +54,7 @@ def load(spec: Spec, *, strict: bool = True, copies: Copies = ()) -> DataSet:
         raise ConfigError(f"data.duplicates={spec.duplicates!r} must be one of {', '.join(DUPLICATES)}")
     copies = () if spec.duplicates == "fault" or spec.debug else copies
     data = with_channels(_listed(spec, copies, strict=strict), spec.channels)
-    data = with_tags(data, spec)
+    data = with_suspects(with_tags(data, spec), spec)
     data = with_extra(data, spec, lambda own: _listed(own, (), strict=strict))
     data = _without_copies(data, spec, copies)
     if spec.debug:
@@ -150,10 +151,9 @@ def manifest(data: DataSet) -> dict[str, Any]:
 
 
 def _fingerprints(sample: Sample) -> dict[str, Any]:
-    image = sample.image.fingerprint()
-    if image is None:
-        return {"id": sample.id}
-    mask = sample.mask.fingerprint() if sample.mask else None
-    extra = {"extra": sample.extra, "weight": sample.weight} if sample.extra else {}
+    image, mask = sample.image.fingerprint(), sample.mask.fingerprint() if sample.mask else None
+    files = {"image": image, "mask": mask} if image or mask else {}
+    extra = {"extra": sample.extra} if sample.extra else {}
+    weight = {"weight": sample.weight} if sample.extra or sample.weight != 1 else {}
     tags = {"tags": list(sample.tags)} if sample.tags is not None else {}
-    return {"id": sample.id, "image": image, "mask": mask, **extra, **tags}
+    return {"id": sample.id, **files, **extra, **weight, **tags}

@@ -43,6 +43,8 @@ class Spec:
     masks: str
     unlabelled: str
     tags: str
+    suspects: str
+    suspicion: Any
     annotations: str
     classes: list[str]
     values: list[Any]

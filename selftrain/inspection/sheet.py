@@ -74,12 +74,8 @@ def pair(
 
     With `soft` labels (C, H, W), colours are averaged by them.
     """
-    height, width = image.shape[:2]
-    scale = min(1.0, SIDE / max(height, width))
-    size = max(1, round(height * scale)), max(1, round(width * scale))
-    small = resize_image(image, size)[..., :3]
-    if small.shape[2] != 3:
-        small = np.repeat(small[..., :1], 3, axis=2)
+    small = fitted(image)
+    size = small.shape[:2]
     if mask is None:
         return Cell(title, small)
     mask = resize_mask(mask, size)
@@ -89,6 +85,14 @@ def pair(
         painted = np.stack(planes, axis=-1) @ colours[: len(soft)]
     gap = np.full((size[0], MARGIN // 2, 3), 255, np.uint8)
     return Cell(title, np.concatenate([small, gap, _painted(small, mask, painted)], axis=1))
+
+
+def fitted(image: np.ndarray) -> np.ndarray:
+    """An image (H, W, C) as RGB (h, w, 3) of at most SIDE pixels; of other channels, the first is shown."""
+    height, width = image.shape[:2]
+    scale = min(1.0, SIDE / max(height, width))
+    small = resize_image(image, (max(1, round(height * scale)), max(1, round(width * scale))))[..., :3]
+    return small if small.shape[2] == 3 else np.repeat(small[..., :1], 3, axis=2)
 
 
 def _bytes(share: np.ndarray) -> np.ndarray:

@@ -20,8 +20,8 @@ EARLIER = {"loss.balance": 0.0, "model.weights": None}
 # changes rounding; conditions.json records that.
 HARMLESS = {
     "out", "given", "budget", "keep_checkpoints", "data.remember", "data.root", "data.extra.root",
-    "data.cache_mb", "train.feature_mb", "train.workers", "train.threads", "train.checkpoint_every",
-    "train.watch",
+    "data.suspects", "data.cache_mb", "train.feature_mb", "train.workers", "train.threads",
+    "train.checkpoint_every", "train.watch",
     "labels.crf.workers", "export.onnx", "model.partial_weights",
 }  # fmt: skip
 
