@@ -34,7 +34,7 @@ def finish(session: Session, leader: int, reports: list[dict]) -> None:
         own = None
         if student and reads:
             own = session.evaluate(student.network, session.data.test, "student test", closely=True)
-    skipping = session.skipping(networks[chosen])
+    skipping = session.skipping(networks[chosen], tuned[chosen])
     if session.accelerator.is_main_process:
         row = _export_student(session, student, own, len(reports[chosen]["members"])) if student else None
         beside = {"student": row, "skipped_windows": skipping}

@@ -245,7 +245,7 @@ class Session:
             seen_size=partial(seen_size, [], size) if size else None,
         )
 
-    def skipping(self, network: nn.Module) -> dict | None:
+    def skipping(self, network: nn.Module, tuned: Tuned) -> dict | None:
         """The share of windows that is skipped on val, and the mIoU with and without skipping.
 
         None if `predict.window` skips none. "cost" is the mIoU that is lost.
@@ -253,7 +253,7 @@ class Session:
         every = windows.unskipped(window_of(self.cfg))
         if every is None:
             return None
-        predictor = self.predictor(network)
+        predictor = self.predictor(network, tuned)
         found = self.evaluated([(predictor, self.data.val)], "skipped windows")["miou"] or 0.0
         counts = torch.tensor([predictor.tally.seen, predictor.tally.skipped], device=self.accelerator.device)
         seen, skipped = self.accelerator.reduce(counts, "sum").tolist()
