@@ -21,6 +21,7 @@ from selftrain import checkpoint
 from selftrain.config import Config
 from selftrain.data.examples import Batch
 from selftrain.models.build import build, parameters
+from selftrain.preflight import bf16_is_faster
 from selftrain.stages.train import Learner
 from selftrain.targets import Target
 
@@ -35,7 +36,7 @@ def main() -> None:
     arguments = arguments.parse_args()
 
     cfg = Config()
-    accelerator = Accelerator(mixed_precision="bf16" if torch.cpu._is_avx512_bf16_supported() else "no")
+    accelerator = Accelerator(mixed_precision="bf16" if bf16_is_faster() else "no")
     network = build(cfg.model.arch, arguments.encoder, classes=CLASSES)
     learner = Learner(network, cfg.train, accelerator, steps=cfg.train.steps)
     step = student(cfg, CLASSES, accelerator)

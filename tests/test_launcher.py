@@ -15,6 +15,7 @@ import yaml
 from runs import ROOT, SMOKE, TORCHRUN, run_command
 from selftrain import launcher, preflight
 from selftrain.errors import ConfigError, ResourceError
+from selftrain.preflight import machine
 from selftrain.settings import compose
 
 BESIDE = Path(sys.executable).parent  # where pip puts the commands
@@ -25,10 +26,7 @@ TINY = [
     "train.steps=2",
     "data.shapes={labelled:4,unlabelled:2,val:1,test:1}",
 ]
-NATIVE = (
-    torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
-)
-AUTO = "bf16" if NATIVE else "none"
+AUTO = "bf16" if machine.bf16_is_faster() else "none"
 needs_accelerate = pytest.mark.skipif(
     shutil.which(BESIDE / "accelerate") is None, reason="no accelerate command beside Python"
 )
@@ -212,13 +210,31 @@ def test_a_resume_in_another_precision_is_refused(
 def test_auto_goes_on_in_what_a_run_began_with_and_its_name_is_no_change(zygote, runs, tmp_path, began):
     out = undone(shutil.copytree(runs / "auto", tmp_path / "run"))
     keep(out, precision=began)  # as if it had begun on a machine of that kind
-    if began == "bf16" and not NATIVE:
+    if began == "bf16" and not machine.bf16_is_native():
         pytest.skip("this machine does not compute in bf16 by itself")
     ended = zygote.run(*TINY, f"out={out}")
     assert ended.code == 0, ended.err
     assert json.loads((out / "gen0" / "report.json").read_text())["precision"] == began
     ended = zygote.run(*TINY, f"train.precision={began}", f"out={out}")
     assert ended.code == 0 and "nothing to do" in ended.out, ended.err
+
+
+@pytest.mark.parametrize(
+    ("amx", "avx512", "vendor", "faster"),
+    [
+        (True, True, "GenuineIntel", True),
+        (False, True, "GenuineIntel", False),
+        (False, True, "AuthenticAMD", True),
+        (False, False, "AuthenticAMD", False),
+    ],
+)
+def test_auto_is_bf16_only_where_it_is_faster(amx, avx512, vendor, faster, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    (tmp_path / "cpuinfo").write_text(f"vendor_id : {vendor}\n")
+    monkeypatch.setattr(machine, "CPU", tmp_path / "cpuinfo")
+    assert machine.bf16_is_faster() == faster
 
 
 def test_a_run_in_bf16_is_not_taken_up_unasked_by_a_machine_without(runs, tmp_path, monkeypatch):

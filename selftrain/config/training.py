@@ -9,7 +9,8 @@ from selftrain.values import Choice, Likely, Numbered, Weighted
 
 PRECISIONS = {
     "auto": "the precision given to `accelerate launch` (--mixed_precision or its config file; `no` counts), "
-    "else bf16 if the machine supports it natively; resolved when a run begins, and kept",
+    "else bf16 where it is faster than fp32 (GPUs, CPUs with AMX, AMD's CPUs with AVX-512); resolved when a "
+    "run begins, and kept",
     "none": "fp32",
     "bf16": "bfloat16",
     "fp16": "half precision, on GPUs only",

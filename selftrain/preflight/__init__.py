@@ -8,13 +8,20 @@ from selftrain.preflight.data import (
     say_untrained_generations,
     settle,
 )
-from selftrain.preflight.machine import accelerator_of, precision_of, settle_conditions, team_of
+from selftrain.preflight.machine import (
+    accelerator_of,
+    bf16_is_faster,
+    precision_of,
+    settle_conditions,
+    team_of,
+)
 from selftrain.preflight.resources import check_processes, check_shared_memory, check_space
 from selftrain.preflight.settings import check, say_other_pixel_scales, say_where_students_shrink
 
 __all__ = [
     "Examined",
     "accelerator_of",
+    "bf16_is_faster",
     "check",
     "check_data",
     "check_processes",

@@ -15,6 +15,8 @@ from selftrain.plan import plans
 from selftrain.rundir import RunDir
 from selftrain.settings.changes import ROUNDING, flat
 
+CPU = Path("/proc/cpuinfo")
+
 
 def team_of(cfg: Config, run: RunDir) -> process.Team:
     """The threads of this process: the run's recorded number, unless cores or settings changed.
@@ -102,22 +104,39 @@ def _asked_precision(cfg: Config, run: RunDir) -> tuple[str, str]:
 
 
 def _precision(asked: str, asker: str, run: RunDir) -> str:
-    """none, bf16 or fp16: the run's own precision, else the requested one, else bf16 if it is native here."""
+    """none, bf16 or fp16: the run's own precision, else the requested one, else bf16 if it is faster here."""
     began = precision_of_run(run)
-    native = (
-        torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
-    )
     if began and asked not in ("auto", began):
         raise ConfigError(
             f"{run.path} began in {began}, and {asker} asks for another precision; "
             f"set train.precision={began} or choose another out="
         )
-    if began == "bf16" and asked == "auto" and not native:
+    if began == "bf16" and asked == "auto" and not bf16_is_native():
         raise ConfigError(
             f"{run.path} began in bf16, which this machine does not support natively; "
             "train.precision=bf16 continues in it, more slowly, or choose another out="
         )
-    return began or ({True: "bf16", False: "none"}[native] if asked == "auto" else asked)
+    if began or asked != "auto":
+        return began or asked
+    return "bf16" if (bf16_is_native() if _is_older(run) else bf16_is_faster()) else "none"
+
+
+def bf16_is_native() -> bool:
+    """Whether the machine has instructions for bf16."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    return torch.cpu._is_avx512_bf16_supported()
+
+
+def bf16_is_faster() -> bool:
+    """Whether networks compute faster in bf16 than in fp32.
+
+    GPUs with bf16 and CPUs with AMX do, and AMD's CPUs with AVX-512. Intel's CPUs without AMX have the
+    instructions of AVX-512 for bf16, too, but a step takes 1.4 times as long (docs/performance.md).
+    """
+    if torch.cuda.is_available() or torch.cpu._is_amx_tile_supported():
+        return bf16_is_native()
+    return bf16_is_native() and "AuthenticAMD" in CPU.read_text()
 
 
 def precision_of_run(run: RunDir) -> str | None:
