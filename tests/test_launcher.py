@@ -248,7 +248,9 @@ def test_a_run_in_bf16_is_not_taken_up_unasked_by_a_machine_without(runs, tmp_pa
 def test_a_run_from_before_this_was_kept_goes_on_as_it_did(zygote, runs, tmp_path):
     """The `no` of a launcher was no word in those days, and bf16 was taken wherever it was native."""
     began = "bf16" if machine.bf16_is_native() else "none"
-    out = undone(shutil.copytree(runs / "auto", tmp_path / "run"))
+    out = undone(shutil.copytree(runs / began, tmp_path / "run"))
+    config = (out / "config.yaml").read_text()
+    (out / "config.yaml").write_text(config.replace(f"precision: {began}", "precision: auto"))
     keep(out, precision=None)
     ended = zygote.run(*TINY, f"out={out}", ACCELERATE_MIXED_PRECISION="no")
     assert ended.code == 0 and weights(out) == weights(runs / began), ended.err
