@@ -2,15 +2,20 @@
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from torch import nn
 from torch.nn import functional as F
 
+from selftrain import checkpoint
 from selftrain.anatomy import anatomy_of
+from selftrain.config import TrainConfig
 from selftrain.inference import windows
 from selftrain.inference.pixels import PixelScale
 from selftrain.inference.predictor import Predictor
+from selftrain.methods.base import StepResult
 from selftrain.models.onnx import onnx_graph
 from selftrain.models.outputs import pixels_of
+from selftrain.stages.train import Learner
 
 SIDE = 64  # unless a network needs more
 
@@ -51,6 +56,34 @@ def learns(network):
     network.train()
     losses = _trained(network, images, masks, 6, 1e-3)
     assert all(np.isfinite(losses)) and min(losses[-2:]) < losses[0], losses
+
+
+class PixelLoss:
+    """The step function of cross-entropy on the same images in every step."""
+
+    def __init__(self, images, masks):
+        self.images, self.masks = images, masks
+
+    def counts(self, batch):
+        return torch.zeros(0)
+
+    def loss(self, model, averaged, batch, counts):
+        return StepResult(F.cross_entropy(pixels_of(model(self.images)), self.masks), {})
+
+
+def resumes(made, directory):
+    """A step after a checkpoint on the disk has the bits of a step that follows the one before it."""
+    learners = [Learner(made(), TrainConfig(lr=1e-3), Accelerator(cpu=True), steps=2) for _ in range(2)]
+    loss = PixelLoss(*two_images(max(32, anatomy_of(learners[0].network).multiple), classes=3))
+    torch.manual_seed(1)
+    learners[0].step(0, 1e-3, loss, [None])
+    checkpoint.write(directory, learners[0].checkpoint(1))
+    learners[1].resume(checkpoint.newest(directory))
+    for one in learners:
+        torch.manual_seed(2)  # a run keys its randomness by the step
+        one.step(1, 1e-3, loss, [None])
+    for whole, again in zip(*(one.checkpoint(2).tensors.values() for one in learners), strict=True):
+        assert whole.keys() == again.keys() and all(torch.equal(whole[name], again[name]) for name in whole)
 
 
 def takes_odd_sizes(network):

@@ -104,6 +104,10 @@ def of_two() -> list[dict[str, str]]:
     return [{"RANK": rank, "LOCAL_RANK": rank, **both} for rank in "01"]
 
 
+class RefusedError(Exception):
+    """Settings that a run refuses, with exit code 2; the message is the reason."""
+
+
 @dataclass(frozen=True)
 class Reference:
     """The run that nothing happened to, and its commits in their order."""
@@ -114,9 +118,13 @@ class Reference:
     seconds: float
 
     @classmethod
-    def make(cls, zygote: Zygote, folder: Path) -> "Reference":
+    def make(cls, zygote: Zygote, folder: Path, *overrides: str) -> "Reference":
+        """Raises RefusedError if the settings are refused."""
         out, notes = folder / "run", folder / "commits"
-        ended = zygote.go(out, fault={"do": "trace", "to": str(notes)})
+        ended = zygote.go(out, *overrides, fault={"do": "trace", "to": str(notes)})
+        if ended.code == 2:
+            assert not out.exists()
+            raise RefusedError(ended.last)
         assert ended.code == 0, ended.err
         commits = [json.loads(line) for line in notes.read_text().splitlines()]
         unique = [list(commit) for commit in dict.fromkeys(map(tuple, commits))]

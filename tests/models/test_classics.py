@@ -3,7 +3,7 @@
 import pytest
 import timm
 import torch
-from architectures import exports, learns, overfits, takes_odd_sizes
+from architectures import exports, learns, overfits, resumes, takes_odd_sizes
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
@@ -45,6 +45,11 @@ def test_steps_lower_the_loss(name):
 @pytest.mark.parametrize("name", CLASSICS)
 def test_images_of_odd_size_are_predicted(name):
     takes_odd_sizes(small(name))
+
+
+@pytest.mark.parametrize("name", CLASSICS)
+def test_training_resumes_to_the_same_bits(name, tmp_path):
+    resumes(lambda: small(name), tmp_path)
 
 
 @pytest.mark.parametrize("name", CLASSICS)

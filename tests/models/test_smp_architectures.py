@@ -3,7 +3,7 @@
 import pytest
 import segmentation_models_pytorch as smp
 import torch
-from architectures import exports, learns, overfits, takes_odd_sizes
+from architectures import exports, learns, overfits, resumes, takes_odd_sizes
 
 from selftrain.models.build import ARCHITECTURES, build, smp_network
 from selftrain.models.onnx import OnnxError
@@ -46,6 +46,11 @@ def test_steps_lower_the_loss_and_images_of_odd_size_are_predicted(arch, encoder
     network = made(arch, encoder, channels)
     learns(network)
     takes_odd_sizes(network)
+
+
+@each
+def test_training_resumes_to_the_same_bits(arch, encoder, channels, tmp_path):
+    resumes(lambda: made(arch, encoder, channels), tmp_path)
 
 
 @pytest.mark.slow

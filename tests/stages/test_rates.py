@@ -184,3 +184,16 @@ def test_layers_learn_the_slower_the_nearer_they_are_to_the_image():
         full["encoder.0.weight"] / 2, rel=1e-3
     )  # one layer before the decoder
     assert slow["decoder.weight"] == pytest.approx(full["decoder.weight"])
+
+
+@pytest.mark.parametrize(("largest", "norm"), [(0.5, 0.5), (100.0, 10.0), (0.0, 10.0)])
+def test_a_gradient_is_cut_to_the_largest_norm(largest, norm):
+    """The gradient is (6, 8). With SGD and the rate 1 it is how far the weights move; 0 is no limit."""
+    network = torch.nn.Linear(2, 1, bias=False)
+    before = network.weight.detach().clone()
+    learner = learner_of(network, cfg=replace(CFG, clip=largest))
+    slope = Only(lambda model, *_: StepResult((model.weight * torch.tensor([[6.0, 8.0]])).sum(), {}))
+    learner.step(0, 1.0, slope, [None])
+    moved = before - network.weight.detach()
+    assert moved.norm().item() == pytest.approx(norm, abs=1e-5)
+    assert (moved / moved.norm()).tolist()[0] == pytest.approx([0.6, 0.8], abs=1e-5)
