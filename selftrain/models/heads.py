@@ -27,8 +27,15 @@ class ImageHead(nn.Module):
         self.seen: list[Sequence[Tensor]] = []  # the features of the forward pass that is under way
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Features (N, C, h, w) of each depth -> logits (N, classes)."""
-        first, *others = (layer(one.mean(dim=(2, 3), keepdim=True)) for layer, one in self._pairs(features))
+        """Features (N, C, h, w) of each depth -> logits (N, classes).
+
+        They may be half precision where the head is not: accelerate's autocast ends with the network's own
+        `forward`, before the hook that asks the head.
+        """
+        first, *others = (
+            layer(one.mean(dim=(2, 3), keepdim=True).to(next(layer.parameters(), one).dtype))
+            for layer, one in self._pairs(features)
+        )
         return sum(others, first).flatten(1)
 
     def maps(self, features: Sequence[Tensor], size: tuple[int, int]) -> Tensor:

@@ -54,6 +54,16 @@ def test_an_images_logit_is_the_mean_of_its_activation_map_on_evenly_divided_ima
     assert not torch.allclose(output.image[0], output.image[1])
 
 
+def test_a_head_learns_beside_a_network_whose_forward_is_half_precision():
+    """As accelerate prepares it: autocast is around `forward`, and the hooks are outside."""
+    asked = network().train()
+    asked.forward = torch.autocast("cpu", torch.bfloat16)(asked.forward)
+    output = output_of(asked(torch.rand(2, 3, 64, 64)))
+    (output.pixels.float().mean() + output.image.sum()).backward()
+    assert output.image.dtype == torch.float32
+    assert all(layer.weight.grad.abs().sum() > 0 for layer in head_of(asked).layers)
+
+
 def test_a_copy_answers_with_its_own_head_and_pixels_stay_the_same():
     torch.manual_seed(0)
     plain = build("unet", classes=3, **SMALL).eval()
