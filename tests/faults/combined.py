@@ -145,7 +145,9 @@ def write(root: Path) -> Path:
         for folder in ("images", "masks"):
             (root / folder / split).mkdir(parents=True)
         for number in range(count):
-            _save(root, f"{split}/{_name(number)}", *draw(0, "labelled" if split == "train" else split, number))
+            _save(
+                root, f"{split}/{_name(number)}", *draw(0, "labelled" if split == "train" else split, number)
+            )
     (root / "more").mkdir()
     lines = ["image,classes"]
     for number in range(UNLABELLED):
