@@ -1,5 +1,8 @@
 """What every architecture must be able to do, whoever wrote it."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import torch
 from accelerate import Accelerator
@@ -71,14 +74,16 @@ class PixelLoss:
         return StepResult(F.cross_entropy(pixels_of(model(self.images)), self.masks), {})
 
 
-def resumes(made, directory):
-    """A step after a checkpoint on the disk has the bits of a step that follows the one before it."""
+def resumes(made):
+    """A step after a checkpoint has the bits of a step that follows the one before it."""
     learners = [Learner(made(), TrainConfig(lr=1e-3), Accelerator(cpu=True), steps=2) for _ in range(2)]
     loss = PixelLoss(*two_images(max(32, anatomy_of(learners[0].network).multiple), classes=3))
     torch.manual_seed(1)
     learners[0].step(0, 1e-3, loss, [None])
-    checkpoint.write(directory, learners[0].checkpoint(1))
-    learners[1].resume(checkpoint.newest(directory))
+    saved = learners[0].checkpoint(1)
+    packed = {group: checkpoint.pack(tensors) for group, tensors in saved.tensors.items()}
+    unpacked = {group: checkpoint.unpack(content, Path(group)) for group, content in packed.items()}
+    learners[1].resume(checkpoint.Checkpoint(unpacked, json.loads(json.dumps(saved.state))))
     for one in learners:
         torch.manual_seed(2)  # a run keys its randomness by the step
         one.step(1, 1e-3, loss, [None])

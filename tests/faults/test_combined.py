@@ -13,6 +13,7 @@ from harness import Reference, RefusedError, killed_at, leftovers, mismatches
 
 SEED = int(os.environ.get("SELFTRAIN_SEED", "0"))
 KILLS, DRAWS = 3, 20
+QUICK, NUMBERS = 12, 24  # the draw of `make test`, and how many `make faults` runs
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +50,9 @@ def accepted(zygote, rng, files, earlier, folder):
 
 
 @pytest.mark.promise("drawn combinations of settings, killed at three drawn commits: the same bits")
-@pytest.mark.parametrize("number", [0, *(pytest.param(n, marks=pytest.mark.full) for n in range(1, 24))])
+@pytest.mark.parametrize(
+    "number", [pytest.param(n, marks=() if n == QUICK else pytest.mark.full) for n in range(NUMBERS)]
+)
 def test_a_drawn_combination_that_is_killed(zygote, files, earlier, tmp_path, number, cases):
     rng = random.Random(f"{SEED} {number}")
     words, whole = accepted(zygote, rng, files, earlier, tmp_path)

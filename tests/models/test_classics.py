@@ -48,8 +48,8 @@ def test_images_of_odd_size_are_predicted(name):
 
 
 @pytest.mark.parametrize("name", CLASSICS)
-def test_training_resumes_to_the_same_bits(name, tmp_path):
-    resumes(lambda: small(name), tmp_path)
+def test_training_resumes_to_the_same_bits(name):
+    resumes(lambda: small(name))
 
 
 @pytest.mark.parametrize("name", CLASSICS)

@@ -5,7 +5,7 @@ import segmentation_models_pytorch as smp
 import torch
 from architectures import exports, learns, overfits, resumes, takes_odd_sizes
 
-from selftrain.models.build import ARCHITECTURES, build, smp_network
+from selftrain.models.build import ARCHITECTURES, UNETS, VIT, build, smp_network
 from selftrain.models.onnx import OnnxError
 
 torch.set_num_threads(1)
@@ -48,9 +48,10 @@ def test_steps_lower_the_loss_and_images_of_odd_size_are_predicted(arch, encoder
     takes_odd_sizes(network)
 
 
-@each
-def test_training_resumes_to_the_same_bits(arch, encoder, channels, tmp_path):
-    resumes(lambda: made(arch, encoder, channels), tmp_path)
+@pytest.mark.parametrize("arch", smp.MODEL_ARCHITECTURES_MAPPING)
+def test_training_resumes_to_the_same_bits(arch):
+    narrow = NARROW if arch in UNETS else None
+    resumes(lambda: made(arch, "tu-test_vit" if arch == VIT else "tu-test_resnet", narrow))
 
 
 @pytest.mark.slow

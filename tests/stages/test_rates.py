@@ -188,12 +188,12 @@ def test_layers_learn_the_slower_the_nearer_they_are_to_the_image():
 
 @pytest.mark.parametrize(("largest", "norm"), [(0.5, 0.5), (100.0, 10.0), (0.0, 10.0)])
 def test_a_gradient_is_cut_to_the_largest_norm(largest, norm):
-    """The gradient is (6, 8). With SGD and the rate 1 it is how far the weights move; 0 is no limit."""
+    """The gradient is (6, 8). The first step of SGD with Nesterov momentum 0.9 is 1.9 of it; 0 is no limit."""
     network = torch.nn.Linear(2, 1, bias=False)
     before = network.weight.detach().clone()
     learner = learner_of(network, cfg=replace(CFG, clip=largest))
     slope = Only(lambda model, *_: StepResult((model.weight * torch.tensor([[6.0, 8.0]])).sum(), {}))
     learner.step(0, 1.0, slope, [None])
     moved = before - network.weight.detach()
-    assert moved.norm().item() == pytest.approx(norm, abs=1e-5)
+    assert moved.norm().item() == pytest.approx(1.9 * norm, abs=1e-4)
     assert (moved / moved.norm()).tolist()[0] == pytest.approx([0.6, 0.8], abs=1e-5)
