@@ -60,7 +60,7 @@ ITEMS: dict[str, list[list[str]]] = {
         ["model.arch={segnet: {width: 0.0625}}", *VGG],
         ["model.arch={fcn8s: {width: 0.0625}}", "generations.1.arch={fcn8s: {width: 0.125}}", *VGG],
         ["model.arch={deeplabv2: {width: 0.0625}}", *VGG],
-        ["model.arch={fc_densenet56: {width: 0.25}}", "model.encoder=", *PLAIN],
+        ["model.arch={deeplabv1: {width: 0.0625}}", *VGG],
     ],
     "transfer": [
         ["train.freeze=2", "train.encoder_lr=0.5", "train.layer_decay=0.9"],
@@ -106,7 +106,7 @@ ITEMS: dict[str, list[list[str]]] = {
         ["labels.views={product: {hflip: true, scales: [1, 2], weights: [2, 2, 1, 1]}}"],
         ["predict.size=[64,64]", "predict.window={centre: {side: 64, margin: 8}}"],
         ["predict.original=true", "labels.size=[scale,1.5]", "predict.window={slide: {side: 64, stride: 32}}"],
-        ["predict.size=[scale,2]", "predict.window={sparse: {side: 32, sure: 0.3}}"],
+        ["predict.size=[scale,1.5]", "predict.window={sparse: {side: 32, sure: 0.3}}"],
         ["predict.decision=thresholds", "select.decision=tuned"],
         ["predict.refine=crf"],
         ["predict.views={product: {hflip: true}}", "predict.average=fitted"],

@@ -49,6 +49,7 @@ def accepted(zygote, rng, files, earlier, folder):
     raise AssertionError(f"{DRAWS} combinations in a row are refused")
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.promise("drawn combinations of settings, killed at three drawn commits: the same bits")
 @pytest.mark.parametrize(
     "number", [pytest.param(n, marks=() if n == QUICK else pytest.mark.full) for n in range(NUMBERS)]
