@@ -51,7 +51,7 @@ ITEMS: dict[str, list[list[str]]] = {
         ["model.arch=unetplusplus"],
         ["model.arch=manet"],
         ["model.arch=linknet", "model.decoder_channels=[]"],
-        ["model.arch=fpn", "model.decoder_channels=[]"],
+        ["model.arch={fcn16s: {width: 0.0625}}", *VGG],
         ["model.arch=pspnet", "model.decoder_channels=[]"],
         ["model.arch=deeplabv3plus", "model.decoder_channels=[]"],
         ["model.arch=segformer", "model.decoder_channels=[]"],
@@ -102,7 +102,7 @@ ITEMS: dict[str, list[list[str]]] = {
     ],
     "inference": [
         ["predict.views=d4"],
-        ["predict.views={twelve: {scales: [0.5, 1, 2]}}"],
+        ["predict.views={twelve: {scales: [0.5, 1]}}"],
         ["labels.views={product: {hflip: true, scales: [1, 2], weights: [2, 2, 1, 1]}}"],
         ["predict.size=[64,64]", "predict.window={centre: {side: 64, margin: 8}}"],
         ["predict.original=true", "labels.size=[scale,1.5]", "predict.window={slide: {side: 64, stride: 32}}"],

@@ -13,7 +13,7 @@ from harness import Reference, RefusedError, killed_at, leftovers, mismatches
 
 SEED = int(os.environ.get("SELFTRAIN_SEED", "0"))
 KILLS, DRAWS = 3, 20
-QUICK, NUMBERS = 12, 24  # the draw of `make test`, and how many `make faults` runs
+QUICK, NUMBERS = 12, 16  # the draw of `make test`, and how many `make faults` runs
 
 
 @pytest.fixture(scope="session")
