@@ -49,7 +49,8 @@ FORMATS = {
     "labelme": Format(".json", labelme.parse, labelme.write, each=True),
     "cvat": Format(".xml", cvat.parse, cvat.write, bitmaps=True),
     "labelstudio": Format(
-        ".json", labelstudio.parse, labelstudio.write, bitmaps=True, beside=("interface.xml", labelstudio.interface)
+        ".json", labelstudio.parse, labelstudio.write, bitmaps=True,
+        beside=("interface.xml", labelstudio.interface),
     ),
     "yolo": Format(
         ".txt", yolo.parse, yolo.write, each=True, beside=("data.yaml", yolo.listing),

@@ -65,7 +65,13 @@ def write(pages: Sequence[Described], names: Sequence[str]) -> bytes:
     numbers = {name: place for place, name in enumerate(names, start=1)}
     shapes = [(number, shape) for number, page in enumerate(pages, start=1) for shape in page.shapes]
     objects = [
-        {"id": place, "image_id": number, "category_id": numbers[shape.category], "iscrowd": 0, **_drawn(shape)}
+        {
+            "id": place,
+            "image_id": number,
+            "category_id": numbers[shape.category],
+            "iscrowd": 0,
+            **_drawn(shape),
+        }
         for place, (number, shape) in enumerate(shapes, start=1)
     ]
     tree = {

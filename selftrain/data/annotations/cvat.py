@@ -69,7 +69,8 @@ def write(pages: Sequence[Described], names: Sequence[str]) -> bytes:
         image = SubElement(root, "image", id=str(number), name=page.image, width=width, height=height)
         for shape in page.shapes:
             kind, drawn = _drawn(shape)
-            SubElement(image, kind, label=shape.category, source="file", occluded="0", z_order="0", **drawn)
+            fixed = {"label": shape.category, "source": "file", "occluded": "0", "z_order": "0"}
+            SubElement(image, kind, fixed | drawn)
     return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
 
 

@@ -56,7 +56,7 @@ def write(pages: Sequence[Described], names: Sequence[str]) -> bytes:
         }
         for shape in page.shapes
     ]
-    tree = {
+    tree: dict[str, Any] = {
         "version": "5.0.0",
         "flags": {},
         "shapes": shapes,

@@ -76,7 +76,8 @@ def _region(page: Described, number: int, shape: Shape) -> dict[str, Any]:
     assert page.size
     height, width = page.size
     if shape.runs:
-        kind, value = "brush", {"format": "rle", "rle": packed(shape.runs.bitmap())}
+        kind = "brush"
+        value: dict[str, Any] = {"format": "rle", "rle": packed(shape.runs.bitmap())}
     else:
         percents = shape.rings[0].points * 100 / [width, height]
         kind, value = "polygon", {"points": percents.tolist(), "closed": True}

@@ -4,8 +4,8 @@ A corner of an outline lies within its pixel, INSET from the pixel's edges. So e
 same pixels: with the pixels on the outline (PIL, OpenCV, labelme, `draw`), or with the pixels whose centre is
 inside (COCO's tools).
 
-Regions are 4-connected: pixels that touch at a corner only are different regions. The outline of a region with
-holes runs into each hole and back along one cut, which has no width and no effect on the pixels.
+Regions are 4-connected: pixels that touch only at a corner belong to different regions. The outline of a
+region with holes runs into each hole and back along one cut, which has no width and no effect on the pixels.
 """
 
 from collections import Counter
@@ -90,7 +90,10 @@ def _corners(bitmap: np.ndarray) -> Corners:
     diagonal = (number == 2) & (quarters[-1, -1] == quarters[1, 1])
     found = []  # y, x; dy, dx to the pixel of the region; dy, dx of the two edges; outer
     for (dy, dx), pixel in quarters.items():
-        for chosen, inwards in (((pixel == 1) & ((number == 1) | diagonal), 1), ((pixel == 0) & (number == 3), -1)):
+        for chosen, inwards in (
+            ((pixel == 1) & ((number == 1) | diagonal), 1),
+            ((pixel == 0) & (number == 3), -1),
+        ):
             y, x = np.nonzero(chosen)
             rest = [inwards * dy, inwards * dx, dy, dx, inwards > 0]
             found.append(np.column_stack([y, x, *(np.full(len(y), value) for value in rest)]))
