@@ -23,19 +23,15 @@ def convert(source: Path, out: Path, target: str, *, images: Path | None = None)
     predictions. Raises ConfigError if `out` is not empty or lies among the data, DataError for faults of the
     data.
     """
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise ConfigError(f"-o {out} is a file, or not empty; choose a new folder")
     with originals(source, images) as found:
-        _check_place(out, found.root)
+        check_place(out, found.root, *([images] if images else []))
         output = Output(out.with_name(f".{out.name}{TEMPORARY}"), found)
         shutil.rmtree(output.folder, ignore_errors=True)
         try:
             settings = TARGETS[target](output)
             if all(one.image for one in found.pictures):
                 whole = _settings(out, found, settings)
-                write_bytes(
-                    output.folder / SETTINGS, yaml_of(out.absolute(), whole, by="convert, of").encode()
-                )
+                write_bytes(output.folder / SETTINGS, yaml_of(source, whole, by="convert").encode())
             if out.exists():
                 out.rmdir()
             os.rename(output.folder, out)
@@ -45,10 +41,16 @@ def convert(source: Path, out: Path, target: str, *, images: Path | None = None)
     _print(out, target, output)
 
 
-def _check_place(out: Path, root: Path) -> None:
-    one, other = out.resolve(), root.resolve()
-    if one.is_relative_to(other) or other.is_relative_to(one):
-        raise ConfigError(f"one of -o {out} and {root} lies in the other; choose a folder beside the data")
+def check_place(out: Path, *sources: Path) -> None:
+    """Raises ConfigError unless `out` is new or empty, and apart from the sources."""
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise ConfigError(f"-o {out} is a file, or not empty; choose a new folder")
+    for source in sources:
+        one, other = out.resolve(), source.resolve()
+        if one.is_relative_to(other) or other.is_relative_to(one):
+            raise ConfigError(
+                f"one of -o {out} and {source} lies in the other; choose a folder beside the data"
+            )
 
 
 def _settings(out: Path, found: Originals, settings: dict[str, Any]) -> dict[str, Any]:
@@ -59,7 +61,8 @@ def _settings(out: Path, found: Originals, settings: dict[str, Any]) -> dict[str
     fixed = {"name": out.name, "root": str(out.absolute()), "classes": found.classes, "unlabelled": ""}
     if found.splits != [""] and "test" not in found.splits:
         splits["test_fraction"] = 0.0
-    return {**fixed, **images, **found.settings, **settings, "splits": splits}
+    whole = {**fixed, **images, **found.settings, **settings, "splits": splits}
+    return {name: value for name, value in whole.items() if name != "splits" or value}
 
 
 def _print(out: Path, target: str, output: Output) -> None:

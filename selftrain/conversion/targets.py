@@ -54,8 +54,9 @@ class Output:
         """Write the image to `target` and a suffix, which is returned."""
         source = picture.image
         assert source
-        if source.size not in (None, ids.shape):
-            what = f"has a mask of {ids.shape[0]}x{ids.shape[1]}, but is {source.size} (height, width)"
+        if source.size and source.size != ids.shape:
+            shown = [f"{height}x{width}" for height, width in (ids.shape, source.size)]
+            what = f"has a mask of {shown[0]}, but is {shown[1]} (height x width)"
             raise DataError(Fault(source.name, what, "name the folder that was predicted by --images"))
         if isinstance(source, ImageFile) and geometry(source.path)[1] == 1:
             content, suffix = source.path.read_bytes(), source.path.suffix

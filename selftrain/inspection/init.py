@@ -77,7 +77,10 @@ def init(root: Path, output: Path | None, *, first: bool, answers: Sequence[int]
 
 
 def describe(root: Path, folder: Path) -> Path:
-    """Write the data YAML of `root`, and its lists, to `folder`. Raises ConfigError if there is a question."""
+    """Write the data YAML of `root`, and its lists, to `folder`.
+
+    Raises ConfigError if there are questions.
+    """
     file, questions = folder / "data.yaml", Questions(terminal=False)
     proposal = _proposal(root.resolve(), file, questions)
     if questions.open:
