@@ -69,15 +69,16 @@ def test_an_island_in_a_hole_is_read_as_part_of_its_class(tmp_path: Path):
 
 def test_a_ring_is_a_hole_only_if_all_of_it_lies_within_another(tmp_path: Path):
     pictures(tmp_path / "images", "a.png", "z.png")
-    across = [[2, 1], [7, 1], [7, 3], [2, 3]]
+    across, large = [[2, 1], [7, 1], [7, 3], [2, 3]], [[0, 0], [6, 0], [6, 5], [0, 5]]
     write(
         tmp_path / "all.json",
-        coco(images("a.png", "z.png"), [thing(0, 1, BOX, across), thing(1, 1, BOX, SMALL)]),
+        coco(images("a.png", "z.png"), [thing(0, 1, BOX, across), thing(1, 1, large, SMALL)]),
     )
     found = data(tmp_path, "coco")
     drawn = masks(tmp_path, "coco")
     assert np.array_equal(drawn["a"], grid((1, 3, 1, 7, 1)))
-    assert any("holes (1)" in line for line in found.warnings)
+    assert np.array_equal(drawn["z"], grid((0, 5, 0, 6, 1), (2, 3, 2, 3, 0)))
+    assert any("they are holes (1)" in line for line in found.warnings)
 
 
 @pytest.mark.parametrize("counts", [[48], [0, 48], [7, 3, 3, 3, 3, 29], [0, 1, 40000, 7, 31, 32, 1, 16, 15]])
