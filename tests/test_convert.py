@@ -17,6 +17,7 @@ from selftrain.inspection.data_file import loaded, yaml_of
 from selftrain.report.palette import save_palette_png
 from selftrain.stages.predict import CLASSES
 
+TWO = {"train": "train", "val": "val", "test_fraction": 0.0}
 CLASSES_OF_MASKS = ["background", "car", "tree"]
 
 
@@ -76,7 +77,11 @@ def test_the_names_on_the_command_line_are_those_of_the_table():
 
 @pytest.mark.parametrize("target", TO)
 def test_splits_and_masks_are_read_again_exactly(tmp_path: Path, target: str):
-    names = {"train": ["a.png", "b c.jpg", "deep/x.png"], "val": ["a.png"], "test": ["u,v.png"]}
+    names = {
+        "train": ["a.png", "b c.jpg", "deep/x.png"],
+        "val": ["a.png"],
+        "test": ["u,v.png" if target != "voc" else "u.v.png"],
+    }
     file = drawn(tmp_path / "data", names, splits=NAMED)
     convert(file, tmp_path / "out", target)
     assert same(content(tmp_path / "out" / "selftrain.yaml"), content(file))
@@ -100,9 +105,7 @@ def test_without_a_background_every_class_is_drawn_and_made_splits_are_not_writt
 
 
 def test_what_a_format_cannot_express_is_printed(tmp_path: Path, capsys):
-    file = drawn(
-        tmp_path / "data", {"train": ["a.png"], "val": ["b.png"]}, splits={"train": "train", "val": "val"}
-    )
+    file = drawn(tmp_path / "data", {"train": ["a.png"], "val": ["b.png"]}, splits=TWO)
     ids = np.zeros((9, 12), np.uint8)
     ids[1:6, 1:6], ids[3, 3], ids[8, 9:] = 1, 2, 1
     for split, name in (("train", "a"), ("val", "b")):
@@ -123,7 +126,7 @@ def test_a_turned_photo_is_written_upright(tmp_path: Path):
     file = drawn(
         tmp_path / "data",
         {"train": ["a.png", "b.png"], "val": ["a.png"]},
-        splits={"train": "train", "val": "val"},
+        splits=TWO,
     )
     for folder in ("images", "masks"):
         path = tmp_path / "data" / folder / "train" / "b.png"
@@ -183,13 +186,20 @@ def test_predictions_of_other_images_are_refused_and_leave_nothing(tmp_path: Pat
 
 
 def test_a_folder_is_converted_if_init_has_no_question(tmp_path: Path):
-    drawn(tmp_path / "data", {"": [f"{number}.png" for number in range(4)]})
+    rng = np.random.default_rng(0)
+    for number in range(4):
+        for folder, pixels in (
+            ("images", rng.integers(0, 256, (36, 48, 3), np.uint8)),
+            ("masks", np.kron(ids_of(number, ignored=False), np.ones((4, 4), np.uint8))),
+        ):
+            (tmp_path / "data" / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / "data" / folder / f"{number}.png")
     convert(tmp_path / "data", tmp_path / "out", "png")
     assert sum(len(part) for part in content(tmp_path / "out" / "selftrain.yaml").values()) == 4
     for number in range(4):
         second = tmp_path / "data" / "masks2" / f"{number}.png"
         second.parent.mkdir(exist_ok=True)
-        Image.fromarray(ids_of(number)).save(second)
+        Image.fromarray(np.kron(ids_of(number + 9, ignored=False), np.ones((4, 4), np.uint8))).save(second)
     with pytest.raises(ConfigError, match="can be read in several ways; run selftrain init"):
         convert(tmp_path / "data", tmp_path / "again", "png")
 
@@ -206,14 +216,8 @@ def test_places_that_hold_something_are_refused(tmp_path: Path):
         convert(tmp_path / "none", tmp_path / "out", "coco")
 
 
-def test_predict_writes_a_format_at_once(selftrain, finished, tmp_path):
-    for name in ("a.png", "b.jpg"):
-        picture(tmp_path / "images" / name, 99, (40, 41))
-    given = ["predict", finished, tmp_path / "images", "-o", tmp_path / "out", "--format", "coco-rle"]
-    code, said, err = selftrain(*given)
-    assert code == 0 and "2 masks as coco-rle" in said, err
-    tree = json.loads((tmp_path / "out" / "annotations" / "default.json").read_text())
-    assert [one["file_name"] for one in tree["images"]] == ["a.png", "b.jpg"]
-    assert content(tmp_path / "out" / "selftrain.yaml")["labelled"]
-    code, _, err = selftrain(*given)
-    assert code == 2 and "not empty" in err.splitlines()[-1]
+def test_names_that_lists_of_voc_cannot_hold_are_refused(tmp_path: Path):
+    file = drawn(tmp_path / "data", {"train": ["a,b.png"], "val": ["a.png"]}, splits=TWO)
+    with pytest.raises(DataError, match="train/a,b: has a comma or a tab in its name"):
+        convert(file, tmp_path / "out", "voc")
+    assert not (tmp_path / "out").exists()

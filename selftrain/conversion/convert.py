@@ -59,8 +59,6 @@ def _settings(out: Path, found: Originals, settings: dict[str, Any]) -> dict[str
     splits = {**found.settings.get("splits", {}), **named}
     images = {} if settings["format"] == "voc" else {"images": "images"}
     fixed = {"name": out.name, "root": str(out.absolute()), "classes": found.classes, "unlabelled": ""}
-    if found.splits != [""] and "test" not in found.splits:
-        splits["test_fraction"] = 0.0
     whole = {**fixed, **images, **found.settings, **settings, "splits": splits}
     return {name: value for name, value in whole.items() if name != "splits" or value}
 

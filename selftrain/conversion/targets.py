@@ -150,6 +150,10 @@ def voc(output: Output) -> dict[str, Any]:
     classes, lists = output.originals.classes, dict[str, list[str]]()
     if any(":" in name for name in classes):
         raise ConfigError("labelmap.txt of VOC cannot name a class with a colon: rename it in data.classes")
+    for one in output.originals.pictures:
+        if "," in one.path or "\t" in one.path:
+            what = "has a comma or a tab in its name, which separates columns in VOC's lists"
+            raise DataError(Fault(one.path, what, "rename the image and its mask"))
     for picture, _, ids in output.pictures("JPEGImages"):
         mask = Image.fromarray(ids)
         mask.putpalette(voc_layout.colours().tobytes())
