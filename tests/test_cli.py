@@ -112,6 +112,23 @@ def test_predict_labels_images_of_any_size(selftrain, finished, tmp_path, given)
     assert np.asarray(first).max() < len(classes)
 
 
+def test_predict_writes_the_format_of_another_program(selftrain, finished, tmp_path):
+    (tmp_path / "images").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 41, 3), np.uint8)
+    for name in ("a.png", "b.jpg"):
+        Image.fromarray(pixels).save(tmp_path / "images" / name)
+    given = ["predict", finished, tmp_path / "images", "-o", tmp_path / "out", "--format", "coco-rle"]
+    code, said, err = selftrain(*given)
+    assert code == 0 and "2 masks as coco-rle" in said, err
+    tree = json.loads((tmp_path / "out" / "annotations" / "default.json").read_text())
+    assert [one["file_name"] for one in tree["images"]] == ["a.png", "b.jpg"]
+    assert (tmp_path / "out" / "images" / "b.jpg").is_file() and (
+        tmp_path / "out" / "selftrain.yaml"
+    ).is_file()
+    code, _, err = selftrain(*given)
+    assert code == 2 and "not empty" in err.splitlines()[-1]
+
+
 def test_a_run_without_a_finished_generation_has_no_network_to_predict_with(selftrain, tmp_path):
     (tmp_path / "config.yaml").write_text("generations: [{}]\n")
     code, _, err = selftrain("predict", tmp_path, tmp_path, "-o", tmp_path / "masks")

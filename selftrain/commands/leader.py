@@ -5,7 +5,8 @@ import tempfile
 from pathlib import Path
 
 from selftrain.commands import Commands, begun, command, path
-from selftrain.errors import ConfigError
+from selftrain.conversion import TO
+from selftrain.errors import ConfigError, DataError
 from selftrain.files import read_json
 from selftrain.log import say
 from selftrain.rundir import RunDir
@@ -25,6 +26,8 @@ def add(commands: Commands) -> None:
     forms.add_argument("--grey", dest="form", action="store_const", const="grey", help=text)
     text = "PNGs with the values, or colours, of the training masks"
     forms.add_argument("--values", dest="form", action="store_const", const="values", help=text)
+    text = "files of an annotation program with copies of the images, as selftrain convert writes them"
+    forms.add_argument("--format", choices=TO, help=text)
 
     child = command(commands, export)
     child.add_argument("run_directory", type=path)
@@ -36,17 +39,34 @@ def predict(arguments: argparse.Namespace) -> None:
     """Label images with an exported model, or with the leader of a run that is not finished."""
     from selftrain.stages.predict import predict
 
-    run = RunDir(arguments.export)
+    run, out = RunDir(arguments.export), arguments.output
     is_run = run.config.is_file()
     with tempfile.TemporaryDirectory() as folder:
         directory = run.export if is_run else arguments.export
         if is_run and not run.report.is_file():
             directory = Path(folder) / "export"
             export_unfinished(run, directory, onnx=False)
-        written = predict(
-            directory, arguments.images, arguments.output, tta_flip=arguments.flip, form=arguments.form
-        )
-    say(f"{written} masks in {arguments.output}")
+        if arguments.format:
+            _predict_as(arguments, directory, Path(folder) / "masks")
+            return
+        written = predict(directory, arguments.images, out, tta_flip=arguments.flip, form=arguments.form)
+    say(f"{written} masks in {out}")
+
+
+def _predict_as(arguments: argparse.Namespace, directory: Path, masks: Path) -> None:
+    """Predict into `masks`, and convert all of them. Raises the error of images that have no label."""
+    from selftrain.conversion.convert import check_place, convert
+    from selftrain.stages.predict import predict
+
+    images, out = arguments.images, arguments.output
+    check_place(out, images if images.is_dir() else images.parent)
+    try:
+        predict(directory, images, masks, tta_flip=arguments.flip)
+    except DataError:
+        if any(masks.rglob("*.png")):
+            convert(masks, out, arguments.format, images=images)
+        raise
+    convert(masks, out, arguments.format, images=images)
 
 
 def export(arguments: argparse.Namespace) -> None:

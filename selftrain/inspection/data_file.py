@@ -16,7 +16,7 @@ from selftrain.settings import compose
 ORDER = (
     "name", "format", "root", "images", "masks", "annotations", "unlabelled", "classes", "values", "colours",
     "ignore", "ignore_colours", "threshold", "nearest", "background", "range", "channels", "mean", "std",
-    "splits",
+    "size", "splits",
 )  # fmt: skip
 
 
@@ -34,11 +34,11 @@ def loaded_with(root: Path, settings: Mapping[str, object]) -> DataSet:
         return loaded(file)
 
 
-def yaml_of(root: Path, settings: Mapping[str, object]) -> str:
-    """The content of the data YAML."""
+def yaml_of(root: Path, settings: Mapping[str, object], *, by: str = "init") -> str:
+    """The content of the data YAML, which the command `by` writes for a folder."""
     lines = [
         "# @package _global_",
-        f"# Written by selftrain init {shlex.quote(str(root))}. docs/data.md explains the settings.",
+        f"# Written by selftrain {by} {shlex.quote(str(root))}. docs/data.md explains the settings.",
         "data:",
     ]
     for name in sorted(settings, key=ORDER.index):

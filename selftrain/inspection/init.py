@@ -54,10 +54,7 @@ def init(root: Path, output: Path | None, *, first: bool, answers: Sequence[int]
     questions = Questions(first, list(answers))
     proposal = _proposal(root, file, questions)
     questions.refuse_open()
-    for path, text in proposal.written.lists.items():
-        write_bytes(path, text.encode())
-    settings = proposal.written.settings
-    write_bytes(file, yaml_of(root, settings).encode())
+    settings = _write(root, file, proposal.written)
     try:
         data = loaded(file)
         if "channels" in settings:
@@ -77,6 +74,30 @@ def init(root: Path, output: Path | None, *, first: bool, answers: Sequence[int]
     for path in (file, *proposal.written.lists, *write_sheet(file.with_suffix(""), root.name, rows, data)):
         say(f"written: {_shown(path)}")
     _print_next(file, data, made="val" not in proposal.named)
+
+
+def describe(root: Path, folder: Path) -> Path:
+    """Write the data YAML of `root`, and its lists, to `folder`.
+
+    Raises ConfigError if there are questions.
+    """
+    file, questions = folder / "data.yaml", Questions(terminal=False)
+    proposal = _proposal(root.resolve(), file, questions)
+    if questions.open:
+        raise ConfigError(
+            f"{root} can be read in several ways; run selftrain init {shlex.quote(str(root))} -o data.yaml, "
+            f"and give data.yaml instead of the folder:\n{questions.open[0]}"
+        )
+    _write(root.resolve(), file, proposal.written)
+    return file
+
+
+def _write(root: Path, file: Path, written: Written) -> dict[str, object]:
+    """Write the data YAML and its lists. Returns the settings."""
+    for path, text in written.lists.items():
+        write_bytes(path, text.encode())
+    write_bytes(file, yaml_of(root, written.settings).encode())
+    return written.settings
 
 
 def _output(root: Path, output: Path | None) -> Path:

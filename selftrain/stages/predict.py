@@ -58,7 +58,7 @@ def predict(
     if labeller.card.get("debug"):
         say(f"warning: the network was exported with {labeller.card['debug']}")
     save, described = writer(labeller.card, form), classes_json(labeller.card, form)
-    root, files, passed_over = _find(images)
+    root, files, passed_over = images_in(images)
     _check_out(out, images, described)
     write_json(out / CLASSES, described)
     names = output_names([file.relative_to(root) for file in files])
@@ -210,7 +210,7 @@ def output_names(files: Sequence[PurePath]) -> dict[PurePath, PurePath]:
     return names
 
 
-def _find(images: Path) -> tuple[Path, list[Path], list[Fault]]:
+def images_in(images: Path) -> tuple[Path, list[Path], list[Fault]]:
     """The folder, its image files sorted by name, and the faults. Raises DataError if there is no image."""
     if images.is_file():
         file = images.absolute()

@@ -4,7 +4,9 @@ Objects are polygons or run lengths, compressed or not. Several polygons of an o
 lies within another.
 """
 
+import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,9 @@ from selftrain.data.annotations.shape import (
     nested,
     rectangle,
     ring,
+    runs_of,
 )  # fmt: skip
+from selftrain.data.annotations.trace import pixels
 from selftrain.data.faults import Fault
 from selftrain.errors import DataError
 
@@ -54,6 +58,55 @@ def parse(file: Path, raw: bytes) -> Parsed:
         Described(str(one["file_name"]), tuple(shapes[one["id"]]), _size(one)) for one in tree["images"]
     ]
     return parsed
+
+
+def write(pages: Sequence[Described], names: Sequence[str]) -> bytes:
+    """The COCO file of pictures: one object for each shape, with all of its outlines or as run lengths."""
+    numbers = {name: place for place, name in enumerate(names, start=1)}
+    shapes = [(number, shape) for number, page in enumerate(pages, start=1) for shape in page.shapes]
+    objects = [
+        {
+            "id": place,
+            "image_id": number,
+            "category_id": numbers[shape.category],
+            "iscrowd": 0,
+            **_drawn(shape),
+        }
+        for place, (number, shape) in enumerate(shapes, start=1)
+    ]
+    tree = {
+        "info": {"description": "written by selftrain"},
+        "images": [_image(number, page) for number, page in enumerate(pages, start=1)],
+        "annotations": objects,
+        "categories": [{"id": numbers[name], "name": name, "supercategory": ""} for name in names],
+    }
+    return json.dumps(tree).encode()
+
+
+def _image(number: int, page: Described) -> dict[str, Any]:
+    assert page.size
+    return {"id": number, "file_name": page.image, "height": page.size[0], "width": page.size[1]}
+
+
+def _drawn(shape: Shape) -> dict[str, Any]:
+    """The members of an object that say which pixels it has."""
+    if shape.runs:
+        columns = runs_of(shape.runs.bitmap().T)
+        drawn: Any = {"size": list(shape.runs.size), "counts": text_of(columns.counts)}
+    else:
+        drawn = [one.points.reshape(-1).tolist() for one in shape.rings]
+    return {"segmentation": drawn, "area": pixels(shape), "bbox": _box(shape)}
+
+
+def _box(shape: Shape) -> list[int]:
+    """Left, top, width and height of a shape."""
+    if shape.runs:
+        rows, columns = (np.flatnonzero(shape.runs.bitmap().any(axis=axis)) for axis in (1, 0))
+        left, top, right, bottom = columns[0], rows[0], columns[-1], rows[-1]
+    else:
+        points = np.floor(np.concatenate([one.points for one in shape.rings])).astype(int)
+        (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
+    return [int(left), int(top), int(right - left + 1), int(bottom - top + 1)]
 
 
 def _size(image: dict[str, Any]) -> tuple[int, int] | None:
@@ -110,3 +163,16 @@ def counts_of(text: str, file: Path) -> np.ndarray:
         counts.append(value + (counts[-2] if len(counts) > 2 else 0))
         value = shift = 0
     return np.array(counts, np.int64)
+
+
+def text_of(counts: np.ndarray) -> str:
+    """Run lengths (N,) in the compressed form (rleToString of cocoapi's maskApi.c)."""
+    text = bytearray()
+    for place, count in enumerate(counts.tolist()):
+        value = count - int(counts[place - 2]) if place > 2 else count
+        more = True
+        while more:
+            bits, value = value & 31, value >> 5
+            more = value != (-1 if bits & 16 else 0)
+            text.append(48 + bits + (32 if more else 0))
+    return text.decode()

@@ -3,9 +3,10 @@
 Source: https://docs.cvat.ai/docs/dataset_management/formats/format-cvat/
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
-from xml.etree.ElementTree import Element
+from xml.etree.ElementTree import Element, SubElement
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from selftrain.data.annotations.shape import (
     ellipse,
     rectangle,
     ring,
+    runs_of,
 )  # fmt: skip
 from selftrain.data.faults import Fault
 from selftrain.errors import DataError
@@ -49,6 +51,40 @@ def parse(file: Path, raw: bytes) -> Parsed:
             Described(image.attrib["name"], tuple(shape for shape in shapes if shape), size)
         )
     return parsed
+
+
+def write(pages: Sequence[Described], names: Sequence[str]) -> bytes:
+    """The CVAT file of pictures. Every shape has one outline, or is a mask."""
+    root = Element("annotations")
+    SubElement(root, "version").text = "1.1"
+    labels = SubElement(SubElement(SubElement(root, "meta"), "job"), "labels")
+    for name in names:
+        label = SubElement(labels, "label")
+        SubElement(label, "name").text = name
+        SubElement(label, "type").text = "any"
+        SubElement(label, "attributes")
+    for number, page in enumerate(pages):
+        assert page.size
+        height, width = map(str, page.size)
+        image = SubElement(root, "image", id=str(number), name=page.image, width=width, height=height)
+        for shape in page.shapes:
+            kind, drawn = _drawn(shape)
+            fixed = {"label": shape.category, "source": "file", "occluded": "0", "z_order": "0"}
+            SubElement(image, kind, fixed | drawn)
+    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+
+
+def _drawn(shape: Shape) -> tuple[str, dict[str, str]]:
+    """The kind of a shape's element, and the attributes that say which pixels it has."""
+    if shape.runs is None:
+        return "polygon", {"points": ";".join(f"{x},{y}" for x, y in shape.rings[0].points.tolist())}
+    bitmap = shape.runs.bitmap()
+    rows, columns = (np.flatnonzero(bitmap.any(axis=axis)) for axis in (1, 0))
+    top, left = int(rows[0]), int(columns[0])
+    runs = runs_of(bitmap[top : rows[-1] + 1, left : columns[-1] + 1])
+    place = {"left": left, "top": top, "width": runs.size[1], "height": runs.size[0]}
+    numbers = {name: str(number) for name, number in place.items()}
+    return "mask", {"rle": ", ".join(map(str, runs.counts.tolist())), **numbers}
 
 
 def _shape(file: Path, one: Element, parsed: Parsed) -> Shape | None:

@@ -2,7 +2,9 @@
 
 import base64
 import io
-from pathlib import Path
+import json
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -38,6 +40,32 @@ def parse(file: Path, raw: bytes) -> Parsed:
     found = tuple(shape for shape in shapes if shape)
     parsed.described = [Described(str(tree["imagePath"]), found, size, also=(file.stem,))]
     return parsed
+
+
+def write(pages: Sequence[Described], names: Sequence[str]) -> bytes:
+    """The labelme file of one picture, which lies beside the picture. Every shape has one outline."""
+    (page,) = pages
+    assert page.size
+    shapes = [
+        {
+            "label": shape.category,
+            "points": shape.rings[0].points.tolist(),
+            "group_id": None,
+            "shape_type": "polygon",
+            "flags": {},
+        }
+        for shape in page.shapes
+    ]
+    tree: dict[str, Any] = {
+        "version": "5.0.0",
+        "flags": {},
+        "shapes": shapes,
+        "imagePath": PurePosixPath(page.image).name,
+        "imageData": None,
+        "imageHeight": page.size[0],
+        "imageWidth": page.size[1],
+    }
+    return json.dumps(tree, ensure_ascii=False).encode()
 
 
 def _shape(file: Path, one: dict[str, Any], parsed: Parsed) -> Shape | None:

@@ -4,10 +4,13 @@ Coordinates are percent of the picture. An uploaded picture has a prefix of eigh
 task without an annotation is no labelled picture; an annotation without regions is.
 """
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element, SubElement
 
 import numpy as np
 
@@ -32,6 +35,8 @@ PREFIX = 8  # characters, and a dash
 SEVERAL = "tasks have several annotations: the first is used"
 ROUNDING = 1e-6  # pixels: percents are rounded; a corner must not fall into the pixel before its own
 
+WORD, RUN_SIZES = 8, (3, 4, 8, 16)  # bits of a value, and of lengths, in brush masks that are written
+
 
 def parse(file: Path, raw: bytes) -> Parsed:
     """The annotated pictures of an export. Raises DataError."""
@@ -49,6 +54,54 @@ def parse(file: Path, raw: bytes) -> Parsed:
         names = _names(file, task)
         parsed.described.append(Described(names[0], tuple(shapes), size, also=tuple(names[1:])))
     return parsed
+
+
+def write(pages: Sequence[Described], names: Sequence[str]) -> bytes:
+    """The tasks of pictures, as Label Studio imports them. Every shape has one outline, or is a brush mask.
+
+    Pictures are local files below images/ of the folder that LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT names.
+    """
+    tasks = [
+        {
+            "id": number,
+            "data": {"image": f"/data/local-files/?d={quote(f'images/{page.image}')}"},
+            "annotations": [{"result": [_region(page, *one) for one in enumerate(page.shapes, start=1)]}],
+        }
+        for number, page in enumerate(pages, start=1)
+    ]
+    return json.dumps(tasks, ensure_ascii=False).encode()
+
+
+def _region(page: Described, number: int, shape: Shape) -> dict[str, Any]:
+    assert page.size
+    height, width = page.size
+    if shape.runs:
+        kind = "brush"
+        value: dict[str, Any] = {"format": "rle", "rle": packed(shape.runs.bitmap())}
+    else:
+        percents = shape.rings[0].points * 100 / [width, height]
+        kind, value = "polygon", {"points": percents.tolist(), "closed": True}
+    return {
+        "id": f"{number}",
+        "type": f"{kind}labels",
+        "from_name": kind,
+        "to_name": "image",
+        "original_width": width,
+        "original_height": height,
+        "image_rotation": 0,
+        "value": {**value, f"{kind}labels": [shape.category]},
+    }
+
+
+def interface(names: Sequence[str], splits: Sequence[str]) -> bytes:
+    """The labelling interface of a project that takes the tasks of `write`."""
+    view = Element("View")
+    SubElement(view, "Image", name="image", value="$image")
+    for kind in ("Polygon", "Brush"):
+        labels = SubElement(view, f"{kind}Labels", name=kind.lower(), toName="image")
+        for name in names:
+            SubElement(labels, "Label", value=name)
+    return ElementTree.tostring(view, encoding="utf-8")
 
 
 def _regions(task: dict[str, Any], parsed: Parsed) -> list[dict[str, Any]] | None:
@@ -171,3 +224,16 @@ def brush(rle: list[int], height: int, width: int, file: Path, where: str) -> np
         values[start:end] = words.reshape(-1, word) @ (1 << np.arange(word)[::-1])
         start = end
     return values.reshape(height, width, 4)[..., 3] > 0
+
+
+def packed(bitmap: np.ndarray) -> list[int]:
+    """The bytes of a brush mask (H, W) bool, as `brush` reads them: runs of one word only."""
+    text = [f"{4 * bitmap.size:032b}{WORD - 1:05b}", *(f"{size - 1:04b}" for size in RUN_SIZES)]
+    for place, count in enumerate(runs_of(bitmap).counts.tolist()):
+        word = f"{255 * (place % 2):0{WORD}b}"
+        whole, rest = divmod(4 * count, 1 << RUN_SIZES[-1])
+        for length in [1 << RUN_SIZES[-1]] * whole + [rest] * (rest > 0):
+            choice = next(choice for choice, size in enumerate(RUN_SIZES) if length <= 1 << size)
+            text.append(f"1{choice:02b}{length - 1:0{RUN_SIZES[choice]}b}{word}")
+    bits = np.frombuffer("".join(text).encode(), np.uint8) - ord("0")
+    return np.packbits(bits).tolist()

@@ -180,7 +180,11 @@ def nested(rings: list[Ring]) -> tuple[list[Ring], int]:
     """
     if len(rings) < 2:
         return rings, 0
-    depth = [sum(_within(one, other) for other in rings if other is not one) for one in rings]
+    low, high = (np.array([edge(one.points, axis=0) for one in rings]) for edge in (np.min, np.max))
+    depth = []
+    for one, least, most in zip(rings, low, high, strict=True):
+        around = np.flatnonzero((low <= least).all(axis=1) & (high >= most).all(axis=1)).tolist()
+        depth.append(sum(_within(one, rings[place]) for place in around if rings[place] is not one))
     order = sorted(range(len(rings)), key=lambda place: depth[place])
     found = [Ring(rings[place].points, depth[place] % 2 == 1) for place in order]
     return found, sum(one.hole for one in found)
@@ -192,13 +196,16 @@ def _area(points: np.ndarray) -> float:
 
 
 def _within(inner: Ring, outer: Ring) -> bool:
-    """Whether a ring lies within another: by their boxes, then by each corner (even-odd rule)."""
+    """Whether a ring, whose box lies in the other ring's box, lies within the other ring."""
     a, b = inner.points, outer.points
-    if (a.min(axis=0) < b.min(axis=0)).any() or (a.max(axis=0) > b.max(axis=0)).any():
-        return False
-    x, y = a[:, None, 0], a[:, None, 1]  # (P, 1) against the edges (Q,)
-    (x1, y1), (x2, y2) = b.T, np.roll(b, -1, axis=0).T
+    return _inside(a[:1], b) and _inside(a, b) and _area(a) < _area(b)
+
+
+def _inside(points: np.ndarray, outline: np.ndarray) -> bool:
+    """Whether all points (P, 2) lie within an outline (Q, 2), by the even-odd rule."""
+    x, y = points[:, None, 0], points[:, None, 1]  # (P, 1) against the edges (Q,)
+    (x1, y1), (x2, y2) = outline.T, np.roll(outline, -1, axis=0).T
     crosses = (y1 > y) != (y2 > y)
     with np.errstate(divide="ignore", invalid="ignore"):
         right = x < x1 + (y - y1) * (x2 - x1) / (y2 - y1)
-    return bool(((crosses & right).sum(axis=1) % 2 == 1).all()) and _area(a) < _area(b)
+    return bool(((crosses & right).sum(axis=1) % 2 == 1).all())

@@ -3,8 +3,10 @@
 A line of a class and four numbers is a box (https://docs.ultralytics.com/datasets/segment/).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+import yaml
 
 from selftrain.data.annotations.shape import ONLY_BOXES, Described, Parsed, Shape, rectangle, ring
 from selftrain.data.faults import Fault
@@ -47,6 +49,27 @@ def parse(file: Path, raw: bytes) -> Parsed:
     image = f"{before}/images/{after}" if labels else bare
     parsed.described = [Described(image, tuple(shapes), also=(bare,), relative=True)]
     return parsed
+
+
+def write(pages: Sequence[Described], names: Sequence[str]) -> bytes:
+    """The label file of one picture. Every shape has one outline."""
+    (page,) = pages
+    assert page.size
+    sides = page.size[::-1]
+    lines = []
+    for shape in page.shapes:
+        shares = (shape.rings[0].points / sides).reshape(-1).tolist()
+        lines.append(" ".join([str(names.index(shape.category)), *(f"{share:.9f}" for share in shares)]))
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def listing(names: Sequence[str], splits: Sequence[str]) -> bytes:
+    """The data.yaml of Ultralytics, beside the folders images and labels. It needs a val split: if there is
+    none, the training images are named again."""
+    folders = {split or "train": f"images/{split}".rstrip("/") for split in splits}
+    train = folders.get("train", "images")
+    tree = {"train": train, "val": train, **folders, "names": dict(enumerate(names))}
+    return yaml.safe_dump(tree, allow_unicode=True, sort_keys=False).encode()
 
 
 def names(folders: Iterable[Path]) -> dict[str, str]:

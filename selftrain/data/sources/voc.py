@@ -5,9 +5,12 @@
 * labelmap.txt, if there is one: lines such as background:0,0,0:: with the names and colours of the classes.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from selftrain.data.faults import Fault
 from selftrain.data.sample import Copies, DataSet
@@ -44,6 +47,25 @@ def filled(spec: Spec, root: Path) -> Spec:
         spec = replace(spec, splits=replace(spec.splits, test=""))  # the masks of VOC's tests are not public
     labels = root / "labelmap.txt"
     return _with_labels(spec, labels) if labels.is_file() else spec
+
+
+def colours() -> np.ndarray:
+    """The colour map (256, 3) uint8 of VOC (VOClabelcolormap): the bits of an index, spread over RGB."""
+    indices, found = np.arange(256), np.zeros((256, 3), np.uint8)
+    for place in range(8):
+        for channel in range(3):
+            bit = (indices >> (3 * place + channel)) & 1
+            found[:, channel] |= (bit << (7 - place)).astype(np.uint8)
+    return found
+
+
+def label_map(classes: Sequence[str]) -> str:
+    """The labelmap.txt of classes with VOC's colours."""
+    rows = [
+        f"{name}:{','.join(map(str, colour))}::"
+        for name, colour in zip(classes, colours().tolist(), strict=False)
+    ]
+    return "\n".join(["# label:color_rgb:parts:actions", *rows, ""])
 
 
 def _has_masks(spec: Spec, root: Path) -> bool:
