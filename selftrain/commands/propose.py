@@ -47,12 +47,15 @@ def next(arguments: argparse.Namespace) -> None:
 
     if arguments.count < 1:
         raise ConfigError(f"-n {arguments.count}: propose at least one image")
-    run = RunDir(path(arguments.overrides[0]))
+    first = arguments.overrides[0]
+    if "=" not in first and not path(first).exists():
+        raise ConfigError(f"{first}: no such run, folder of images or YAML file of a data set")
+    run = RunDir(path(first))
     has_model = run.config.is_file()
     folder = arguments.output or (run.path / FOLDER if has_model else Path(FOLDER))
     for option, given in ((OPTION, arguments.uncertainty), ("--preannotate", arguments.preannotate)):
         if given and not has_model:
-            raise ConfigError(f"{option} needs a model: name a run instead of {arguments.overrides[0]}")
+            raise ConfigError(f"{option} needs a model: name a run instead of {first}")
     question = (
         asked.of_run(run, arguments.overrides[1:], arguments.uncertainty)
         if has_model
@@ -73,6 +76,7 @@ def next(arguments: argparse.Namespace) -> None:
 
 def _check(question: "Question", arguments: argparse.Namespace, folder: Path) -> None:
     """Raises ConfigError or DataError for what cannot be done, before any image is read."""
+    from selftrain.proposals.page import file_of
     from selftrain.proposals.preannotations import PREANNOTATIONS
 
     root = question.data.root
@@ -81,6 +85,11 @@ def _check(question: "Question", arguments: argparse.Namespace, folder: Path) ->
             raise ConfigError(f"{option} {place} lies below data.root; choose a place outside of the data")
     if arguments.preannotate and arguments.preannotate not in PREANNOTATIONS:
         raise ConfigError(f"--preannotate {arguments.preannotate} must be one of {', '.join(PREANNOTATIONS)}")
+    drawn = [sample.id for sample in question.data.unlabelled if file_of(sample) is None]
+    if arguments.copy and drawn:
+        raise ConfigError(
+            f"--copy {arguments.copy}: {drawn[0]} is not a file; {question.name} is drawn in code"
+        )
     if not question.data.unlabelled:
         raise DataError(
             f"{question.name} has no unlabelled image to choose from; see data.unlabelled, or give a folder"

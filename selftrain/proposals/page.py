@@ -81,7 +81,8 @@ def _table(found: Sequence[Proposal]) -> bytes:
 def _cell(one: Proposal, classes: int, jury: Jury | None) -> Cell:
     numbers = (("distance", one.distance), *one.levels.items())
     told = ", ".join(f"{name} {value:.2f}" for name, value in numbers if not math.isnan(value))
-    title, image = f"{one.rank}. {told}: {one.sample.id}", one.sample.read_image()
+    title = f"{one.rank}. {told}{': ' if told else ''}{one.sample.id}"
+    image = one.sample.read_image()
     small = fitted(image)
     if jury is None:
         return Cell(title, small)
@@ -115,20 +116,19 @@ def names_of(samples: Sequence[Sample]) -> list[str]:
 def copies_of(found: Sequence[Proposal], folder: Path) -> dict[Path, Path]:
     """The image file of each proposal and its copy in `folder`.
 
-    Raises ConfigError for images that are not files, and if a file of another content has the name of a copy.
+    Raises ConfigError if a file of another content has the name of a copy.
     """
-    copies = dict[Path, Path]()
-    for one in found:
-        source = one.sample.image
-        if not isinstance(source, ImageFile):
-            raise ConfigError(
-                f"--copy {folder}: {one.sample.id} is not a file; its data set is drawn in code"
-            )
-        copies[source.path] = folder / f"{one.name}{source.path.suffix}"
+    files = {one.name: file for one in found if (file := file_of(one.sample))}
+    copies = {file: folder / f"{name}{file.suffix}" for name, file in files.items()}
     taken = [copy for file, copy in copies.items() if copy.exists() and not _same(file, copy)]
     if taken:
         raise ConfigError(f"--copy {folder}: {taken[0]} exists with another content; choose another folder")
     return copies
+
+
+def file_of(sample: Sample) -> Path | None:
+    """The image file of a sample; None if it is drawn in code."""
+    return sample.image.path if isinstance(sample.image, ImageFile) else None
 
 
 def copy(copies: dict[Path, Path]) -> None:

@@ -145,7 +145,7 @@ def zones(ids: np.ndarray) -> np.ndarray:
 
 
 def levels(images: Sequence[Sums]) -> Floats:
-    """How uncertain each image is by each entry (N, M); with class weights of 1, the mean over images is 1.
+    """How uncertain each image is by each entry (N, M); the mean over the images is 1, or 0 if none is.
 
     A pixel's uncertainty is divided by the mean uncertainty of all pixels of its zone, over all images. So an
     image does not come first because it has many boundaries, where every network is unsure. The result is a
@@ -155,7 +155,8 @@ def levels(images: Sequence[Sums]) -> Floats:
     plain, pixels = (np.sum([getattr(one, name) for one in images], axis=0) for name in ("plain", "pixels"))
     usual = plain / np.maximum(pixels, 1e-12)  # (M, ZONES)
     scale = np.divide(1, usual, out=np.zeros_like(usual), where=usual > 0)
-    return np.stack([(one.weighted * scale).sum(axis=1) for one in images]).astype(np.float32)
+    found = np.stack([(one.weighted * scale).sum(axis=1) for one in images])
+    return (found / np.maximum(found.mean(axis=0), 1e-12)).astype(np.float32)
 
 
 def together(levels: Floats, entries: Sequence[Chosen[Uncertainty]]) -> Floats:

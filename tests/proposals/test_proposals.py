@@ -270,7 +270,7 @@ def finished(run, tmp_path_factory):
     small = [text for text in SMALL if not text.startswith("data.shapes")]
     code, _, err = run(
         "recipe=supervised", "data=folder", f"data.root={where}/data", "data.unlabelled=''", "data.classes=[a,b]",
-        "data.values=[0,255]", "data.splits.labels=2", "generations.0.members={epochs: 2}", *small,
+        "data.values=[0,255]", "data.splits.labels=2", "generations.0.members={epochs: {number: 2, last: 0.6}}", *small,
         "model.encoder=tu-resnet10t", "model.decoder_channels=[16,8,8,8,8]", f"out={where}/run",
     )  # fmt: skip
     assert code == 0, err
@@ -340,7 +340,7 @@ def test_next_without_a_model_goes_by_diversity(finished, selftrain, tmp_path):
         (["{run}", "--preannotate", "crayon"], 2, "must be one of png"),
         (["{run}", "-o", "{data}/here"], 2, "lies below data.root"),
         (["{data}/images", "--preannotate", "png"], 2, "needs a model"),
-        (["{data}/nothing"], 2, "nothing"),
+        (["{data}/nothing"], 2, "no such run, folder"),
     ],
 )
 def test_next_refuses_what_it_cannot_do(finished, words, code, said):
