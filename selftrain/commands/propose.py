@@ -75,7 +75,7 @@ def next(arguments: argparse.Namespace) -> None:
 
 
 def _check(question: "Question", arguments: argparse.Namespace, folder: Path) -> None:
-    """Raises ConfigError or DataError for what cannot be done, before any image is read."""
+    """Raises ConfigError or DataError for what cannot be done, before the networks see an image."""
     from selftrain.proposals.page import file_of
     from selftrain.proposals.preannotations import PREANNOTATIONS
 
@@ -109,10 +109,8 @@ def _proposals(question: "Question", count: int) -> "list[Proposal]":
     levels = seen.levels
     unsure = uncertainty.together(levels, surveyor.entries)
     picked = choose.chosen(seen.features, labelled, unsure, count)
-    names, measures = (
-        page.names_of([seen.samples[i] for i, _ in picked]),
-        [one.name for one in surveyor.entries],
-    )
+    names = page.names_of([seen.samples[i] for i, _ in picked])
+    measures = [one.name for one in surveyor.entries]
     return [
         page.Proposal(
             seen.samples[i],
