@@ -25,7 +25,6 @@ from selftrain.report.palette import palette
 LIST, TABLE, GALLERY = "next.txt", "next.csv", "next"
 SHOWN = 100  # most images of the gallery
 COLUMNS = {True: 2, False: 4}  # with the masks of a model, and without
-FAINT = 0.2  # brightness of pixels of which the model is sure
 NOTES = {
     True: "Left: the image. Middle: the model's mask. Right: bright where the model is unsure.",
     False: "The images in the order of the proposal.",
@@ -88,8 +87,7 @@ def _cell(one: Proposal, classes: int, jury: Jury | None) -> Cell:
         return Cell(title, small)
     size = (small.shape[0], small.shape[1])
     ids, unsure = _seen(jury, jury.at_seen_size(image))
-    brightness = resize_image(unsure[..., None], size) / 255
-    doubtful = (small * (FAINT + (1 - FAINT) * brightness)).round().astype(np.uint8)
+    doubtful = np.repeat(resize_image(unsure[..., None], size), 3, axis=2)  # not the image: it may be dark
     return Cell(title, beside([small, overlay(small, resize_mask(ids, size), palette(classes)), doubtful]))
 
 
