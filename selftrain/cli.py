@@ -14,6 +14,7 @@ from selftrain.commands import (
     folds,
     leader,
     path,
+    propose,
     resume,
     show_augment,
     status,
@@ -155,7 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     child.add_argument("--faults", type=path, metavar="FILE", help=text)
     child.add_argument("--workers", type=int, default=process.cores(), help="threads that read (all cores)")
 
-    for module in (train, resume, folds, status, compare, leader, show_augment, clean, convert):
+    for module in (train, resume, folds, status, compare, leader, show_augment, clean, propose, convert):
         module.add(commands)
 
     child = command(commands, report)

@@ -26,6 +26,7 @@ from selftrain.methods.table import METHODS
 from selftrain.models.build import ARCHITECTURES, build
 from selftrain.objectives.objective import Objective
 from selftrain.preflight import check
+from selftrain.proposals.uncertainty import UNCERTAINTIES, Opinions
 from selftrain.scores import SCORES
 from selftrain.settings import compose
 from selftrain.stages.reliability import RELIABILITIES
@@ -37,7 +38,7 @@ ALL = {
     **{name: table.entries for name, table in TABLES.items() if name != BACKENDS},
     "model.arch": ARCHITECTURES,
 }
-ALL |= {"a score": SCORES}
+ALL |= {"a score": SCORES, "an uncertainty": UNCERTAINTIES}
 PLACEHOLDER = "# your functions and entries: the blocks of the sections below"
 
 
@@ -199,6 +200,11 @@ def test_the_window_shrinks_large_images_and_the_decision_leaves_doubts_out(own)
     assert seen == [(1, 3, 24, 16)] and probs.shape == (1, 2, 40, 20)
     pixels = torch.tensor([[0.9, 0.4], [0.1, 0.6]])[None, :, None]
     assert own.certain(pixels, least=0.7).tolist() == [[[0, IGNORE]]]
+
+
+def test_the_ratio_is_1_where_two_classes_are_equally_probable(own):
+    pixels = torch.tensor([[[0.8, 0.5]], [[0.2, 0.5]]])
+    assert own.ratio(Opinions(pixels)).flatten().tolist() == pytest.approx([0.25, 1])
 
 
 # --- runs of a script that has all of them

@@ -83,8 +83,13 @@ def pair(
     if soft is not None:
         planes = [resize_image(_bytes(plane)[..., None], size)[..., 0] / 255 for plane in soft]
         painted = np.stack(planes, axis=-1) @ colours[: len(soft)]
-    gap = np.full((size[0], MARGIN // 2, 3), 255, np.uint8)
-    return Cell(title, np.concatenate([small, gap, _painted(small, mask, painted)], axis=1))
+    return Cell(title, beside([small, _painted(small, mask, painted)]))
+
+
+def beside(panels: Sequence[np.ndarray]) -> np.ndarray:
+    """Pictures (H, W, 3) of one height in a row, with a gap between them."""
+    gap = np.full((panels[0].shape[0], MARGIN // 2, 3), 255, np.uint8)
+    return np.concatenate([part for panel in panels for part in (panel, gap)][:-1], axis=1)
 
 
 def fitted(image: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from selftrain.data.masks import resize_mask
 from selftrain.data.suspects import Suspect, written
 from selftrain.files import write_bytes
 from selftrain.ids import IGNORE
-from selftrain.inspection.sheet import MARGIN, Cell, fitted, overlay, write_cells
+from selftrain.inspection.sheet import Cell, beside, fitted, overlay, write_cells
 from selftrain.report.palette import palette, save_palette_png
 from selftrain.suspects.search import Doubtful
 
@@ -77,5 +77,4 @@ def _cell(title: str, one: Listed, names: list[str]) -> Cell:
     red = np.where(differs[..., None], small * 0.3 + WRONG * 0.7, small).astype(np.uint8)
     seen = [overlay(small, resize_mask(ids, size), colours) for ids in (mask, predicted)]
     panels = [small, *seen, red, overlay(small, resize_mask(relabelled, size), colours)]
-    gap = np.full((size[0], MARGIN // 2, 3), 255, np.uint8)
-    return Cell(title, np.concatenate([part for panel in panels for part in (panel, gap)][:-1], axis=1))
+    return Cell(title, beside(panels))
