@@ -14,6 +14,7 @@ from runs import SMOKE
 from selftrain.data.cache import Cache
 from selftrain.data.load import load
 from selftrain.datasets import spec_of
+from selftrain.diagnosis import brief
 from selftrain.errors import ConfigError
 from selftrain.inference.pixels import PixelScale
 from selftrain.material import Material
@@ -152,7 +153,9 @@ def test_the_incumbent_goes_on_teaching_and_a_small_last_student_can_be_what_is_
     assert last["model"]["params"] < teacher["model"]["params"]
     assert not (tmp_path / "run" / "gen1" / "labels").exists()
     card = json.loads((tmp_path / "run" / "export" / "card.json").read_text())
-    assert card["model"]["encoder"] == "tu-mobilenetv3_small_050" and card["metrics"]["val"] == last["val"]
+    assert card["model"]["encoder"] == "tu-mobilenetv3_small_050" and card["metrics"]["val"] == brief(
+        last["val"]
+    )
     quality = teacher["labels"]["quality"]
     assert set(quality) == {"raw", "tta", "crf", "selected"} and set(teacher["labels"]["kept"]) == set(
         card["classes"]

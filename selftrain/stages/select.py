@@ -18,6 +18,8 @@ from selftrain.scores import confusion, report
 from selftrain.tables import bound, handed
 from selftrain.targets import Target
 
+LATER = ("decision", "min_area", "max_hole")  # settings that came after the first selections
+
 
 @dataclass
 class SelectedLabels:
@@ -82,7 +84,7 @@ class SelectedLabels:
         above = np.arange(256)[None, :] >= self.floors[:, None]
         return {
             "generation": self.generation,
-            "rule": asdict(self.rule),
+            "rule": _written(self.rule),
             "threshold": thresholds.TABLE.one(self.rule.threshold, "select.threshold").name,
             "thresholds": dict(zip(self.classes, self.thresholds.round(4).tolist(), strict=True)),
             "kept": dict(zip(self.classes, kept, strict=True)),
@@ -150,6 +152,16 @@ def select(
         ),
         cleanup.of(rule.min_area, rule.max_hole, classes, "select"),
     )
+
+
+def _written(rule: SelectConfig) -> dict[str, object]:
+    """The settings as JSON. LATER ones are left out at their defaults, so selections of older runs stay."""
+    usual = SelectConfig()
+    return {
+        name: value
+        for name, value in asdict(rule).items()
+        if name not in LATER or value != getattr(usual, name)
+    }
 
 
 def threshold_of(rule: SelectConfig, known: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:

@@ -3,10 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drawn_folders import NAMED, ids, mask, pairs, picture, spec
-from omegaconf import OmegaConf
 from PIL import Image
 
-from selftrain.config import DataConfig
 from selftrain.data.division import Pool, divided
 from selftrain.data.faults import FaultsError
 from selftrain.data.load import SOURCES, levels_of, load, manifest
@@ -16,6 +14,7 @@ from selftrain.data.spec import Spec
 from selftrain.datasets import spec_of
 from selftrain.errors import ConfigError, DataError
 from selftrain.ids import IGNORE
+from selftrain.settings import compose
 
 pytestmark = pytest.mark.promise(
     "layouts and names of files (doubles, case, Unicode, links, missing masks): handled, or a fault that names them"
@@ -157,10 +156,8 @@ def test_the_manifest_hashes_every_file(by_folders: Path):
 
 
 def recipe(name: str, **settings) -> Spec:
-    merged = OmegaConf.merge(
-        OmegaConf.structured(DataConfig), OmegaConf.load(RECIPES / f"{name}.yaml").data, settings
-    )
-    return spec_of(OmegaConf.to_object(merged))
+    given = [f"data.{key}={value}" for key, value in settings.items()]
+    return spec_of(compose([f"data={name}", *given]).data)
 
 
 @pytest.mark.parametrize("name", ["shapes", "folder", "camvid", "nuclei"])
@@ -174,7 +171,7 @@ def test_every_recipe_is_a_valid_data_group(name: str):
 
 @pytest.mark.skipif(not (DATA / "camvid").is_dir(), reason="../shared/data/camvid is absent")
 def test_camvid():
-    data = load(recipe("camvid", root=str(DATA / "camvid"), splits={"labels": 23}))
+    data = load(recipe("camvid", root=DATA / "camvid", **{"splits.labels": 23}))
     assert [len(getattr(data, split)) for split in SPLITS] == [23, 344, 101, 233]
     sequences = [sample.id.split("/")[-1].split("_")[0] for sample in data.labelled]
     assert [sequences.count(name) for name in ("0001TP", "0006R0", "0016E5")] == [4, 6, 13]
@@ -186,7 +183,7 @@ def test_camvid():
 
 @pytest.mark.skipif(not (DATA / "nuclei").is_dir(), reason="../shared/data/nuclei is absent")
 def test_nuclei():
-    data = load(recipe("nuclei", root=str(DATA / "nuclei"), splits={"labels": 40}))
+    data = load(recipe("nuclei", root=DATA / "nuclei", **{"splits.labels": 40}))
     assert [len(getattr(data, split)) for split in SPLITS] == [40, 358, 133, 133]
     assert data.labelled[0].read_image().shape == (192, 192, 3)
     assert set(np.unique(data.labelled[0].read_mask())) == {0, 1}

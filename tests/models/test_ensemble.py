@@ -96,7 +96,7 @@ def test_joined_descriptions_have_the_share_of_each_network(tmp_path):
     arch, encoder = "unet", "tu-test_resnet"
     pair = joined([build(arch, encoder, classes=2), build(arch, encoder, classes=2)], [1.0, 1.0], [3.0, 1.0])
     lone = build(arch, encoder, classes=2)
-    described = [saved.describe(one, arch, encoder, []) for one in (pair, lone)]
+    described = [saved.describe(one, arch=arch, encoder=encoder, decoder_channels=[]) for one in (pair, lone)]
     network = joined([*parts(pair), lone], [1.0] * 3, [*shares_of(pair), *shares_of(lone)])
     together = saved.describe_joined(network, described)
     assert together["member_weights"] == [0.75, 0.25, 1.0] and together["members"] == [1.0] * 3

@@ -16,7 +16,8 @@ from selftrain.inference.pixels import PixelScale
 from selftrain.inference.predictor import Predictor
 from selftrain.labels.crf import CRF
 from selftrain.models.ensemble import Ensemble
-from selftrain.stages.evaluate import evaluate, level
+from selftrain.scores import level
+from selftrain.stages.evaluate import evaluate
 from selftrain.tuning import steps
 from selftrain.tuning.crossfit import FOLDS, Val, tune
 from selftrain.tuning.tuned import UNTUNED, Tuned
