@@ -182,9 +182,8 @@ def _rows_of_bands(settings: Mapping[str, object]) -> list[Row]:
     """The number of bands and their measured scale, if images are not RGB."""
     if "channels" not in settings:
         return []
-    return [
-        ("bands", f"{settings['channels']}, with mean {settings['mean']} and deviation {settings['std']}")
-    ]
+    scale = f"mean {settings['mean']}, standard deviation {settings['std']}"
+    return [("bands", f"{settings['channels']}; {scale}")]
 
 
 def _rows_of_splits(data: DataSet, *, made: bool) -> list[Row]:
