@@ -1,7 +1,7 @@
 """One network that learns from the exported ensemble (`export.distill`), after the last generation.
 
-It is trained like any student, on stored labels: those of the ensemble, for all images, without a threshold
-(Hinton et al. 2015). It does not count as a generation: it neither leads nor teaches.
+It is trained like any student, on stored labels. The ensemble labels all images, and no threshold is applied
+(Hinton et al. 2015). The student does not count as a generation: it neither leads nor teaches.
 """
 
 from dataclasses import dataclass, replace

@@ -147,7 +147,7 @@ def _images_below(folder: Path) -> DataSet:
 
 
 def _pretrained(cfg: Config, folder: Path, classes: int) -> tuple[Encoder | None, str]:
-    """The first encoder with ImageNet weights, and what the gallery says of the distance.
+    """The first encoder with ImageNet weights, and how the gallery describes the distance.
 
     The encoder of the settings is tried first, then the encoders whose weights are in a package.
     """

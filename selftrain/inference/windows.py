@@ -134,6 +134,7 @@ def sparse(
     first = pad(first, multiple)
 
     def look(part: Tensor, places: Places) -> Tensor:
+        """The probabilities of windows (n, C, side, side): of the first pass where they are skipped."""
         found = torch.cat([first[tuple(place)] for place in places])  # (n, K, side, side)
         wanted = found[:, background].flatten(1).amin(dim=1) < sure
         count = int(wanted.sum())
@@ -221,7 +222,7 @@ def check(window: Chosen[Window], setting: str, multiple: int) -> None:
 
 
 def check_classes(window: Chosen[Window], setting: str, classes: Sequence[str]) -> None:
-    """Raises ConfigError for a background that is none of `classes`."""
+    """Raises ConfigError if the background of `sparse` is not one of `classes`."""
     number = window.settings.get("background", 0)
     if window.entry is sparse and number >= len(classes):
         there = ", ".join(f"{place} ({name})" for place, name in enumerate(classes))

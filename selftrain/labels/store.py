@@ -230,7 +230,7 @@ class LabelStore:
 class LabelsOver(LabelStore):
     """The labels of a store with their probabilities divided by `thresholds` (C,) (`Label.over`).
 
-    The mean confidence of an image and the confusion counts stay those of the stored labels.
+    The mean confidence of an image and the confusion counts are not recomputed.
     """
 
     def __init__(self, directory: Path, thresholds: NDArray[np.floating]) -> None:

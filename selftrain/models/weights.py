@@ -309,6 +309,7 @@ def _answers(url: str) -> bool:
     answers: list[bool] = []
 
     def ask() -> None:
+        """Note whether the hub answers; an error of the network is no answer."""
         try:
             request = urllib.request.Request(url, method="HEAD")
             with urllib.request.urlopen(request, timeout=HUB_SECONDS):

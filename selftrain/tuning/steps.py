@@ -71,7 +71,7 @@ def tunes_thresholds(cfg: PredictConfig) -> bool:
 
 
 def members(images: int) -> Step:
-    """The weights of an ensemble's networks: those of the highest likelihood (`fits.weights`).
+    """The weights of an ensemble's networks that make val most likely (`fits.weights`).
 
     Every class of an image has a say: equally many pixels of each are drawn, as far as there are any.
     """
@@ -118,6 +118,7 @@ def thresholds(images: int) -> Step:
     """The thresholds of the classes with the highest mIoU (`fits.thresholds`)."""
 
     def fit(tuned: Tuned, measured: Measured) -> Tuned:
+        """`tuned` with the best thresholds; unchanged if no pixel has a class."""
         probs, truth = (
             np.concatenate(parts) for parts in zip(*(drawn for (drawn,) in measured), strict=True)
         )

@@ -1,4 +1,4 @@
-"""What predict says of the pixels of an image."""
+"""The class ids that `predict` writes for an image."""
 
 import json
 from collections.abc import Callable

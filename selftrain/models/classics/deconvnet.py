@@ -32,6 +32,7 @@ class DeconvNet(nn.Module):
             initialise(part)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Images (N, C, H, W) to logits (N, classes, H, W)."""
         features, places = images, []
         for number in range(len(BLOCKS)):
             features, place = pooled(self.encoder.block(number, features))

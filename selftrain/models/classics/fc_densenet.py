@@ -84,6 +84,7 @@ class FCDenseNet(nn.Module):
         initialise(self)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Images (N, C, H, W) to logits (N, classes, H, W)."""
         *skipped, features = self.encoder(images)
         made = self.middle(features)
         for up, block in zip(self.ups, self.blocks, strict=True):

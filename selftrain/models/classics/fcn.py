@@ -32,6 +32,7 @@ class FCN(nn.Module):
                     nn.init.zeros_(parameter)  # Section 4.3
 
     def forward(self, images: Tensor) -> Tensor:
+        """Images (N, C, H, W) to logits (N, classes, H, W)."""
         features = self.encoder(images)
         deep = features[-1]
         for layer in self.encoder.pre_logits.values():

@@ -25,6 +25,7 @@ class SegNet(nn.Module):
         initialise(self.segmentation_head)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Images (N, C, H, W) to logits (N, classes, H, W)."""
         features, places = images, []
         for number in range(len(BLOCKS)):
             features, place = pooled(self.encoder.block(number, features))
