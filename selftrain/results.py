@@ -129,8 +129,7 @@ def _write_page(session: Session, report: dict, networks: dict[int, nn.Module], 
         if session.run.generation(teacher).selection.exists()
         for row in pictures.pseudo_labels(labelling.selected(session, teacher, session.plans[student]))
     ]
-    page.write(
-        session.run.page,
+    html = page.render(
         report,
         classes=session.data.classes,
         metrics=session.metrics.rows(),
@@ -141,3 +140,4 @@ def _write_page(session: Session, report: dict, networks: dict[int, nn.Module], 
             times.read(session.run.times), changed_from_recipe(session.cfg, choices.completed), reasons
         ),
     )
+    files.write_bytes(session.run.page, html.encode())

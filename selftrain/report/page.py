@@ -6,7 +6,7 @@ from pathlib import Path
 
 import jinja2
 
-from selftrain import __version__, files
+from selftrain import __version__
 from selftrain.report import details, figures
 from selftrain.report.details import Surroundings
 from selftrain.report.embedded import Row, pictures
@@ -28,34 +28,6 @@ TEMPLATE = Path(__file__).with_name("page.html.j2")
 STAGES = {"raw": "raw", "tta": "TTA", "crf": "CRF", "selected": "selected"}
 
 
-def write(
-    path: Path,
-    report: dict,
-    *,
-    classes: list[str],
-    metrics: list[dict],
-    predictions: list[Row],
-    pseudo_labels: list[Row],
-    extremes: Sequence[Row] = (),
-    surroundings: Surroundings = Surroundings(),  # noqa: B008  (never changed)
-) -> None:
-    """Write report.html: one file without scripts that contains its pictures and plots.
-
-    `report` is the run's report.json and `metrics` are the rows of metrics.jsonl. `extremes` are the leader's
-    worst and best val images. Missing values are shown as dashes.
-    """
-    page = render(
-        report,
-        classes=classes,
-        metrics=metrics,
-        predictions=predictions,
-        pseudo_labels=pseudo_labels,
-        extremes=extremes,
-        surroundings=surroundings,
-    )
-    files.write_bytes(path, page.encode())
-
-
 def render(
     report: dict,
     *,
@@ -66,7 +38,11 @@ def render(
     extremes: Sequence[Row] = (),
     surroundings: Surroundings = Surroundings(),  # noqa: B008  (never changed)
 ) -> str:
-    """The page as text; see `write`."""
+    """report.html as text: one page without scripts that contains its pictures and plots.
+
+    `report` is the run's report.json and `metrics` are the rows of metrics.jsonl. `extremes` are the leader's
+    worst and best val images. Missing values are shown as dashes.
+    """
     generations = [Generation(k, row) for k, row in enumerate(report.get("generations") or [])]
     colours, top = palette(len(classes)), headline(report, generations)
     before = incumbents(generations)
