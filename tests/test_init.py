@@ -286,6 +286,18 @@ def test_numbers_of_objects_are_no_classes_without_a_question(selftrain, tmp_pat
     assert data["classes"] == ["background", "foreground"] and data["threshold"] == 1
 
 
+def test_sixty_numbers_in_few_masks_number_objects(tmp_path, capsys):
+    dot = np.pad(np.ones((12, 12), np.uint8), 10)
+    ids = np.kron(np.arange(64, dtype=np.uint8).reshape(8, 8), dot)  # 63 objects on a background
+    rng = np.random.default_rng(0)
+    for i in range(5):
+        save(tmp_path / f"set/images/{i}.png", rng.integers(0, 256, (256, 256, 3), np.uint8))
+        save(tmp_path / f"set/masks/{i}.png", ids)
+    init(tmp_path / "set", tmp_path / "a.yaml", first=True)
+    assert settings(tmp_path / "a.yaml")["classes"] == ["background", "foreground"]
+    assert "not chosen: one class for each value" in capsys.readouterr().out
+
+
 def test_organs_that_every_mask_contains_are_classes_first(tmp_path):
     numbered(tmp_path / "organs", lambda i: range(1, 9))
     init(tmp_path / "organs", tmp_path / "organs.yaml", first=True)

@@ -24,6 +24,7 @@ from selftrain.inspection.pairing import FLAT, Pairs, pairs
 from selftrain.inspection.pictures import Folder, Picture, look, some
 from selftrain.inspection.questions import IGNORED, Questions
 
+MANY = 40  # values that each mark a single region: they number objects, also if there is only one mask
 LOOKS = 3  # pictures of a folder that are opened
 LOOKED_AT = 40  # pictures that are opened for a message
 MASKLIKE = 0.9  # least flatness of masks without an image
@@ -267,7 +268,8 @@ def _ways(content: Survey, *, numbered: bool) -> list[tuple[str, Coding | None]]
     united = ("they number objects: all objects are one class", Coding([0, top], [], threshold=1))
     if len(content.counts) > MAX_CLASSES:
         return [united, ("something else: stop", None)]
-    return [united, *codings(content)] if vary(content) else [*codings(content), united]
+    objects = vary(content) or len(content.counts) > MANY
+    return [united, *codings(content)] if objects else [*codings(content), united]
 
 
 def _read(content: Survey) -> str:
