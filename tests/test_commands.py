@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -155,14 +156,17 @@ def test_the_log_tells_why_a_run_ended(zygote, tmp_path):
 
 
 def test_status_tells_whether_a_run_is_running_and_how_far_it_is(zygote, tmp_path):
-    out, seen = tmp_path / "run", []
+    out = tmp_path / "run"
     started = zygote.start(*SMALL, f"out={out}", fault={"do": "slow_steps", "seconds": 1})
-    while not (seen and re.search(r"last line: \S+ \S+  gen1  \d+/\d+  ", seen[-1])):
-        if (out / "config.yaml").exists():
-            seen.append(zygote.run("status", str(out), door="cli").out)
-        assert not (out / "report.json").exists(), seen
-    assert f"\nrunning (process {started.pid})\n" in seen[-1], seen
-    assert "images/s" in seen[-1] and "left" in seen[-1]
+    log = RunDir(out).log
+    while not (log.is_file() and re.search(r"  gen1  \d+/\d+  ", log.read_text())):
+        assert not (out / "report.json").exists(), log.read_text()
+        time.sleep(0.05)
+    started.send(signal.SIGSTOP)  # the run must not go on while a slow machine starts `status`
+    seen = zygote.run("status", str(out), door="cli").out
+    assert f"\nrunning (process {started.pid})\n" in seen
+    last = re.search(r"last line: \S+ \S+  gen1  \d+/\d+  .*", seen)
+    assert last and "images/s" in last[0] and "left" in last[0], seen
     started.send(signal.SIGKILL)
     started.wait()
     said = zygote.run("status", str(out), door="cli").out.splitlines()
