@@ -4,8 +4,8 @@
 
 A column is a data set with a number of masks. A cell is a run of `python -m selftrain.run` that never reads
 test, so nothing here can be chosen on test. Every cell can be resumed, and a finished cell is kept in
-docs/tuning.json with the hash of its settings; a cell in this file is not run again. Cells run one at a time,
-seed by seed, so that an unfinished question is fair as well. The finished cells are printed as a table of val
+docs/tuning.json with the hash of its settings; a cell in this file is not run again. Cells run one per core
+with one thread each, seed by seed, so that an unfinished question is fair as well. The finished cells are printed as a table of val
 mIoU, with the difference to the base of the same seeds, and written into docs/tuning.md.
 
 The encoder starts from the ImageNet weights of an installed package (docs/pretrained.md).
@@ -19,7 +19,9 @@ import shutil
 import statistics
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple
 
 from accuracy import note
@@ -123,20 +125,21 @@ class Record:
     """The finished cells: docs/tuning.json."""
 
     def __init__(self, path: Path):
-        self.path = path
+        self.path, self.lock = path, Lock()
         self.cells = json.loads(path.read_text()) if path.is_file() else {}
 
     def keep(self, cell: Cell, where: Path) -> None:
         """Add a finished run under `where`."""
         report = json.loads((where / "report.json").read_text())
         generations = [one["val"]["miou"] for one in report["generations"]]
-        self.cells[cell.name] = {
-            "val": generations[-1],
-            "minutes": round(report["seconds"] / 60, 2),
-            "cpu": cpu(),
-            "settings": [one for one in cell.settings() if one not in SETTINGS],
-        }
-        note(self.path, dict(sorted(self.cells.items())))
+        with self.lock:
+            self.cells[cell.name] = {
+                "val": generations[-1],
+                "minutes": round(report["seconds"] / 60, 2),
+                "cpu": cpu(),
+                "settings": [one for one in cell.settings() if one not in SETTINGS],
+            }
+            note(self.path, dict(sorted(self.cells.items())))
 
     def scores(self, column: str, variant: Variant, seeds: int) -> dict[int, float]:
         """val mIoU by seed."""
@@ -144,15 +147,21 @@ class Record:
         return {seed: one["val"] for seed, one in found.items() if one}
 
 
-def run(cell: Cell, where: Path, root: Path) -> bool:
-    """Run or resume a cell under `where`. Returns whether it is finished."""
+def run(cell: Cell, out: Path, root: Path, record: Record) -> None:
+    """Run or resume a cell under `out`, and move its result to the record."""
+    where = out / cell.name
     where.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "selftrain.run", *cell.settings(), f"data.root={root}", f"out={where}"]
     with open(where / "log.txt", "a") as log:
-        code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT).returncode
+        code = subprocess.run(
+            command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | {"OMP_NUM_THREADS": "1"}
+        ).returncode
     if code:
         print(f"{where.name}: exit {code}, see its log.txt", flush=True)
-    return code == 0
+        return
+    record.keep(cell, where)
+    shutil.rmtree(where)
+    print(f"{cell.name}: {record.cells[cell.name]['val']:.4f}", flush=True)
 
 
 def table(record: Record, question: str, seeds: int) -> list[str]:
@@ -191,6 +200,7 @@ def main() -> None:
         parser.add_argument(f"--{data}", type=Path, help="its data.root; without it no cell is run")
     parser.add_argument("--out", type=Path, default=Path("runs/tuning"))
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, one thread each")
     parser.add_argument("--pages", action="store_true", help="also write the tables into docs/tuning.md")
     arguments = parser.parse_args()
     record = Record(RECORD)
@@ -201,15 +211,14 @@ def main() -> None:
         for variant in QUESTIONS[question].values()
         for column in COLUMNS
     ]
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    for cell in dict.fromkeys(todo):
-        root = getattr(arguments, cell.column.split("-")[0])
-        if root is None or cell.name in record.cells:
-            continue
-        if run(cell, arguments.out / cell.name, root):
-            record.keep(cell, arguments.out / cell.name)
-            shutil.rmtree(arguments.out / cell.name)
-            print(f"{cell.name}: {record.cells[cell.name]['val']:.4f}", flush=True)
+    roots = {data: root for data in SIZES if (root := getattr(arguments, data))}
+    left = [
+        (cell, root)
+        for cell in dict.fromkeys(todo)
+        if cell.name not in record.cells and (root := roots.get(cell.column.split("-")[0]))
+    ]
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        list(pool.map(lambda one: run(one[0], arguments.out, one[1], record), left))
     for question in arguments.questions:
         rows = "\n".join(table(record, question, arguments.seeds))
         print(f"\n{rows}")
