@@ -3,16 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from selftrain import debugging
+from selftrain import debugging, predictors
 from selftrain.config import Config
 from selftrain.data.load import mask_coding
 from selftrain.data.sample import DataSet
 from selftrain.diagnosis import brief
-from selftrain.inference import decide, tta
 from selftrain.inference.exported import Input, Origin, Output, card
 from selftrain.models.build import multiple_of
-from selftrain.plan import window_of
-from selftrain.tables import Table
 from selftrain.tuning.tuned import Tuned
 
 
@@ -26,24 +23,10 @@ def card_of(
     """
     metrics = {"val": brief(row["val"]), "test": brief(test)}
     multiple = multiple_of(row["model"]["arch"])
-    tuned = Tuned.of(row)
-    decision = tuned.decision or Table(decide.DECISIONS).one(cfg.predict.decision, "predict.decision").written
-    views = tuned.view(Table(tta.VIEWS).one(cfg.predict.views, "predict.views").written)
-    cleaning = {"min_area": cfg.predict.min_area, "max_hole": cfg.predict.max_hole}
-    output = Output(
-        data.classes,
-        mask_coding(data),
-        window_of(cfg).written,
-        decision,
-        views,
-        cleaning,
-        cfg.predict.gate,
-        tuned.refine,
-    )
     described = card(
         Origin(cfg.recipe, cfg.data.name, row["generation"], cfg.seed, metrics),
         Input(cfg.data.mean, cfg.data.std, cfg.data.size, multiple, data.levels, cfg.predict.size),
-        output,
+        Output(data.classes, mask_coding(data), predictors.asked(cfg, Tuned.of(row))),
         model=row["model"],
         ensemble=ensemble,
     )

@@ -10,13 +10,12 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from selftrain import autoplan, debugging, files, forecast, preflight, pretraining, process, trial
-from selftrain.anatomy import anatomy_of
+from selftrain import autoplan, debugging, files, forecast, predictors, preflight, pretraining, process, trial
 from selftrain.config import Config
 from selftrain.data.cache import Cache
 from selftrain.data.sample import DataSet, Sample
 from selftrain.data.tiles import Tiling
-from selftrain.inference import cleanup, decide, tta, windows
+from selftrain.inference import decide, windows
 from selftrain.inference.pixels import PixelScale
 from selftrain.inference.predictor import Predictor
 from selftrain.log import Metrics, expect, say
@@ -219,20 +218,16 @@ class Session:
 
     def predictor(self, network: nn.Module, tuned: Tuned = UNTUNED) -> Predictor:
         """A predictor of the run, as `predict` says, with what was tuned for the network."""
-        asked = self.cfg.predict
-        data_size = self.cfg.data.size if self._scores_originals else []
-        cleaning = cleanup.of(asked.min_area, asked.max_hole, self.data.classes, "predict")
-        plain = Predictor(
-            (network,),
-            self.scale,
-            window_of(self.cfg),
+        size, own = self.cfg.predict.size, self.cfg.data.size if self._scores_originals else []
+        return predictors.of(
+            self.cfg,
+            network,
+            self.data.classes,
+            self.accelerator.device,
+            tuned,
             precision=self.accelerator.autocast,
-            decision=decide.cleaned(decide.of(asked.decision), cleaning),
-            multiple=anatomy_of(network).multiple,
-            gate=asked.gate,
-            seen_size=partial(seen_size, data_size, asked.size) if data_size or asked.size else None,
-        ).with_views(tta.of(asked.views, "predict.views"))
-        return tuned.predictor(plain)
+            seen_size=partial(seen_size, own, size) if own or size else None,
+        )
 
     def labelling(self, network: nn.Module) -> Predictor:
         """`predictor` as a teacher: plain views in the windows of labelling, the most probable class."""

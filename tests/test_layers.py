@@ -19,6 +19,7 @@ FLOORS = (  # from the ground up; a room imports rooms of lower floors only
     "inference methods",
     "tuning",
     "plan stages suspects",
+    "predictors",
     "cards choices conversion forecast material networks pretraining proposals",
     "preflight trial",
     "autoplan",

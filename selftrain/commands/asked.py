@@ -8,8 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from selftrain import preflight
-from selftrain.anatomy import anatomy_of
+from selftrain import predictors, preflight
 from selftrain.base import leader_of
 from selftrain.cards import card_of
 from selftrain.config import Config, GenerationConfig
@@ -24,8 +23,6 @@ from selftrain.errors import ConfigError
 from selftrain.files import read_json
 from selftrain.inference import windows
 from selftrain.inference.exported import predictor_of
-from selftrain.inference.pixels import PixelScale
-from selftrain.inference.predictor import Predictor
 from selftrain.log import say
 from selftrain.models import ensemble, saved
 from selftrain.models.encoders import PACKAGES
@@ -92,19 +89,9 @@ def _jury(run: RunDir, cfg: Config, number: int, network: nn.Module, networks: N
         past = [networks.load(k)[0] for k, file in reports if file.is_file() and read_json(file)["promoted"]]
     each = zip(ensemble.parts(network), ensemble.zooms_of(network), strict=True)
     members = [ensemble.joined([one], [zoom]) for one, zoom in each]
-    ask = partial(_predictor, cfg, networks.device)
+    ask = partial(predictors.plain, cfg, device=networks.device, window=window_of_labels(cfg))
     size = partial(seen_size, [], cfg.labels.size) if cfg.labels.size else None
     return Jury(list(map(ask, members)), ensemble.shares_of(network), list(map(ask, past)), size)
-
-
-def _predictor(cfg: Config, device: torch.device, network: nn.Module) -> Predictor:
-    """A network with its plain view, in the windows of labelling."""
-    return Predictor(
-        (network.to(device),),
-        PixelScale.of(cfg.data.mean, cfg.data.std, device),
-        window_of_labels(cfg),
-        multiple=anatomy_of(network).multiple,
-    )
 
 
 def _weights(measures: Sequence[str]) -> dict[str, float]:
@@ -163,8 +150,6 @@ def _pretrained(cfg: Config, folder: Path, classes: int) -> tuple[Encoder | None
         )
         network, source, _ = networks.initial(plan)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        scale = PixelScale.of(tried.data.mean, tried.data.std, device)
-        multiple = anatomy_of(network).multiple
-        predictor = Predictor((network.to(device),), scale, windows.of(0), multiple=multiple)
+        predictor = predictors.plain(tried, network, device, windows.of(0))
         return Encoder(predictor), f"between features of {name} ({source})"
     return None, "between colours and textures: no ImageNet weights are there (docs/pretrained.md)"

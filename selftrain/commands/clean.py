@@ -114,26 +114,16 @@ def _held_out(run: RunDir, cfg: "Config", plan: "Plan", data: "DataSet") -> "lis
 
 
 def _folds(run: RunDir, cfg: "Config", plan: "Plan") -> "list[Predictor]":
-    """The networks of all folds, as the run evaluates them."""
-    from selftrain import preflight
-    from selftrain.anatomy import anatomy_of
-    from selftrain.inference.pixels import PixelScale
-    from selftrain.inference.predictor import Predictor
+    """The networks of all folds, in the windows and at the precision of the run."""
+    from selftrain import predictors, preflight
     from selftrain.models import ensemble, saved
     from selftrain.plan import window_of
 
     accelerator = preflight.accelerator_of(cfg)
-    scale = PixelScale.of(cfg.data.mean, cfg.data.std, accelerator.device)
     networks = [
         ensemble.joined([saved.read(one.home(run).model).network], [one.member.zoom]) for one in plan.each
     ]
     return [
-        Predictor(
-            (network.to(accelerator.device),),
-            scale,
-            window_of(cfg),
-            precision=accelerator.autocast,
-            multiple=anatomy_of(network).multiple,
-        )
+        predictors.plain(cfg, network, accelerator.device, window_of(cfg), precision=accelerator.autocast)
         for network in networks
     ]

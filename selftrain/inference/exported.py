@@ -2,8 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,9 @@ from selftrain import sizes
 from selftrain.errors import ConfigError
 from selftrain.files import MANIFEST, read_directory
 from selftrain.ids import IGNORE
-from selftrain.inference import cleanup, decide, tta, windows
+from selftrain.inference.asking import Asked
 from selftrain.inference.pixels import PixelScale
 from selftrain.inference.predictor import Predictor
-from selftrain.labels.crf import CRF, marginals
 from selftrain.models import saved
 from selftrain.rundir import WEIGHTS
 
@@ -66,12 +64,7 @@ class Output:
 
     classes: Sequence[str]
     masks: dict[str, Any]  # the values or colours of each class in the training masks
-    window: int | str | dict[str, Any]  # a setting, as windows.of reads it
-    decision: str | dict[str, Any]
-    views: str | dict[str, Any] = "plain"  # a setting, as tta.of reads it
-    cleanup: dict[str, dict[str, int]] = field(default_factory=dict)  # min_area and max_hole, by class name
-    gate: float = 0.0  # see GATE
-    refine: dict[str, Any] | None = None  # {"crf": its settings}; None: the probabilities stay as they are
+    asked: Asked
 
 
 def kind_of(model: dict[str, Any], ensemble: int = 0) -> str:
@@ -101,15 +94,15 @@ def card(
             "size": list(images.size) or None,
             "predicted": list(images.predicted) or None,
             "multiple": images.multiple,
-            "window": output.window,
+            "window": output.asked.window,
             "range": images.levels,
             "rule": RULE,
         },
-        "views": output.views,
-        "refine": output.refine,
-        "decision": output.decision,
-        **({"gate": {"threshold": output.gate, "rule": GATE}} if output.gate else {}),
-        "cleanup": output.cleanup,
+        "views": output.asked.views,
+        "refine": output.asked.refine,
+        "decision": output.asked.decision,
+        **({"gate": {"threshold": output.asked.gate, "rule": GATE}} if output.asked.gate else {}),
+        "cleanup": output.asked.cleanup,
         "masks": output.masks,
         "network": kind_of(model, ensemble),
         "model": model,
@@ -163,23 +156,26 @@ def predictor_of(
     the card has a size, the predictor expects images of `seen_size`. Without `device`, the network is not
     moved.
     """
-    device, crf = device or next(network.parameters()).device, (described.get("refine") or {}).get("crf")
-    views = {"product": {"hflip": True}} if flip else described.get("views", "plain")
-    cleaning = {"min_area": {}, "max_hole": {}, **described.get("cleanup", {})}
-    return Predictor(
-        (network.to(device),),
+    device, asked = device or next(network.parameters()).device, asked_of(described)
+    if flip:
+        asked = replace(asked, views={"product": {"hflip": True}})
+    return asked.predictor(
+        network.to(device),
         PixelScale.of(described["mean"], described["std"], device),
-        windows.of(described["input"]["window"]),
-        refiner=partial(marginals, crf=CRF(**crf)) if crf else None,
-        decision=decide.cleaned(
-            decide.of(described.get("decision", "argmax")),
-            cleanup.of(**cleaning, classes=described["classes"], section="cleanup"),
-        ),
+        described["classes"],
         multiple=described["input"]["multiple"],
-        gate=described.get("gate", {}).get("threshold", 0.0),
         batch=batch,
         layout=torch.contiguous_format,
-    ).with_views(tta.of(views))
+    )
+
+
+def asked_of(described: dict[str, Any]) -> Asked:
+    """The settings of a card, also of older cards, which lack some."""
+    window, gate = described["input"]["window"], described.get("gate", {}).get("threshold", 0.0)
+    given = {
+        name: described[name] for name in ("views", "decision", "refine", "cleanup") if name in described
+    }
+    return Asked(window, gate=gate, **given)
 
 
 def seen_size(described: dict[str, Any], own: tuple[int, int]) -> tuple[int, int]:

@@ -11,6 +11,7 @@ import torch
 
 from selftrain.errors import ConfigError, IntegrityError
 from selftrain.files import commit_directory, read_directory
+from selftrain.inference.asking import Asked
 from selftrain.inference.decide import DECISIONS
 from selftrain.inference.exported import Input, Origin, Output, card, load_export, predictor_of
 from selftrain.labels.crf import CRF, marginals
@@ -28,7 +29,7 @@ def plain(tmp_path: Path) -> Path:
     written = card(
         Origin("smoke", "shapes", generation=2, seed=7, metrics={"val": None}),
         Input(mean=[0.4, 0.5, 0.6], std=[0.2, 0.25, 0.3], size=[], multiple=32, levels=(0, 4095)),
-        Output(["sky", "road", "tree"], {"values": [0, 1, 2]}, window=64, decision="argmax"),
+        Output(["sky", "road", "tree"], {"values": [0, 1, 2]}, Asked(64)),
         model=describe(network, **NAMES),
     )
     files = {**weights_of(network), "card.json": json.dumps(written).encode()}
