@@ -32,7 +32,7 @@ def export(network: nn.Module, directory: Path, *, card: dict[str, Any], onnx: b
     """Commit model.safetensors, model.onnx, card.json and MANIFEST.json to `directory`.
 
     An earlier export is replaced. `network` maps normalised images (N, 3, H, W) to logits (N, classes, H, W).
-    A copy in fp32 and in eval mode is exported. `card` describes it (docs/design.md, "Files of a run").
+    A copy in fp32 and in eval mode is exported. `card` describes it (docs/files.md).
 
     Returns the card as written. Its "selftrain" is the version. Its "onnx" describes the comparison of the
     graph with torch. If that is None, "onnx_reason" gives the reason why model.onnx was left out, which is
