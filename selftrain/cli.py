@@ -47,6 +47,7 @@ def init(arguments: argparse.Namespace) -> None:
 
 def verify(arguments: argparse.Namespace) -> None:
     """Check every image and mask of a data set and list all faults."""
+    from selftrain.autoplan.division import divided
     from selftrain.config import AUTO
     from selftrain.data import verify
     from selftrain.data.faults import FaultsError, counted
@@ -55,7 +56,7 @@ def verify(arguments: argparse.Namespace) -> None:
     from selftrain.datasets import spec_of
     from selftrain.settings import compose
 
-    whole = compose(arguments.overrides, arguments.config_dir)
+    whole = divided(compose(arguments.overrides, arguments.config_dir))
     cfg, planned = whole.data, whole.train.plan == AUTO and "train.crop" not in whole.given
     spec, crop = spec_of(cfg), [] if planned or cfg.tile else whole.train.crop
     try:

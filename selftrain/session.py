@@ -10,7 +10,9 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from selftrain import autoplan, debugging, files, forecast, predictors, preflight, pretraining, process, trial
+from selftrain import debugging, files, forecast, predictors, preflight, pretraining, process, trial
+from selftrain.autoplan import resolve
+from selftrain.autoplan.division import Row
 from selftrain.config import Config
 from selftrain.data.cache import Cache
 from selftrain.data.sample import DataSet, Sample
@@ -65,7 +67,7 @@ class Session:
         team = preflight.team_of(cfg, run)
         accelerator = preflight.accelerator_of(cfg)
         with run.writing() if accelerator.is_main_process else nullcontext():
-            cfg, rows = autoplan.agreed(cfg, run, accelerator)
+            cfg, rows = resolve.agreed(cfg, run, accelerator)
             cfg = pretraining.agreed(cfg, run, decides=accelerator.is_main_process)
             recorded, cfg = cfg, shortened(cfg)
             planned = plans(cfg)
@@ -108,7 +110,7 @@ class Session:
         planned: list[Plan],
         run: RunDir,
         accelerator: Accelerator,
-        rows: list[autoplan.Row],
+        rows: list[Row],
     ) -> tuple[DataSet, Networks, list[str]]:
         """Data, networks and changed conditions, after all checks. `recorded` is written to config.yaml.
 
@@ -129,7 +131,7 @@ class Session:
         known = preflight.examine(run, cfg, data)
         if rows and not run.plan.exists():
             say(f"train.plan=auto, budget={cfg.budget}:")
-            for line in autoplan.lines(rows):
+            for line in resolve.lines(rows):
                 say(line)
         preflight.say_where_students_shrink(built)
         preflight.say_untrained_generations(data, cfg)
@@ -147,7 +149,7 @@ class Session:
             trial.check(cfg, networks, new, seen, accelerator)
         if new or not run.report.exists():
             _tell_time(cfg, run, list(zip(planned, built, strict=True)), known.data, accelerator)
-        autoplan.keep(run, rows)
+        resolve.keep(run, rows)
         preflight.settle(run, recorded, known)
         return known.data, networks, preflight.settle_conditions(run, cfg, accelerator)
 

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,23 @@ def test_the_version_is_printed(selftrain):
 def test_a_folder_alone_is_answered_with_the_command_that_describes_it(selftrain, tmp_path):
     code, _, err = selftrain("verify", tmp_path)
     assert code == 2 and f"run selftrain init {tmp_path}, which writes their data YAML" in err
+
+
+def test_verify_shows_the_splits_of_a_planned_run(selftrain, tmp_path):
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    for i in range(10):
+        Image.fromarray(np.full((8, 8, 3), 20 * i, np.uint8)).save(tmp_path / "images" / f"{i}.png")
+        Image.fromarray(np.full((8, 8), i % 2, np.uint8)).save(tmp_path / "masks" / f"{i}.png")
+    settings = [
+        "data=folder",
+        f"data.root={tmp_path}",
+        "data.classes=[a,b]",
+        "data.unlabelled=",
+        "train.plan=auto",
+    ]
+    code, said, err = selftrain("verify", *settings)
+    assert code == 0 and re.search(r"^masks +7 +0 +3 +0$", said, flags=re.MULTILINE), (said, err)
 
 
 def test_letters_that_a_terminal_lacks_are_printed_as_their_codes(tmp_path):

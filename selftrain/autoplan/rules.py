@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from selftrain.autoplan import division
+from selftrain.autoplan.division import Row
 from selftrain.autoplan.facts import Facts
 from selftrain.autoplan.machine import Machine
 from selftrain.data.splits import FEW_MASKS
-
-Row = tuple[str, Any, str]  # a setting, its value, and the reason
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,6 @@ PASSES = 40  # least number of times that training sees each labelled image
 PIXEL = 4000  # bytes that training needs for each pixel of a batch
 WINDOW_PIXEL = 800  # bytes that inference needs for each pixel
 SHARE = 0.5  # of the memory that a batch may take
-VAL, FEWEST_VAL = 0.2, 3  # the usual share of val, and its least number of images
 CRF_OBJECT, CRF_SIDE = 16, 256  # pixels: the CRF erases smaller objects
 
 
@@ -95,15 +94,8 @@ def derive(known: Known) -> list[Row]:
 
 
 def splits(known: Known) -> Iterator[Row]:
-    """Few masks are not spent on a test set, and val has at least FEWEST_VAL images."""
-    masks = known.facts.masks
-    if masks < FEW_MASKS and "test" not in known.named:
-        why = f"{masks} masks: fewer than {FEW_MASKS} are not spent on a test set"
-        yield "data.splits.test_fraction", 0.0, why
-    share = min(FEWEST_VAL / masks, 0.5)
-    if share > VAL and "val" not in known.named:
-        why = f"val gets at least {FEWEST_VAL} images"
-        yield "data.splits.val_fraction", round(share, 3), why
+    """Few masks are not spent on a test set."""
+    yield from division.shares(known.facts.masks, known.named)
 
 
 def size(known: Known) -> Iterator[Row]:

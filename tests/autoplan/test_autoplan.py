@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from runs import SMOKE
+from selftrain.autoplan.division import named_splits
 from selftrain.autoplan.facts import Facts, facts_of
 from selftrain.autoplan.machine import Machine, machine_of
-from selftrain.autoplan.resolve import _named, level_of, lines
+from selftrain.autoplan.resolve import level_of, lines
 from selftrain.autoplan.rules import LEVELS, Known, derive
 from selftrain.data.masks import Mask
 from selftrain.data.sample import DataSet, Sample, Source
@@ -218,7 +219,7 @@ def test_voc_brings_its_own_val_list(tmp_path):
     for split in ("train", "val"):
         (lists / f"{split}.txt").write_text("a\n")
     voc = ["data=folder", "data.format=voc", f"data.root={tmp_path}", "data.classes=[a,b]"]
-    assert _named(compose(voc)) == {"val"}
-    assert _named(compose([*voc[:1], *voc[2:]])) == set()
-    assert _named(compose([*voc[:1], *voc[2:], "data.splits.fold=[0,5]"])) == {"val"}
-    assert _named(compose(["data=shapes"])) == {"val", "test"}
+    assert named_splits(compose(voc)) == {"val"}
+    assert named_splits(compose([*voc[:1], *voc[2:]])) == set()
+    assert named_splits(compose([*voc[:1], *voc[2:], "data.splits.fold=[0,5]"])) == {"val"}
+    assert named_splits(compose(["data=shapes"])) == {"val", "test"}
