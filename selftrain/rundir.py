@@ -26,6 +26,7 @@ from selftrain.settings import changes
 
 WEIGHTS = "model.safetensors"
 CORRUPT = ".corrupt"
+SEVERAL = "runs.json"  # of a directory of several runs: what varies between them
 LOGS = {".log", ".txt", ".out", ".err"}  # files that shells and schedulers write beside a run
 # for Lustre, NFS, CIFS and FUSE, depending on mount options
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}

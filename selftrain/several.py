@@ -14,7 +14,7 @@ from selftrain.config import Config
 from selftrain.errors import ConfigError
 from selftrain.log import say
 from selftrain.run import launch
-from selftrain.rundir import LOGS, RunDir
+from selftrain.rundir import LOGS, SEVERAL, RunDir
 from selftrain.session import Session
 
 Then = Callable[[str, Session, dict], None]
@@ -28,7 +28,7 @@ class Home:
 
     @property
     def runs(self) -> Path:
-        return self.path / "runs.json"
+        return self.path / SEVERAL
 
     @property
     def report(self) -> Path:

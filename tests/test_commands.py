@@ -174,6 +174,17 @@ def test_status_tells_whether_a_run_is_running_and_how_far_it_is(zygote, tmp_pat
     assert "leader: generation 0" in said and "running" not in said[-2]
 
 
+@pytest.mark.parametrize("words", [["status"], ["next"], ["resume"], ["export", "-o", "there"]])
+def test_a_directory_of_several_runs_is_answered_with_the_name_of_one(zygote, tmp_path, words):
+    (tmp_path / "runs.json").write_text("{}")
+    for name in ("fold1", "fold0"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").touch()
+    ended = zygote.run(words[0], str(tmp_path), *words[1:], door="cli")
+    assert ended.code == 2
+    assert f"{tmp_path} holds several runs; name one of them, for example {tmp_path}/fold0" in ended.last
+
+
 def test_the_leader_of_an_unfinished_run_predicts_and_is_exported(zygote, finished, unfinished, tmp_path):
     images = tmp_path / "images"
     images.mkdir()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from selftrain.errors import ConfigError
-from selftrain.rundir import RunDir
+from selftrain.rundir import SEVERAL, RunDir
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -28,8 +28,17 @@ def path(text: str) -> Path:
 
 
 def begun(directory: Path) -> RunDir:
-    """The run in a directory. Raises ConfigError if there is none."""
+    """The run in a directory. Raises ConfigError if there is none, or if there are several."""
     run = RunDir(directory)
+    refuse_several(directory)
     if not run.config.is_file():
         raise ConfigError(f"{run.path} is not a run directory: it has no {run.config.name}")
     return run
+
+
+def refuse_several(directory: Path) -> None:
+    """Raise ConfigError for the directory of several runs (selftrain folds), of which one has to be named."""
+    if (directory / SEVERAL).is_file():
+        first = next(iter(sorted(one.parent for one in directory.glob("*/config.yaml"))), "")
+        example = f", for example {first}" if first else ""
+        raise ConfigError(f"{directory} holds several runs; name one of them{example}")

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from selftrain.commands import Commands, command, path
+from selftrain.commands import Commands, command, path, refuse_several
 from selftrain.errors import ConfigError, DataError
 from selftrain.log import say
 from selftrain.rundir import RunDir
@@ -50,6 +50,7 @@ def next(arguments: argparse.Namespace) -> None:
     first = arguments.overrides[0]
     if "=" not in first and not path(first).exists():
         raise ConfigError(f"{first}: no such run, folder of images or YAML file of a data set")
+    refuse_several(path(first))
     run = RunDir(path(first))
     has_model = run.config.is_file()
     folder = arguments.output or (run.path / FOLDER if has_model else Path(FOLDER))
