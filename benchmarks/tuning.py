@@ -61,6 +61,7 @@ QUESTIONS: dict[str, dict[str, Variant]] = {
         "2e-4": Variant(("train.lr=0.0002",)),
         "5e-4": Variant(("train.lr=0.0005",)),
         "2e-3": Variant(("train.lr=0.002",)),
+        "4e-3": Variant(("train.lr=0.004",)),
     },
     "encoder_lr": {
         "1": BASE,
