@@ -53,6 +53,7 @@ class Variant(NamedTuple):
 
 Variants = dict[str, Variant]  # the first one is the base of the others
 BASE = Variant()
+RATE = "train.lr=0.002"  # the answer of the question "lr"; later questions build on it
 QUESTIONS: dict[str, Variants] = {
     "weights": {
         "ImageNet": BASE,
@@ -83,12 +84,12 @@ QUESTIONS: dict[str, Variants] = {
         "always": Variant(("train.freeze=always",)),
     },
     "steps": {
-        "300": BASE,
-        "600": Variant(steps=600),
-        "1,200": Variant(steps=1200),
-        "300, all masks": Variant(labels=ALL),
-        "600, all masks": Variant(steps=600, labels=ALL),
-        "1,200, all masks": Variant(steps=1200, labels=ALL),
+        "300": Variant((RATE,)),
+        "600": Variant((RATE,), steps=600),
+        "1,200": Variant((RATE,), steps=1200),
+        "300, all masks": Variant((RATE,), labels=ALL),
+        "600, all masks": Variant((RATE,), steps=600, labels=ALL),
+        "1,200, all masks": Variant((RATE,), steps=1200, labels=ALL),
     },
 }  # fmt: skip
 
@@ -201,6 +202,7 @@ def study(questions: dict[str, Variants], columns: Sequence[str], page: Path, ab
         parser.add_argument(f"--{data}", type=Path, help="its data.root; without it no cell is run")
     parser.add_argument("--out", type=Path, default=Path("runs/tuning"))
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", nargs="+", metavar="VARIANT", help="run no other variants")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, one thread each")
     parser.add_argument("--pages", action="store_true", help=f"also write the tables into docs/{page.name}")
     arguments = parser.parse_args()
@@ -209,7 +211,8 @@ def study(questions: dict[str, Variants], columns: Sequence[str], page: Path, ab
         Cell(column, variant, seed)
         for seed in range(arguments.seeds)
         for question in arguments.questions
-        for variant in questions[question].values()
+        for name, variant in questions[question].items()
+        if arguments.only is None or name in arguments.only
         for column in columns
     ]
     roots = {data: root for data in SIZES if (root := getattr(arguments, data))}
