@@ -39,6 +39,7 @@ LEVELS = {
         4000, (512, 1024), ((f"{LITE}0", f"{LITE}2"), ("tu-resnet50d", "tu-resnet101d")), [0.75, 1.0, 1.25]
     ),
 }
+LITE_RATE = 2e-3  # of AdamW (docs/tuning.md)
 MULTIPLE = 32  # of the sides of crops and windows
 SMALLEST = 8  # pixels: objects smaller than this vanish in the coarse features of a network
 CROP = (256, 512)  # the longest side of a crop, on a CPU and on a GPU
@@ -181,6 +182,12 @@ def encoders(known: Known) -> Iterator[Row]:
             yield f"generations.{number}.encoder", None, "this budget has no time for a larger student"
 
 
+def rate(known: Known) -> Iterator[Row]:
+    """A higher learning rate than the default for the small encoders on which it was measured."""
+    if str(known.values.get("model.encoder", "")).startswith(LITE) and "train.optimizer" not in known.given:
+        yield "train.lr", LITE_RATE, "val preferred it for this encoder with ImageNet weights"
+
+
 def labelling(known: Known) -> Iterator[Row]:
     """Views, windows and the CRF, by what the labels need and the memory allows."""
     several = len(known.level.scales) > 1
@@ -226,6 +233,7 @@ RULES: tuple[Callable[[Known], Iterator[Row]], ...] = (
     steps,
     schedule,
     encoders,
+    rate,
     labelling,
     folds,
 )

@@ -123,6 +123,15 @@ def test_students_grow_with_the_budget():
     assert not [name for name in plan(given={"model.encoder": "tu-resnet18"}) if "encoder" in name]
 
 
+def test_the_rate_is_that_of_the_encoder_on_which_it_was_measured():
+    assert plan()["train.lr"] == 0.002 and "train.lr" not in plan(machine=GPU)
+    assert plan(given={"model.encoder": "tu-tf_efficientnet_lite2"})["train.lr"] == 0.002
+    assert "train.lr" not in plan(given={"model.encoder": "tu-resnet18"})
+    assert "train.lr" not in plan(given={"train.lr": 0.01}) and "train.lr" not in plan(
+        given={"train.optimizer": "sgd"}
+    )
+
+
 @pytest.mark.parametrize(
     ("change", "refiner"),
     [
