@@ -15,6 +15,7 @@ from selftrain.commands import (
     leader,
     path,
     propose,
+    report,
     resume,
     show_augment,
     status,
@@ -103,21 +104,6 @@ def import_weights(arguments: argparse.Namespace) -> None:
         say(line)
 
 
-def report(arguments: argparse.Namespace) -> None:
-    """Print the table of a finished run."""
-    from selftrain.files import read_json
-    from selftrain.report.summary import SHOWN, print_table
-    from selftrain.rundir import RunDir
-
-    run = RunDir(arguments.run_directory)
-    if not run.report.is_file():
-        raise ConfigError(
-            f"{run.path} has no {run.report.name}: it is not finished (selftrain status {run.path})"
-        )
-    report = read_json(run.report, *SHOWN)
-    print_table(report, run.page, run.export, run.student_export(report))
-
-
 def _arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """Parse the command line; NAME=VALUE may also follow an option, which argparse alone rejects."""
     arguments, rest = parser.parse_known_args()
@@ -157,11 +143,20 @@ def _parser() -> argparse.ArgumentParser:
     child.add_argument("--faults", type=path, metavar="FILE", help=text)
     child.add_argument("--workers", type=int, default=process.cores(), help="threads that read (all cores)")
 
-    for module in (train, resume, folds, status, compare, leader, show_augment, clean, propose, convert):
+    for module in (
+        train,
+        resume,
+        folds,
+        status,
+        compare,
+        leader,
+        show_augment,
+        clean,
+        propose,
+        convert,
+        report,
+    ):
         module.add(commands)
-
-    child = command(commands, report)
-    child.add_argument("run_directory", type=path)
 
     child = command(commands, import_weights)
     child.add_argument("source", type=path, help="a file that torch.save wrote")

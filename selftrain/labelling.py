@@ -79,7 +79,7 @@ def store(session: Session, teacher: int) -> LabelStore | None:
         predictor, len(session.data.classes), session.cfg.labels, session.cache, session.accelerator
     )
     labeller = replace(
-        labeller, earlier=_earlier(session, teacher), labelled=partial(_labelled_images, session)
+        labeller, earlier=earlier_labels(session, teacher), labelled=partial(_labelled_images, session)
     )
     if session.plans[teacher].from_tags:
         labeller = _by_tags(session, labeller)
@@ -105,7 +105,7 @@ def store(session: Session, teacher: int) -> LabelStore | None:
     return found
 
 
-def _earlier(session: Session, teacher: int) -> Callable[[Readable], np.ndarray | None]:
+def earlier_labels(session: Session, teacher: int) -> Callable[[Readable], np.ndarray | None]:
     """Reads the label (H, W) that the last generation before `teacher` with labels gave an image."""
     before = [session.run.generation(number).labels for number in range(teacher)]
     there = [folder for folder in before if (folder / INDEX).is_file()]

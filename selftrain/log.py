@@ -28,6 +28,7 @@ class Metrics:
     def __init__(self, path: Path | None):
         self.path = path
         self.track: Tracker | None = None
+        self.noticed: Callable[[], None] | None = None  # called after a row is written
 
     def write(self, stage: str, step: int, values: Mapping[str, float]) -> None:
         """Append a row for `step` of `stage`, and pass it to the tracker."""
@@ -37,6 +38,8 @@ class Metrics:
             file.write(json.dumps({"stage": stage, "step": step, **values}) + "\n")
         if self.track:
             self.track({f"{stage}/{name}": value for name, value in values.items()}, step)
+        if self.noticed:
+            self.noticed()
 
     def rows(self) -> list[dict]:
         """The rows written so far."""

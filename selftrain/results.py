@@ -2,14 +2,13 @@
 
 from torch import nn
 
-from selftrain import agreement, choices, debugging, distilling, files, labelling, times
+from selftrain import agreement, distilling, files, live
 from selftrain.cards import card_of
 from selftrain.log import say
-from selftrain.preflight.data import REASONS
-from selftrain.report import details, page, summary
+from selftrain.report import summary
 from selftrain.session import Session
-from selftrain.settings.compared import changed_from_recipe
-from selftrain.stages import export, pictures
+from selftrain.shown import Shown, about_run, with_labels
+from selftrain.stages import export
 from selftrain.tuning.tuned import Tuned
 
 
@@ -72,26 +71,16 @@ def _write_results(
 
     `beside` are further rows of report.json.
     """
-    for number, report in enumerate(reports):
-        selection = session.run.generation(number).selection
-        chosen_labels = files.read_json(selection) if selection.exists() else {}
-        report["labels"] = {
-            name: value for name, value in chosen_labels.items() if name != "image_weights"
-        } or None
     report = {
-        "generations": reports,
+        "generations": with_labels(session, reports),
         "best": leader,
         "exported": chosen,
         "test": tests.get(leader),
         "teacher_test": tests.get(0),
         "exported_test": tests.get(chosen),
         **beside,
-        "seed": session.cfg.seed,
-        "recipe": session.cfg.recipe,
-        "data": session.cfg.data.name,
-        "seconds": round(sum(report["seconds"] for report in reports), 1),
         "val_halves": agreement.of_halves(session.metrics.rows()),
-        **({"debug": debugging.NOTE} if session.cfg.debug else {}),
+        **about_run(session, reports),
     }
     described = card_of(session.cfg, session.data, reports[chosen], test=report["exported_test"])
     if skipping := beside["skipped_windows"]:
@@ -102,42 +91,6 @@ def _write_results(
     say(f"writing the export of generation {chosen} and the report")
     with session.times.of("export"):
         export.export(networks[chosen], session.run.export, card=described, onnx=session.cfg.export.onnx)
-    _write_page(session, report, networks, leader)
+    live.write(session, report, Shown(session, networks))
     files.write_json(session.run.report, report)
     session.cache.clear()
-
-
-def _write_page(session: Session, report: dict, networks: dict[int, nn.Module], leader: int) -> None:
-    predictors = {
-        number: session.predictor(network, Tuned.of(report["generations"][number]))
-        for number, network in networks.items()
-    }
-    said = pictures.predictions(predictors, session.scored(session.data.val))
-    val = report["generations"][leader]["val"]
-    told = [
-        (id_, f"{word}. {note}")
-        for kind, word in (("worst", "Among the worst"), ("best", "Among the best"))
-        for id_, note in details.failures(val, kind)
-    ]
-    begun = files.read_json(session.run.data, "set_aside")
-    reasons = begun.get(REASONS, dict.fromkeys(begun["set_aside"], ""))
-    read = [row for row in report["generations"] if row["teacher"] is not None and not row["online"]]
-    taught = {row["teacher"]: row["generation"] for row in read}
-    learnt = [
-        row
-        for teacher, student in taught.items()
-        if session.run.generation(teacher).selection.exists()
-        for row in pictures.pseudo_labels(labelling.selected(session, teacher, session.plans[student]))
-    ]
-    html = page.render(
-        report,
-        classes=session.data.classes,
-        metrics=session.metrics.rows(),
-        predictions=said,
-        pseudo_labels=learnt,
-        extremes=pictures.extremes(predictors[leader], session.scored(session.data.val), told),
-        surroundings=details.Surroundings(
-            times.read(session.run.times), changed_from_recipe(session.cfg, choices.completed), reasons
-        ),
-    )
-    files.write_bytes(session.run.page, html.encode())

@@ -25,6 +25,8 @@ FLOORS = (  # from the ground up; a room imports rooms of lower floors only
     "autoplan",
     "session",
     "labelling training",
+    "shown",
+    "live",
     "distilling",
     "results",
     "generations",
@@ -93,7 +95,7 @@ def test_nothing_on_the_data_floor_sees_the_settings():
 
 def test_the_main_process_is_asked_for_above_floor_1_only():
     asking = {room(path) for path in PACKAGE.rglob("*.py") if "is_main_process" in path.read_text()}
-    sessions = {"distilling", "generations", "labelling", "results", "session", "training"}
+    sessions = {"distilling", "generations", "labelling", "live", "results", "session", "training"}
     assert asking <= {*sessions, "autoplan", "preflight", "stage", "stages"}
 
 

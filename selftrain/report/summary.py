@@ -11,8 +11,10 @@ from selftrain.values import worded
 SHOWN = ("generations", "best", "test", "teacher_test")  # of report.json
 
 
-def print_table(report: dict, page: Path, export: Path, student: Path | None = None) -> None:
+def print_table(report: dict, page: Path, export: Path | None = None, student: Path | None = None) -> None:
     """Print generations with their models and val mIoU, test scores, and the paths of report and export.
+
+    A run that is not finished has no export, and may have no page yet.
 
     `student` is the export of the network that was distilled from the exported one, if there is any.
     """
@@ -45,8 +47,9 @@ def print_table(report: dict, page: Path, export: Path, student: Path | None = N
         )
     if report.get("debug"):
         console.print(f"warning: {report['debug']}", soft_wrap=True)
-    console.print(f"report: {page}", soft_wrap=True)
-    console.print(f"export: {export}", soft_wrap=True)
+    if export or page.is_file():
+        console.print(f"report: {page}", soft_wrap=True)
+    console.print(f"export: {export}" if export else "not finished", soft_wrap=True)
     if student:
         row = report["student"]
         scores = f"val mIoU {score(row['val'])}" + (f", test {score(row['test'])}" if row["test"] else "")
