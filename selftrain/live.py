@@ -15,6 +15,7 @@ from selftrain.rng import untouched
 from selftrain.session import Session
 from selftrain.shown import Shown, about_run, with_labels
 from selftrain.stages.select import SelectedLabels
+from selftrain.values import worded
 
 SHORT = 10.0  # seconds; a stage that ends so soon after the last page, or the start, gets no page of its own
 PAUSE = 60.0  # least seconds between two refreshes during a stage
@@ -66,11 +67,14 @@ class Page:
         return f"{now} Last line of the log: {last}" if last else now
 
     def _report(self) -> dict:
-        """report.json as far as it is known, with a row for a generation that is in training."""
+        """report.json as far as it is known, with a row for the generation that comes next."""
         rows = with_labels(self.session, self.reports)
         promoted = [row["generation"] for row in self.reports if row["promoted"]]
         if len(rows) < len(self.session.plans):
-            rows.append({"unfinished": True, "online": self.session.plans[len(rows)].online})
+            plan, labels = self.session.plans[len(rows)], self.labels
+            model = {"arch": worded(plan.arch), "encoder": plan.encoder}
+            teacher = labels.generation if labels else None
+            rows.append({"unfinished": True, "model": model, "online": plan.online, "teacher": teacher})
         return {
             "generations": rows,
             "best": max(promoted, default=None),
@@ -103,7 +107,7 @@ def write(
             times.read(session.run.times),
             shown.changed,
             shown.set_aside,
-            {one.generation: shown.facts(one) for one in taught},
+            {one.teacher: shown.facts(one) for one in taught},
             shown.failures(report),
             running,
         ),

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,6 +23,15 @@ from selftrain.stages.select import SelectedLabels
 from selftrain.tuning.tuned import Tuned
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Taught:
+    """The labels that `student` learnt from; they are opened when they are drawn."""
+
+    teacher: int
+    student: int
+    labels: Callable[[], SelectedLabels]
 
 
 @dataclass
@@ -52,7 +61,8 @@ class Shown:
 
         def draw() -> list[Row]:
             predictors = {number: self._predictor(number, report) for number in numbers}
-            return pictures.predictions(predictors, self.session.scored(self.session.data.val))
+            rows = pictures.predictions(predictors, self.session.scored(self.session.data.val))
+            return [row.reduced() for row in rows]
 
         return [] if report["best"] is None else self._once(("predictions", *numbers), draw)
 
@@ -67,7 +77,8 @@ class Shown:
                 for id_, note in details.failures(report["generations"][leader]["val"], kind)
             ]
             samples = self.session.scored(self.session.data.val)
-            return pictures.extremes(self._predictor(leader, report), samples, told)
+            rows = pictures.extremes(self._predictor(leader, report), samples, told)
+            return [row.reduced() for row in rows]
 
         return [] if leader is None else self._once(("extremes", leader), draw)
 
@@ -78,53 +89,56 @@ class Shown:
         def draw() -> Gallery:
             told = details.failures_of_classes(report["generations"][leader]["val"])
             samples = self.session.scored(self.session.data.val)
-            return pictures.of_classes(self._predictor(leader, report), samples, told)
+            return pictures.of_classes(self._predictor(leader, report), samples, told).reduced()
 
         return None if leader is None else self._once(("failures", leader), draw)
 
-    def taught(self, report: Mapping, next_labels: SelectedLabels | None) -> list[SelectedLabels]:
-        """The selected labels of each generation that taught.
+    def taught(self, report: Mapping, next_labels: SelectedLabels | None) -> list[Taught]:
+        """The labels of each generation that taught, by the last student that learnt from them.
 
-        A generation that is in training trains on `next_labels`.
+        A generation that is in training learns from `next_labels`.
         """
-        read = [row for row in report["generations"] if row.get("teacher") is not None and not row["online"]]
-        students = {row["teacher"]: row["generation"] for row in read}
-        found = {teacher: self._selected(teacher, student) for teacher, student in students.items()}
-        if next_labels:
-            found[next_labels.generation] = next_labels
-        return [found[teacher] for teacher in sorted(found)]
+        found = dict[int, Taught]()
+        for student, row in enumerate(report["generations"]):
+            teacher = row.get("teacher")
+            if row.get("unfinished") and next_labels:
+                teacher = next_labels.generation
+                found[teacher] = Taught(teacher, student, lambda: next_labels)
+            elif teacher is not None and not row["online"]:
+                found[teacher] = Taught(teacher, student, partial(self._selected, teacher, student))
+        there = [one for one in found.values() if self.session.run.generation(one.teacher).selection.exists()]
+        return sorted(there, key=lambda one: one.teacher)
 
     def _selected(self, teacher: int, student: int) -> SelectedLabels:
-        plan = self.session.plans[student]
-        return self._once(
-            ("selected", teacher, student), lambda: labelling.selected(self.session, teacher, plan)
-        )
+        return labelling.selected(self.session, teacher, self.session.plans[student])
 
-    def spread(self, labels: SelectedLabels) -> list[Row]:
+    def spread(self, taught: Taught) -> list[Row]:
         """A few images with their labels, spread over all."""
-        return self._once(("spread", _key(labels)), lambda: pictures.pseudo_labels(labels))
 
-    def facts(self, labels: SelectedLabels) -> LabelFacts:
+        def draw() -> list[Row]:
+            return [row.reduced() for row in pictures.pseudo_labels(taught.labels())]
+
+        return self._once(("spread", taught.teacher, taught.student), draw)
+
+    def facts(self, taught: Taught) -> LabelFacts:
         """Shares, drift, confidence and galleries of a teacher's labels."""
-        return self._once(
-            ("facts", _key(labels)),
-            lambda: LabelFacts(
-                labels.classes,
-                labels.store.histogram(),
-                self.session.material.class_pixels,
-                labels.floors,
-                self._once(("galleries", labels.generation), lambda: self._galleries(labels)),
-            ),
-        )
+
+        def draw() -> LabelFacts:
+            labels, known = taught.labels(), self.session.material.class_pixels
+            found = self._once(("galleries", taught.teacher), lambda: self._galleries(labels))
+            return LabelFacts(labels.classes, labels.store.histogram(), known, labels.floors, found)
+
+        return self._once(("facts", taught.teacher, taught.student), draw)
 
     def _galleries(self, labels: SelectedLabels) -> list[Gallery]:
         session, teacher = self.session, labels.generation
         earlier = labelling.earlier_labels(session, teacher)
         if session.plans[teacher].from_tags:  # its labels are not what its network predicts for pixels
-            return pictures.galleries(labels, earlier)
+            return [one.reduced() for one in pictures.galleries(labels, earlier)]
         plain = session.labelling(self._network(teacher))
         viewed = plain.with_views(views_of_labels(session.cfg))
-        return pictures.galleries(labels, earlier, _labeller(plain), _labeller(viewed))
+        found = pictures.galleries(labels, earlier, _labeller(plain), _labeller(viewed))
+        return [one.reduced() for one in found]
 
     @cached_property
     def changed(self) -> list[tuple[str, str, str]] | None:
@@ -137,11 +151,6 @@ class Shown:
         begun = files.read_json(self.session.run.data, "set_aside")
         found: dict[str, str] = begun.get(REASONS, dict.fromkeys(begun["set_aside"], ""))
         return found
-
-
-def _key(labels: SelectedLabels) -> Hashable:
-    """What tells selections of a run apart."""
-    return labels.generation, labels.thresholds.tobytes(), labels.image_weights.tobytes()
 
 
 def _labeller(predictor: Predictor) -> Callable[[Readable], np.ndarray]:

@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +87,29 @@ def test_status_and_report_of_a_finished_run(selftrain, finished):
         assert f"gen{number}  val mIoU {report['val']['miou']:.4f}  {promoted}{rest}\n" in said
     code, said, _ = selftrain("report", finished)
     assert code == 0 and "test mIoU" in said and str(finished / "report.html") in said
+
+
+def test_the_page_opens_in_a_browser_also_before_the_end(zygote, selftrain, finished, tmp_path):
+    assert selftrain("status", finished, "--watch")[0] == 0  # a finished run has nothing to watch
+    browser, opened = tmp_path / "browser", tmp_path / "opened"
+    browser.write_text(f'#!/bin/sh\nprintf %s "$1" > {opened}\n')
+    browser.chmod(0o755)
+    out = tmp_path / "run"
+    (out / "gen0").mkdir(parents=True)
+    shutil.copy(finished / "config.yaml", out)
+    code, _, err = selftrain("report", out)
+    assert code == 2 and "has no finished generation yet" in err
+    shutil.copy(finished / "gen0/report.json", out / "gen0")
+    ended = zygote.run("report", str(out), "--open", door="cli", BROWSER=f"{browser} %s")
+    assert ended.code == 2 and "is not written yet" in ended.last
+    assert "0 teacher" in ended.out and "not finished" in ended.out and "test mIoU" not in ended.out
+    shutil.copy(finished / "report.html", out)
+    ended = zygote.run("report", str(out), "--open", door="cli", BROWSER=f"{browser} %s")
+    assert ended.code == 0 and opened.read_text() == (out / "report.html").as_uri(), ended.err
+    ended = zygote.run(
+        "report", str(out), "--open", door="cli", BROWSER="/nowhere/at/all %s", PATH="/nowhere"
+    )
+    assert ended.code == 7 and "no browser was found" in ended.last
 
 
 def test_a_run_says_what_it_does_between_its_last_step_and_its_end(finished):

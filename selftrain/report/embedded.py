@@ -3,7 +3,7 @@
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -28,6 +28,10 @@ class Row:
     cells: list[tuple[str, np.ndarray]]
     note: str = ""  # shown below the title
 
+    def reduced(self) -> "Row":
+        """The row with pictures that are no larger than the page shows them."""
+        return replace(self, cells=[(caption, _fitted(pixels)) for caption, pixels in self.cells])
+
 
 @dataclass(frozen=True)
 class Covered:
@@ -42,6 +46,11 @@ class Covered:
     over: np.ndarray
     under: np.ndarray | None = None
 
+    def reduced(self) -> "Covered":
+        """The same with pictures that are no larger than the page shows them."""
+        under = None if self.under is None else _fitted(self.under)
+        return replace(self, image=_fitted(self.image), over=_fitted(self.over), under=under)
+
 
 @dataclass(frozen=True)
 class Gallery:
@@ -50,8 +59,12 @@ class Gallery:
     title: str
     note: str
     items: Sequence[Covered]
-    over: str  # such as "pseudo-label"
+    over: str  # such as "label"
     under: str = ""
+
+    def reduced(self) -> "Gallery":
+        """The gallery with pictures that are no larger than the page shows them."""
+        return replace(self, items=[one.reduced() for one in self.items])
 
     @property
     def stops(self) -> list[tuple[str, str]]:
@@ -107,8 +120,7 @@ def _picture(
     caption: str, pixels: np.ndarray, colours: np.ndarray, *, layer: str = "", heavy: int = HEAVY
 ) -> Picture:
     mask, small = pixels.ndim == 2, max(pixels.shape[:2]) <= PIXELATED
-    image = Image.fromarray(pixels)
-    image.thumbnail((SIDE, SIDE), Image.Resampling.NEAREST if mask else Image.Resampling.LANCZOS)
+    image = Image.fromarray(_fitted(pixels))
     if mask:
         image.putpalette(colours.tobytes())
         source = _embedded(image, "PNG", optimize=True, transparency=IGNORE)
@@ -119,6 +131,15 @@ def _picture(
             source = _embedded(image, "JPEG", quality=quality, subsampling=0)
     kind = layer or ("mask" if mask else "photo")
     return Picture(caption, source, *image.size, f"{kind} pixelated" if small else kind)
+
+
+def _fitted(pixels: np.ndarray) -> np.ndarray:
+    """A picture, or a mask (H, W), of at most SIDE pixels."""
+    if max(pixels.shape[:2]) <= SIDE:
+        return pixels
+    image = Image.fromarray(pixels)
+    image.thumbnail((SIDE, SIDE), Image.Resampling.NEAREST if pixels.ndim == 2 else Image.Resampling.LANCZOS)
+    return np.asarray(image)
 
 
 def _embedded(image: Image.Image, kind: str, **settings: object) -> str:
