@@ -21,7 +21,7 @@ def report(arguments: argparse.Namespace) -> None:
     """Print the table of a run, as far as it has come; with --open, open its page in a browser."""
     from selftrain.report.summary import SHOWN, print_table
 
-    run = RunDir(arguments.run_directory)
+    run = begun(arguments.run_directory)
     if run.report.is_file():
         found = read_json(run.report, *SHOWN)
         print_table(found, run.page, run.export, run.student_export(found))
@@ -33,7 +33,6 @@ def report(arguments: argparse.Namespace) -> None:
 
 def _so_far(run: RunDir) -> dict:
     """The finished generations of a run that goes on. Raises ConfigError if there is none."""
-    begun(run.path)
     rows, number = list[dict](), 0
     while run.generation(number).report.is_file():
         rows.append(
