@@ -35,7 +35,8 @@ def label_image(
     confidence = np.rint(255 * refined.max(axis=0)).astype(np.uint8)
     classes = len(probs)
     histogram = np.bincount(hard.ravel().astype(np.int64) * 256 + confidence.ravel(), minlength=classes * 256)
-    averaged, counts, before = probs.argmax(axis=0), None, earlier()
+    averaged, before = hard if refined is probs else probs.argmax(axis=0), earlier()
+    counts = None
     if mask is not None and raw is not None:
         stages = (raw, averaged, hard)
         counts = np.stack([confusion(labels, mask, classes) for labels in stages])
