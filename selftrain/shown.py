@@ -50,7 +50,8 @@ class Shown:
         return found
 
     def _network(self, number: int) -> nn.Module:
-        return self.networks.get(number) or self.session.networks.load(number)[0]
+        found = self.networks.get(number)
+        return self.session.networks.load(number)[0] if found is None else found
 
     def _predictor(self, number: int, report: Mapping) -> Predictor:
         return self.session.predictor(self._network(number), Tuned.of(report["generations"][number]))

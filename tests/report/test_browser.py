@@ -84,6 +84,8 @@ def light(colour):
 def test_the_page_fits_a_phone_and_can_be_read_in_light_and_dark(shown, address, scheme):
     page, said = shown(390, scheme)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
+    widths = "all => all.map(one => one.getBoundingClientRect().right)"
+    assert max(page.locator("p, caption, .stops, .plot, .mini, .pairs figure").evaluate_all(widths)) <= 390
     for selector in ("p", ".note", "h4", ".pairs strong", ".pairs figcaption", ".stops label"):
         assert contrast(page, selector) >= LEAST, selector
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
