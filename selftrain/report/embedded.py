@@ -67,11 +67,15 @@ class Gallery:
         return replace(self, items=[one.reduced() for one in self.items])
 
     @property
+    def middle(self) -> str:
+        """What the middle of a slider between two masks shows; "" with one mask."""
+        return f"left half {self.over}, right half {self.under}" if self.under else ""
+
+    @property
     def stops(self) -> list[tuple[str, str]]:
         """The positions of the slider: a CSS class and a name for each, from the image to `over`."""
         if self.under:
-            half = f"left half {self.over}, right half {self.under}"
-            return [("bare", "image"), ("p0", self.under), ("p50", half), ("p100", self.over)]
+            return [("bare", "image"), ("p0", self.under), ("p50", self.middle), ("p100", self.over)]
         shares = {"p25": "left quarter", "p50": "left half", "p75": "left three quarters"}
         parts = [(stop, f"{part} with the {self.over}") for stop, part in shares.items()]
         return [("p0", "image"), *parts, ("p100", self.over)]

@@ -90,7 +90,7 @@ def render(
 
 def _shown(gallery: Gallery, colours: np.ndarray) -> dict[str, Any]:
     """A gallery as the template `wipe` takes it."""
-    parts = {"title": gallery.title, "note": gallery.note, "stops": gallery.stops}
+    parts = {"title": gallery.title, "note": gallery.note, "middle": gallery.middle, "stops": gallery.stops}
     return {**parts, "stacks": stacks(gallery, colours)}
 
 

@@ -84,6 +84,7 @@ def test_every_gallery_has_a_slider_of_its_own_and_every_layer_a_text():
     assert layers[4:7] == [("photo", "raw/0: image"), ("under", "raw/0: before"), ("over", "raw/0: label")]
     assert "image left quarter with the label left half with the label" in words(html)
     assert "image before left half label, right half before label" in words(html)
+    assert words(html).count("In the middle of the slider: left half label, right half before.") == 1
     photo, mask = pictures(html)[:2]
     assert photo.size == mask.size == (200, 200)
     assert np.unique(np.asarray(mask.convert("RGB")).reshape(-1, 3), axis=0).tolist() == [
