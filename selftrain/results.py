@@ -1,8 +1,12 @@
 """The end of a run: test, export, report."""
 
+from functools import partial
+from pathlib import Path
+from typing import Any
+
 from torch import nn
 
-from selftrain import agreement, distilling, files, live
+from selftrain import agreement, distilling, files, live, variants
 from selftrain.cards import card_of
 from selftrain.log import say
 from selftrain.report import summary
@@ -45,8 +49,17 @@ def _export_student(session: Session, student: distilling.Student, test: dict | 
     """Export the student of an ensemble of `of` networks; returns its part of report.json."""
     described = card_of(session.cfg, session.data, student.report, test=test, ensemble=of)
     where = session.run.generation(student.report["generation"]).student.export
-    export.export(student.network, where, card=described, onnx=session.cfg.export.onnx)
+    _export(session, student.network, where, described)
     return {**student.report, "test": test}
+
+
+def _export(session: Session, network: nn.Module, where: Path, card: dict[str, Any]) -> dict[str, Any]:
+    """Export a network with the variants that are asked for; returns the card."""
+    asked = session.cfg.export
+    export.export(network, where, card=card, onnx=asked.onnx, opset=asked.opset)
+    alone = session.accelerator.num_processes == 1  # others would wait for this rank
+    check = partial(session.stop.check, "the end of the export") if alone else bool
+    return variants.add(where, asked, session.data.val, check)
 
 
 def show(session: Session) -> dict:
@@ -90,7 +103,9 @@ def _write_results(
         )
     say(f"writing the export of generation {chosen} and the report")
     with session.times.of("export"):
-        export.export(networks[chosen], session.run.export, card=described, onnx=session.cfg.export.onnx)
+        card = _export(session, networks[chosen], session.run.export, described)
+    if session.cfg.export.variants:
+        report["export"] = {name: card[name] for name in (export.COMPARED, export.VARIANTS_OF)}
     live.write(session, report, Shown(session, networks))
     files.write_json(session.run.report, report)
     session.cache.clear()

@@ -179,12 +179,28 @@ def test_a_run_without_a_finished_generation_has_no_network_to_predict_with(self
 
 def test_export_writes_any_generation_once_more(selftrain, finished, tmp_path):
     out = tmp_path / "teacher"
-    code, _, err = selftrain("export", finished, "-o", out, "--generation", 0)
-    assert code == 0, err
+    settings = ["export.variants=[complete,int8]", "export.opset=17"]
+    code, said, err = selftrain("export", finished, "-o", out, "--generation", 0, *settings)
+    assert code == 0 and "complete.onnx: " in said, err
     card = json.loads((out / "card.json").read_text())
     assert card["generation"] == 0 and card["onnx"] and (out / "model.onnx").is_file()
     weights = (finished / "gen0" / "model" / "model.safetensors").read_bytes()
     assert (out / "model.safetensors").read_bytes() == weights
+    assert card["onnx"]["opset"] == 17 and card["variants"]["complete"]["same_ids"] > 0.999
+    assert (out / "int8.onnx").is_file() and (out / "use.py").is_file() and (out / "README.md").is_file()
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("train.steps=3", "train.steps=3: selftrain export takes settings of export"),
+        ("export.size=[32,32]", "acts only with export.variants"),
+        ("export.opset=15", "must lie between 16 and 24"),
+    ],
+)
+def test_export_refuses_other_settings(selftrain, finished, tmp_path, setting, said):
+    code, _, err = selftrain("export", finished, "-o", tmp_path / "out", setting)
+    assert code == 2 and said in err and not (tmp_path / "out").exists()
 
 
 def test_verify_lists_every_fault_and_exits_3(selftrain, tmp_path):

@@ -5,8 +5,9 @@ import tempfile
 from pathlib import Path
 
 from selftrain.commands import Commands, begun, command, path
+from selftrain.config import Config
 from selftrain.conversion import TO
-from selftrain.errors import ConfigError, DataError
+from selftrain.errors import ConfigError, DataError, ResourceError
 from selftrain.files import read_json
 from selftrain.log import say
 from selftrain.rundir import RunDir
@@ -33,6 +34,8 @@ def add(commands: Commands) -> None:
     child.add_argument("run_directory", type=path)
     child.add_argument("-o", "--output", type=path, required=True)
     child.add_argument("--generation", type=int, help="the generation to export (default: the best)")
+    text = "export.variants, export.opset, export.size, or data.root where the data have moved"
+    child.add_argument("overrides", nargs="*", metavar="NAME=VALUE", help=text)
 
 
 def predict(arguments: argparse.Namespace) -> None:
@@ -71,22 +74,41 @@ def _predict_as(arguments: argparse.Namespace, directory: Path, masks: Path) -> 
 
 def export(arguments: argparse.Namespace) -> None:
     """Export a generation of a run to another directory; of an unfinished run, its leader so far."""
+    from selftrain import variants
+    from selftrain.preflight import recorded_data
+    from selftrain.settings import stored
     from selftrain.stages.export import export_again
 
-    run = begun(arguments.run_directory)
+    run, out, number = begun(arguments.run_directory), arguments.output, arguments.generation
+    unfit = [one for one in arguments.overrides if not one.startswith(("export.", "data.root="))]
+    if unfit:
+        raise ConfigError(f"{unfit[0]}: selftrain export takes settings of export, and data.root")
+    cfg = stored(run.config, arguments.overrides)
+    cfg.export.onnx = True  # the command's purpose
+    variants.check(cfg.export)
+    val = recorded_data(run, cfg).val if cfg.export.variants else []
     if run.report.is_file():
-        export_again(run.path, arguments.output, generation=arguments.generation)
+        export_again(run.path, out, generation=number, opset=cfg.export.opset)
     else:
-        export_unfinished(run, arguments.output, generation=arguments.generation)
+        export_unfinished(run, out, generation=number, cfg=cfg)
+    card = variants.add(out, cfg.export, val)
+    missing = [name for name, one in card.get("variants", {}).items() if "reason" in one]
+    if missing:
+        raise ResourceError(f"{out} has no variant {missing[0]}: {card['variants'][missing[0]]['reason']}")
 
 
 def export_unfinished(
-    run: RunDir, directory: Path, *, generation: int | None = None, onnx: bool = True
+    run: RunDir,
+    directory: Path,
+    *,
+    generation: int | None = None,
+    onnx: bool = True,
+    cfg: Config | None = None,
 ) -> None:
     """Export the leader of a run that is not finished, or `generation`, to `directory`.
 
-    The run directory is only read. Raises ConfigError if that generation is not finished, DataError if the
-    data are not where the run's settings say.
+    `cfg` takes the place of the run's settings. The run directory is only read. Raises ConfigError if that
+    generation is not finished, DataError if the data are not where the settings say.
     """
     from selftrain.base import leader_of
     from selftrain.cards import card_of
@@ -96,10 +118,11 @@ def export_unfinished(
     from selftrain.stages.export import export
 
     number = leader_of(run) if generation is None else generation
-    gen, cfg = run.generation(number), stored(run.config, [])
+    gen, cfg = run.generation(number), cfg or stored(run.config, [])
     if not gen.report.is_file():
         raise ConfigError(f"generation {number} of {run.path} is not finished (selftrain status {run.path})")
     row = read_json(gen.report, "generation", "model", "val")
     say(f"{run.path} is not finished: this is generation {number}")
     described = card_of(cfg, recorded_data(run, cfg), row, test=None)
-    export(saved.read(gen.model).network, directory, card=described, onnx=onnx)
+    network = saved.read(gen.model).network
+    export(network, directory, card=described, onnx=onnx, opset=cfg.export.opset)

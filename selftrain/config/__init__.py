@@ -60,6 +60,7 @@ __all__ = [
 ]
 
 
+VARIANTS = ("complete", "static", "fp16", "int8", "pt2")  # of an export (selftrain.variants)
 BUDGETS = ("quick", "normal", "long")
 
 
@@ -143,6 +144,19 @@ class ExportConfig:
         "which generation is exported",
     ] = "best"
     onnx: Annotated[bool, "also export to ONNX"] = True
+    variants: Annotated[
+        list[str],
+        Must(f"list some of {', '.join(VARIANTS)}", set(VARIANTS).issuperset),
+        "further files, compared with torch on val: `complete` (ONNX from uint8 pixels of any size to ids), "
+        "`static` (ONNX of one size), `fp16` and `int8` (ONNX), `pt2` (torch.export)",
+    ] = field(default_factory=list)
+    opset: Annotated[int, Bounds(16, 24), "the opset of ONNX graphs"] = 20
+    size: Annotated[
+        list[int],
+        Must("be [height, width] in pixels, or []", lambda size: len(size) in (0, 2)),
+        Bounds(1),
+        "what images are resized to for `static`; empty: as the network sees the first val image",
+    ] = field(default_factory=list)
     distill: Annotated[
         bool,
         "if the exported generation has several networks: train one more network on their labels of all "

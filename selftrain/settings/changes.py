@@ -22,7 +22,8 @@ HARMLESS = {
     "out", "given", "budget", "keep_checkpoints", "data.remember", "data.root", "data.extra.root",
     "data.suspects", "data.cache_mb", "train.feature_mb", "train.workers", "train.threads",
     "train.checkpoint_every", "train.watch",
-    "labels.crf.workers", "export.onnx", "model.partial_weights",
+    "labels.crf.workers", "export.onnx", "export.variants", "export.opset", "export.size",
+    "model.partial_weights",
 }  # fmt: skip
 
 # Settings that a resume may change although they change rounding and the crops for batch-norm statistics. A
