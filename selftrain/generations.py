@@ -5,7 +5,7 @@ At the end the test set is read once, and the best generation is exported and re
 
 from collections.abc import Callable
 
-from selftrain import files, labelling, live, preflight, results, training, watchdog
+from selftrain import corrections, files, labelling, live, preflight, results, training, watchdog
 from selftrain.config import Config
 from selftrain.log import say
 from selftrain.plan import Plan
@@ -86,6 +86,7 @@ def generation(
     if gen.report.exists():
         return files.read_json(gen.report, *READ)
     teacher = teacher if labels or plan.begins_as_teacher else None
+    corrections.settle(session, plan)
     with session.times.of(f"{stage} training"):
         trained = training.trained(session, plan, labels, teacher)
     with session.times.of(f"{stage} val"):
@@ -114,6 +115,7 @@ def generation(
         "exact": not session.changes,
         "changed_conditions": session.changes,
         **({"from_tags": True} if plan.from_tags else {}),
+        **corrections.of(session, plan).facts,
         **facts,
     }
     promoted = report["promoted"] = not reports or not is_worse(level(report), level(_best(reports)))

@@ -100,6 +100,16 @@ class Generation:
     def selection(self) -> Path:
         return self.path / "selection.json"
 
+    @property
+    def reviewed(self) -> Path:
+        """A copy of the review that this generation trains on (data.reviewed)."""
+        return self.path / "reviewed"
+
+    @property
+    def begun(self) -> bool:
+        """Whether its training has begun."""
+        return any((self.path / name).exists() for name in ("checkpoints", "members", "report.json"))
+
 
 @dataclass(frozen=True)
 class RunDir:
@@ -171,6 +181,11 @@ class RunDir:
         """The export of the student of an exported ensemble; None if `report`, report.json, has none."""
         row = report.get("student")
         return self.generation(row["generation"]).student.export if row else None
+
+    @property
+    def review(self) -> Path:
+        """The folder of `selftrain review`."""
+        return self.path / "review"
 
     @property
     def lock_file(self) -> Path:

@@ -118,6 +118,7 @@ class Session:
         """
         data = preflight.recorded_data(run, cfg)
         preflight.check_data(data, cfg)
+        preflight.check_review(run, cfg, data)
         trained = [*planned, *students(cfg)]
         preflight.check_shared_memory(cfg, trained, len(data.classes), accelerator.num_processes)
         # Unknown names, impossible noise and unreachable weights fail here, before any work.

@@ -7,7 +7,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "selftrain"
 FLOORS = (  # from the ground up; a room imports rooms of lower floors only
     "agreement debugging errors ids process rng sizes targets values",
     "anatomy files launcher scores signals strata tables watchdog",
-    "regions times",
+    "regions times verdicts",
     "diagnosis",
     "config members runlog",
     "log",
@@ -20,11 +20,12 @@ FLOORS = (  # from the ground up; a room imports rooms of lower floors only
     "tuning",
     "plan stages suspects",
     "predictors",
-    "cards choices conversion forecast material networks pretraining proposals variants",
+    "cards choices conversion forecast material networks pretraining proposals review variants",
     "preflight trial",
     "autoplan",
     "session",
-    "labelling training",
+    "corrections labelling",
+    "training",
     "shown",
     "live",
     "distilling",
@@ -96,7 +97,7 @@ def test_nothing_on_the_data_floor_sees_the_settings():
 
 def test_the_main_process_is_asked_for_above_floor_1_only():
     asking = {room(path) for path in PACKAGE.rglob("*.py") if "is_main_process" in path.read_text()}
-    sessions = {"distilling", "generations", "labelling", "live", "results", "session", "training"}
+    sessions = {"corrections", "distilling", "generations", "labelling", "live", "results", "session", "training"}
     assert asking <= {*sessions, "autoplan", "preflight", "stage", "stages"}
 
 
