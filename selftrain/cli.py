@@ -17,6 +17,7 @@ from selftrain.commands import (
     propose,
     report,
     resume,
+    review,
     show_augment,
     status,
     train,
@@ -155,6 +156,7 @@ def _parser() -> argparse.ArgumentParser:
         propose,
         convert,
         report,
+        review,
     ):
         module.add(commands)
 

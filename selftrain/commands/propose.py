@@ -63,7 +63,7 @@ def next(arguments: argparse.Namespace) -> None:
         else asked.of_data(arguments.overrides, arguments.config_dir, folder)
     )
     _check(question, arguments, folder)
-    found = _proposals(question, arguments.count)
+    found = proposals(question, arguments.count)
     copies = page.copies_of(found, arguments.copy) if arguments.copy else {}
     title = f"Images of {question.name} to label next"
     written = page.write(folder, title, question.rows, found, question.data.classes, question.surveyor.jury)
@@ -91,13 +91,18 @@ def _check(question: "Question", arguments: argparse.Namespace, folder: Path) ->
         raise ConfigError(
             f"--copy {arguments.copy}: {drawn[0]} is not a file; {question.name} is drawn in code"
         )
+    refuse_nothing(question)
+
+
+def refuse_nothing(question: "Question") -> None:
+    """Raises DataError if there is no unlabelled image."""
     if not question.data.unlabelled:
         raise DataError(
             f"{question.name} has no unlabelled image to choose from; see data.unlabelled, or give a folder"
         )
 
 
-def _proposals(question: "Question", count: int) -> "list[Proposal]":
+def proposals(question: "Question", count: int) -> "list[Proposal]":
     """The images to label next, the first one first. Raises DataError if none can be read."""
     from selftrain.proposals import choose, page, uncertainty
     from selftrain.proposals.survey import survey
