@@ -64,6 +64,16 @@ def kill(at: list[str], when: str = "before", number: int = signal.SIGKILL) -> N
     at_commit(lambda commit: os.kill(os.getpid(), number) if commit == at else None, when)
 
 
+def kill_below(folder: str, call: str = "replace") -> None:
+    """Kill this process before its first commit `call` in the folder `folder`."""
+
+    def act(commit):
+        if commit[0] == call and commit[1].startswith(f"{folder}/"):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    at_commit(act)
+
+
 def kill_once(seen: str, when: str = "before") -> None:
     """Kill this process before (after) the first commit at which no process was killed yet, by the file `seen`."""
     known = set()
@@ -348,7 +358,7 @@ def limit_files(size: int) -> None:
 
 
 KINDS = (
-    trace, kill, kill_once, fail, fail_open, not_a_number, at_step, kill_worker, starve_worker, crf_without_memory, one_class,
+    trace, kill, kill_below, kill_once, fail, fail_open, not_a_number, at_step, kill_worker, starve_worker, crf_without_memory, one_class,
     no_training, offline, slow_steps, clock, blind_to_space, limit_files, no_locks, no_directory_sync, small_shared_memory,
     open_files, memory_for_labels, stop_workers, deaf_feeders,
 )  # fmt: skip

@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 
 from runs import SMOKE, fingerprint
-from selftrain import verdicts
+from selftrain import preflight, verdicts
 from selftrain.data.labels import MaskLabels
+from selftrain.data.load import load
 from selftrain.data.reviewed import check, corrected, reviewed_id, with_review
 from selftrain.data.sample import DataSet, Sample, Source
-from selftrain.errors import DataError
+from selftrain.datasets import spec_of
+from selftrain.errors import ConfigError, DataError
 from selftrain.review.store import Change, Store
 from selftrain.rundir import RunDir
+from selftrain.settings import compose
 from selftrain.targets import Target
 
 CLASSES, SIDE = ["ground", "thing", "other"], 4
@@ -112,30 +115,70 @@ def a_review(out: Path) -> tuple[Store, list[str]]:
     return store, names
 
 
-SHORT = [*SMOKE, "train.steps=4", "train.checkpoint_every=1", "keep_checkpoints=true"]
+SHORT = [*SMOKE, "train.steps=2", "train.checkpoint_every=1", "keep_checkpoints=true"]
 
 
+@pytest.mark.slow
 def test_the_next_generation_keeps_the_review_that_it_began_with(zygote, run, tmp_path):
     out, plain = tmp_path / "run", tmp_path / "plain"
-    first = [*SHORT, f"out={out}", "generations=[{}]"]
-    assert run(*first)[0] == 0
+    assert run(*SHORT, f"out={out}", "generations=[{}]")[0] == 0
     _, names = a_review(out)
-    second = [*SHORT, f"out={out}", "generations=[{},{}]", f"data.reviewed={out / 'review'}"]
-    commit = ["rename", "gen1/checkpoints/step-000002"]
-    killed = zygote.run(*second, fault={"do": "kill", "at": commit, "when": "after"})
+    second = [*SHORT, f"out={out}", "generations=[{},{}]"]
+    commit = ["rename", "gen1/checkpoints/step-000001"]
+    fault = {"do": "kill", "at": commit, "when": "after"}
+    killed = zygote.run(*second, f"data.reviewed={out / 'review'}", fault=fault)
     assert killed.code == -9, killed.err
     assert "1 accepted images, 1 corrected ones (1 in part), 1 rejected ones" in killed.out
     before = verdicts.read(out / "review").sha256
-    rows = (out / "review" / verdicts.JOURNAL).read_text()
-    changed = json.loads(rows.splitlines()[-1]) | {"image": names[3], "version": 1}
-    (out / "review" / verdicts.JOURNAL).write_text(rows + json.dumps(changed, separators=(",", ":")) + "\n")
+    Store(out / "review", verdicts.classes_of(out / "review"), names, "t").save(
+        Change(names[3], 0, "reject", "d")
+    )
     assert verdicts.read(out / "review").sha256 != before
-    code, _, err = run(*second)
+    code, _, err = run(*second)  # without the setting: the generation has begun
     assert code == 0, err
     used = json.loads((out / "gen1/report.json").read_text())["reviewed"]
     assert used == {"sha256": before, "accept": 1, "correct": 1, "partial": 1, "reject": 1}
-    # the same review, not interrupted, and without the setting once the generation has begun
-    assert run(*[*first[:-2], f"out={plain}", "generations=[{}]"])[0] == 0
+    # the same review in a run that nothing interrupts
+    assert run(*SHORT, f"out={plain}", "generations=[{}]")[0] == 0
     a_review(plain)
-    assert run(*[*second[:-3], f"out={plain}", "generations=[{},{}]", f"data.reviewed={plain / 'review'}"])[0] == 0
+    assert run(*SHORT, f"out={plain}", "generations=[{},{}]", f"data.reviewed={plain / 'review'}")[0] == 0
     assert fingerprint(plain) == fingerprint(out)
+    # a new run of the same data begins with the masks; a run that began without them says so
+    new = tmp_path / "new"
+    assert run(*SHORT, f"out={new}", "generations=[{}]", f"data.reviewed={out / 'review'}")[0] == 0
+    assert json.loads((new / "gen0/report.json").read_text())["reviewed"]["reject"] == 2
+
+
+@pytest.mark.slow
+def test_online_methods_and_distilled_labels_train_on_a_review(run, tmp_path):
+    out = tmp_path / "run"
+    assert run(*SHORT, f"out={out}", "generations=[{}]")[0] == 0
+    a_review(out)
+    reviewed = f"data.reviewed={out / 'review'}"
+    for more in (["generations=[{online: fixmatch}]"], ["generations=[{},{}]", "loss.distill={kl: {weight: 1}}"],
+                 ["generations=[{members: {seeds: 2}},{members: {folds: 2}}]"], ["generations=[{},{}]", "data.tile=[16,16]", "train.crop=[32,32]"]):  # fmt: skip
+        new = tmp_path / f"new{len(list(tmp_path.iterdir()))}"
+        code, _, err = run(*SHORT, f"out={new}", *more, reviewed)
+        assert code == 0, (more, err)
+        assert json.loads((new / "gen0/report.json").read_text())["reviewed"]["partial"] == 1
+
+
+@pytest.mark.parametrize(
+    ("review", "more", "error", "said"),
+    [
+        (None, [], ConfigError, "no review is there; selftrain review RUN writes RUN/review"),
+        (["a", "b"], [], DataError, "reviews the classes a, b, but the data set has background"),
+        (
+            ["a", "b"],
+            ["loss.image={bce: 1}"],
+            ConfigError,
+            "loss.image trains on the classes that an image lacks",
+        ),
+    ],
+)
+def test_wrong_reviews_are_refused_before_a_run_begins(tmp_path, review, more, error, said):
+    if review:
+        Store(tmp_path / "review", review, [], "teacher")
+    cfg = compose([*SHORT, f"data.reviewed={tmp_path / 'review'}", *more])
+    with pytest.raises(error, match=said):
+        preflight.check_review(RunDir(tmp_path / "run"), cfg, load(spec_of(cfg.data)))
