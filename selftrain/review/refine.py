@@ -37,7 +37,7 @@ def refined(image: np.ndarray, planes: Planes, soft: np.ndarray, box: Box, crf: 
 
 
 def _unaries(ids: np.ndarray, known: np.ndarray, soft: np.ndarray) -> np.ndarray:
-    """Probabilities (C, h, w): of the pseudo-label, or of what is painted; even ones where that is ignored."""
+    """Probabilities (C, h, w): of the pseudo-label, or of what is painted; equal if that is ignored."""
     classes = len(soft)
     painted = np.full((classes, *ids.shape), (1 - PAINTED) / max(classes - 1, 1), np.float32)
     rows, columns = np.nonzero(ids != IGNORE)

@@ -103,7 +103,7 @@ class Reviewing:
 
 
 def application(reviewing: Reviewing, token: str) -> Starlette:
-    """The server. An address without the token, or another Host than this machine, is answered with an error."""
+    """The server. It refuses addresses without the token, and Host headers that do not name this machine."""
     api = [
         Route("/api/state", _plain(lambda request: JSONResponse(reviewing.state()))),
         Route("/api/images/{place:int}/picture", _plain(lambda request: _picture(reviewing, request))),
@@ -200,7 +200,7 @@ def _picture(reviewing: Reviewing, request: Request) -> Response:
 
 
 def _planes(reviewing: Reviewing, request: Request) -> Response:
-    """Pseudo-label, class ids, and where they are known: three planes (H, W) of bytes, one after the other."""
+    """Pseudo-label, class ids, and where they are known: three planes (H, W) of bytes in a row."""
     place = _place(reviewing, request)
     row = reviewing.row(place)  # before the planes: a change in between is a conflict, not an overwrite
     ids, known = reviewing.planes(place)

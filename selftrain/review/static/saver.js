@@ -20,18 +20,19 @@ export class Saver {
     if (this.busy.has(picture)) return;
     this.busy.add(picture);
     this.told("saving …");
+    let problem = null;
     try {
       while (picture.changed) {
         picture.changed = false;
         await this.#sent(picture);
       }
-      if (this.busy.size === 1) this.told("saved");
-    } catch (problem) {
-      if (problem.status === 409) await this.conflict(picture);
-      else this.told(`not saved: ${problem.message}`, true);
-    } finally {
-      this.busy.delete(picture);
+    } catch (error) {
+      problem = error;
     }
+    this.busy.delete(picture);
+    if (problem?.status === 409) await this.conflict(picture);
+    else if (problem) this.told(`not saved: ${problem.message}`, true);
+    else if (this.idle) this.told("saved");
   }
 
   async #sent(picture) {
