@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 COUNT = 100
 ORDER, ADDRESS = "order.json", "address.json"
-HOST = "127.0.0.1"
+HOST, PORTS = "127.0.0.1", 65536
 MISSING = "selftrain review needs starlette and uvicorn: pip install 'selftrain[review]'"
 
 
@@ -48,11 +48,13 @@ def review(arguments: argparse.Namespace) -> None:
     run = begun(arguments.run_directory)
     if arguments.count < 1:
         raise ConfigError(f"-n {arguments.count}: order at least one image")
+    if not 0 <= arguments.port < PORTS:
+        raise ConfigError(f"--port {arguments.port}: give a number from 1 to {PORTS - 1}")
     reviewing = _reviewing(run, arguments.count)
     listening, token = _listening(run.review, arguments.port)
     address = f"http://{HOST}:{listening.getsockname()[1]}/{token}/"
     config = uvicorn.Config(
-        application(reviewing, token), log_level="warning", access_log=False, lifespan="off"
+        application(reviewing, token), log_level="warning", access_log=False, lifespan="off", ws="none"
     )
     say(f"{len(reviewing.samples)} images to review, at this machine only: {address}")
     say(f"Ctrl-C ends the review. The next generation uses it with data.reviewed={run.review}")

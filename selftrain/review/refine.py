@@ -23,6 +23,8 @@ def refined(image: np.ndarray, planes: Planes, soft: np.ndarray, box: Box, crf: 
     (height, width), (top, left, bottom, right) = planes[0].shape, box
     if not (0 <= top < bottom <= height and 0 <= left < right <= width):
         raise ValueError(f"the box {box} is empty, or outside of an image of {height} x {width}")
+    if image.shape[2] not in (1, 3):
+        raise ValueError(f"the CRF takes grey images and RGB, and this one has {image.shape[2]} channels")
     seen = slice(max(top - AROUND, 0), bottom + AROUND), slice(max(left - AROUND, 0), right + AROUND)
     ids, known = (plane[seen] for plane in planes)
     probs = _unaries(ids, known, soft[(slice(None), *seen)])

@@ -1,14 +1,18 @@
 """What the server of a review answers, and to whom."""
 
+import argparse
 import gzip
 import http.client
 import json
+import sys
 
 import numpy as np
 import pytest
 from reviewing import CLASSES, EDGES, HEIGHT, IMAGES, SQUARE, TOKEN, WIDTH, Drawn, drawn, ground, served
 
+from selftrain.commands import review
 from selftrain.data.sample import Sample
+from selftrain.errors import ConfigError
 from selftrain.review.refine import refined
 
 SHAPE = (HEIGHT, WIDTH)
@@ -90,6 +94,32 @@ def test_a_stale_version_is_a_conflict_and_wrong_requests_are_named(at):
     assert json.loads(at("/api/state")[2])["images"][2]["version"] == 1
 
 
+@pytest.mark.parametrize("name", ["uvicorn", "starlette"])
+def test_a_missing_package_is_named_with_its_extra(monkeypatch, tmp_path, name):
+    for module in [
+        one for one in sys.modules if one.split(".")[0] == name or one == "selftrain.review.server"
+    ]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ConfigError, match=r"pip install 'selftrain\[review\]'.*" + name):
+        review.review(argparse.Namespace(run_directory=tmp_path, count=1, port=0, open=False))
+
+
+def test_the_address_stays_private_and_the_same(tmp_path):
+    first, token = review._listening(tmp_path, 0)
+    port = first.getsockname()[1]
+    assert (tmp_path / review.ADDRESS).stat().st_mode & 0o777 == 0o600 and first.getsockname()[
+        0
+    ] == "127.0.0.1"
+    first.close()
+    again, same = review._listening(tmp_path, 0)
+    assert (again.getsockname()[1], same) == (port, token) and len(token) >= 32
+    again.listen()
+    with pytest.raises(ConfigError, match=f"--port {port}"):
+        review._listening(tmp_path, port)
+    again.close()
+
+
 def test_refinement_moves_a_sketch_to_the_edges_within_the_box():
     image, sample = Drawn().read(), Sample("a", Drawn(), None)
     ids, known = np.zeros(SHAPE, np.uint8), np.zeros(SHAPE, bool)
@@ -107,5 +137,5 @@ def test_refinement_moves_a_sketch_to_the_edges_within_the_box():
         image, (np.where(known, 255, ids).astype(np.uint8), known), soft, (4, 6, 28, 34), EDGES
     )
     assert (ignored[sketch] == 255).all()
-    with pytest.raises(ValueError, match="shape"):
+    with pytest.raises(ValueError, match="takes grey images and RGB"):
         refined(image[..., :2], (ids, known), soft, (4, 6, 28, 34), EDGES)
