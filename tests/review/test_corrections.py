@@ -115,7 +115,7 @@ def a_review(out: Path) -> tuple[Store, list[str]]:
     return store, names
 
 
-SHORT = [*SMOKE, "train.steps=2", "train.checkpoint_every=1", "keep_checkpoints=true"]
+SHORT = [*SMOKE, "train.steps=4", "train.checkpoint_every=1", "keep_checkpoints=true"]
 
 
 @pytest.mark.slow
@@ -124,7 +124,7 @@ def test_the_next_generation_keeps_the_review_that_it_began_with(zygote, run, tm
     assert run(*SHORT, f"out={out}", "generations=[{}]")[0] == 0
     _, names = a_review(out)
     second = [*SHORT, f"out={out}", "generations=[{},{}]"]
-    commit = ["rename", "gen1/checkpoints/step-000001"]
+    commit = ["rename", "gen1/checkpoints/step-000002"]
     fault = {"do": "kill", "at": commit, "when": "after"}
     killed = zygote.run(*second, f"data.reviewed={out / 'review'}", fault=fault)
     assert killed.code == -9, killed.err
@@ -156,7 +156,7 @@ def test_online_methods_and_distilled_labels_train_on_a_review(run, tmp_path):
     a_review(out)
     reviewed = f"data.reviewed={out / 'review'}"
     for more in (["generations=[{online: fixmatch}]"], ["generations=[{},{}]", "loss.distill={kl: {weight: 1}}"],
-                 ["generations=[{members: {seeds: 2}},{members: {folds: 2}}]"], ["generations=[{},{}]", "data.tile=[16,16]", "train.crop=[32,32]"]):  # fmt: skip
+                 ["generations=[{members: {seeds: 2}},{members: {folds: 2}}]"], ["generations=[{},{}]", "data.tile=[32,32]"]):  # fmt: skip
         new = tmp_path / f"new{len(list(tmp_path.iterdir()))}"
         code, _, err = run(*SHORT, f"out={new}", *more, reviewed)
         assert code == 0, (more, err)

@@ -221,11 +221,11 @@ def test_a_server_killed_while_it_saves_loses_nothing_and_the_review_trains(
         server = zygote.start(
             "review", str(out), "-n", "1", door="cli", SELFTRAIN_FAULT_ROOT=str(out), **more
         )
-        deadline = time.monotonic() + 60
-        while not (found := re.search(r"http://\S+", (server.folder / "stdout").read_text())):
+        said, deadline = server.folder / "stdout", time.monotonic() + 60
+        while not (said.exists() and (found := re.search(r"http://\S+/\s", said.read_text()))):
             assert time.monotonic() < deadline, (server.folder / "stderr").read_text()
             time.sleep(0.02)
-        return server, found[0]
+        return server, found[0].strip()
 
     faults = {
         "mask": {"do": "kill_below", "folder": "review/masks"},
