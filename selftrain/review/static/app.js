@@ -350,7 +350,8 @@ const ON_STAGE = {
 };
 
 document.addEventListener("keydown", (event) => {
-  const typing = event.target.matches("input"), stage = event.target === view.canvas || event.target === document.body;
+  const stage = event.target === view.canvas || event.target === document.body;
+  const typing = event.target.matches("input[type=number]") || (event.target.matches("input") && event.key === "Home");
   if (typing || at("keys").open || event.altKey || !editor.picture) return;
   const command = event.ctrlKey || event.metaKey;
   if (command && !"zyZY".includes(event.key)) return;
@@ -372,7 +373,7 @@ click("in", KEYS["+"]); click("out", KEYS["-"]); click("fit", KEYS.Home);
 click("accept", KEYS.a); click("reject", KEYS.r); click("reopen", KEYS.u); click("help", KEYS["?"]);
 at("radius").addEventListener("input", (event) => resize(+event.target.value));
 at("opacity").addEventListener("input", (event) => fade(event.target.value / 100));
-at("place").addEventListener("change", (event) => open(event.target.value - 1));
+at("place").addEventListener("change", (event) => { open(event.target.value - 1); view.canvas.focus(); });
 at("place").max = state.images.length;
 
 document.title = at("title").textContent = state.title;
