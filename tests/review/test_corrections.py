@@ -102,27 +102,44 @@ def test_reviews_of_val_test_and_other_data_are_refused(reviewed):
             check(review, wrong, "data.reviewed=x")
 
 
-def a_review(out: Path) -> tuple[Store, list[str]]:
-    """A review of a run of drawn images: one accepted, one corrected in part, one rejected."""
-    listed = json.loads(RunDir(out).data.read_text())
-    names, classes = [row["id"] for row in listed["unlabelled"]], listed["classes"]
-    store, side = Store(RunDir(out).review, classes, names, "teacher"), (32, 32)
+def a_review(folder: Path) -> list[str]:
+    """A review of SMOKE's drawn images: one accepted, one corrected in part, one rejected; returns their ids."""
+    found, side = load(spec_of(compose(SMOKE).data)), (32, 32)
+    names = [one.id for one in found.unlabelled]
+    store = Store(folder, found.classes, names, "teacher")
     ids, known = np.zeros(side, np.uint8), np.zeros(side, bool)
     known[:9] = True
     store.save(Change(names[0], 0, "accept", "a", (ids, np.ones(side, bool))))
     store.save(Change(names[1], 0, "correct", "b", (ids, known)))
     store.save(Change(names[2], 0, "reject", "c"))
-    return store, names
+    return names
 
 
 SHORT = [*SMOKE, "train.steps=4", "train.checkpoint_every=1", "keep_checkpoints=true"]
+
+
+def test_a_run_trains_on_a_review_and_says_so(run, tmp_path):
+    out = tmp_path / "run"
+    a_review(tmp_path / "review")
+    small = [*SMOKE, "train.steps=2", "generations=[{}]", f"out={out}"]
+    code, said, err = run(*small, f"data.reviewed={tmp_path / 'review'}")
+    assert code == 0, err
+    assert "1 accepted images, 1 corrected ones (1 in part), 1 rejected ones" in said
+    used = json.loads((out / "gen0/report.json").read_text())["reviewed"]
+    assert used == {
+        "sha256": verdicts.kept(out / "gen0/reviewed").sha256,
+        "accept": 1,
+        "correct": 1,
+        "partial": 1,
+        "reject": 1,
+    }
 
 
 @pytest.mark.slow
 def test_the_next_generation_keeps_the_review_that_it_began_with(zygote, run, tmp_path):
     out, plain = tmp_path / "run", tmp_path / "plain"
     assert run(*SHORT, f"out={out}", "generations=[{}]")[0] == 0
-    _, names = a_review(out)
+    names = a_review(out / "review")
     second = [*SHORT, f"out={out}", "generations=[{},{}]"]
     commit = ["rename", "gen1/checkpoints/step-000002"]
     fault = {"do": "kill", "at": commit, "when": "after"}
@@ -140,7 +157,7 @@ def test_the_next_generation_keeps_the_review_that_it_began_with(zygote, run, tm
     assert used == {"sha256": before, "accept": 1, "correct": 1, "partial": 1, "reject": 1}
     # the same review in a run that nothing interrupts
     assert run(*SHORT, f"out={plain}", "generations=[{}]")[0] == 0
-    a_review(plain)
+    a_review(plain / "review")
     assert run(*SHORT, f"out={plain}", "generations=[{},{}]", f"data.reviewed={plain / 'review'}")[0] == 0
     assert fingerprint(plain) == fingerprint(out)
     # a new run of the same data begins with the masks; a run that began without them says so
@@ -153,7 +170,7 @@ def test_the_next_generation_keeps_the_review_that_it_began_with(zygote, run, tm
 def test_online_methods_and_distilled_labels_train_on_a_review(run, tmp_path):
     out = tmp_path / "run"
     assert run(*SHORT, f"out={out}", "generations=[{}]")[0] == 0
-    a_review(out)
+    a_review(out / "review")
     reviewed = f"data.reviewed={out / 'review'}"
     for more in (["generations=[{online: fixmatch}]"], ["generations=[{},{}]", "loss.distill={kl: {weight: 1}}"],
                  ["generations=[{members: {seeds: 2}},{members: {folds: 2}}]"], ["generations=[{},{}]", "data.tile=[32,32]"]):  # fmt: skip

@@ -149,6 +149,7 @@ def test_everything_can_be_done_with_the_keyboard_alone(page, folder):
     page.saved("accepted")
 
 
+@pytest.mark.slow
 def test_refinement_snaps_a_sketch_to_the_edges(page, folder):
     page.keys("2", "p")
     for point in [(10, 10), (26, 10), (26, 24), (10, 24), (10, 10)]:  # the square is at (12, 8) to (28, 22)
@@ -203,13 +204,22 @@ def test_fingers_paint_and_zoom(chromium, address, folder):
     page.context.close()
 
 
-@pytest.mark.parametrize(
-    "at",
-    [
-        pytest.param("mask", id="before the mask is there"),
-        pytest.param("journal", id="before the answer", marks=pytest.mark.slow),
-    ],
-)
+def test_a_page_waits_for_its_server_and_sends_its_last_stroke_again(chromium, folder):
+    with served(drawn(folder)) as (address, port):
+        page = Page(chromium, address)
+    page.drag((10, 5), (20, 5))
+    expect(page.page.locator("#status")).to_contain_text("the server does not answer")
+    page.drag((10, 25), (20, 25))
+    expect(page.page.locator("#notice")).to_contain_text("nothing more is painted")
+    with served(drawn(folder), port):
+        page.saved("corrected in part")
+        known = on_disk(folder)[2]
+        assert known[5, 15] and not known[25, 15]
+        page.context.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at", ["mask", "journal"])
 def test_a_server_killed_while_it_saves_loses_nothing_and_the_review_trains(
     zygote, run, chromium, tmp_path, at
 ):

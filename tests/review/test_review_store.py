@@ -1,13 +1,16 @@
 """The files of a review: what is on disk after each change, a kill, a full disk, and another reviewer."""
 
 import errno
+import itertools
 import json
 import os
+import signal
 
 import numpy as np
 import pytest
 from reviewing import CLASSES, HEIGHT, IMAGES, WIDTH
 
+import inject
 from selftrain import verdicts
 from selftrain.errors import ConfigError, IntegrityError
 from selftrain.review import store as written
@@ -96,6 +99,35 @@ def test_a_full_disk_leaves_the_state_before(tmp_path, monkeypatch, fails):
     assert (tmp_path / verdicts.JOURNAL).read_bytes() == journal
     assert verdicts.read(tmp_path).rows == {"raw/a": before} == store.rows
     assert store.save(correct(1, painted(9), key="again")).version == 2
+
+
+def saved_and_killed(store, change, number):
+    """Save a change in this process, and kill it before its commit of this number, if there are so many."""
+    commits = itertools.count()
+    inject.at_commit(lambda _: os.kill(os.getpid(), signal.SIGKILL) if next(commits) == number else None)
+    store.save(change)
+    os._exit(0)
+
+
+def test_a_kill_at_any_commit_leaves_the_state_before_or_after(tmp_path, monkeypatch):
+    monkeypatch.setenv("SELFTRAIN_FAULT_ROOT", str(tmp_path))
+    survived = []
+    for number in itertools.count():
+        store = opened(tmp_path / str(number))
+        store.save(correct(0, painted(3)))
+        pid = os.fork()
+        if not pid:
+            saved_and_killed(store, correct(1, painted(9), key="killed"), number)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        rows = verdicts.read(tmp_path / str(number)).rows["raw/a"].version
+        survived.append(rows)
+        again = opened(tmp_path / str(number))
+        assert again.planes("raw/a")[1].sum() == {1: 3, 2: 9}[rows] * WIDTH
+        assert again.save(correct(1, painted(9), key="killed")).version == 2  # sent again
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+    assert survived == [1, 1, 1, 2, 2]  # the mask, its name, its folder; the journal; not killed
 
 
 def test_only_unlabelled_images_and_masks_that_fit_the_verdict_are_saved(tmp_path):
