@@ -97,7 +97,16 @@ def test_nothing_on_the_data_floor_sees_the_settings():
 
 def test_the_main_process_is_asked_for_above_floor_1_only():
     asking = {room(path) for path in PACKAGE.rglob("*.py") if "is_main_process" in path.read_text()}
-    sessions = {"corrections", "distilling", "generations", "labelling", "live", "results", "session", "training"}
+    sessions = {
+        "corrections",
+        "distilling",
+        "generations",
+        "labelling",
+        "live",
+        "results",
+        "session",
+        "training",
+    }
     assert asking <= {*sessions, "autoplan", "preflight", "stage", "stages"}
 
 
