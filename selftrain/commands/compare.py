@@ -20,7 +20,7 @@ PAGE = "compare.html"
 
 def add(commands: Commands) -> None:
     """Add the command to the parser."""
-    child = command(commands, compare)
+    child = command(commands, compare, "runs/first runs/second -o compare.html")
     child.add_argument("run_directories", type=path, nargs="+", metavar="RUN", help="two or more runs")
     text = f"the page to write (default: {PAGE})"
     child.add_argument("-o", "--output", type=path, default=Path(PAGE), metavar="FILE.html", help=text)
