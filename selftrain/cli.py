@@ -15,11 +15,13 @@ from selftrain.commands import (
     folds,
     leader,
     path,
+    plan,
     propose,
     report,
     resume,
     show_augment,
     status,
+    sweep,
     train,
 )
 from selftrain.errors import ConfigError, DataError, exit_code_of
@@ -31,6 +33,10 @@ if TYPE_CHECKING:
 
 
 FAULTS = "selftrain-faults.txt"
+MODULES = (
+    train, resume, plan, folds, sweep, status, compare, leader, show_augment, clean, propose, convert,
+    report, completion,
+)  # fmt: skip
 EXAMPLES = (
     "selftrain init /data/mine -o mine.yaml",
     "selftrain train mine.yaml train.plan=auto out=runs/first",
@@ -156,10 +162,7 @@ def _parser() -> argparse.ArgumentParser:
     child.add_argument("--faults", type=path, metavar="FILE", help=text)
     child.add_argument("--workers", type=int, default=process.cores(), help="threads that read (all cores)")
 
-    for module in (
-        train, resume, folds, status, compare, leader, show_augment, clean, propose, convert, report,
-        completion,
-    ):  # fmt: skip
+    for module in MODULES:
         module.add(commands)
 
     example = "theirs.pth -o ours.safetensors --encoder tu-resnet18"
