@@ -22,6 +22,7 @@ from selftrain.data.sample import Sample
 from selftrain.errors import naming_savings
 from selftrain.forecast import Speed
 from selftrain.ids import IGNORE
+from selftrain.models import ensemble
 from selftrain.models.build import parameters
 from selftrain.plan import Plan, views_of_labels
 from selftrain.session import Session, space_of
@@ -140,7 +141,8 @@ def _trained(session: Session, plan: Plan) -> tuple[nn.Module, Measured]:
 def _labelled(session: Session, plan: Plan, network: nn.Module, scratch: Path) -> Measured:
     """Label one batch of images, with all views and the refiner."""
     cfg = session.cfg.labels
-    predictor = session.labelling(network).with_views(views_of_labels(session.cfg))
+    together = ensemble.joined([network] * len(plan.zooms), plan.zooms)  # of several, each takes as long
+    predictor = session.labelling(together).with_views(views_of_labels(session.cfg))
     labeller = Labeller(predictor, len(session.data.classes), cfg, session.cache, session.accelerator)
     images = session.data.unlabelled[: cfg.batch]
     began = time.perf_counter()

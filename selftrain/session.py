@@ -276,7 +276,7 @@ class Session:
 
     def track(self) -> None:
         """Start the trackers, at the first stage that is trained in this process."""
-        if self.metrics.track is None:
+        if self.metrics.track is None and self.accelerator.is_main_process:
             tracking.start(self.accelerator, self.cfg.trackers, self.run, flat(self.cfg))
             self.metrics.track = partial(tracking.log, self.accelerator)
 

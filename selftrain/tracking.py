@@ -41,13 +41,13 @@ def check(names: Sequence[str]) -> None:
 
 
 def start(accelerator: Accelerator, names: Sequence[str], run: RunDir, settings: Mapping[str, Any]) -> None:
-    """Start the trackers of a run, or go on with them. `settings` are logged once, as text."""
+    """Start the trackers of a run in its main process, or go on with them. `settings` are logged as text."""
     known = files.read_json(run.trackers) if run.trackers.exists() else {}
     shown = {name: str(value)[:SETTINGS] for name, value in settings.items()}
     accelerator.log_with = [STARTS[name](run, known.get(name), shown) for name in names]
     accelerator.init_trackers(PROJECT)
     ids = {tracker.name: _id(tracker) for tracker in accelerator.trackers if tracker.name != TRACKERS[0]}
-    if accelerator.is_main_process and ids != known:
+    if ids != known:
         files.write_json(run.trackers, ids)
     for tracker in accelerator.trackers:
         if tracker.name == "mlflow" and tracker.name not in known:
