@@ -82,8 +82,7 @@ def asked(overrides: Sequence[str], config_dir: str | None = None, trials: int |
         begun = files.read_json(home.runs, "sweep", "settings", "config_dir")
         words = [*begun["settings"], *(f"{name}={text}" for name, text in begun["sweep"].items())]
         kept = files.read_json(home.path / SWEEP) if (home.path / SWEEP).is_file() else {}
-        found = asked(words, begun["config_dir"], trials or kept.get("trials"))
-        return Asked(found.words, found.axes, home, found.trials, found.config_dir)
+        return asked([*words, f"{OUT}={home.path}"], begun["config_dir"], trials or kept.get("trials"))
     if pairs.get(TEST, NEVER) != NEVER:
         raise ConfigError(f"{TEST}={pairs[TEST]}: a sweep compares on val and never reads the test set")
     axes = {name: axis for name, text in pairs.items() if (axis := _axis(name, text)) is not None}

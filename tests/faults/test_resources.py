@@ -130,14 +130,14 @@ def test_less_memory_than_labelling_takes(zygote, out):
 
 
 LARGE = [
-    "data.size=[128,128]", "train.crop=[128,128]", "train.labelled_batch=8", "train.steps=2", "train.eval_every=0",
+    "data.size=[160,160]", "train.crop=[160,160]", "train.labelled_batch=8", "train.steps=2", "train.eval_every=0",
     "data.shapes={labelled: 8, unlabelled: 0, val: 1, test: 0}", "generations=[{}]", "train.statistics=0",
 ]  # fmt: skip
 
 
 @pytest.mark.promise(STEPS)
 def test_less_memory_than_a_step_takes(zygote, out):
-    ended = zygote.go(out, *LARGE, fault={"do": "memory_for_trial", "megabytes": 90})
+    ended = zygote.go(out, *LARGE, fault={"do": "memory_for_trial", "megabytes": 140})
     assert ended.code == 0, ended.err
     taken = yaml.safe_load((out / "config.yaml").read_text())["train"]["accumulate"]
     assert taken in (2, 4) and f"train.accumulate={taken}" in ended.out
@@ -151,7 +151,7 @@ def test_less_memory_than_a_step_takes(zygote, out):
 @pytest.mark.promise(STEPS)
 def test_less_memory_than_an_image_takes(zygote, out):
     ended = zygote.go(out, *LARGE, fault={"do": "memory_for_trial", "megabytes": 4})
-    assert ended.code == 7 and "no memory for images of 128x128 (train.crop)" in ended.last, ended.err
+    assert ended.code == 7 and "no memory for images of 160x160 (train.crop)" in ended.last, ended.err
     assert not out.exists()
 
 
@@ -160,7 +160,7 @@ def test_less_memory_than_an_image_takes(zygote, out):
 def test_smaller_micro_batches_have_the_bits_of_those_that_are_asked_for(zygote, out):
     """Also after a kill, by the command that asked for larger ones."""
     kill = {"do": "kill", "at": ["rename", "gen0/checkpoints/.step-000002.tmp"]}
-    assert zygote.go(out, *LARGE, fault={"do": "memory_for_trial", "megabytes": 90}).code == 0
+    assert zygote.go(out, *LARGE, fault={"do": "memory_for_trial", "megabytes": 140}).code == 0
     taken, asked = json.loads((out / "memory.json").read_text()), out.with_name("asked")
     assert zygote.go(asked, *LARGE, f"train.accumulate={taken['taken']}").code == 0
     assert (
