@@ -5,6 +5,7 @@ only fail at the first evaluation. Where memory may not suffice for the micro-ba
 is tried; fitting.py takes smaller ones if it does not fit.
 """
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -128,16 +129,17 @@ def _check_memory(
 ) -> None:
     """Try a step with a few images. If memory may not suffice for `images`, also try these.
 
-    Raises TooLargeError. On a CPU the kernel kills a process that takes too much, so a step that would need
-    more than is free is not tried.
+    On a CPU, the ranks share the memory, and the kernel kills a process that takes too much. So a step that
+    would need more than is free is not tried. Raises MemoryError, or the error of an allocation.
     """
     kept = KEPT * FLOAT * parameters(network)
     first = memory.taken(device, partial(train, few)).growth
-    if images <= few or kept + first * images / few * MARGIN < memory.free(device):
+    sharing = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if device.type == "cpu" else 1
+    if images <= few or (kept + first * images / few * MARGIN) * sharing < memory.free(device):
         return
     # the second measurement separates what an image takes from what all of them share
     each = (memory.taken(device, partial(train, 2 * few)).growth - first) / few
-    if device.type == "cpu" and kept + first + each * (images - few) > memory.free(device):
+    if device.type == "cpu" and (kept + first + each * (images - few)) * sharing > memory.free(device):
         raise MemoryError("a whole micro-batch needs more than is free")
     reserved = torch.ones(kept // FLOAT, device=device)
     train(images)
