@@ -295,31 +295,35 @@ def _finish(asked: Asked, rows: list[Row]) -> dict:
     done = sorted((row for row in rows if "val" in row), key=lambda row: -row["val"])
     if not done:
         raise ConfigError(f"every trial failed; the first one: {rows[0].get('failed')}")
-    best, reports = done[0], {row["run"]: _val(asked, row) for row in done}
-    command = ["selftrain", "train", *(["--config-dir", asked.config_dir] if asked.config_dir else [])]
-    command += [*(text for text in asked.words if not text.startswith(f"{TEST}="))]
-    command += [*(f"{name}={value}" for name, value in best["settings"].items())]
-    command.append(f"{OUT}={asked.home.path}-best")
     failures = [row for row in rows if "failed" in row]
-    report = {"trials": [*done, *failures], "best": best["run"], "command": shlex.join(command)}
+    report = {"trials": [*done, *failures], "best": done[0]["run"], "command": _command(asked, done[0])}
     files.write_json(asked.home.report, report)
-    table = Table("trial", *asked.axes, "val mIoU", "minus best")
+    _print(asked, done, failures)
+    say("the best of several is optimistic on val: the test set, read once, gives its score")
+    say(f"the best setting, trained anew: {report['command']}")
+    best = asked.home.run(report["best"])
+    say(f"or the test score of the network that is there: selftrain resume {best} {TEST}=end")
+    return report
+
+
+def _command(asked: Asked, row: Row) -> str:
+    """The command that trains the setting of a trial, and reads the test set at its end."""
+    own = ["--config-dir", asked.config_dir] if asked.config_dir else []
+    words = [text for text in asked.words if not text.startswith(f"{TEST}=")]
+    choice = [f"{name}={value}" for name, value in row["settings"].items()]
+    return shlex.join(["selftrain", "train", *own, *words, *choice, f"{OUT}={asked.home.path}-best"])
+
+
+def _print(asked: Asked, done: Sequence[Row], failures: Sequence[Row]) -> None:
+    """Print the trials, the best one first, with their paired differences from it."""
+    table, best = Table("trial", *asked.axes, "val mIoU", "minus best"), _val(asked, done[0])
     for row in done:
-        difference = ""
-        if row is not best:
-            value, error = paired(reports[row["run"]], reports[best["run"]])
-            difference = f"{value:+.4f} ± {error:.4f}".replace("-", "−")
+        value, error = paired(_val(asked, row), best)
+        difference = f"{value:+.4f} ± {error:.4f}".replace("-", "−") if row is not done[0] else ""
         table.add_row(row["run"], *row["settings"].values(), f"{row['val']:.4f}", difference)
     for row in failures:
         table.add_row(row["run"], *row["settings"].values(), "failed", "")
     Console(highlight=False, markup=False).print(table)
-    say("the best of several is optimistic on val: the test set, read once, gives its score")
-    say(f"the best setting, trained anew: {report['command']}")
-    say(
-        f"or the test score of the network that is there: selftrain resume "
-        f"{asked.home.run(best['run'])} {TEST}=end"
-    )
-    return report
 
 
 def _val(asked: Asked, row: Row) -> dict:
