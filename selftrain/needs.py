@@ -1,7 +1,7 @@
 """What a run will need: memory and time of real steps and labels, and disk space.
 
-A few steps of each kind of network are taken on the run's own images, and one batch of images is labelled. So
-the numbers contain everything that a run does, such as augmentation, views and the CRF.
+A few steps of each network are taken on the run's own images and kept as a checkpoint, and one batch of images
+is labelled. So the numbers contain everything that a run does, such as augmentation, views and the CRF.
 """
 
 import shutil
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from selftrain import forecast, memory, trial
+from selftrain import checkpoint, forecast, memory, trial
 from selftrain.data import loading
 from selftrain.data.labels import Labels
 from selftrain.data.sample import Sample
@@ -89,7 +89,7 @@ class Needs:
 
 
 def needs_of(session: Session, scratch: Path) -> Needs:
-    """Measure what the run of a session needs; `scratch` is a folder for labels that are not kept."""
+    """Measure what the run of a session needs; `scratch` is a folder for files that are not kept."""
     steps, labels = dict[int, Measured](), dict[int, Measured]()
     built = [(plan, session.networks.build(plan)) for plan in session.plans]
     sizes = {plan.number: parameters(network) for plan, network in built}
@@ -98,9 +98,10 @@ def needs_of(session: Session, scratch: Path) -> Needs:
     teachers = {plan.number - 1 for plan in session.plans if plan.needs_labels}
     for plan in session.plans:
         session.stop.check(f"generation {plan.number}")
-        network, steps[plan.number] = _trained(session, plan)
+        place = scratch / f"gen{plan.number}"
+        network, steps[plan.number] = _trained(session, plan, place / "checkpoints")
         if plan.number in teachers and data.unlabelled:
-            labels[plan.number] = _labelled(session, plan, network, scratch / f"gen{plan.number}")
+            labels[plan.number] = _labelled(session, plan, network, place / "labels")
         label = labels[plan.number].seconds if plan.number in labels else None
         speeds[plan.number] = replace(speeds[plan.number], step=steps[plan.number].seconds, label=label)
     return Needs(session, sizes, steps, labels, _seconds(session, speeds))
@@ -112,8 +113,11 @@ def _seconds(session: Session, speeds: dict[int, Speed]) -> dict[str, float]:
 
 
 @naming_savings("training")
-def _trained(session: Session, plan: Plan) -> tuple[nn.Module, Measured]:
-    """Take a few steps of a generation with new weights; returns its averaged network."""
+def _trained(session: Session, plan: Plan, scratch: Path) -> tuple[nn.Module, Measured]:
+    """Take a few steps of a generation with new weights; returns its averaged network.
+
+    A checkpoint is written to `scratch`, because it takes memory, too.
+    """
     material, cfg, method = session.material.of(plan), session.cfg.train, plan.method
     networks = [session.networks.build(plan) for _ in range(method.networks)]
     learner = Learner(method.joined(networks), cfg, session.accelerator, steps=plan.steps)
@@ -131,6 +135,7 @@ def _trained(session: Session, plan: Plan) -> tuple[nn.Module, Measured]:
             if session.accelerator.device.type == "cuda":
                 torch.cuda.synchronize()
             ends.append(time.perf_counter())
+        checkpoint.write(scratch, learner.checkpoint(STEPS))
 
     found = memory.taken(session.accelerator.device, work)
     session.accelerator.free_memory()
