@@ -1,7 +1,8 @@
 """What a run will need: memory and time of real steps and labels, and disk space.
 
-A few steps of each network are taken on the run's own images and kept as a checkpoint, and one batch of images
-is labelled. So the numbers contain everything that a run does, such as augmentation, views and the CRF.
+A few steps of each network are taken on the run's own images and kept as a checkpoint, and one batch of
+images is labelled. So the numbers contain everything that a run does, such as augmentation, views and the
+CRF.
 """
 
 import shutil
@@ -131,7 +132,12 @@ def _trained(session: Session, plan: Plan, scratch: Path) -> tuple[nn.Module, Me
         coming = loading.loader(dataset, first=0, steps=STEPS, rank=0, world=1, workers=0, parts=parts)
         ends[:] = [time.perf_counter()]
         for t, batches in enumerate(grouped(coming, parts)):
-            learner.step(t, cfg.lr, step, [batch.to(session.accelerator.device) for batch in batches])
+            learner.step(
+                t,
+                cfg.lr / max(cfg.warmup, 1),
+                step,
+                [batch.to(session.accelerator.device) for batch in batches],
+            )
             if session.accelerator.device.type == "cuda":
                 torch.cuda.synchronize()
             ends.append(time.perf_counter())
