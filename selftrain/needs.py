@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,6 @@ from selftrain.data import loading
 from selftrain.data.labels import Labels
 from selftrain.data.sample import Sample
 from selftrain.errors import naming_savings
-from selftrain.forecast import Speed
 from selftrain.ids import IGNORE
 from selftrain.models import ensemble
 from selftrain.models.build import parameters
@@ -48,6 +47,7 @@ class Needs:
     """What a run needs, by generation: its steps, and the labels that it makes for the next one."""
 
     session: Session
+    plans: list[Plan]
     parameters: dict[int, int]
     steps: dict[int, Measured]
     labels: dict[int, Measured]
@@ -56,7 +56,7 @@ class Needs:
     def lines(self, out: Path) -> Iterator[str]:
         """The needs of the run as lines to print; `out` is where it will be."""
         cfg, device = self.session.cfg, self.session.accelerator.device
-        for plan in self.session.plans:
+        for plan in self.plans:
             parts = cfg.train.accumulate
             yield (
                 f"generation {plan.number}: {worded(plan.arch)} {plan.encoder}, "
@@ -74,7 +74,7 @@ class Needs:
         )
         told = forecast.told(self.seconds, patient=cfg.train.patience > 0)
         yield f"time: {told.partition('this run will take ')[2]}"
-        built = [(plan, self.session.networks.build(plan)) for plan in self.session.plans]
+        built = [(plan, self.session.networks.build(plan)) for plan in self.plans]
         space = space_of(cfg, built, self.session.data)
         yield (
             f"disk: {memory.told(space.needed)} at most in {out} (networks {memory.told(space.kept)}, labels "
@@ -92,25 +92,23 @@ class Needs:
 def needs_of(session: Session, scratch: Path) -> Needs:
     """Measure what the run of a session needs; `scratch` is a folder for files that are not kept."""
     steps, labels = dict[int, Measured](), dict[int, Measured]()
-    built = [(plan, session.networks.build(plan)) for plan in session.plans]
-    sizes = {plan.number: parameters(network) for plan, network in built}
     data = session.data
+    # without unlabelled images, the run ends before the first generation that needs their labels
+    each = list(takewhile(lambda plan: data.unlabelled or not plan.needs_labels, session.plans))
+    built = [(plan, session.networks.build(plan)) for plan in each]
+    sizes = {plan.number: parameters(network) for plan, network in built}
     speeds = trial.speeds(session.cfg, built, len(data.classes), session.accelerator)
-    teachers = {plan.number - 1 for plan in session.plans if plan.needs_labels}
-    for plan in session.plans:
+    teachers = {plan.number - 1 for plan in each if plan.needs_labels}
+    for plan in each:
         session.stop.check(f"generation {plan.number}")
         place = scratch / f"gen{plan.number}"
         network, steps[plan.number] = _trained(session, plan, place / "checkpoints")
-        if plan.number in teachers and data.unlabelled:
+        if plan.number in teachers:
             labels[plan.number] = _labelled(session, plan, network, place / "labels")
         label = labels[plan.number].seconds if plan.number in labels else None
         speeds[plan.number] = replace(speeds[plan.number], step=steps[plan.number].seconds, label=label)
-    return Needs(session, sizes, steps, labels, _seconds(session, speeds))
-
-
-def _seconds(session: Session, speeds: dict[int, Speed]) -> dict[str, float]:
-    work = forecast.work_of(session.data, session.accelerator.num_processes)
-    return forecast.forecast(session.cfg, session.plans, speeds, work)
+    work = forecast.work_of(data, session.accelerator.num_processes)
+    return Needs(session, each, sizes, steps, labels, forecast.forecast(session.cfg, each, speeds, work))
 
 
 @naming_savings("training")

@@ -33,6 +33,19 @@ def test_a_run_is_measured_and_nothing_is_left(zygote, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_generations_that_nothing_teaches_are_left_out(zygote, tmp_path):
+    words = [
+        *SMOKE,
+        "data.shapes.unlabelled=0",
+        "labels.refiner=none",
+        "train.statistics=0",
+        f"out={tmp_path / 'run'}",
+    ]
+    ended = zygote.run("plan", *words, door="cli")
+    assert ended.code == 0 and "only generation 0 will be trained" in ended.out, ended.err
+    assert re.findall(r"^generation (\d)", ended.out, re.M) == ["0"] and "gen1" not in ended.out
+
+
 def test_a_plan_that_cannot_be_is_refused_like_its_run(zygote, tmp_path):
     ended = zygote.run("plan", *SMOKE, "train.accumulate=9", f"out={tmp_path / 'run'}", door="cli")
     assert ended.code == 2 and "leaves a micro-batch without an image" in ended.last
