@@ -11,6 +11,7 @@ from selftrain.errors import ConfigError, DataError, ResourceError
 from selftrain.files import read_json
 from selftrain.log import say
 from selftrain.rundir import RunDir
+from selftrain.settings.shown import OF_AN_EXPORT
 
 
 def add(commands: Commands) -> None:
@@ -30,7 +31,11 @@ def add(commands: Commands) -> None:
     text = "files of an annotation program with copies of the images, as selftrain convert writes them"
     forms.add_argument("--format", choices=TO, help=text)
 
-    child = command(commands, export, "runs/first -o exported --generation 0")
+    examples = (
+        "runs/first -o exported --generation 0",
+        "runs/first -o exported 'export.variants=[static]'",
+    )
+    child = command(commands, export, *examples, settings=OF_AN_EXPORT)
     child.add_argument("run_directory", type=path)
     child.add_argument("-o", "--output", type=path, required=True)
     child.add_argument("--generation", type=int, help="the generation to export (default: the best)")

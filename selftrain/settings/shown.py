@@ -20,6 +20,7 @@ OF_DATA = (
     "data.colours", "data.ignore", "data.splits.val_fraction",
 )  # fmt: skip
 WIDTH = 100  # of help
+OF_AN_EXPORT = ("export.variants", "export.opset", "export.size", "data.root")  # all that it takes
 SETTINGS = """\
 settings that matter, as NAME=VALUE; lists are quoted, as shells read brackets: 'train.crop=[256,320]'
 (docs/settings.md has all settings)"""
