@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from selftrain import agreement, distilling, files, live, variants
+from selftrain import agreement, distilling, files, live, tracking, variants
 from selftrain.cards import card_of
 from selftrain.log import say
 from selftrain.report import summary
@@ -106,6 +106,10 @@ def _write_results(
         card = _export(session, networks[chosen], session.run.export, described)
     if session.cfg.export.variants:
         report["export"] = {name: card[name] for name in (export.COMPARED, export.VARIANTS_OF)}
-    live.write(session, report, Shown(session, networks))
+    shown = Shown(session, networks)
+    live.write(session, report, shown)
+    session.track()
+    steps = sum(row["steps"] for row in reports)
+    tracking.pictures(session.accelerator, shown.predictions(report), len(session.data.classes), steps)
     files.write_json(session.run.report, report)
     session.cache.clear()

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 from torch import nn
 
-from selftrain import choices, debugging, files, labelling
+from selftrain import choices, debugging, files, fitting, labelling
 from selftrain.data.labels import Readable
 from selftrain.inference.predictor import Predictor
 from selftrain.plan import views_of_labels
@@ -177,4 +177,5 @@ def about_run(session: Session, reports: Sequence[dict]) -> dict:
         "data": session.cfg.data.name,
         "seconds": round(sum(report["seconds"] for report in reports), 1),
         **({"debug": debugging.NOTE} if session.cfg.debug else {}),
+        **({"memory": note} if (note := fitting.note(session.run)) else {}),
     }

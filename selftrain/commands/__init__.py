@@ -1,20 +1,37 @@
 """Commands of `selftrain` on runs. A module imports what is slow to import only when its command runs."""
 
 import argparse
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 from selftrain.errors import ConfigError
 from selftrain.rundir import SEVERAL, RunDir
+from selftrain.settings.shown import WIDTH, epilog
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
-def command(commands: Commands, function: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
-    """The parser of a new command, with the name and the docstring of `function`."""
+def command(
+    commands: Commands,
+    function: Callable[[argparse.Namespace], None],
+    *examples: str,
+    settings: Sequence[str] = (),
+) -> argparse.ArgumentParser:
+    """The parser of a new command, with the name and the docstring of `function`.
+
+    Its help ends with the examples, which are the words after the command's name, and with the `settings`
+    that matter.
+    """
     name = function.__name__.replace("_", "-")
-    child = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
+    child = commands.add_parser(
+        name,
+        help=function.__doc__,
+        description=textwrap.fill(function.__doc__ or "", WIDTH),
+        epilog=epilog([f"selftrain {name} {words}" for words in examples], settings),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     child.set_defaults(run=function)
     return child
 

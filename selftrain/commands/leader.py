@@ -11,11 +11,12 @@ from selftrain.errors import ConfigError, DataError, ResourceError
 from selftrain.files import read_json
 from selftrain.log import say
 from selftrain.rundir import RunDir
+from selftrain.settings.shown import OF_AN_EXPORT
 
 
 def add(commands: Commands) -> None:
     """Add the two commands to the parser."""
-    child = command(commands, predict)
+    child = command(commands, predict, "runs/first images/ -o masks")
     child.add_argument("export", type=path, help="the export/ of a run, or the run")
     child.add_argument("images", type=path, help="a folder of images, or one image")
     child.add_argument("-o", "--output", type=path, required=True, help="folder for the masks")
@@ -30,7 +31,11 @@ def add(commands: Commands) -> None:
     text = "files of an annotation program with copies of the images, as selftrain convert writes them"
     forms.add_argument("--format", choices=TO, help=text)
 
-    child = command(commands, export)
+    examples = (
+        "runs/first -o exported --generation 0",
+        "runs/first -o exported 'export.variants=[static]'",
+    )
+    child = command(commands, export, *examples, settings=OF_AN_EXPORT)
     child.add_argument("run_directory", type=path)
     child.add_argument("-o", "--output", type=path, required=True)
     child.add_argument("--generation", type=int, help="the generation to export (default: the best)")

@@ -10,6 +10,7 @@ from selftrain.commands import Commands, command, path, refuse_several
 from selftrain.errors import ConfigError, DataError
 from selftrain.log import say
 from selftrain.rundir import RunDir
+from selftrain.settings.shown import OF_DATA
 
 if TYPE_CHECKING:
     from selftrain.commands.asked import Question
@@ -22,7 +23,8 @@ COUNT = 20
 
 def add(commands: Commands) -> None:
     """Add the command to the parser."""
-    child = command(commands, next)
+    examples = ("runs/first -n 20 --copy to-label", "selftrain.yaml -n 20")
+    child = command(commands, next, *examples, settings=OF_DATA)
     text = "a run; without a model: FILE.yaml, other settings of a data set, or a folder of images"
     child.add_argument("overrides", nargs="+", metavar="RUN|FILE.yaml", help=text)
     child.add_argument("--config-dir", help="a folder with your own data/*.yaml")

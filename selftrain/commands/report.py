@@ -12,7 +12,7 @@ from selftrain.rundir import RunDir
 
 def add(commands: Commands) -> None:
     """Add the command to the parser."""
-    child = command(commands, report)
+    child = command(commands, report, "runs/first", "runs/first --open")
     child.add_argument("run_directory", type=path)
     child.add_argument("--open", action="store_true", help="open report.html in the browser")
 

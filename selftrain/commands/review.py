@@ -28,7 +28,7 @@ MISSING = "selftrain review needs starlette and uvicorn: pip install 'selftrain[
 
 def add(commands: Commands) -> None:
     """Add the command to the parser."""
-    child = command(commands, review)
+    child = command(commands, review, "runs/first --open")
     child.add_argument("run_directory", type=path, help="a run with a finished generation")
     text = "images that are put in the order of selftrain next; the others follow by name"
     child.add_argument("-n", "--count", type=int, default=COUNT, help=f"{text} (default: {COUNT})")

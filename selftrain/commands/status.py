@@ -13,7 +13,7 @@ from selftrain.rundir import Generation, RunDir, steps_in
 
 def add(commands: Commands) -> None:
     """Add the command to the parser."""
-    child = command(commands, status)
+    child = command(commands, status, "runs/first")
     child.add_argument("run_directory", type=path)
     text = "show it again and again until the run ends; Ctrl-C ends the view, not the run"
     child.add_argument("--watch", action="store_true", help=text)

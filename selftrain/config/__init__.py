@@ -40,6 +40,7 @@ __all__ = [
     "AUTO",
     "PRECISIONS",
     "RUN",
+    "TRACKERS",
     "CRFConfig",
     "CamConfig",
     "Config",
@@ -61,7 +62,12 @@ __all__ = [
 
 
 VARIANTS = ("complete", "static", "fp16", "int8", "pt2")  # of an export (selftrain.variants)
+TRACKERS = ("tensorboard", "wandb", "mlflow")
 BUDGETS = ("quick", "normal", "long")
+
+
+def _are_trackers(names: list[str]) -> bool:
+    return set(names) <= {*TRACKERS} and len({*names}) == len(names)
 
 
 def _is_budget(budget: str) -> bool:
@@ -208,6 +214,12 @@ class Config:
     given: Annotated[list[str], "written by the program: the settings that the user gave"] = field(
         default_factory=list
     )
+    trackers: Annotated[
+        list[str],
+        Must(f"be some of {', '.join(TRACKERS)}, each once, or empty", _are_trackers),
+        "programs that show curves and pictures of the run: TensorBoard, Weights & Biases (offline unless "
+        "WANDB_MODE says otherwise), MLflow (a store in the run directory unless MLFLOW_TRACKING_URI is set)",
+    ] = field(default_factory=lambda: ["tensorboard"])
     keep_checkpoints: Annotated[
         bool, "keep the checkpoints of finished generations, several times the size of their networks"
     ] = False

@@ -17,11 +17,12 @@ from selftrain.preflight.machine import (
     settle_conditions,
     team_of,
 )
-from selftrain.preflight.resources import check_processes, check_shared_memory, check_space
+from selftrain.preflight.resources import Space, check_processes, check_shared_memory, check_space, space_of
 from selftrain.preflight.settings import check, say_other_pixel_scales, say_where_students_shrink
 
 __all__ = [
     "Examined",
+    "Space",
     "accelerator_of",
     "bf16_is_faster",
     "check",
@@ -39,5 +40,6 @@ __all__ = [
     "say_where_students_shrink",
     "settle",
     "settle_conditions",
+    "space_of",
     "team_of",
 ]

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from selftrain.report.reading import Generation, Headline, compared, difference, incumbents, number, pick
+from selftrain.report.summary import NOTES
 
 
 def remarks(
@@ -11,7 +12,7 @@ def remarks(
 ) -> list[str]:
     """Remarks that a reader needs before trusting the numbers."""
     return [
-        *_about_debug(report),
+        *_notes(report),
         *(_about_result(top, generations) if finished else ()),
         *_about_promotion(top, generations),
         *_alarms(generations),
@@ -22,9 +23,10 @@ def remarks(
     ]
 
 
-def _about_debug(report: dict) -> Iterable[str]:
-    if pick(report, "debug"):
-        yield f"{report['debug']}."
+def _notes(report: dict) -> Iterable[str]:
+    for name in NOTES:
+        if pick(report, name):
+            yield f"{report[name]}."
 
 
 def _about_result(top: Headline, generations: Sequence[Generation]) -> Iterable[str]:

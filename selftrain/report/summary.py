@@ -8,6 +8,7 @@ from rich.table import Table
 from selftrain import runlog
 from selftrain.values import worded
 
+NOTES = ("debug", "memory")  # of report.json: what a reader needs to know before trusting the numbers
 SHOWN = ("generations", "best", "test", "teacher_test")  # of report.json
 
 
@@ -45,8 +46,9 @@ def print_table(report: dict, page: Path, export: Path | None = None, student: P
         console.print(
             f"two halves of val: correlation {halves['correlation']:+.2f} over {halves['count']} evaluations"
         )
-    if report.get("debug"):
-        console.print(f"warning: {report['debug']}", soft_wrap=True)
+    for name in NOTES:
+        if report.get(name):
+            console.print(f"warning: {report[name]}", soft_wrap=True)
     if export or page.is_file():
         console.print(f"report: {page}", soft_wrap=True)
     console.print(f"export: {export}" if export else "not finished", soft_wrap=True)

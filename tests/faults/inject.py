@@ -187,6 +187,27 @@ def memory_for_labels(megabytes: int) -> None:
     pseudo_label.Labeller._fill = fill
 
 
+def memory_for_trial(megabytes: int) -> None:
+    """While it tries its networks, this process may have so much memory beyond what it has."""
+    import resource
+
+    from selftrain import trial
+
+    genuine = trial.check
+
+    def check(*args, **kwargs):
+        with open("/proc/self/statm") as file:
+            limit = int(file.read().split()[0]) * resource.getpagesize() + megabytes * 2**20
+        before = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, before[1]))
+        try:
+            genuine(*args, **kwargs)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, before)
+
+    trial.check = check
+
+
 def stop_workers(n: int, idle: float = 300) -> None:
     """In step `n`, stop the processes that load data; they count as stuck after `idle` seconds."""
     import multiprocessing
@@ -360,6 +381,6 @@ def limit_files(size: int) -> None:
 KINDS = (
     trace, kill, kill_below, kill_once, fail, fail_open, not_a_number, at_step, kill_worker, starve_worker, crf_without_memory, one_class,
     no_training, offline, slow_steps, clock, blind_to_space, limit_files, no_locks, no_directory_sync, small_shared_memory,
-    open_files, memory_for_labels, stop_workers, deaf_feeders,
+    open_files, memory_for_labels, memory_for_trial, stop_workers, deaf_feeders,
 )  # fmt: skip
 FAULTS = {function.__name__: function for function in KINDS}
