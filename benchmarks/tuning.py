@@ -19,6 +19,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
@@ -50,8 +51,10 @@ class Variant(NamedTuple):
     labels: int | None = None
 
 
+Variants = dict[str, Variant]  # the first one is the base of the others
 BASE = Variant()
-QUESTIONS: dict[str, dict[str, Variant]] = {
+RATE = "train.lr=0.002"  # the answer of the question "lr"; later questions build on it
+QUESTIONS: dict[str, Variants] = {
     "weights": {
         "ImageNet": BASE,
         "random": Variant(("model.weights=null",)),
@@ -61,6 +64,7 @@ QUESTIONS: dict[str, dict[str, Variant]] = {
         "2e-4": Variant(("train.lr=0.0002",)),
         "5e-4": Variant(("train.lr=0.0005",)),
         "2e-3": Variant(("train.lr=0.002",)),
+        "4e-3": Variant(("train.lr=0.004",)),
     },
     "encoder_lr": {
         "1": BASE,
@@ -80,12 +84,12 @@ QUESTIONS: dict[str, dict[str, Variant]] = {
         "always": Variant(("train.freeze=always",)),
     },
     "steps": {
-        "300": BASE,
-        "600": Variant(steps=600),
-        "1,200": Variant(steps=1200),
-        "300, all masks": Variant(labels=ALL),
-        "600, all masks": Variant(steps=600, labels=ALL),
-        "1,200, all masks": Variant(steps=1200, labels=ALL),
+        "300": Variant((RATE,)),
+        "600": Variant((RATE,), steps=600),
+        "1,200": Variant((RATE,), steps=1200),
+        "300, all masks": Variant((RATE,), labels=ALL),
+        "600, all masks": Variant((RATE,), steps=600, labels=ALL),
+        "1,200, all masks": Variant((RATE,), steps=1200, labels=ALL),
     },
 }  # fmt: skip
 
@@ -164,17 +168,16 @@ def run(cell: Cell, out: Path, root: Path, record: Record) -> None:
     print(f"{cell.name}: {record.cells[cell.name]['val']:.4f}", flush=True)
 
 
-def table(record: Record, question: str, seeds: int) -> list[str]:
+def table(record: Record, question: str, variants: Variants, columns: Sequence[str], seeds: int) -> list[str]:
     """Markdown: a row per variant; val mIoU and the paired difference to the base in each column."""
-    variants = QUESTIONS[question]
     base = next(iter(variants.values()))
     rows = [
-        f"| {question} | " + " | ".join(f"{column} | difference" for column in COLUMNS) + " |",
-        "| --- " * (1 + 2 * len(COLUMNS)) + "|",
+        f"| {question} | " + " | ".join(f"{column} | difference" for column in columns) + " |",
+        "| --- " * (1 + 2 * len(columns)) + "|",
     ]
     for name, variant in variants.items():
         row = [name]
-        for column in COLUMNS:
+        for column in columns:
             found, alone = record.scores(column, variant, seeds), record.scores(column, base, seeds)
             changes = [found[seed] - alone[seed] for seed in found if seed in alone]
             row += [spread(list(found.values())), spread(changes, sign="+") if variant != base else ""]
@@ -191,25 +194,26 @@ def spread(values: list[float], sign: str = "") -> str:
     return f"{statistics.mean(values):{sign}.4f} ± {statistics.stdev(values):.4f} ({len(values)})"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("questions", nargs="*", default=list(QUESTIONS), metavar="QUESTION")
+def study(questions: dict[str, Variants], columns: Sequence[str], page: Path, about: str) -> None:
+    """Run the cells that a command line asks for, and print their tables; `about` is the text of --help."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("questions", nargs="*", default=list(questions), metavar="QUESTION")
     for data in SIZES:
         parser.add_argument(f"--{data}", type=Path, help="its data.root; without it no cell is run")
     parser.add_argument("--out", type=Path, default=Path("runs/tuning"))
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", nargs="+", metavar="VARIANT", help="run no other variants")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, one thread each")
-    parser.add_argument("--pages", action="store_true", help="also write the tables into docs/tuning.md")
+    parser.add_argument("--pages", action="store_true", help=f"also write the tables into docs/{page.name}")
     arguments = parser.parse_args()
     record = Record(RECORD)
     todo = [
         Cell(column, variant, seed)
         for seed in range(arguments.seeds)
         for question in arguments.questions
-        for variant in QUESTIONS[question].values()
-        for column in COLUMNS
+        for name, variant in questions[question].items()
+        if arguments.only is None or name in arguments.only
+        for column in columns
     ]
     roots = {data: root for data in SIZES if (root := getattr(arguments, data))}
     left = [
@@ -220,11 +224,11 @@ def main() -> None:
     with ThreadPoolExecutor(arguments.jobs) as pool:
         list(pool.map(lambda one: run(one[0], arguments.out, one[1], record), left))
     for question in arguments.questions:
-        rows = "\n".join(table(record, question, arguments.seeds))
+        rows = "\n".join(table(record, question, questions[question], columns, arguments.seeds))
         print(f"\n{rows}")
         if arguments.pages:
-            put(DOCS / "tuning.md", f"table of {question}", rows)
+            put(page, f"table of {question}", rows)
 
 
 if __name__ == "__main__":
-    main()
+    study(QUESTIONS, COLUMNS, DOCS / "tuning.md", __doc__)

@@ -10,24 +10,39 @@ from selftrain.commands import (
     clean,
     command,
     compare,
+    completion,
     convert,
     folds,
     leader,
     path,
+    plan,
     propose,
+    report,
     resume,
+    review,
     show_augment,
     status,
+    sweep,
     train,
 )
 from selftrain.errors import ConfigError, DataError, exit_code_of
 from selftrain.log import print_any_letter, say
+from selftrain.settings.shown import OF_A_RUN, OF_DATA, epilog
 
 if TYPE_CHECKING:
     from selftrain.data.faults import Fault
 
 
 FAULTS = "selftrain-faults.txt"
+MODULES = (
+    train, resume, plan, folds, sweep, status, compare, leader, show_augment, clean, propose, convert,
+    report, review, completion,
+)  # fmt: skip
+EXAMPLES = (
+    "selftrain init /data/mine -o mine.yaml",
+    "selftrain train mine.yaml train.plan=auto out=runs/first",
+    "selftrain predict runs/first images/ -o masks",
+)
 
 
 def main() -> None:
@@ -47,6 +62,7 @@ def init(arguments: argparse.Namespace) -> None:
 
 def verify(arguments: argparse.Namespace) -> None:
     """Check every image and mask of a data set and list all faults."""
+    from selftrain.autoplan.division import divided
     from selftrain.config import AUTO
     from selftrain.data import verify
     from selftrain.data.faults import FaultsError, counted
@@ -55,7 +71,7 @@ def verify(arguments: argparse.Namespace) -> None:
     from selftrain.datasets import spec_of
     from selftrain.settings import compose
 
-    whole = compose(arguments.overrides, arguments.config_dir)
+    whole = divided(compose(arguments.overrides, arguments.config_dir))
     cfg, planned = whole.data, whole.train.plan == AUTO and "train.crop" not in whole.given
     spec, crop = spec_of(cfg), [] if planned or cfg.tile else whole.train.crop
     try:
@@ -102,24 +118,9 @@ def import_weights(arguments: argparse.Namespace) -> None:
         say(line)
 
 
-def report(arguments: argparse.Namespace) -> None:
-    """Print the table of a finished run."""
-    from selftrain.files import read_json
-    from selftrain.report.summary import SHOWN, print_table
-    from selftrain.rundir import RunDir
-
-    run = RunDir(arguments.run_directory)
-    if not run.report.is_file():
-        raise ConfigError(
-            f"{run.path} has no {run.report.name}: it is not finished (selftrain status {run.path})"
-        )
-    report = read_json(run.report, *SHOWN)
-    print_table(report, run.page, run.export, run.student_export(report))
-
-
-def _arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
+def _arguments(parser: argparse.ArgumentParser, words: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line; NAME=VALUE may also follow an option, which argparse alone rejects."""
-    arguments, rest = parser.parse_known_args()
+    arguments, rest = parser.parse_known_args(words)
     if rest and ("overrides" not in arguments or any(text.startswith("-") for text in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}{_as_setting(rest[0])}")
     if rest:
@@ -135,11 +136,16 @@ def _as_setting(option: str) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="selftrain", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="selftrain",
+        description=__doc__,
+        epilog=epilog(EXAMPLES, OF_A_RUN),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"selftrain {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    child = command(commands, init)
+    child = command(commands, init, "/data/mine -o mine.yaml")
     child.add_argument("folder", type=path, help="the folder of the data set; nothing is written to it")
     text = "the YAML file to write (default: the folder's name); the contact sheet gets the same name"
     child.add_argument("-o", "--output", type=path, metavar="FILE.yaml", help=text)
@@ -148,7 +154,8 @@ def _parser() -> argparse.ArgumentParser:
     text = "the numbers of your choices, for the questions in their order"
     child.add_argument("--answer", type=int, nargs="+", default=[], metavar="NUMBER", help=text)
 
-    child = command(commands, verify)
+    examples = ("mine.yaml", "data=folder data.root=/data 'data.classes=[background,road]'")
+    child = command(commands, verify, *examples, settings=OF_DATA)
     settings = "FILE.yaml, or data=NAME data.root=DIR 'data.classes=[A,B]' …"
     child.add_argument("overrides", nargs="+", metavar="NAME=VALUE", help=settings)
     child.add_argument("--config-dir", help="a folder with your own data/*.yaml")
@@ -156,13 +163,11 @@ def _parser() -> argparse.ArgumentParser:
     child.add_argument("--faults", type=path, metavar="FILE", help=text)
     child.add_argument("--workers", type=int, default=process.cores(), help="threads that read (all cores)")
 
-    for module in (train, resume, folds, status, compare, leader, show_augment, clean, propose, convert):
+    for module in MODULES:
         module.add(commands)
 
-    child = command(commands, report)
-    child.add_argument("run_directory", type=path)
-
-    child = command(commands, import_weights)
+    example = "theirs.pth -o ours.safetensors --encoder tu-resnet18"
+    child = command(commands, import_weights, example)
     child.add_argument("source", type=path, help="a file that torch.save wrote")
     child.add_argument("-o", "--output", type=path, required=True, help="a .safetensors file")
     child.add_argument("--arch", default="unet")

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from selftrain import agreement, files
+from selftrain import agreement, files, variants
 from selftrain.anatomy import anatomy_of
 from selftrain.cards import card_of
 from selftrain.config import Config
@@ -153,7 +153,9 @@ def _finish(home: Home, session: Session, folds: list[Fold], reports: list[dict]
     card = card_of(session.cfg, session.data, row, test=report["ensemble_test"]) | {"folds": rows}
     card["input"]["multiple"] = anatomy_of(network).multiple
     say(f"writing the export of {len(ensemble.parts(network))} networks as one")
-    export.export(network, home.export, card=card, onnx=session.cfg.export.onnx)
+    asked = session.cfg.export
+    export.export(network, home.export, card=card, onnx=asked.onnx, opset=asked.opset)
+    variants.add(home.export, asked, session.data.val)
     files.write_json(home.report, report)
     _print(home, report)
     return report

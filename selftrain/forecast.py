@@ -22,6 +22,8 @@ class Speed:
     train: float  # a forward and a backward pass of one crop
     predict: float  # a forward pass, for each pixel
     refine: float = 0.0  # the refinement of a pseudo-label, for each pixel
+    step: float | None = None  # an optimizer step, if whole ones were timed
+    label: float | None = None  # the label of an image, if whole ones were timed
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,8 @@ def forecast(
         if plan.needs_labels:
             teacher = speeds[plan.number - 1]
             images = labelled * teacher.predict * planned[plan.number - 1].members.count + teacher.refine
-            labels = work.unlabelled * work.pixels * images / work.processes
-            seconds[f"gen{plan.number - 1} labels"] = labels
+            each = work.pixels * images if teacher.label is None else teacher.label
+            seconds[f"gen{plan.number - 1} labels"] = work.unlabelled * each / work.processes
         watched = min(cfg.train.watch, work.labelled)
         evaluation = (work.val + watched) * work.pixels * speed.predict * predicted / work.processes
         for one in plan.each:
@@ -105,10 +107,10 @@ def clock(seconds: float) -> str:
 
 def _step(plan: Plan, speed: Speed, work: Work) -> float:
     """The seconds of one optimizer step."""
-    strong = max(plan.method.views, 1) * plan.unlabelled_batch
+    if speed.step is not None:
+        return speed.step
     online = plan.unlabelled_batch * (speed.train / 3 if plan.method.views else 0)  # labels of the weak view
-    images = (plan.labelled_batch + strong) * plan.method.networks
-    return OVERHEAD * (images * speed.train + online) / work.processes
+    return OVERHEAD * (plan.images() * speed.train + online) / work.processes
 
 
 def _evaluations(cfg: Config, plan: Plan) -> int:

@@ -5,7 +5,7 @@ At the end the test set is read once, and the best generation is exported and re
 
 from collections.abc import Callable
 
-from selftrain import files, labelling, preflight, results, training, watchdog
+from selftrain import corrections, files, labelling, live, preflight, results, training, watchdog
 from selftrain.config import Config
 from selftrain.log import say
 from selftrain.plan import Plan
@@ -13,6 +13,7 @@ from selftrain.report.alarms import about_generation
 from selftrain.report.remarks import about_tuning
 from selftrain.scores import gain, is_worse, level, paired
 from selftrain.session import Session
+from selftrain.shown import Shown
 from selftrain.stages import select
 
 READ = ("generation", "val", "promoted", "model", "teacher")  # of the report of a finished generation
@@ -38,12 +39,15 @@ def run(cfg: Config, then: Callable[[Session, dict], None] | None = None) -> dic
 
 def work(session: Session) -> None:
     """Train, measure, promote, label, select, train the next one; then test, export and report."""
+    page = live.Page(session, Shown(session))
+    session.metrics.noticed = page.refresh
     with session.team.pinned():
-        reports = _generations(session)
+        reports = _generations(session, page)
+    session.metrics.noticed = None
     results.finish(session, _leader(reports), reports)
 
 
-def _generations(session: Session) -> list[dict]:
+def _generations(session: Session, page: live.Page) -> list[dict]:
     """The report of each generation, including those trained by an earlier process."""
     reports: list[dict] = []
     for plan in session.plans:
@@ -52,7 +56,9 @@ def _generations(session: Session) -> list[dict]:
             labels = labelling.labels(session, teacher, plan)
             if labels is None:
                 break  # no pseudo-label to train on: the leader is the result
+            page.stage(reports, labels)
         reports.append(generation(session, plan, labels, teacher, reports))
+        page.stage(reports)
         if session.accelerator.is_main_process and not session.cfg.keep_checkpoints:
             session.run.generation(plan.number).drop_checkpoints()
     return reports
@@ -80,6 +86,7 @@ def generation(
     if gen.report.exists():
         return files.read_json(gen.report, *READ)
     teacher = teacher if labels or plan.begins_as_teacher else None
+    corrections.settle(session, plan)
     with session.times.of(f"{stage} training"):
         trained = training.trained(session, plan, labels, teacher)
     with session.times.of(f"{stage} val"):
@@ -108,6 +115,7 @@ def generation(
         "exact": not session.changes,
         "changed_conditions": session.changes,
         **({"from_tags": True} if plan.from_tags else {}),
+        **corrections.of(session, plan).facts,
         **facts,
     }
     promoted = report["promoted"] = not reports or not is_worse(level(report), level(_best(reports)))

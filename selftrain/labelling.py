@@ -1,7 +1,9 @@
 """Label the unlabelled images with a generation, and select the labels that the next one trains on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -9,9 +11,11 @@ from torch import Tensor
 
 from selftrain import files
 from selftrain.data.labels import Readable
+from selftrain.data.likeness import MOST
 from selftrain.data.tags import tags_of
+from selftrain.errors import IntegrityError
 from selftrain.inference.cams import Seeds, predictor_of_maps
-from selftrain.labels.store import LabelsOver, LabelStore
+from selftrain.labels.store import INDEX, LabelsOver, LabelStore
 from selftrain.log import say
 from selftrain.plan import Plan, views_of_labels
 from selftrain.report.alarms import about_labels
@@ -74,6 +78,9 @@ def store(session: Session, teacher: int) -> LabelStore | None:
     labeller = pseudo_label.Labeller(
         predictor, len(session.data.classes), session.cfg.labels, session.cache, session.accelerator
     )
+    labeller = replace(
+        labeller, earlier=earlier_labels(session, teacher), labelled=partial(_labelled_images, session)
+    )
     if session.plans[teacher].from_tags:
         labeller = _by_tags(session, labeller)
     where = f"gen{teacher}"
@@ -96,6 +103,33 @@ def store(session: Session, teacher: int) -> LabelStore | None:
                 check=lambda: session.stop.check(f"{where} labels of labelled images"),
             )
     return found
+
+
+def earlier_labels(session: Session, teacher: int) -> Callable[[Readable], np.ndarray | None]:
+    """Reads the label (H, W) that the last generation before `teacher` with labels gave an image."""
+    before = [session.run.generation(number).labels for number in range(teacher)]
+    there = [folder for folder in before if (folder / INDEX).is_file()]
+    if not there:
+        return lambda sample: None
+    places = {sample.id: place for place, sample in enumerate(session.data.unlabelled)}
+
+    @cache
+    def opened() -> LabelStore:
+        return LabelStore(there[-1])
+
+    def read(sample: Readable) -> np.ndarray | None:
+        with suppress(IntegrityError, IndexError):  # labelling does not depend on it
+            return opened().read(places[sample.id]).hard if sample.id in places else None
+        return None
+
+    return read
+
+
+def _labelled_images(session: Session) -> Iterator[np.ndarray]:
+    """The labelled images with which unlabelled ones are compared: at most MOST, spread over all."""
+    own = [sample for sample in session.data.labelled if not sample.extra]
+    for place in np.linspace(0, len(own) - 1, min(len(own), MOST)):
+        yield session.cache.image(own[int(place)])
 
 
 def selected(

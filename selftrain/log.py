@@ -15,7 +15,7 @@ from selftrain.files import naming, write_bytes
 
 SCALING = 10.0  # the most that a measured stage changes the forecast of later ones
 PLAIN_SECONDS = 10.0  # between two plain progress lines
-Tracker = Callable[[Mapping[str, float], int], None]
+Tracker = Callable[[str, int, Mapping[str, float]], None]  # a stage, its step, and values
 
 
 class Metrics:
@@ -28,6 +28,7 @@ class Metrics:
     def __init__(self, path: Path | None):
         self.path = path
         self.track: Tracker | None = None
+        self.noticed: Callable[[], None] | None = None  # called after a row is written
 
     def write(self, stage: str, step: int, values: Mapping[str, float]) -> None:
         """Append a row for `step` of `stage`, and pass it to the tracker."""
@@ -36,7 +37,9 @@ class Metrics:
         with naming(self.path), open(self.path, "a") as file:
             file.write(json.dumps({"stage": stage, "step": step, **values}) + "\n")
         if self.track:
-            self.track({f"{stage}/{name}": value for name, value in values.items()}, step)
+            self.track(stage, step, values)
+        if self.noticed:
+            self.noticed()
 
     def rows(self) -> list[dict]:
         """The rows written so far."""

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from selftrain.config import LossConfig, TrainConfig
 from selftrain.data import batches
 from selftrain.data.cache import Cache
 from selftrain.data.labels import Labels, MaskLabels, Readable, Soft, Taught, weighed
+from selftrain.data.reviewed import with_review
 from selftrain.data.sample import DataSet, Sample
 from selftrain.data.samplers import Sampler, rejecting
 from selftrain.data.tags import known_by_tags, tags_of
@@ -23,6 +25,7 @@ from selftrain.methods.base import Context, Method
 from selftrain.plan import Plan
 from selftrain.rng import Key
 from selftrain.scores import class_pixels
+from selftrain.verdicts import Review
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,10 @@ class Material:
             return self
         left = [one for i, one in enumerate(self.data.labelled) if i not in places]
         return replace(self, data=replace(self.data, labelled=left))
+
+    def reviewed(self, review: Review | None, folder: Path) -> "Material":
+        """The material after a review, whose masks are in `folder`; None: unchanged."""
+        return replace(self, data=with_review(self.data, review, folder)) if review else self
 
     def of(self, plan: Plan) -> "Material":
         """The material of a generation: with tagged images among the labelled ones, if it learns from tags.

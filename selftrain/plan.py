@@ -108,6 +108,14 @@ class Plan:
         """The number of images in a step."""
         return self.labelled_batch + self.unlabelled_batch
 
+    def images(self, parts: int = 1) -> int:
+        """The images that pass through networks together: of the largest of `parts` of a step.
+
+        An online method passes several views of each unlabelled image, and each of its networks sees all.
+        """
+        labelled, unlabelled = (-(-size // parts) for size in (self.labelled_batch, self.unlabelled_batch))
+        return (labelled + max(self.method.views, 1) * unlabelled) * self.method.networks
+
 
 def window_of(cfg: Config) -> Chosen[windows.Window]:
     """The window of evaluations, pictures and the export: `predict.window`, else `labels.window`."""

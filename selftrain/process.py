@@ -66,14 +66,14 @@ def _quota() -> float:
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if not controllers:
-            quotas += map(_limit, _upwards(CGROUP, path, "cpu.max"))
+            quotas += map(_limit, upwards(CGROUP, path, "cpu.max"))
         elif "cpu" in controllers.split(","):
-            for file in _upwards(CGROUP / "cpu", path, "cpu.cfs_quota_us"):
+            for file in upwards(CGROUP / "cpu", path, "cpu.cfs_quota_us"):
                 quotas.append(_limit(file, file.with_name("cpu.cfs_period_us")))
     return min(quotas)
 
 
-def _upwards(root: Path, path: str, name: str) -> list[Path]:
+def upwards(root: Path, path: str, name: str) -> list[Path]:
     """The file of a control group and of each one above it.
 
     In a container `path` may be the host's, so the root is included.

@@ -1,15 +1,18 @@
 """The end of a run: test, export, report."""
 
+from functools import partial
+from pathlib import Path
+from typing import Any
+
 from torch import nn
 
-from selftrain import agreement, choices, debugging, distilling, files, labelling, times
+from selftrain import agreement, distilling, files, live, tracking, variants
 from selftrain.cards import card_of
 from selftrain.log import say
-from selftrain.preflight.data import REASONS
-from selftrain.report import details, page, summary
+from selftrain.report import summary
 from selftrain.session import Session
-from selftrain.settings.compared import changed_from_recipe
-from selftrain.stages import export, pictures
+from selftrain.shown import Shown, about_run, with_labels
+from selftrain.stages import export
 from selftrain.tuning.tuned import Tuned
 
 
@@ -46,8 +49,17 @@ def _export_student(session: Session, student: distilling.Student, test: dict | 
     """Export the student of an ensemble of `of` networks; returns its part of report.json."""
     described = card_of(session.cfg, session.data, student.report, test=test, ensemble=of)
     where = session.run.generation(student.report["generation"]).student.export
-    export.export(student.network, where, card=described, onnx=session.cfg.export.onnx)
+    _export(session, student.network, where, described)
     return {**student.report, "test": test}
+
+
+def _export(session: Session, network: nn.Module, where: Path, card: dict[str, Any]) -> dict[str, Any]:
+    """Export a network with the variants that are asked for; returns the card."""
+    asked = session.cfg.export
+    export.export(network, where, card=card, onnx=asked.onnx, opset=asked.opset)
+    alone = session.accelerator.num_processes == 1  # others would wait for this rank
+    check = partial(session.stop.check, "the end of the export") if alone else bool
+    return variants.add(where, asked, session.data.val, check)
 
 
 def show(session: Session) -> dict:
@@ -72,26 +84,16 @@ def _write_results(
 
     `beside` are further rows of report.json.
     """
-    for number, report in enumerate(reports):
-        selection = session.run.generation(number).selection
-        chosen_labels = files.read_json(selection) if selection.exists() else {}
-        report["labels"] = {
-            name: value for name, value in chosen_labels.items() if name != "image_weights"
-        } or None
     report = {
-        "generations": reports,
+        "generations": with_labels(session, reports),
         "best": leader,
         "exported": chosen,
         "test": tests.get(leader),
         "teacher_test": tests.get(0),
         "exported_test": tests.get(chosen),
         **beside,
-        "seed": session.cfg.seed,
-        "recipe": session.cfg.recipe,
-        "data": session.cfg.data.name,
-        "seconds": round(sum(report["seconds"] for report in reports), 1),
         "val_halves": agreement.of_halves(session.metrics.rows()),
-        **({"debug": debugging.NOTE} if session.cfg.debug else {}),
+        **about_run(session, reports),
     }
     described = card_of(session.cfg, session.data, reports[chosen], test=report["exported_test"])
     if skipping := beside["skipped_windows"]:
@@ -101,43 +103,13 @@ def _write_results(
         )
     say(f"writing the export of generation {chosen} and the report")
     with session.times.of("export"):
-        export.export(networks[chosen], session.run.export, card=described, onnx=session.cfg.export.onnx)
-    _write_page(session, report, networks, leader)
+        card = _export(session, networks[chosen], session.run.export, described)
+    if session.cfg.export.variants:
+        report["export"] = {name: card[name] for name in (export.COMPARED, export.VARIANTS_OF)}
+    shown = Shown(session, networks)
+    live.write(session, report, shown)
+    session.track()
+    steps = sum(row["steps"] for row in reports)
+    tracking.pictures(session.accelerator, shown.predictions(report), len(session.data.classes), steps)
     files.write_json(session.run.report, report)
     session.cache.clear()
-
-
-def _write_page(session: Session, report: dict, networks: dict[int, nn.Module], leader: int) -> None:
-    predictors = {
-        number: session.predictor(network, Tuned.of(report["generations"][number]))
-        for number, network in networks.items()
-    }
-    said = pictures.predictions(predictors, session.scored(session.data.val))
-    val = report["generations"][leader]["val"]
-    told = [
-        (id_, f"{word}. {note}")
-        for kind, word in (("worst", "Among the worst"), ("best", "Among the best"))
-        for id_, note in details.failures(val, kind)
-    ]
-    begun = files.read_json(session.run.data, "set_aside")
-    reasons = begun.get(REASONS, dict.fromkeys(begun["set_aside"], ""))
-    read = [row for row in report["generations"] if row["teacher"] is not None and not row["online"]]
-    taught = {row["teacher"]: row["generation"] for row in read}
-    learnt = [
-        row
-        for teacher, student in taught.items()
-        if session.run.generation(teacher).selection.exists()
-        for row in pictures.pseudo_labels(labelling.selected(session, teacher, session.plans[student]))
-    ]
-    html = page.render(
-        report,
-        classes=session.data.classes,
-        metrics=session.metrics.rows(),
-        predictions=said,
-        pseudo_labels=learnt,
-        extremes=pictures.extremes(predictors[leader], session.scored(session.data.val), told),
-        surroundings=details.Surroundings(
-            times.read(session.run.times), changed_from_recipe(session.cfg, choices.completed), reasons
-        ),
-    )
-    files.write_bytes(session.run.page, html.encode())

@@ -19,6 +19,7 @@ from selftrain.log import print_any_letter
 from selftrain.rundir import RunDir
 from selftrain.settings import EXTRA, compose, read, stored
 from selftrain.settings.changes import AT_THE_END, HARMLESS, ROUNDING
+from selftrain.settings.shown import OF_A_RUN, epilog
 
 if TYPE_CHECKING:
     from selftrain.session import Session
@@ -26,16 +27,11 @@ if TYPE_CHECKING:
 # settings that may stand beside out= when a run is resumed with its own settings
 RESUMABLE = HARMLESS | ROUNDING | AT_THE_END | {EXTRA}
 
-USAGE = """\
-  recipe=NAME          noisy_student (the default) | supervised | any other of recipes/recipe
-  data=NAME            shapes (drawn, the default) | folder | camvid | nuclei
-  data=FILE.yaml       the file that `selftrain init` wrote; out= is then runs/<name> unless given
-  data.root=DIR        where the images are
-  out=DIR              the run directory; the same command again resumes, and so does out=DIR alone
-  SETTING=VALUE        any setting of docs/settings.md, e.g. train.steps=2000 \
-generations.1.encoder=tu-resnet50
-  'SETTING=[A,B]'      a list; quoted, as zsh reads brackets: 'data.classes=[background,road]' \
-'train.crop=[256,320]'"""
+EXAMPLES = (
+    "python -m selftrain.run recipe=noisy_student data=camvid data.root=/data/camvid out=runs/camvid",
+    "accelerate launch -m selftrain.run selftrain.yaml train.plan=auto out=runs/first",
+    "accelerate launch -m selftrain.run out=runs/first        (resumes, as the whole command does)",
+)
 
 
 def main() -> None:
@@ -82,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="selftrain.run",
         description="Semi-supervised self-training for semantic segmentation.",
-        epilog=USAGE,
+        epilog=epilog(EXAMPLES, OF_A_RUN),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"selftrain {__version__}")

@@ -22,10 +22,12 @@ from selftrain.files import (
     remove_directory,
     write_json,
 )
+from selftrain.manifests import are_mappings, manifest_differences
 from selftrain.settings import changes
 
 WEIGHTS = "model.safetensors"
 CORRUPT = ".corrupt"
+SEVERAL, SWEEP = "runs.json", "sweep.json"  # of a directory of several runs: what varies, and the trials
 LOGS = {".log", ".txt", ".out", ".err"}  # files that shells and schedulers write beside a run
 # for Lustre, NFS, CIFS and FUSE, depending on mount options
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}
@@ -99,6 +101,16 @@ class Generation:
     def selection(self) -> Path:
         return self.path / "selection.json"
 
+    @property
+    def reviewed(self) -> Path:
+        """A copy of the review that this generation trains on (data.reviewed)."""
+        return self.path / "reviewed"
+
+    @property
+    def begun(self) -> bool:
+        """Whether its training has begun."""
+        return any((self.path / name).exists() for name in ("checkpoints", "members", "report.json"))
+
 
 @dataclass(frozen=True)
 class RunDir:
@@ -143,6 +155,14 @@ class RunDir:
         return self.path / "plan.json"
 
     @property
+    def memory(self) -> Path:
+        return self.path / "memory.json"
+
+    @property
+    def trackers(self) -> Path:
+        return self.path / "trackers.json"
+
+    @property
     def forecast(self) -> Path:
         return self.path / "forecast.json"
 
@@ -170,6 +190,11 @@ class RunDir:
         """The export of the student of an exported ensemble; None if `report`, report.json, has none."""
         row = report.get("student")
         return self.generation(row["generation"]).student.export if row else None
+
+    @property
+    def review(self) -> Path:
+        """The folder of `selftrain review`."""
+        return self.path / "review"
 
     @property
     def lock_file(self) -> Path:
@@ -212,7 +237,7 @@ class RunDir:
         if not self.config.exists():
             return []
         before = changes.renewed(read_yaml(self.config, "generations"))
-        if not _are_mappings(before["generations"]):
+        if not are_mappings(before["generations"]):
             raise IntegrityError(f"{self.config} is damaged (it does not contain what selftrain writes)")
         recorded = read_json(self.weights) if self.weights.exists() else {}
         config = changes.with_old_paths(config, before, digests, recorded)
@@ -371,28 +396,3 @@ def steps_in(directory: Path) -> list[Path]:
     """The checkpoints in a directory, oldest first."""
     found = (path for path in directory.glob("step-*") if path.name.removeprefix("step-").isdigit())
     return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
-
-
-def manifest_differences(old: Mapping, new: Mapping) -> str:
-    """A short description of the changes between two data manifests; empty if there are none."""
-    rows = []
-    for split in sorted(set(old) | set(new)):
-        before, after = old.get(split), new.get(split)
-        if before == after:
-            continue
-        if not (_are_mappings(before) and _are_mappings(after)):
-            rows.append(f"{split}: {before} -> {after}")
-            continue
-        known, found = ({entry.get("id"): entry for entry in entries or []} for entries in (before, after))
-        parts = {
-            "missing": [name for name in known if name not in found],
-            "new": [name for name in found if name not in known],
-            "other content": [name for name in known if name in found and known[name] != found[name]],
-        }
-        said = [f"{len(names)} {what}, e.g. {names[0]}" for what, names in parts.items() if names]
-        rows.append(f"{split}: {', '.join(said) or 'other order'}")
-    return "; ".join(rows)
-
-
-def _are_mappings(entries: object) -> bool:
-    return isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)

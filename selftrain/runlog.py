@@ -15,7 +15,7 @@ from selftrain.files import naming
 
 STAMP = "%Y-%m-%d %H:%M:%S"  # local time, before each line
 BEGINS = "process"  # the first word of each process
-PROGRESS = re.compile(r"\S+ \S+  gen\d+( \w+)?  \d+/\d+  ")  # a progress line of log.py
+PROGRESS = re.compile(r"\S+ \S+  gen\d[\w. ]*?  \d+/\d+  ")  # a progress line of log.py
 WAITING = 1000  # lines that wait for the file at most
 
 

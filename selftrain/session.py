@@ -10,7 +10,20 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from selftrain import autoplan, debugging, files, forecast, predictors, preflight, pretraining, process, trial
+from selftrain import (
+    debugging,
+    files,
+    fitting,
+    forecast,
+    predictors,
+    preflight,
+    pretraining,
+    process,
+    tracking,
+    trial,
+)
+from selftrain.autoplan import resolve
+from selftrain.autoplan.division import Row
 from selftrain.config import Config
 from selftrain.data.cache import Cache
 from selftrain.data.sample import DataSet, Sample
@@ -24,6 +37,7 @@ from selftrain.models.build import parameters
 from selftrain.networks import SNAPSHOTS, Networks
 from selftrain.plan import Plan, plans, students, window_of, window_of_labels
 from selftrain.rundir import RunDir
+from selftrain.settings.changes import flat
 from selftrain.settings.tree import changed
 from selftrain.signals import Stop
 from selftrain.sizes import seen_size
@@ -55,22 +69,25 @@ class Session:
     changes: list[str]  # changes of conditions since the run began
 
     @classmethod
-    def open(cls, cfg: Config) -> "Session":
+    def open(cls, cfg: Config, *, tells_time: bool = True) -> "Session":
         """Check everything that can be checked before any work.
 
-        Also write the run's settings and data to its directory, or compare with what is there.
+        Also write the run's settings and data to its directory, or compare with what is there, and print how
+        long the run will take, unless the caller `tells_time` itself.
         """
         preflight.check(cfg)
         run = RunDir(Path(cfg.out))
         team = preflight.team_of(cfg, run)
         accelerator = preflight.accelerator_of(cfg)
         with run.writing() if accelerator.is_main_process else nullcontext():
-            cfg, rows = autoplan.agreed(cfg, run, accelerator)
+            cfg, rows = resolve.agreed(cfg, run, accelerator)
+            cfg = fitting.kept(cfg, run)
             cfg = pretraining.agreed(cfg, run, decides=accelerator.is_main_process)
             recorded, cfg = cfg, shortened(cfg)
             planned = plans(cfg)
             preflight.check_processes(cfg, [*planned, *students(cfg)], accelerator.num_processes)
-            data, networks, changes = cls._checked(cfg, recorded, planned, run, accelerator, rows)
+            data, networks, changes = cls._checked(cfg, recorded, planned, run, accelerator, rows, tells_time)
+            cfg = fitting.agreed(cfg, run, decides=accelerator.is_main_process)
         accelerator.wait_for_everyone()
         if not accelerator.is_main_process:
             data = preflight.recorded_data(run, cfg)
@@ -108,7 +125,8 @@ class Session:
         planned: list[Plan],
         run: RunDir,
         accelerator: Accelerator,
-        rows: list[autoplan.Row],
+        rows: list[Row],
+        tells_time: bool,
     ) -> tuple[DataSet, Networks, list[str]]:
         """Data, networks and changed conditions, after all checks. `recorded` is written to config.yaml.
 
@@ -116,6 +134,7 @@ class Session:
         """
         data = preflight.recorded_data(run, cfg)
         preflight.check_data(data, cfg)
+        preflight.check_review(run, cfg, data)
         trained = [*planned, *students(cfg)]
         preflight.check_shared_memory(cfg, trained, len(data.classes), accelerator.num_processes)
         # Unknown names, impossible noise and unreachable weights fail here, before any work.
@@ -129,25 +148,24 @@ class Session:
         known = preflight.examine(run, cfg, data)
         if rows and not run.plan.exists():
             say(f"train.plan=auto, budget={cfg.budget}:")
-            for line in autoplan.lines(rows):
+            for line in resolve.lines(rows):
                 say(line)
         preflight.say_where_students_shrink(built)
         preflight.say_untrained_generations(data, cfg)
         preflight.say_other_pixel_scales(cfg, planned)
-        sizes = [
-            plan.members.count * plan.method.networks * parameters(network)
-            for plan, network in zip(planned, built, strict=True)
-        ]
-        snapshots = (SNAPSHOTS - 1) * reliability.chosen(cfg.select).entry.snapshots
-        preflight.check_space(run, cfg, planned, sizes, known.data, snapshots=snapshots)
+        each = list(zip(planned, built, strict=True))
+        preflight.check_space(run, planned, space_of(cfg, each, known.data))
         begun = run.generations_begun()
-        new = list(zip(planned, built, strict=True))[begun:]
+        new = each[begun:]
         if new:
             seen = trial.sizes_seen(known.looks, cfg) if known.looks else trial.sizes_sampled(known.data)
-            trial.check(cfg, networks, new, seen, accelerator)
-        if new or not run.report.exists():
-            _tell_time(cfg, run, list(zip(planned, built, strict=True)), known.data, accelerator)
-        autoplan.keep(run, rows)
+            tried = partial(trial.check, networks=networks, built=new, sizes=seen, accelerator=accelerator)
+            allowed = partial(preflight.check_processes, planned=trained, processes=accelerator.num_processes)
+            fitting.fit(cfg, run, tried, allowed)
+            recorded = fitting.kept(recorded, run)
+        if tells_time and (new or not run.report.exists()):
+            _tell_time(cfg, run, each, known.data, accelerator)
+        resolve.keep(run, rows)
         preflight.settle(run, recorded, known)
         return known.data, networks, preflight.settle_conditions(run, cfg, accelerator)
 
@@ -258,10 +276,10 @@ class Session:
         return {"share": share, "miou": found, "miou_of_all_windows": whole, "cost": whole - found}
 
     def track(self) -> None:
-        """Start TensorBoard through accelerate, at the first stage that is trained in this process."""
-        if self.metrics.track is None:
-            self.accelerator.init_trackers("tensorboard")
-            self.metrics.track = lambda values, step: self.accelerator.log(dict(values), step=step)
+        """Start the trackers, at the first stage that is trained in this process."""
+        if self.metrics.track is None and self.accelerator.is_main_process:
+            tracking.start(self.accelerator, self.cfg.trackers, self.run, flat(self.cfg))
+            self.metrics.track = partial(tracking.log, self.accelerator)
 
     def warn(self, stage: str, alarms: list[str]) -> None:
         """Print the alarms of a stage."""
@@ -280,6 +298,13 @@ def shortened(cfg: Config) -> Config:
     counts["train.eval_every"] = cfg.train.eval_every
     own = {f"generations.{k}.steps": row.steps for k, row in enumerate(cfg.generations) if row.steps}
     return changed(cfg, {name: debugging.steps(count) for name, count in (counts | own).items()})
+
+
+def space_of(cfg: Config, built: Sequence[tuple[Plan, nn.Module]], data: DataSet) -> preflight.Space:
+    """The space that a run needs at most."""
+    sizes = [plan.members.count * plan.method.networks * parameters(network) for plan, network in built]
+    snapshots = (SNAPSHOTS - 1) * reliability.chosen(cfg.select).entry.snapshots
+    return preflight.space_of(cfg, [plan for plan, _ in built], sizes, data, snapshots=snapshots)
 
 
 def _tell_time(

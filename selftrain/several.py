@@ -1,7 +1,7 @@
 """Several runs in one directory: each is a run of its own in a folder of it, and resumes like any other.
 
 The file `runs.json` of the directory names what varies, so that the same directory cannot be used for other
-runs by mistake. selftrain folds uses it.
+runs by mistake. selftrain folds and selftrain sweep use it.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -11,13 +11,15 @@ from typing import Any
 
 from selftrain import files, launcher, runlog
 from selftrain.config import Config
-from selftrain.errors import ConfigError
+from selftrain.errors import ConfigError, LearningError, ResourceError, SelftrainError
 from selftrain.log import say
 from selftrain.run import launch
-from selftrain.rundir import LOGS, RunDir
+from selftrain.rundir import LOGS, SEVERAL, RunDir
 from selftrain.session import Session
 
 Then = Callable[[str, Session, dict], None]
+Failed = Callable[[str, SelftrainError], None]
+FAILURES = (ConfigError, LearningError, ResourceError)  # of one configuration; others end all runs
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Home:
 
     @property
     def runs(self) -> Path:
-        return self.path / "runs.json"
+        return self.path / SEVERAL
 
     @property
     def report(self) -> Path:
@@ -67,12 +69,15 @@ def _is_foreign(entry: Path) -> bool:
     return entry.suffix not in LOGS and not RunDir(entry).config.is_file()
 
 
-def train_all(home: Home, configs: Iterable[tuple[str, Config]], then: Then) -> None:
+def train_all(
+    home: Home, configs: Iterable[tuple[str, Config]], then: Then, failed: Failed | None = None
+) -> None:
     """Train each named configuration in its folder of `home`, one after the other.
 
     A finished run does no work, and a run that was stopped resumes. `then` gets the name, session and
     report.json of each finished run. The next configuration is asked for when a run is finished, so it may
-    depend on that. Raises ConfigError if several processes were started.
+    depend on that. If `failed` is given, it gets the name and the error of a run that its settings made
+    impossible, and the other runs go on. Raises ConfigError if several processes were started.
     """
     if launcher.processes() > 1:
         raise ConfigError(
@@ -82,5 +87,10 @@ def train_all(home: Home, configs: Iterable[tuple[str, Config]], then: Then) -> 
     for name, config in configs:
         config.out = str(home.run(name))
         say(f"{name}: {config.out}")
-        launch(config, lambda session, report, name=name: then(name, session, report))  # type: ignore[misc]
+        try:
+            launch(config, lambda session, report, name=name: then(name, session, report))  # type: ignore[misc]
+        except FAILURES as error:
+            if failed is None:
+                raise
+            failed(name, error)
         runlog.release()

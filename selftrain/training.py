@@ -9,10 +9,11 @@ from functools import partial
 import numpy as np
 from torch import nn
 
-from selftrain import files
+from selftrain import corrections, files
 from selftrain.agreement import HALVES
 from selftrain.data import loading
-from selftrain.data.labels import Readable, Soft
+from selftrain.data.labels import Labels, Readable, Soft
+from selftrain.data.reviewed import reviewed_id
 from selftrain.data.sample import Sample
 from selftrain.labels.store import LabelStore
 from selftrain.log import say
@@ -164,10 +165,12 @@ def _train(
     session.track()
     names = [one.name for one in session.data.labelled if not one.extra]
     left_out = plan.left_out(names, session.cfg.seed, lambda: session.material.shares)
-    material = session.material.without(left_out).of(plan)
+    corrected = corrections.of(session, plan)
+    material = corrected.material(session.material.without(left_out)).of(plan)
+    pseudo: Labels | None = corrected.labels(labels, len(session.data.classes)) if labels else None
     teacher = labels.generation if labels else plan.number if plan.distilled else None
     soft = _taught(session, teacher) if teacher is not None and session.cfg.loss.distill else None
-    dataset = material.dataset(plan, labels, (session.cfg.seed, plan.name), soft)
+    dataset = material.dataset(plan, pseudo, (session.cfg.seed, plan.name), soft)
     stage = Stage(
         plan.name,
         session.cfg.seed,
@@ -242,16 +245,23 @@ def _by_class(split: str, scores: Mapping) -> dict[str, float]:
 
 
 def _taught(session: Session, teacher: int) -> Soft:
-    """The probabilities that a teacher stored for the labelled images."""
-    places = {one.id: i for i, one in enumerate(session.data.labelled)}
-    store = LabelStore(session.run.generation(teacher).taught)
-    return partial(_soft_of, store, places, len(session.data.classes))
+    """The probabilities that a teacher stored for the labelled images, and for reviewed ones."""
+    gen, data = session.run.generation(teacher), session.data
+    places = _places(LabelStore(gen.taught), data.labelled)
+    if data.unlabelled:
+        places |= _places(LabelStore(gen.labels), data.unlabelled)
+    return partial(_soft_of, places, len(data.classes))
+
+
+def _places(store: LabelStore, samples: Sequence[Sample]) -> dict[str, tuple[LabelStore, int]]:
+    return {one.id: (store, i) for i, one in enumerate(samples)}
 
 
 def _soft_of(
-    store: LabelStore, places: Mapping[str, int], classes: int, sample: Readable, index: np.ndarray
+    places: Mapping[str, tuple[LabelStore, int]], classes: int, sample: Readable, index: np.ndarray
 ) -> np.ndarray:
-    return store.read(places[sample.id]).soft_at(index, classes)
+    store, place = places[reviewed_id(sample)]
+    return store.read(place).soft_at(index, classes)
 
 
 def _seen(plan: Plan, network: nn.Module) -> nn.Module:
@@ -266,7 +276,8 @@ def _kept(session: Session, plan: Plan, network: nn.Module) -> nn.Module:
     """
     network = plan.method.kept(network)
     if session.cfg.train.statistics:
-        seen = session.material.of(plan).unnoised(plan, (session.cfg.seed, plan.name, "statistics"))
+        material = corrections.of(session, plan).material(session.material)
+        seen = material.of(plan).unnoised(plan, (session.cfg.seed, plan.name, "statistics"))
         recalibrate.recalibrate(network, seen, scale=session.scale, precision=session.accelerator.autocast)
     return network
 

@@ -1,12 +1,15 @@
 """Try every network of a run before the first step, at the sizes it will meet.
 
 Some encoders take one size only, and some decoders fail below a minimum size. Without a trial, training would
-only fail at the first evaluation.
+only fail at the first evaluation. Where memory may not suffice for the micro-batches of a step, one of them
+is tried; fitting.py takes smaller ones if it does not fit.
 """
 
+import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,15 +21,16 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from selftrain import memory
 from selftrain.anatomy import Anatomy, anatomy_of
 from selftrain.config import Config, LabelConfig
 from selftrain.data.look import Look
 from selftrain.data.sample import SPLITS, DataSet
-from selftrain.errors import ConfigError, ResourceError, is_out_of_memory
+from selftrain.errors import ConfigError, ResourceError, SelftrainError, is_out_of_memory
 from selftrain.forecast import Speed
 from selftrain.inference import tta, windows
 from selftrain.models import ensemble
-from selftrain.models.build import to_layout
+from selftrain.models.build import parameters, to_layout
 from selftrain.models.outputs import tensors_of
 from selftrain.networks import Networks
 from selftrain.optim.features import check_called
@@ -41,6 +45,13 @@ Size = tuple[int, int]  # height, width
 Sizes = Mapping[str, Counter[Size]]  # image sizes by split
 CROP, VAL = "train.crop", "val and test images"
 IMAGES = 2  # of a trial step
+MARGIN = 1.5  # a step is tried in full if its memory by a small step, times this, is not free
+KEPT = 3  # copies of the weights that training keeps besides those and their gradients: average, moments
+FLOAT = 4  # bytes
+
+
+class TooLargeError(ResourceError):
+    """A training step that does not fit the memory; micro-batches with fewer images may fit."""
 
 
 @dataclass(frozen=True)
@@ -81,26 +92,58 @@ def check(
     Raises ConfigError that names the generation, the size and the fix, or ResourceError if memory is
     insufficient.
     """
-    labelling, tried = any(plan.needs_labels for plan in [*networks.plans, *students(cfg)]), set[tuple]()
-    for plan, network in [(one, network) for whole, network in built for one in whole.each]:
-        images = IMAGES if plan.batch // (accelerator.num_processes * cfg.train.accumulate) > 1 else 1
+    labelling = any(plan.needs_labels for plan in [*networks.plans, *students(cfg)])
+    parts = accelerator.num_processes * cfg.train.accumulate
+    for plan, network, most in _different(networks, built, parts):
+        images = IMAGES if plan.batch // parts > 1 else 1
         zoom, crop = plan.member.zoom, plan.unnoised.crop
-        key = (str(networks.describe(plan, network)), images, zoom)
-        if key in tried:
-            continue
-        tried.add(key)
         name = f"generation {plan.number}: arch={worded(plan.arch)} encoder={plan.encoder}"
         looked_at = places(sizes, cfg, labelling=labelling, multiple=anatomy_of(network).multiple)
         with untouched():
             network = to_layout(network).to(accelerator.device)
-            train = partial(_try, network, Place(crop, CROP), images, plan.channels, name, accelerator)
-            if cfg.train.feature_mb:
-                check_called(network, train)
-            else:
-                train()
+            place = Place(crop, CROP)
+            train = partial(_pass, network, place, channels=plan.channels, accelerator=accelerator)
+            with _explaining(place, images, name):
+                if cfg.train.feature_mb:
+                    check_called(network, partial(train, images))
+                _check_memory(train, network, images, most, accelerator.device)
             for place in looked_at:
                 _try(ensemble.joined([network], [zoom]), place, images, plan.channels, name, accelerator)
             network.cpu()
+
+
+def _different(
+    networks: Networks, built: Sequence[tuple[Plan, nn.Module]], parts: int
+) -> Iterator[tuple[Plan, nn.Module, int]]:
+    """Each network of a kind once, with the most images that pass through one of its kind at once."""
+    found: dict[tuple, tuple[Plan, nn.Module, int]] = {}
+    for plan, network in [(one, network) for whole, network in built for one in whole.each]:
+        key = (str(networks.describe(plan, network)), min(IMAGES, plan.batch // parts), plan.member.zoom)
+        first, its, most = found.get(key, (plan, network, 0))
+        found[key] = (first, its, max(most, plan.images(parts)))
+    yield from found.values()
+
+
+def _check_memory(
+    train: Callable[[int], None], network: nn.Module, few: int, images: int, device: torch.device
+) -> None:
+    """Try a step with a few images. If memory may not suffice for `images`, also try these.
+
+    On a CPU, the ranks share the memory, and the kernel kills a process that takes too much. So a step that
+    would need more than is free is not tried. Raises MemoryError, or the error of an allocation.
+    """
+    kept = KEPT * FLOAT * parameters(network)
+    first = memory.taken(device, partial(train, few)).growth
+    sharing = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if device.type == "cpu" else 1
+    if images <= few or (kept + first * images / few * MARGIN) * sharing < memory.free(device):
+        return
+    # the second measurement separates what an image takes from what all of them share
+    each = (memory.taken(device, partial(train, 2 * few)).growth - first) / few
+    if device.type == "cpu" and (kept + first + each * (images - few)) * sharing > memory.free(device):
+        raise MemoryError("a whole micro-batch needs more than is free")
+    reserved = torch.ones(kept // FLOAT, device=device)
+    train(images)
+    del reserved
 
 
 def speeds(
@@ -200,15 +243,28 @@ def _try(
     network: nn.Module, place: Place, images: int, channels: int, name: str, accelerator: Accelerator
 ) -> None:
     """Try a forward pass at a place, and a backward pass if training happens there."""
+    with _explaining(place, images, name):
+        _pass(network, place, images, channels, accelerator)
+
+
+def _pass(network: nn.Module, place: Place, images: int, channels: int, accelerator: Accelerator) -> None:
     trained = place.where == CROP
     shown = torch.zeros(images if trained else 1, channels, *place.size, device=accelerator.device)
     network.train(trained)
+    with torch.set_grad_enabled(trained), accelerator.autocast():
+        outputs = tensors_of(network(shown.contiguous(memory_format=torch.channels_last)))
+    if trained:
+        torch.stack([logits.float().sum() for logits in outputs]).sum().backward()
+        network.zero_grad()
+
+
+@contextmanager
+def _explaining(place: Place, images: int, name: str) -> Iterator[None]:
+    """Turn the errors of a network in the block into errors that name the generation and the fix."""
     try:
-        with torch.set_grad_enabled(trained), accelerator.autocast():
-            outputs = tensors_of(network(shown.contiguous(memory_format=torch.channels_last)))
-        if trained:
-            torch.stack([logits.float().sum() for logits in outputs]).sum().backward()
-            network.zero_grad()
+        yield
+    except SelftrainError:
+        raise
     except Exception as error:
         raise _explained(error, place, images, name) from error
 
@@ -217,8 +273,9 @@ def _explained(error: Exception, place: Place, images: int, name: str) -> Config
     size, trained = "x".join(map(str, place.size)), place.where == CROP
     said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
     if is_out_of_memory(error):
+        kind = TooLargeError if trained else ResourceError
         lower = CROP if trained else "data.size or labels.window"
-        return ResourceError(f"{name}: no memory for images of {size} ({place.where}); lower {lower}")
+        return kind(f"{name}: no memory for images of {size} ({place.where}); lower {lower}")
     if trained and images == 1 and "more than 1 value per channel" in said:
         why = f"cannot train with one image per step and process ({said})"
         return ConfigError(f"{name}: {why}; raise train.labelled_batch")

@@ -1,5 +1,7 @@
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +45,23 @@ def test_a_folder_alone_is_answered_with_the_command_that_describes_it(selftrain
     assert code == 2 and f"run selftrain init {tmp_path}, which writes their data YAML" in err
 
 
+def test_verify_shows_the_splits_of_a_planned_run(selftrain, tmp_path):
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    for i in range(10):
+        Image.fromarray(np.full((8, 8, 3), 20 * i, np.uint8)).save(tmp_path / "images" / f"{i}.png")
+        Image.fromarray(np.full((8, 8), i % 2, np.uint8)).save(tmp_path / "masks" / f"{i}.png")
+    settings = [
+        "data=folder",
+        f"data.root={tmp_path}",
+        "data.classes=[a,b]",
+        "data.unlabelled=",
+        "train.plan=auto",
+    ]
+    code, said, err = selftrain("verify", *settings)
+    assert code == 0 and re.search(r"^masks +7 +0 +3 +0$", said, flags=re.MULTILINE), (said, err)
+
+
 def test_letters_that_a_terminal_lacks_are_printed_as_their_codes(tmp_path):
     for folder in ("images", "masks"):
         (tmp_path / folder).mkdir()
@@ -68,6 +87,29 @@ def test_status_and_report_of_a_finished_run(selftrain, finished):
         assert f"gen{number}  val mIoU {report['val']['miou']:.4f}  {promoted}{rest}\n" in said
     code, said, _ = selftrain("report", finished)
     assert code == 0 and "test mIoU" in said and str(finished / "report.html") in said
+
+
+def test_the_page_opens_in_a_browser_also_before_the_end(zygote, selftrain, finished, tmp_path):
+    assert selftrain("status", finished, "--watch")[0] == 0  # a finished run has nothing to watch
+    browser, opened = tmp_path / "browser", tmp_path / "opened"
+    browser.write_text(f'#!/bin/sh\nprintf %s "$1" > {opened}\n')
+    browser.chmod(0o755)
+    out = tmp_path / "run"
+    (out / "gen0").mkdir(parents=True)
+    shutil.copy(finished / "config.yaml", out)
+    code, _, err = selftrain("report", out)
+    assert code == 2 and "has no finished generation yet" in err
+    shutil.copy(finished / "gen0/report.json", out / "gen0")
+    ended = zygote.run("report", str(out), "--open", door="cli", BROWSER=f"{browser} %s")
+    assert ended.code == 2 and "is not written yet" in ended.last
+    assert "0 teacher" in ended.out and "not finished" in ended.out and "test mIoU" not in ended.out
+    shutil.copy(finished / "report.html", out)
+    ended = zygote.run("report", str(out), "--open", door="cli", BROWSER=f"{browser} %s")
+    assert ended.code == 0 and opened.read_text() == (out / "report.html").as_uri(), ended.err
+    ended = zygote.run(
+        "report", str(out), "--open", door="cli", BROWSER="/nowhere/at/all %s", PATH="/nowhere"
+    )
+    assert ended.code == 7 and "no browser was found" in ended.last
 
 
 def test_a_run_says_what_it_does_between_its_last_step_and_its_end(finished):
@@ -137,12 +179,28 @@ def test_a_run_without_a_finished_generation_has_no_network_to_predict_with(self
 
 def test_export_writes_any_generation_once_more(selftrain, finished, tmp_path):
     out = tmp_path / "teacher"
-    code, _, err = selftrain("export", finished, "-o", out, "--generation", 0)
-    assert code == 0, err
+    settings = ["export.variants=[complete,int8]", "export.opset=17"]
+    code, said, err = selftrain("export", finished, "-o", out, "--generation", 0, *settings)
+    assert code == 0 and "complete.onnx: " in said, err
     card = json.loads((out / "card.json").read_text())
     assert card["generation"] == 0 and card["onnx"] and (out / "model.onnx").is_file()
     weights = (finished / "gen0" / "model" / "model.safetensors").read_bytes()
     assert (out / "model.safetensors").read_bytes() == weights
+    assert card["onnx"]["opset"] == 17 and card["variants"]["complete"]["same_ids"] > 0.999
+    assert (out / "int8.onnx").is_file() and (out / "use.py").is_file() and (out / "README.md").is_file()
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("train.steps=3", "train.steps=3: selftrain export takes settings of export"),
+        ("export.size=[32,32]", "acts only with export.variants"),
+        ("export.opset=15", "must lie between 16 and 24"),
+    ],
+)
+def test_export_refuses_other_settings(selftrain, finished, tmp_path, setting, said):
+    code, _, err = selftrain("export", finished, "-o", tmp_path / "out", setting)
+    assert code == 2 and said in err and not (tmp_path / "out").exists()
 
 
 def test_verify_lists_every_fault_and_exits_3(selftrain, tmp_path):

@@ -128,6 +128,52 @@ def test_the_test_set_is_read_only_when_it_may_be(zygote, run, tmp_path):
     assert (out / "gen0" / "model" / "model.safetensors").stat().st_mtime_ns == weights  # nothing was trained
 
 
+LIVE = """
+import shutil
+from pathlib import Path
+from selftrain import live, run
+from selftrain.report import figures
+
+live.SHORT = live.PAUSE = 0.0
+live.SHARE = float("inf")
+for name in ("promotion", "curves", "stages", "beside", "reliability"):
+    setattr(figures, name, lambda *_, **__: None)
+whole = live.write
+
+def write(session, *given, **more):
+    whole(session, *given, **more)
+    pages = session.run.path.with_name("pages")
+    pages.mkdir(exist_ok=True)
+    shutil.copy(session.run.page, pages / f"{len(list(pages.iterdir())):03d}.html")
+
+live.write = write
+run.main()
+"""
+
+
+def test_the_page_is_written_at_every_stage_and_changes_no_bit(zygote, finished, tmp_path):
+    script, out = tmp_path / "live.py", tmp_path / "run"
+    script.write_text(LIVE)
+    ended = zygote.run(*SMALL, f"out={out}", door=str(script))
+    assert ended.code == 0 and "is not written" not in ended.out, ended.err
+    assert fingerprint(out) == fingerprint(finished)
+    pages = [path.read_text() for path in sorted((tmp_path / "pages").iterdir())]
+    assert ['http-equiv="refresh"' in page for page in pages] == [True] * (len(pages) - 1) + [False]
+    assert pages[-1] == (out / "report.html").read_text()
+    first, *_, last = pages
+    assert "0 teacher" in first and "generation –" in first  # during the first generation
+    before = [page for page in pages if "Labels by generation 0" in page and 'data-generation="1"' in page]
+    assert (
+        ">not finished<" in before[0].partition('data-generation="1"')[2]
+    )  # the labels are shown before anyone trains on them
+    assert "Least confident" in before[0] and "Unlike every labelled image" in before[0]
+    assert (
+        "Changed most by refinement" not in last and ">not finished<" not in last
+    )  # labels.crf.enabled=false
+    assert "The worst image of each class" in last
+    assert "Views that disagree most" in last
+
+
 def test_the_log_tells_what_the_console_told_over_all_processes(zygote, unfinished):
     before = (unfinished / "run.log").read_text()
     assert before.count("  process ") == 1 and "gen0: val mIoU" in before and "  gen0  4/4  " in before
@@ -167,11 +213,31 @@ def test_status_tells_whether_a_run_is_running_and_how_far_it_is(zygote, tmp_pat
     assert f"\nrunning (process {started.pid})\n" in seen
     last = re.search(r"last line: \S+ \S+  gen1  \d+/\d+  .*", seen)
     assert last and "images/s" in last[0] and "left" in last[0], seen
+    watching, left = (zygote.start("status", str(out), "--watch", door="cli") for _ in range(2))
+    for one in (watching, left):
+        while "running (process" not in (one.folder / "stdout").read_text():
+            time.sleep(0.05)
+    left.send(signal.SIGINT)
+    assert left.wait().code == 130  # the run has not noticed
     started.send(signal.SIGKILL)
     started.wait()
+    ended = watching.wait()
+    assert ended.code == 75 and ended.last.endswith(f"selftrain resume {out} resumes it")
+    assert ended.out.count("leader: generation 0") == 1  # lines are printed when they change
     said = zygote.run("status", str(out), door="cli").out.splitlines()
     assert said[-1] == f"not running, not finished: selftrain resume {out} resumes it"
     assert "leader: generation 0" in said and "running" not in said[-2]
+
+
+@pytest.mark.parametrize("words", [["status"], ["next"], ["resume"], ["export", "-o", "there"]])
+def test_a_directory_of_several_runs_is_answered_with_the_name_of_one(zygote, tmp_path, words):
+    (tmp_path / "runs.json").write_text("{}")
+    for name in ("fold1", "fold0"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").touch()
+    ended = zygote.run(words[0], str(tmp_path), *words[1:], door="cli")
+    assert ended.code == 2
+    assert f"{tmp_path} holds several runs; name one of them, for example {tmp_path}/fold0" in ended.last
 
 
 def test_the_leader_of_an_unfinished_run_predicts_and_is_exported(zygote, finished, unfinished, tmp_path):

@@ -41,6 +41,14 @@ def test_labels_take_their_views_and_the_refiner():
     assert seconds["gen1 labels"] == pytest.approx(100 * 1000 * (2.5e-6 + 2e-6))
 
 
+def test_whole_steps_and_labels_that_were_timed_are_believed():
+    cfg = compose([*SMALL, "train.eval_every=0"])
+    timed = replace(SPEED, step=0.5, label=0.2)
+    seconds = forecast(cfg, plans(cfg), dict.fromkeys(range(4), timed), WORK)
+    assert seconds["gen1 labels"] == pytest.approx(100 * 0.2)
+    assert seconds["gen1"] == pytest.approx(plans(cfg)[1].steps * 0.5 + 10 * 1000 * 1e-6)
+
+
 def test_an_online_student_takes_more_than_an_offline_one():
     seconds = of()
     assert seconds["gen1"] > 1.3 * seconds["gen2"] > seconds["gen0"]

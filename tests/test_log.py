@@ -26,9 +26,9 @@ def test_other_ranks_write_nothing(tmp_path):
 
 def test_measurements_reach_a_tracker(tmp_path):
     metrics, seen = Metrics(tmp_path / "metrics.jsonl"), []
-    metrics.track = lambda values, step: seen.append((dict(values), step))
+    metrics.track = lambda stage, step, values: seen.append((stage, step, dict(values)))
     metrics.write("gen0", 3, {"loss": 1.0})
-    assert seen == [({"gen0/loss": 1.0}, 3)]
+    assert seen == [("gen0", 3, {"loss": 1.0})]
 
 
 def test_plain_progress_ends_with_a_line_and_silence_is_silent(capsys):

@@ -88,10 +88,14 @@ def test_images_of_five_bands_pass_through_the_whole_run(run, zygote, tmp_path):
         if seed < 8:
             save(tmp_path / "data" / "masks" / f"{seed}.png", mask)
     weights = "model.weights=" + str(rgb_encoder(tmp_path))
-    code, said, err = run(*OWN, *data, *FIVE, weights, "export.onnx=true", f"out={out}")
+    variants = ["export.onnx=true", "export.variants=[complete,fp16]"]
+    code, said, err = run(*OWN, *data, *FIVE, weights, *variants, f"out={out}")
     assert code == 0, err
     card = json.loads((out / "export" / "card.json").read_bytes())
     assert card["model"]["channels"] == 5 and card["onnx"]["input"]["shape"][1] == 5
+    told = json.loads((out / "report.json").read_bytes())["export"]
+    assert told["variants"] == card["variants"] and told["variants"]["complete"]["same_ids"] > 0.99
+    assert "Variants of the export" in (out / "report.html").read_text()
     assert "encoder tensors from w.safetensors" in said
     ended = predicted(zygote, out, tmp_path)
     assert ended.code == 0, ended.err

@@ -16,12 +16,26 @@ from selftrain.settings import compose
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import ablation
 import accuracy
+import craft
+import tuning
 from accuracy import ALL, Cell, Study
 
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in (ROOT / "benchmarks").glob("*.py")))
 def test_a_benchmark_finds_what_it_measures(name):
     importlib.import_module(name)
+
+
+@pytest.mark.parametrize(
+    ("questions", "column"), [(tuning.QUESTIONS, "nuclei-16"), (craft.ITEMS, "camvid-23")]
+)
+def test_every_variant_of_a_question_is_a_run_that_may_begin(questions, column):
+    for variants in questions.values():
+        names = {tuning.Cell(column, variant, 0).name for variant in variants.values()}
+        assert len(names) == len(variants)
+        for variant in variants.values():
+            settings = [one for one in tuning.Cell(column, variant, 0).settings() if "package:" not in one]
+            check(compose([*settings, "model.weights=null"]))
 
 
 def finish(out, cell, miou, last=None):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from selftrain.autoplan.division import masks_in
 from selftrain.data.sample import DataSet, Sample
 from selftrain.scores import class_pixels
 
@@ -39,7 +40,6 @@ class Facts:
 def facts_of(data: DataSet) -> Facts:
     """Read up to LOOKED_AT masks and image sizes. Raises DataError for files that cannot be read."""
     own = [sample for sample in data.labelled if not sample.extra]
-    with_masks = [*own, *data.val, *data.test]
     masked = own or data.labelled
     labelled, seen = _spread(masked), _spread([*masked, *data.unlabelled])
     sizes = np.array([sample.read_size() for sample in seen])
@@ -50,7 +50,7 @@ def facts_of(data: DataSet) -> Facts:
     smallest = min(sides, key=lambda name: sides[name], default="")
     height, width = (int(side) for side in np.median(sizes, axis=0))
     return Facts(
-        masks=len(with_masks),
+        masks=masks_in(data),
         labelled=len(own),
         external=len(data.labelled) - len(own),
         unlabelled=len(data.unlabelled),

@@ -1,12 +1,10 @@
 """The device on which a run will train, as far as the rules of a plan need to know it."""
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
-CGROUP = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+from selftrain import memory
 
 
 @dataclass(frozen=True)
@@ -26,13 +24,4 @@ def machine_of(device: torch.device, processes: int) -> Machine:
     """Describe a device. Ranks share the memory of a CPU, and each has a GPU of its own."""
     if device.type == "cuda":
         return Machine("cuda", torch.cuda.get_device_properties(device).total_memory, processes)
-    return Machine(device.type, _memory() // processes, processes)
-
-
-def _memory() -> int:
-    """The memory of this machine, or of this container if that is less."""
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for path in CGROUP:
-        text = path.read_text().strip() if path.is_file() else ""
-        limits += [int(text)] if text.isdigit() else []
-    return min(limits)
+    return Machine(device.type, memory.limit() // processes, processes)

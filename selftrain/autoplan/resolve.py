@@ -9,13 +9,12 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from selftrain import files, trial
+from selftrain.autoplan.division import Row, named_splits
 from selftrain.autoplan.facts import facts_of
 from selftrain.autoplan.machine import machine_of
-from selftrain.autoplan.rules import LEVELS, Known, Level, Row, derive
+from selftrain.autoplan.rules import LEVELS, Known, Level, derive
 from selftrain.config import AUTO, Config
 from selftrain.data.load import load
-from selftrain.data.sources.named import root_of
-from selftrain.data.sources.voc import filled
 from selftrain.datasets import spec_of
 from selftrain.errors import DataError
 from selftrain.forecast import FEWEST, forecast, steps_in, work_of
@@ -56,7 +55,7 @@ def planned(cfg: Config, accelerator: Accelerator) -> list[Row]:
         machine_of(accelerator.device, accelerator.num_processes),
         level_of(cfg.budget),
         growing=tuple(growing),
-        named=_named(cfg),
+        named=named_splits(cfg),
         given={name: own[name] for name in cfg.given if name in own},
     )
     rows = derive(known)
@@ -80,16 +79,6 @@ def _steps_in(minutes: float, cfg: Config, accelerator: Accelerator) -> int:
         forecast(cfg, [replace(one, steps=count) for one in each], speeds, work) for count in COUNTS
     )
     return steps_in(minutes, short, long, COUNTS)
-
-
-def _named(cfg: Config) -> frozenset[str]:
-    """Which of val and test the data set itself has, so that no share of the masks becomes them."""
-    if cfg.data.format == "shapes":
-        return frozenset({"val", "test"})
-    spec = spec_of(cfg.data)
-    splits = filled(spec, root_of(spec)).splits if spec.format == "voc" else spec.splits  # VOC brings lists
-    fold = {"val"} if splits.fold else set()
-    return frozenset(name for name in ("val", "test") if getattr(splits, name)) | fold
 
 
 def kept(cfg: Config, run: RunDir) -> list[Row]:

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from selftrain.autoplan import division
+from selftrain.autoplan.division import Row
 from selftrain.autoplan.facts import Facts
 from selftrain.autoplan.machine import Machine
 from selftrain.data.splits import FEW_MASKS
-
-Row = tuple[str, Any, str]  # a setting, its value, and the reason
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ LEVELS = {
         4000, (512, 1024), ((f"{LITE}0", f"{LITE}2"), ("tu-resnet50d", "tu-resnet101d")), [0.75, 1.0, 1.25]
     ),
 }
+LITE_RATE = 2e-3  # of AdamW (docs/tuning.md)
 MULTIPLE = 32  # of the sides of crops and windows
 SMALLEST = 8  # pixels: objects smaller than this vanish in the coarse features of a network
 CROP = (256, 512)  # the longest side of a crop, on a CPU and on a GPU
@@ -46,7 +47,6 @@ PASSES = 40  # least number of times that training sees each labelled image
 PIXEL = 4000  # bytes that training needs for each pixel of a batch
 WINDOW_PIXEL = 800  # bytes that inference needs for each pixel
 SHARE = 0.5  # of the memory that a batch may take
-VAL, FEWEST_VAL = 0.2, 3  # the usual share of val, and its least number of images
 CRF_OBJECT, CRF_SIDE = 16, 256  # pixels: the CRF erases smaller objects
 
 
@@ -95,15 +95,8 @@ def derive(known: Known) -> list[Row]:
 
 
 def splits(known: Known) -> Iterator[Row]:
-    """Few masks are not spent on a test set, and val has at least FEWEST_VAL images."""
-    masks = known.facts.masks
-    if masks < FEW_MASKS and "test" not in known.named:
-        why = f"{masks} masks: fewer than {FEW_MASKS} are not spent on a test set"
-        yield "data.splits.test_fraction", 0.0, why
-    share = min(FEWEST_VAL / masks, 0.5)
-    if share > VAL and "val" not in known.named:
-        why = f"val gets at least {FEWEST_VAL} images"
-        yield "data.splits.val_fraction", round(share, 3), why
+    """Few masks are not spent on a test set."""
+    yield from division.shares(known.facts.masks, known.named)
 
 
 def size(known: Known) -> Iterator[Row]:
@@ -189,6 +182,12 @@ def encoders(known: Known) -> Iterator[Row]:
             yield f"generations.{number}.encoder", None, "this budget has no time for a larger student"
 
 
+def rate(known: Known) -> Iterator[Row]:
+    """A higher learning rate than the default for the small encoders on which it was measured."""
+    if str(known.values.get("model.encoder", "")).startswith(LITE) and "train.optimizer" not in known.given:
+        yield "train.lr", LITE_RATE, "val preferred it for this encoder with ImageNet weights"
+
+
 def labelling(known: Known) -> Iterator[Row]:
     """Views, windows and the CRF, by what the labels need and the memory allows."""
     several = len(known.level.scales) > 1
@@ -234,6 +233,7 @@ RULES: tuple[Callable[[Known], Iterator[Row]], ...] = (
     steps,
     schedule,
     encoders,
+    rate,
     labelling,
     folds,
 )

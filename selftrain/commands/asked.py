@@ -1,17 +1,18 @@
 """What `selftrain next` asks about images: a run's leader, an encoder with ImageNet weights, or none."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
 from selftrain import predictors, preflight
 from selftrain.base import leader_of
 from selftrain.cards import card_of
-from selftrain.config import Config, GenerationConfig
+from selftrain.config import Config, GenerationConfig, LabelConfig
 from selftrain.data.bands import RGB
 from selftrain.data.images import IMAGE_SUFFIXES
 from selftrain.data.load import levels_of, load
@@ -23,11 +24,15 @@ from selftrain.errors import ConfigError
 from selftrain.files import read_json
 from selftrain.inference import windows
 from selftrain.inference.exported import predictor_of
+from selftrain.inference.predictor import Predictor
+from selftrain.labels.labelled import label_image
+from selftrain.labels.record import Label, decode
+from selftrain.labels.store import INDEX, LabelStore, ids_digest
 from selftrain.log import say
 from selftrain.models import ensemble, saved
 from selftrain.models.encoders import PACKAGES
 from selftrain.networks import SNAPSHOTS, Networks
-from selftrain.plan import plans, window_of_labels
+from selftrain.plan import plans, views_of_labels, window_of_labels
 from selftrain.pretraining import resolved
 from selftrain.proposals import uncertainty
 from selftrain.proposals.features import Encoder, colours_and_textures
@@ -36,6 +41,7 @@ from selftrain.rundir import RunDir
 from selftrain.settings import compose, stored
 from selftrain.sizes import seen_size
 from selftrain.stages.predict import Labeller
+from selftrain.stages.pseudo_label import refiner_of
 from selftrain.tuning.tuned import Tuned
 
 NONE = "none"  # --uncertainty none: by diversity alone
@@ -50,6 +56,7 @@ class Question:
     name: str  # of the data
     rows: list[tuple[str, str]]  # facts for the gallery
     labeller: Labeller | None = None
+    label: Callable[[np.ndarray], Label] | None = None  # the pseudo-label of an image (H, W, C)
 
 
 def of_run(run: RunDir, overrides: list[str], measures: Sequence[str]) -> Question:
@@ -73,9 +80,35 @@ def of_run(run: RunDir, overrides: list[str], measures: Sequence[str]) -> Questi
         ("uncertainty", ", ".join(f"{one.name} (weight {one.amount:g})" for one in entries) or "not used"),
         ("distance", "between features of the model's encoder"),
     ]
-    return Question(
-        data, surveyor, cfg.data.name, rows, Labeller(predictor_of(network, card, device=device), card)
-    )
+    labeller = Labeller(predictor_of(network, card, device=device), card)
+    window = window_of_labels(cfg)
+    teacher = predictors.plain(cfg, network, device, window, seen_size=jury.seen_size)
+    label = partial(_labelled, teacher.with_views(views_of_labels(cfg)), cfg.labels)
+    return Question(data, surveyor, cfg.data.name, rows, labeller, label)
+
+
+def labels_of(run: RunDir, number: int, question: Question) -> Callable[[Sample, np.ndarray], Label]:
+    """The pseudo-label of an unlabelled sample, whose image is given, by generation `number` of a run.
+
+    It is read if the generation has labelled its images, as all have that taught another one.
+    """
+    folder, ids = run.generation(number).labels, [one.id for one in question.data.unlabelled]
+    if (folder / INDEX).is_file():
+        store = LabelStore(folder)
+        if store.index.ids_sha256 == ids_digest(ids):
+            places = {name: i for i, name in enumerate(ids)}
+            return lambda sample, image: store.read(places[sample.id])
+    assert question.label
+    label = question.label
+    return lambda sample, image: label(image)
+
+
+@torch.inference_mode()
+def _labelled(predictor: Predictor, cfg: LabelConfig, image: np.ndarray) -> Label:
+    """The pseudo-label of an image, as a generation labels it for the next one."""
+    probs = predictor.probabilities(image[None])[0].cpu().numpy()
+    found = label_image(image, probs, refiner=refiner_of(cfg), soft_classes=cfg.soft_classes)
+    return decode(found.record)
 
 
 def _jury(run: RunDir, cfg: Config, number: int, network: nn.Module, networks: Networks) -> Jury:

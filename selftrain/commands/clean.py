@@ -22,7 +22,7 @@ LEAST = 3.0
 
 def add(commands: Commands) -> None:
     """Add the command to the parser."""
-    child = command(commands, clean)
+    child = command(commands, clean, "runs/folds --count 20")
     child.add_argument("run_directory", type=path, help="a run with generations.k.members={folds: K}")
     text = f"folder for the list, the page and the masks for relabelling (default: {FOLDER}/ of the run)"
     child.add_argument("-o", "--output", type=path, metavar="DIR", help=text)

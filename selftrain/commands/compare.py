@@ -1,4 +1,7 @@
-"""`selftrain compare RUN…`: runs beside one another, in the terminal and on a page."""
+"""`selftrain compare RUN…`: runs beside one another, in the terminal and on a page.
+
+A directory of several runs, such as a sweep, stands for its runs with a finished generation.
+"""
 
 import argparse
 import json
@@ -10,7 +13,7 @@ from selftrain.commands import Commands, begun, command, path
 from selftrain.errors import ConfigError
 from selftrain.files import read_json, read_yaml
 from selftrain.log import say
-from selftrain.rundir import RunDir
+from selftrain.rundir import SEVERAL, SWEEP, RunDir
 
 if TYPE_CHECKING:
     from selftrain.report.compare import Run
@@ -20,8 +23,10 @@ PAGE = "compare.html"
 
 def add(commands: Commands) -> None:
     """Add the command to the parser."""
-    child = command(commands, compare)
-    child.add_argument("run_directories", type=path, nargs="+", metavar="RUN", help="two or more runs")
+    child = command(commands, compare, "runs/first runs/second -o compare.html", "runs/sweep")
+    child.add_argument(
+        "run_directories", type=path, nargs="+", metavar="RUN", help="two or more runs, or a sweep"
+    )
     text = f"the page to write (default: {PAGE})"
     child.add_argument("-o", "--output", type=path, default=Path(PAGE), metavar="FILE.html", help=text)
 
@@ -32,7 +37,7 @@ def compare(arguments: argparse.Namespace) -> None:
     from selftrain.report.compare import Comparison
     from selftrain.settings.compared import differing
 
-    directories: list[Path] = arguments.run_directories
+    directories = [run for place in arguments.run_directories for run in _runs_of(place)]
     if len(directories) < 2:
         raise ConfigError("compare takes two or more runs: selftrain compare runs/a runs/b")
     if arguments.output.suffix != ".html":
@@ -42,6 +47,23 @@ def compare(arguments: argparse.Namespace) -> None:
     comparison.print()
     comparison.write(arguments.output)
     say(f"page: {arguments.output}")
+
+
+def _runs_of(directory: Path) -> list[Path]:
+    """The run in a directory, or all runs of a directory of several; a sweep has the best one first."""
+    sheet = directory / SWEEP
+    if not (directory / SEVERAL).is_file():
+        return [directory]
+    if sheet.is_file():
+        rows = [row for row in read_json(sheet, "rows")["rows"] if "val" in row]
+        names = [row["run"] for row in sorted(rows, key=lambda row: -row["val"])]
+    else:
+        names = sorted(path.parent.name for path in directory.glob("*/config.yaml"))
+    found = [directory / name for name in names]
+    ready = [run for run in found if RunDir(run).generation(0).report.is_file()]
+    if not ready:
+        raise ConfigError(f"{directory}: none of its runs has a finished generation")
+    return ready
 
 
 def _read(place: int, run: RunDir, directories: Sequence[Path]) -> "Run":

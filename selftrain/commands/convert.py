@@ -8,7 +8,7 @@ from selftrain.conversion import TO
 
 def add(commands: Commands) -> None:
     """Add the command to the parser."""
-    child = command(commands, convert)
+    child = command(commands, convert, "selftrain.yaml -o coco --to coco-rle")
     text = "a data YAML, a folder that selftrain init understands without questions, or the output of predict"
     child.add_argument("source", type=path, help=text)
     text = "a new folder for the images, their annotations and selftrain.yaml, which reads them again"

@@ -5,16 +5,18 @@ import tempfile
 from pathlib import Path
 
 from selftrain.commands import Commands, begun, command, path
+from selftrain.config import Config
 from selftrain.conversion import TO
-from selftrain.errors import ConfigError, DataError
+from selftrain.errors import ConfigError, DataError, ResourceError
 from selftrain.files import read_json
 from selftrain.log import say
 from selftrain.rundir import RunDir
+from selftrain.settings.shown import OF_AN_EXPORT
 
 
 def add(commands: Commands) -> None:
     """Add the two commands to the parser."""
-    child = command(commands, predict)
+    child = command(commands, predict, "runs/first images/ -o masks")
     child.add_argument("export", type=path, help="the export/ of a run, or the run")
     child.add_argument("images", type=path, help="a folder of images, or one image")
     child.add_argument("-o", "--output", type=path, required=True, help="folder for the masks")
@@ -29,10 +31,16 @@ def add(commands: Commands) -> None:
     text = "files of an annotation program with copies of the images, as selftrain convert writes them"
     forms.add_argument("--format", choices=TO, help=text)
 
-    child = command(commands, export)
+    examples = (
+        "runs/first -o exported --generation 0",
+        "runs/first -o exported 'export.variants=[static]'",
+    )
+    child = command(commands, export, *examples, settings=OF_AN_EXPORT)
     child.add_argument("run_directory", type=path)
     child.add_argument("-o", "--output", type=path, required=True)
     child.add_argument("--generation", type=int, help="the generation to export (default: the best)")
+    text = "export.variants, export.opset, export.size, or data.root where the data have moved"
+    child.add_argument("overrides", nargs="*", metavar="NAME=VALUE", help=text)
 
 
 def predict(arguments: argparse.Namespace) -> None:
@@ -71,22 +79,41 @@ def _predict_as(arguments: argparse.Namespace, directory: Path, masks: Path) -> 
 
 def export(arguments: argparse.Namespace) -> None:
     """Export a generation of a run to another directory; of an unfinished run, its leader so far."""
+    from selftrain import variants
+    from selftrain.preflight import recorded_data
+    from selftrain.settings import stored
     from selftrain.stages.export import export_again
 
-    run = begun(arguments.run_directory)
+    run, out, number = begun(arguments.run_directory), arguments.output, arguments.generation
+    unfit = [one for one in arguments.overrides if not one.startswith(("export.", "data.root="))]
+    if unfit:
+        raise ConfigError(f"{unfit[0]}: selftrain export takes settings of export, and data.root")
+    cfg = stored(run.config, arguments.overrides)
+    cfg.export.onnx = True  # the command's purpose
+    variants.check(cfg.export)
+    val = recorded_data(run, cfg).val if cfg.export.variants else []
     if run.report.is_file():
-        export_again(run.path, arguments.output, generation=arguments.generation)
+        export_again(run.path, out, generation=number, opset=cfg.export.opset)
     else:
-        export_unfinished(run, arguments.output, generation=arguments.generation)
+        export_unfinished(run, out, generation=number, cfg=cfg)
+    card = variants.add(out, cfg.export, val)
+    missing = [name for name, one in card.get("variants", {}).items() if "reason" in one]
+    if missing:
+        raise ResourceError(f"{out} has no variant {missing[0]}: {card['variants'][missing[0]]['reason']}")
 
 
 def export_unfinished(
-    run: RunDir, directory: Path, *, generation: int | None = None, onnx: bool = True
+    run: RunDir,
+    directory: Path,
+    *,
+    generation: int | None = None,
+    onnx: bool = True,
+    cfg: Config | None = None,
 ) -> None:
     """Export the leader of a run that is not finished, or `generation`, to `directory`.
 
-    The run directory is only read. Raises ConfigError if that generation is not finished, DataError if the
-    data are not where the run's settings say.
+    `cfg` takes the place of the run's settings. The run directory is only read. Raises ConfigError if that
+    generation is not finished, DataError if the data are not where the settings say.
     """
     from selftrain.base import leader_of
     from selftrain.cards import card_of
@@ -96,10 +123,11 @@ def export_unfinished(
     from selftrain.stages.export import export
 
     number = leader_of(run) if generation is None else generation
-    gen, cfg = run.generation(number), stored(run.config, [])
+    gen, cfg = run.generation(number), cfg or stored(run.config, [])
     if not gen.report.is_file():
         raise ConfigError(f"generation {number} of {run.path} is not finished (selftrain status {run.path})")
     row = read_json(gen.report, "generation", "model", "val")
     say(f"{run.path} is not finished: this is generation {number}")
     described = card_of(cfg, recorded_data(run, cfg), row, test=None)
-    export(saved.read(gen.model).network, directory, card=described, onnx=onnx)
+    network = saved.read(gen.model).network
+    export(network, directory, card=described, onnx=onnx, opset=cfg.export.opset)

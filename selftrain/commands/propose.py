@@ -6,10 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from selftrain.commands import Commands, command, path
+from selftrain.commands import Commands, command, path, refuse_several
 from selftrain.errors import ConfigError, DataError
 from selftrain.log import say
 from selftrain.rundir import RunDir
+from selftrain.settings.shown import OF_DATA
 
 if TYPE_CHECKING:
     from selftrain.commands.asked import Question
@@ -22,7 +23,8 @@ COUNT = 20
 
 def add(commands: Commands) -> None:
     """Add the command to the parser."""
-    child = command(commands, next)
+    examples = ("runs/first -n 20 --copy to-label", "selftrain.yaml -n 20")
+    child = command(commands, next, *examples, settings=OF_DATA)
     text = "a run; without a model: FILE.yaml, other settings of a data set, or a folder of images"
     child.add_argument("overrides", nargs="+", metavar="RUN|FILE.yaml", help=text)
     child.add_argument("--config-dir", help="a folder with your own data/*.yaml")
@@ -50,6 +52,7 @@ def next(arguments: argparse.Namespace) -> None:
     first = arguments.overrides[0]
     if "=" not in first and not path(first).exists():
         raise ConfigError(f"{first}: no such run, folder of images or YAML file of a data set")
+    refuse_several(path(first))
     run = RunDir(path(first))
     has_model = run.config.is_file()
     folder = arguments.output or (run.path / FOLDER if has_model else Path(FOLDER))
@@ -62,7 +65,7 @@ def next(arguments: argparse.Namespace) -> None:
         else asked.of_data(arguments.overrides, arguments.config_dir, folder)
     )
     _check(question, arguments, folder)
-    found = _proposals(question, arguments.count)
+    found = proposals(question, arguments.count)
     copies = page.copies_of(found, arguments.copy) if arguments.copy else {}
     title = f"Images of {question.name} to label next"
     written = page.write(folder, title, question.rows, found, question.data.classes, question.surveyor.jury)
@@ -90,13 +93,18 @@ def _check(question: "Question", arguments: argparse.Namespace, folder: Path) ->
         raise ConfigError(
             f"--copy {arguments.copy}: {drawn[0]} is not a file; {question.name} is drawn in code"
         )
+    refuse_nothing(question)
+
+
+def refuse_nothing(question: "Question") -> None:
+    """Raises DataError if there is no unlabelled image."""
     if not question.data.unlabelled:
         raise DataError(
             f"{question.name} has no unlabelled image to choose from; see data.unlabelled, or give a folder"
         )
 
 
-def _proposals(question: "Question", count: int) -> "list[Proposal]":
+def proposals(question: "Question", count: int) -> "list[Proposal]":
     """The images to label next, the first one first. Raises DataError if none can be read."""
     from selftrain.proposals import choose, page, uncertainty
     from selftrain.proposals.survey import survey

@@ -8,13 +8,14 @@ from selftrain.commands import Commands, command, path
 from selftrain.config import AUTO, Config
 from selftrain.errors import ConfigError
 from selftrain.log import say
+from selftrain.settings.shown import OF_A_RUN
 
 SHEET = "augmentation.png"
 
 
 def add(commands: Commands) -> None:
     """Add the command to the parser."""
-    child = command(commands, show_augment)
+    child = command(commands, show_augment, "selftrain.yaml -o augmentation.png", settings=OF_A_RUN)
     text = "FILE.yaml, or data=NAME data.root=DIR, then recipe=NAME and settings"
     child.add_argument("overrides", nargs="+", metavar="NAME=VALUE", help=text)
     child.add_argument("--config-dir", help="a folder with your own data/*.yaml")

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from selftrain import runlog
 from selftrain.commands import Commands, begun, command, path
@@ -12,23 +13,73 @@ from selftrain.rundir import Generation, RunDir, steps_in
 
 def add(commands: Commands) -> None:
     """Add the command to the parser."""
-    command(commands, status).add_argument("run_directory", type=path)
+    child = command(commands, status, "runs/first")
+    child.add_argument("run_directory", type=path)
+    text = "show it again and again until the run ends; Ctrl-C ends the view, not the run"
+    child.add_argument("--watch", action="store_true", help=text)
 
 
 def status(arguments: argparse.Namespace) -> None:
     """Print whether a run is running, its step, rate, time left, scores and leader; reads only."""
+    from selftrain.commands.watch import watch
+
     run = begun(arguments.run_directory)
+    if arguments.watch:
+        watch(run)
+        return
+    for line in state_of(run).lines:
+        say(line)
+
+
+@dataclass(frozen=True)
+class State:
+    """What is known of a run: `about` its generations, and the last progress line of its log."""
+
+    run: RunDir
+    about: list[str]
+    writer: int | None  # the process that works on it, 0 if it is elsewhere
+    progress: str
+
+    @property
+    def running(self) -> bool:
+        """Whether a process works on the run."""
+        return self.writer is not None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has come to its end."""
+        return not self.running and self.run.report.is_file()
+
+    @property
+    def ended(self) -> str:
+        """Where the run is, if no process works on it."""
+        if self.finished:
+            return "finished"
+        return f"not running, not finished: selftrain resume {self.run.path} resumes it"
+
+    @property
+    def lines(self) -> list[str]:
+        """The state in words."""
+        if not self.running:
+            return [*self.about, self.ended]
+        last = [f"last line: {self.progress}"] if self.progress else []
+        page = [f"page: {self.run.page}"] if self.run.page.is_file() else []
+        return [*self.about, *page, *last, f"running{f' (process {self.writer})' if self.writer else ''}"]
+
+
+def state_of(run: RunDir) -> State:
+    """The state of a run now."""
     count = len(read_yaml(run.config, "generations")["generations"])
-    generations, leader = [run.generation(number) for number in range(count)], None
-    for number, gen in enumerate(generations):
-        for line in _lines(number, gen):
-            say(line)
+    about, leader = list[str](), None
+    for number in range(count):
+        gen = run.generation(number)
+        about += _lines(number, gen)
         if gen.report.is_file() and read_json(gen.report, "promoted")["promoted"]:
             leader = number
     if leader is not None:
-        say(f"leader: generation {leader}")
-    for line in _state(run):
-        say(line)
+        about.append(f"leader: generation {leader}")
+    writer = run.writer()
+    return State(run, about, writer, "" if writer is None else runlog.last_progress(run.log))
 
 
 def _lines(number: int, gen: Generation) -> Iterator[str]:
@@ -43,16 +94,3 @@ def _lines(number: int, gen: Generation) -> Iterator[str]:
     yield f"gen{number}  val mIoU {report['val']['miou'] or 0:.4f}  {promoted}{labelled}"
     for alarm in report.get("alarms", []):
         yield f"      warning: {alarm}"
-
-
-def _state(run: RunDir) -> Iterator[str]:
-    """Whether the run is running, and its last progress line with stage, step, rate and time left."""
-    writer = run.writer()
-    if writer is not None:
-        if progress := runlog.last_progress(run.log):
-            yield f"last line: {progress}"
-        yield f"running{f' (process {writer})' if writer else ''}"
-    elif run.report.is_file():
-        yield "finished"
-    else:
-        yield f"not running, not finished: selftrain resume {run.path} resumes it"

@@ -9,11 +9,17 @@ from selftrain.errors import ConfigError
 from selftrain.files import read_manifest
 from selftrain.run import add_arguments, run_or_show, start
 from selftrain.rundir import RunDir
+from selftrain.settings.shown import OF_A_RUN
 
 
 def add(commands: Commands) -> None:
     """Add the command to the parser."""
-    child = command(commands, train)
+    examples = (
+        "selftrain.yaml train.plan=auto out=runs/first",
+        "recipe=noisy_student data=camvid data.root=/data/camvid out=runs/camvid",
+        "--from runs/first out=runs/second",
+    )
+    child = command(commands, train, *examples, settings=OF_A_RUN)
     add_arguments(child)
     text = "a run to continue with new masks or images; its settings hold unless others are given"
     child.add_argument("--from", dest="source", type=path, metavar="RUN", help=text)

@@ -40,6 +40,7 @@ __all__ = [
     "AUTO",
     "PRECISIONS",
     "RUN",
+    "TRACKERS",
     "CRFConfig",
     "CamConfig",
     "Config",
@@ -60,7 +61,13 @@ __all__ = [
 ]
 
 
+VARIANTS = ("complete", "static", "fp16", "int8", "pt2")  # of an export (selftrain.variants)
+TRACKERS = ("tensorboard", "wandb", "mlflow")
 BUDGETS = ("quick", "normal", "long")
+
+
+def _are_trackers(names: list[str]) -> bool:
+    return set(names) <= {*TRACKERS} and len({*names}) == len(names)
 
 
 def _is_budget(budget: str) -> bool:
@@ -143,6 +150,19 @@ class ExportConfig:
         "which generation is exported",
     ] = "best"
     onnx: Annotated[bool, "also export to ONNX"] = True
+    variants: Annotated[
+        list[str],
+        Must(f"list some of {', '.join(VARIANTS)}", set(VARIANTS).issuperset),
+        "further files, compared with torch on val: `complete` (ONNX from uint8 pixels of any size to ids), "
+        "`static` (ONNX of one size), `fp16` and `int8` (ONNX), `pt2` (torch.export)",
+    ] = field(default_factory=list)
+    opset: Annotated[int, Bounds(16, 24), "the opset of ONNX graphs"] = 20
+    size: Annotated[
+        list[int],
+        Must("be [height, width] in pixels, or []", lambda size: len(size) in (0, 2)),
+        Bounds(1),
+        "what images are resized to for `static`; empty: as the network sees the first val image",
+    ] = field(default_factory=list)
     distill: Annotated[
         bool,
         "if the exported generation has several networks: train one more network on their labels of all "
@@ -194,6 +214,12 @@ class Config:
     given: Annotated[list[str], "written by the program: the settings that the user gave"] = field(
         default_factory=list
     )
+    trackers: Annotated[
+        list[str],
+        Must(f"be some of {', '.join(TRACKERS)}, each once, or empty", _are_trackers),
+        "programs that show curves and pictures of the run: TensorBoard, Weights & Biases (offline unless "
+        "WANDB_MODE says otherwise), MLflow (a store in the run directory unless MLFLOW_TRACKING_URI is set)",
+    ] = field(default_factory=lambda: ["tensorboard"])
     keep_checkpoints: Annotated[
         bool, "keep the checkpoints of finished generations, several times the size of their networks"
     ] = False

@@ -146,6 +146,12 @@ class DataConfig:
     ] = ""
     suspects: Annotated[str, Place(), "list of suspicious masks that `selftrain clean` wrote"] = ""
     suspicion: Annotated[Choice, "what training does with the masks of `suspects`"] = "drop"
+    reviewed: Annotated[
+        str,
+        Place(),
+        "the folder that `selftrain review` wrote, RUN/review: generations that begin from now on train on "
+        "its accepted and corrected images as labelled ones, and leave out the rejected ones",
+    ] = ""
     threshold: Annotated[
         int,
         Bounds(0, 65535),

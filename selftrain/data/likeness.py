@@ -5,7 +5,7 @@ compression or small changes of brightness. The limits were measured on CamVid a
 "warnings about pictures").
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -145,6 +145,25 @@ def unlike(
     limit = max(LEAST, TIMES * centre, centre + SPREADS * spread)
     distances = _nearest(_points(raw, raw_sides), mine)
     return [int(place) for place in np.argsort(-distances, kind="stable") if distances[place] > limit]
+
+
+class Unlikeness:
+    """How unlike a picture is to every known one; `known` are decoded pictures (H, W, C)."""
+
+    def __init__(self, known: Iterable[np.ndarray]) -> None:
+        seen = [(found, _side(image)) for image in known if (found := traits(image))]
+        self.points = _points([found for found, _ in seen], [side for _, side in seen]) if seen else None
+
+    def __call__(self, image: np.ndarray) -> float | None:
+        """The distance of `unlike` to the nearest known picture; None for a picture of one colour."""
+        found = traits(image)
+        if not found or self.points is None:
+            return None
+        return float(_nearest(_points([found], [_side(image)]), self.points)[0])
+
+
+def _side(image: np.ndarray) -> float:
+    return float(np.sqrt(image.shape[0] * image.shape[1]))
 
 
 def _points(seen: Sequence[bytes], sides: Sequence[float]) -> np.ndarray:

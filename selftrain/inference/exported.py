@@ -25,10 +25,15 @@ FORMAT = 1
 RULE = (
     "a channel for each mean (three: RGB, one: grey), scaled to 0..1, minus mean, divided by std; resized to "
     "`size` if it is set: [height, width], or [longest, side] or [shortest, side], which keep the aspect "
-    "ratio; `predicted` takes its place if it is set, and [scale, factor] multiplies it; "
-    "padded to multiples; of 16-bit images, `range` becomes 0..255; without one, the high byte counts"
+    "ratio; `predicted` takes its place if it is set, and [scale, factor] multiplies it; by area averaging "
+    "if neither side grows, else bilinearly, before it is scaled; then padded at the bottom and right to "
+    "multiples, by reflection, or by the edge along a side that is too short; of 16-bit images, `range` "
+    "becomes 0..255; without one, the high byte counts"
 )
-
+BACK = (
+    "the logits without the padding; their softmax; resized bilinearly to the image's size; then `decision`: "
+    "argmax takes the class of the largest probability, thresholds divide by those of the classes before"
+)
 GATE = (
     "of image_logits, the second output: a class whose sigmoid is below `threshold` is suppressed in what "
     "the network saw, by logits of -inf before the softmax; the class of the largest image_logit always stays"
@@ -98,6 +103,7 @@ def card(
             "range": images.levels,
             "rule": RULE,
         },
+        "output": {"rule": BACK},
         "views": output.asked.views,
         "refine": output.asked.refine,
         "decision": output.asked.decision,

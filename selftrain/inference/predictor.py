@@ -83,15 +83,15 @@ class Predictor:
         normalised = self.scale.normalise(torch.as_tensor(images).to(self.scale.device))
         return normalised.contiguous(memory_format=self.layout)
 
-    def probabilities(self, images: np.ndarray) -> Tensor:
+    def probabilities(self, images: np.ndarray, sureness: list[Tensor] | None = None) -> Tensor:
         """(N, K, H, W) float32 of images (N, H, W, C) uint8: the mean over the networks and their views.
 
         If the images are seen at another size, the probabilities are resized back. They are refined, if there
-        is a refiner.
+        is a refiner. `sureness` gets the mean confidence (N,) of the single views of each network.
         """
         pixels = self.pixels(self._at_seen_size(images))
         with self.precision():
-            found = [self._of(network, pixels) for network in self.networks]
+            found = [self._of(network, pixels, sureness) for network in self.networks]
         mean = found[0] if len(found) == 1 else torch.stack(found).mean(dim=0)
         mean = tta.resize_maps(mean, (images.shape[1], images.shape[2]))
         if self.refiner is None:
@@ -145,7 +145,7 @@ class Predictor:
         size = self.seen_size((images.shape[1], images.shape[2]))
         return np.stack([resize_image(image, size) for image in images])
 
-    def _of(self, network: nn.Module, pixels: Tensor) -> Tensor:
+    def _of(self, network: nn.Module, pixels: Tensor, sureness: list[Tensor] | None) -> Tensor:
         window = partial(
             bound(self.window), **handed(self.window.entry, f"window={self.window.name}", tally=self.tally)
         )
@@ -158,6 +158,7 @@ class Predictor:
             multiple=self.multiple,
             batch=self.batch,
             gate=self.gate,
+            sureness=sureness,
         )
 
     def _dtype(self) -> torch.dtype:

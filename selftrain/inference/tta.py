@@ -144,6 +144,7 @@ def predict(
     multiple: int = Anatomy.multiple,
     batch: int = 1,
     gate: float = 0.0,
+    sureness: list[Tensor] | None = None,
 ) -> Tensor:
     """Class probabilities (N, K, H, W) float32 of images (N, C, H, W): the mean over the views.
 
@@ -152,7 +153,7 @@ def predict(
     to the caller. `window`, an entry of WINDOWS with its settings, pads each view to `multiple` and computes
     its probabilities. With `gate`, classes that an image-level head finds less probable than this in what the
     network sees at once have probability 0. Views of one size, and windows, share a forward pass of up to
-    `batch` images.
+    `batch` images. `sureness` gets the mean confidence (N,) of the single views, averaged like the views.
 
     Raises ConfigError for transforms that do not suit segmentation.
     """
@@ -160,6 +161,7 @@ def predict(
     transforms = _suited(transforms or ttach.Compose([]))
     size = (images.shape[2], images.shape[3])
     sums: dict[tuple[int, int], Tensor] = {}  # by the size of the maps: one resize for each size
+    sure = list[Tensor]()
     given = zip(transforms, weights or [1.0] * len(transforms), strict=True)
     weighed = [(transformer, weight) for transformer, weight in given if weight]
     for group in _groups(weighed, images, most=max(1, batch // len(images))):
@@ -167,11 +169,15 @@ def predict(
         found = window(lambda padded: gated(model(padded), gate), seen, multiple, batch).split(len(images))
         for ((transformer, weight), _), probs in zip(group, found, strict=True):
             probs = transformer.deaugment_mask(probs)  # (N, C, h, w)
+            if sureness is not None:
+                sure.append(weight * probs.amax(dim=1).flatten(1).mean(dim=1))
             if weights:
                 probs = probs * weight
             key = (probs.shape[2], probs.shape[3])
             sums[key] = sums[key].add_(probs) if key in sums else probs
     total = sum(weights) if weights else len(transforms)
+    if sureness is not None:
+        sureness.append(torch.stack(sure).sum(dim=0) / total)
     return reduce(torch.add, [resize_maps(part, size) for part in sums.values()]) / total
 
 

@@ -7,7 +7,8 @@ Probabilities are stored as the mass that remains after the first 1, 2, ... clas
 
 import struct
 import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import cv2
@@ -98,6 +99,8 @@ class Labelled:
     histogram: NDArray[np.int64]  # (C, 256) pixels by hard label and confidence
     # (3, C, C): raw, after TTA, as stored; rows are the truth. None without a mask.
     confusion: NDArray[np.int64] | None
+    # what a report tells of the image, by the names of `numbers.NAMES`; unknown ones are missing
+    numbers: Mapping[str, float] = field(default_factory=dict)
 
 
 def encode(probs: NDArray[np.float32], hard: Bytes, confidence: Bytes, k: int) -> bytes:

@@ -20,6 +20,7 @@ from safetensors.numpy import save
 
 from selftrain.errors import IntegrityError
 from selftrain.files import read_json, write_bytes, write_json
+from selftrain.labels import numbers
 from selftrain.labels.record import Label, Labelled, decode
 
 VERSION = 1  # of shards and index
@@ -171,6 +172,16 @@ class LabelStore:
                 f"{shard_path(self.directory, number)}, image {row}: {error}; {AGAIN}"
             ) from None
         return label
+
+    @property
+    def sizes(self) -> list[int]:
+        """The number of images in each shard."""
+        starts = range(0, len(self), self.index.shard)
+        return [min(self.index.shard, len(self) - start) for start in starts]
+
+    def numbers(self) -> dict[str, NDArray[np.float32]]:
+        """What is told of each image (N,), by the names of `numbers.NAMES`; NaN where it is not known."""
+        return numbers.read(self.directory, self.sizes)
 
     def confidence(self) -> NDArray[np.float32]:
         """Mean confidence (N,) of each image."""

@@ -30,35 +30,51 @@ class OnnxError(Exception):
     """Why there is no ONNX graph. The card quotes the message."""
 
 
-def onnx_graph(network: nn.Module, *, multiple: int, channels: int = 3) -> tuple[bytes, dict[str, Any]]:
+def missing_libraries() -> str:
+    """The libraries of ONNX that are missing, and how to install them; empty if there are all."""
+    missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
+    return f"{', '.join(missing)} not installed: pip install 'selftrain[export]'" if missing else ""
+
+
+def onnx_graph(
+    network: nn.Module,
+    *,
+    multiple: int,
+    channels: int = 3,
+    opset: int = OPSET,
+    size: Sequence[int] | None = None,
+) -> tuple[bytes, dict[str, Any]]:
     """Convert a network, in fp32 and in eval mode, to ONNX; returns the graph and how it was compared.
 
     Input "image" (batch, channels, height, width) float32, normalised, with sides that are multiples of
-    `multiple`. Output "logits" (batch, classes, height, width), and "image_logits" if the network has an
-    image-level head. The comparison has opset, sizes and the largest difference.
+    `multiple`. With a `size` (height, width), the graph takes one image of this size only. Output "logits"
+    (batch, classes, height, width), and "image_logits" if the network has an image-level head. The comparison
+    has opset, sizes and the largest difference.
 
-    Raises OnnxError if the libraries are missing, the network cannot be exported, or the graph differs at any
-    of SIZES.
+    Raises OnnxError if the libraries are missing, the network cannot be exported with this opset, or the
+    graph differs at `size`, or at any of SIZES.
     """
-    missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise OnnxError(f"{', '.join(missing)} not installed: pip install 'selftrain[export]'")
-    sizes = [(count, channels, height * multiple, width * multiple) for count, height, width in SIZES]
+    if missing := missing_libraries():
+        raise OnnxError(missing)
+    sizes = [[count, channels, height * multiple, width * multiple] for count, height, width in SIZES]
+    shape: list[int | str] = ["batch", channels, "height", "width"]
+    if size:
+        sizes, shape = [[1, channels, *size]], [1, channels, *size]
     try:
-        with _quiet(), torch.inference_mode(False), torch.no_grad():
+        with quiet(), torch.inference_mode(False), torch.no_grad():
             example = torch.zeros(sizes[0])
             names = OUTPUTS[: len(tensors_of(network(example)))]
-            content = _without_provenance(_convert(network, example, names))
+            content = _without_provenance(_convert(network, example, names, opset, dynamic=not size), opset)
             differences = _compare(content, network, names, sizes)
     except (MemoryError, OnnxError):
         raise
     except Exception as error:  # the exporter and onnxruntime raise many types
-        raise OnnxError(f"the network cannot be exported: {_in_short(error)}") from None
+        raise OnnxError(f"the network cannot be exported: {in_short(error)}") from None
     compared = {
-        "opset": OPSET,
-        "input": {"name": "image", "shape": ["batch", channels, "height", "width"], "multiple": multiple},
+        "opset": opset,
+        "input": {"name": "image", "shape": shape, "multiple": multiple},
         **dict(zip(("output", "image_output"), names, strict=False)),
-        "compared_sizes": [list(size) for size in sizes],
+        "compared_sizes": sizes,
         "largest_difference": float(f"{max(differences):.1e}"),
         "tolerance": TOLERANCE,
         "meaning": MEANING,
@@ -66,14 +82,16 @@ def onnx_graph(network: nn.Module, *, multiple: int, channels: int = 3) -> tuple
     return content, compared
 
 
-def _convert(network: nn.Module, example: Tensor, names: tuple[str, ...]) -> bytes:
+def _convert(
+    network: nn.Module, example: Tensor, names: tuple[str, ...], opset: int, *, dynamic: bool
+) -> bytes:
     program = torch.onnx.export(
         network,
         (example,),
         input_names=["image"],
         output_names=list(names),
-        dynamic_shapes=(AXES,),
-        opset_version=OPSET,
+        dynamic_shapes=(AXES,) if dynamic else None,
+        opset_version=opset,
         dynamo=True,
         verbose=False,
     )
@@ -81,14 +99,34 @@ def _convert(network: nn.Module, example: Tensor, names: tuple[str, ...]) -> byt
     return program.model_proto.SerializeToString()
 
 
-def _without_provenance(content: bytes) -> bytes:
-    """Remove the exporter's notes: each node has a stack trace with paths of this machine."""
+def _without_provenance(content: bytes, opset: int) -> bytes:
+    """`lean`: the exporter notes a stack trace with paths of this machine at each node.
+
+    Raises OnnxError for another opset: where a conversion fails, the exporter keeps its own and only warns.
+    """
     import onnx
 
     model = onnx.load_from_string(content)
+    if model.opset_import[0].version != opset:
+        raise OnnxError(f"the graph cannot be written with opset {opset}; set export.opset={OPSET}")
+    return lean(model)
+
+
+def lean(model: Any) -> bytes:
+    """The bytes of an ONNX model, without notes and without domains that no node uses.
+
+    It gets the lowest IR version of its opset, so that older programs read it.
+    """
+    import onnx
+
+    used = {"", *(node.domain for node in model.graph.node), *(node.domain for node in model.functions)}
+    domains = [one for one in model.opset_import if one.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(domains)
+    model.ir_version = onnx.helper.find_min_ir_version_for(domains, ignore_unknown=True)
     _strip(model)
     onnx.checker.check_model(model)
-    return model.SerializeToString(deterministic=True)
+    return bytes(model.SerializeToString(deterministic=True))
 
 
 def _strip(message: Any) -> None:
@@ -108,12 +146,7 @@ def _compare(
 
     Raises OnnxError above TOLERANCE.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # fatal only: other failures are also raised
-    options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    session = session_of(content)
     noise = torch.Generator().manual_seed(0)
     differences = []
     for size in sizes:
@@ -122,12 +155,22 @@ def _compare(
         try:
             returned = session.run(list(names), {"image": images.numpy()})
         except Exception as error:  # its exception classes are not in its API
-            raise OnnxError(f"at {shape} the graph cannot be run: {_in_short(error)}") from None
+            raise OnnxError(f"at {shape} the graph cannot be run: {in_short(error)}") from None
         differences += [
             _difference(torch.from_numpy(row), logits, shape)
             for row, logits in zip(returned, expected, strict=True)
         ]
     return differences
+
+
+def session_of(content: bytes) -> Any:
+    """An InferenceSession of onnxruntime for a graph, on the CPU, with torch's number of threads."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # fatal only: other failures are also raised
+    options.intra_op_num_threads = torch.get_num_threads()
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 def _difference(found: Tensor, expected: Tensor, shape: str) -> float:
@@ -142,7 +185,7 @@ def _difference(found: Tensor, expected: Tensor, shape: str) -> float:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence the exporter's warnings and log lines; it also raises those that matter."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
@@ -154,7 +197,7 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _in_short(error: Exception) -> str:
+def in_short(error: Exception) -> str:
     """The first lines of the root cause, without paths."""
     while error.__cause__ is not None:
         error = error.__cause__  # type: ignore[assignment]

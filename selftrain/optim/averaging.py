@@ -13,8 +13,24 @@ from torch import nn
 from selftrain.tables import Bounds
 
 
-def ema(step: int, *, steps: int, decay: float) -> float:
-    """Exponential moving average. The first steps use a plain mean (Tarvainen & Valpola 2017)."""
+def ema(
+    step: int,
+    *,
+    steps: int,
+    decay: float,
+    share: Annotated[
+        float,
+        Bounds(0, 1),
+        "the share of the steps that the average spans, instead of train.ema; 0: none",
+    ] = 0.0,
+) -> float:
+    """Exponential moving average. The first steps use a plain mean (Tarvainen & Valpola 2017).
+
+    An average with decay d spans 1 / (1 - d) steps. With `share` it spans as large a part of a short
+    generation as of a long one.
+    """
+    if share:
+        decay = 1 - 1 / max(share * steps, 1)
     return min(decay, 1 - 1 / (step + 1))
 
 

@@ -16,7 +16,7 @@ from selftrain.errors import ConfigError
 Groups = list[dict[str, Any]]  # the type that torch.optim takes
 # tensors per layer of an encoder whose layers timm does not know: as many as in a transformer block
 LAYER = 12
-FROZEN = "is_frozen"  # an attribute of encoders; copies keep it
+FROZEN = "is_frozen"  # an attribute of encoders and their parts; copies keep it
 
 
 def one(network: nn.Module, *, weight_decay: float) -> Groups:
@@ -70,7 +70,7 @@ class Freezer:
         self.network, self.steps, self.frozen = network, steps, bool(steps)
         found = [module for _, module in encoders(network, "train.freeze")] if steps else []
         self.parameters = [one for module in found for one in module.parameters() if one.requires_grad]
-        for module in found:
+        for module in (part for encoder in found for part in encoder.modules()):
             setattr(module, FROZEN, True)
             module.register_forward_pre_hook(_in_eval_mode)
         if steps >= of:
@@ -99,10 +99,11 @@ def unfrozen(network: nn.Module) -> Iterator[nn.Module]:
 def _in_eval_mode(module: nn.Module, inputs: tuple) -> None:
     """Keep a frozen module in eval mode.
 
-    A hook, because a call of `train` on the whole network would undo a call of `eval` on this part.
+    A hook, because a call of `train` on the whole network would undo a call of `eval` on this part. Every
+    part of an encoder has it, because some networks call these parts one by one (SegNet).
     """
     if getattr(module, FROZEN, False):
-        module.eval()
+        module.training = False
 
 
 def encoders(network: nn.Module, setting: str) -> list[tuple[str, nn.Module]]:

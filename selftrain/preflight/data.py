@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
-from selftrain import base, choices, files, process, runlog
+from selftrain import base, choices, files, process, runlog, verdicts
 from selftrain.config import Config, GenerationConfig
-from selftrain.data import load, verify
+from selftrain.data import load, reviewed, verify
 from selftrain.data.bands import RGB
 from selftrain.data.faults import refuse
 from selftrain.data.look import Look
@@ -20,6 +21,7 @@ from selftrain.plan import window_of, window_of_labels
 from selftrain.preflight.machine import precision_of_run
 from selftrain.rundir import RunDir
 from selftrain.tables import Table
+from selftrain.verdicts import Review
 
 FEW = 8  # val images; with fewer, scores hardly tell generations apart
 WITHOUT_UNLABELLED = (
@@ -191,6 +193,34 @@ def check_data(data: DataSet, cfg: Config) -> None:
     needing = _needing_unlabelled(cfg.generations)
     if needing and not data.unlabelled:
         raise DataError(f"{needing} needs unlabelled images, but the data set has none; {WITHOUT_UNLABELLED}")
+
+
+def review_of(cfg: Config, data: DataSet) -> Review:
+    """The review of data.reviewed, checked.
+
+    Raises ConfigError if there is none, DataError if it belongs to other data, IntegrityError for damage.
+    """
+    setting, folder = f"data.reviewed={cfg.data.reviewed}", Path(cfg.data.reviewed)
+    if not (folder / verdicts.ABOUT).is_file():
+        raise ConfigError(f"{setting}: no review is there; selftrain review RUN writes RUN/review")
+    review = verdicts.read(folder)
+    reviewed.check(review, data, setting, whole=not cfg.debug)
+    return review
+
+
+def check_review(run: RunDir, cfg: Config, data: DataSet) -> None:
+    """Raises what `review_of` raises, if a generation that has not begun will train on the review.
+
+    Also ConfigError for image-level heads: of an image that is corrected in part, it is not known which
+    classes the rest of it lacks.
+    """
+    if cfg.data.reviewed and cfg.loss.image:
+        raise ConfigError(
+            "loss.image trains on the classes that an image lacks, and data.reviewed does not tell them for "
+            "images that are corrected in part; set loss.image={} or data.reviewed="
+        )
+    if cfg.data.reviewed and not all(run.generation(k).begun for k in range(len(cfg.generations))):
+        review_of(cfg, data)
 
 
 def _check_tags(data: DataSet, cfg: Config) -> None:

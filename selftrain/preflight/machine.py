@@ -72,7 +72,6 @@ def accelerator_of(cfg: Config) -> Accelerator:
     try:
         accelerator = Accelerator(
             mixed_precision={"none": "no"}.get(wanted, wanted),
-            log_with="tensorboard",
             project_dir=str(run.path),
             kwargs_handlers=[ddp],
         )

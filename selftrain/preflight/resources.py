@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from dataclasses import dataclass
 
 from selftrain import checkpoint
 from selftrain.config import Config
@@ -69,17 +70,26 @@ def _images_of_a_part(plan: Plan, classes: int, parts: int, *, distil: bool) -> 
     return [(-(-count // parts), of_one) for count, of_one in zip(counts, each, strict=True)]
 
 
-def check_space(
-    run: RunDir, cfg: Config, planned: list[Plan], sizes: list[int], data: DataSet, *, snapshots: int = 0
-) -> None:
-    """Raises StorageError, with the estimate, if the disk is too small for networks of `sizes` parameters.
+@dataclass(frozen=True)
+class Space:
+    """The most bytes of a run directory: networks and checkpoints that stay, one in passing, and labels."""
 
-    `snapshots` is the number of networks that each generation keeps besides its result. The estimate is an
-    upper bound: the kept files of each stage, and the largest file that is written before an older one is
-    removed.
+    kept: int
+    passing: int  # the largest file that is written before an older one is removed
+    labels: int
+
+    @property
+    def needed(self) -> int:
+        return self.kept + self.passing + self.labels + 2**24
+
+
+def space_of(
+    cfg: Config, planned: list[Plan], sizes: list[int], data: DataSet, *, snapshots: int = 0
+) -> Space:
+    """The space that a run with networks of `sizes` parameters needs at most.
+
+    `snapshots` is the number of networks that each generation keeps besides its result.
     """
-    if run.report.exists() and run.generations_begun() == len(planned):
-        return
     kept = sum(size * 4 * (1 + snapshots) for size in sizes)
     kept += sum(max(sizes) * 4 for _ in range(3 * cfg.export.distill))  # a student and its export
     kept += (sum(sizes) if cfg.keep_checkpoints else max(sizes)) * 4 * checkpoint.KEEP * CHECKPOINT
@@ -90,7 +100,14 @@ def check_space(
     labels = stores * len(data.unlabelled) * bytes_each
     if cfg.loss.distill or cfg.export.distill:
         labels += stores * len(data.labelled) * bytes_each
-    needed = kept + passing + labels + 2**24
+    return Space(kept, passing, labels)
+
+
+def check_space(run: RunDir, planned: list[Plan], space: Space) -> None:
+    """Raises StorageError, with the estimate, if the disk is too small for a run."""
+    if run.report.exists() and run.generations_begun() == len(planned):
+        return
+    needed = space.needed
     there = sum(path.stat().st_size for path in run.path.rglob("*") if path.is_file())
     free = shutil.disk_usage(run.path).free
     if needed - there > free:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from selftrain import augmentation, choices
+from selftrain import augmentation, choices, tracking, variants
 from selftrain.config import ALWAYS, AUTO, Config, NoiseConfig
 from selftrain.data.augment.colour import OF_RGB
 from selftrain.data.bands import RGB
@@ -33,6 +33,7 @@ from selftrain.tuning.steps import tunes_thresholds
 def check(cfg: Config) -> None:
     """Check settings alone and together. Raises ConfigError that names them."""
     check_settings(cfg)
+    tracking.check(cfg.trackers)
     choices.check(cfg)
     for check_together in (
         _check_sides,
@@ -63,6 +64,7 @@ def check(cfg: Config) -> None:
     check_refiner(cfg.labels, cfg.data.channels if labelling else RGB)
     check_threshold(cfg.select)
     check_sources(cfg)
+    variants.check(cfg.export)
 
 
 def _check_learning(cfg: Config) -> None:

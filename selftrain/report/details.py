@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from selftrain.report.embedded import Gallery
+from selftrain.report.labelled import LabelFacts
 from selftrain.report.reading import Generation, Headline, number, pick
 from selftrain.scores import BINS
 
@@ -32,12 +34,16 @@ class Surroundings:
 
     `times` are the rows of times.jsonl. `changed` are settings that differ from the recipe: name, the
     recipe's value, the run's value. None means that the recipe is not known. `set_aside` gives the reason by
-    image.
+    image. `labels` are facts about the labels of generations. `failures` shows the worst val image of each
+    class. `running` says how far a run is that is not finished.
     """
 
     times: Sequence[Mapping[str, Any]] = ()
     changed: Sequence[tuple[str, str, str]] | None = None
     set_aside: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[int, LabelFacts] = field(default_factory=dict)
+    failures: Gallery | None = None
+    running: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,12 +120,34 @@ def calibration(scores: Mapping, classes: Sequence[str]) -> list[Calibration]:
     return rows
 
 
-def reliability(scores: Mapping, classes: Sequence[str]) -> list[tuple[float, float]]:
-    """Mean confidence and share of correct pixels of each bin that has pixels."""
+@dataclass(frozen=True)
+class Dot:
+    """A bin of a reliability diagram: mean confidence, share of right pixels, share of all pixels."""
+
+    sure: float
+    right: float
+    share: float
+
+
+def reliability(scores: Mapping, classes: Sequence[str]) -> list[Dot]:
+    """The bins that have pixels, of all `classes` together."""
     sums = [np.sum([_bins(scores, name)[part] for name in classes], axis=0) for part in range(3)]
     if not classes or not sums[0].any():
         return []
-    return [(sure / pixels, right / pixels) for pixels, sure, right in zip(*sums, strict=True) if pixels]
+    every = sums[0].sum()
+    return [
+        Dot(sure / pixels, right / pixels, pixels / every)
+        for pixels, sure, right in zip(*sums, strict=True)
+        if pixels
+    ]
+
+
+def reliability_of_classes(scores: Mapping, classes: Sequence[str]) -> list[tuple[str, list[Dot]]]:
+    """`reliability` of each predicted class that has pixels; of many classes, the worst calibrated ones."""
+    drawn = [(name, dots) for name in classes if (dots := reliability(scores, [name]))]
+    errors = {name: number(scores, "details", "ece", name) or 0.0 for name, _ in drawn}
+    worst = sorted(errors, key=lambda name: -errors[name])[:MOST]
+    return [(name, dots) for name, dots in drawn if name in worst]
 
 
 def _bins(scores: Mapping, name: str) -> np.ndarray:

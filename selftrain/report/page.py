@@ -3,13 +3,15 @@
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import jinja2
+import numpy as np
 
 from selftrain import __version__
 from selftrain.report import details, figures
 from selftrain.report.details import Surroundings
-from selftrain.report.embedded import Row, pictures
+from selftrain.report.embedded import Gallery, Row, pictures, stacks
 from selftrain.report.palette import palette
 from selftrain.report.reading import (
     Generation,
@@ -25,6 +27,7 @@ from selftrain.report.reading import (
 from selftrain.report.remarks import remarks
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
+REFRESH = 60  # seconds after which the page of a run that goes on is loaded again
 STAGES = {"raw": "raw", "tta": "TTA", "crf": "CRF", "selected": "selected"}
 
 
@@ -58,7 +61,7 @@ def render(
         version=__version__,
         generations=generations,
         headline=top,
-        remarks=remarks(report, top, generations),
+        remarks=remarks(report, top, generations, finished=not surroundings.running),
         legend=[(name, f"#{bytes(colours[c]).hex()}") for c, name in enumerate(classes)],
         stages=STAGES,
         further=further(generations),
@@ -76,7 +79,19 @@ def render(
         plots=plots(top, generations, metrics, classes),
         predictions=[pictures(row, colours) for row in predictions],
         pseudo_labels=[pictures(row, colours) for row in pseudo_labels],
+        class_reliability=details.reliability_of_classes(top.best_scores, classes),
+        failure_pictures=_shown(surroundings.failures, colours) if surroundings.failures else None,
+        galleries={
+            k: [_shown(one, colours) for one in facts.galleries] for k, facts in surroundings.labels.items()
+        },
+        refresh=REFRESH,
     )
+
+
+def _shown(gallery: Gallery, colours: np.ndarray) -> dict[str, Any]:
+    """A gallery as the template `wipe` takes it."""
+    parts = {"title": gallery.title, "note": gallery.note, "middle": gallery.middle, "stops": gallery.stops}
+    return {**parts, "stacks": stacks(gallery, colours)}
 
 
 def plots(
@@ -98,7 +113,8 @@ def plots(
 
     scores, promoted = ({g.number: g.miou for g in generations}, {g.number: g.promoted for g in generations})
     train, val, total, names = scored("train"), scored("val"), logged("loss"), list(STAGES.values())
-    sure = {g.number: details.reliability(pick(g.row, "val") or {}, classes) for g in generations}
+    dots = {g.number: details.reliability(pick(g.row, "val") or {}, classes) for g in generations}
+    sure = {k: [(dot.sure, dot.right) for dot in own] for k, own in dots.items()}
     return {
         "promotion": figures.promotion(scores, promoted, top.best) if len(generations) > 1 else None,
         "val": figures.beside(train, val) if any(train.values()) else figures.curves(val),
@@ -166,6 +182,7 @@ def template(name: str) -> jinja2.Template:
         "gain": lambda value: _written(value, "{:+.4f}"),
         "change": lambda value: _written(value, "{:+.3f}"),
         "percent": lambda value: _written(value, "{:.1%}"),
+        "points": lambda value: _written(value, "{:+.1%}"),
         "count": lambda value: _written(value, "{:,.0f}"),
         "sign": lambda value: "" if not value else "up" if value > 0 else "down",
         "parameters": parameters,

@@ -4,31 +4,39 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from selftrain.report.reading import Generation, Headline, compared, difference, incumbents, number, pick
+from selftrain.report.summary import NOTES
 
 
-def remarks(report: dict, top: Headline, generations: Sequence[Generation]) -> list[str]:
+def remarks(
+    report: dict, top: Headline, generations: Sequence[Generation], *, finished: bool = True
+) -> list[str]:
     """Remarks that a reader needs before trusting the numbers."""
     return [
-        *_about_debug(report),
+        *_notes(report),
+        *(_about_result(top, generations) if finished else ()),
         *_about_promotion(top, generations),
         *_alarms(generations),
         *_about_tuning(generations),
-        *_about_scores(report, top),
+        *(_about_scores(report, top) if finished else _until_the_end(top)),
         *_about_fairness(top, generations),
         *_about_exactness(generations),
     ]
 
 
-def _about_debug(report: dict) -> Iterable[str]:
-    if pick(report, "debug"):
-        yield f"{report['debug']}."
+def _notes(report: dict) -> Iterable[str]:
+    for name in NOTES:
+        if pick(report, name):
+            yield f"{report[name]}."
 
 
-def _about_promotion(top: Headline, generations: Sequence[Generation]) -> Iterable[str]:
+def _about_result(top: Headline, generations: Sequence[Generation]) -> Iterable[str]:
     if len(generations) == 1:
         yield "Only the teacher was trained: there is no student to compare it with."
     if top.best == 0 and len(generations) > 1:
         yield "Every student is worse than the teacher on val: the teacher is the result of this run."
+
+
+def _about_promotion(top: Headline, generations: Sequence[Generation]) -> Iterable[str]:
     before = incumbents(generations)
     for g in generations[1:]:
         incumbent, found = before[g.number], compared(g, before[g.number])
@@ -78,6 +86,11 @@ def _about_tuning(generations: Sequence[Generation]) -> Iterable[str]:
     for g in generations:
         for line in about_tuning(pick(g.row, "tuned")):
             yield f"Generation {g.number}: {line}."
+
+
+def _until_the_end(top: Headline) -> Iterable[str]:
+    if top.best is not None:
+        yield "The scores at the top are those on val so far. The test set is read when the run ends."
 
 
 def _about_scores(report: dict, top: Headline) -> Iterable[str]:

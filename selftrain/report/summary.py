@@ -8,11 +8,14 @@ from rich.table import Table
 from selftrain import runlog
 from selftrain.values import worded
 
+NOTES = ("debug", "memory")  # of report.json: what a reader needs to know before trusting the numbers
 SHOWN = ("generations", "best", "test", "teacher_test")  # of report.json
 
 
-def print_table(report: dict, page: Path, export: Path, student: Path | None = None) -> None:
+def print_table(report: dict, page: Path, export: Path | None = None, student: Path | None = None) -> None:
     """Print generations with their models and val mIoU, test scores, and the paths of report and export.
+
+    A run that is not finished has no export, and may have no page yet.
 
     `student` is the export of the network that was distilled from the exported one, if there is any.
     """
@@ -43,10 +46,12 @@ def print_table(report: dict, page: Path, export: Path, student: Path | None = N
         console.print(
             f"two halves of val: correlation {halves['correlation']:+.2f} over {halves['count']} evaluations"
         )
-    if report.get("debug"):
-        console.print(f"warning: {report['debug']}", soft_wrap=True)
-    console.print(f"report: {page}", soft_wrap=True)
-    console.print(f"export: {export}", soft_wrap=True)
+    for name in NOTES:
+        if report.get(name):
+            console.print(f"warning: {report[name]}", soft_wrap=True)
+    if export or page.is_file():
+        console.print(f"report: {page}", soft_wrap=True)
+    console.print(f"export: {export}" if export else "not finished", soft_wrap=True)
     if student:
         row = report["student"]
         scores = f"val mIoU {score(row['val'])}" + (f", test {score(row['test'])}" if row["test"] else "")

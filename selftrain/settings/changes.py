@@ -17,12 +17,13 @@ Complete = Callable[[Tree], Tree]
 EARLIER = {"loss.balance": 0.0, "model.weights": None}
 
 # Settings that a resume may change: they affect how a run works, not its result. Another number of threads
-# changes rounding; conditions.json records that.
+# changes rounding; conditions.json records that. A generation keeps the review that it began with.
 HARMLESS = {
-    "out", "given", "budget", "keep_checkpoints", "data.remember", "data.root", "data.extra.root",
-    "data.suspects", "data.cache_mb", "train.feature_mb", "train.workers", "train.threads",
+    "out", "given", "budget", "trackers", "keep_checkpoints", "data.remember", "data.root", "data.extra.root",
+    "data.suspects", "data.reviewed", "data.cache_mb", "train.feature_mb", "train.workers", "train.threads",
     "train.checkpoint_every", "train.watch",
-    "labels.crf.workers", "export.onnx", "model.partial_weights",
+    "labels.crf.workers", "export.onnx", "export.variants", "export.opset", "export.size",
+    "model.partial_weights",
 }  # fmt: skip
 
 # Settings that a resume may change although they change rounding and the crops for batch-norm statistics. A

@@ -117,7 +117,7 @@ def _pair(text: str) -> tuple[str, str]:
 
 def _no_pair(text: str) -> str:
     """Advice for a word that is not NAME=VALUE."""
-    path, groups = shlex.quote(text), [group for group in GROUPS if text in _names_in([recipes() / group])]
+    path, groups = shlex.quote(text), [group for group in GROUPS if text in names_in_group(group)]
     advice = "see python -m selftrain.run --help"
     if (Path(text) / "config.yaml").is_file():
         advice = f"for a run in that directory write out={path}"
@@ -146,6 +146,11 @@ def _chosen(group: str, pairs: list[tuple[str, str]], folders: list[Path]) -> st
     if group == "data" and "/" in name:
         advice = f"; for images there run selftrain init {shlex.quote(name)}"
     raise ConfigError(f"{group}={name}: no such {noun}{advice} (there are {', '.join(known)})")
+
+
+def names_in_group(group: str) -> list[str]:
+    """The names of selftrain's own recipes (`recipe`) or data sets (`data`)."""
+    return _names_in([recipes() / group])
 
 
 def _names_in(folders: list[Path]) -> list[str]:

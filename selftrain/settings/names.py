@@ -6,6 +6,9 @@ from difflib import get_close_matches
 
 from selftrain.config import Config, GenerationConfig
 from selftrain.settings.changes import RENAMED, flat
+from selftrain.settings.check import declared
+from selftrain.tables import Parameter, Rule
+from selftrain.values import element_of, fields_of
 
 # Other programs' names for settings; only the last part of a name is looked up.
 WORDS = {
@@ -45,6 +48,11 @@ WORDS = {
     "num_generations": "generations", "n_generations": "generations", "rounds": "generations",
 }  # fmt: skip
 MOST = 3  # proposed names
+OF_COMMANDS = {  # settings of the command line that are no field of Config, or a section of it
+    "recipe": "the method: a file of recipes/recipe, such as noisy_student or supervised",
+    "data": "the YAML file that selftrain init wrote, or the name of a data set, with data.root=DIR",
+    "generations.extra": "number of generations to add, with the settings of the last one",
+}
 
 
 def today(name: str) -> str:
@@ -59,7 +67,7 @@ def near(name: str) -> list[str]:
     """Settings that `name` may stand for: by section, by another program's word, by spelling."""
     section, _, last = name.rpartition(".")
     prefix = f"{section}." if re.fullmatch(r"generations\.\d+", section) else "generations.0."
-    names, word = _names(prefix), last.lower().replace("-", "_")
+    names, word = all_names(prefix), last.lower().replace("-", "_")
     lacking = [known for known in names if known.endswith(f".{name}")]
     if lacking:
         return lacking[:MOST]
@@ -73,7 +81,7 @@ def near(name: str) -> list[str]:
 def beside(name: str) -> str:
     """The settings in the section of `name`, as one text; empty if there is no such section."""
     section = name.rpartition(".")[0]
-    names = _names(f"{section}." if section.startswith("generations.") else "generations.0.")
+    names = all_names(f"{section}." if section.startswith("generations.") else "generations.0.")
     return ", ".join(known for known in names if section and known.rpartition(".")[0] == section)
 
 
@@ -84,10 +92,36 @@ def _alike(section: str, last: str, names: list[str]) -> list[str]:
     return [known for known in found if known.rpartition(".")[0] == section] or found
 
 
-def _names(prefix: str) -> list[str]:
+def all_names(prefix: str = "generations.0.") -> list[str]:
     """The names of all settings; settings of a generation get the prefix `prefix`."""
     whole = [name for name in flat(Config()) if not name.startswith("generations.")]
     return [*whole, "generations", *(prefix + name for name in flat(asdict(GenerationConfig())))]
+
+
+def setting_of(name: str) -> Parameter | None:
+    """The declaration of a setting, such as "generations.1.steps"; None for a name that no field declares."""
+    kind, found = Config, None
+    for part in name.split("."):
+        if not (fields_of(kind) and part in declared(kind)) and not part.isdecimal():
+            return None
+        if not part.isdecimal():
+            found = declared(kind)[part]
+            kind = element_of(found.kind) or found.kind
+    return found
+
+
+def meaning(name: str) -> str:
+    """The meaning of a setting, for help."""
+    if name in OF_COMMANDS:
+        return OF_COMMANDS[name]
+    setting = setting_of(name)
+    return setting.meaning if setting else ""
+
+
+def rules_of(name: str) -> tuple[Rule, ...]:
+    """The rules for the value of a setting; () for a name that no field declares."""
+    setting = setting_of(name)
+    return setting.rules if setting else ()
 
 
 def unknown(name: str) -> str:

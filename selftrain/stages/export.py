@@ -1,4 +1,4 @@
-"""Export a model: weights as safetensors, an ONNX graph compared with torch, and card.json.
+"""Export a model: weights as safetensors, an ONNX graph compared with torch, card.json and a model card.
 
 The directory contains everything that is needed to use the model, and no trace of the machine that made it.
 """
@@ -17,19 +17,26 @@ import selftrain
 from selftrain.anatomy import anatomy_of
 from selftrain.diagnosis import brief
 from selftrain.errors import ConfigError, ResourceError
-from selftrain.files import MANIFEST, commit_directory, read_json
+from selftrain.files import MANIFEST, commit_directory, read_json, write_bytes
 from selftrain.inference.exported import CARD, kind_of
+from selftrain.inference.usage import USE, usage
 from selftrain.log import say
 from selftrain.models import saved
-from selftrain.models.onnx import OnnxError, onnx_graph
+from selftrain.models.onnx import OPSET, OnnxError, onnx_graph
+from selftrain.report.model_card import README, model_card
 from selftrain.rundir import RunDir
 from selftrain.tuning.tuned import Tuned, weighed
 
 ONNX = "model.onnx"
+VARIANTS_OF, COMPARED = "variants", "compared"  # parts of a card that selftrain.variants adds
 
 
-def export(network: nn.Module, directory: Path, *, card: dict[str, Any], onnx: bool) -> dict[str, Any]:
+def export(
+    network: nn.Module, directory: Path, *, card: dict[str, Any], onnx: bool, opset: int = OPSET
+) -> dict[str, Any]:
     """Commit model.safetensors, model.onnx, card.json and MANIFEST.json to `directory`.
+
+    Beside them are README.md and use.py, which a user may change.
 
     An earlier export is replaced. `network` maps normalised images (N, 3, H, W) to logits (N, classes, H, W).
     A copy in fp32 and in eval mode is exported. `card` describes it (docs/files.md).
@@ -43,22 +50,22 @@ def export(network: nn.Module, directory: Path, *, card: dict[str, Any], onnx: b
     _check_free(directory)
     plain = copy.deepcopy(network).cpu().float().to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
     files = saved.weights_of(plain)
-    card = {**card, "selftrain": selftrain.__version__, "onnx": None, "onnx_reason": "not asked for"}
+    card = {name: value for name, value in card.items() if name not in (VARIANTS_OF, COMPARED)}
+    card |= {"selftrain": selftrain.__version__, "onnx": None, "onnx_reason": "not asked for"}
     if onnx:
         try:
             files[ONNX], card["onnx"] = onnx_graph(
-                plain, multiple=card["input"]["multiple"], channels=len(card["mean"])
+                plain, multiple=card["input"]["multiple"], channels=len(card["mean"]), opset=opset
             )
             del card["onnx_reason"]
         except OnnxError as error:
             card["onnx_reason"] = str(error)
             say(f"{directory}: exported without {ONNX}: {error}")
-    files[CARD] = (json.dumps(card, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode()
-    _replace_directory(directory, files)
+    replace(directory, files, card)
     return card
 
 
-def export_again(run_directory: Path, directory: Path, *, generation: int | None) -> None:
+def export_again(run_directory: Path, directory: Path, *, generation: int | None, opset: int = OPSET) -> None:
     """Export a finished run's best generation, or `generation`, to another directory.
 
     The run directory is only read.
@@ -89,7 +96,7 @@ def export_again(run_directory: Path, directory: Path, *, generation: int | None
     if tuned.views or exported.views:
         changed["views"] = weighed(card["views"], tuned.views)
     changed["input"] = {**card["input"], "multiple": anatomy_of(found.network).multiple}
-    written = export(found.network, directory, card={**card, **changed}, onnx=True)
+    written = export(found.network, directory, card={**card, **changed}, onnx=True, opset=opset)
     if written["onnx"] is None:
         raise ResourceError(f"{directory} has no {ONNX}: {written['onnx_reason']}")
 
@@ -101,15 +108,22 @@ def _check_free(directory: Path) -> None:
         raise ConfigError(f"{directory} exists and is not an export; choose another directory")
 
 
-def _replace_directory(directory: Path, files: dict[str, bytes]) -> None:
-    """Commit `directory` as a whole, then remove the old one.
+def replace(directory: Path, files: dict[str, bytes], card: dict[str, Any]) -> None:
+    """Commit an export with this card as a whole, then remove the old one.
 
-    A kill can leave the old directory, the new one, or neither.
+    A kill can leave the old directory, the new one, or neither. README.md and use.py follow from the card.
+    MANIFEST.json does not list them, so they may be changed.
     """
+    described = (json.dumps(card, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode()
+    beside = {README: model_card(card)}
+    if ONNX in files:
+        beside[USE] = usage(card, selftrain.__version__)
     new, old = (directory.with_name(f".{directory.name}.{word}") for word in ("new", "old"))
     for leftover in (new, old):
         shutil.rmtree(leftover, ignore_errors=True)
-    commit_directory(new, files)
+    commit_directory(new, {**files, CARD: described})
+    for name, text in beside.items():
+        write_bytes(new / name, text.encode())
     if directory.exists():
         os.rename(directory, old)
     os.rename(new, directory)

@@ -1,6 +1,6 @@
 """The pictures of a report: predictions of the generations on val images, and a few pseudo-labels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -10,15 +10,18 @@ from selftrain.data.labels import Labels, Readable
 from selftrain.errors import naming_savings
 from selftrain.inference.predictor import Predictor
 from selftrain.labels.store import LabelStore
-from selftrain.report.embedded import Row
+from selftrain.report.embedded import Covered, Gallery, Row
 
 ROWS = 4
+CLASSES = 12  # most images of `of_classes`
+Labeller = Callable[[Readable], np.ndarray | None]  # the label (H, W) of an image, if it is known
 
 
 class StoredLabels(Labels, Protocol):
     """Pseudo-labels of a store, filtered."""
 
     store: LabelStore
+    everything: Sequence[Readable]  # the samples of the store
     chosen: list[int]  # the index in the store of each sample
     generation: int  # the generation that predicted them
 
@@ -75,3 +78,105 @@ def extremes(predictor: Predictor, samples: Sequence[Readable], told: Sequence[t
             cells = [("image", as_rgb(image))] + ([("truth", truth)] if truth is not None else [])
             rows.append(Row(id_, [*cells, ("prediction", predictor.labels(image[None])[0])], note))
     return rows
+
+
+@naming_savings("evaluating")
+def of_classes(
+    predictor: Predictor, samples: Sequence[Readable], told: Mapping[str, tuple[str, str]]
+) -> Gallery:
+    """The val image in which each class fails most; `told` has its id and a sentence for each class."""
+    sample_of, notes = {sample.id: sample for sample in samples}, dict[str, list[str]]()
+    for name, (id_, note) in told.items():
+        if id_ in sample_of:
+            notes.setdefault(id_, []).append(f"{name}: {note}")
+    items = list[Covered]()
+    for id_, sentences in list(notes.items())[:CLASSES]:
+        image, truth = sample_of[id_].read_image(), sample_of[id_].read_mask()
+        said = predictor.labels(image[None])[0]
+        items.append(Covered(id_, " ".join(sentences), as_rgb(image), said, truth))
+    return Gallery("The worst image of each class", "", items, over="prediction", under="mask")
+
+
+@naming_savings("labelling")
+def galleries(
+    labels: StoredLabels,
+    earlier: Labeller,
+    plain: Labeller = lambda sample: None,
+    averaged: Labeller = lambda sample: None,
+) -> list[Gallery]:
+    """The images of a label store with the lowest or highest numbers (`labels.numbers`).
+
+    `earlier` gives the label of an earlier generation, `plain` that of the unchanged view and `averaged` that
+    of all views before refinement. A gallery without a label to compare with, or without a difference, is
+    left out.
+    """
+    known = labels.store.numbers()
+
+    def gallery(
+        name: str, title: str, note: str, form: str, before: Labeller | None = None, **more: str
+    ) -> Gallery:
+        lowest = title.startswith("Least")
+        items = list[Covered]()
+        for place in _extremes(known[name], lowest=lowest, zero=before is None):
+            sample = labels.everything[place]
+            under = before(sample) if before else None
+            if before and under is None:
+                continue
+            over = averaged(sample) if name == "views" else labels.store.read(place).hard
+            said = form.format(known[name][place])
+            assert over is not None
+            items.append(Covered(sample.id, said, as_rgb(sample.read_image()), over, under))
+        return Gallery(title, note, items, **{"over": "label", **more})
+
+    confidence = "mean confidence {:.3f}"
+    changed = "{:.1%} of the pixels differ"
+    found = [
+        gallery("confidence", "Least confident", "By the mean confidence of the image's label.", confidence),
+        gallery("confidence", "Most confident", "By the mean confidence of the image's label.", confidence),
+        gallery(
+            "generations",
+            "Changed most since the generation before",
+            "By the share of the pixels whose class differs.",
+            changed,
+            earlier,
+            under="label of the generation before",
+        ),
+        gallery(
+            "views",
+            "Views that disagree most",
+            "By the confidence that averaging takes from the single views (TTA).",
+            "averaging takes {:.3f} of the confidence",
+            plain,
+            under="label of one view",
+            over="label of all views",
+        ),
+        gallery(
+            "refiner",
+            "Changed most by refinement",
+            "By the share of the pixels whose class the refiner (CRF) changes.",
+            changed,
+            averaged,
+            under="before",
+            over="after",
+        ),
+        gallery(
+            "unlike",
+            "Unlike every labelled image",
+            "By the distance of brightness, colours and size to the nearest labelled image. The label of "
+            "such an image deserves a look, and its mask would teach most.",
+            "distance {:.3f}",
+        ),
+    ]
+    return [one for one in found if one.items]
+
+
+def _extremes(numbers: np.ndarray, *, lowest: bool, zero: bool) -> list[int]:
+    """The places of up to ROWS extreme numbers, the most extreme one first.
+
+    Without `zero`, numbers of 0 are left out: nothing differs. At most half of the known places are returned,
+    so that no image is among the lowest and the highest.
+    """
+    known = np.flatnonzero(np.isfinite(numbers))
+    order = known[np.argsort(numbers[known] if lowest else -numbers[known], kind="stable")]
+    chosen = order[: min(ROWS, max(len(known) // 2, 1))]
+    return [int(place) for place in chosen if zero or numbers[place] > 0]

@@ -5,7 +5,7 @@ Labels are written shard by shard, and the index last.
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import numpy as np
+import torch
 from accelerate import Accelerator
 from torch import Tensor
 
@@ -20,10 +21,11 @@ from selftrain import process
 from selftrain.config import CRFConfig, LabelConfig
 from selftrain.data.cache import Cache
 from selftrain.data.labels import Readable
+from selftrain.data.likeness import Unlikeness
 from selftrain.errors import ConfigError, IntegrityError, naming_savings
 from selftrain.inference.groups import neighbours, rank_share
 from selftrain.inference.predictor import Predictor
-from selftrain.labels import refiners, store
+from selftrain.labels import numbers, refiners, store
 from selftrain.labels.crf import CRF
 from selftrain.labels.labelled import label_image
 from selftrain.labels.record import Labelled
@@ -45,6 +47,9 @@ class Labeller:
     accelerator: Accelerator
     # probabilities (N, C, H, W) of these samples from what the predictor returns for their images
     finished: Callable[[Sequence[Readable], Tensor], Tensor] = lambda samples, probs: probs
+    # For `labels.numbers`: the label (H, W) of an earlier generation, and the labelled images.
+    earlier: Callable[[Readable], np.ndarray | None] = lambda sample: None
+    labelled: Callable[[], Iterable[np.ndarray]] = tuple
 
     @naming_savings("labelling")
     def label(
@@ -81,6 +86,7 @@ class Labeller:
         self.accelerator.wait_for_everyone()  # all ranks have seen the same shards before any rank writes
         mine = [missing[i] for i in rank_share(len(missing), self.accelerator)]
         predictor = self.predictor.quickest(self.cache.image(labels.samples[0]))
+        unlike = Unlikeness(self.labelled() if mine else ())
         images, done = sum(len(labels.shard(n)) for n in mine), 0
         with (
             self._pool() as pool,
@@ -88,7 +94,7 @@ class Labeller:
         ):
             waiting: deque[tuple[int, list[Future[Labelled]]]] = deque()
             for place, number in enumerate(mine, start=1):
-                waiting.append((number, self._infer(predictor, labels.shard(number), pool, check)))
+                waiting.append((number, self._infer(predictor, unlike, labels.shard(number), pool, check)))
                 # one shard is refined while the next is inferred
                 while len(waiting) > 1 or (waiting and place == len(mine)):
                     ready, futures = waiting.popleft()
@@ -105,23 +111,38 @@ class Labeller:
         return Refiners(self.cfg.crf.workers or max(cores, 1))
 
     def _infer(
-        self, predictor: Predictor, samples: Sequence[Readable], pool: "Refiners", check: Callable[[], None]
+        self,
+        predictor: Predictor,
+        unlike: Unlikeness,
+        samples: Sequence[Readable],
+        pool: "Refiners",
+        check: Callable[[], None],
     ) -> list[Future[Labelled]]:
         """Average the views of a shard's images, and submit each image for refinement."""
         plain = predictor.plain()
-        label = partial(label_image, refiner=refiner_of(self.cfg), soft_classes=self.cfg.soft_classes)
+        label = partial(
+            label_image,
+            refiner=refiner_of(self.cfg),
+            soft_classes=self.cfg.soft_classes,
+            unlike=unlike,
+        )
         refining: list[Future[Labelled]] = []
         for batch in neighbours(samples, self.cfg.batch, self.cache.image):
             check()
             masks = [sample.read_mask() for sample, _ in batch]
             images, own = np.stack([image for _, image in batch]), [sample for sample, _ in batch]
-            probs = self.finished(own, predictor.probabilities(images)).cpu().numpy()
+            averaged, views = _seen(predictor, images)
+            probs = self.finished(own, averaged).cpu().numpy()
             raw = None
             if any(mask is not None for mask in masks):
                 raw = plain.decision(self.finished(own, plain.probabilities(images))).cpu().numpy()
             for i, mask in enumerate(masks):
                 seen = None if mask is None or raw is None else raw[i]
-                refining.append(pool.submit(label, images[i], probs[i], mask=mask, raw=seen))
+                told = {"views": views[i]} if views else {}
+                before = partial(self.earlier, own[i])
+                refining.append(
+                    pool.submit(label, images[i], probs[i], mask=mask, raw=seen, earlier=before, numbers=told)
+                )
             if self.accelerator.device.type == "cpu":
                 wait(refining)  # on shared cores, inference and refinement threads would block each other
         return refining
@@ -147,6 +168,7 @@ class _Unfinished:
         ]
 
     def write(self, number: int, labels: Sequence[Labelled]) -> None:
+        numbers.write(numbers.file_of(self.directory, number), labels)
         store.write_shard(self._path(number), labels, _ids(self.shard(number)), self.origin)
 
     def finish(self) -> None:
@@ -154,6 +176,20 @@ class _Unfinished:
 
     def _path(self, number: int) -> Path:
         return store.shard_path(self.directory, number)
+
+
+def _seen(predictor: Predictor, images: np.ndarray) -> tuple[Tensor, list[float]]:
+    """The averaged probabilities of images, and what averaging takes from the confidence of single views.
+
+    The second part is a number for each image, or [] if there is one view. By Jensen's inequality it is at
+    least 0, up to rounding. It is 0 where all views have the same class.
+    """
+    if predictor.views is None or len(predictor.views) < 2:
+        return predictor.probabilities(images), []
+    single = list[Tensor]()
+    averaged = predictor.probabilities(images, single)
+    sure = averaged.amax(dim=1).flatten(1).mean(dim=1)
+    return averaged, (torch.stack(single).mean(dim=0) - sure).clamp_min(0).tolist()
 
 
 def refiner_of(cfg: LabelConfig) -> refiners.Refiner:

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from runs import SMOKE
+from selftrain.autoplan.division import named_splits
 from selftrain.autoplan.facts import Facts, facts_of
 from selftrain.autoplan.machine import Machine, machine_of
-from selftrain.autoplan.resolve import _named, level_of, lines
+from selftrain.autoplan.resolve import level_of, lines
 from selftrain.autoplan.rules import LEVELS, Known, derive
 from selftrain.data.masks import Mask
 from selftrain.data.sample import DataSet, Sample, Source
@@ -122,6 +123,15 @@ def test_students_grow_with_the_budget():
     assert not [name for name in plan(given={"model.encoder": "tu-resnet18"}) if "encoder" in name]
 
 
+def test_the_rate_is_that_of_the_encoder_on_which_it_was_measured():
+    assert plan()["train.lr"] == 0.002 and "train.lr" not in plan(machine=GPU)
+    assert plan(given={"model.encoder": "tu-tf_efficientnet_lite2"})["train.lr"] == 0.002
+    assert "train.lr" not in plan(given={"model.encoder": "tu-resnet18"})
+    assert "train.lr" not in plan(given={"train.lr": 0.01}) and "train.lr" not in plan(
+        given={"train.optimizer": "sgd"}
+    )
+
+
 @pytest.mark.parametrize(
     ("change", "refiner"),
     [
@@ -218,7 +228,7 @@ def test_voc_brings_its_own_val_list(tmp_path):
     for split in ("train", "val"):
         (lists / f"{split}.txt").write_text("a\n")
     voc = ["data=folder", "data.format=voc", f"data.root={tmp_path}", "data.classes=[a,b]"]
-    assert _named(compose(voc)) == {"val"}
-    assert _named(compose([*voc[:1], *voc[2:]])) == set()
-    assert _named(compose([*voc[:1], *voc[2:], "data.splits.fold=[0,5]"])) == {"val"}
-    assert _named(compose(["data=shapes"])) == {"val", "test"}
+    assert named_splits(compose(voc)) == {"val"}
+    assert named_splits(compose([*voc[:1], *voc[2:]])) == set()
+    assert named_splits(compose([*voc[:1], *voc[2:], "data.splits.fold=[0,5]"])) == {"val"}
+    assert named_splits(compose(["data=shapes"])) == {"val", "test"}

@@ -156,3 +156,15 @@ def test_neighbouring_frames_of_camvid_are_near_and_distant_ones_are_not():
     pairs = near(seen)
     neighbours = [pair for pair in pairs if pair[1] == pair[0] + 1]
     assert len(neighbours) >= 20 and max(j - i for i, j in pairs) < 23
+
+
+def test_a_picture_is_as_unlike_as_its_distance_to_the_nearest_known_one():
+    rng = np.random.default_rng(0)
+    green, red = (
+        rng.integers(0, 40, (40, 60, 3), np.uint8) + np.array(add, np.uint8)
+        for add in ((0, 90, 0), (200, 0, 0))
+    )
+    unlike = likeness.Unlikeness([green])
+    assert unlike(green) == 0 and unlike(red) > likeness.LEAST
+    assert likeness.Unlikeness([green, red])(red) == 0
+    assert unlike(np.zeros((40, 60, 3), np.uint8)) is None and likeness.Unlikeness([])(green) is None

@@ -9,8 +9,8 @@ from selftrain.data.suspects import COLUMNS, Suspect, read_list, written
 from selftrain.data.verify import divide
 from selftrain.datasets import spec_of
 from selftrain.errors import ConfigError, DataError
+from selftrain.manifests import manifest_differences
 from selftrain.report.palette import save_palette_png, save_plain_png
-from selftrain.rundir import manifest_differences
 from selftrain.settings import compose
 
 MASK = np.array([[0, 0, 1, 1], [0, 255, 1, 1]], np.uint8)

@@ -64,6 +64,16 @@ def kill(at: list[str], when: str = "before", number: int = signal.SIGKILL) -> N
     at_commit(lambda commit: os.kill(os.getpid(), number) if commit == at else None, when)
 
 
+def kill_below(folder: str, call: str = "replace") -> None:
+    """Kill this process before its first commit `call` in the folder `folder`."""
+
+    def act(commit):
+        if commit[0] == call and commit[1].startswith(f"{folder}/"):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    at_commit(act)
+
+
 def kill_once(seen: str, when: str = "before") -> None:
     """Kill this process before (after) the first commit at which no process was killed yet, by the file `seen`."""
     known = set()
@@ -175,6 +185,27 @@ def memory_for_labels(megabytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, before)
 
     pseudo_label.Labeller._fill = fill
+
+
+def memory_for_trial(megabytes: int) -> None:
+    """While it tries its networks, this process may have so much memory beyond what it has."""
+    import resource
+
+    from selftrain import trial
+
+    genuine = trial.check
+
+    def check(*args, **kwargs):
+        with open("/proc/self/statm") as file:
+            limit = int(file.read().split()[0]) * resource.getpagesize() + megabytes * 2**20
+        before = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, before[1]))
+        try:
+            genuine(*args, **kwargs)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, before)
+
+    trial.check = check
 
 
 def stop_workers(n: int, idle: float = 300) -> None:
@@ -348,8 +379,8 @@ def limit_files(size: int) -> None:
 
 
 KINDS = (
-    trace, kill, kill_once, fail, fail_open, not_a_number, at_step, kill_worker, starve_worker, crf_without_memory, one_class,
+    trace, kill, kill_below, kill_once, fail, fail_open, not_a_number, at_step, kill_worker, starve_worker, crf_without_memory, one_class,
     no_training, offline, slow_steps, clock, blind_to_space, limit_files, no_locks, no_directory_sync, small_shared_memory,
-    open_files, memory_for_labels, stop_workers, deaf_feeders,
+    open_files, memory_for_labels, memory_for_trial, stop_workers, deaf_feeders,
 )  # fmt: skip
 FAULTS = {function.__name__: function for function in KINDS}

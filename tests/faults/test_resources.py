@@ -1,18 +1,22 @@
 """Limits of the system: memory, shared memory, file handles. Exit 7 with the way out, which a resume then takes."""
 
+import html
 import json
 import signal
 import time
 
 import pytest
+import yaml
 from test_kills import finished_alike
 
 from harness import SETTINGS
+from runs import fingerprint
 
 SHARED = "shared memory that does not suffice for loader processes: exit 7 with the way out, no hang, then the same bits"
 HANDLES = "no file handles left: exit 7 with the way out, no hang, then the same bits"
 STUCK = "loader processes that do nothing: exit 7, no hang; a signal meanwhile: saved, exit 75; then the same bits"
 MEMORY = "memory that suffices to train and not to label: exit 7; a smaller labels.batch goes on, marked as not exact"
+STEPS = "memory that does not suffice for a training step: smaller micro-batches, said and written; a resume keeps them"
 BATCHES = "another labels.batch or train.eval_batch: the run goes on, finished label shards stay, marked as not exact"
 
 
@@ -123,6 +127,53 @@ def test_less_memory_than_labelling_takes(zygote, out):
     assert "labels.batch: 32 -> 2" in ended.out
     assert [report(out, number)["exact"] for number in (0, 1)] == [True, False]
     assert report(out, 1)["changed_conditions"] == ["labels.batch: 32 -> 2"]
+
+
+LARGE = [
+    "data.size=[160,160]", "train.crop=[160,160]", "train.labelled_batch=8", "train.steps=2", "train.eval_every=0",
+    "data.shapes={labelled: 8, unlabelled: 0, val: 1, test: 0}", "generations=[{}]", "train.statistics=0",
+]  # fmt: skip
+
+
+@pytest.mark.promise(STEPS)
+def test_less_memory_than_a_step_takes(zygote, out):
+    ended = zygote.go(out, *LARGE, fault={"do": "memory_for_trial", "megabytes": 140})
+    assert ended.code == 0, ended.err
+    taken = yaml.safe_load((out / "config.yaml").read_text())["train"]["accumulate"]
+    assert taken in (2, 4) and f"train.accumulate={taken}" in ended.out
+    note = json.loads((out / "report.json").read_text())["memory"]
+    assert "batch statistics are those of smaller batches" in note and f"warning: {note}" in ended.out
+    assert note in html.unescape((out / "report.html").read_text())
+
+
+@pytest.mark.promise(STEPS)
+def test_less_memory_than_an_image_takes(zygote, out):
+    ended = zygote.go(out, *LARGE, fault={"do": "memory_for_trial", "megabytes": 4})
+    assert ended.code == 7 and "no memory for images of 160x160 (train.crop)" in ended.last, ended.err
+    assert not out.exists()
+
+
+@pytest.mark.full
+@pytest.mark.promise(STEPS)
+def test_smaller_micro_batches_have_the_bits_of_those_that_are_asked_for(zygote, out):
+    """Also after a kill, by the command that asked for larger ones."""
+    kill = {"do": "kill", "at": ["rename", "gen0/checkpoints/.step-000002.tmp"]}
+    assert zygote.go(out, *LARGE, fault={"do": "memory_for_trial", "megabytes": 140}).code == 0
+    taken, asked = json.loads((out / "memory.json").read_text()), out.with_name("asked")
+    assert zygote.go(asked, *LARGE, f"train.accumulate={taken['taken']}").code == 0
+    assert (
+        fingerprint(asked)["gen0/model/model.safetensors"] == fingerprint(out)["gen0/model/model.safetensors"]
+    )
+    killed = out.with_name("killed")
+    killed.mkdir()
+    (killed / "memory.json").write_text(json.dumps(taken))  # as after a kill of a run that found no memory
+    (killed / ".lock").touch()
+    assert zygote.go(killed, *LARGE, fault=kill).code == -signal.SIGKILL
+    assert zygote.go(killed, *LARGE).code == 0
+    assert (
+        fingerprint(killed)["gen0/model/model.safetensors"]
+        == fingerprint(out)["gen0/model/model.safetensors"]
+    )
 
 
 @pytest.mark.promise(BATCHES)

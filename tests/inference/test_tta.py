@@ -214,3 +214,19 @@ def test_weights_that_are_not_one_per_view_are_refused(weights: list[float]) -> 
 def test_the_sizes_of_views_are_known_without_looking() -> None:
     found = of({"product": {"rotate90": True, "scales": [1.0, 0.5]}})
     assert sizes_of(found.transforms, (30, 50)) == [(30, 50), (50, 30)] * 2 + [(15, 25), (25, 15)] * 2
+
+
+def test_the_confidence_of_single_views_exceeds_that_of_their_mean_by_their_disagreement(
+    model: Pointwise,
+) -> None:
+    flips = views(hflip=True, vflip=False, rotate90=False, scales=[1.0])
+    images = noise(2, 3, 32, 32)
+    for network, differ in ((model, False), (Blind().eval(), True)):  # a flip changes nothing, or everything
+        single: list[Tensor] = []
+        mean = predict(network, images, transforms=flips, sureness=single)
+        assert torch.equal(mean, predict(network, images, transforms=flips))
+        lost = single[0] - mean.amax(dim=1).flatten(1).mean(dim=1)
+        assert lost.shape == (2,) and ((lost > 0.1) if differ else (lost.abs() < 1e-6)).all()
+    weighed: list[Tensor] = []
+    predict(Blind().eval(), images, transforms=flips, weights=(3, 1), sureness=weighed)
+    assert torch.allclose(weighed[0], single[0])  # both views are as sure as each other

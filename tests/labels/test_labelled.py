@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from selftrain.labels import numbers
 from selftrain.labels.labelled import label_image
 from selftrain.labels.record import decode
 from selftrain.labels.refiners import unrefined
@@ -31,3 +32,37 @@ def test_a_mask_measures_the_plain_view_the_averaged_views_and_the_label():
     )
     assert labelled.confusion.tolist() == [[[0, 2], [0, 1]], [[2, 0], [0, 1]], [[0, 2], [1, 0]]]
     assert label_image(IMAGE, PROBS, refiner=unrefined, soft_classes=2).confusion is None
+
+
+def test_numbers_tell_what_refiner_and_generation_changed():
+    def swap(image, probs):
+        return probs[::-1]
+
+    before = np.array([[1, 1, 1, 1]], np.uint8)
+    told = label_image(IMAGE, PROBS, refiner=swap, soft_classes=2, earlier=lambda: before).numbers
+    assert told["refiner"] == 1.0 and told["generations"] == 0.5
+    assert told["confidence"] == np.float32(255 + 153 + 204 + 255) / 4 / 255
+    plain = label_image(
+        IMAGE, PROBS, refiner=unrefined, soft_classes=2, unlike=lambda image: 0.25, numbers={"views": 0.125}
+    ).numbers
+    assert set(plain) == {"confidence", "unlike", "views"}  # nothing else is known
+    assert plain["unlike"] == 0.25 and plain["views"] == 0.125
+    other_size = np.zeros((2, 4), np.uint8)
+    assert (
+        "generations"
+        not in label_image(
+            IMAGE, PROBS, refiner=unrefined, soft_classes=2, earlier=lambda: other_size
+        ).numbers
+    )
+
+
+def test_numbers_are_kept_beside_the_shards_and_may_be_missing(tmp_path):
+    labels = [label_image(IMAGE, PROBS, refiner=unrefined, soft_classes=2, numbers={"views": 0.5})] * 2
+    numbers.write(numbers.file_of(tmp_path, 1), labels)
+    found = numbers.read(tmp_path, [3, 2])  # the first file is missing, as in stores of older versions
+    assert np.isnan(found["views"][:3]).all() and found["views"][3:].tolist() == [0.5, 0.5]
+    assert np.isnan(found["generations"]).all() and len(found["generations"]) == 5
+    numbers.file_of(tmp_path, 1).write_text("{")
+    assert np.isnan(numbers.read(tmp_path, [3, 2])["views"]).all()
+    numbers.file_of(tmp_path, 1).write_text('{"views": [1, 2, 3]}')
+    assert np.isnan(numbers.read(tmp_path, [3, 2])["views"]).all()

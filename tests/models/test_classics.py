@@ -1,5 +1,7 @@
 """The architectures that smp lacks: as large as in the papers, and usable at any width."""
 
+import copy
+
 import pytest
 import timm
 import torch
@@ -16,6 +18,7 @@ from selftrain.models.classics.dilatednet import context
 from selftrain.models.classics.unpooling import pooled, unpooled
 from selftrain.models.classics.vgg import scaled
 from selftrain.models.weights import COUNTER, encoder_names, grown, load_weights
+from selftrain.optim.groups import Freezer
 
 torch.set_num_threads(1)
 VGG = [name for name in CLASSICS if not name.startswith("fc_")]
@@ -50,6 +53,16 @@ def test_images_of_odd_size_are_predicted(name):
 @pytest.mark.parametrize("name", CLASSICS)
 def test_training_resumes_to_the_same_bits(name):
     assert resumes(lambda: small(name))
+
+
+@pytest.mark.parametrize("name", CLASSICS)
+def test_a_frozen_encoder_keeps_its_statistics_however_the_network_calls_its_parts(name):
+    network = small(name)
+    Freezer(network, 2, of=9).set(0)
+    before = copy.deepcopy(network.encoder.state_dict())
+    network.train()(torch.rand(2, 3, 64, 64))
+    assert all(torch.equal(value, before[name]) for name, value in network.encoder.state_dict().items())
+    assert any("running" in name for name in before)
 
 
 @pytest.mark.parametrize("name", CLASSICS)

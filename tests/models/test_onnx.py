@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from selftrain.models.onnx import OnnxError, onnx_graph
+from selftrain.models.onnx import OnnxError, _without_provenance, onnx_graph
 
 torch.set_num_threads(1)
 
@@ -36,6 +36,19 @@ class TwoHeads(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         return self.pixels(images), self.image(images.mean(dim=(2, 3)))
+
+
+def test_a_graph_of_one_size_and_of_another_opset() -> None:
+    onnx = pytest.importorskip("onnx")
+    network = nn.Conv2d(3, 2, 3, padding=1).eval()
+    content, compared = onnx_graph(network, multiple=8, opset=17, size=[16, 24])
+    model = onnx.load_from_string(content)
+    sides = [side.dim_value for side in model.graph.input[0].type.tensor_type.shape.dim]
+    assert sides == [1, 3, 16, 24] == compared["input"]["shape"]
+    assert model.opset_import[0].version == compared["opset"] == 17 and model.ir_version == 8
+    # what the exporter returns if it fails to convert a graph
+    with pytest.raises(OnnxError, match=r"cannot be written with opset 16; set export\.opset=20"):
+        _without_provenance(content, 16)
 
 
 def test_a_network_of_four_channels_and_two_outputs_keeps_both() -> None:

@@ -55,6 +55,15 @@ def mean_of_steps(decays):
     return average
 
 
+def test_a_share_spans_the_same_part_of_short_and_long_generations():
+    for steps in (40, 400):
+        decays = [ema(step, steps=steps, decay=0.5, share=0.25) for step in range(steps)]
+        assert decays[-1] == 1 - 1 / (0.25 * steps) and decays[:2] == [0, 0.5]
+        assert mean_of_steps(decays) / steps == pytest.approx(1 - 0.25, abs=0.02)
+    assert ema(5, steps=2, decay=0.5, share=0.25) == 0  # an average of less than a step is the last weights
+    assert ema(9, steps=40, decay=0.5) == 0.5
+
+
 def test_an_average_of_nothing_is_the_last_weights():
     assert mean_of_steps([none(step, steps=8, decay=0.9) for step in range(8)]) == 7
 

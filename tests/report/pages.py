@@ -15,7 +15,8 @@ from PIL import Image
 
 from selftrain.report import page
 from selftrain.report.details import Surroundings
-from selftrain.report.embedded import Row
+from selftrain.report.embedded import Covered, Gallery, Row
+from selftrain.report.labelled import LabelFacts
 
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))),
@@ -198,6 +199,25 @@ def some_rows(side: int = 24) -> list[Row]:
         rng.integers(0, 3, (side, side), dtype=np.uint8),
     )
     return [Row("street/01", [("image", image), ("truth", ids), ("generation 0", ids)])]
+
+
+def some_gallery(under: bool = False, side: int = 200) -> Gallery:
+    """Two white images under masks: the upper one is all road, the lower one all tree."""
+    white, road, tree = (
+        np.full((side, side, *more), value, np.uint8) for more, value in (((3,), 255), ((), 0), ((), 1))
+    )
+    items = [
+        Covered(f"raw/{k}", "mean confidence 0.400", white, road, tree if under else None) for k in range(2)
+    ]
+    return Gallery("Least confident", "By confidence.", items, over="label", under="before" if under else "")
+
+
+def some_facts(galleries: list[Gallery] | None = None) -> LabelFacts:
+    """Labels of 8 road pixels, 6 of them accepted, and 2 tree pixels; the masks have 5 of each."""
+    histogram = np.zeros((3, 256), np.int64)
+    histogram[0, [100, 200]], histogram[1, 255] = (2, 6), 2
+    masks, floors = np.array([5, 5, 0]), np.array([150, 0, 0])
+    return LabelFacts(CLASSES, histogram, masks, floors, galleries or [])
 
 
 def render(

@@ -59,7 +59,7 @@ def test_calibration_by_hand() -> None:
     # 80 of 100 pixels sure, 65 of 100 right
     assert "road 0.800 0.650 +0.150 0.150 0.710" in text
     points = details.reliability(with_details({}), CLASSES)
-    assert points == [(0.7, 0.4), (0.9, 0.9)]
+    assert points == [details.Dot(0.7, 0.4, 0.5), details.Dot(0.9, 0.9, 0.5)]
 
 
 def test_a_failure_is_a_sentence() -> None:

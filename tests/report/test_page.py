@@ -335,3 +335,20 @@ def test_the_page_says_what_was_tuned_and_with_which_gain() -> None:
     said = words(render(a_report([0.41, 0.45], [True, True], best=1)))
     assert "Generation 0: predict.refine: not tuned." in said
     assert "is kept: val mIoU 0.4000 without it, 0.4100 cross-fitted." in said
+
+
+def test_variants_of_the_export_have_a_table() -> None:
+    one = {
+        "file": "int8.onnx",
+        "mb": 14.5,
+        "miou": 0.48,
+        "miou_lost": 0.02,
+        "same_ids": 0.991,
+        "images_per_second": 20.0,
+    }
+    compared = {"images": 50, "threads": 2, "mb": 57.4, "miou": 0.5, "images_per_second": 8.3}
+    variants = {"int8": one, "fp16": {"reason": "no operator <b>"}}
+    page = render({**three(), "export": {"compared": compared, "variants": variants}})
+    assert "int8.onnx 14.5 0.4800 +0.0200 99.1% 20.0" in words(page)
+    assert "50 val images" in page and "not made: no operator &lt;b&gt;" in page
+    assert "Variants of the export" not in render(three())

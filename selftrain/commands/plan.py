@@ -1,0 +1,40 @@
+"""`selftrain plan`: what a run will need, measured on this machine."""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from selftrain import launcher, runlog
+from selftrain.commands import Commands, command
+from selftrain.errors import ConfigError
+from selftrain.log import say
+from selftrain.run import settings_of
+from selftrain.settings.shown import OF_A_RUN
+
+SCRATCH = ".selftrain-plan-"
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the parser."""
+    examples = ("selftrain.yaml train.plan=auto", "recipe=noisy_student data=camvid data.root=/data/camvid")
+    child = command(commands, plan, *examples, settings=OF_A_RUN)
+    text = "the settings of the run, as for selftrain train; nothing is written to its out="
+    child.add_argument("overrides", nargs="*", metavar="NAME=VALUE", help=text)
+    child.add_argument("--config-dir", help="a folder with your own recipe/*.yaml and data/*.yaml")
+
+
+def plan(arguments: argparse.Namespace) -> None:
+    """Measure what a run will need on this machine: memory of training and labelling, time, disk space."""
+    if launcher.processes() > 1:
+        raise ConfigError("selftrain plan measures on one process; start it without a launcher")
+    config = settings_of(arguments.overrides, arguments.config_dir)
+    out = Path(config.out or "runs/run").expanduser()
+    from selftrain.needs import existing, needs_of  # takes seconds to import
+    from selftrain.session import Session
+
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=existing(out)) as scratch:
+        config.out = f"{scratch}/run"
+        needs = needs_of(Session.open(config, tells_time=False), Path(scratch))
+        runlog.release()
+    for line in needs.lines(out):
+        say(line)

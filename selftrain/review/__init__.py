@@ -1,0 +1,1 @@
+"""`selftrain review`: a local page on which a person accepts, rejects and corrects pseudo-labels."""
