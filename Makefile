@@ -5,7 +5,7 @@ PY := .venv/bin/python
 # Not `accelerate launch`: without a precision it warns, and `no` means fp32 even if bf16 is faster.
 LAUNCH := $(if $(filter 1,$(PROCESSES)),$(PY),.venv/bin/torchrun --nproc_per_node $(PROCESSES))
 
-.PHONY: help env demo test slow faults faults-bite bench check format wheel clean
+.PHONY: help env demo test slow faults faults-bite bench check format site wheel clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST)
@@ -40,6 +40,10 @@ check: env ## lint, format and types, without changing anything
 format: env ## sort imports, fix what the linter can, format
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
+
+site: env ## build the documentation into build/site
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+	@ls build/site/index.html
 
 wheel: env ## build dist/selftrain-*.whl
 	@$(PY) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .

@@ -46,7 +46,7 @@ EXAMPLES = (
 
 
 def main() -> None:
-    """Entry point of the console script; exits with the codes of docs/design.md."""
+    """Entry point of the console script; exits with the codes of docs/files.md."""
     process.prepare()
     print_any_letter()
     arguments = _arguments(_parser())

@@ -1,4 +1,4 @@
-"""The errors of the program, and their exit codes (docs/design.md, "Exit codes")."""
+"""The errors of the program, and their exit codes (docs/files.md)."""
 
 import errno
 import os

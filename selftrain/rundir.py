@@ -1,4 +1,4 @@
-"""The files of a run (docs/design.md): their names, the run's original settings, and its lock."""
+"""The files of a run (docs/files.md): their names, the run's original settings, and its lock."""
 
 import errno
 import os

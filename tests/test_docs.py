@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import yaml
 
 from runs import ROOT
 
@@ -53,3 +54,14 @@ def test_prose_is_wrapped_at_100_columns(page):
 
 def test_the_readme_has_at_most_120_lines():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 120
+
+
+def test_the_citation_and_the_forms_for_issues_are_valid_yaml():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["cff-version"] == "1.2.0" and citation["license"] == "Apache-2.0"
+    for name in ("message", "title", "authors"):  # what the schema of CFF 1.2.0 requires
+        assert citation[name]
+    for form in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("[bf]*.yml"):
+        parts = yaml.safe_load(form.read_text())
+        assert parts["name"] and parts["description"]
+        assert all(part["type"] == "textarea" and part["attributes"]["label"] for part in parts["body"])

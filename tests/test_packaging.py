@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -51,6 +52,16 @@ def run_installed(installed: Path, tmp_path: Path):
     return run
 
 
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("sdist")
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", directory], cwd=ROOT, check=True
+    )
+    (built,) = directory.glob("*.tar.gz")
+    return built
+
+
 def members(wheel: Path) -> set[str]:
     return set(zipfile.ZipFile(wheel).namelist())
 
@@ -59,7 +70,7 @@ def test_wheel_holds_every_module_and_recipe(wheel: Path) -> None:
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "selftrain").rglob("*.py")}
     recipes = {str(Path("selftrain", path.relative_to(ROOT))) for path in (ROOT / "recipes").rglob("*.yaml")}
     assert "selftrain/recipes/config.yaml" in recipes
-    assert modules | recipes | {"selftrain/labels/_mean_field.so"} <= members(wheel)
+    assert modules | recipes | {"selftrain/labels/_mean_field.so", "selftrain/py.typed"} <= members(wheel)
     assert "py3-none-linux" in wheel.name
 
 
@@ -70,6 +81,29 @@ def test_wheel_holds_nothing_but_the_package(wheel: Path) -> None:
         f"selftrain-{__version__}.dist-info",
     }
     assert not [name for name in members(wheel) if "torchvision" in name or "__pycache__" in name]
+
+
+def test_wheel_and_sdist_have_what_an_index_of_packages_asks_for(wheel: Path, sdist: Path) -> None:
+    checked = subprocess.run(
+        [sys.executable, "-m", "twine", "check", "--strict", wheel, sdist], capture_output=True, text=True
+    )
+    assert checked.returncode == 0 and checked.stdout.count("PASSED") == 2, checked.stdout
+
+
+def test_the_sdist_holds_what_git_holds(sdist: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"LICENSE", "README.md", "CHANGELOG.md", "docs/index.md", "tests/test_packaging.py"} <= names
+    assert not [
+        name for name in names if name.startswith((".venv", "build/", "runs/")) or name.endswith(".so")
+    ]
+
+
+@pytest.mark.slow
+def test_the_sdist_builds_the_same_wheel(wheel: Path, sdist: Path, tmp_path: Path) -> None:
+    pip("wheel", "--no-build-isolation", "--wheel-dir", tmp_path, sdist)
+    (built,) = tmp_path.glob("*.whl")
+    assert members(built) == members(wheel)
 
 
 def test_installed_wheel_runs_from_another_directory(run_installed, installed: Path, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def export(
     Beside them are README.md and use.py, which a user may change.
 
     An earlier export is replaced. `network` maps normalised images (N, 3, H, W) to logits (N, classes, H, W).
-    A copy in fp32 and in eval mode is exported. `card` describes it (docs/design.md, "Files of a run").
+    A copy in fp32 and in eval mode is exported. `card` describes it (docs/files.md).
 
     Returns the card as written. Its "selftrain" is the version. Its "onnx" describes the comparison of the
     graph with torch. If that is None, "onnx_reason" gives the reason why model.onnx was left out, which is
