@@ -27,9 +27,9 @@ from selftrain import rng
 from selftrain.data.images import read_image, resize_image
 from selftrain.errors import ConfigError, DataError, SelftrainError
 from selftrain.files import read_json
+from selftrain.inference.labeller import Labeller
 from selftrain.inference.tta import resize_maps
 from selftrain.rundir import RunDir
-from selftrain.stages.predict import Labeller
 
 Picture: TypeAlias = "str | os.PathLike[str] | NDArray[np.uint8] | Image.Image"
 Ids: TypeAlias = NDArray[np.uint8]

@@ -7,7 +7,7 @@ from selftrain import debugging, predictors
 from selftrain.config import Config
 from selftrain.data.load import mask_coding
 from selftrain.data.sample import DataSet
-from selftrain.diagnosis import brief
+from selftrain.diagnosis import brief, quality_of
 from selftrain.inference.exported import Input, Origin, Output, card
 from selftrain.models.build import multiple_of
 from selftrain.tuning.tuned import Tuned
@@ -26,7 +26,7 @@ def card_of(
     described = card(
         Origin(cfg.recipe, cfg.data.name, row["generation"], cfg.seed, metrics),
         Input(cfg.data.mean, cfg.data.std, cfg.data.size, multiple, data.levels, cfg.predict.size),
-        Output(data.classes, mask_coding(data), predictors.asked(cfg, Tuned.of(row))),
+        Output(data.classes, mask_coding(data), predictors.asked(cfg, Tuned.of(row)), quality_of(row["val"])),
         model=row["model"],
         ensemble=ensemble,
     )

@@ -12,10 +12,12 @@ from selftrain.commands import (
     compare,
     completion,
     convert,
+    evaluate,
     folds,
     leader,
     path,
     plan,
+    predict,
     propose,
     report,
     resume,
@@ -35,8 +37,8 @@ if TYPE_CHECKING:
 
 FAULTS = "selftrain-faults.txt"
 MODULES = (
-    train, resume, plan, folds, sweep, status, compare, leader, show_augment, clean, propose, convert,
-    report, review, completion,
+    train, resume, plan, folds, sweep, status, compare, predict, evaluate, leader, show_augment, clean,
+    propose, convert, report, review, completion,
 )  # fmt: skip
 EXAMPLES = (
     "selftrain init /data/mine -o mine.yaml",

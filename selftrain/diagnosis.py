@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from selftrain import quality
 from selftrain.ids import IGNORE
 from selftrain.regions import SIZES, Ids, boundary_f1, by_size, ious_by_size
 from selftrain.scores import BINS, Counts, dice, expected_calibration_error
@@ -22,6 +23,12 @@ def brief(scores: dict[str, Any] | None) -> dict[str, Any] | None:
     return scores and {name: value for name, value in scores.items() if name != DETAILS}
 
 
+def quality_of(scores: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The line from confidence to IoU that `quality.fitted` found for scores; None if it is not there."""
+    found: dict[str, Any] | None = ((scores or {}).get(DETAILS) or {}).get("quality")
+    return found
+
+
 class Diagnosis:
     """Sums over a set of images, from which the details of a report follow."""
 
@@ -32,6 +39,7 @@ class Diagnosis:
         # by predicted class and bin of confidence: pixels, sum of confidence, correct pixels
         self.sureness = np.zeros((3, classes, BINS))
         self.images = np.zeros((images, classes, 5))
+        self.sure = np.zeros(images)  # mean confidence of each image
 
     def add(self, number: int, predicted: Ids, mask: Ids, confidence: NDArray[np.float32]) -> None:
         """Add image `number`: predicted ids, mask and confidence of the predicted class, each (H, W)."""
@@ -41,6 +49,7 @@ class Diagnosis:
         confusion = np.bincount(pairs, minlength=classes * (classes + 1)).reshape(classes, classes + 1)
         self.confusion += confusion
         self.images[number] = _of_image(confusion)
+        self.sure[number] = confidence.mean()
         f1 = boundary_f1(predicted, mask, classes)
         self.boundaries += np.stack([np.nan_to_num(f1), ~np.isnan(f1)])
         self.sizes += by_size(predicted, mask, classes)
@@ -48,7 +57,7 @@ class Diagnosis:
 
     def reduce(self, added: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
         """Add up what the ranks have; `added` is the sum of an array over the ranks."""
-        names = ("confusion", "boundaries", "sizes", "sureness", "images")
+        names = ("confusion", "boundaries", "sizes", "sureness", "images", "sure")
         for name in names:
             setattr(self, name, added(getattr(self, name)))
 
@@ -56,7 +65,8 @@ class Diagnosis:
         """Further scores, and "details": counts by class and bin, and the worst and best images.
 
         "boundary_f1" is a mean over the images with a boundary of the class, then over the classes.
-        "miou_small" and so on are the mean IoU over the classes with objects of that size.
+        "miou_small" and so on are the mean IoU over the classes with objects of that size. "quality" in the
+        details is the line of `quality.fitted`.
         """
         sums, images = self.boundaries
         f1 = np.divide(sums, images, out=np.full(len(sums), np.nan), where=images > 0)
@@ -80,7 +90,7 @@ class Diagnosis:
         }
 
     def _extremes(self, classes: Sequence[str], ids: Sequence[str]) -> dict[str, Any]:
-        """The images with the lowest and highest mIoU, and the worst image of each class."""
+        """The images with the lowest and highest mIoU, the worst image of each class, and "quality"."""
         true, hit, union = np.moveaxis(self.images, 2, 0)[[TRUE, HIT, UNION]]
         ious = np.divide(hit, union, out=np.full(hit.shape, np.nan), where=true > 0)
         known = np.flatnonzero(~np.isnan(ious).all(axis=1))
@@ -106,6 +116,7 @@ class Diagnosis:
             "worst": [told(int(i)) for i in worst],
             "best": [told(int(i)) for i in best],
             "worst_of_class": lowest,
+            "quality": quality.fitted(self.sure[known], means),
         }
 
 

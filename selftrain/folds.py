@@ -153,9 +153,10 @@ def _finish(home: Home, session: Session, folds: list[Fold], reports: list[dict]
     card = card_of(session.cfg, session.data, row, test=report["ensemble_test"]) | {"folds": rows}
     card["input"]["multiple"] = anatomy_of(network).multiple
     say(f"writing the export of {len(ensemble.parts(network))} networks as one")
-    asked = session.cfg.export
-    export.export(network, home.export, card=card, onnx=asked.onnx, opset=asked.opset)
-    variants.add(home.export, asked, session.data.val)
+    asked, val = session.cfg.export, [one.at_own_size() for one in session.data.val]
+    images = export.of_val(val) if asked.onnx else []
+    export.export(network, home.export, card=card, onnx=asked.onnx, opset=asked.opset, images=images)
+    variants.add(home.export, asked, val)
     files.write_json(home.report, report)
     _print(home, report)
     return report

@@ -112,9 +112,9 @@ def later(stage: str, whole: float) -> float | None:
 
 
 class Progress:
-    """Progress of one stage: call `show(done, note)` at any rate."""
+    """Progress of one stage: call `show(done, note)` at any rate. A total of None is not known yet."""
 
-    def __init__(self, stage: str, total: int, *, start: int = 0, per_step: int = 1):
+    def __init__(self, stage: str, total: int | None, *, start: int = 0, per_step: int = 1):
         self.stage, self.total, self.start, self.per_step = stage, total, start, per_step
         self.began = self.said = time.monotonic()
         self.bar = _rich_bar(stage, total, start) if sys.stdout.isatty() else None
@@ -128,6 +128,9 @@ class Progress:
             progress.update(task, completed=done, note=note)
         if now - self.said >= PLAIN_SECONDS or done == self.total:
             self.said = now
+            if self.total is None:
+                (runlog.note if self.bar else say)(f"{self.stage}  {done}  {note}")
+                return
             each = (now - self.began) / max(done - self.start, 1)
             left, rest = each * (self.total - done), later(self.stage, each * self.total)
             run = "" if rest is None else f", {_clock(left + rest)} for the run"
@@ -145,7 +148,7 @@ class Progress:
 
 @contextmanager
 def progress(
-    stage: str, total: int, *, start: int = 0, per_step: int = 1, show: bool = True
+    stage: str, total: int | None, *, start: int = 0, per_step: int = 1, show: bool = True
 ) -> Iterator[Callable[..., None]]:
     """Yield a function `show(done, note)`; it is silent if `show` is false (other ranks)."""
     if not show:
@@ -158,7 +161,7 @@ def progress(
         bar.close()
 
 
-def _rich_bar(stage: str, total: int, start: int) -> tuple[Any, Any]:
+def _rich_bar(stage: str, total: int | None, start: int) -> tuple[Any, Any]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (

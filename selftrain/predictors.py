@@ -25,8 +25,8 @@ def asked(cfg: Config, tuned: Tuned = UNTUNED) -> Asked:
         tuned.view(given.views),
         tuned.decision or Table(decide.DECISIONS).one(given.decision, "predict.decision").written,
         given.gate,
-        tuned.refine,
-        {"min_area": given.min_area, "max_hole": given.max_hole},
+        refine=tuned.refine,
+        cleanup={"min_area": given.min_area, "max_hole": given.max_hole},
     )
 
 

@@ -56,10 +56,12 @@ def _export_student(session: Session, student: distilling.Student, test: dict | 
 def _export(session: Session, network: nn.Module, where: Path, card: dict[str, Any]) -> dict[str, Any]:
     """Export a network with the variants that are asked for; returns the card."""
     asked = session.cfg.export
-    export.export(network, where, card=card, onnx=asked.onnx, opset=asked.opset)
+    val = [one.at_own_size() for one in session.data.val]
+    images = export.of_val(val) if asked.onnx else []
+    export.export(network, where, card=card, onnx=asked.onnx, opset=asked.opset, images=images)
     alone = session.accelerator.num_processes == 1  # others would wait for this rank
     check = partial(session.stop.check, "the end of the export") if alone else bool
-    return variants.add(where, asked, session.data.val, check)
+    return variants.add(where, asked, val, check)
 
 
 def show(session: Session) -> dict:

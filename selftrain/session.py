@@ -31,6 +31,7 @@ from selftrain.data.tiles import Tiling
 from selftrain.inference import decide, windows
 from selftrain.inference.pixels import PixelScale
 from selftrain.inference.predictor import Predictor
+from selftrain.labels.crf import crf_of
 from selftrain.log import Metrics, expect, say
 from selftrain.material import Material
 from selftrain.models.build import parameters
@@ -42,7 +43,6 @@ from selftrain.settings.tree import changed
 from selftrain.signals import Stop
 from selftrain.sizes import seen_size
 from selftrain.stages import evaluate, reliability
-from selftrain.stages.pseudo_label import crf_of
 from selftrain.times import Times
 from selftrain.tuning import crossfit
 from selftrain.tuning.steps import asked_for

@@ -16,15 +16,15 @@ from selftrain.data.sample import Sample
 from selftrain.errors import ConfigError
 from selftrain.files import read_directory
 from selftrain.inference import windows
-from selftrain.inference.exported import load_export, predictor_of, seen_size
+from selftrain.inference.exported import ONNX, load_export, predictor_of, seen_size
+from selftrain.inference.labeller import Labeller
 from selftrain.inference.usage import left_out, thresholds_of
 from selftrain.log import progress, say
 from selftrain.models import complete, forms
 from selftrain.models.onnx import OnnxError, in_short, missing_libraries, onnx_graph, session_of
 from selftrain.models.runtime import Graph
 from selftrain.scores import confusion, miou
-from selftrain.stages.export import ONNX, VARIANTS_OF, replace
-from selftrain.stages.predict import Labeller
+from selftrain.stages.export import VARIANTS_OF, replace
 
 COMPARED = 50  # val images that variants are compared on
 CALIBRATED = 32  # val images that the ranges of 8-bit activations come from
@@ -137,7 +137,7 @@ VARIANTS: dict[str, Callable[[Material], Variant]] = {
 }
 OF_GRAPH = ("complete", "fp16", "int8")  # made from model.onnx
 # What the card says of an onnx graph's comparison with torch holds for model.onnx and static.onnx only.
-OF_FP32 = ("compared_sizes", "largest_difference", "tolerance", "meaning")
+OF_FP32 = ("compared_sizes", "largest_difference", "tolerance", "meaning", "ids")
 
 
 def check(asked: ExportConfig) -> None:

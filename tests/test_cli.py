@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import re
@@ -12,7 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from selftrain import __version__
+from selftrain import __version__, cli
 
 
 @pytest.fixture(scope="module")
@@ -298,3 +299,60 @@ def test_foreign_weights_become_safetensors_that_a_run_takes(selftrain, finished
         "import-weights", tmp_path / "none.pth", "-o", tmp_path / "x.safetensors", "--encoder", "tu-resnet10t"
     )
     assert code == 2 and "none.pth" in err and "Traceback" not in err
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory):
+    file = tmp_path_factory.mktemp("image") / "a.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 41, 3), np.uint8)).save(file)
+    return file
+
+
+def test_predict_writes_one_mask_and_nothing_else_to_standard_output(finished, image, capsysbinary):
+    arguments = cli._parser().parse_args(["predict", str(finished), str(image), "-o", "-", "--grey"])
+    arguments.run(arguments)
+    with Image.open(io.BytesIO(capsysbinary.readouterr().out)) as mask:
+        assert mask.mode == "L" and mask.size == (41, 50)
+
+
+@pytest.mark.parametrize(
+    ("given", "fix"),
+    [
+        (["-o", "-", "--csv"], "give a folder for --csv"),
+        (["-o", "out", "--format", "coco", "--overlay"], "predict without it, then: selftrain convert"),
+        (["-o", "out", "--values", "--threshold", "0.5"], "use --grey"),
+        (["-o", "out", "--threshold", "70"], "--threshold 0.7"),
+        (["-o", "out", "--size", "large"], "longest=512"),
+        (["-o", "out", "--tta", "d5"], "did you mean d4|d4"),
+        (["-o", "out", "--tta", "d4", "--flip"], "not allowed with argument"),
+        (["-o", "out", "--backend", "onnx"], "selftrain export RUN -o DIR"),
+    ],
+)
+def test_options_of_predict_that_cannot_be_met_exit_2_with_the_fix(
+    selftrain, finished, image, tmp_path, given, fix
+):
+    code, _, err = selftrain("predict", finished, image, *given, cwd=tmp_path)
+    assert code == 2 and any(one in err for one in fix.split("|")), err
+    assert not list(tmp_path.iterdir())
+
+
+def test_evaluate_scores_an_export_as_the_run_scored_it(selftrain, finished, tmp_path):
+    data = ["recipe=smoke"]
+    code, said, err = selftrain("evaluate", finished, *data, "--split", "test", "-o", tmp_path / "scores")
+    assert code == 0, err
+    scores = json.loads((tmp_path / "scores" / "evaluation.json").read_text())
+    report = json.loads((finished / "report.json").read_text())
+    assert scores["miou"] == pytest.approx(report["exported_test"]["miou"], abs=1e-3)
+    assert scores["details"]["confusion"] and "Where each class fails" in said
+    page = (tmp_path / "scores" / "evaluation.html").read_text()
+    assert "Confusion" in page and f"{scores['miou']:.4f}" in page and "http:" not in page
+
+
+def test_evaluate_refuses_data_of_other_classes(selftrain, finished, tmp_path):
+    for folder, shape in (("images", (8, 8, 3)), ("masks", (8, 8))):
+        (tmp_path / folder).mkdir()
+        for i in range(6):
+            Image.fromarray(np.full(shape, i % 2, np.uint8)).save(tmp_path / folder / f"{i}.png")
+    data = ["data=folder", f"data.root={tmp_path}", "data.classes=[a,b]"]
+    code, _, err = selftrain("evaluate", finished, *data)
+    assert code == 2 and "data.classes=['a', 'b'], but the export has ['background'," in err, err

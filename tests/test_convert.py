@@ -14,8 +14,8 @@ from selftrain.conversion.targets import TARGETS
 from selftrain.data.sample import SPLITS
 from selftrain.errors import ConfigError, DataError
 from selftrain.inspection.data_file import loaded, yaml_of
+from selftrain.prediction.outputs import CLASSES
 from selftrain.report.palette import save_palette_png
-from selftrain.stages.predict import CLASSES
 
 TWO = {"train": "train", "val": "val", "test_fraction": 0.0}
 CLASSES_OF_MASKS = ["background", "car", "tree"]

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from selftrain.diagnosis import Diagnosis, brief
+from selftrain import quality
+from selftrain.diagnosis import Diagnosis, brief, quality_of
 
 NAMES, IDS = ["road", "car", "tree"], ["a", "b", "c"]
 # predicted, mask
@@ -64,9 +65,22 @@ def test_confusion_and_calibration_are_sums_over_the_images():
 
 def test_parts_of_ranks_add_up_to_the_whole():
     first, rest, whole = diagnosed([0]), diagnosed([1, 2]), diagnosed()
-    parts = iter([rest.confusion, rest.boundaries, rest.sizes, rest.sureness, rest.images])
+    parts = iter([rest.confusion, rest.boundaries, rest.sizes, rest.sureness, rest.images, rest.sure])
     first.reduce(lambda mine: mine + next(parts))
     assert first.report(NAMES, IDS) == whole.report(NAMES, IDS)
+
+
+def test_the_line_to_iou_is_fitted_to_the_mean_confidence_of_each_image():
+    diagnosis, mask = Diagnosis(12, 2), np.zeros((8, 8), np.uint8)
+    right = np.arange(12) / 12  # the share of right pixels, and the confidence
+    for number, share in enumerate(right):
+        predicted = (np.arange(64).reshape(8, 8) >= share * 64).astype(np.uint8)
+        diagnosis.add(number, predicted, mask, np.full((8, 8), share, np.float32))
+    found = diagnosis.report(["a", "b"], [str(number) for number in range(12)])
+    line = quality_of(found)
+    assert line["images"] == 12 and line["error"] < 0.05 < line["error_of_mean"]
+    assert [quality.expected(line, sure) for sure in (0.25, 0.75)] == pytest.approx([0.25, 0.75], abs=0.05)
+    assert quality_of(None) is quality_of({"miou": 0.5}) is None
 
 
 def test_a_card_has_scores_but_no_details():

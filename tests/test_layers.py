@@ -7,7 +7,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "selftrain"
 FLOORS = (  # from the ground up; a room imports rooms of lower floors only
     "agreement debugging errors ids process rng sizes targets values",
     "anatomy files launcher manifests memory scores signals strata tables watchdog",
-    "regions times verdicts",
+    "quality regions times verdicts",
     "diagnosis",
     "config members runlog",
     "log",
@@ -18,7 +18,7 @@ FLOORS = (  # from the ground up; a room imports rooms of lower floors only
     "inspection models optim stage",
     "inference methods",
     "tuning",
-    "plan stages suspects",
+    "plan prediction stages suspects",
     "predictors",
     "cards choices conversion forecast material networks pretraining proposals review tracking variants",
     "preflight trial",

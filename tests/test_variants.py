@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from graphs import card, one_by_one
-from stages.predicting import exported, noise
+from prediction.predicting import exported, noise
 
 from selftrain import variants
 from selftrain.config import ExportConfig

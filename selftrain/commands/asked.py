@@ -24,6 +24,7 @@ from selftrain.errors import ConfigError
 from selftrain.files import read_json
 from selftrain.inference import windows
 from selftrain.inference.exported import predictor_of
+from selftrain.inference.labeller import Labeller
 from selftrain.inference.predictor import Predictor
 from selftrain.labels.labelled import label_image
 from selftrain.labels.record import Label, decode
@@ -40,7 +41,6 @@ from selftrain.proposals.survey import Jury, Surveyor, labelled_pixels
 from selftrain.rundir import RunDir
 from selftrain.settings import compose, stored
 from selftrain.sizes import seen_size
-from selftrain.stages.predict import Labeller
 from selftrain.stages.pseudo_label import refiner_of
 from selftrain.tuning.tuned import Tuned
 

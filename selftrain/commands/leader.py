@@ -1,36 +1,22 @@
-"""`selftrain predict` and `selftrain export`: the networks of a run, also of one that is not finished."""
+"""`selftrain export`: the network of a run, also of one that is not finished."""
 
 import argparse
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from selftrain.commands import Commands, begun, command, path
 from selftrain.config import Config
-from selftrain.conversion import TO
-from selftrain.errors import ConfigError, DataError, ResourceError
+from selftrain.errors import ConfigError, ResourceError
 from selftrain.files import read_json
 from selftrain.log import say
-from selftrain.rundir import RunDir
+from selftrain.rundir import SEVERAL, RunDir
 from selftrain.settings.shown import OF_AN_EXPORT
 
 
 def add(commands: Commands) -> None:
-    """Add the two commands to the parser."""
-    child = command(commands, predict, "runs/first images/ -o masks")
-    child.add_argument("export", type=path, help="the export/ of a run, or the run")
-    child.add_argument("images", type=path, help="a folder of images, or one image")
-    child.add_argument("-o", "--output", type=path, required=True, help="folder for the masks")
-    text = "average each image with its mirror image, instead of the views of the export"
-    child.add_argument("--flip", action="store_true", help=text)
-    forms = child.add_mutually_exclusive_group()
-    forms.set_defaults(form="palette")
-    text = "grey PNGs of class ids (default: palette PNGs of class ids)"
-    forms.add_argument("--grey", dest="form", action="store_const", const="grey", help=text)
-    text = "PNGs with the values, or colours, of the training masks"
-    forms.add_argument("--values", dest="form", action="store_const", const="values", help=text)
-    text = "files of an annotation program with copies of the images, as selftrain convert writes them"
-    forms.add_argument("--format", choices=TO, help=text)
-
+    """Add the command to the parser."""
     examples = (
         "runs/first -o exported --generation 0",
         "runs/first -o exported 'export.variants=[static]'",
@@ -41,40 +27,6 @@ def add(commands: Commands) -> None:
     child.add_argument("--generation", type=int, help="the generation to export (default: the best)")
     text = "export.variants, export.opset, export.size, or data.root where the data have moved"
     child.add_argument("overrides", nargs="*", metavar="NAME=VALUE", help=text)
-
-
-def predict(arguments: argparse.Namespace) -> None:
-    """Label images with an exported model, or with the leader of a run that is not finished."""
-    from selftrain.stages.predict import predict
-
-    run, out = RunDir(arguments.export), arguments.output
-    is_run = run.config.is_file()
-    with tempfile.TemporaryDirectory() as folder:
-        directory = run.export if is_run else arguments.export
-        if is_run and not run.report.is_file():
-            directory = Path(folder) / "export"
-            export_unfinished(run, directory, onnx=False)
-        if arguments.format:
-            _predict_as(arguments, directory, Path(folder) / "masks")
-            return
-        written = predict(directory, arguments.images, out, tta_flip=arguments.flip, form=arguments.form)
-    say(f"{written} masks in {out}")
-
-
-def _predict_as(arguments: argparse.Namespace, directory: Path, masks: Path) -> None:
-    """Predict into `masks`, and convert all of them. Raises the error of images that have no label."""
-    from selftrain.conversion.convert import check_place, convert
-    from selftrain.stages.predict import predict
-
-    images, out = arguments.images, arguments.output
-    check_place(out, images if images.is_dir() else images.parent)
-    try:
-        predict(directory, images, masks, tta_flip=arguments.flip)
-    except DataError:
-        if any(masks.rglob("*.png")):
-            convert(masks, out, arguments.format, images=images)
-        raise
-    convert(masks, out, arguments.format, images=images)
 
 
 def export(arguments: argparse.Namespace) -> None:
@@ -120,7 +72,7 @@ def export_unfinished(
     from selftrain.models import saved
     from selftrain.preflight import recorded_data
     from selftrain.settings import stored
-    from selftrain.stages.export import export
+    from selftrain.stages.export import export, of_val
 
     number = leader_of(run) if generation is None else generation
     gen, cfg = run.generation(number), cfg or stored(run.config, [])
@@ -128,6 +80,27 @@ def export_unfinished(
         raise ConfigError(f"generation {number} of {run.path} is not finished (selftrain status {run.path})")
     row = read_json(gen.report, "generation", "model", "val")
     say(f"{run.path} is not finished: this is generation {number}")
-    described = card_of(cfg, recorded_data(run, cfg), row, test=None)
-    network = saved.read(gen.model).network
-    export(network, directory, card=described, onnx=onnx, opset=cfg.export.opset)
+    data = recorded_data(run, cfg)
+    images = of_val([one.at_own_size() for one in data.val]) if onnx else []
+    described = card_of(cfg, data, row, test=None)
+    network, opset = saved.read(gen.model).network, cfg.export.opset
+    export(network, directory, card=described, onnx=onnx, opset=opset, images=images)
+
+
+@contextmanager
+def export_of(model: Path, *, onnx: bool) -> Iterator[Path]:
+    """The export to use of a model: an export, the export/ of a finished run or of all folds, or a leader's.
+
+    `onnx` says whether a run that is not finished also needs the ONNX graph.
+    """
+    run = RunDir(model)
+    if (model / SEVERAL).is_file():
+        yield run.export  # that of all folds
+    elif not run.config.is_file():
+        yield model
+    elif run.report.is_file():
+        yield run.export
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            export_unfinished(run, Path(folder) / "export", onnx=onnx)
+            yield Path(folder) / "export"

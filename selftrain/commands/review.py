@@ -69,10 +69,10 @@ def _reviewing(run: RunDir, count: int) -> "Reviewing":
     """Everything that the page shows. Raises LockedError while another process reviews the run."""
     from selftrain.base import leader_of
     from selftrain.commands import asked
+    from selftrain.labels.crf import crf_of
     from selftrain.review.server import Reviewing
     from selftrain.review.store import Store
     from selftrain.settings import stored
-    from selftrain.stages.pseudo_label import crf_of
 
     number = leader_of(run)
     question = asked.of_run(run, [], [])

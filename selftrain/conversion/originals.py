@@ -25,8 +25,9 @@ from selftrain.errors import DataError
 from selftrain.files import read_json
 from selftrain.ids import IGNORE
 from selftrain.inspection.init import describe
+from selftrain.prediction.inputs import images_in, output_names
+from selftrain.prediction.outputs import CLASSES, FOLDERS
 from selftrain.settings import compose
-from selftrain.stages.predict import CLASSES, images_in, output_names
 
 KEPT = ("range", "channels", "mean", "std", "size")  # settings of images, which are converted unchanged
 
@@ -138,8 +139,10 @@ def _predictions(folder: Path, images: Path | None) -> Originals:
     described = read_json(folder / CLASSES, "classes")
     classes = [str(one["name"]) for one in described["classes"]]
     code = _code(described, len(classes))
-    tree = Tree(folder)
-    masks = {tree.name(path, below=folder): path for path in tree.walk(folder, {".png"})}
+    tree, beside = Tree(folder), [folder / name for name in FOLDERS.values()]
+    masks = {
+        tree.name(path, below=folder): path for path in tree.walk(folder, {".png", ".tif"}, without=beside)
+    }
     if not masks:
         raise DataError(f"{folder} contains no mask; run selftrain predict again")
     image_of = _images(images, masks) if images else dict.fromkeys(masks)
@@ -162,7 +165,7 @@ def _code(described: dict[str, Any], classes: int) -> MaskCode:
 
 def _images(folder: Path, masks: dict[str, Path]) -> dict[str, Source]:
     """The image of each mask, by the names that `selftrain predict` gives. Raises DataError."""
-    root, files, _ = images_in(folder)
+    root, files, *_ = images_in(folder)
     names = output_names([file.relative_to(root) for file in files])
     found: dict[str, Source] = {
         name.with_suffix("").as_posix(): ImageFile(root / file) for file, name in names.items()

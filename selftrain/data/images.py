@@ -56,18 +56,23 @@ OTHER_BYTES[GREY_ALPHA] = "RGBA"
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
-def read_image(path: Path, levels: Levels | None = None, channels: int = RGB) -> np.ndarray:
+def read_image(
+    path: Path, levels: Levels | None = None, channels: int = RGB, *, page: int | None = None
+) -> np.ndarray:
     """The image (H, W, channels) uint8. 16-bit samples are scaled so that `levels` become 0 and 255.
 
-    Without `levels`, 16-bit samples keep their high byte. Raises DataError(Fault) for a file that cannot be
-    read completely, and for a file of other channels, unless it is a picture and 1 or 3 are wanted.
+    Without `levels`, 16-bit samples keep their high byte. `page` is the number of one page of
+    several, as RGB or grey. Raises DataError(Fault) for a file that cannot be read completely, and for a
+    file of other channels, unless it is a picture and 1 or 3 are wanted.
     """
     if channels != RGB or has_bands(path, channels):
-        return _to_8_bits(read_stored(path, scaled=levels is not None, channels=channels), levels)
-    picture = decode(path)
+        if page is not None:
+            return cv2.cvtColor(read_image(path, levels, page=page), cv2.COLOR_RGB2GRAY)[..., None]
+        return to_8_bits(read_stored(path, scaled=levels is not None, channels=channels), levels)
+    picture = decode(path, page=page)
     if levels is None or not _is_deep(picture):
         return _rgb(path, picture)
-    return _table_of_levels(levels)[_deep(path, picture)]
+    return _table_of_levels(levels)[_deep(path, picture, page)]
 
 
 def read_stored(path: Path, *, scaled: bool = False, channels: int = RGB) -> np.ndarray:
@@ -116,7 +121,7 @@ def _with_alpha(path: Path, channels: int) -> np.ndarray:
     return np.array(picture)
 
 
-def _to_8_bits(samples: np.ndarray, levels: Levels | None) -> np.ndarray:
+def to_8_bits(samples: np.ndarray, levels: Levels | None) -> np.ndarray:
     """Samples (H, W, C) uint8 or uint16 as uint8; without `levels`, they keep their high byte."""
     if samples.dtype == np.uint8:
         return np.array(samples)
@@ -129,7 +134,7 @@ def _is_deep(picture: Image.Image) -> bool:
     return picture.mode.startswith("I;16") or (";16" in raw_mode and not raw_mode.startswith("BGR"))
 
 
-def _deep(path: Path, picture: Image.Image) -> np.ndarray:
+def _deep(path: Path, picture: Image.Image, page: int | None = None) -> np.ndarray:
     """All bits of the samples, (H, W, 3) uint16. PIL has no 16-bit RGB: low bytes are decoded separately."""
     if picture.mode.startswith("I;16"):
         return np.repeat(np.asarray(picture).astype(np.uint16)[..., None], 3, axis=2)
@@ -139,7 +144,7 @@ def _deep(path: Path, picture: Image.Image) -> np.ndarray:
             "which data.range cannot scale"
         )
         raise DataError(Fault(str(path), what, "save it as 16-bit RGB or grey"))
-    high, low = (np.asarray(one).astype(np.uint16) for one in (picture, decode(path, low=True)))
+    high, low = (np.asarray(one).astype(np.uint16) for one in (picture, decode(path, low=True, page=page)))
     lows = [1, 1, 1] if picture.info["raw_mode"] == GREY_ALPHA else [0, 1, 2]
     return high[..., :3] << 8 | low[..., lows]
 
@@ -170,8 +175,10 @@ def as_rgb(image: np.ndarray) -> np.ndarray:
     return image[..., :RGB] if image.shape[2] >= RGB else np.repeat(image[..., :1], RGB, axis=2)
 
 
-def decode(path: Path, *, low: bool = False) -> Image.Image:
+def decode(path: Path, *, low: bool = False, page: int | None = None) -> Image.Image:
     """The decoded picture, upright. With `low`, 16-bit channels give the low bytes instead of the high bytes.
+
+    Of a file of several pages, `page` is the number of one; without it, such files are refused.
 
     Its `info` gets "raw_mode", "inverted" (whether PIL inverted the grey values), "orientation" (the file's
     EXIF value, 1 to 8) and "maximum" (the largest value of a PNM, 0 for other formats).
@@ -194,7 +201,7 @@ def decode(path: Path, *, low: bool = False) -> Image.Image:
         picture.info["maximum"] = maximum
         return picture
 
-    return _with_picture(path, whole)
+    return _with_picture(path, whole, page)
 
 
 def _of_low_bytes(tile: Any) -> Any:
@@ -247,12 +254,14 @@ def geometry(path: Path) -> tuple[tuple[int, int], int]:
     return (upright.height, upright.width), upright.info["orientation"]
 
 
-def _with_picture(path: Path, use: Callable[[Image.Image], Result]) -> Result:
+def _with_picture(path: Path, use: Callable[[Image.Image], Result], page: int | None = None) -> Result:
     """The result of `use` on the opened picture. Decoder errors become a DataError(Fault) with the file."""
     with open_regular(path) as file:
         try:
             with Image.open(file, formats=FORMATS) as picture:
-                _refuse_by_header(path, picture)
+                if page is not None:
+                    picture.seek(page)
+                _refuse_by_header(path, picture, several=page is not None)
                 return use(picture)
         except (DataError, MemoryError):
             raise
@@ -284,11 +293,11 @@ def _unidentified(path: Path) -> Fault:
     return Fault(str(path), what, "save it as PNG, or remove it" if kind in headers.CONVERTIBLE else remedy)
 
 
-def _refuse_by_header(path: Path, picture: Image.Image) -> None:
+def _refuse_by_header(path: Path, picture: Image.Image, *, several: bool = False) -> None:
     if picture.width * picture.height > MAX_PIXELS:
         raise DataError(_too_large(path, f"{picture.width}x{picture.height} pixels"))
     frames = getattr(picture, "n_frames", 1)
-    if frames > 1 and picture.format != "MPO":
+    if frames > 1 and picture.format != "MPO" and not several:
         raise DataError(
             Fault(str(path), f"holds {frames} frames", "save the frames that are wanted as separate files")
         )

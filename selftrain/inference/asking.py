@@ -25,6 +25,7 @@ class Asked:
     views: Choice = "plain"
     decision: Choice = "argmax"
     gate: float = 0.0  # see exported.GATE
+    least: float = 0.0  # pixels whose class is less probable have none
     refine: Mapping[str, Any] | None = None  # {"crf": its settings}; None: the probabilities stay as they are
     # min_area and max_hole, by class name
     cleanup: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
@@ -36,14 +37,15 @@ class Asked:
         """
         crf = (self.refine or {}).get("crf")
         cleaning = {"min_area": {}, "max_hole": {}, **self.cleanup}
+        decision = decide.of(self.decision)
+        if self.least:
+            decision = decide.Sure(decision, self.least)
         return Predictor(
             (network,),
             scale,
             windows.of(self.window),
             refiner=partial(marginals, crf=CRF(**crf)) if crf else None,
-            decision=decide.cleaned(
-                decide.of(self.decision), cleanup.of(**cleaning, classes=classes, section="predict")
-            ),
+            decision=decide.cleaned(decision, cleanup.of(**cleaning, classes=classes, section="predict")),
             gate=self.gate,
             **rest,
         ).with_views(tta.of(self.views, "predict.views"))

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from selftrain.ids import IGNORE
 from selftrain.inference.cleanup import CleanUp
 from selftrain.tables import Bounds, Table, bound
 
@@ -68,6 +69,24 @@ class Cleaned:
         return torch.from_numpy(maps).to(ids.device)
 
 
+@dataclass(frozen=True)
+class Sure:
+    """A decision that leaves pixels without a class (255) if their class is less probable than `least`."""
+
+    decision: Decision
+    least: float
+
+    def __call__(self, probs: Tensor) -> Tensor:
+        ids = self.decision(probs)
+        return ids.masked_fill(confidence(probs, ids) < self.least, IGNORE)
+
+
+def confidence(probs: Tensor, ids: Tensor) -> Tensor:
+    """The probability (N, H, W) of the decided ids (N, H, W); of pixels without a class, the largest one."""
+    of_class = probs.gather(1, ids.long().clamp_max(probs.shape[1] - 1)[:, None])[:, 0]
+    return torch.where(ids == IGNORE, probs.amax(dim=1), of_class)
+
+
 def instead(decision: Decision, other: Decision) -> Decision:
     """`other` in the place of a decision; a clean-up after it stays."""
     return replace(decision, decision=other) if isinstance(decision, Cleaned) else other
@@ -82,22 +101,27 @@ def at_size(decision: Decision, probs: Tensor, size: tuple[int, int]) -> Tensor:
     """Class ids (H, W) uint8 of probabilities (C, h, w), which are resized to `size` before the decision."""
     if isinstance(decision, Cleaned):
         return decision.after(at_size(decision.decision, probs, size)[None])[0]
-    if tuple(probs.shape[1:]) == size:
-        return decision(probs[None])[0]
-    if decision is argmax:
+    return judged_at_size(decision, probs, size)[0]
+
+
+def judged_at_size(decision: Decision, probs: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """`at_size` without a clean-up, and the confidence (H, W) of the ids."""
+    if decision is argmax and tuple(probs.shape[1:]) != size:
         return _argmax_at_size(probs, size)
-    return decision(_resized(probs, size)[None])[0]
+    resized = (probs if tuple(probs.shape[1:]) == size else _resized(probs, size))[None]
+    ids = decision(resized)
+    return ids[0], confidence(resized, ids)[0]
 
 
-def _argmax_at_size(probs: Tensor, size: tuple[int, int]) -> Tensor:
-    """`argmax` after resizing class by class: the maps of all classes at once may not fit in memory."""
+def _argmax_at_size(probs: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """`argmax` and the largest probability, class by class: all resized maps may not fit in memory."""
     best = torch.full(size, -1.0, device=probs.device)
     ids = torch.zeros(size, dtype=torch.uint8, device=probs.device)
     for c in range(len(probs)):
         resized = _resized(probs[c : c + 1], size)[0]
         better = resized > best
         best, ids = torch.where(better, resized, best), torch.where(better, c, ids)
-    return ids
+    return ids, best
 
 
 def _resized(probs: Tensor, size: tuple[int, int]) -> Tensor:

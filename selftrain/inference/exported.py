@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from selftrain.models import saved
 from selftrain.rundir import WEIGHTS
 
 CARD = "card.json"
+ONNX = "model.onnx"
 FIX = "give the export/ of a finished run"
 FORMAT = 1
 RULE = (
@@ -70,6 +71,7 @@ class Output:
     classes: Sequence[str]
     masks: dict[str, Any]  # the values or colours of each class in the training masks
     asked: Asked
+    quality: dict[str, Any] | None = None  # as `quality.fitted` returns it for val
 
 
 def kind_of(model: dict[str, Any], ensemble: int = 0) -> str:
@@ -115,6 +117,7 @@ def card(
         "generation": origin.generation,
         "seed": origin.seed,
         "metrics": origin.metrics,
+        "quality": output.quality,
     }
 
 
@@ -152,20 +155,16 @@ def predictor_of(
     network: nn.Module,
     described: dict[str, Any],
     *,
-    flip: bool = False,
     batch: int = 8,
     device: torch.device | None = None,
 ) -> Predictor:
     """The predictor of an exported network, as its card describes it.
 
-    `flip` averages the predictions for each image and its mirror image, instead of the views of the card. If
-    the card has a size, the predictor expects images of `seen_size`. Without `device`, the network is not
+    If the card has a size, the predictor expects images of `seen_size`. Without `device`, the network is not
     moved.
     """
-    device, asked = device or next(network.parameters()).device, asked_of(described)
-    if flip:
-        asked = replace(asked, views={"product": {"hflip": True}})
-    return asked.predictor(
+    device = device or next(network.parameters()).device
+    return asked_of(described).predictor(
         network.to(device),
         PixelScale.of(described["mean"], described["std"], device),
         described["classes"],
@@ -179,7 +178,9 @@ def asked_of(described: dict[str, Any]) -> Asked:
     """The settings of a card, also of older cards, which lack some."""
     window, gate = described["input"]["window"], described.get("gate", {}).get("threshold", 0.0)
     given = {
-        name: described[name] for name in ("views", "decision", "refine", "cleanup") if name in described
+        name: described[name]
+        for name in ("views", "decision", "refine", "cleanup", "least")
+        if name in described
     }
     return Asked(window, gate=gate, **given)
 

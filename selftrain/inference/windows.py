@@ -11,9 +11,9 @@ and its own settings. The setting `side` limits what the network sees at once. A
 asks for the keyword `tally`, which has no default, and counts in it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -273,18 +273,33 @@ def softmax(logits: Tensor) -> Tensor:
     return logits.to(torch.float32, memory_format=torch.contiguous_format).softmax(dim=1)
 
 
-def tiled(labels: Callable[[np.ndarray], np.ndarray], images: np.ndarray, *, window: int) -> np.ndarray:
-    """Class ids (N, H, W) uint8 of images (N, H, W, C) by `labels`, tile by tile; `window` 0: all at once.
+class Block(NamedTuple):
+    """A part of a map that is computed at once: the pixels that are seen, and those of them that count."""
 
-    A tile is TILE x TILE windows, plus a margin of half a window around it.
-    """
-    count, height, width, _ = images.shape
+    seen: tuple[slice, slice]
+    inner: tuple[slice, slice]  # of what is seen
+    place: tuple[slice, slice]  # of the map
+
+
+def blocks(height: int, width: int, window: int) -> Iterator[Block]:
+    """Blocks of TILE x TILE windows, row by row, plus a margin of half a window; `window` 0: a single one."""
     side, margin = TILE * window or max(height, width), window // 2
-    ids = np.empty((count, height, width), np.uint8)
     for top in range(0, height, side):
         for left in range(0, width, side):
-            above, before = max(0, top - margin), max(0, left - margin)
-            seen = labels(images[:, above : top + side + margin, before : left + side + margin])  # (N, h, w)
-            inner = seen[:, top - above : top - above + side, left - before : left - before + side]
-            ids[:, top : top + side, left : left + side] = inner
+            pairs = [(top, height), (left, width)]
+            place = [slice(start, min(start + side, length)) for start, length in pairs]
+            seen = [slice(max(0, one.start - margin), one.stop + margin) for one in place]
+            inner = [
+                slice(one.start - part.start, one.stop - part.start)
+                for one, part in zip(place, seen, strict=True)
+            ]
+            yield Block((seen[0], seen[1]), (inner[0], inner[1]), (place[0], place[1]))
+
+
+def tiled(labels: Callable[[np.ndarray], np.ndarray], images: np.ndarray, *, window: int) -> np.ndarray:
+    """Class ids (N, H, W) uint8 of images (N, H, W, C) by `labels`, tile by tile; `window` 0: all at once."""
+    count, height, width, _ = images.shape
+    ids = np.empty((count, height, width), np.uint8)
+    for block in blocks(height, width, window):
+        ids[:, *block.place] = labels(images[:, *block.seen])[:, *block.inner]
     return ids

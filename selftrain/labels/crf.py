@@ -1,7 +1,7 @@
 """The dense CRF. Other threads can run while it computes, except with pydensecrf, which holds the GIL."""
 
 import ctypes
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydensecrf.densecrf import DenseCRF2D
 
+from selftrain.config import CRFConfig
 from selftrain.config.rules import DEVIATION
 from selftrain.errors import ConfigError, ResourceError
 
@@ -44,6 +45,11 @@ class CRF:
                 raise ConfigError(f"labels.crf.{name}={getattr(self, name)} must {fault}")
         if self.backend not in BACKENDS:
             raise ConfigError(f"labels.crf.backend={self.backend} must be one of {', '.join(BACKENDS)}")
+
+
+def crf_of(cfg: CRFConfig) -> CRF:
+    """The CRF of the settings `labels.crf`."""
+    return CRF(**{name: value for name, value in asdict(cfg).items() if name not in ("enabled", "workers")})
 
 
 def marginals(image: NDArray[np.uint8], probs: Planes, *, crf: CRF) -> Planes:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from selftrain.stages.predict import writer
+from selftrain.prediction.outputs import writer
 
 
 @dataclass(frozen=True)

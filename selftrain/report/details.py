@@ -102,6 +102,11 @@ class Calibration:
     boundary_f1: float | None
 
     @property
+    def values(self) -> tuple[float | None, ...]:
+        """Boundary F1, mean confidence, share that is right, and calibration error."""
+        return self.boundary_f1, self.confidence, self.right, self.error
+
+    @property
     def gap(self) -> float | None:
         """Mean confidence minus the share of correct pixels: above 0, the predictions are too sure."""
         return None if self.confidence is None or self.right is None else self.confidence - self.right

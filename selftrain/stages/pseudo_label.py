@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from selftrain import process
-from selftrain.config import CRFConfig, LabelConfig
+from selftrain.config import LabelConfig
 from selftrain.data.cache import Cache
 from selftrain.data.labels import Readable
 from selftrain.data.likeness import Unlikeness
@@ -26,7 +26,7 @@ from selftrain.errors import ConfigError, IntegrityError, naming_savings
 from selftrain.inference.groups import neighbours, rank_share
 from selftrain.inference.predictor import Predictor
 from selftrain.labels import numbers, refiners, store
-from selftrain.labels.crf import CRF
+from selftrain.labels.crf import crf_of
 from selftrain.labels.labelled import label_image
 from selftrain.labels.record import Labelled
 from selftrain.log import progress, say
@@ -203,11 +203,6 @@ def refiner_of(cfg: LabelConfig) -> refiners.Refiner:
     return partial(
         bound(chosen), **handed(chosen.entry, f"labels.refiner={chosen.name}", crf=crf_of(cfg.crf))
     )
-
-
-def crf_of(cfg: CRFConfig) -> CRF:
-    """The CRF of the settings `labels.crf`."""
-    return CRF(**{name: value for name, value in asdict(cfg).items() if name not in ("enabled", "workers")})
 
 
 def check_refiner(cfg: LabelConfig, channels: int = 3) -> None:

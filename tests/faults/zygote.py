@@ -25,7 +25,7 @@ sys.path.insert(0, os.path.dirname(__file__))
 import inject
 
 PARTS = (
-    "selftrain.cli", "selftrain.run", "selftrain.generations", "selftrain.stages.predict", "hydra", "tensorboard",
+    "selftrain.cli", "selftrain.run", "selftrain.generations", "selftrain.prediction.predict", "hydra", "tensorboard",
     "torch.utils.tensorboard", "torch.utils.data", "matplotlib.pyplot", "matplotlib.backends.backend_svg",
 )  # fmt: skip
 

@@ -59,7 +59,8 @@ def test_a_card_has_all_that_a_reader_needs(plain: Path) -> None:
 
 def test_the_predictor_of_an_export_follows_its_card(plain: Path) -> None:
     network, found = load_export(plain)
-    asked, flipped = predictor_of(network, found), predictor_of(network, found, flip=True, batch=3)
+    asked = predictor_of(network, found)
+    flipped = predictor_of(network, {**found, "views": {"product": {"hflip": True}}}, batch=3)
     assert (asked.side, asked.multiple, asked.batch, flipped.batch) == (64, 32, 8, 3)
     image = np.random.default_rng(0).integers(0, 256, (1, 32, 64, 3), np.uint8)
     pixels = torch.from_numpy(image).permute(0, 3, 1, 2) / 255 - torch.tensor([0.4, 0.5, 0.6]).view(

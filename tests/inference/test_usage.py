@@ -7,11 +7,11 @@ import pytest
 import torch
 from graphs import CARDS, card, one_by_one
 from PIL import Image
-from stages.predicting import noise
+from prediction.predicting import noise
 
 from selftrain.inference.exported import predictor_of
+from selftrain.inference.labeller import Labeller
 from selftrain.inference.usage import left_out, usage
-from selftrain.stages.predict import Labeller
 
 pytest.importorskip("onnxruntime")
 torch.set_num_threads(1)

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import torch
 from graphs import CARDS, CLASSES, MEAN, STD, one_by_one
-from stages.predicting import noise
+from prediction.predicting import noise
 
 from selftrain.inference.exported import predictor_of, seen_size
+from selftrain.inference.labeller import Labeller
 from selftrain.models.complete import Around, complete
 from selftrain.models.onnx import session_of
-from selftrain.stages.predict import Labeller
 
 pytest.importorskip("onnxruntime")
 torch.set_num_threads(1)

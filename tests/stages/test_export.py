@@ -3,6 +3,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from selftrain.errors import ConfigError
 from selftrain.files import read_directory
 from selftrain.inference.exported import load_export
+from selftrain.inference.labeller import Changes, Labeller, differing_ids
 from selftrain.models import onnx as graph
 from selftrain.models.build import build, parameters
 from selftrain.stages import export as module
@@ -18,6 +20,7 @@ from selftrain.stages.export import export
 torch.set_num_threads(1)
 CLASSES = ["background", "bâtiment", "road"]
 WIDTHS = [32, 16, 16, 8]
+IMAGES = list(np.random.default_rng(0).integers(0, 256, (2, 50, 70, 3), np.uint8))
 
 
 def card(network: nn.Module) -> dict[str, Any]:
@@ -51,7 +54,7 @@ def network() -> nn.Module:
 @pytest.fixture(scope="module")
 def exported(network: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("run") / "export"
-    export(network, directory, card=card(network), onnx=True)
+    export(network, directory, card=card(network), onnx=True, images=IMAGES)
     assert network.training, "the caller's network is left as it was"
     return directory
 
@@ -80,6 +83,17 @@ def test_a_loaded_export_gives_the_same_logits(exported: Path, network: nn.Modul
     assert torch.equal(logits(loaded, images), logits(network.eval(), images))
     network.train(training)
     assert read["classes"] == CLASSES and read["selftrain"]
+
+
+def test_onnx_gives_the_ids_of_torch_and_the_card_says_to_what_share(exported: Path) -> None:
+    _, read = load_export(exported)
+    assert read["onnx"]["ids"] == {"images": 2, "share": pytest.approx(0, abs=1e-3), "share_resized": None}
+    sized = {**read, "input": {**read["input"], "size": [32, 64]}}
+    network, files = load_export(exported)[0], read_directory(exported)
+    assert module._ids(network, files["model.onnx"], sized, IMAGES)["share_resized"] < 1e-3
+    one, other = (Labeller.load(exported, Changes(views="d4"), backend=name) for name in ("torch", "onnx"))
+    assert differing_ids(one, other, IMAGES) < 1e-3
+    assert differing_ids(one, Labeller.load(exported, backend="onnx"), IMAGES) > 1e-3  # other views
 
 
 @pytest.mark.parametrize("size", [(1, 3, 32, 416), (3, 3, 224, 96)])

@@ -4,7 +4,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -101,6 +101,29 @@ class Tree:
                     thumbs.append(path)
         return self._without_thumbnails(found, thumbs)
 
+    def stream(self, suffixes: Collection[str]) -> Iterator[Path]:
+        """Files below the root with one of the suffixes, in the order of the disk, while folders are read.
+
+        Hidden files and system folders are left out. A folder is entered after its files, and each one once.
+        """
+        folders, seen = [self.root], set[str]()
+        while folders:
+            here = folders.pop()
+            real = os.path.realpath(here)
+            if real in seen:
+                continue
+            seen.add(real)
+            for entry in self._each_entry(here):
+                path, is_link = here / entry.name, entry.is_symlink()
+                if self._is_left_out(entry) or not self._sound(path, is_link=is_link):
+                    continue
+                if path.is_dir() if is_link else entry.is_dir():
+                    folders.append(path)
+                elif path.suffix.lower() in suffixes:
+                    yield path
+                else:
+                    self.left_out.add(path)
+
     def _is_left_out(self, entry: os.DirEntry[str]) -> bool:
         """Whether an entry is hidden, or a folder created by a system."""
         if strays.is_system_folder(entry.name) and entry.is_dir(follow_symlinks=False):
@@ -124,13 +147,16 @@ class Tree:
 
     def _entries(self, folder: Path) -> list[os.DirEntry[str]]:
         """The entries of a folder. If it cannot be read, a fault is noted and the list is empty."""
+        return list(self._each_entry(folder))
+
+    def _each_entry(self, folder: Path) -> Iterator[os.DirEntry[str]]:
+        """The entries of a folder, one at a time; a fault is noted if it cannot be read."""
         try:
             with os.scandir(folder) as entries:
-                return list(entries)
+                yield from entries
         except OSError as error:
             where = str(folder) if folder == self.root else self.relative(folder)
             self.note(Fault(where, f"cannot be read ({error.strerror})", "restore it or its permissions"))
-            return []
 
     def _holds(self, path: Path) -> bool:
         return Path(os.path.realpath(path)).is_relative_to(self.root)

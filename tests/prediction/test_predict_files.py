@@ -10,7 +10,9 @@ from PIL import Image
 from predicting import exported, labels, noise, save
 
 from selftrain.errors import ConfigError, DataError, IntegrityError
-from selftrain.stages.predict import Labeller, output_names, predict
+from selftrain.inference.labeller import Labeller
+from selftrain.prediction.inputs import output_names
+from selftrain.prediction.predict import predict
 
 
 @pytest.fixture(scope="module")

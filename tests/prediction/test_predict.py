@@ -13,15 +13,16 @@ from PIL import Image
 from predicting import CLASSES, MEAN, STD, exported, labels, noise, probabilities, save
 
 from selftrain.data.images import read_image, resize_image
-from selftrain.errors import ConfigError
+from selftrain.errors import ConfigError, DataError
 from selftrain.files import commit_directory, read_directory
 from selftrain.inference import tta
 from selftrain.inference.cleanup import CleanUp
 from selftrain.inference.decide import DECISIONS
 from selftrain.inference.exported import load_export
+from selftrain.inference.labeller import FLIP, Changes, Labeller
 from selftrain.inference.predictor import Predictor
+from selftrain.prediction.predict import predict
 from selftrain.report.palette import palette
-from selftrain.stages.predict import Labeller, predict
 
 torch.set_num_threads(1)
 
@@ -141,7 +142,9 @@ def test_labels_of_an_earlier_version_are_added_to_and_those_of_another_form_are
     written = json.loads((tmp_path / "out" / "classes.json").read_bytes())
     before = {name: written[name] for name in ("ignore_index", "classes")}
     (tmp_path / "out" / "classes.json").write_text(json.dumps(before))
-    assert predict(model, tmp_path / "images", tmp_path / "out") == 1
+    with pytest.raises(ConfigError, match=r"of an earlier version, .*; --again"):
+        predict(model, tmp_path / "images", tmp_path / "out")
+    assert predict(model, tmp_path / "images", tmp_path / "out", again=True) == 1
     assert json.loads((tmp_path / "out" / "classes.json").read_bytes()) == written
     with pytest.raises(ConfigError, match=r"another form \(palette\)"):
         predict(model, tmp_path / "images", tmp_path / "out", form="grey")
@@ -166,7 +169,7 @@ def test_the_same_command_again_writes_the_same_bytes(model: Path, tmp_path: Pat
     save(tmp_path / "images" / "a.png")
     predict(model, tmp_path / "images", tmp_path / "out")
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
-    predict(model, tmp_path / "images", tmp_path / "out")
+    predict(model, tmp_path / "images", tmp_path / "out", again=True)
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
 
 
@@ -197,8 +200,8 @@ def test_an_export_with_one_side_sees_each_image_at_its_own_aspect_ratio(
 def test_images_of_different_input_sizes_do_not_share_a_batch(tmp_path: Path) -> None:
     model = exported(tmp_path / "export", size=["longest", 64])
     files = [save(tmp_path / f"{side}.png", 32, side) for side in (64, 64, 96, 48)]
-    found = dict(Labeller.load(model).label_all(files))
-    assert [found[file].shape for file in files] == [(32, 64), (32, 64), (32, 96), (32, 48)]
+    found = dict(Labeller.load(model).find_all((file, read_image(file)) for file in files))
+    assert [found[file].ids.shape for file in files] == [(32, 64), (32, 64), (32, 96), (32, 48)]
 
 
 def test_images_of_one_input_size_share_a_batch_whatever_their_own(tmp_path: Path) -> None:
@@ -220,9 +223,9 @@ def test_what_cannot_be_read_makes_no_batch_larger(
     for number in range(20):
         save(tmp_path / "images" / f"{number:02}.png", 32, 32)
     (tmp_path / "images" / f"{broken:02}.png").write_bytes(b"broken")
-    labeller = Labeller.load(exported(tmp_path / "export"))
-    assert len(list(labeller.label_all(sorted((tmp_path / "images").iterdir())))) == 20
-    assert sum(seen) == 19 and max(seen) <= labeller.predictor.batch
+    with pytest.raises(DataError, match="1 of 20"):
+        predict(exported(tmp_path / "export"), tmp_path / "images", tmp_path / "out", batch=8)
+    assert sum(seen) == 19 and max(seen) <= 8
 
 
 def test_a_large_image_is_put_together_from_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,7 +253,7 @@ def test_windows_agree_with_the_whole_image(tmp_path: Path) -> None:
 
 def test_flips_are_averaged(model: Path) -> None:
     picture = noise(64, 96)
-    labeller = Labeller.load(model, tta_flip=True)
+    labeller = Labeller.load(model, Changes(views=FLIP))
     straight, mirrored = labeller.label([picture])[0], labeller.label([picture[:, ::-1].copy()])[0]
     assert (mirrored[:, ::-1] == straight).mean() > 0.999
     plain = Labeller.load(model)
@@ -276,5 +279,7 @@ def test_the_card_says_at_which_size_and_in_which_views_images_are_seen(model: P
     found = F.interpolate(probs, size=(40, 56), mode="bilinear").argmax(dim=1)[0].byte().numpy()
     expected = CleanUp((4,) * 4, (9,) * 4).cleaned(found)
     assert np.array_equal(labels(tmp_path / "out" / "a.png"), expected)
-    assert Labeller.load(changed, tta_flip=True).predictor.views is not None
-    assert len(Labeller.load(changed, tta_flip=True).predictor.views) == 2  # instead of the eight of the card
+    assert Labeller.load(changed, Changes(views=FLIP)).predictor.views is not None
+    assert (
+        len(Labeller.load(changed, Changes(views=FLIP)).predictor.views) == 2
+    )  # instead of the eight of the card
