@@ -4,27 +4,30 @@ mkdocs build --strict
 """
 
 import argparse
+import inspect
 import posixpath
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parent.parent
-LINK = re.compile(r"\[([^\]]*)\]\(\.\./([^)#\s]+)[^)]*\)")  # out of docs/
+LINK = r"\[([^\]]*)\]\({up}\.\./([^)#\s]+)[^)]*\)"  # out of docs/, to which `up` leads
 OUTSIDE = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
 RECIPES = "recipes/recipe"
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the generated pages: changes, contributing, commands and recipes."""
+    """Add the generated pages: changes, contributing, commands, the Python interface and recipes."""
     pages = {
         "changelog.md": from_the_top("CHANGELOG.md"),
         "contributing.md": from_the_top("CONTRIBUTING.md"),
         "commands.md": "\n".join(commands()),
+        "api.md": "\n".join(interface()),
         "recipes.md": "\n".join(recipes()),
     }
     for name, content in pages.items():
@@ -34,9 +37,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Point links that leave docs/ to the page with the same content; without one, only their text stays."""
-    return LINK.sub(
-        lambda link: f"[{link[1]}]({target})" if (target := inside(link[2])) else link[1], markdown
-    )
+    up = "../" * page.file.src_uri.count("/")
+
+    def mended(link: re.Match) -> str:
+        target = inside(link[2])
+        return f"[{link[1]}]({up}{target})" if target else link[1]
+
+    return re.sub(LINK.replace("{up}", re.escape(up)), mended, markdown)
 
 
 def inside(path: str) -> str | None:
@@ -70,6 +77,28 @@ def commands() -> Iterator[str]:
     for name, child in choices.items():
         child.formatter_class = lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=96)
         yield f"## selftrain {name}\n\n```text\n{child.format_help().strip()}\n```\n"
+
+
+def interface() -> Iterator[str]:
+    """The functions and classes of `selftrain` with their signatures and docstrings."""
+    import selftrain
+
+    yield "# Python interface\n\n[From Python](guide/python.md) shows how to use it.\n"
+    for name in sorted(selftrain.__all__, key=lambda name: (name != name.lower(), name)):
+        one = getattr(selftrain, name)
+        if callable(one):
+            yield f"## selftrain.{name}\n\n{described(name, one)}"
+            for part, method in vars(one).items() if inspect.isclass(one) else ():
+                function = method.fget if isinstance(method, property) else getattr(method, "func", method)
+                if not part.startswith("_") and callable(function) and function.__doc__:
+                    yield f"### {name}.{part}\n\n{described(part, method, function)}"
+
+
+def described(name: str, one: Any, function: Any = None) -> str:
+    """A signature, unless it is an attribute or a class, and a docstring."""
+    called = inspect.isfunction(one)
+    head = f"{name}{inspect.signature(one)}" if called else f"{name}"
+    return f"```text\n{head}\n\n{inspect.getdoc(function or one)}\n```\n"
 
 
 def recipes() -> Iterator[str]:

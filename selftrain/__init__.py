@@ -4,7 +4,7 @@
     mask = model.predict("photo.jpg")
     run = selftrain.fit(data="mine.yaml", out="runs/second")
 
-docs/guide.md, "From Python", has more.
+docs/guide/python.md has more.
 """
 
 from importlib import import_module

@@ -7,7 +7,7 @@ import yaml
 
 from runs import ROOT
 
-PAGES = sorted(str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+PAGES = sorted(str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 TESTS = {path.name: path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
 NAMED = re.compile(r"\b(test_\w+\.py)|::(test_\w+)")  # `test_a.py::test_b`, `::test_c` of the file before it
 

@@ -9,7 +9,7 @@ from runs import ROOT
 from selftrain import cli, run
 from selftrain.settings.compose import GROUPS, given_of
 
-DOCS = sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+DOCS = sorted(str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md"))
 PAGES = ["../README.md", *DOCS]
 RUN_IN = {"tutorial.md": "test_tutorial.py", "extending.md": "test_extending.py", "start.md": "test_start.py"}
 TOLD = {"lab-notes.md", "changelog.md"}  # they tell what was

@@ -37,4 +37,18 @@ def test_pages_load_nothing_from_other_servers(site):
 def test_generated_pages_have_every_command_and_recipe(site):
     commands, recipes = ((site / name).read_text() for name in ("commands.html", "recipes.html"))
     assert all(f"selftrain {name}" in commands for name in ("init", "train", "predict", "folds"))
+    assert all(
+        f"selftrain.{name}" in (site / "api.html").read_text() for name in ("load", "fit", "Model", "Run")
+    )
     assert all(f'id="{path.stem}"' in recipes for path in (ROOT / "recipes" / "recipe").glob("*.yaml"))
+
+
+def test_links_between_pages_and_out_of_docs_lead_to_pages(site):
+    read = {
+        name: (site / name).read_text()
+        for name in ("guide/tags.html", "pretrained.html", "guide/python.html")
+    }
+    assert re.search(r'<p>.*href="\.\./data\.html', read["guide/tags.html"], flags=re.DOTALL)
+    assert 'href="recipes.html#dinov2"' in read["pretrained.html"]
+    assert "examples/quickstart.ipynb" in read["guide/python.html"]
+    assert 'quickstart.ipynb"' not in read["guide/python.html"]
