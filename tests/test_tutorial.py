@@ -49,7 +49,7 @@ def accept(run):
 
 @pytest.mark.parametrize("commands", [COMMANDS])
 def test_the_commands_lead_from_raw_images_to_a_reviewed_round(selftrain, commands, tmp_path):
-    bowl_2018(tmp_path)
+    bowl_2018(tmp_path, cases=8)
     run = tmp_path / "runs/nuclei"
     for command in commands:
         if command[1] == "review":

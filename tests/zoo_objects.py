@@ -20,10 +20,10 @@ def kaggle_nuclei(root: Path) -> Built:
     return built
 
 
-def bowl_2018(root: Path) -> Built:
+def bowl_2018(root: Path, cases: int = 6) -> Built:
     """stage1_train/ID/images/ID.png, ID/masks/*.png (an object each), stage1_test: BBBC038 (Broad Institute)."""
     built = Built(["background", "foreground"])
-    for i in range(6):
+    for i in range(cases):
         image, ids = scene(700 + i)
         case = f"stage1_train/{i:02d}f3"
         save(root / f"{case}/images/{i:02d}f3.png", image)
