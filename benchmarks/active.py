@@ -1,26 +1,29 @@
 """Which images to label next: the choice of `selftrain next`, compared with a random one.
 
-    python benchmarks/active.py --camvid ROOT --nuclei ROOT --out runs/active [--arms next random diversity]
+    PYTHONPATH=WEIGHTS python benchmarks/active.py --camvid ROOT --nuclei ROOT --out runs/active [--arms next random diversity]
 
 A network is trained on 8 masks. Then each arm adds 8 masks, twice: `next` the images that `selftrain next`
 proposes for its latest network, `diversity` those that it proposes with --uncertainty none, `random` images
-drawn at random. Each round trains a new network (recipe=supervised) from the same random weights, with equal
-steps. The first network, val and test are the same for all arms of a seed, so differences are paired by seed.
+drawn at random. Each round trains a new network (recipe=supervised) from the same weights, those of ImageNet as
+in benchmarks/tuning.py, with equal steps. The first network, val and test are the same for all arms of a seed, so differences are paired by seed.
 val and test are read at the end of each run. All masks exist from the start; an arm sees the masks of the
 images that it has chosen.
 
-Runs are trained one after the other, and a stopped study can be resumed with the same command. The table is
-printed, and written to OUT/active.md.
+Each core trains the runs of one seed, one after the other. A stopped study can be resumed with the same command.
+The table is printed, and written to OUT/active.md.
 """
 
 import argparse
 import csv
 import json
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from accuracy import DATA, SETTINGS, spread
+from accuracy import spread
 from noise import selftrain
+from tuning import RATE, STEPS, Cell, Variant
 
 from selftrain.data.load import load
 from selftrain.data.sample import Sample
@@ -29,7 +32,7 @@ from selftrain.files import write_bytes
 from selftrain.rng import generator
 from selftrain.settings import compose
 
-FIRST, MORE, ROUNDS, STEPS = 8, 8, 2, 1000
+FIRST, MORE, ROUNDS = 8, 8, 2
 SEEDS = {"camvid": 5, "nuclei": 3}
 BASE = "random"  # the arm that others are compared with
 ARMS = {"next": [], BASE: None, "diversity": ["--uncertainty", "none"]}  # options of `selftrain next`
@@ -38,11 +41,21 @@ Scores = dict[str, float]  # by val and test
 Arm = list[Scores]  # after each round
 
 
+def shared(data: str, steps: int) -> list[str]:
+    """The settings of all runs on a data set: those of benchmarks/tuning.py, apart from splits and seed."""
+    own = ("data.splits.", "test.read=", "seed=")
+    return [
+        one
+        for one in Cell(f"{data}-{FIRST}", Variant((RATE,), steps=steps), 0).settings()
+        if not one.startswith(own)
+    ]
+
+
 def lists(data: str, root: Path, where: Path, seed: int, first: int) -> list[str]:
     """The images to begin with, by their path below `root`; `where` gets lists of all splits, once."""
     if not (where / "pool.txt").is_file():
         settings = [
-            *DATA[data],
+            *shared(data, STEPS),
             f"data.root={root}",
             f"data.splits.labels={first}",
             f"data.splits.seed={seed}",
@@ -78,8 +91,8 @@ def train(
             "test": lists / "test.txt",
         }
         settings = [
-            "recipe=supervised", *DATA[data], *SETTINGS, f"data.root={root}", *(f"data.splits.{name}={file}" for name, file in splits.items()),
-            f"data.unlabelled={out.parent / f'{out.name}-rest.txt'}", f"train.steps={steps}", f"seed={seed}", f"out={out}",
+            *shared(data, steps), f"data.root={root}", *(f"data.splits.{name}={file}" for name, file in splits.items()),
+            f"data.unlabelled={out.parent / f'{out.name}-rest.txt'}", f"seed={seed}", f"out={out}",
         ]  # fmt: skip
         if not selftrain(out.with_suffix(".log"), "train", *settings):
             return None
@@ -171,19 +184,27 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--first", type=int, default=FIRST, help="masks to begin with")
     parser.add_argument("--more", type=int, default=MORE, help="masks that each round adds")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="seeds at a time, one thread each")
     arguments = parser.parse_args()
     arms = list(dict.fromkeys([BASE, *arguments.arms]))
     roots = {data: root.resolve() for data in SEEDS if (root := getattr(arguments, data))}
     out, sizes = arguments.out.resolve(), (arguments.first, arguments.more)
     cells = {data: {arm: dict[int, Arm]() for arm in arms} for data in roots}
-    for seed in range(
-        arguments.seeds or max(SEEDS.values())
-    ):  # seed by seed: an unfinished study is fair too
-        for data, root in roots.items():
-            if seed < (arguments.seeds or SEEDS[data]):
-                for arm in arms:
-                    where = out / f"{data}-{seed}"
-                    cells[data][arm][seed] = cell(data, root, where, arm, seed, arguments.steps, sizes)
+    todo = [  # seed by seed: an unfinished study is fair, too
+        (data, seed)
+        for seed in range(arguments.seeds or max(SEEDS.values()))
+        for data in roots
+        if seed < (arguments.seeds or SEEDS[data])
+    ]
+
+    def study(data: str, seed: int) -> None:
+        for arm in arms:
+            where = out / f"{data}-{seed}"
+            cells[data][arm][seed] = cell(data, roots[data], where, arm, seed, arguments.steps, sizes)
+
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        list(pool.map(study, *zip(*todo, strict=True)))
     lines = table(cells, sizes)
     print("\n".join(lines))
     (out / "active.md").write_text("\n".join(lines) + "\n")
