@@ -95,6 +95,7 @@ def told(seconds: Mapping[str, float], *, patient: bool = False) -> str:
     longest = sorted(seconds, key=lambda name: -seconds[name])[:3]
     parts = ", ".join(f"{name} {clock(seconds[name])}" for name in seconds if name in longest)
     about = "at most about" if patient else "about"
+    parts = f"mostly {parts}" if len(longest) < len(seconds) else parts
     return f"this run will take {about} {clock(sum(seconds.values()))} ({parts})"
 
 

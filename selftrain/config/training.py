@@ -161,9 +161,10 @@ class TrainConfig:
     unlabelled_batch: Annotated[
         Some, "unlabelled images in a step of a student or online method, besides the labelled ones"
     ] = 8
-    crop: Annotated[Sides, "[height, width] of the training crops, in multiples of 32 for smp's networks"] = (
-        field(default_factory=lambda: [128, 128])
-    )
+    crop: Annotated[
+        Sides,
+        "[height, width] of the training crops, in multiples of 32 for smp's networks; one number: a square",
+    ] = field(default_factory=lambda: [128, 128])
     scale: Annotated[Zoom, "random zoom of every training image"] = field(default_factory=lambda: [0.75, 1.5])
     jitter: Annotated[
         Share,

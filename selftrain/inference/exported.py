@@ -21,7 +21,7 @@ from selftrain.rundir import WEIGHTS
 
 CARD = "card.json"
 ONNX = "model.onnx"
-FIX = "give the export/ of a finished run"
+FIX = "give a run or an export"
 FORMAT = 1
 RULE = (
     "a channel for each mean (three: RGB, one: grey), scaled to 0..1, minus mean, divided by std; resized to "

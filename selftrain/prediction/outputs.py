@@ -93,6 +93,16 @@ def _table(coding: dict[str, list]) -> np.ndarray:
     return np.array(values, np.uint8 if max(values) <= 255 else np.uint16)
 
 
+# what a person chooses them by
+OPTIONS = {
+    "backend": "--backend",
+    "views": "--tta",
+    "refine": "--crf",
+    "least": "--threshold",
+    "predicted": "--size",
+}
+
+
 @dataclass
 class Outputs:
     """The output folder of predictions, and what is written for each image."""
@@ -240,6 +250,6 @@ def _check_made(out: Path, before: dict[str, Any] | None, now: dict[str, Any]) -
     fix = "--again predicts anew, or choose a new folder"
     if before is None:
         raise ConfigError(f"-o {out} contains labels of an earlier version, which may differ; {fix}")
-    other = [name for name in now if before.get(name) != now[name]]
+    other = [OPTIONS.get(name, name) for name in now if before.get(name) != now[name]]
     if other:
         raise ConfigError(f"-o {out} contains labels that were made otherwise ({', '.join(other)}); {fix}")

@@ -123,12 +123,12 @@ def test_a_later_format_is_refused_with_the_way_out(plain: Path, tmp_path: Path)
 
 
 def test_a_path_that_is_not_an_export_is_refused_with_the_way_out(plain: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="not a directory; give the export/"):
+    with pytest.raises(ConfigError, match="not a directory; give a run or an export"):
         load_export(tmp_path / "nowhere")
-    with pytest.raises(ConfigError, match=r"not an export: .*; give the export/"):
+    with pytest.raises(ConfigError, match=r"not an export: .*; give a run or an export"):
         load_export(tmp_path)
     commit_directory(tmp_path / "model", {"model.safetensors": (plain / "model.safetensors").read_bytes()})
-    with pytest.raises(ConfigError, match=r"not an export: .*; give the export/"):
+    with pytest.raises(ConfigError, match=r"not an export: .*; give a run or an export"):
         load_export(tmp_path / "model")
 
 

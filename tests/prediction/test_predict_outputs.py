@@ -100,7 +100,7 @@ def test_predictions_of_other_settings_are_not_mixed(model: Path, tmp_path: Path
     save(tmp_path / "images" / "a.png")
     predict.predict(model, tmp_path / "images", tmp_path / "out")
     before = content(tmp_path / "out")
-    for changes, name in ((Changes(least=0.4), "least"), (Changes(size=["scale", 2]), "predicted")):
+    for changes, name in ((Changes(least=0.4), "--threshold"), (Changes(size=["scale", 2]), "--size")):
         with pytest.raises(ConfigError, match=rf"made otherwise \({name}\); --again"):
             predict.predict(model, tmp_path / "images", tmp_path / "out", changes=changes)
     assert content(tmp_path / "out") == before
