@@ -262,8 +262,13 @@ def signed_distances(hard: Tensor, known: Tensor, classes: int) -> Tensor:
 
 
 def _distance(pixels: np.ndarray) -> np.ndarray:
-    """The distance of each pixel (h, w) to the nearest of `pixels` (h, w) bool."""
-    return cv2.distanceTransform((~pixels).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    """The distance of each pixel (h, w) to the nearest of `pixels` (h, w) bool.
+
+    OpenCV's last bit depends on where the array lies in memory, so two equal runs would differ. Squared
+    distances are whole numbers, so rounding them makes the result exact, up to 1,000 pixels.
+    """
+    found = cv2.distanceTransform((~pixels).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return np.sqrt(np.rint(np.square(found, dtype=np.float64))).astype(np.float32)
 
 
 LOSSES: dict[str, Loss] = {
