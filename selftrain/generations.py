@@ -80,7 +80,8 @@ def generation(
 ) -> dict:
     """Train, keep and evaluate a generation; returns its report, which is read if it exists.
 
-    A generation is promoted unless its score on val is worse than the best score of a promoted one.
+    A student is promoted if its score on val is not worse than the best score of a promoted generation
+    (`scores.is_worse`), and not below that of generation 0. So the result is never below the first teacher.
     """
     gen, stage = session.run.generation(plan.number), plan.name
     if gen.report.exists():
@@ -118,7 +119,7 @@ def generation(
         **corrections.of(session, plan).facts,
         **facts,
     }
-    promoted = report["promoted"] = not reports or not is_worse(level(report), level(_best(reports)))
+    promoted = report["promoted"] = not reports or _deserves(report, reports)
     report["alarms"] = about_generation(val, leading, distance, steps=report["steps"], promoted=promoted)
     if session.accelerator.is_main_process:
         session.metrics.sync()
@@ -129,6 +130,12 @@ def generation(
         session.warn(stage, report["alarms"])
     session.accelerator.wait_for_everyone()
     return report
+
+
+def _deserves(report: dict, earlier: list[dict]) -> bool:
+    """Whether a student is promoted after the `earlier` generations."""
+    mine, first = level(report), level(earlier[0])
+    return not is_worse(mine, level(_best(earlier))) and (mine["miou"] or 0.0) >= (first["miou"] or 0.0)
 
 
 def _leader(reports: list[dict]) -> int:

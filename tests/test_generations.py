@@ -16,6 +16,7 @@ from selftrain.data.load import load
 from selftrain.datasets import spec_of
 from selftrain.diagnosis import brief
 from selftrain.errors import ConfigError
+from selftrain.generations import _deserves
 from selftrain.inference.pixels import PixelScale
 from selftrain.material import Material
 from selftrain.plan import plans
@@ -113,6 +114,20 @@ def test_without_unlabelled_images_the_teacher_is_exported(run, tmp_path):
     code, said, err = run(*SMOKE, "data.shapes.unlabelled=0", f"out={tmp_path / 'run'}")
     assert code == 0, err
     assert "no unlabelled images" in said and (tmp_path / "run" / "export" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(("student", "promoted"), [(0.50, True), (0.485, True), (0.479, False), (0.45, False)])
+def test_a_student_is_promoted_within_an_error_of_the_best_but_not_below_the_first_teacher(student, promoted):
+    """The best is at 0.50 with an error of 0.04 between them, the first teacher at 0.48."""
+    wide = [0.02, -0.02] * 10  # the blocks whose absence changes a student's score
+    error = float(np.sqrt(19 * np.var(wide)))
+
+    def report(miou, spread=0.0):
+        changes = np.array(wide) * spread * 0.04 / error
+        return {"val": {"miou": miou, "miou_without": (miou + changes).tolist()}, "promoted": True}
+
+    earlier = [report(0.48), report(0.50)]
+    assert _deserves(report(student, 1.0), earlier) is promoted
 
 
 @pytest.mark.slow
