@@ -96,9 +96,15 @@ def settings(recipe: str, steps: int) -> list[str]:
 
 def flagship(steps: int) -> list[dict]:
     """noisy_student without its larger student: steps 1/4 supervised, 1/2 online, 1/4 on stored labels."""
-    generations = yaml.safe_load((RECIPE_FILES / "noisy_student.yaml").read_text())["generations"][:-1]
     shares = (steps // 4, steps - 2 * (steps // 4), steps // 4)
+    generations = parts_of_the_flagship().values()
     return [{**generation, "steps": share} for generation, share in zip(generations, shares, strict=True)]
+
+
+def parts_of_the_flagship() -> dict[str, dict]:
+    """The generations of noisy_student without its larger student, by what they learn from."""
+    generations = yaml.safe_load((RECIPE_FILES / "noisy_student.yaml").read_text())["generations"][:-1]
+    return dict(zip(("teacher", "online", "stored"), generations, strict=True))
 
 
 def shown(value: object) -> str:

