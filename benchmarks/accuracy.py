@@ -1,360 +1,334 @@
-"""Every recipe against labels alone, at equal optimizer steps and with the same network.
+"""Every recipe against labels alone, with an encoder from ImageNet, at equal optimizer steps.
 
-    python benchmarks/accuracy.py --camvid ROOT --nuclei ROOT --out runs/accuracy [--recipes fixmatch]
+    PYTHONPATH=WEIGHTS python benchmarks/accuracy.py --camvid ROOT --nuclei ROOT --facade ROOT --out runs/accuracy
 
-A column is a data set with a number of masks; cells differ in data, budget, recipe and seed. `supervised`
-trains for STEPS. Recipes with generations divide these steps among them. Every step sees 16 labelled images,
-and 8 unlabelled ones in recipes that use them (unimatch_v2 sees each twice). Every cell is a run of `python
--m selftrain.run`, so a stopped study can be resumed. Masks are spread over the video sequences and differ
-between seeds. val selects the generation. test is read once, at the end of each run, by the selected and by
-the last generation. The finished cells are printed as a table, and written to OUT/table.md and, as a plot, to
-OUT/accuracy.svg.
-
-Several machines can share the work: --pages keeps the result of each finished cell in docs/results.json, and
-a cell in this file is not run again without --again. A run under OUT takes precedence over the record.
+A column is a data set with a number of masks. `supervised` trains for STEPS with these masks; recipes with
+generations divide the same steps among them. Every step sees 8 labelled images, and 8 unlabelled ones in recipes
+that use them. First `supervised` runs with few and with all masks. A column in which all masks are less than
+WORTH above few ones on val is left out of the rest. Masks differ between seeds. val selects; test is read once,
+at the end of each run, by the selected and by the last generation. Cells (benchmarks/cells.py) are kept in
+docs/results.json with the code and the weights that they were made with, and run seed by seed, so an unfinished
+study is fair as well. --pages writes the tables, what they say, and the plot into docs/results.md.
 """
 
 import argparse
-import json
-import os
-import shutil
+import hashlib
+import importlib.util
+import math
 import statistics
 import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
-import yaml
-from sides import cpu, put
-
-STEPS = 2000
-SEEDS = 3
-# The network is the same everywhere, so no gain comes from a larger student.
-SETTINGS = [
-    "model.encoder=tu-resnet10t", "model.weights=null", "model.decoder_channels=[64,48,32,16,16]", "train.eval_every=0",
-    "train.checkpoint_every=200", "train.labelled_batch=16", "train.unlabelled_batch=8", "train.threads=1",
-    "labels.crf.enabled=false", "export.onnx=false", "export.generation=last",
-]  # fmt: skip
-DATA = {
-    "camvid": ["data=camvid", "data.size=[90,120]", "train.crop=[64,96]"],
-    "nuclei": ["data=nuclei", "data.size=[96,96]", "train.crop=[64,64]"],
-}
-ALL = 0  # full supervision: every mask of the training split
-MAIN = ["camvid-8", "camvid-23"]
-RIVAL = "unimatch_v2"  # beside `noisy_student` in README
-COLUMNS = ("camvid-8", "camvid-23", "camvid-46", "nuclei-4", "nuclei-16")
-GENERATIONS = {"pseudo_label": 2, "st": 2, "st_plus_plus": 3, "dars": 2}
-RECIPES = ("supervised", *GENERATIONS, "mean_teacher", "fixmatch", "unimatch_v2", "cps", "noisy_student")
-
-
-HERE = Path(__file__).resolve().parent
-RECIPE_FILES = HERE.parent / "recipes" / "recipe"
-DOCS = HERE.parent / "docs"
-RECORD = DOCS / "results.json"
-BUDGETS = " and ".join(column.split("-")[1] for column in MAIN)
-EXPECTED = (
-    f"# Test mIoU on CamVid at 90x120 with {BUDGETS} masks, {STEPS:,} steps in total (docs/results.md):"
+from cells import (
+    ALL,
+    DOCS,
+    RATE,
+    RECIPE_FILES,
+    SETTINGS,
+    Cell,
+    Record,
+    Variant,
+    divided,
+    markdown,
+    parts,
+    places,
+    roots_of,
+    run_all,
+    spread,
 )
-SELECTED, LAST = "#   selected on val:", "#   last generation:"
+from sides import put
+
+from selftrain.plan import plans
+from selftrain.scores import paired
+from selftrain.settings import compose
+
+RECORD = DOCS / "results.json"
+STEPS = 1200  # decided on val (docs/tuning.md)
+SHARES = {"teacher": 1 / 4, "online": 1 / 2, "stored": 1 / 4}  # of the flagship, decided on val
+WORTH = 0.03
+COLUMNS = {  # and their seeds
+    "camvid-23": 3, "nuclei-16": 3, "camvid-8": 5, "camvid-46": 3, "nuclei-4": 5, "facade-24": 3, "facade-12": 5,
+}  # fmt: skip
+FULL = ("camvid-23", "nuclei-16")  # the columns of all recipes
+ALONE, FLAGSHIP, EVERYTHING = "supervised", "noisy_student", "supervised, all masks"
+LENGTHS = ("supervised, half as long", ALONE)  # the best by val counts
+REACHED = f"# Test mIoU with an encoder from ImageNet, {STEPS:,} steps in total (docs/results.md):"
+AVERAGE = "train.average={ema:{share:0.2}}"
+one = partial(Variant, steps=STEPS, test=True)
 
 
-class Cell(NamedTuple):
-    data: str
-    labels: int
-    recipe: str
-    seed: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.data}-{self.labels or 'all'}-{self.recipe}-{self.seed}"
+def in_generations(recipe: str, count: int) -> Variant:
+    return one((RATE, AVERAGE, f"train.steps={STEPS // count}"), recipe=recipe)
 
 
-def parts(column: str) -> tuple[str, int]:
-    """Data set and number of masks of a column."""
-    data, labels = column.split("-")
-    return data, int(labels)
+def online(recipe: str) -> Variant:
+    return one((RATE, AVERAGE), recipe=recipe)
 
 
-def cells(recipes: list[str], columns: list[str], seeds: int) -> list[Cell]:
-    """All cells, seed by seed, so that an unfinished study is fair as well."""
-    pairs = list(map(parts, columns))
-    wanted = [(data, labels, "supervised") for data, labels in pairs]
-    wanted += [(data, ALL, "supervised") for data in dict.fromkeys(data for data, _ in pairs)]
-    wanted += [
-        (data, labels, recipe) for recipe in recipes for data, labels in pairs if recipe != "supervised"
-    ]
-    return [Cell(*one, seed) for seed in range(seeds) for one in wanted]
+RECIPES: dict[str, Variant] = {
+    EVERYTHING: one((RATE,), labels=ALL),
+    ALONE: one((RATE,)),
+    LENGTHS[0]: one((RATE,))._replace(steps=STEPS // 2),
+    FLAGSHIP: divided(steps=STEPS, test=True, **SHARES),
+    "unimatch_v2": online("unimatch_v2"),
+    "fixmatch": online("fixmatch"),
+    "supervised, augmented as strongly": one(
+        (
+            RATE,
+            "generations=[{noise:{labelled:true,rand_n:1,rand_m:5,style:0.5,colour:1.0,mix_labelled:{cutmix:1.0}}}]",
+        )
+    ),
+    "pseudo_label": in_generations("pseudo_label", 2),
+    "st_plus_plus": in_generations("st_plus_plus", 3),
+    "mean_teacher": online("mean_teacher"),
+    "cps": online("cps"),
+}
+EVERYWHERE = tuple(RECIPES)[:6]
 
 
-def settings(recipe: str, steps: int) -> list[str]:
-    """The settings that divide `steps` among a recipe's generations."""
-    if recipe == "noisy_student":
-        return [f"generations={shown(flagship(steps))}"]
-    return [f"train.steps={steps // GENERATIONS.get(recipe, 1)}"]
+def cells(columns: Sequence[str], recipes: Sequence[str]) -> Iterator[Cell]:
+    """The cells of `recipes` in `columns`, seed by seed; some recipes run in the columns of FULL only."""
+    for seed in range(max(COLUMNS.values())):
+        for column in columns:
+            for recipe in recipes:
+                if seed < COLUMNS[column] and (column in FULL or recipe in EVERYWHERE):
+                    yield Cell(column, RECIPES[recipe], seed)
 
 
-def flagship(steps: int) -> list[dict]:
-    """noisy_student without its larger student: steps 1/4 supervised, 1/2 online, 1/4 on stored labels."""
-    shares = (steps // 4, steps - 2 * (steps // 4), steps // 4)
-    generations = parts_of_the_flagship().values()
-    return [{**generation, "steps": share} for generation, share in zip(generations, shares, strict=True)]
+def facts(cell: Cell, report: dict[str, Any]) -> dict[str, Any]:
+    """What docs/results.json keeps of a run: scores on val and test, and how it came about.
+
+    "without" lists the test mIoU without each of 20 blocks of neighbouring images. "images" counts those that
+    passed through networks in training. "code" is the commit, "weights" the hash of the encoder's weights.
+    """
+    generations = [row["val"]["miou"] for row in report["generations"]]
+    test, last = (report[which] for which in ("test", "exported_test"))
+    config = compose([setting for setting in cell.settings() if "package:" not in setting])
+    return {
+        "val": generations[report["best"]],
+        "val_last": generations[-1],
+        "test": test["miou"],
+        "test_last": last["miou"],
+        "without": [round(value, 6) for value in test["miou_without"]],
+        "images": sum(plan.steps * plan.images() for plan in plans(config)),
+        "code": commit(),
+        "weights": fingerprint_of_weights(),
+    }
 
 
-def parts_of_the_flagship() -> dict[str, dict]:
-    """The generations of noisy_student without its larger student, by what they learn from."""
-    generations = yaml.safe_load((RECIPE_FILES / "noisy_student.yaml").read_text())["generations"][:-1]
-    return dict(zip(("teacher", "online", "stored"), generations, strict=True))
+def commit() -> str:
+    """The commit of the code, with a mark if there are changes since."""
+    found = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+        cwd=DOCS,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return found.stdout.strip()
 
 
-def shown(value: object) -> str:
-    """A value as Hydra's command line reads it."""
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{name}:{shown(one)}" for name, one in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(map(shown, value)) + "]"
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def run(roots: dict[str, Path], where: Path, cell: Cell, overrides: list[str]) -> None:
-    """Run or resume a cell under `where`. Once finished, remove its checkpoints: 350 MB of 420."""
-    if (where / "report.json").is_file():
-        return
-    where.mkdir(parents=True, exist_ok=True)
-    arguments = [
-        f"recipe={cell.recipe}",
-        *DATA[cell.data],
-        *SETTINGS,
-        *overrides,
-        f"data.root={roots[cell.data]}",
-    ]
-    arguments += [
-        f"data.splits.labels={cell.labels}",
-        f"data.splits.seed={cell.seed}",
-        f"seed={cell.seed}",
-        f"out={where}",
-    ]
-    with open(where / "log.txt", "a") as log:
-        code = subprocess.run(
-            [sys.executable, "-m", "selftrain.run", *arguments], stdout=log, stderr=subprocess.STDOUT
-        ).returncode
-    if code == 0:
-        for checkpoints in where.glob("gen*/checkpoints"):
-            shutil.rmtree(checkpoints)
-    print(f"{where.name}: {'done' if code == 0 else f'exit {code}, see its log.txt'}", flush=True)
-
-
-class Result(NamedTuple):
-    """A finished cell: test mIoU, test mIoU of its last generation, wall time if known."""
-
-    test: float
-    last: float
-    minutes: float | None = None
-    cpu: str | None = None
+def fingerprint_of_weights() -> str:
+    """The first digits of the SHA-256 of the weights in the package that SETTINGS name."""
+    (name,) = (setting.partition("package:")[2] for setting in SETTINGS if "package:" in setting)
+    found = importlib.util.find_spec(name)
+    if found is None or not found.submodule_search_locations:
+        raise SystemExit(f"the package {name} is not installed; docs/pretrained.md says how to get it")
+    (file,) = sorted(Path(next(iter(found.submodule_search_locations))).rglob("*.pth"))
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:12]
 
 
 class Study:
-    """The finished cells, under a directory or in a record of earlier runs."""
+    """The finished cells of a record, by column, recipe and seed."""
 
-    def __init__(self, out: Path, seeds: int, record: Path | None = None):
-        self.out, self.seeds, self.path = out, seeds, record
-        known = json.loads(record.read_text()) if record and record.is_file() else {}
-        self.recorded = {name: Result(**result) for name, result in known.items()}
+    def __init__(self, record: Record):
+        self.record = record
 
-    def result(self, name: str) -> Result | None:
-        """The result of the cell `name`, from its run or else from the record."""
-        path = self.out / name / "report.json"
-        if not path.is_file():
-            return self.recorded.get(name)
-        report = json.loads(path.read_text())
-        tests = (report[which]["miou"] for which in ("test", "exported_test"))
-        return Result(*tests, round(report["seconds"] / 60, 2), cpu())
+    def found(self, column: str, recipe: str) -> dict[int, dict[str, Any]]:
+        """What is known of a recipe by seed; of `supervised`, the length that is best on val."""
+        lengths = LENGTHS if recipe == ALONE else (recipe,)
+        known = [self.record.found(column, RECIPES[one], range(COLUMNS[column])) for one in lengths]
+        seeds = set(known[-1]).intersection(*known)
+        return {
+            seed: max((rows[seed] for rows in known), key=lambda row: row["val"]) for seed in sorted(seeds)
+        }
 
-    def keep(self) -> None:
-        """Write the finished cells of the whole study into the record."""
-        assert self.path
-        names = sorted(cell.name for cell in cells(list(RECIPES), list(COLUMNS), self.seeds))
-        found = self.recorded | {name: result for name in names if (result := self.result(name))}
-        note(self.path, {name: result._asdict() for name, result in sorted(found.items())})
-
-    def results(self, data: str, labels: int, recipe: str) -> dict[int, Result]:
-        """The finished results of a recipe, by seed."""
-        found = {seed: self.result(Cell(data, labels, recipe, seed).name) for seed in range(self.seeds)}
-        return {seed: result for seed, result in found.items() if result}
-
-    def scores(self, data: str, labels: int, recipe: str) -> dict[int, float]:
-        """Test mIoU by seed."""
-        return {seed: result.test for seed, result in self.results(data, labels, recipe).items()}
-
-    def last(self, data: str, labels: int, recipe: str) -> list[float]:
-        """Test mIoU of a recipe's last generation, promoted or not, by seed."""
-        return [result.last for result in self.results(data, labels, recipe).values()]
-
-    def begun(self, recipes: list[str], columns: list[str]) -> list[str]:
-        """The columns with a finished cell."""
-        return [
-            column for column in columns if any(self.scores(*parts(column), recipe) for recipe in recipes)
-        ]
-
-    def row(self, data: str, labels: int, recipe: str) -> str:
-        """Budget, recipe, score, gain over supervised, share of the gap closed, last generation, time."""
-        found, alone, full = (
-            self.scores(data, labels, recipe),
-            self.scores(data, labels, "supervised"),
-            self.scores(data, ALL, "supervised"),
+    def gap(self, column: str) -> float | None:
+        """How far all masks are above few ones on val, in the mean; None if no seed has both."""
+        few, all_ = (
+            self.record.found(column, RECIPES[one], range(COLUMNS[column])) for one in (ALONE, EVERYTHING)
         )
-        minutes = [result.minutes for result in self.results(data, labels, recipe).values() if result.minutes]
-        gains = [found[seed] - alone[seed] for seed in found if seed in alone]
-        gaps = [
-            full[seed] - alone[seed] for seed in found if seed in alone and seed in full and labels != ALL
+        both = [all_[seed]["val"] - few[seed]["val"] for seed in few if seed in all_]
+        return statistics.mean(both) if both else None
+
+    def worth(self, column: str) -> bool:
+        gap = self.gap(column)
+        return gap is None or gap >= WORTH
+
+    def differences(self, column: str, recipe: str, other: str) -> list[float]:
+        """Test mIoU of a recipe minus that of another, seed by seed."""
+        mine, theirs = self.found(column, recipe), self.found(column, other)
+        return [mine[seed]["test"] - theirs[seed]["test"] for seed in mine if seed in theirs]
+
+    def error_over_images(self, column: str, recipe: str, other: str) -> float | None:
+        """The standard error of a seed's difference over other test images, in the quadratic mean.
+
+        A paired jackknife over blocks of neighbouring images, as in promotion (`selftrain.scores.paired`).
+        """
+        mine, theirs = self.found(column, recipe), self.found(column, other)
+        errors = [
+            paired(
+                *({"miou": row["test"], "miou_without": row["without"]} for row in (mine[seed], theirs[seed]))
+            )[1]
+            for seed in mine
+            if seed in theirs
         ]
-        closed = f"{sum(gains) / sum(gaps):.0%}" if sum(gaps) and len(gaps) == len(gains) else "–"
-        gain = f"{spread(gains)} | {closed}" if recipe != "supervised" else " | "
-        time = f"{statistics.mean(minutes):.1f}" if minutes else "–"
-        last = spread(self.last(data, labels, recipe)) if recipe in (*GENERATIONS, "noisy_student") else ""
-        return f"| {data} | {labels or 'all'} | {recipe} | {spread(list(found.values()))} | {gain} | {last} | {time} |"
+        return math.sqrt(statistics.mean(error**2 for error in errors)) if errors else None
 
-    def table(self, recipes: list[str], columns: list[str]) -> list[str]:
-        """Markdown: the finished cells, one block per column, with full supervision first."""
-        heads = "| data | masks | recipe | test mIoU | gain, seed by seed | gap closed | last generation | training minutes |"
-        rows = [heads, "| --- " * (heads.count("|") - 1) + "|"]
-        pairs = list(map(parts, columns))
-        for data in dict.fromkeys(data for data, _ in pairs):
-            rows.append(self.row(data, ALL, "supervised"))
-            for labels in (labels for other, labels in pairs if other == data):
-                done = [recipe for recipe in recipes if self.scores(data, labels, recipe)]
-                rows += [self.row(data, labels, recipe) for recipe in done]
-        return rows
+    def closed(self, column: str, recipe: str) -> float | None:
+        """The share of the gap between few and all masks that a recipe closes on test."""
+        gap, gain = self.differences(column, EVERYTHING, ALONE), self.differences(column, recipe, ALONE)
+        return statistics.mean(gain) / statistics.mean(gap) if gap and gain and statistics.mean(gap) else None
 
-    def plot(self, recipes: list[str], columns: list[str], path: Path) -> None:
+    def row(self, column: str, recipe: str) -> list[str]:
+        rows = list(self.found(column, recipe).values())
+        against = recipe != ALONE
+        error = self.error_over_images(column, recipe, ALONE) if against else None
+        closed = self.closed(column, recipe) if against and recipe != EVERYTHING else None
+        one_differs = any(row["test"] != row["test_last"] for row in rows)
+        return [
+            recipe,
+            spread([row["test"] for row in rows]),
+            spread([row["test_last"] for row in rows]) if one_differs else "",
+            standard(self.differences(column, recipe, ALONE)) if against else "",
+            "" if error is None else f"{error:.4f}",
+            "" if closed is None else f"{closed:.0%}",
+            f"{statistics.mean(row['images'] for row in rows):,.0f}",
+            f"{statistics.mean(row['minutes'] for row in rows):.0f}",
+        ]
+
+    def table(self, column: str) -> list[str]:
+        """Markdown: the finished recipes of a column."""
+        heads = [
+            column, "test mIoU", "last generation", "above `supervised`", "over images", "gap closed", "images", "minutes",
+        ]  # fmt: skip
+        return markdown(
+            heads, [self.row(column, recipe) for recipe in shown_recipes() if self.found(column, recipe)]
+        )
+
+    def says(self, column: str) -> str:
+        """One sentence on what can be said of the flagship in a column."""
+        if not self.worth(column):
+            return f"**{column}** is left out: on val, all masks are {self.gap(column):+.4f} above few ones."
+        against = self.differences(column, FLAGSHIP, ALONE)
+        if len(against) < 2:
+            return f"**{column}**: not enough runs have ended."
+        rivals = [
+            recipe
+            for recipe in shown_recipes()
+            if recipe not in (EVERYTHING, FLAGSHIP) and len(self.differences(column, FLAGSHIP, recipe)) > 1
+        ]
+        best = max(
+            rivals, key=lambda recipe: statistics.mean(r["test"] for r in self.found(column, recipe).values())
+        )
+        ahead, closed = self.differences(column, FLAGSHIP, best), self.closed(column, FLAGSHIP)
+        share = "" if closed is None else f" and closes {closed:.0%} of the gap to all masks"
+        return (
+            f"**{column}**: `{FLAGSHIP}` is {verdict(against)} `{ALONE}` ({standard(against)}){share}; it is "
+            f"{verdict(ahead)} `{best}`, the best of the others ({standard(ahead)})."
+        )
+
+    def header(self, recipe: str) -> list[str]:
+        """Lines for the header of a recipe's file: what it reached in the columns of FULL."""
+        reached = [
+            f"{column}: {spread([row['test'] for row in rows.values()])}"
+            for column in FULL
+            if (rows := self.found(column, recipe))
+        ]
+        return [REACHED, f"#   {'; '.join(reached)}"] if reached else []
+
+    def plot(self, path: Path) -> None:
         """A panel per column: a dot per run, lines at the means of labels alone and of all masks."""
         import matplotlib
         from matplotlib.figure import Figure
 
         matplotlib.rcParams["svg.hashsalt"] = "selftrain"
-        figure = Figure(figsize=(3.6 * len(columns), 0.34 * len(recipes) + 1.3), layout="constrained")
+        columns = [column for column in COLUMNS if self.found(column, ALONE)]
+        recipes = [recipe for recipe in shown_recipes() if recipe != EVERYTHING]
+        figure = Figure(figsize=(3.4 * len(columns) + 1.5, 0.34 * len(recipes) + 1.3), layout="constrained")
         panels = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
         for panel, column in zip(panels, columns, strict=True):
-            data, labels = parts(column)
-            for labelled, style in ((labels, "--"), (ALL, "-")):
-                known = list(self.scores(data, labelled, "supervised").values())
-                if known:
-                    panel.axvline(statistics.mean(known), color="0.6", linestyle=style, linewidth=1)
+            tests = {one: [r["test"] for r in self.found(column, one).values()] for one in shown_recipes()}
+            for recipe, style in ((ALONE, "--"), (EVERYTHING, "-")):
+                if tests[recipe]:
+                    panel.axvline(statistics.mean(tests[recipe]), color="0.6", linestyle=style, linewidth=1)
             for place, recipe in enumerate(recipes):
-                found = list(self.scores(data, labels, recipe).values())
-                panel.plot(found, [place] * len(found), "o", markersize=4, color="tab:blue", alpha=0.5)
-                if found:
-                    panel.plot(
-                        statistics.mean(found), place, "|", markersize=14, markeredgewidth=2, color="tab:blue"
-                    )
-            panel.set(title=f"{data}, {labels} masks", xlabel="test mIoU", yticks=range(len(recipes)))
-            panel.set_yticklabels(recipes)
+                panel.plot(
+                    tests[recipe], [place] * len(tests[recipe]), "o", ms=4, color="tab:blue", alpha=0.5
+                )
+                if tests[recipe]:
+                    panel.plot(statistics.mean(tests[recipe]), place, "|", ms=14, mew=2, color="tab:blue")
+            panel.set(title="{}, {} masks".format(*parts(column)), xlabel="test mIoU")
+            panel.set_yticks(range(len(recipes)), recipes)
         panels[0].set_ylim(len(recipes) - 0.5, -0.5)
         figure.savefig(path, metadata={"Date": None})
 
 
-def note(path: Path, facts: dict[str, object]) -> None:
-    """JSON with a line per fact, so that diffs show additions."""
-    lines = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in facts.items()]
-    path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+def put_header(file: Path, lines: list[str]) -> None:
+    """Write `lines` at the end of the header of a recipe's file, in the place of earlier ones."""
+    text = file.read_text().splitlines()
+    if REACHED in text:
+        begin = text.index(REACHED)
+        del text[begin : begin + 2]
+    end = next(place for place, line in enumerate(text) if not line.startswith("#"))
+    file.write_text("\n".join([*text[:end], *lines, *text[end:]]) + "\n")
 
 
-def expect(recipe: Path, scores: list[str]) -> None:
-    """Write the expected scores into the header of a recipe, replacing earlier ones."""
-    lines = [
-        line for line in recipe.read_text().splitlines() if not line.startswith((EXPECTED, SELECTED, LAST))
-    ]
-    end = next(place for place, line in enumerate(lines) if not line.startswith("#"))
-    recipe.write_text("\n".join([*lines[:end], EXPECTED, *scores, *lines[end:]]) + "\n")
+def shown_recipes() -> list[str]:
+    """The rows of a table; the lengths of `supervised` are one row."""
+    return [recipe for recipe in RECIPES if recipe != LENGTHS[0]]
 
 
-def expected(chosen: list[list[float]], last: list[list[float]]) -> list[str]:
-    """Header lines: test mIoU of the generation selected on val, and of the last one if it differs."""
-    lines = [f"{SELECTED} {' and '.join(map(spread, chosen))}"]
-    if last != chosen:
-        lines.append(f"{LAST} {' and '.join(map(spread, last))}")
-    return lines
+def standard(differences: Sequence[float]) -> str:
+    """mean ± standard error (number of seeds)."""
+    if len(differences) < 2:
+        return spread(differences, sign="+")
+    mean, error = statistics.mean(differences), statistics.stdev(differences) / math.sqrt(len(differences))
+    return f"{mean:+.4f} ± {error:.4f} ({len(differences)})"
 
 
-def spread(values: list[float]) -> str:
-    """mean ± sample standard deviation (number of runs)."""
-    if len(values) < 2:
-        return f"{values[0]:.4f} (1)" if values else "–"
-    return f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f} ({len(values)})"
+def verdict(differences: Sequence[float]) -> str:
+    """Where the first of two recipes stands, if one standard error over the seeds decides."""
+    mean, error = statistics.mean(differences), statistics.stdev(differences) / math.sqrt(len(differences))
+    return "above" if mean > error else "below" if mean < -error else "within one standard error of"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--camvid", type=Path, help="images/{train,val,test} and masks/{train,val,test}")
-    parser.add_argument("--nuclei", type=Path, help="images/ and masks/")
-    parser.add_argument("--out", type=Path, default=Path("runs/accuracy"))
-    parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--seeds", type=int, default=SEEDS)
-    parser.add_argument("--recipes", nargs="+", default=list(RECIPES), choices=RECIPES)
+    places(parser, "accuracy")
     parser.add_argument("--columns", nargs="+", default=list(COLUMNS), choices=COLUMNS)
-    parser.add_argument(
-        "--pages",
-        action="store_true",
-        help="also write README's table, docs/results.md, its plot and the recipes' headers",
-    )
-    parser.add_argument(
-        "--again", action="store_true", help="also run cells (and supervised) that docs/results.json contains"
-    )
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, one thread each")
+    parser.add_argument("--recipes", nargs="+", default=list(RECIPES), choices=RECIPES)
+    parser.add_argument("--pages", action="store_true", help="also write docs/results.md and its plot")
     arguments = parser.parse_args()
-    if arguments.pages and (arguments.steps, arguments.seeds) != (STEPS, SEEDS):
-        parser.error(f"--pages is for the study of {STEPS} steps and {SEEDS} seeds")
-    arguments.recipes = list(dict.fromkeys(["supervised", *arguments.recipes]))  # all are compared with it
-    again = arguments.recipes if arguments.again else []
-    # Without roots, only the finished cells are printed.
-    roots = {data: root for data in DATA if (root := getattr(arguments, data))}
-    study = Study(arguments.out, arguments.seeds, RECORD if arguments.steps == STEPS else None)
-    wanted = cells(arguments.recipes, arguments.columns, arguments.seeds)
-    todo = [
-        cell
-        for cell in wanted
-        if cell.data in roots and (cell.recipe in again or not study.result(cell.name))
-    ]
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        list(
-            pool.map(
-                lambda cell: run(
-                    roots, arguments.out / cell.name, cell, settings(cell.recipe, arguments.steps)
-                ),
-                todo,
-            )
-        )
-    columns = study.begun(arguments.recipes, arguments.columns)
-    rows = study.table(arguments.recipes, columns)
-    print("test mIoU, mean ± standard deviation (runs)\n" + "\n".join(rows))
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "table.md").write_text("\n".join(rows) + "\n")
-    study.plot(arguments.recipes, columns, arguments.out / "accuracy.svg")
-    if arguments.pages:
-        write_pages(study)
-
-
-def write_pages(study: Study) -> None:
-    """Write the record, docs/results.md and its plot, README's table if complete, and recipes' headers."""
-    study.keep()
-    recipes = list(RECIPES)
-    columns = study.begun(recipes, list(COLUMNS))
-    put(DOCS / "results.md", "table of the study", "\n".join(study.table(recipes, columns)))
-    study.plot(recipes, columns, DOCS / "results.svg")
-    both = ["supervised", "noisy_student"]
-    if all(len(study.scores(*parts(column), recipe)) == study.seeds for column in MAIN for recipe in both):
-        put(
-            DOCS.parent / "README.md",
-            "table of the study",
-            "\n".join(study.table(["supervised", RIVAL, "noisy_student"], MAIN)),
-        )
-    for recipe in recipes:
-        chosen = [list(study.scores(*parts(column), recipe).values()) for column in MAIN]
-        last = [study.last(*parts(column), recipe) for column in MAIN]
-        if all(chosen):
-            expect(RECIPE_FILES / f"{recipe}.yaml", expected(chosen, last))
+    roots, record = roots_of(arguments), Record(RECORD, facts)
+    study = Study(record)
+    train = partial(run_all, roots=roots, out=arguments.out, record=record, jobs=arguments.jobs)
+    train(list(cells(arguments.columns, [EVERYTHING, ALONE])))
+    train(list(cells(list(filter(study.worth, arguments.columns)), arguments.recipes)))
+    begun = [column for column in COLUMNS if study.found(column, ALONE)]
+    tables = "\n\n".join("\n".join(study.table(column)) for column in begun)
+    print(tables, *map(study.says, begun), sep="\n\n")
+    if arguments.pages and begun:
+        put(DOCS / "results.md", "tables of the study", tables)
+        put(DOCS / "results.md", "what can be said", "\n".join(f"* {study.says(column)}" for column in begun))
+        study.plot(DOCS / "results.svg")
+        for file in RECIPE_FILES.glob("*.yaml"):
+            put_header(file, study.header(file.stem) if file.stem in RECIPES else [])
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 A network is trained on 8 masks. Then each arm adds 8 masks, twice: `next` the images that `selftrain next`
 proposes for its latest network, `diversity` those that it proposes with --uncertainty none, `random` images
 drawn at random. Each round trains a new network (recipe=supervised) from the same weights, those of ImageNet as
-in benchmarks/tuning.py, with equal steps. The first network, val and test are the same for all arms of a seed, so differences are paired by seed.
+in benchmarks/cells.py, with equal steps. The first network, val and test are the same for all arms of a seed, so differences are paired by seed.
 val and test are read at the end of each run. All masks exist from the start; an arm sees the masks of the
 images that it has chosen.
 
@@ -21,9 +21,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from accuracy import spread
+from cells import RATE, Cell, Variant, spread
 from noise import selftrain
-from tuning import RATE, STEPS, Cell, Variant
 
 from selftrain.data.load import load
 from selftrain.data.sample import Sample
@@ -32,6 +31,7 @@ from selftrain.files import write_bytes
 from selftrain.rng import generator
 from selftrain.settings import compose
 
+STEPS = 300
 FIRST, MORE, ROUNDS = 8, 8, 2
 SEEDS = {"camvid": 5, "nuclei": 3}
 BASE = "random"  # the arm that others are compared with
@@ -42,7 +42,7 @@ Arm = list[Scores]  # after each round
 
 
 def shared(data: str, steps: int) -> list[str]:
-    """The settings of all runs on a data set: those of benchmarks/tuning.py, apart from splits and seed."""
+    """The settings of all runs on a data set: those of benchmarks/cells.py, apart from splits and seed."""
     own = ("data.splits.", "test.read=", "seed=")
     return [
         one

@@ -7,7 +7,8 @@ variant changes one setting. Scores are those of val, seed by seed; test is neve
 docs/tuning.json, and the tables are written into docs/craft-results.md.
 """
 
-from tuning import DOCS, RATE, Variant, Variants, study
+from cells import DOCS, RATE, Variant
+from tuning import Variants, study
 
 STEPS = 600  # docs/tuning.md
 

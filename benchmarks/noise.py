@@ -1,6 +1,6 @@
 """Masks corrupted on purpose: how many `selftrain clean` finds, and what each remedy is worth.
 
-    python benchmarks/noise.py --nuclei ROOT --out runs/noise [--masks 16 32 64] [--seeds 3]
+    PYTHONPATH=WEIGHTS python benchmarks/noise.py --nuclei ROOT --out runs/noise [--masks 16 32 64] [--seeds 3]
 
 A fifth of the training masks is shifted, loses most of its objects, or gets its classes swapped. The folds of
 a run find them: recall is the share of the corrupted masks in a list of as many masks as are corrupted. Then
@@ -17,7 +17,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from accuracy import SETTINGS, spread
+from cells import DATA, RATE, SETTINGS, UNREAD, length, markdown, spread
 from corruption import CORRUPTIONS, write_folder
 
 from selftrain.data.load import load
@@ -25,7 +25,7 @@ from selftrain.datasets import spec_of
 from selftrain.settings import compose
 
 SHARE, FOLDS = 0.2, 4
-SIZE = ["data.size=[96,96]", "train.crop=[64,64]"]
+SIZE = [f"data.size={DATA['nuclei'][1]}", f"train.crop={DATA['nuclei'][2]}"]
 REMEDIES = ("drop", "weight", "relabel")
 BASE, SOUND = "all masks", "sound masks"
 ROWS = [
@@ -62,8 +62,9 @@ def train(root: Path, out: Path, seed: int, steps: int, *further: str) -> float 
         out.parent.mkdir(parents=True, exist_ok=True)
         settings = [
             "recipe=supervised", "data=folder", f"data.root={root}", "data.unlabelled=''", "data.splits.train=train",
-            "data.classes=[background,nucleus]", "data.splits.val=val", "data.splits.test=test", *SIZE, *SETTINGS,
-            f"train.steps={steps}", f"seed={seed}", f"out={out}", *further,
+            "data.classes=[background,nucleus]", "data.splits.val=val", "data.splits.test=test", *SIZE,
+            *(one for one in SETTINGS if one != UNREAD), RATE, *length(steps), f"seed={seed}", f"out={out}",
+            *further,
         ]  # fmt: skip
         if not selftrain(out.with_suffix(".log"), "train", *settings):
             return None
@@ -114,11 +115,11 @@ def numbers(recall: dict[str, float], scores: dict[str, float | None]) -> dict[s
 
 def table(cells: dict[int, list[dict[str, float]]]) -> list[str]:
     """Markdown: a column for each number of masks, with the mean and the spread over the seeds."""
-    heading = ["nuclei", *(f"{masks} masks" for masks in cells)]
-    lines = [heading, ["---"] * len(heading)]
-    for row in ROWS:
-        lines.append([row, *(spread([one[row] for one in seeds if row in one]) for seeds in cells.values())])
-    return [f"| {' | '.join(line)} |" for line in lines]
+    rows = [
+        [row, *(spread([one[row] for one in seeds if row in one]) for seeds in cells.values())]
+        for row in ROWS
+    ]
+    return markdown(["nuclei", *(f"{masks} masks" for masks in cells)], rows)
 
 
 def main() -> None:
@@ -129,7 +130,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/noise"))
     parser.add_argument("--masks", type=int, nargs="+", default=[16, 32, 64])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--steps", type=int, default=300)
     arguments = parser.parse_args()
     cells: dict[int, list[dict[str, float]]] = {masks: [] for masks in arguments.masks}
     for seed in range(arguments.seeds):  # seed by seed, so that an unfinished study is fair as well

