@@ -202,6 +202,8 @@ def main() -> None:
             where = out / f"{data}-{seed}"
             cells[data][arm][seed] = cell(data, roots[data], where, arm, seed, arguments.steps, sizes)
 
+    for data, seed in todo:  # settings cannot be composed in several threads at once
+        lists(data, roots[data], out / f"{data}-{seed}", seed, sizes[0])
     os.environ["OMP_NUM_THREADS"] = "1"
     with ThreadPoolExecutor(arguments.jobs) as pool:
         list(pool.map(study, *zip(*todo, strict=True)))

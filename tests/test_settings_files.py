@@ -1,5 +1,7 @@
 """A user's own recipes and data files: found, understood, and refused with the file."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from refusals import FOREIGN, said_of
 
@@ -87,3 +89,11 @@ def test_a_users_recipe_may_begin_with_another(tmp_path):
 def test_a_config_folder_that_is_not_there_is_a_mistake(tmp_path):
     with pytest.raises(ConfigError, match="no such folder"):
         compose([], str(tmp_path / "none"))
+
+
+def test_threads_may_compose_settings_at_the_same_time():
+    """Hydra keeps its state in the process, and threads took it from each other."""
+    recipes = ["supervised", "noisy_student", "fixmatch", "st"] * 5
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda recipe: compose([f"recipe={recipe}", "data=nuclei"]).recipe, recipes))
+    assert found == recipes

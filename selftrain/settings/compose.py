@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from difflib import get_close_matches
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from selftrain.config import Config, GenerationConfig
@@ -42,6 +43,7 @@ KINDS = {
     Any: ("a number, a word or a list", "numbers or words"),
     Likely: ("a probability, or its settings in braces", ""),
 }
+ONE_AT_A_TIME = Lock()  # Hydra keeps its state in the process
 SAMPLES = {int: "4", float: "0.5", bool: "true", str: "text", Entry: "{}", object: "0.5", Likely: "0.5"}
 
 
@@ -173,7 +175,7 @@ def _composed(chosen: dict[str, str], folders: list[Path]) -> dict[str, Any]:
     overrides += ["~data"] if is_file_of_data(chosen["data"]) else []
     overrides += [f"hydra.searchpath=[{in_quotes(f'file://{folder.resolve()}')}]" for folder in folders[1:]]
     try:
-        with initialize_config_dir(str(folders[0]), version_base="1.3"):
+        with ONE_AT_A_TIME, initialize_config_dir(str(folders[0]), version_base="1.3"):
             raw = OmegaConf.to_container(hydra_compose("config", overrides=overrides), resolve=False)
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         raise ConfigError(_not_composed(error, chosen, folders[-1])) from None
