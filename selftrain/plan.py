@@ -101,7 +101,8 @@ class Plan:
     @property
     def needs_labels(self) -> bool:
         """Whether the generation trains on a teacher's stored pseudo-labels."""
-        return self.distilled or (self.number > 0 and not self.online)
+        learns = self.number > 0 and not self.online and self.unlabelled_batch > 0
+        return self.distilled or learns
 
     @property
     def batch(self) -> int:
@@ -174,7 +175,7 @@ def _plan(cfg: Config, number: int, own: GenerationConfig) -> Plan:
         weights=None if own.weights == RANDOM else _own(own.weights, model.weights),
         steps=steps,
         labelled_batch=_own(own.labelled_batch, train.labelled_batch),
-        unlabelled_batch=train.unlabelled_batch if number or own.online else 0,
+        unlabelled_batch=_own(own.unlabelled_batch, train.unlabelled_batch) if number or own.online else 0,
         online=own.online,
         begins_as_teacher=own.init == "teacher",
         image_head=bool(cfg.loss.image),

@@ -132,6 +132,28 @@ def test_a_student_is_promoted_within_an_error_of_the_best_but_not_below_the_fir
     assert _deserves(report(student, 1.0), earlier) is promoted
 
 
+def test_a_last_generation_may_learn_from_masks_alone(run, tmp_path):
+    """A short fine-tune: it starts as its teacher, and no label is stored for it."""
+    generations = "generations=[{steps: 3}, {init: teacher, unlabelled_batch: 0, steps: 3}]"
+    code, said, err = run(
+        *SMOKE, generations, "train.lr=1e-12", "train.statistics=0", f"out={tmp_path / 'run'}"
+    )
+    assert code == 0 and "generations.1" not in said, err
+    assert not (tmp_path / "run" / "gen0" / "labels").exists()
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    mine = [row for row in rows if row["stage"] == "gen1" and "loss" in row]
+    assert mine and not any("pseudo_loss" in row for row in mine)
+    first, last = (load_file(tmp_path / "run" / f"gen{k}" / "model" / "model.safetensors") for k in (0, 1))
+    assert all(torch.allclose(first[name], last[name], atol=1e-6) for name in first if "weight" in name)
+
+
+def test_an_online_generation_needs_unlabelled_images_in_its_steps():
+    with pytest.raises(ConfigError, match=r"generations\.1\.unlabelled_batch >= 1"):
+        check(compose([*SMOKE, "generations=[{}, {online: fixmatch, unlabelled_batch: 0}]"]))
+    (_, student) = plans(compose([*SMOKE, "generations=[{}, {unlabelled_batch: 3}]"]))
+    assert student.unlabelled_batch == 3 and student.needs_labels
+
+
 @pytest.mark.slow
 def test_the_last_one_teaches_whatever_val_says_where_that_is_asked_for(run, tmp_path):
     """ST++ labels anew with its first student; what leads on val is still what is exported."""

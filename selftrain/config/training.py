@@ -244,6 +244,12 @@ class GenerationConfig:
     labelled_batch: Annotated[
         int | None, Bounds(1), "labelled images in a step; null: `train.labelled_batch`"
     ] = None
+    unlabelled_batch: Annotated[
+        int | None,
+        Bounds(0),
+        "unlabelled images in a step; 0: masks only, as to fine-tune the last student; null: "
+        "`train.unlabelled_batch`",
+    ] = None
     image_share: Annotated[
         float | None, Bounds(0, 1), "most reliable share of the images; null: `select.image_share`"
     ] = None

@@ -65,12 +65,12 @@ def examine(run: RunDir, cfg: Config, data: DataSet) -> Examined:
             f"and data.channels={cfg.data.channels}"
         )
     say_tiles(cfg, data)
-    idle = _idle_noise(cfg.generations[0])
-    if idle:
-        say(
-            f"generations.0: {', '.join(idle)} of its noise have no effect: "
-            "it learns from labelled images only"
-        )
+    for number, row in enumerate(cfg.generations):
+        if (number == 0 or row.unlabelled_batch == 0) and (idle := _idle_noise(row)):
+            say(
+                f"generations.{number}: {', '.join(idle)} of its noise have no effect: "
+                "it learns from labelled images only"
+            )
     return known
 
 
@@ -124,10 +124,10 @@ def say_tiles(cfg: Config, data: DataSet) -> None:
         say(f"data: {', '.join(counts)}")
 
 
-def _idle_noise(first: GenerationConfig) -> list[str]:
-    """Noise settings of the first generation that have no effect, as there are no pseudo-labels yet."""
-    names = () if first.online else ("cutmix", "paste") if first.noise.labelled else PSEUDO_NOISE
-    return [name for name in names if getattr(first.noise, name)]
+def _idle_noise(row: GenerationConfig) -> list[str]:
+    """Noise settings that have no effect in a generation without pseudo-labels."""
+    names = () if row.online else ("cutmix", "paste") if row.noise.labelled else PSEUDO_NOISE
+    return [name for name in names if getattr(row.noise, name)]
 
 
 def recorded_data(run: RunDir, cfg: Config) -> DataSet:

@@ -43,7 +43,7 @@ def check(cfg: Config) -> None:
         _check_splits,
         _check_first,
         _check_snapshots,
-        _check_online_noise,
+        _check_online,
         _check_labelled_mixing,
         _check_methods,
         _check_image_head,
@@ -258,9 +258,12 @@ def _check_snapshots(cfg: Config) -> None:
         )
 
 
-def _check_online_noise(cfg: Config) -> None:
-    """Raises ConfigError for short settings of noise that do not act on the views of online methods."""
-    for row in cfg.generations:
+def _check_online(cfg: Config) -> None:
+    """Raises ConfigError for settings that online methods cannot follow."""
+    for number, row in enumerate(cfg.generations):
+        if row.online and row.unlabelled_batch == 0:
+            name = f"generations.{number}"
+            raise ConfigError(f"{name}.online={row.online} needs {name}.unlabelled_batch >= 1")
         if row.online and (row.noise.rand_n or row.noise.cutout) and not row.noise.labelled:
             raise ConfigError(
                 "generations: with an online method, rand_n and cutout act on labelled images only: set "
