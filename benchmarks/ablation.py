@@ -10,11 +10,11 @@ the table into docs/ablation.md.
 from functools import partial
 
 from accuracy import RECORD, SHARES, STEPS, facts
-from cells import DOCS, WEIGHTS, Record, Variant, divided
+from cells import DOCS, WEIGHTS, Record, Variant, divided, parts_of_the_recipe
 from tuning import Variants, study
 
 LITE1 = ("encoder=tu-tf_efficientnet_lite1", f"weights={WEIGHTS.format('lite1')}")
-changed = partial(divided, steps=STEPS, test=True, **SHARES)
+changed = partial(divided, parts=parts_of_the_recipe(), steps=STEPS, test=True, **SHARES)
 
 
 def of(part: str, *settings: str) -> list[str]:
@@ -33,7 +33,7 @@ def students(setting: str) -> list[str]:
 def without(part: str) -> Variant:
     """Without a student; the others get its steps in proportion."""
     left = {name: share for name, share in SHARES.items() if name != part}
-    return divided(steps=STEPS, test=True, **left)
+    return divided(parts=parts_of_the_recipe(), steps=STEPS, test=True, **left)
 
 
 WHOLE: Variants = {

@@ -34,6 +34,7 @@ from cells import (
     divided,
     markdown,
     parts,
+    parts_of_the_recipe,
     places,
     roots_of,
     run_all,
@@ -72,7 +73,7 @@ RECIPES: dict[str, Variant] = {
     EVERYTHING: one((RATE,), labels=ALL),
     ALONE: one((RATE,)),
     LENGTHS[0]: one((RATE,))._replace(steps=STEPS // 2),
-    FLAGSHIP: divided(steps=STEPS, test=True, **SHARES),
+    FLAGSHIP: divided(parts=parts_of_the_recipe(), steps=STEPS, test=True, **SHARES),
     "unimatch_v2": online("unimatch_v2"),
     "fixmatch": online("fixmatch"),
     "supervised, augmented as strongly": one(

@@ -51,6 +51,9 @@ DATA = {  # settings, image size, crop
 }  # fmt: skip
 
 
+Parts = dict[str, dict[str, Any]]  # generations of noisy_student by name
+
+
 class Variant(NamedTuple):
     """Overrides of the shared settings; the steps; masks where they are not the column's; the recipe.
 
@@ -104,16 +107,20 @@ def parts(column: str) -> tuple[str, int]:
     return data, int(labels)
 
 
-def divided(*overrides: str, steps: int, test: bool = False, **shares: float) -> Variant:
-    """noisy_student with `shares` of the steps for its "teacher", "online" student and "stored" student.
+def parts_of_the_recipe() -> Parts:
+    """The generations of noisy_student without its larger student, by what they learn from."""
+    recipe = yaml.safe_load((RECIPE_FILES / "noisy_student.yaml").read_text())
+    return dict(zip(("teacher", "online", "stored"), recipe["generations"], strict=False))
+
+
+def divided(*overrides: str, parts: Parts, steps: int, test: bool = False, **shares: float) -> Variant:
+    """noisy_student with `shares` of the steps for the generations in `parts`.
 
     A generation without a share is left out. Averages span a fifth of each generation, as in `supervised`.
     Without the online student the labels are smoothed, as the recipe advises.
     """
-    recipe = yaml.safe_load((RECIPE_FILES / "noisy_student.yaml").read_text())
-    found = dict(zip(("teacher", "online", "stored"), recipe["generations"], strict=False))
     lengths = dict(zip(shares, shared_out(steps, list(shares.values())), strict=True))
-    generations = [found[name] | {"steps": length} for name, length in lengths.items()]
+    generations = [parts[name] | {"steps": length} for name, length in lengths.items()]
     settings: tuple[str, ...] = (
         RATE,
         "labels.crf.enabled=false",

@@ -13,7 +13,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cells import ALL, DOCS, RATE, Cell, Record, Variant, divided, markdown, places, roots_of, run_all, spread
+from cells import (
+    ALL,
+    DOCS,
+    RATE,
+    WEIGHTS,
+    Cell,
+    Parts,
+    Record,
+    Variant,
+    divided,
+    markdown,
+    places,
+    roots_of,
+    run_all,
+    spread,
+)
 from sides import put
 
 RECORD = DOCS / "tuning.json"
@@ -23,7 +38,27 @@ STEPS = 300
 Variants = dict[str, Variant]  # the first one is the base of the others
 BASE = Variant(steps=STEPS)
 SHORT = 600  # steps of all generations together: a short budget
-short = partial(divided, steps=SHORT)
+# noisy_student as it was when its questions were asked, and generations that it does not have
+PARTS: Parts = {
+    "teacher": {"noise": {"style": 0.5}},
+    "online": {
+        "init": "teacher", "online": "unimatch_v2",
+        "noise": {"style": 0.5, "colour": 1.0, "cutmix": 1.0, "paste": 0.5},
+    },
+    "stored": {
+        "init": "teacher",
+        "noise": {"rand_n": 1, "rand_m": 5, "style": 0.5, "cutmix": 1.0, "paste": 0.5},
+    },
+    "masks": {"init": "teacher", "unlabelled_batch": 0},
+}  # fmt: skip
+PARTS["one view"] = PARTS["online"] | {"online": "fixmatch"}
+PARTS["from ImageNet"] = PARTS["online"] | {"init": "random"}
+PARTS["seeds"] = PARTS["teacher"] | {"members": {"seeds": 2}}
+PARTS["moments"] = PARTS["teacher"] | {"members": {"epochs": {"number": 3, "last": 0.4}}}
+short = partial(divided, parts=PARTS, steps=SHORT)
+HALVES = {"teacher": 1 / 2, "online": 1 / 2}
+STORED = {"teacher": 1 / 2, "stored": 1 / 2}
+LITE1 = ("generations.1.encoder=tu-tf_efficientnet_lite1", f"generations.1.weights={WEIGHTS.format('lite1')}")
 
 
 QUESTIONS: dict[str, Variants] = {
@@ -73,6 +108,38 @@ QUESTIONS: dict[str, Variants] = {
         "teacher 1/2, online 1/2": short(teacher=1 / 2, online=1 / 2),
         "teacher 1/2, stored 1/2": short(teacher=1 / 2, stored=1 / 2),
         "teacher 3/4, stored 1/4": short(teacher=3 / 4, stored=1 / 4),
+        "teacher 1/2, online 2/5, masks 1/10": short(**{"teacher": 0.5, "online": 0.4, "masks": 0.1}),
+    },
+    "online": {
+        "teacher 1/2, online 1/2": short(**HALVES),
+        "one strong view": short(**{"teacher": 1 / 2, "one view": 1 / 2}),
+        "from ImageNet, not from the teacher": short(**{"teacher": 1 / 2, "from ImageNet": 1 / 2}),
+        "one threshold": short("loss.adaptive=false", **HALVES),
+        "threshold 0.8": short("loss.threshold=0.8", **HALVES),
+        "without CutMix": short("generations.1.noise.cutmix=0", "generations.1.noise.paste=0", **HALVES),
+        "without boxes from labelled images": short("generations.1.noise.paste=0", **HALVES),
+        "without the colours of other images": short(
+            "generations.0.noise.style=0", "generations.1.noise.style=0", **HALVES
+        ),
+        "EMA over 5 % of the steps": short("train.average={ema:{share:0.05}}", **HALVES),
+        "EMA over half of the steps": short("train.average={ema:{share:0.5}}", **HALVES),
+        "encoder at 0.3 of the rate": short("train.encoder_lr=0.3", **HALVES),
+        "half the rate": short("train.lr=0.001", **HALVES),
+        "twice the rate": short("train.lr=0.004", **HALVES),
+    },
+    "stored": {
+        "teacher 1/2, stored 1/2": short(**STORED),
+        "two teachers (seeds)": short(**{"seeds": 1 / 2, "stored": 1 / 2}),
+        "three moments of the teacher": short(**{"moments": 1 / 2, "stored": 1 / 2}),
+        "hard labels": short("loss.pseudo={kl: 0, ce: 1}", **STORED),
+        "every pixel": short("select.threshold=global", "select.confidence=0", **STORED),
+        "one threshold, 0.95": short("select.threshold=global", "select.confidence=0.95", **STORED),
+        "adaptive thresholds": short("select.threshold=adaptive", **STORED),
+        "without TTA": short("labels.tta.hflip=false", "labels.tta.scales=[1.0]", **STORED),
+        "with the CRF": short("labels.crf.enabled=true", **STORED),
+        "without RandAugment": short("generations.1.noise.rand_n=0", **STORED),
+        "a larger student (lite1), from its teacher": short(LITE1[0], **STORED),
+        "a larger student (lite1), from ImageNet": short(*LITE1, "generations.1.init=random", **STORED),
     },
 }  # fmt: skip
 
