@@ -12,6 +12,7 @@ from selftrain.data.spec import Spec
 from selftrain.datasets import spec_of
 from selftrain.errors import ConfigError
 from selftrain.files import commit_directory, read_directory, read_json, read_manifest
+from selftrain.manifests import entries_of, opened
 from selftrain.rundir import WEIGHTS, RunDir
 
 DATA = "data.json"
@@ -52,7 +53,8 @@ def keep(run: RunDir, cfg: Config) -> None:
     number = leader_of(earlier)
     model = earlier.generation(number).model
     facts = {name: value for name, value in read_manifest(model).items() if name != "files"}
-    files = {**read_directory(model), DATA: earlier.data.read_bytes()}
+    parts = {file.name: file.read_bytes() for file in sorted(earlier.data_parts.glob("*.safetensors"))}
+    files = {**read_directory(model), DATA: earlier.data.read_bytes(), **parts}
     commit_directory(run.base, files, **facts, source=f"generation {number} of {earlier.path.name}")
 
 
@@ -61,10 +63,12 @@ def spec_for(run: RunDir, cfg: Config) -> Spec:
     spec = replace(spec_of(cfg.data), debug=cfg.debug)
     if not cfg.base:
         return spec
-    manifest = run.base / DATA if run.base.exists() else RunDir(Path(cfg.base)).data
+    earlier = RunDir(Path(cfg.base))
+    own = run.base.exists()
+    manifest, parts = (run.base / DATA, run.base) if own else (earlier.data, earlier.data_parts)
     if not manifest.is_file():
         raise ConfigError(f"base={cfg.base} is not a run that has begun: it has no {DATA}")
-    kept = kept_of(read_json(manifest, "labelled", "unlabelled", "val", "test"))
+    kept = kept_of(opened(read_json(manifest, "labelled", "unlabelled", "val", "test"), parts))
     return replace(spec, splits=replace(spec.splits, kept=kept))
 
 
@@ -72,7 +76,7 @@ def about(manifest: dict, spec: Spec) -> str:
     """A line about the images that keep their split and about new ones; `manifest` is the new data.json."""
     kept, counts = spec.splits.kept, list[str]()
     for split in ("labelled", "unlabelled", "val", "test"):
-        rows = manifest[split]
+        rows = entries_of(manifest[split])
         new = sum(row.get("image") not in kept or kept[row["image"]][0] != split for row in rows)
-        counts.append(f"{split} {len(rows)} ({new} new)")
+        counts.append(f"{split} {len(manifest[split])} ({new} new)")
     return f"data: images keep the split that they had; {', '.join(counts)}"

@@ -12,6 +12,7 @@ from torch import Tensor
 from selftrain import files
 from selftrain.data.labels import Readable
 from selftrain.data.likeness import MOST
+from selftrain.data.many import finder
 from selftrain.data.tags import tags_of
 from selftrain.errors import IntegrityError
 from selftrain.inference.cams import Seeds, predictor_of_maps
@@ -111,7 +112,7 @@ def earlier_labels(session: Session, teacher: int) -> Callable[[Readable], np.nd
     there = [folder for folder in before if (folder / INDEX).is_file()]
     if not there:
         return lambda sample: None
-    places = {sample.id: place for place, sample in enumerate(session.data.unlabelled)}
+    find = finder(session.data.unlabelled)
 
     @cache
     def opened() -> LabelStore:
@@ -119,7 +120,8 @@ def earlier_labels(session: Session, teacher: int) -> Callable[[Readable], np.nd
 
     def read(sample: Readable) -> np.ndarray | None:
         with suppress(IntegrityError, IndexError):  # labelling does not depend on it
-            return opened().read(places[sample.id]).hard if sample.id in places else None
+            place = find(sample.id)
+            return None if place is None else opened().read(place).hard
         return None
 
     return read

@@ -1,6 +1,149 @@
-"""Changes between the data manifests of a run, which data.json contains."""
+"""Data manifests of runs, which data.json contains, and their changes.
 
-from collections.abc import Mapping
+A manifest has a list of entries for each split: id, sha256 of image and mask, and a few facts. A list that is
+longer than `columns.MANY` is written as binary parts, data/unlabelled-00000.safetensors and so on, and
+data.json has their sha256. So ten million entries are compared part by part, with one part in memory.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selftrain import columns
+from selftrain.columns import HASH, PART, Texts
+from selftrain.errors import IntegrityError
+
+VERSION = 1  # of parts
+PLAIN = ("id", "image", "mask")  # the columns; further facts of an entry are JSON
+Entry = Mapping[str, Any]
+Hashes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some entries as columns: `hashes` (N, 32) of images, and entries of which more is known, by place."""
+
+    ids: Sequence[str]
+    hashes: Hashes
+    more: Mapping[int, Entry]
+
+    @classmethod
+    def of(cls, entries: Sequence[Entry]) -> "Rows":
+        """The columns of entries."""
+        hashes = b"".join(bytes.fromhex(one.get("image") or "00" * HASH) for one in entries)
+        usual = [set(one) == set(PLAIN) and one["image"] and one["mask"] is None for one in entries]
+        more = {place: one for place, one in enumerate(entries) if not usual[place]}
+        return cls([one["id"] for one in entries], np.frombuffer(hashes, np.uint8).reshape(-1, HASH), more)
+
+    @property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The arrays of a part."""
+        texts = [json.dumps(self.more[place]) for place in sorted(self.more)]
+        places = {"places": np.array(sorted(self.more), np.int32)} if texts else {}
+        more = Texts.of(texts).columns("more") if texts else {}
+        return {**Texts.of(self.ids).columns("ids"), "image": self.hashes, **places, **more}
+
+    def entries(self) -> Iterator[Entry]:
+        """The entries as data.json would contain them."""
+        for place, name in enumerate(self.ids):
+            image = self.hashes[place].tobytes().hex()
+            yield self.more.get(place) or {"id": name, "image": image, "mask": None}
+
+
+@dataclass(frozen=True)
+class Long:
+    """A long list of entries that is made when it is needed, a few rows at a time, in the order of ids."""
+
+    count: int
+    rows: Callable[[], Iterator[Rows]]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def parts(self) -> Iterator[Rows]:
+        """The rows, PART in each but the last."""
+        ids, hashes, more = list[str](), list[Hashes](), dict[int, Entry]()
+        for some in self.rows():
+            more |= {len(ids) + place: one for place, one in some.more.items()}
+            ids += some.ids
+            hashes.append(some.hashes)
+            while len(ids) >= PART:
+                whole = np.concatenate(hashes)
+                yield Rows(ids[:PART], whole[:PART], {at: one for at, one in more.items() if at < PART})
+                ids, hashes = ids[PART:], [whole[PART:]]
+                more = {at - PART: one for at, one in more.items() if at >= PART}
+        if ids:
+            yield Rows(ids, np.concatenate(hashes), more)
+
+    def written(self, folder: Path, split: str) -> list[str]:
+        """Write the parts; returns their sha256."""
+        return [
+            columns.write(_part(folder, split, number), rows.arrays, {"version": VERSION})
+            for number, rows in enumerate(self.parts())
+        ]
+
+    def hashes(self) -> list[str]:
+        """What `written` returns, without writing."""
+        return [columns.digest_of(rows.arrays) for rows in self.parts()]
+
+
+def _part(folder: Path, split: str, number: int) -> Path:
+    return folder / f"{split}-{number:05d}.safetensors"
+
+
+def kept(manifest: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The content of data.json for a manifest. Parts of long lists are written to `folder` first."""
+    return {
+        name: {"count": len(value), "parts": value.written(folder, name)}
+        if isinstance(value, Long)
+        else value
+        for name, value in manifest.items()
+    }
+
+
+def opened(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The manifest whose data.json has this content; long lists are read when they are needed.
+
+    Raises IntegrityError, also later, if parts are missing or damaged.
+    """
+    return {
+        name: _long(value, folder, name) if isinstance(value, dict) and "parts" in value else value
+        for name, value in content.items()
+    }
+
+
+def _long(told: Mapping[str, Any], folder: Path, split: str) -> Long:
+    def rows() -> Iterator[Rows]:
+        for number, sha256 in enumerate(told["parts"]):
+            path = _part(folder, split, number)
+            found = columns.read(path, VERSION)
+            if found.facts["sha256"] != sha256:
+                raise IntegrityError(f"{path} belongs to another data.json; restore it")
+            places = found.arrays.get("places", np.zeros(0, np.int32)).tolist()
+            texts = found.texts("more") if places else ()
+            more = {at: json.loads(text) for at, text in zip(places, texts, strict=True)}
+            yield Rows(list(found.texts("ids")), found.arrays["image"], more)
+
+    return Long(told["count"], rows)
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> str:
+    """`manifest_differences` of the content of data.json and a new manifest."""
+    same = {
+        name: old[name]
+        for name, value in new.items()
+        if isinstance(value, Long)
+        and isinstance(old.get(name), dict)
+        and old[name].get("parts") == value.hashes()
+    }
+    return manifest_differences(
+        opened({**old, **dict.fromkeys(same)}, folder), {**new, **dict.fromkeys(same)}
+    )
 
 
 def manifest_differences(old: Mapping, new: Mapping) -> str:
@@ -8,6 +151,10 @@ def manifest_differences(old: Mapping, new: Mapping) -> str:
     rows = []
     for split in sorted(set(old) | set(new)):
         before, after = old.get(split), new.get(split)
+        if isinstance(before, Long) or isinstance(after, Long):
+            told = _long_differences(entries_of(before), entries_of(after))
+            rows += [f"{split}: {told}"] if told else []
+            continue
         if before == after:
             continue
         if not (are_mappings(before) and are_mappings(after)):
@@ -22,6 +169,37 @@ def manifest_differences(old: Mapping, new: Mapping) -> str:
         said = [f"{len(names)} {what}, e.g. {names[0]}" for what, names in parts.items() if names]
         rows.append(f"{split}: {', '.join(said) or 'other order'}")
     return "; ".join(rows)
+
+
+def entries_of(value: Any) -> Iterator[Entry]:
+    """The entries of a list, a long list, or None."""
+    if isinstance(value, Long):
+        return (entry for rows in value.rows() for entry in rows.entries())
+    return iter(value or ())
+
+
+def _long_differences(old: Iterator[Entry], new: Iterator[Entry]) -> str:
+    """The changes between two lists in the order of ids; "" if there are none. Neither is in memory."""
+    first, counts = dict[str, str](), {"missing": 0, "new": 0, "other content": 0}
+
+    def note(what: str, entry: Entry) -> None:
+        first.setdefault(what, entry["id"])
+        counts[what] += 1
+
+    before, after = next(old, None), next(new, None)
+    while before is not None or after is not None:
+        if after is None or (before is not None and before["id"] < after["id"]):
+            assert before is not None
+            note("missing", before)
+            before = next(old, None)
+        elif before is None or after["id"] < before["id"]:
+            note("new", after)
+            after = next(new, None)
+        else:
+            if before != after:
+                note("other content", after)
+            before, after = next(old, None), next(new, None)
+    return ", ".join(f"{counts[what]} {what}, e.g. {first[what]}" for what in counts if counts[what])
 
 
 def are_mappings(entries: object) -> bool:

@@ -14,6 +14,7 @@ from selftrain.config import LossConfig, TrainConfig
 from selftrain.data import batches
 from selftrain.data.cache import Cache
 from selftrain.data.labels import Labels, MaskLabels, Readable, Soft, Taught, weighed
+from selftrain.data.many import Both
 from selftrain.data.reviewed import with_review
 from selftrain.data.sample import DataSet, Sample
 from selftrain.data.samplers import Sampler, rejecting
@@ -128,7 +129,9 @@ class Material:
         Yields `train.statistics` batches (N, h, w, C) uint8.
         """
         from_masks_only = plan.unlabelled_batch == 0
-        images = self.data.labelled if from_masks_only else [*self.data.labelled, *self.data.unlabelled]
+        images: Sequence[Sample] = (
+            self.data.labelled if from_masks_only else Both(self.data.labelled, self.data.unlabelled)
+        )
         # at least two: batch norm after global pooling has no statistics of one image
         batch, drawn = max(self.train.eval_batch, 2), self._drawn(images)
         count, cache = self.train.statistics, self.cache

@@ -7,7 +7,7 @@ CRF.
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise, takewhile
 from pathlib import Path
@@ -166,7 +166,7 @@ def _labelled(session: Session, plan: Plan, network: nn.Module, scratch: Path) -
 class _Unknown:
     """Pseudo-labels that say nothing, in the form of a teacher's: before its training there are no others."""
 
-    samples: list[Sample]
+    samples: Sequence[Sample]
     classes: int
 
     def target(self, i: int, index: np.ndarray) -> Target[np.ndarray]:

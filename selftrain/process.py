@@ -4,11 +4,16 @@ import ctypes
 import math
 import os
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
+A = TypeVar("A")
+B = TypeVar("B")
 MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # names of mallopt(3)
 # The affinity at process start; `pinned` narrows single threads. errors.py refuses systems other than Linux.
 CORES = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset[int]()
@@ -126,6 +131,17 @@ class Team:
             yield
         finally:
             _place(team, [set(CORES)] * len(team))
+
+
+def mapped(pool: Executor, function: Callable[[A], B], things: Iterable[A], ahead: int = 64) -> Iterator[B]:
+    """`pool.map`, but at most `ahead` calls are waiting, so that things may be many."""
+    waiting = deque[Future[B]]()
+    for thing in things:
+        waiting.append(pool.submit(function, thing))
+        if len(waiting) >= ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def unpin() -> None:

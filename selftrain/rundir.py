@@ -11,6 +11,7 @@ from pathlib import Path
 
 import yaml
 
+from selftrain import manifests
 from selftrain.errors import ConfigError, DataError, IntegrityError, LockedError, StorageError
 from selftrain.files import (
     TEMPORARY,
@@ -22,7 +23,7 @@ from selftrain.files import (
     remove_directory,
     write_json,
 )
-from selftrain.manifests import are_mappings, manifest_differences
+from selftrain.manifests import are_mappings
 from selftrain.settings import changes
 
 WEIGHTS = "model.safetensors"
@@ -135,6 +136,11 @@ class RunDir:
         return self.path / "data.json"
 
     @property
+    def data_parts(self) -> Path:
+        """The folder of the lists that are too long for data.json."""
+        return self.path / "data"
+
+    @property
     def base(self) -> Path:
         return self.path / "base"
 
@@ -212,7 +218,7 @@ class RunDir:
         digests = {name: digest_of(path) for name, path in changes.weights_files(config).items()}
         changed = self._changed(config, digests, complete)
         if self.data.exists():
-            other = manifest_differences(read_json(self.data), manifest)
+            other = manifests.differences(read_json(self.data), manifest, self.data_parts)
             if other:
                 raise DataError(
                     f"the data of {self.path} changed ({other}); restore it or choose another out="
@@ -227,7 +233,7 @@ class RunDir:
                 keep_json(self.weights, digests)
             keep_bytes(self.config, yaml.safe_dump(config, sort_keys=False).encode())
         if not self.data.exists():
-            write_json(self.data, manifest)
+            write_json(self.data, manifests.kept(manifest, self.data_parts))
 
     def _changed(self, config: dict, digests: Mapping[str, str], complete: changes.Complete) -> list[str]:
         """The changes in `config`, if the run can continue with all of them. Raises ConfigError otherwise.
@@ -272,7 +278,8 @@ class RunDir:
 
     def sweep(self) -> None:
         """Remove the leftovers of a killed process. Only the holder of the lock may call it."""
-        for path in [*self.path.glob(f".*{TEMPORARY}"), *self.path.glob(f"gen*/**/.*{TEMPORARY}")]:
+        places = (f".*{TEMPORARY}", f"data/.*{TEMPORARY}", f"gen*/**/.*{TEMPORARY}")
+        for path in [path for place in places for path in self.path.glob(place)]:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
 
     def refuse_files_of_others(self) -> None:

@@ -13,6 +13,7 @@ from selftrain import corrections, files
 from selftrain.agreement import HALVES
 from selftrain.data import loading
 from selftrain.data.labels import Labels, Readable, Soft
+from selftrain.data.many import finder
 from selftrain.data.reviewed import reviewed_id
 from selftrain.data.sample import Sample
 from selftrain.labels.store import LabelStore
@@ -247,20 +248,20 @@ def _by_class(split: str, scores: Mapping) -> dict[str, float]:
 def _taught(session: Session, teacher: int) -> Soft:
     """The probabilities that a teacher stored for the labelled images, and for reviewed ones."""
     gen, data = session.run.generation(teacher), session.data
-    places = _places(LabelStore(gen.taught), data.labelled)
+    stores = [(LabelStore(gen.taught), finder(data.labelled))]
     if data.unlabelled:
-        places |= _places(LabelStore(gen.labels), data.unlabelled)
-    return partial(_soft_of, places, len(data.classes))
-
-
-def _places(store: LabelStore, samples: Sequence[Sample]) -> dict[str, tuple[LabelStore, int]]:
-    return {one.id: (store, i) for i, one in enumerate(samples)}
+        stores.append((LabelStore(gen.labels), finder(data.unlabelled)))
+    return partial(_soft_of, stores, len(data.classes))
 
 
 def _soft_of(
-    places: Mapping[str, tuple[LabelStore, int]], classes: int, sample: Readable, index: np.ndarray
+    stores: Sequence[tuple[LabelStore, Callable[[str], int | None]]],
+    classes: int,
+    sample: Readable,
+    index: np.ndarray,
 ) -> np.ndarray:
-    store, place = places[reviewed_id(sample)]
+    name = reviewed_id(sample)
+    store, place = next((store, place) for store, find in stores if (place := find(name)) is not None)
     return store.read(place).soft_at(index, classes)
 
 

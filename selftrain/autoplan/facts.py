@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from selftrain.autoplan.division import masks_in
+from selftrain.data.many import Both
 from selftrain.data.sample import DataSet, Sample
 from selftrain.scores import class_pixels
 
@@ -41,7 +42,7 @@ def facts_of(data: DataSet) -> Facts:
     """Read up to LOOKED_AT masks and image sizes. Raises DataError for files that cannot be read."""
     own = [sample for sample in data.labelled if not sample.extra]
     masked = own or data.labelled
-    labelled, seen = _spread(masked), _spread([*masked, *data.unlabelled])
+    labelled, seen = _spread(masked), _spread(Both(masked, data.unlabelled))
     sizes = np.array([sample.read_size() for sample in seen])
     masks = [mask for sample in labelled if (mask := sample.read_mask()) is not None]
     pixels = np.sum([class_pixels(mask, len(data.classes)) for mask in masks], axis=0)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from selftrain.config import Config, GenerationConfig, LabelConfig
 from selftrain.data.bands import RGB
 from selftrain.data.images import IMAGE_SUFFIXES
 from selftrain.data.load import levels_of, load
+from selftrain.data.many import finder, ids_of
 from selftrain.data.sample import DataSet, Sample, with_levels
 from selftrain.data.sources.files import ImageFile
 from selftrain.data.sources.tree import Tree
@@ -92,15 +94,20 @@ def labels_of(run: RunDir, number: int, question: Question) -> Callable[[Sample,
 
     It is read if the generation has labelled its images, as all have that taught another one.
     """
-    folder, ids = run.generation(number).labels, [one.id for one in question.data.unlabelled]
+    folder, samples = run.generation(number).labels, question.data.unlabelled
     if (folder / INDEX).is_file():
         store = LabelStore(folder)
-        if store.index.ids_sha256 == ids_digest(ids):
-            places = {name: i for i, name in enumerate(ids)}
-            return lambda sample, image: store.read(places[sample.id])
+        if store.index.ids_sha256 == ids_digest(chain.from_iterable(ids_of(samples))):
+            return partial(_stored, store, finder(samples))
     assert question.label
     label = question.label
     return lambda sample, image: label(image)
+
+
+def _stored(store: LabelStore, find: Callable[[str], int | None], sample: Sample, image: np.ndarray) -> Label:
+    place = find(sample.id)
+    assert place is not None
+    return store.read(place)
 
 
 @torch.inference_mode()

@@ -11,7 +11,7 @@ import tifffile
 
 from selftrain.data import headers
 from selftrain.data.faults import Fault
-from selftrain.data.storage import open_regular
+from selftrain.data.storage import Member, open_regular, readable
 from selftrain.errors import DataError
 
 ARRAY = ".npy"  # suffix of NumPy arrays
@@ -78,7 +78,7 @@ def bands_of(path: Path) -> int:
     if kind != "TIFF":
         return RGB
     shape, place = _layout(path, _series(path))
-    with tifffile.TiffFile(path) as file:
+    with tifffile.TiffFile(readable(path)) as file:
         page = file.pages.first
         inks = page.photometric == tifffile.PHOTOMETRIC.SEPARATED
         alpha = sum(1 for one in page.extrasamples if one != tifffile.EXTRASAMPLE.UNSPECIFIED)
@@ -95,7 +95,8 @@ def _kind(path: Path) -> str:
 
 def _array(path: Path) -> np.ndarray:
     try:
-        found = np.load(path, mmap_mode="r", allow_pickle=False)
+        mode = None if isinstance(path, Member) else "r"  # where the array stays
+        found = np.load(readable(path), mmap_mode=mode, allow_pickle=False)  # type: ignore[arg-type]
     except (ValueError, EOFError, OSError) as error:
         raise _undecodable(path, error) from error
     if found.dtype.byteorder == ">":
@@ -108,7 +109,7 @@ def _pages(path: Path) -> np.ndarray:
     series = _series(path)
     shape, place = _layout(path, series)
     try:
-        return _bands_last(path, tifffile.imread(path, series=0).reshape(shape), place)
+        return _bands_last(path, tifffile.imread(readable(path), series=0).reshape(shape), place)
     except MemoryError:
         raise
     except Exception as error:  # decoders raise all kinds of errors on broken bytes
@@ -118,7 +119,7 @@ def _pages(path: Path) -> np.ndarray:
 def _series(path: Path) -> tuple[tuple[int, ...], str]:
     """The shape and the axes of the pixels of a TIFF, without axes of length 1."""
     try:
-        with tifffile.TiffFile(path) as file:
+        with tifffile.TiffFile(readable(path)) as file:
             series, tags = file.series[0], file.pages.first.tags
             orientation = tags.get(ORIENTATION)
             turned = orientation is not None and orientation.value != 1

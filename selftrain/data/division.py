@@ -7,7 +7,9 @@ from functools import partial
 
 import numpy as np
 
-from selftrain.data.kept import sort
+from selftrain.data.kept import lost_in, sort
+from selftrain.data.many import Many
+from selftrain.data.many import joined as joined_samples
 from selftrain.data.sample import SPLITS, Copies, DataSet, Sample
 from selftrain.data.spec import SplitSpec
 from selftrain.data.splits import Candidates, budget, choose_labelled, group_names, hold_out, joined
@@ -17,7 +19,7 @@ from selftrain.strata import folds
 
 READERS = 4  # threads
 FOLD = "data.splits.fold, the number of folds"
-Division = tuple[list[Sample], list[Sample], list[Sample], list[Sample]]  # in the order of SPLITS
+Division = tuple[list[Sample], Sequence[Sample], list[Sample], list[Sample]]  # in the order of SPLITS
 
 
 @dataclass
@@ -25,7 +27,7 @@ class Pool:
     """The samples that a source found. All of `train` have masks; `val` or `test` is None if not named."""
 
     train: list[Sample]
-    unlabelled: list[Sample]
+    unlabelled: Sequence[Sample]
     val: list[Sample] | None
     test: list[Sample] | None
 
@@ -48,7 +50,7 @@ def divided(pool: Pool, classes: int, splits: SplitSpec, copies: Copies) -> Divi
         raise DataError(
             f"data.splits.val={splits.val!r} contains no image with a mask, but val selects the model"
         )
-    unlabelled = sorted(pool.unlabelled + spared, key=lambda sample: sample.id)
+    unlabelled = joined_samples(pool.unlabelled, spared)
     return labelled, unlabelled, val or [], made_test if pool.test is None else pool.test
 
 
@@ -59,7 +61,10 @@ def _continued(pool: Pool, classes: int, splits: SplitSpec, copies: Copies) -> D
     shares, unless a share is less than an image; groups and copies stay together. `splits.labels` and
     `splits.label_fraction` choose from new masks only.
     """
-    known = sort([*pool.train, *pool.unlabelled, *(pool.val or []), *(pool.test or [])], splits.kept)
+    shards = pool.unlabelled if isinstance(pool.unlabelled, Many) else None
+    lost_in(shards, splits.kept)
+    bare = [] if shards is not None else pool.unlabelled
+    known = sort([*pool.train, *bare, *(pool.val or []), *(pool.test or [])], splits.kept)
     parts = known.parts
     named = {
         split: {one.id for one in samples or []}
@@ -74,7 +79,8 @@ def _continued(pool: Pool, classes: int, splits: SplitSpec, copies: Copies) -> D
     labelled, spared = spend_labels(train, classes, splits) if train else ([], [])
     drawn = {"labelled": labelled, "unlabelled": [*spared, *known.bare], "val": val, "test": test}
     whole = [sorted([*parts[split], *drawn[split]], key=lambda one: one.id) for split in SPLITS]
-    return whole[0], whole[1], whole[2], whole[3]
+    unlabelled = whole[1] if shards is None else shards.joined(whole[1])
+    return whole[0], unlabelled, whole[2], whole[3]
 
 
 def _beside_their_group(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from selftrain.data.faults import Fault, FaultsError
+from selftrain.data.many import finder
 from selftrain.data.masks import Mask
 from selftrain.data.sample import DataSet, External, Sample, Source, with_channels
 from selftrain.data.spec import Extra, Spec
@@ -53,8 +54,9 @@ def with_extra(data: DataSet, spec: Spec, read: Reading) -> DataSet:
 
 
 def _added(data: DataSet, extra: Extra, external: External) -> DataSet:
-    known = {sample.id for sample in data.labelled + data.unlabelled + data.val + data.test}
-    if any(sample.id in known for sample in external.samples):
+    known = {sample.id for sample in data.labelled + data.val + data.test}
+    find = finder(data.unlabelled)
+    if any(one.id in known or find(one.id) is not None for one in external.samples):
         raise ConfigError(f"{extra.setting}.name={extra.spec.name} is taken: give each data set another name")
     own = external.data
     remarks = [f"{extra.setting}: {remark}" for remark in own.warnings]

@@ -6,10 +6,15 @@ An image is known by the hash of its content, so it may have moved or have anoth
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
+
+from selftrain.data.many import Many
 from selftrain.data.sample import SPLITS, Sample
 from selftrain.data.spec import Kept
 from selftrain.errors import DataError
+from selftrain.manifests import Long
 
 READERS = 4  # threads
 Parts = dict[str, list[Sample]]  # samples by split
@@ -17,8 +22,43 @@ Parts = dict[str, list[Sample]]  # samples by split
 
 def kept_of(manifest: Mapping) -> Kept:
     """The splits of a run, from its data.json. Of equal images, val and test come before training."""
-    rows = [(split, row) for split in ("unlabelled", "labelled", "val", "test") for row in manifest[split]]
-    return {row["image"]: (split, row["mask"]) for split, row in rows if row.get("image")}
+    rest, prefixes = list[Any](), list[np.ndarray]()
+    unlabelled = manifest["unlabelled"]
+    for rows in unlabelled.rows() if isinstance(unlabelled, Long) else ():
+        rest += rows.more.values()
+        prefixes.append(np.ascontiguousarray(rows.hashes[:, :8]).view(">u8")[:, 0].astype(np.uint64))
+    short = {**manifest, "unlabelled": rest if isinstance(unlabelled, Long) else unlabelled}
+    found = [(split, row) for split in ("unlabelled", "labelled", "val", "test") for row in short[split]]
+    kept = {row["image"]: (split, row["mask"]) for split, row in found if row.get("image")}
+    return WithMany(kept, np.sort(np.concatenate(prefixes))) if prefixes else kept
+
+
+class WithMany(dict[str, tuple[str, str | None]]):
+    """`Kept` with millions of unlabelled images without masks, which take 8 bytes each.
+
+    They are known by the first 64 bits of their hash: among ten million, an image is taken for another one
+    with a probability of 5e-13. `items` contains the others only.
+    """
+
+    def __init__(self, kept: Mapping[str, tuple[str, str | None]], prefixes: np.ndarray) -> None:
+        super().__init__(kept)
+        self.prefixes = prefixes  # sorted
+
+    def __missing__(self, image: str) -> tuple[str, str | None]:
+        prefix = np.uint64(int(image[:16], 16)) if image else None
+        place = 0 if prefix is None else int(np.searchsorted(self.prefixes, prefix))
+        if prefix is None or place == len(self.prefixes) or self.prefixes[place] != prefix:
+            raise KeyError(image)
+        return "unlabelled", None
+
+    def __contains__(self, image: object) -> bool:
+        return isinstance(image, str) and self.get(image) is not None
+
+    def get(self, image: str, default: Any = None) -> Any:
+        try:
+            return self[image]
+        except KeyError:
+            return default
 
 
 @dataclass
@@ -57,6 +97,15 @@ def sort(samples: Sequence[Sample], kept: Kept) -> Sorted:
             "restore the masks, or remove the images"
         )
     return found
+
+
+def lost_in(unlabelled: Many | None, kept: Kept) -> None:
+    """Raises DataError if images without masks, which come from shards, were images of val or test before."""
+    held = {bytes.fromhex(image) for image, (split, _) in kept.items() if split in ("val", "test")}
+    for ids, hashes in unlabelled.chunks() if unlabelled is not None and held else ():
+        for name, image in zip(ids, hashes, strict=True):
+            if image.tobytes() in held:
+                raise DataError(f"{name} was an image of val or test, and has no mask any more; remove it")
 
 
 def _print(sample: Sample) -> str:

@@ -1,25 +1,32 @@
 """Data sets from settings: the samples of each split, and what a run records about them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
+from itertools import islice
 from typing import Any
 
 from selftrain import sizes
+from selftrain.columns import MANY, PART
 from selftrain.data import faults, levels
 from selftrain.data.division import with_fold
 from selftrain.data.extra import with_extra
 from selftrain.data.few import few
 from selftrain.data.images import Levels
-from selftrain.data.sample import SPLITS, Copies, DataSet, Sample, with_channels
+from selftrain.data.many import Both, Many, finder
+from selftrain.data.sample import SPLITS, Copies, DataSet, Sample, with_channels, without
 from selftrain.data.sources import annotated, folder, objects, shapes, voc
 from selftrain.data.spec import Spec
 from selftrain.data.suspects import with_suspects
 from selftrain.data.tags import with_tags
 from selftrain.errors import ConfigError, DataError
+from selftrain.manifests import Long, Rows
+from selftrain.process import mapped
 
 DUPLICATES = ("group", "near", "fault", "drop")
 READERS = 4  # threads
+MASKED = ("labelled", "val", "test")  # the splits of images with masks
 SHOWN = 4  # most copies that a line names
 
 # The choices of data.format. An entry lists the samples and decides the splits, usually by data/division.py.
@@ -86,7 +93,10 @@ def _without_copies(data: DataSet, spec: Spec, copies: Copies) -> DataSet:
     """
     if not copies:
         return data
-    split_of = {sample.id: split for split in SPLITS for sample in getattr(data, split)}
+    find = finder(data.unlabelled)
+    named = {name for names in copies for name in names}
+    split_of = {one.id: split for split in MASKED for one in getattr(data, split) if one.id in named}
+    split_of |= {name: "unlabelled" for name in named - split_of.keys() if find(name) is not None}
     made = spec.splits.made
     leaving = ("labelled", "unlabelled") if spec.duplicates == "drop" else ("unlabelled",)
     gone: dict[str, str] = {}
@@ -94,7 +104,7 @@ def _without_copies(data: DataSet, spec: Spec, copies: Copies) -> DataSet:
         held = [name for name in names if split_of.get(name) in ("val", "test")]
         if held and (spec.duplicates == "drop" or {split_of[name] for name in held} <= made):
             gone |= {name: held[0] for name in names if split_of.get(name) in leaving}
-    kept = data.each(lambda samples: [sample for sample in samples if sample.id not in gone])
+    kept = without(replace(data, labelled=[one for one in data.labelled if one.id not in gone]), gone)
     return replace(
         kept, warnings=[*data.warnings, *_about_copies(copies, split_of, gone, made, spec.duplicates)]
     )
@@ -104,9 +114,7 @@ def _about_copies(
     copies: Copies, split_of: dict[str, str], gone: dict[str, str], made: set[str], duplicates: str
 ) -> list[str]:
     """Lines on the decisions about copies: pictures that stay together, and images that are left out."""
-    masked = [
-        [name for name in names if split_of.get(name) in ("labelled", "val", "test")] for names in copies
-    ]
+    masked = [[name for name in names if split_of.get(name) in MASKED] for names in copies]
     together = [names for names in masked if len(names) > 1]
     lines = []
     if together and made:
@@ -129,7 +137,7 @@ def levels_of(data: DataSet, setting: Sequence[Any]) -> Levels | None:
     """
     if list(setting) != levels.PERCENTILE:
         return levels.fixed(setting)
-    measured = levels.some([*data.labelled, *data.unlabelled])
+    measured = levels.some(Both(data.labelled, data.unlabelled))
     with ThreadPoolExecutor(READERS) as pool:
         return levels.measure(pool.map(lambda sample: sample.image.stored(), measured))
 
@@ -144,10 +152,31 @@ def mask_coding(data: DataSet) -> dict[str, list[Any]]:
 
 
 def manifest(data: DataSet) -> dict[str, Any]:
-    """The content of the data set, for data.json: the id and the fingerprints of each sample."""
+    """The manifest of the data set: the id and the fingerprints of each sample (selftrain.manifests)."""
+    rows: dict[str, Any] = {split: _entries(getattr(data, split)) for split in SPLITS}
+    if len(data.unlabelled) > MANY:
+        rows["unlabelled"] = Long(len(data.unlabelled), partial(_rows, data.unlabelled))
+    return {
+        "classes": data.classes,
+        **data.facts,
+        **{split: value if isinstance(value, Long) else list(value) for split, value in rows.items()},
+    }
+
+
+def _entries(samples: Sequence[Sample]) -> Iterator[dict[str, Any]]:
     with ThreadPoolExecutor(READERS) as pool:
-        rows = {split: list(pool.map(_fingerprints, getattr(data, split))) for split in SPLITS}
-    return {"classes": data.classes, **data.facts, **rows}
+        yield from mapped(pool, _fingerprints, samples)
+
+
+def _rows(samples: Sequence[Sample]) -> Iterator[Rows]:
+    """The entries of many samples as columns. Indices of shards contain those of most."""
+    if isinstance(samples, Many) and samples.plain:
+        for ids, hashes in samples.chunks():
+            yield Rows(ids, hashes, {})
+    else:
+        entries = _entries(samples)
+        while some := list(islice(entries, PART)):
+            yield Rows.of(some)
 
 
 def _fingerprints(sample: Sample) -> dict[str, Any]:

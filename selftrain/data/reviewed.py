@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from selftrain.data.labels import Labels, Readable, gather, known_to_be
+from selftrain.data.many import Picked, finder, without
 from selftrain.data.masks import resize_mask
 from selftrain.data.sample import DataSet, Sample, Source
 from selftrain.errors import DataError
@@ -67,14 +68,14 @@ def check(review: Review, data: DataSet, setting: str, *, whole: bool = True) ->
             f"{', '.join(data.classes)}; name a review of the same classes"
         )
     split_of = {sample.id: split for split in ("val", "test") for sample in getattr(data, split)}
-    known = {sample.id for sample in [*data.labelled, *data.unlabelled]}
+    known, find = {sample.id for sample in data.labelled}, finder(data.unlabelled)
     for row in decided(review.rows.values()):
         if row.image in split_of:
             raise DataError(
                 f"{setting} reviews {row.image}, an image of {split_of[row.image]}, which must not train; "
                 "continue the reviewed run, or take its splits with base="
             )
-        if whole and row.image not in known:
+        if whole and row.image not in known and find(row.image) is None:
             raise DataError(
                 f"{setting} reviews {row.image!r}, which is no image of the data set; restore the image, or "
                 "name the review of another run"
@@ -88,10 +89,16 @@ def with_review(data: DataSet, review: Review, folder: Path) -> DataSet:
     image that has a mask of its own keeps it, and its verdict does not count.
     """
     rows = {row.image: row for row in decided(review.rows.values())}
-    masked = [one for one in data.unlabelled if one.id in rows and rows[one.id].mask]
+    masked = [data.unlabelled[i] for i in _places(data.unlabelled, rows) if rows[data.unlabelled[i].id].mask]
     labelled = [_labelled(one, rows[one.id], folder, len(data.classes)) for one in masked]
-    unlabelled = [one for one in data.unlabelled if one.id not in rows or rows[one.id].partial]
+    unlabelled = without(data.unlabelled, {name for name, row in rows.items() if not row.partial})
     return replace(data, labelled=[*data.labelled, *labelled], unlabelled=unlabelled)
+
+
+def _places(samples: Sequence[Readable], rows: Mapping[str, Row]) -> list[int]:
+    """The places of the samples that have a row, in order."""
+    find = finder(samples)
+    return sorted(place for name in rows if (place := find(name)) is not None)
 
 
 def _labelled(sample: Sample, row: Row, folder: Path, classes: int) -> Sample:
@@ -105,17 +112,17 @@ class Corrected:
     """Pseudo-labels with the painted pixels of partial corrections, without images that need none."""
 
     labels: Labels
-    places: Sequence[int]  # of the images that are left
+    places: np.ndarray  # of the images that are left
     masks: Mapping[str, ReviewedMask]  # of the partial corrections, by id
     classes: int
 
     @property
     def samples(self) -> Sequence[Readable]:
-        return [self.labels.samples[i] for i in self.places]
+        return Picked(self.labels.samples, self.places)
 
     def target(self, i: int, index: np.ndarray) -> Target[np.ndarray]:
         """See `Labels.target`; a painted pixel is known as it is in a mask."""
-        place = self.places[i]
+        place = int(self.places[i])
         target, mask = self.labels.target(place, index), self.masks.get(self.labels.samples[place].id)
         if mask is None:
             return target
@@ -127,11 +134,13 @@ class Corrected:
 def corrected(labels: Labels, review: Review, folder: Path, classes: int) -> Labels | None:
     """The pseudo-labels of a generation after a review; None if no image is left."""
     rows = {row.image: row for row in decided(review.rows.values())}
-    places = [i for i, one in enumerate(labels.samples) if one.id not in rows or rows[one.id].partial]
-    partial = [one for one in labels.samples if one.id in rows and rows[one.id].partial]
+    found = {i: labels.samples[i] for i in _places(labels.samples, rows)}
+    gone = [i for i, one in found.items() if not rows[one.id].partial]
+    partial = [one for one in found.values() if rows[one.id].partial]
     masks = {
         one.id: ReviewedMask(folder / rows[one.id].mask, classes, one.read_size())
         for one in partial
         if isinstance(one, Sample)
     }
-    return Corrected(labels, places, masks, classes) if places else None
+    left = np.delete(np.arange(len(labels.samples)), gone)
+    return Corrected(labels, left, masks, classes) if len(left) else None

@@ -3,11 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from selftrain.data import many
 from selftrain.data.bands import RGB
 from selftrain.data.faults import Fault
 from selftrain.data.images import Levels, resize_image
@@ -125,7 +127,7 @@ class DataSet:
 
     classes: list[str]
     labelled: list[Sample]
-    unlabelled: list[Sample]
+    unlabelled: Sequence[Sample]  # a list, or `Many`
     val: list[Sample]
     test: list[Sample]
     warnings: list[str] = field(default_factory=list)  # decisions made for the user, to be shown
@@ -137,10 +139,12 @@ class DataSet:
     sound: bool = False  # drawn by the program, so a run need not look for faults
     extra: list["External"] = field(default_factory=list)  # its samples are among `labelled`
 
-    def each(self, change: Callable[[list[Sample]], list[Sample]]) -> "DataSet":
-        """The data set with `change` applied to the samples of each split."""
-        labelled, unlabelled, val, test = (change(getattr(self, split)) for split in SPLITS)
-        return replace(self, labelled=labelled, unlabelled=unlabelled, val=val, test=test)
+    def each(self, change: Callable[[Sample], Sample]) -> "DataSet":
+        """The data set with `change` applied to each sample; it keeps the id."""
+        labelled, val, test = ([change(one) for one in part] for part in (self.labelled, self.val, self.test))
+        return replace(
+            self, labelled=labelled, unlabelled=many.changed(self.unlabelled, change), val=val, test=test
+        )
 
 
 @dataclass(frozen=True)
@@ -156,14 +160,14 @@ class External:
 
 def without(data: DataSet, ids: Collection[str]) -> DataSet:
     """The data set without some unlabelled samples, such as the samples that verify set aside."""
-    return replace(data, unlabelled=[sample for sample in data.unlabelled if sample.id not in ids])
+    return replace(data, unlabelled=many.without(data.unlabelled, ids))
 
 
 def with_channels(data: DataSet, channels: int) -> DataSet:
     """The data set with images of `channels` channels; sources read RGB by themselves."""
     if channels == RGB:
         return data
-    return data.each(lambda samples: [replace(one, image=one.image.of_channels(channels)) for one in samples])
+    return data.each(partial(_of_channels, channels))
 
 
 def with_levels(data: DataSet, range_: Sequence[int] | None) -> DataSet:
@@ -171,5 +175,13 @@ def with_levels(data: DataSet, range_: Sequence[int] | None) -> DataSet:
     if range_ is None:
         return data
     levels = (range_[0], range_[1])
-    scaled = data.each(lambda samples: [replace(one, image=one.image.within(levels)) for one in samples])
-    return replace(scaled, levels=levels)
+    return replace(data.each(partial(within, levels)), levels=levels)
+
+
+def _of_channels(channels: int, sample: Sample) -> Sample:
+    return replace(sample, image=sample.image.of_channels(channels))
+
+
+def within(levels: Levels, sample: Sample) -> Sample:
+    """The sample with its image scaled by `levels`."""
+    return replace(sample, image=sample.image.within(levels))

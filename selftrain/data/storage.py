@@ -1,20 +1,69 @@
-"""The only way to open data files: it opens regular files only."""
+"""The only way to open data files: it opens regular files only, and images in tar shards."""
 
 import hashlib
+import io
 import os
 import stat
 from io import BufferedReader
 from pathlib import Path
+from typing import Any
 
 from selftrain.data.faults import Fault
 from selftrain.errors import DataError
 
 
+class Member(type(Path())):  # type: ignore[misc] # before Python 3.12, only this class of paths has subclasses
+    """An image in a tar shard, by the path that it would have if the shard were a folder.
+
+    Only `open_regular` and the methods of this class read it.
+    """
+
+    shard: Path
+    offset: int  # in bytes, of the image in the shard
+    length: int
+    sha256: str  # of the image's bytes
+    state: tuple[int, int]  # size of the shard in bytes, and its time of change in ns, when it was indexed
+
+    @classmethod
+    def of(
+        cls, path: str, shard: Path, offset: int, length: int, sha256: str, state: tuple[int, int]
+    ) -> "Member":
+        found = cls(path)
+        found.shard, found.offset, found.length, found.sha256, found.state = (
+            shard, offset, length, sha256, state,
+        )  # fmt: skip
+        return found
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Member.of, (str(self), self.shard, self.offset, self.length, self.sha256, self.state)
+
+    def read_bytes(self) -> bytes:
+        """The bytes of the image. Raises DataError(Fault) if the shard is missing or has changed."""
+        with open_regular(self.shard) as file:
+            refuse_changed(self.shard, os.fstat(file.fileno()), self.state)
+            file.seek(self.offset)
+            content = file.read(self.length)
+        if len(content) < self.length or not content:
+            what = "is empty (0 bytes)" if not self.length else f"is cut off: {self.shard} ends within it"
+            raise DataError(Fault(str(self), what, "write the shard again"))
+        return content
+
+
+def refuse_changed(shard: Path, now: os.stat_result, state: tuple[int, int]) -> None:
+    """Raises DataError(Fault) if a shard has not the size and the time that it had when it was indexed."""
+    if (now.st_size, now.st_mtime_ns) != state:
+        raise DataError(
+            Fault(str(shard), "has changed since it was indexed", "restore it, or run the same command again")
+        )
+
+
 def open_regular(path: Path) -> BufferedReader:
-    """Open a regular file that is not empty.
+    """Open a regular file that is not empty, or an image in a shard.
 
     Raises DataError(Fault) for anything else: a FIFO would hang, a device might act.
     """
+    if isinstance(path, Member):
+        return BufferedReader(io.BytesIO(path.read_bytes()))  # it reads like a file
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise DataError(Fault(str(path), "is not a regular file", "remove it"))
@@ -31,7 +80,17 @@ def open_regular(path: Path) -> BufferedReader:
     raise DataError(Fault(str(path), what, "replace or remove it"))
 
 
+def readable(path: Path) -> Any:
+    """What libraries open to read a file: its path, or the bytes of an image in a shard."""
+    return io.BytesIO(path.read_bytes()) if isinstance(path, Member) else path
+
+
 def fingerprint(path: Path) -> str:
-    """The sha256 of a file's bytes, in hexadecimal. Raises DataError(Fault) like `open_regular`."""
+    """The sha256 of a file's bytes, in hexadecimal. Raises DataError(Fault) like `open_regular`.
+
+    The index of a shard knows the sha256 of its images.
+    """
+    if isinstance(path, Member):
+        return path.sha256
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

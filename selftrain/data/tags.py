@@ -12,6 +12,7 @@ import csv
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -48,8 +49,7 @@ def with_tags(data: DataSet, spec: Spec) -> DataSet:
             noted.append(Fault(where, what, "mend the line, or add the class to data.classes"))
         else:
             tags.setdefault(found[0], set()).update(map(data.classes.index, classes))
-    tagged = data.each(lambda samples: [_tagged(sample, tags) for sample in samples])
-    return replace(tagged, faults=noted)
+    return replace(data.each(partial(_tagged, tags)), faults=noted)
 
 
 def tags_of(sample: object, classes: int) -> np.ndarray:
@@ -82,7 +82,7 @@ def known_by_tags(samples: Iterable[Sample]) -> list[Sample]:
     return [replace(one, mask=Unmasked(one.image)) for one in samples if one.tags is not None]
 
 
-def _tagged(sample: Sample, tags: Mapping[str, set[int]]) -> Sample:
+def _tagged(tags: Mapping[str, set[int]], sample: Sample) -> Sample:
     known = sample.id in tags and not sample.extra
     return replace(sample, tags=tuple(sorted(tags[sample.id]))) if known else sample
 

@@ -12,12 +12,13 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from selftrain.columns import MANY
 from selftrain.data.bands import wrong_channels
 from selftrain.data.extra import in_extra
 from selftrain.data.faults import none_hidden
@@ -32,9 +33,12 @@ from selftrain.data.spec import Spec
 from selftrain.errors import DataError
 from selftrain.ids import IGNORE
 from selftrain.log import progress
+from selftrain.process import mapped
 from selftrain.scores import class_pixels
 
 VERSION = 6  # of the findings of `_look`
+SEEN = 20_000  # looks at unlabelled images that are kept for comparisons, if there are more than MANY
+UNSAVED = 10_000  # findings
 
 
 def verify(data: DataSet, spec: Spec, *, workers: int, crop: Sequence[int] = ()) -> Report:
@@ -45,13 +49,18 @@ def verify(data: DataSet, spec: Spec, *, workers: int, crop: Sequence[int] = ())
     # The levels' values do not matter here: only whether images can be scaled at all.
     scaled = data if spec.range == DTYPE else with_levels(data, (0, 0xFFFF))
     parts = [(one, verify(one.data, one.spec, workers=workers)) for one in data.extra]
-    jobs = [(sample, split) for split in SPLITS for sample in getattr(scaled, split) if not sample.extra]
-    known, seen = Known(spec.remember), []
-    with ThreadPoolExecutor(max(1, workers)) as pool, progress("verify", len(jobs)) as show:
+    many = _are_many(data, spec)
+    splits = [split for split in SPLITS if split != "unlabelled"] + ["unlabelled"] if many else SPLITS
+    jobs = ((sample, split) for split in splits for sample in getattr(scaled, split) if not sample.extra)
+    count = sum(len(getattr(data, split)) for split in SPLITS) - sum(len(one.samples) for one in data.extra)
+    known, seen, matters = Known(spec.remember), list[Look](), Matters(len(data.unlabelled) // SEEN)
+    with ThreadPoolExecutor(max(1, workers)) as pool, progress("verify", count) as show:
         look = partial(_look_once, classes=len(data.classes), channels=spec.channels, known=known)
-        for one in pool.map(lambda job: look(*job), jobs):
-            seen.append(one)
-            show(len(seen))
+        for number, one in enumerate(mapped(pool, lambda job: look(*job), jobs), start=1):
+            if not many or matters.to_report(one):
+                seen.append(one)
+            show(number)
+            known.save_some()
     known.save()
     seen += [look for external, part in parts for look in _recoded(external, part, len(data.classes))]
     report = _report(data, spec, seen, near([one.traits for one in seen]), crop)
@@ -87,7 +96,17 @@ def _report(
     """The report on the looks at a data set; `pairs` are nearly identical pictures."""
     report = replace(findings(data, seen, levels=spec.range), near=pairs)
     report.warnings += oddities(seen, pairs, spec, crop)
+    if _are_many(data, spec):
+        report.warnings.append(
+            f"of {len(data.unlabelled):,} unlabelled images, about {SEEN:,} are compared with others; all "
+            "were read, and all are searched for copies of images with masks"
+        )
     return report
+
+
+def _are_many(data: DataSet, spec: Spec) -> bool:
+    """Whether the looks at unlabelled images would take too much memory (`Matters`)."""
+    return len(data.unlabelled) > MANY and spec.duplicates != "near"
 
 
 def divide(data: DataSet, spec: Spec, *, workers: int, crop: Sequence[int] = ()) -> tuple[DataSet, Report]:
@@ -114,6 +133,31 @@ def copies_of(report: Report, spec: Spec) -> Copies:
     if spec.duplicates == "near":
         return near_groups(report.seen, report.near)
     return report.copies if spec.duplicates != "fault" else []
+
+
+@dataclass
+class Matters:
+    """Which of many looks a report needs. The looks at images with masks come first.
+
+    Of unlabelled images, these are looks at faults, at copies of images with masks, at the first image of
+    each size and depth, and at one of `step` others.
+    """
+
+    step: int
+    count: int = 0
+    digests: set[bytes] = field(default_factory=set)  # of images with masks
+    kinds: set[object] = field(default_factory=set)
+
+    def to_report(self, look: Look) -> bool:
+        self.count += 1
+        if look.split != "unlabelled":
+            self.digests.add(look.digest)
+            return True
+        kind = look.size, look.largest is None
+        new = kind not in self.kinds
+        self.kinds.add(kind)
+        faulty = look.image_fault is not None or look.mask_fault is not None
+        return faulty or new or look.digest in self.digests or self.count % self.step == 0
 
 
 class Known:
@@ -156,15 +200,27 @@ class Known:
         """Add a finding, to be written by `save`."""
         self.new[key] = json.dumps(found)
 
+    def save_some(self) -> None:
+        """Write new findings, if they are so many that they take memory."""
+        if len(self.new) >= UNSAVED:
+            self._write()
+
     def save(self) -> None:
-        """Write new findings in one transaction, and close the cache."""
-        if self.base is None:
-            return
-        with suppress(sqlite3.Error), self.base:
-            self.base.execute("BEGIN")
-            self.base.executemany("INSERT OR REPLACE INTO seen VALUES (?, ?)", self.new.items())
-            self.base.execute("COMMIT")
-        self.base.close()
+        """Write new findings, and close the cache."""
+        self._write()
+        if self.base is not None:
+            self.base.close()
+
+    def _write(self) -> None:
+        """Write new findings in one transaction."""
+        with self.lock:
+            new, self.new = self.new, {}
+            if self.base is None:
+                return
+            with suppress(sqlite3.Error), self.base:
+                self.base.execute("BEGIN")
+                self.base.executemany("INSERT OR REPLACE INTO seen VALUES (?, ?)", new.items())
+                self.base.execute("COMMIT")
 
 
 def _look_once(sample: Sample, split: str, *, classes: int, channels: int, known: Known) -> Look:

@@ -41,14 +41,16 @@ def read(directory: Path, sizes: Sequence[int]) -> dict[str, NDArray[np.float32]
 
     A file that is missing or damaged counts as not known: labels are whole without it.
     """
-    found: dict[str, list[NDArray[np.float32]]] = {name: [] for name in NAMES}
+    found = {name: np.full(sum(sizes), np.nan, np.float32) for name in NAMES}
+    first = 0
     for number, size in enumerate(sizes):
         rows = {}
         with suppress(IntegrityError):
             rows = read_json(file_of(directory, number), *NAMES)
-        for name in NAMES:
-            found[name].append(_known(rows.get(name), size))
-    return {name: np.concatenate([np.zeros(0, np.float32), *parts]) for name, parts in found.items()}
+        for name in rows.keys() & found.keys():
+            found[name][first : first + size] = _known(rows[name], size)
+        first += size
+    return found
 
 
 def _known(values: object, size: int) -> NDArray[np.float32]:

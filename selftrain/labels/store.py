@@ -1,34 +1,40 @@
 """Label store: a teacher's unfiltered predictions for many images, as a directory of shards.
 
 labels/shard-00000.safetensors ...   the records of some images end to end, and the counts for thresholds
-labels/index.json                    written last: it marks the store as complete; always small
+labels/summary.safetensors           what the shards and images-*.json tell of images and pixels, together
+labels/index.json                    written last: it marks the store as complete; 2 bytes for each image
+
+The summary spares opening all shards. It repeats what they contain, so a store without one is complete.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
+from selftrain import columns
+from selftrain.columns import FACTS, Columns, digest_of, packed
 from selftrain.errors import IntegrityError
 from selftrain.files import read_json, write_bytes, write_json
 from selftrain.labels import numbers
 from selftrain.labels.record import Label, Labelled, decode
 
 VERSION = 1  # of shards and index
-INDEX = "index.json"
+INDEX, SUMMARY = "index.json", "summary.safetensors"
 STAGES = ("raw", "tta", "crf")  # rows of `confusion`
-# One metadata key only: safetensors writes several in random order, but equal labels must give equal bytes.
-FACTS = "selftrain"
 OPEN_SHARDS = 64
+IDS = 1 << 16  # that are hashed at once
+MEAN = "mean_confidence"  # of each image, as its shard contains it
 AGAIN = "remove it and run the same command to label its images again"
 
 Counts = NDArray[np.int64]
@@ -43,12 +49,16 @@ class Origin:
     soft_classes: int  # kept per pixel
 
 
-def ids_digest(ids: Sequence[str]) -> str:
+def ids_digest(ids: Iterable[str]) -> str:
     """sha256 over sample ids in the given order."""
-    digest = hashlib.sha256()
-    for name in ids:
-        digest.update(os.fsencode(name) + b"\0")
+    digest, names = hashlib.sha256(), iter(ids)
+    while some := list(islice(names, IDS)):
+        digest.update(_told(some))
     return digest.hexdigest()
+
+
+def _told(ids: Sequence[str]) -> bytes:
+    return os.fsencode("".join(f"{name}\0" for name in ids))
 
 
 def shard_path(directory: Path, number: int) -> Path:
@@ -69,37 +79,86 @@ def write_shard(path: Path, labels: Sequence[Labelled], ids: Sequence[str], orig
     confusions = [label.confusion for label in labels if label.confusion is not None]
     if confusions:
         tensors["confusion"] = np.stack(confusions).sum(axis=0, dtype=np.int64)
-    facts = _facts(ids, origin) | {"sha256": _content(tensors)}
-    write_bytes(path, save(tensors, {FACTS: json.dumps(facts)}))
+    facts = _facts(len(ids), ids_digest(ids), origin) | {"sha256": digest_of(tensors)}
+    write_bytes(path, packed(tensors, facts))
 
 
 def shard_is_sound(path: Path, ids: Sequence[str], origin: Origin) -> bool:
     """Whether this file is an undamaged shard with this teacher's labels of these images."""
+    return _tensors(path, ids, origin) is not None
+
+
+def _tensors(path: Path, ids: Sequence[str], origin: Origin) -> dict[str, NDArray[Any]] | None:
+    """The content of an undamaged shard with this teacher's labels of these images; None for other files."""
     if not path.is_file():
-        return False
+        return None
     try:
         with safe_open(path, framework="np") as file:
             facts = json.loads((file.metadata() or {}).get(FACTS, "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (OSError, SafetensorError, ValueError):
-        return False
-    return facts == _facts(ids, origin) | {"sha256": _content(tensors)}
+        return None
+    whole = _facts(len(ids), ids_digest(ids), origin) | {"sha256": digest_of(tensors)}
+    return tensors if facts == whole else None
 
 
-def finish(directory: Path, ids: Sequence[str], origin: Origin, *, shard: int) -> None:
-    """Write `index.json` for the shards of all images `ids`, with `shard` images in each but the last.
+def finish(directory: Path, ids: Iterable[str], origin: Origin, *, shard: int) -> None:
+    """Write summary and index for the shards of all images `ids`, with `shard` images in each but the last.
 
     Raises IntegrityError if shards are missing or damaged; the message names one of them.
     """
-    parts = {shard_path(directory, i // shard): ids[i : i + shard] for i in range(0, len(ids), shard)}
-    bad = [path for path, part in parts.items() if not shard_is_sound(path, part, origin)]
+    every, names = hashlib.sha256(), iter(ids)
+    told, hashes, bad = Told(origin.classes), list[str](), list[Path]()
+    while part := list(islice(names, shard)):
+        path = shard_path(directory, len(hashes))
+        tensors = _tensors(path, part, origin)
+        every.update(_told(part))
+        hashes.append(_sha256(path) if tensors else "")
+        if tensors:
+            told.add(tensors, len(part))
+        else:
+            bad.append(path)
     if bad:
         raise IntegrityError(
-            f"{len(bad)} of {len(parts)} label shards are missing or damaged, e.g. {bad[0]}; {AGAIN}"
+            f"{len(bad)} of {len(hashes)} label shards are missing or damaged, e.g. {bad[0]}; {AGAIN}"
         )
-    write_json(
-        directory / INDEX, _facts(ids, origin) | {"shard": shard, "shards": [_sha256(path) for path in parts]}
-    )
+    write_index(directory, told, _facts(sum(told.sizes), every.hexdigest(), origin), hashes, shard)
+
+
+def write_index(
+    directory: Path, told: "Told", facts: dict[str, Any], hashes: Sequence[str], shard: int
+) -> None:
+    """Write summary and index of a store whose shards have the sha256 `hashes`."""
+    arrays = told.arrays() | numbers.read(directory, told.sizes)
+    columns.write(directory / SUMMARY, arrays, {"version": VERSION, "shards": _digest_of_shards(hashes)})
+    write_json(directory / INDEX, facts | {"shard": shard, "shards": list(hashes)})
+
+
+def _digest_of_shards(hashes: Sequence[str]) -> str:
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+@dataclass
+class Told:
+    """What the shards of a store tell of their images and pixels, collected shard by shard."""
+
+    classes: int
+    sizes: list[int] = field(default_factory=list)  # images in each shard
+    sums: dict[str, Counts] = field(default_factory=dict)
+    confidences: list[NDArray[np.float32]] = field(default_factory=list)
+
+    def add(self, tensors: Mapping[str, NDArray[Any]], count: int) -> None:
+        """Add a shard of `count` images."""
+        self.sizes.append(count)
+        self.confidences.append(tensors["confidence"])
+        for name in ("histogram", "confusion"):
+            if name in tensors:
+                self.sums[name] = self.sums[name] + tensors[name] if name in self.sums else tensors[name]
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The columns of the summary."""
+        none = {"histogram": np.zeros((self.classes, 256), np.int64)}
+        return {**none, **self.sums, MEAN: np.concatenate([np.zeros(0, np.float32), *self.confidences])}
 
 
 @dataclass(frozen=True)
@@ -179,27 +238,39 @@ class LabelStore:
         starts = range(0, len(self), self.index.shard)
         return [min(self.index.shard, len(self) - start) for start in starts]
 
+    @cached_property
+    def _summary(self) -> dict[str, NDArray[Any]]:
+        """The columns of the summary. They are collected from the shards if it is missing or damaged."""
+        with suppress(IntegrityError):
+            found: Columns = columns.read(self.directory / SUMMARY, VERSION)
+            if found.facts["shards"] == _digest_of_shards(self.index.shards):
+                return found.arrays
+        told = Told(self.index.classes)
+        for number, size in enumerate(self.sizes):
+            file = self._shard(number)[0]
+            names = [name for name in file.keys() if name != "payload"]  # noqa: SIM118 (not a dict)
+            told.add({name: file.get_tensor(name) for name in names}, size)
+        return told.arrays()
+
     def numbers(self) -> dict[str, NDArray[np.float32]]:
         """What is told of each image (N,), by the names of `numbers.NAMES`; NaN where it is not known."""
+        found = self._summary
+        if all(name in found for name in numbers.NAMES):
+            return {name: found[name] for name in numbers.NAMES}
         return numbers.read(self.directory, self.sizes)
 
     def confidence(self) -> NDArray[np.float32]:
         """Mean confidence (N,) of each image."""
-        return np.concatenate([np.zeros(0, np.float32), *self._every("confidence")])
+        return np.array(self._summary[MEAN])
 
     def histogram(self) -> Counts:
         """Pixels (C, 256) by hard label and confidence."""
-        total = np.zeros((self.index.classes, 256), np.int64)
-        for counts in self._every("histogram"):  # one by one: there may be many shards
-            total += counts
-        return total
+        return np.array(self._summary["histogram"])
 
     def confusion(self) -> Counts | None:
         """Confusion counts (stages, C, C) over the images with masks, or None; rows are the truth."""
-        total: Counts | None = None
-        for counts in self._every("confusion"):
-            total = counts if total is None else total + counts
-        return total
+        found = self._summary.get("confusion")
+        return None if found is None else np.array(found)
 
     def verify(self) -> list[Path]:
         """The shards that are missing or whose sha256 differs from the index."""
@@ -207,13 +278,6 @@ class LabelStore:
             shard_path(self.directory, number): sha256 for number, sha256 in enumerate(self.index.shards)
         }
         return [path for path, sha256 in known.items() if not path.is_file() or _sha256(path) != sha256]
-
-    def _every(self, name: str) -> Iterator[NDArray[Any]]:
-        """The tensor `name` of each shard that contains it."""
-        for number in range(len(self.index.shards)):
-            file = self._shard(number)[0]
-            if name in file.keys():  # noqa: SIM118 (not a dict)
-                yield file.get_tensor(name)
 
     def _open(self, number: int) -> tuple[Any, Counts]:
         """A shard's file handle and the offsets of its records."""
@@ -265,25 +329,16 @@ class LabelsOver(LabelStore):
         return self._histogram
 
 
-def _facts(ids: Sequence[str], origin: Origin) -> dict[str, Any]:
-    """The facts that a shard and the index record about their images."""
+def _facts(count: int, digest: str, origin: Origin) -> dict[str, Any]:
+    """The facts that a shard and the index record about their images, and the digest of their ids."""
     return {
         "version": VERSION,
         "classes": origin.classes,
         "soft_classes": origin.soft_classes,
         "teacher": origin.teacher,
-        "count": len(ids),
-        "ids_sha256": ids_digest(ids),
+        "count": count,
+        "ids_sha256": digest,
     }
-
-
-def _content(tensors: dict[str, NDArray[Any]]) -> str:
-    """sha256 over the names, shapes and values of tensors."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(f"{name} {tensors[name].dtype} {tensors[name].shape}\0".encode())
-        digest.update(np.ascontiguousarray(tensors[name]).data)
-    return digest.hexdigest()
 
 
 def _sha256(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from selftrain import checkpoint
@@ -118,7 +119,7 @@ def check_space(run: RunDir, planned: list[Plan], space: Space) -> None:
         )
 
 
-def _pixels(samples: list[Sample]) -> int:
+def _pixels(samples: Sequence[Sample]) -> int:
     """The number of pixels of the largest of a few images."""
     looked_at = samples[:: max(len(samples) // 8, 1)]
     return max(

@@ -22,7 +22,7 @@ class StoredLabels(Labels, Protocol):
 
     store: LabelStore
     everything: Sequence[Readable]  # the samples of the store
-    chosen: list[int]  # the index in the store of each sample
+    chosen: np.ndarray  # (N,): the index in the store of each sample
     generation: int  # the generation that predicted them
 
 
@@ -45,7 +45,7 @@ def pseudo_labels(labels: StoredLabels) -> list[Row]:
         sample = labels.samples[place]
         image, truth = sample.read_image(), sample.read_mask()
         index = np.arange(image.shape[0] * image.shape[1]).reshape(image.shape[:2])
-        label = labels.store.read(labels.chosen[place])
+        label = labels.store.read(int(labels.chosen[place]))
         hard = labels.target(place, index).hard
         sureness = np.repeat(label.confidence[..., None], 3, axis=-1)  # (H, W, 3) grey
         cells = [

@@ -5,10 +5,11 @@ Labels are written shard by shard, and the index last.
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -22,6 +23,7 @@ from selftrain.config import LabelConfig
 from selftrain.data.cache import Cache
 from selftrain.data.labels import Readable
 from selftrain.data.likeness import Unlikeness
+from selftrain.data.many import ids_of
 from selftrain.errors import ConfigError, IntegrityError, naming_savings
 from selftrain.inference.groups import neighbours, rank_share
 from selftrain.inference.predictor import Predictor
@@ -163,13 +165,15 @@ class _Unfinished:
     def missing(self) -> list[int]:
         """The shards that are not there, or not intact."""
         numbers = range(-(-len(self.samples) // self.size))
-        return [
-            n for n in numbers if not store.shard_is_sound(self._path(n), _ids(self.shard(n)), self.origin)
-        ]
+        return [n for n in numbers if not self._is_sound(n)]
+
+    def _is_sound(self, number: int) -> bool:
+        path = self._path(number)
+        return path.is_file() and store.shard_is_sound(path, list(_ids(self.shard(number))), self.origin)
 
     def write(self, number: int, labels: Sequence[Labelled]) -> None:
         numbers.write(numbers.file_of(self.directory, number), labels)
-        store.write_shard(self._path(number), labels, _ids(self.shard(number)), self.origin)
+        store.write_shard(self._path(number), labels, list(_ids(self.shard(number))), self.origin)
 
     def finish(self) -> None:
         store.finish(self.directory, _ids(self.samples), self.origin, shard=self.size)
@@ -254,5 +258,5 @@ def _forget_damaged(directory: Path) -> None:
         index.unlink()
 
 
-def _ids(samples: Sequence[Readable]) -> list[str]:
-    return [sample.id for sample in samples]
+def _ids(samples: Sequence[Readable]) -> Iterator[str]:
+    return chain.from_iterable(ids_of(samples))

@@ -6,8 +6,10 @@ from functools import partial
 
 import numpy as np
 
+from selftrain.columns import MANY
 from selftrain.config import SelectConfig
 from selftrain.data.labels import Readable
+from selftrain.data.many import Picked
 from selftrain.errors import ConfigError, LearningError
 from selftrain.ids import IGNORE
 from selftrain.inference import cleanup
@@ -36,14 +38,17 @@ class SelectedLabels:
     cleaning: cleanup.CleanUp | None = None  # pixels that it would change are rejected
 
     def __post_init__(self) -> None:
-        self.chosen = np.flatnonzero(self.image_weights > 0).tolist()
-        self.samples = [self.everything[i] for i in self.chosen]
+        self.chosen = np.flatnonzero(self.image_weights > 0)
+        every = len(self.chosen) == len(self.everything)
+        self.samples = self.everything if every else Picked(self.everything, self.chosen)
         self.floors = thresholds.floors(self.thresholds)  # (C,) in the store's steps of 1/255
 
     @property
     def accepted(self) -> bool:
         """Whether at least one pixel is accepted."""
-        labels = map(self.store.read, self.chosen)  # the first image nearly always suffices
+        labels = (
+            self.store.read(int(place)) for place in self.chosen
+        )  # the first image nearly always suffices
         return any(self._accepts(label).any() for label in labels)
 
     def _accepts(self, label: Label) -> np.ndarray:
@@ -61,13 +66,14 @@ class SelectedLabels:
 
     def target(self, i: int, index: np.ndarray) -> Target[np.ndarray]:
         """See `data.labels.Labels.target`: soft labels are included, and rejected pixels have weight 0."""
-        label = self.store.read(self.chosen[i])
+        place = int(self.chosen[i])
+        label = self.store.read(place)
         outside = index < 0
         hard = label.hard.reshape(-1)[index]
         accepted = ~outside & (label.confidence.reshape(-1)[index] >= self.floors[hard])
         if self.cleaning:
             accepted &= self._unchanged(label).reshape(-1)[index]
-        weight = np.where(accepted, self.class_weights[hard] * self.image_weights[self.chosen[i]], 0).astype(
+        weight = np.where(accepted, self.class_weights[hard] * self.image_weights[place], 0).astype(
             np.float32
         )
         return Target(
@@ -78,9 +84,9 @@ class SelectedLabels:
         """The content of selection.json.
 
         It has thresholds and kept shares per class, the images, and the quality of the labels if there are
-        masks.
+        masks. The weights of more than MANY images are left out.
         """
-        kept, histogram = self._kept(), self.store.histogram()
+        kept, histogram, many = self._kept(), self.store.histogram(), len(self.everything) > MANY
         above = np.arange(256)[None, :] >= self.floors[:, None]
         return {
             "generation": self.generation,
@@ -92,7 +98,7 @@ class SelectedLabels:
             "class_weights": dict(zip(self.classes, self.class_weights.round(4).tolist(), strict=True)),
             "images": len(self.everything),
             "images_kept": len(self.samples),
-            "image_weights": self.image_weights.round(4).tolist(),
+            **({} if many else {"image_weights": self.image_weights.round(4).tolist()}),
             "quality": self._quality(),
         }
 
@@ -110,7 +116,7 @@ class SelectedLabels:
 
     def _selected_confusion(self) -> np.ndarray:
         counts = np.zeros((len(self.classes), len(self.classes)), np.int64)
-        for place in self.chosen:
+        for place in map(int, self.chosen):
             mask = self.everything[place].read_mask()
             if mask is None:
                 continue

@@ -15,6 +15,7 @@ from selftrain.data.sources.book import Book, book_of
 from selftrain.data.sources.folder import assembled
 from selftrain.data.sources.named import Found, Layout, Rows, named_images, root_of, without_shared_ids
 from selftrain.data.sources.shape_mask import ShapeMask
+from selftrain.data.sources.tars import shards_of
 from selftrain.data.sources.tree import Tree
 from selftrain.data.spec import Spec
 from selftrain.errors import ConfigError, DataError
@@ -144,6 +145,7 @@ def _layout(spec: Spec, tree: Tree, book: Book) -> Layout:
         [found for found in named["val"] if found.mask] if "val" in named else None,
         [found for found in named["test"] if found.mask] if "test" in named else None,
         faults=tree.faults,
+        shards=shards_of(spec, tree) if spec.unlabelled else [],
     )
     layout.warnings += _remarks(spec, book, empty, 0 if spec.unlabelled else len(left))
     used = {found.path for members in named.values() for found in members}

@@ -17,10 +17,12 @@ from selftrain.data.coding import mask_code
 from selftrain.data.division import Pool, divided
 from selftrain.data.faults import Fault, none_hidden, refuse
 from selftrain.data.images import IMAGE_SUFFIXES, JPEG_SUFFIXES
+from selftrain.data.many import joined
 from selftrain.data.masks import MASK_SUFFIXES, MaskCode, jpeg_mask
 from selftrain.data.sample import Copies, DataSet, Sample, Source
 from selftrain.data.sources.files import ImageFile, MaskFile
 from selftrain.data.sources.named import Found, Layout, named_images, root_of, without_shared_ids
+from selftrain.data.sources.tars import samples_of, shards_of
 from selftrain.data.sources.tree import Tree, suffix_counts, unread
 from selftrain.data.spec import Spec
 from selftrain.errors import ConfigError, DataError
@@ -60,9 +62,10 @@ def assembled(
             Sample(one.id, ImageFile(one.path, fixed), mask_of(one), spec.target, one.name) for one in found
         ]
 
+    bare = samples(layout.unlabelled)
     pool = Pool(
         samples(layout.train),
-        samples(layout.unlabelled),
+        joined(samples_of(layout.shards, fixed), bare) if layout.shards else bare,
         None if layout.val is None else samples(layout.val),
         None if layout.test is None else samples(layout.test),
     )
@@ -116,6 +119,7 @@ def _layout(spec: Spec, tree: Tree) -> Layout:
         val=_masked(named["val"], matcher) if "val" in named else None,
         test=_masked(named["test"], matcher) if "test" in named else None,
         faults=tree.faults,
+        shards=shards_of(spec, tree) if spec.unlabelled else [],
     )
     if bare and (spec.unlabelled or orphans) and not maskless:
         for item in bare:

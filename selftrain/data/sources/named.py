@@ -15,6 +15,7 @@ from pathlib import Path
 
 from selftrain.data.faults import Fault, refuse
 from selftrain.data.images import IMAGE_SUFFIXES
+from selftrain.data.shards import SUFFIX, Shard
 from selftrain.data.sources.tree import Tree, unread
 from selftrain.data.spec import Spec
 from selftrain.data.strays import masks_beside
@@ -49,6 +50,7 @@ class Layout:
     test: list[Found] | None
     warnings: list[str] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    shards: list[Shard] = field(default_factory=list)  # of further unlabelled images
 
 
 def root_of(spec: Spec) -> Path:
@@ -82,7 +84,9 @@ def named_images(spec: Spec, tree: Tree, listed: Listed | None = None) -> dict[s
     named: dict[str, list[Found]] = {}
     owner: dict[Path, str] = {}  # the setting that claimed an image
     for split, setting, text, base in settings:
-        if text and (tree.root / text).is_file():
+        if split == "unlabelled" and text.endswith(SUFFIX):
+            named[split] = []  # tars.shards_of
+        elif text and (tree.root / text).is_file():
             named[split] = _from_list(spec, tree, setting, listed(tree.root / text), owner)
         elif text:
             named[split] = _from_folder(spec, tree, setting, posixpath.join(base, text), owner, named)

@@ -124,6 +124,15 @@ class Tree:
                 else:
                     self.left_out.add(path)
 
+    def matching(self, pattern: str, setting: str) -> list[Path]:
+        """The files that a pattern such as shards/*.tar names below the root.
+
+        Raises ConfigError or DataError if it leads out of the root.
+        """
+        self.folder(pattern, setting)
+        found = [path for path in sorted(self.root.glob(pattern)) if path.is_file()]
+        return [path for path in found if self._sound(path, is_link=True)]
+
     def _is_left_out(self, entry: os.DirEntry[str]) -> bool:
         """Whether an entry is hidden, or a folder created by a system."""
         if strays.is_system_folder(entry.name) and entry.is_dir(follow_symlinks=False):

@@ -1,0 +1,219 @@
+"""Tar shards of images, such as webdataset writes them, and the index by which single images are read.
+
+The index of a shard lists its images in the order of their names, with offset, size and sha256. It is made
+once, by one pass over the shard, and kept in the user's cache (data.remember). It holds as long as size and
+time of change of the shard stay the same. So a later command reads neither headers nor images of the shard.
+"""
+
+import hashlib
+import os
+import posixpath
+import tarfile
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import lru_cache
+from io import BufferedReader
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from selftrain.columns import Columns, Texts, read, write
+from selftrain.data import headers
+from selftrain.data.faults import Fault
+from selftrain.data.images import IMAGE_SUFFIXES
+from selftrain.data.sample import Sample
+from selftrain.data.sources.files import ImageFile
+from selftrain.data.storage import Member, open_regular
+from selftrain.errors import DataError, IntegrityError
+
+SUFFIX = ".tar"
+VERSION = 1  # of an index
+READERS = 4  # threads
+BLOCK = 512  # bytes of a header, and of the mark at the end of a tar file
+MAGIC = 257  # the place of "ustar" in a header
+FETCH = "fetch or write it again"
+
+
+@dataclass(frozen=True, eq=False)
+class Shard:
+    """The images of a shard, in the order of their ids. See `many.Part`."""
+
+    path: Path
+    prefix: str  # of ids: the path of the shard below data.root, with a slash
+    index: Columns
+    target: tuple[Any, int] | None = None  # see Sample.size
+    stems: Texts = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stems", self.index.texts("stems"))
+
+    def __len__(self) -> int:
+        return len(self.stems)
+
+    def sample(self, i: int) -> Sample:
+        stem, arrays, facts = self.stems[i], self.index.arrays, self.index.facts
+        path = Member.of(
+            f"{self.path}/{stem}{facts['suffixes'][arrays['suffix'][i]]}",
+            self.path,
+            int(arrays["offset"][i]),
+            int(arrays["length"][i]),
+            arrays["sha256"][i].tobytes().hex(),
+            tuple(facts["state"]),
+        )
+        name = f"{self.prefix}{stem}"
+        return Sample(name, ImageFile(path), None, self.target, name)
+
+    def ids(self) -> Sequence[str]:
+        return [f"{self.prefix}{stem}" for stem in self.stems]
+
+    def place(self, name: str) -> int | None:
+        return self.stems.place(name.removeprefix(self.prefix)) if name.startswith(self.prefix) else None
+
+    @property
+    def hashes(self) -> np.ndarray:
+        return self.index.arrays["sha256"]
+
+    @property
+    def faults(self) -> list[Fault]:
+        """The faults of members that are left out, by their path below data.root."""
+        return [Fault(f"{self.prefix}{name}", what, how) for name, what, how in self.index.facts["faults"]]
+
+
+def opened(paths: Sequence[Path], prefixes: Sequence[str], *, remember: bool) -> list[Shard | DataError]:
+    """The shards at `paths`, or why one cannot be used. Indices that are missing or old are made."""
+
+    def one(path: Path, prefix: str) -> Shard | DataError:
+        try:
+            with open_regular(path) as file:
+                status = os.fstat(file.fileno())
+            return Shard(path, prefix, _index(path, (status.st_size, status.st_mtime_ns), remember))
+        except DataError as error:
+            return error
+
+    with ThreadPoolExecutor(READERS) as pool:
+        return list(pool.map(one, paths, prefixes))
+
+
+@lru_cache(maxsize=1 << 16)
+def _index(path: Path, state: tuple[int, int], remember: bool) -> Columns:
+    kept = kept_at(path) if remember else None
+    if kept is not None:
+        with suppress(IntegrityError):
+            found = read(kept, VERSION)
+            if found.facts["shard"] == str(path) and tuple(found.facts["state"]) == state:
+                return found
+    arrays, facts = index_of(path, state)
+    if kept is not None:
+        with suppress(OSError, IntegrityError):  # without a cache, the index stays in memory
+            write(kept, arrays, facts)
+            return read(kept, VERSION)
+    return Columns(facts, arrays)
+
+
+def kept_at(shard: Path) -> Path | None:
+    """The place of a shard's index in the user's cache; None for a user without a home."""
+    with suppress(RuntimeError):
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "selftrain" / "shards"
+        return folder / f"{hashlib.sha256(os.fsencode(shard)).hexdigest()[:32]}.safetensors"
+    return None
+
+
+def index_of(shard: Path, state: tuple[int, int]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The columns and the facts of a shard's index. Reads the whole shard.
+
+    Raises DataError(Fault) if it is no tar file, is cut off, or contains no image.
+    """
+    images, others = list[tuple[str, str, int, int, bytes]](), Counter[str]()
+    with open_regular(shard) as file:
+        for name, offset, length in _members(shard, file):
+            stem, suffix = os.path.splitext(unicodedata.normalize("NFC", name))
+            if suffix.lower() in IMAGE_SUFFIXES:
+                file.seek(offset)
+                images.append((stem, suffix, offset, length, hashlib.sha256(file.read(length)).digest()))
+            else:
+                others[suffix.lower() or "without suffix"] += 1
+    images, faults = _sound(sorted(images))
+    if not images:
+        held = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(3))
+        what = f"contains no image{f' but {held}' if held else ''}"
+        raise DataError(Fault(str(shard), what, f"known suffixes are {', '.join(sorted(IMAGE_SUFFIXES))}"))
+    return columns_of(images), {
+        "version": VERSION,
+        "shard": str(shard),
+        "state": list(state),
+        "suffixes": sorted({one[1] for one in images}),
+        "faults": faults,
+    }
+
+
+def columns_of(images: Sequence[tuple[str, str, int, int, bytes]]) -> dict[str, np.ndarray]:
+    """The columns of an index; a row is the name without suffix, the suffix, offset, length and sha256."""
+    stems, suffixes, offsets, lengths, hashes = zip(*images, strict=True)
+    known = {suffix: code for code, suffix in enumerate(sorted(set(suffixes)))}
+    return {
+        **Texts.of(stems).columns("stems"),
+        "suffix": np.array([known[suffix] for suffix in suffixes], np.uint8),
+        "offset": np.array(offsets, np.int64),
+        "length": np.array(lengths, np.int64),
+        "sha256": np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 32),
+    }
+
+
+def _members(shard: Path, file: BufferedReader) -> Iterator[tuple[str, int, int]]:
+    """Name, offset and size of each regular file in a shard that is not hidden."""
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            while (one := tar.next()) is not None:
+                tar.members = []  # type: ignore[attr-defined] # it would keep all of them
+                name = posixpath.normpath(one.name)
+                if one.isreg() and not posixpath.basename(name).startswith("."):
+                    yield name, one.offset_data, one.size
+            end = tar.offset
+    except tarfile.TarError as error:
+        raise DataError(_unreadable(shard, file, error)) from error
+    file.seek(end)
+    mark = file.read(BLOCK)
+    if mark != bytes(BLOCK):  # tarfile takes whatever comes instead of a header as the end
+        damaged = f"has a damaged header at byte {end:,}" if len(mark) == BLOCK else "is cut off"
+        raise DataError(Fault(str(shard), f"{damaged}: it lacks the mark at the end of a tar file", FETCH))
+
+
+def _unreadable(shard: Path, file: BufferedReader, error: Exception) -> Fault:
+    kind = headers.kind_of(file)
+    file.seek(0)
+    if file.read(BLOCK)[MAGIC:].startswith(b"ustar"):
+        return Fault(str(shard), f"is cut off ({error})", FETCH)
+    if kind == "gzip":
+        remedy = "unpack it with gunzip, and name the .tar file"
+        return Fault(str(shard), "is compressed, so single images cannot be read", remedy)
+    return Fault(str(shard), f"is not a tar file{f' but {kind}' if kind else ''} ({error})", FETCH)
+
+
+Images = list[tuple[str, str, int, int, bytes]]
+
+
+def _sound(images: Images) -> tuple[Images, list[tuple[str, str, str]]]:
+    """The images that can be used, and the faults of others: name, what is wrong, remedy."""
+    faults, kept, first = list[tuple[str, str, str]](), Images(), dict[str, str]()
+    stems = {one[0] for one in images}
+    for one in images:
+        stem, name = one[0], one[0] + one[1]
+        other = first.setdefault(stem.casefold(), name)
+        folder, base = posixpath.split(stem)
+        key = posixpath.join(folder, base.partition(".")[0])
+        if ".." in PurePosixPath(name).parts or name.startswith("/") or not name.isprintable():
+            faults.append((name, "has a name that leaves the shard or is not printable", "rename it"))
+        elif other is not name:
+            what = f"shares its name with {other} (suffix, case and Unicode form do not count)"
+            faults.append((name, what, "rename one of them"))
+        elif key != stem and key in stems:
+            what = f"lies in the shard beside the image {key} and belongs to it, like a mask"
+            faults.append((name, what, "write shards without it"))
+        else:
+            kept.append(one)
+    return kept, faults

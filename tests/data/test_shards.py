@@ -1,0 +1,259 @@
+"""Unlabelled images in tar shards: as from a folder of the same images, and what is said of bad shards."""
+
+import gzip
+import json
+import os
+import pickle
+import shutil
+import tarfile
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pytest
+from drawn_folders import fault, ids, pairs, picture, spec
+from test_own_images import OWN, folder
+
+from runs import bits
+from selftrain.data import shards
+from selftrain.data.faults import FaultsError
+from selftrain.data.load import load, manifest
+from selftrain.data.many import Many, Picked, changed, finder, ids_of, joined, without
+from selftrain.data.sample import with_channels, with_levels
+from selftrain.data.storage import fingerprint
+from selftrain.data.verify import divide, verify
+from selftrain.errors import DataError
+
+SHARDS = {"a.tar": ["b/1", "b/2", "z", "Z1", "b-1"], "a-1.tar": ["x", "y"], "deep/c.tar": ["q"]}
+
+
+def packed(place: Path) -> Path:
+    """Replace a folder by a tar file of the same name."""
+    aside = place.rename(place.with_name("aside"))
+    with tarfile.open(place, "w", format=tarfile.USTAR_FORMAT) as tar:  # as webdataset does
+        for file in sorted(aside.rglob("*"), reverse=True):
+            tar.add(file, file.relative_to(aside), recursive=False)
+        tar.addfile(tarfile.TarInfo("notes.json"))
+    shutil.rmtree(aside)
+    return place
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Four masks, and images in folders that are called like shards."""
+    pairs(tmp_path, ["m", "n", "o", "p"])
+    for value, name in enumerate(f"{shard}/{image}" for shard in SHARDS for image in SHARDS[shard]):
+        picture(tmp_path / "unlabelled" / f"{name}.png", 10 + value)
+    return tmp_path
+
+
+def pack(root: Path) -> list[Path]:
+    return [packed(root / "unlabelled" / name) for name in SHARDS]
+
+
+@pytest.mark.parametrize("unlabelled", ["unlabelled", "unlabelled/**/*.tar"])
+def test_images_of_shards_are_those_of_folders_of_the_same_names(root: Path, unlabelled: str):
+    before = load(
+        spec(root, unlabelled="unlabelled", splits={"labels": 1})
+    )  # a mask that is not used is among them
+    plain = [(one.id, one.name, one.image.name, one.read_image().tolist()) for one in before.unlabelled]
+    told = manifest(before)
+    pack(root)
+    after = load(spec(root, unlabelled=unlabelled, splits={"labels": 1}))
+    found = [(one.id, one.image.name, one.read_image().tolist()) for one in after.unlabelled]
+    assert found == [(name, path, pixels) for name, _, path, pixels in plain]
+    assert str(root / "unlabelled/deep/c.tar/q.png") in [path for _, path, _ in found]
+    assert manifest(after) == told and after.warnings == []
+
+
+def test_one_shard_is_named_by_itself(root: Path):
+    pack(root)
+    data = load(spec(root, unlabelled="unlabelled/a-1.tar"))
+    assert ids(data)["unlabelled"] == ["unlabelled/a-1.tar/x", "unlabelled/a-1.tar/y"]
+    assert data.unlabelled[1].image.size == (4, 6)
+    assert fingerprint(data.unlabelled[1].image.path) == data.unlabelled[1].image.fingerprint()
+
+
+def test_shards_beside_images_are_left_out_and_said(root: Path):
+    pack(root)
+    picture(root / "unlabelled" / "loose.png")
+    data = load(spec(root, unlabelled="unlabelled"))
+    assert ids(data)["unlabelled"] == ["unlabelled/loose"]
+    assert data.warnings == ["files that are not images were left out: 3 .tar"]
+
+
+def test_a_shard_is_read_once_and_again_if_it_changes(root: Path, monkeypatch: pytest.MonkeyPatch):
+    path = pack(root)[1]
+    data = load(spec(root, unlabelled="unlabelled"))
+    copied = pickle.loads(pickle.dumps(data.unlabelled[0]))
+    made = []
+    monkeypatch.setattr(
+        shards, "index_of", lambda *facts, own=shards.index_of: made.append(facts[0]) or own(*facts)
+    )
+    shards._index.cache_clear()
+    load(spec(root, unlabelled="unlabelled"))
+    assert made == []
+    os.utime(path, ns=(1, 1))
+    with pytest.raises(DataError, match=r"a-1\.tar: has changed since it was indexed"):
+        data.unlabelled[0].read_image()
+    with pytest.raises(DataError, match="has changed"):
+        copied.read_image()
+    again = load(spec(root, unlabelled="unlabelled"))
+    assert made == [path] and again.unlabelled[0].read_image().shape == (4, 6, 3)
+    shards.kept_at(path).write_bytes(b"damaged")
+    shards._index.cache_clear()
+    assert len(load(spec(root, unlabelled="unlabelled")).unlabelled) == 8
+    assert made == [path, path]
+    shards._index.cache_clear()
+    kept = set(shards.kept_at(path).parent.iterdir())
+    assert len(load(spec(root, unlabelled="unlabelled", remember=False)).unlabelled) == 8
+    assert len(made) == 5 and set(shards.kept_at(path).parent.iterdir()) == kept
+
+
+def cut(path: Path, size: int) -> None:
+    path.write_bytes(path.read_bytes()[:size])
+
+
+def compressed(path: Path) -> None:
+    path.write_bytes(gzip.compress(path.read_bytes()))
+
+
+def without_images(path: Path) -> None:
+    with tarfile.open(path, "w") as tar:
+        tar.addfile(tarfile.TarInfo("a.json"))
+
+
+def beside(path: Path) -> None:
+    files = [picture(path.parent.parent / "more" / f"x.{end}") for end in ("png", "seg.png", "jpg")]
+    with tarfile.open(path, "w") as tar:
+        for file in files:
+            tar.add(file, file.name)
+
+
+def damaged_header(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[1024 + 148] ^= 1  # the checksum of the second header
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (lambda path: cut(path, 700), "is cut off"),
+        (lambda path: cut(path, 1024), "is cut off: it lacks the mark at the end"),  # between two members
+        (damaged_header, "has a damaged header at byte 1,024"),
+        (compressed, "is compressed, so single images cannot be read; unpack it with gunzip"),
+        (lambda path: path.write_bytes(b"\x89PNG" * 300), "is not a tar file but PNG"),
+        (lambda path: path.write_bytes(b""), "is empty"),
+        (without_images, "contains no image but 1 .json"),
+        (beside, "a-1.tar/x.png: shares its name with x.jpg"),
+        (beside, "a-1.tar/x.seg.png: lies in the shard beside the image x and belongs to it"),
+    ],
+)
+def test_a_bad_shard_is_named(root: Path, change, said: str):
+    change(pack(root)[1])
+    with pytest.raises(FaultsError) as caught:
+        load(spec(root, unlabelled="unlabelled"))
+    texts = [str(one) for one in caught.value.faults]
+    assert any(text.startswith("unlabelled/a-1.tar") and said in text for text in texts), texts
+
+
+def test_a_pattern_without_a_file_is_refused(root: Path):
+    assert "data.unlabelled=un*/*.tar matches no file" in fault(root, unlabelled="un*/*.tar")
+
+
+def test_an_unreadable_image_of_a_shard_is_set_aside_by_its_name(tmp_path: Path):
+    pairs(tmp_path, ["m", "n", "o"])
+    for number in range(101):
+        picture(tmp_path / "u.tar" / f"{number:03}.png", 10 + number)
+    (tmp_path / "u.tar" / "007.png").write_bytes(b"no picture")
+    packed(tmp_path / "u.tar")
+    asked = spec(tmp_path, unlabelled="u.tar")
+    report = verify(load(asked, strict=False), asked, workers=2)
+    assert [one.id for one in report.set_aside] == ["u.tar/007"]
+    assert any(line.startswith("set aside: u.tar/007.png: is not") for line in report.warnings)
+
+
+def test_of_many_images_those_that_matter_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("selftrain.data.verify.MANY", 50)
+    monkeypatch.setattr("selftrain.data.verify.SEEN", 5)
+    pairs(tmp_path, ["m", "n", "o", "p"])
+    rng = np.random.default_rng(0)
+    for number in range(103):
+        picture(tmp_path / "u.tar" / f"{number:03}.png", 100 + number, (4, 8) if number == 50 else (4, 6))
+    picture(tmp_path / "u.tar" / "copy.png", 1)  # shows what n shows
+    (tmp_path / "u.tar" / "007.png").write_bytes(rng.bytes(99))
+    packed(tmp_path / "u.tar")
+    asked = spec(tmp_path, unlabelled="u.tar", splits={"val": "val.txt"})
+    (tmp_path / "val.txt").write_text("images/n.png\n")
+    _, report = divide(load(asked, strict=False), asked, workers=2)
+    assert report.copies == [["images/n", "u.tar/copy"]]
+    seen = {one.sample.id: one for one in report.seen}
+    assert seen["u.tar/050"].size == (4, 8) and [one.id for one in report.set_aside] == ["u.tar/007"]
+    assert len(report.seen) < 20 and any("104 unlabelled images, about 5" in line for line in report.warnings)
+
+
+def test_many_samples_behave_like_a_list(root: Path):
+    pack(root)
+    many = load(spec(root, unlabelled="unlabelled")).unlabelled
+    others = load(spec(root)).labelled
+    assert isinstance(many, Many)
+    plain, rng = list(many), np.random.default_rng(0)
+    for _ in range(20):
+        gone = {one.id for one in plain if rng.random() < 0.2} | {"nothing"}
+        many, plain = without(many, gone), without(plain, gone)
+        if rng.random() < 0.2 and others:
+            many, plain = joined(many, others[:1]), joined(plain, others[:1])
+            others = others[1:]
+        assert [one.id for one in many] == [one.id for one in plain] and len(many) == len(plain)
+        assert list(chain.from_iterable(ids_of(many))) == [one.id for one in plain]
+        places = np.flatnonzero(rng.random(len(plain)) < 0.5)
+        for samples in (many, Picked(many, places)):
+            find = finder(samples)
+            assert [find(one.id) for one in samples] == list(range(len(samples)))
+            assert find("nothing") is None and find("unlabelled/a.tar/b") is None
+        assert [one.id for one in many[::-2]] == [one.id for one in plain[::-2]]
+        if not plain:
+            break
+    with pytest.raises(IndexError):
+        many[len(many)]
+
+
+def test_a_change_reaches_samples_when_they_are_made(root: Path):
+    pack(root)
+    data = load(spec(root, unlabelled="unlabelled"))
+    grey = with_levels(with_channels(data, 1), (0, 100))
+    assert grey.unlabelled[0].read_image().shape == (4, 6, 1) and grey.unlabelled[0].image.levels == (0, 100)
+    assert changed(data.unlabelled, lambda one: one)[0] == data.unlabelled[0]
+
+
+def test_arrays_and_bands_are_read_from_shards(tmp_path: Path):
+    import tifffile
+
+    pairs(tmp_path, ["m", "n", "o"])
+    pixels = np.arange(6 * 8 * 5, dtype=np.uint8).reshape(6, 8, 5)
+    (tmp_path / "u.tar").mkdir()
+    np.save(tmp_path / "u.tar" / "a.npy", pixels)
+    tifffile.imwrite(tmp_path / "u.tar" / "b.tif", pixels, photometric="minisblack")
+    packed(tmp_path / "u.tar")
+    data = load(spec(tmp_path, unlabelled="u.tar", channels=5))
+    assert [one.read_image().tolist() for one in data.unlabelled] == [pixels.tolist()] * 2
+    assert data.unlabelled[1].image.size == (6, 8)
+
+
+def test_a_run_on_shards_has_the_bits_of_a_run_on_a_folder(run, tmp_path: Path):
+    asked = folder(tmp_path / "data")
+    unlabelled = tmp_path / "data" / "unlabelled"
+    unlabelled.rename(tmp_path / "u.tar")
+    unlabelled.mkdir()
+    place = (tmp_path / "u.tar").rename(unlabelled / "u.tar")
+    settings = [*OWN, *asked, "data.unlabelled=unlabelled", "generations=[{},{}]"]
+    for out in ("plain", "shards"):
+        code, _, err = run(*settings, f"out={tmp_path / out}")
+        assert code == 0, err
+        if out == "plain":
+            packed(place)
+    assert bits(tmp_path / "plain") == bits(tmp_path / "shards")
+    told = [json.loads((tmp_path / out / "data.json").read_text()) for out in ("plain", "shards")]
+    assert told[0] == told[1] and told[1]["unlabelled"][0]["id"] == "unlabelled/u.tar/0"
+    assert "unlabelled/u.tar/0" in (tmp_path / "shards" / "report.html").read_text()
