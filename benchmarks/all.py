@@ -25,7 +25,7 @@ NAMES = [
     "durability",
     "verify",
     "memory",
-    "scale",
+    "millions",
     "start",
     "ranks",
     "busy",

@@ -24,7 +24,7 @@ from selftrain.files import write_bytes
 # One metadata key only: safetensors writes several in random order, but equal tables must give equal bytes.
 FACTS = "selftrain"
 TYPES = {"U8": "u1", "I32": "<i4", "I64": "<i8", "F32": "<f4"}
-MANY = 100_000  # rows; tables that are not longer stay JSON, which people can read
+MANY = 20_000  # rows; tables that are not longer stay JSON, which people can read
 PART = 1 << 18  # rows of a file, if a table has several
 CHUNK = 1 << 24  # bytes that are hashed at once
 HASH = 32  # bytes of a sha256

@@ -6,6 +6,7 @@ data.json has their sha256. So ten million entries are compared part by part, wi
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from selftrain.columns import HASH, PART, Texts
 from selftrain.errors import IntegrityError
 
 VERSION = 1  # of parts
+SHA256 = re.compile(r"[0-9a-f]{64}")
 PLAIN = ("id", "image", "mask")  # the columns; further facts of an entry are JSON
 Entry = Mapping[str, Any]
 Hashes = NDArray[np.uint8]
@@ -35,10 +37,12 @@ class Rows:
     @classmethod
     def of(cls, entries: Sequence[Entry]) -> "Rows":
         """The columns of entries."""
-        hashes = b"".join(bytes.fromhex(one.get("image") or "00" * HASH) for one in entries)
-        usual = [set(one) == set(PLAIN) and one["image"] and one["mask"] is None for one in entries]
-        more = {place: one for place, one in enumerate(entries) if not usual[place]}
-        return cls([one["id"] for one in entries], np.frombuffer(hashes, np.uint8).reshape(-1, HASH), more)
+        more = {place: one for place, one in enumerate(entries) if not _is_plain(one)}
+        hashes = (
+            bytes(HASH) if at in more else bytes.fromhex(one["image"]) for at, one in enumerate(entries)
+        )
+        table = np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, HASH)
+        return cls([one["id"] for one in entries], table, more)
 
     @property
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -53,6 +57,11 @@ class Rows:
         for place, name in enumerate(self.ids):
             image = self.hashes[place].tobytes().hex()
             yield self.more.get(place) or {"id": name, "image": image, "mask": None}
+
+
+def _is_plain(entry: Entry) -> bool:
+    """Whether an entry tells no more than its id and the sha256 of its image."""
+    return set(entry) == set(PLAIN) and entry["mask"] is None and bool(SHA256.fullmatch(entry["image"] or ""))
 
 
 @dataclass(frozen=True)

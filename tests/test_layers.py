@@ -6,9 +6,9 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent.parent / "selftrain"
 FLOORS = (  # from the ground up; a room imports rooms of lower floors only
     "agreement debugging errors ids process rng sizes targets values",
-    "anatomy files launcher manifests memory scores signals strata tables watchdog",
-    "quality regions times verdicts",
-    "diagnosis",
+    "anatomy files launcher memory scores signals strata tables watchdog",
+    "columns quality regions times verdicts",
+    "diagnosis manifests",
     "config members runlog",
     "log",
     "labels report settings",

@@ -101,10 +101,10 @@ def sort(samples: Sequence[Sample], kept: Kept) -> Sorted:
 
 def lost_in(unlabelled: Many | None, kept: Kept) -> None:
     """Raises DataError if images without masks, which come from shards, were images of val or test before."""
-    held = {bytes.fromhex(image) for image, (split, _) in kept.items() if split in ("val", "test")}
+    held = {image for image, (split, _) in kept.items() if split in ("val", "test")}
     for ids, hashes in unlabelled.chunks() if unlabelled is not None and held else ():
         for name, image in zip(ids, hashes, strict=True):
-            if image.tobytes() in held:
+            if image.tobytes().hex() in held:
                 raise DataError(f"{name} was an image of val or test, and has no mask any more; remove it")
 
 

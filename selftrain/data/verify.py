@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 
-from selftrain.columns import MANY
 from selftrain.data.bands import wrong_channels
 from selftrain.data.extra import in_extra
 from selftrain.data.faults import none_hidden
@@ -37,7 +36,8 @@ from selftrain.process import mapped
 from selftrain.scores import class_pixels
 
 VERSION = 6  # of the findings of `_look`
-SEEN = 20_000  # looks at unlabelled images that are kept for comparisons, if there are more than MANY
+MANY = 200_000  # unlabelled images, from which on not all looks are kept: a look takes about 1 kB
+SEEN = 20_000  # looks that are then kept for comparisons
 UNSAVED = 10_000  # findings
 
 

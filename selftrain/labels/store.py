@@ -122,13 +122,14 @@ def finish(directory: Path, ids: Iterable[str], origin: Origin, *, shard: int) -
         raise IntegrityError(
             f"{len(bad)} of {len(hashes)} label shards are missing or damaged, e.g. {bad[0]}; {AGAIN}"
         )
-    write_index(directory, told, _facts(sum(told.sizes), every.hexdigest(), origin), hashes, shard)
+    write_index(directory, told, every.hexdigest(), hashes, origin, shard)
 
 
 def write_index(
-    directory: Path, told: "Told", facts: dict[str, Any], hashes: Sequence[str], shard: int
+    directory: Path, told: "Told", ids: str, hashes: Sequence[str], origin: Origin, shard: int
 ) -> None:
-    """Write summary and index of a store whose shards have the sha256 `hashes`."""
+    """Write summary and index; `ids` is the digest of all ids, and `hashes` are the sha256 of the shards."""
+    facts = _facts(sum(told.sizes), ids, origin)
     arrays = told.arrays() | numbers.read(directory, told.sizes)
     columns.write(directory / SUMMARY, arrays, {"version": VERSION, "shards": _digest_of_shards(hashes)})
     write_json(directory / INDEX, facts | {"shard": shard, "shards": list(hashes)})

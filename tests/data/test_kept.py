@@ -8,9 +8,11 @@ import pytest
 from selftrain.config import SplitConfig
 from selftrain.data.division import Pool, divided
 from selftrain.data.kept import kept_of
+from selftrain.data.many import Many
 from selftrain.data.sample import Sample, Source
 from selftrain.data.spec import SplitSpec
 from selftrain.errors import DataError
+from selftrain.manifests import Long, Rows
 
 
 @dataclass(frozen=True)
@@ -102,3 +104,61 @@ def test_a_val_image_that_lost_its_mask_is_told_and_not_learnt_from():
         division([one for one in KNOWN if one.id != "v1"], [sample("v1", mask="")])
     labelled, unlabelled, _, _ = division(KNOWN[1:], [sample("a1", mask="")])
     assert labelled == ["a2"] and "a1" in unlabelled
+
+
+def hashed(number):
+    return f"{number:064x}"
+
+
+def test_a_long_list_of_an_earlier_run_tells_the_same():
+    entries = [
+        {"id": f"{n:03}", "image": hashed(n << 200), "mask": "m" if n == 7 else None} for n in range(1, 51)
+    ]
+    whole = {
+        "labelled": [],
+        "unlabelled": entries,
+        "val": [{"id": "v", "image": hashed(3), "mask": "m"}],
+        "test": [],
+    }
+    plain = kept_of(whole)
+    many = kept_of(
+        {**whole, "unlabelled": Long(50, lambda: iter([Rows.of(entries[:20]), Rows.of(entries[20:])]))}
+    )
+    for image in (*plain, hashed(1 << 100), hashed((1 << 200) * 60), ""):
+        assert many.get(image) == plain.get(image) and (image in many) == (image in plain)
+    assert set(many.items()) == {(hashed(7 << 200), ("unlabelled", "m")), (hashed(3), ("val", "m"))}
+
+
+@dataclass(frozen=True)
+class Few:
+    """Samples without masks, as a part of `Many`."""
+
+    names: tuple[str, ...]
+
+    def __len__(self):
+        return len(self.names)
+
+    def ids(self):
+        return list(self.names)
+
+    def sample(self, i):
+        return sample(self.names[i], mask="")
+
+    def place(self, name):
+        return self.names.index(name) if name in self.names else None
+
+    @property
+    def hashes(self):
+        content = b"".join(bytes.fromhex(hashed(int(name))) for name in self.names)
+        return np.frombuffer(content, np.uint8).reshape(-1, 32)
+
+
+def test_images_of_shards_stay_unlabelled_unless_they_were_in_val():
+    train = [sample(f"{number}") for number in range(10, 20)]
+    splits = replace(
+        SplitSpec(**asdict(SplitConfig())), kept={hashed(1): ("unlabelled", None), hashed(2): ("val", "m")}
+    )
+    found = divided(Pool(train, Many((Few(("1", "3")),)), None, None), 2, splits, ())
+    assert [one.id for one in found[1]] == ["1", "3"] and len(found[0]) == 6
+    with pytest.raises(DataError, match="2 was an image of val or test"):
+        divided(Pool(train, Many((Few(("1", "2")),)), None, None), 2, splits, ())

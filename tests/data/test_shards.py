@@ -6,6 +6,7 @@ import os
 import pickle
 import shutil
 import tarfile
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from selftrain.data.sample import with_channels, with_levels
 from selftrain.data.storage import fingerprint
 from selftrain.data.verify import divide, verify
 from selftrain.errors import DataError
+from selftrain.manifests import entries_of
 
 SHARDS = {"a.tar": ["b/1", "b/2", "z", "Z1", "b-1"], "a-1.tar": ["x", "y"], "deep/c.tar": ["q"]}
 
@@ -239,6 +241,20 @@ def test_arrays_and_bands_are_read_from_shards(tmp_path: Path):
     data = load(spec(tmp_path, unlabelled="u.tar", channels=5))
     assert [one.read_image().tolist() for one in data.unlabelled] == [pixels.tolist()] * 2
     assert data.unlabelled[1].image.size == (6, 8)
+
+
+def test_a_long_manifest_is_the_same_from_shards_and_from_samples(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+):
+    pack(root)
+    data = load(spec(root, unlabelled="unlabelled"))
+    plain = manifest(data)["unlabelled"]
+    monkeypatch.setattr("selftrain.data.load.MANY", 3)
+    monkeypatch.setattr("selftrain.manifests.PART", 3)
+    from_shards = manifest(data)["unlabelled"]
+    one_by_one = manifest(replace(data, unlabelled=list(data.unlabelled)))["unlabelled"]
+    assert from_shards.hashes() == one_by_one.hashes() and len(from_shards.hashes()) == 3
+    assert list(entries_of(from_shards)) == list(entries_of(one_by_one)) == plain
 
 
 def test_a_run_on_shards_has_the_bits_of_a_run_on_a_folder(run, tmp_path: Path):

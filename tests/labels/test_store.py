@@ -3,15 +3,18 @@ import pickle
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from labels_of import CLASSES, distribution, first, labelled
+from numpy.typing import NDArray
 
 from selftrain.errors import IntegrityError
 from selftrain.labels.record import HEADER, Labelled, encode
 from selftrain.labels.store import (
     INDEX,
+    SUMMARY,
     Index,
     LabelsOver,
     LabelStore,
@@ -58,6 +61,33 @@ def test_a_store_gives_back_what_was_written(tmp_path: Path) -> None:
     assert store.verify() == []
     with pytest.raises(IndexError):
         store.read(7)
+
+
+def told(store: LabelStore) -> list[NDArray[Any]]:
+    confusion = store.confusion()
+    assert confusion is not None
+    return [store.confidence(), store.histogram(), confusion, *store.numbers().values()]
+
+
+def test_the_summary_tells_what_the_shards_tell_and_spares_opening_them(tmp_path: Path) -> None:
+    make(tmp_path / "a", confusion=True)
+    make(tmp_path / "b", confusion=True, images=6)
+    found = told(LabelStore(tmp_path / "a"))
+    for content in (
+        None,
+        b"damaged",
+        (tmp_path / "b" / SUMMARY).read_bytes(),
+    ):  # missing, damaged, of other shards
+        (tmp_path / "a" / SUMMARY).unlink(missing_ok=True)
+        if content:
+            (tmp_path / "a" / SUMMARY).write_bytes(content)
+        for one, other in zip(found, told(LabelStore(tmp_path / "a")), strict=True):
+            np.testing.assert_array_equal(one, other)
+    make(tmp_path / "a", confusion=True)
+    for shard in (tmp_path / "a").glob("shard-*"):
+        shard.unlink()
+    for one, other in zip(found, told(LabelStore(tmp_path / "a")), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_without_masks_there_is_no_confusion(tmp_path: Path) -> None:

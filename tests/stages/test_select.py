@@ -122,6 +122,14 @@ def test_pixels_of_images_left_out_are_not_accepted(tmp_path):
     assert [sample.id for sample in below.samples] == ["0"] and not below.accepted
 
 
+def test_the_weights_of_many_images_are_left_out_of_the_report(tmp_path, monkeypatch):
+    found = chosen(tmp_path, [0.6, 0.95, 0.8], image_share=0.5)
+    plain = found.report()
+    monkeypatch.setattr("selftrain.stages.select.MANY", 2)
+    assert found.report() == {name: value for name, value in plain.items() if name != "image_weights"}
+    assert plain["image_weights"] and plain["images_kept"] == 2
+
+
 def test_without_reliabilities_all_images_are_alike(tmp_path):
     found = chosen(tmp_path, [0.6, 0.95, 0.8])
     assert (
