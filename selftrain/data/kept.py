@@ -26,7 +26,8 @@ def kept_of(manifest: Mapping) -> Kept:
     unlabelled = manifest["unlabelled"]
     for rows in unlabelled.rows() if isinstance(unlabelled, Long) else ():
         rest += rows.more.values()
-        prefixes.append(np.ascontiguousarray(rows.hashes[:, :8]).view(">u8")[:, 0].astype(np.uint64))
+        plain = np.delete(rows.hashes[:, :8], list(rows.more), axis=0)
+        prefixes.append(np.ascontiguousarray(plain).view(">u8")[:, 0].astype(np.uint64))
     short = {**manifest, "unlabelled": rest if isinstance(unlabelled, Long) else unlabelled}
     found = [(split, row) for split in ("unlabelled", "labelled", "val", "test") for row in short[split]]
     kept = {row["image"]: (split, row["mask"]) for split, row in found if row.get("image")}
