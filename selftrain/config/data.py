@@ -119,9 +119,12 @@ class DataConfig:
     root: Annotated[str, Place(), "folder of the data set"] = ""
     images: Annotated[str, Place(), "folder of the images, relative to `root`"] = "images"
     masks: Annotated[str, Place(), "folder of the masks, relative to `root`"] = "masks"
-    unlabelled: Annotated[str, Place(), "folder or list file of images without masks, relative to `root`"] = (
-        ""
-    )
+    unlabelled: Annotated[
+        str,
+        Place(),
+        "folder or list file of images without masks, relative to `root`; or tar shards of such images: a "
+        "folder of them, a .tar file, or a pattern such as shards/*.tar",
+    ] = ""
     annotations: Annotated[
         str,
         Place(),
