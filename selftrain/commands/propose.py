@@ -88,8 +88,9 @@ def _check(question: "Question", arguments: argparse.Namespace, folder: Path) ->
             raise ConfigError(f"{option} {place} lies below data.root; choose a place outside of the data")
     if arguments.preannotate and arguments.preannotate not in PREANNOTATIONS:
         raise ConfigError(f"--preannotate {arguments.preannotate} must be one of {', '.join(PREANNOTATIONS)}")
-    drawn = [sample.id for sample in question.data.unlabelled if file_of(sample) is None]
-    if arguments.copy and drawn:
+    unlabelled = question.data.unlabelled if arguments.copy else []
+    drawn = [sample.id for sample in unlabelled if file_of(sample) is None]
+    if drawn:
         raise ConfigError(
             f"--copy {arguments.copy}: {drawn[0]} is not a file; {question.name} is drawn in code"
         )

@@ -1,5 +1,6 @@
 """A small part of a data set, for `debug=true`."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from selftrain import debugging
@@ -13,13 +14,12 @@ def few(data: DataSet, seed: int) -> DataSet:
     Images of data.extra are drawn apart from the others.
     """
 
-    def drawn(split: str, samples: list[Sample], key: str = "") -> list[Sample]:
+    def drawn(split: str, samples: Sequence[Sample], key: str = "") -> list[Sample]:
         count = debugging.images(split, len(samples))
         places = generator(seed, "debug", split, key).permutation(len(samples))[:count]
         return [samples[i] for i in sorted(places.tolist())]
 
-    labelled, unlabelled, val, test = (
-        drawn(split, [one for one in getattr(data, split) if not one.extra]) for split in SPLITS
-    )
+    labelled = drawn("labelled", [one for one in data.labelled if not one.extra])
+    unlabelled, val, test = (drawn(split, getattr(data, split)) for split in SPLITS[1:])
     labelled += drawn("labelled", [one for one in data.labelled if one.extra], "extra")
     return replace(data, labelled=labelled, unlabelled=unlabelled, val=val, test=test)

@@ -110,7 +110,9 @@ def _index(path: Path, state: tuple[int, int], remember: bool) -> Columns:
     arrays, facts = index_of(path, state)
     if kept is not None:
         with suppress(OSError, IntegrityError):  # without a cache, the index stays in memory
-            write(kept, arrays, facts)
+            own = kept.with_suffix(f".{os.getpid()}")  # other ranks may write it, too
+            write(own, arrays, facts)
+            own.replace(kept)
             return read(kept, VERSION)
     return Columns(facts, arrays)
 

@@ -26,6 +26,7 @@ from selftrain.data.levels import DTYPE
 from selftrain.data.likeness import near, traits
 from selftrain.data.load import load
 from selftrain.data.look import Look
+from selftrain.data.many import finder
 from selftrain.data.oddities import near_groups, oddities
 from selftrain.data.sample import SPLITS, Copies, DataSet, External, Sample, with_levels
 from selftrain.data.spec import Spec
@@ -121,10 +122,16 @@ def divide(data: DataSet, spec: Spec, *, workers: int, crop: Sequence[int] = ())
         return data, report
     with none_hidden(report.faults, "data.splits"):
         data = load(spec, strict=False, copies=copies)
+    find = finder(data.unlabelled)
     split_of = {
-        sample.id: EXTRA if sample.extra else split for split in SPLITS for sample in getattr(data, split)
+        one.id: EXTRA if one.extra else split
+        for split in ("labelled", "val", "test")
+        for one in getattr(data, split)
     }
-    moved = [replace(one, split=split_of.get(one.sample.id, "")) for one in report.seen]
+    moved = [
+        replace(one, split=split_of.get(one.sample.id, "" if find(one.sample.id) is None else "unlabelled"))
+        for one in report.seen
+    ]
     return data, _joined(_report(data, spec, moved, report.near, crop), report.parts)
 
 

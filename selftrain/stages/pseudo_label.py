@@ -89,7 +89,7 @@ class Labeller:
         mine = [missing[i] for i in rank_share(len(missing), self.accelerator)]
         predictor = self.predictor.quickest(self.cache.image(labels.samples[0]))
         unlike = Unlikeness(self.labelled() if mine else ())
-        images, done = sum(len(labels.shard(n)) for n in mine), 0
+        images, done = sum(labels.count(n) for n in mine), 0
         with (
             self._pool() as pool,
             progress(f"{stage} labels", images, show=self.accelerator.is_main_process) as show,
@@ -161,6 +161,10 @@ class _Unfinished:
 
     def shard(self, number: int) -> Sequence[Readable]:
         return self.samples[number * self.size : (number + 1) * self.size]
+
+    def count(self, number: int) -> int:
+        """The number of images of a shard."""
+        return min(self.size, len(self.samples) - number * self.size)
 
     def missing(self) -> list[int]:
         """The shards that are not there, or not intact."""

@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from selftrain.config import SelectConfig
 from selftrain.data.cache import Cache
 from selftrain.data.labels import Readable
+from selftrain.data.many import Picked
 from selftrain.errors import ConfigError, naming_savings
 from selftrain.inference.groups import neighbours, rank_share
 from selftrain.inference.predictor import Predictor
@@ -69,7 +70,7 @@ def agreement(subject: Subject) -> np.ndarray:
     teacher, snapshots = subject.teacher(), subject.snapshots()
     found = torch.zeros(len(samples), device=accelerator.device)
     with progress(f"{subject.stage} reliability", len(mine), show=accelerator.is_main_process) as show:
-        for group in neighbours([samples[i] for i in mine], subject.batch, subject.cache.image):
+        for group in neighbours(Picked(samples, np.array(mine)), subject.batch, subject.cache.image):
             subject.check()
             images = np.stack([image for _, image in group])
             last = teacher.labels(images)

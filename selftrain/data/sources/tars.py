@@ -29,7 +29,9 @@ def shards_of(spec: Spec, tree: Tree) -> list[Shard]:
     if text.endswith(SUFFIX):
         paths = tree.matching(text, "data.unlabelled")
         if not paths:
-            raise DataError(f"data.unlabelled={text} matches no file below {tree.root}; mend the pattern")
+            raise DataError(
+                f"data.unlabelled={text} matches no file below {tree.root}; a pattern may contain *, ** and ?"
+            )
     else:
         folder = tree.folder(text, "data.unlabelled")
         if not folder.is_dir() or tree.walk(folder, IMAGE_SUFFIXES):

@@ -131,7 +131,7 @@ class Tree:
         """
         self.folder(pattern, setting)
         found = [path for path in sorted(self.root.glob(pattern)) if path.is_file()]
-        return [path for path in found if self._sound(path, is_link=True)]
+        return [path for path in found if path.name[0] != "." and self._sound(path, is_link=True)]
 
     def _is_left_out(self, entry: os.DirEntry[str]) -> bool:
         """Whether an entry is hidden, or a folder created by a system."""
