@@ -55,6 +55,7 @@ class Many(Sequence["Sample"]):
     gone: frozenset[int] = frozenset()
     others: tuple["Sample", ...] = ()  # sorted by id
     changes: tuple[Change, ...] = ()
+    told: bool = False  # whether a change affects what a manifest tells of a sample
 
     @cached_property
     def _starts(self) -> np.ndarray:
@@ -112,10 +113,10 @@ class Many(Sequence["Sample"]):
             return None
         return row - self._gone_below(row) + bisect_left([one.id for one in self.others], name)
 
-    def changed(self, change: Change) -> "Many":
-        """The samples after a change that keeps their ids."""
+    def changed(self, change: Change, *, told: bool = False) -> "Many":
+        """The samples after a change that keeps their ids; `told`: a manifest tells of it."""
         others = tuple(change(one) for one in self.others)
-        return replace(self, others=others, changes=(*self.changes, change))
+        return replace(self, others=others, changes=(*self.changes, change), told=self.told or told)
 
     def without(self, ids: Collection[str]) -> "Many":
         """The samples without some, given by id."""
@@ -130,7 +131,7 @@ class Many(Sequence["Sample"]):
     @property
     def plain(self) -> bool:
         """Whether `chunks` tells everything about the samples that a manifest contains."""
-        return not self.others and not (len(self) and (self[0].tags or self[0].mask))
+        return not self.others and not self.told
 
     def chunks(self) -> Iterator[tuple[list[str], np.ndarray]]:
         """The ids and the sha256 (n, 32) of the images that come from parts, in order, but not `others`."""
@@ -232,9 +233,11 @@ def _picked(find: Callable[[str], int | None], places: np.ndarray, name: str) ->
     return place if place < len(places) and places[place] == whole else None
 
 
-def changed(samples: Sequence["Sample"], change: Change) -> Sequence["Sample"]:
-    """The samples after a change of each."""
-    return samples.changed(change) if isinstance(samples, Many) else [change(one) for one in samples]
+def changed(samples: Sequence["Sample"], change: Change, *, told: bool = False) -> Sequence["Sample"]:
+    """The samples after a change of each; `told`: a manifest tells of it."""
+    if isinstance(samples, Many):
+        return samples.changed(change, told=told)
+    return [change(one) for one in samples]
 
 
 def without(samples: Sequence["Sample"], ids: Collection[str]) -> Sequence["Sample"]:

@@ -139,12 +139,11 @@ class DataSet:
     sound: bool = False  # drawn by the program, so a run need not look for faults
     extra: list["External"] = field(default_factory=list)  # its samples are among `labelled`
 
-    def each(self, change: Callable[[Sample], Sample]) -> "DataSet":
-        """The data set with `change` applied to each sample; it keeps the id."""
+    def each(self, change: Callable[[Sample], Sample], *, told: bool = False) -> "DataSet":
+        """The data set with `change` applied to each sample; it keeps the id. `told`: see `Many.changed`."""
         labelled, val, test = ([change(one) for one in part] for part in (self.labelled, self.val, self.test))
-        return replace(
-            self, labelled=labelled, unlabelled=many.changed(self.unlabelled, change), val=val, test=test
-        )
+        unlabelled = many.changed(self.unlabelled, change, told=told)
+        return replace(self, labelled=labelled, unlabelled=unlabelled, val=val, test=test)
 
 
 @dataclass(frozen=True)

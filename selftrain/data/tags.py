@@ -49,7 +49,7 @@ def with_tags(data: DataSet, spec: Spec) -> DataSet:
             noted.append(Fault(where, what, "mend the line, or add the class to data.classes"))
         else:
             tags.setdefault(found[0], set()).update(map(data.classes.index, classes))
-    return replace(data.each(partial(_tagged, tags)), faults=noted)
+    return replace(data.each(partial(_tagged, tags), told=True), faults=noted)
 
 
 def tags_of(sample: object, classes: int) -> np.ndarray:
