@@ -12,7 +12,7 @@ from selftrain.data.spec import Spec
 from selftrain.datasets import spec_of
 from selftrain.errors import ConfigError
 from selftrain.files import commit_directory, read_directory, read_json, read_manifest
-from selftrain.manifests import entries_of, opened
+from selftrain.manifests import entries_of, folder_of, opened
 from selftrain.rundir import WEIGHTS, RunDir
 
 DATA = "data.json"
@@ -53,7 +53,7 @@ def keep(run: RunDir, cfg: Config) -> None:
     number = leader_of(earlier)
     model = earlier.generation(number).model
     facts = {name: value for name, value in read_manifest(model).items() if name != "files"}
-    parts = {file.name: file.read_bytes() for file in sorted(earlier.data_parts.glob("*.safetensors"))}
+    parts = {file.name: file.read_bytes() for file in sorted(folder_of(earlier.data).glob("*.safetensors"))}
     files = {**read_directory(model), DATA: earlier.data.read_bytes(), **parts}
     commit_directory(run.base, files, **facts, source=f"generation {number} of {earlier.path.name}")
 
@@ -65,7 +65,7 @@ def spec_for(run: RunDir, cfg: Config) -> Spec:
         return spec
     earlier = RunDir(Path(cfg.base))
     own = run.base.exists()
-    manifest, parts = (run.base / DATA, run.base) if own else (earlier.data, earlier.data_parts)
+    manifest, parts = (run.base / DATA, run.base) if own else (earlier.data, folder_of(earlier.data))
     if not manifest.is_file():
         raise ConfigError(f"base={cfg.base} is not a run that has begun: it has no {DATA}")
     kept = kept_of(opened(read_json(manifest, "labelled", "unlabelled", "val", "test"), parts))

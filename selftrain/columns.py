@@ -128,7 +128,7 @@ def read(path: Path, version: int) -> Columns:
                 digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape}\0".encode())
                 # not through the map, which would count as memory of this process
                 _hash(file, 8 + length + header[name]["data_offsets"][0], arrays[name].nbytes, digest)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise IntegrityError(f"{path} cannot be read ({error})") from None
     if digest.hexdigest() != facts.get("sha256"):
         raise IntegrityError(f"{path} is damaged: its sha256 differs")

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from selftrain import columns
 from selftrain.columns import HASH, PART, Texts
 from selftrain.errors import IntegrityError
+from selftrain.files import read_json, write_json
 
 VERSION = 1  # of parts
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -105,14 +106,18 @@ def _part(folder: Path, split: str, number: int) -> Path:
     return folder / f"{split}-{number:05d}.safetensors"
 
 
-def kept(manifest: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The content of data.json for a manifest. Parts of long lists are written to `folder` first."""
-    return {
-        name: {"count": len(value), "parts": value.written(folder, name)}
-        if isinstance(value, Long)
-        else value
-        for name, value in manifest.items()
-    }
+def folder_of(path: Path) -> Path:
+    """The folder of the parts of a run's data.json."""
+    return path.with_suffix("")
+
+
+def keep(path: Path, manifest: Mapping[str, Any]) -> None:
+    """Write data.json, after the parts of long lists."""
+    content = dict(manifest)
+    for name, value in manifest.items():
+        if isinstance(value, Long):
+            content[name] = {"count": len(value), "parts": value.written(folder_of(path), name)}
+    write_json(path, content)
 
 
 def opened(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -141,18 +146,13 @@ def _long(told: Mapping[str, Any], folder: Path, split: str) -> Long:
     return Long(told["count"], rows)
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> str:
-    """`manifest_differences` of the content of data.json and a new manifest."""
-    same = {
-        name: old[name]
-        for name, value in new.items()
-        if isinstance(value, Long)
-        and isinstance(old.get(name), dict)
-        and old[name].get("parts") == value.hashes()
-    }
-    return manifest_differences(
-        opened({**old, **dict.fromkeys(same)}, folder), {**new, **dict.fromkeys(same)}
-    )
+def differences(path: Path, new: Mapping[str, Any]) -> str:
+    """`manifest_differences` of data.json and a new manifest. Parts that are the same are not read."""
+    old = read_json(path)
+    long = {name: value for name, value in new.items() if isinstance(value, Long)}
+    told = {name: old[name].get("parts") for name in long if isinstance(old.get(name), dict)}
+    same = dict.fromkeys(name for name in told if told[name] == long[name].hashes())
+    return manifest_differences(opened({**old, **same}, folder_of(path)), {**new, **same})
 
 
 def manifest_differences(old: Mapping, new: Mapping) -> str:

@@ -21,7 +21,6 @@ from selftrain.files import (
     read_json,
     read_yaml,
     remove_directory,
-    write_json,
 )
 from selftrain.manifests import are_mappings
 from selftrain.settings import changes
@@ -136,11 +135,6 @@ class RunDir:
         return self.path / "data.json"
 
     @property
-    def data_parts(self) -> Path:
-        """The folder of the lists that are too long for data.json."""
-        return self.path / "data"
-
-    @property
     def base(self) -> Path:
         return self.path / "base"
 
@@ -218,7 +212,7 @@ class RunDir:
         digests = {name: digest_of(path) for name, path in changes.weights_files(config).items()}
         changed = self._changed(config, digests, complete)
         if self.data.exists():
-            other = manifests.differences(read_json(self.data), manifest, self.data_parts)
+            other = manifests.differences(self.data, manifest)
             if other:
                 raise DataError(
                     f"the data of {self.path} changed ({other}); restore it or choose another out="
@@ -233,7 +227,7 @@ class RunDir:
                 keep_json(self.weights, digests)
             keep_bytes(self.config, yaml.safe_dump(config, sort_keys=False).encode())
         if not self.data.exists():
-            write_json(self.data, manifests.kept(manifest, self.data_parts))
+            manifests.keep(self.data, manifest)
 
     def _changed(self, config: dict, digests: Mapping[str, str], complete: changes.Complete) -> list[str]:
         """The changes in `config`, if the run can continue with all of them. Raises ConfigError otherwise.

@@ -8,7 +8,7 @@ import pytest
 from selftrain import columns, manifests
 from selftrain.columns import Texts
 from selftrain.errors import DataError, IntegrityError
-from selftrain.manifests import Long, Rows
+from selftrain.manifests import Long, Rows, folder_of
 from selftrain.rundir import RunDir
 
 CONFIG = {"generations": [{"steps": 5}]}
@@ -45,7 +45,7 @@ def test_a_long_list_is_written_in_parts_and_read_again(tmp_path):
     told = json.loads(run.data.read_text())
     assert told["unlabelled"]["count"] == 7 and len(told["unlabelled"]["parts"]) == 3
     assert told["val"] == [entry("v")]
-    found = manifests.opened(told, run.data_parts)
+    found = manifests.opened(told, folder_of(run.data))
     assert list(manifests.entries_of(found["unlabelled"])) == sorted(ENTRIES, key=lambda one: one["id"])
     assert long(ENTRIES, size=5).hashes() == told["unlabelled"]["parts"]  # however the rows come
     settled(tmp_path, ENTRIES)  # the same data: the run goes on
@@ -74,18 +74,18 @@ def test_a_run_whose_data_json_lists_everything_goes_on(tmp_path):
     every = sorted(ENTRIES, key=lambda one: one["id"])
     run.settle(CONFIG, {"val": [entry("v")], "unlabelled": every, "set_aside": []})
     settled(tmp_path, ENTRIES)
-    assert not run.data_parts.exists()
+    assert not folder_of(run.data).exists()
     with pytest.raises(DataError, match=r"1 new, e\.g\. z"):
         settled(tmp_path, [*ENTRIES, entry("z")])
 
 
 def test_damaged_and_missing_parts_are_named(tmp_path):
     run = settled(tmp_path, ENTRIES)
-    parts = sorted(run.data_parts.iterdir())
+    parts = sorted(folder_of(run.data).iterdir())
     content = bytearray(parts[1].read_bytes())
     content[-1] ^= 1
     parts[1].write_bytes(content)
-    found = manifests.opened(json.loads(run.data.read_text()), run.data_parts)["unlabelled"]
+    found = manifests.opened(json.loads(run.data.read_text()), folder_of(run.data))["unlabelled"]
     with pytest.raises(IntegrityError, match=r"unlabelled-00001\.safetensors is damaged"):
         list(found.rows())
     parts[1].write_bytes(parts[2].read_bytes())
