@@ -34,7 +34,7 @@ from PIL import Image
 from sides import Row, below, cpu, finish, parser, put
 
 from selftrain import columns
-from selftrain.config import DataConfig, SelectConfig
+from selftrain.config import DataConfig, SelectConfig, SplitConfig
 from selftrain.data import shards
 from selftrain.data.load import load, manifest
 from selftrain.data.many import ids_of
@@ -161,7 +161,8 @@ def index(folder: Path, count: int) -> None:
 def data_of(folder: Path) -> DataSet:
     classes = [str(i) for i in range(CLASSES)]
     root = str(folder / "data")
-    config = DataConfig("millions", "folder", root, unlabelled="unlabelled", classes=classes)
+    splits = SplitConfig(labels=4)  # the masks of two images are not used: these are unlabelled, too
+    config = DataConfig("millions", "folder", root, unlabelled="unlabelled", classes=classes, splits=splits)
     return load(spec_of(config))
 
 
@@ -172,17 +173,18 @@ def settled(folder: Path) -> DataSet:
 
 
 def begin(folder: Path, count: int) -> None:
-    assert len(settled(folder).unlabelled) == count
+    assert len(settled(folder).unlabelled) == count + 2
 
 
 def label(folder: Path, count: int) -> None:
-    told = store.Told(CLASSES)
-    for _ in range(count // SHARD):
+    data, told = data_of(folder), store.Told(CLASSES)
+    for first in range(0, len(data.unlabelled), SHARD):
+        images = min(SHARD, len(data.unlabelled) - first)
         histogram = np.ones((CLASSES, 256), np.int64)
-        told.add({"histogram": histogram, "confidence": np.full(SHARD, 0.5, np.float32)}, SHARD)
-    hashes = [f"{number:064x}" for number in range(count // SHARD)]
+        told.add({"histogram": histogram, "confidence": np.full(images, 0.5, np.float32)}, images)
+    hashes = [f"{number:064x}" for number in range(len(told.sizes))]
     origin = store.Origin("0" * 64, CLASSES, 3)
-    store.write_index(folder / "labels", told, digest_of(data_of(folder)), hashes, origin, SHARD)
+    store.write_index(folder / "labels", told, digest_of(data), hashes, origin, SHARD)
 
 
 def digest_of(data: DataSet) -> str:
@@ -196,7 +198,7 @@ def resume(folder: Path, count: int) -> None:
 
 def draw(folder: Path, count: int) -> None:
     data, labels = data_of(folder), store.LabelStore(folder / "labels")
-    assert len(labels) == count
+    assert len(labels) == len(data.unlabelled) > count
     chosen = select(
         labels,
         data.unlabelled,
@@ -209,7 +211,7 @@ def draw(folder: Path, count: int) -> None:
     chosen.report()
     for step in range(STEPS):
         for place in batch_ids(len(chosen.samples), BATCH, step, 0, "gen1", "pseudo"):
-            assert chosen.samples[place].image.path.length
+            assert chosen.samples[place].image.fingerprint()
 
 
 STEPS_OF_A_RUN = {"index": index, "begin": begin, "label": label, "resume": resume, "draw": draw}

@@ -8,7 +8,6 @@ and the system may drop what is not used. A table that is too large for the memo
 import hashlib
 import json
 import os
-from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,11 +79,6 @@ class Texts(Sequence[str]):
 
     def __iter__(self) -> Iterator[str]:
         return iter(os.fsdecode(self.content.tobytes()).split(BETWEEN) if len(self) else [])
-
-    def place(self, text: str) -> int | None:
-        """The place of a text in a sorted column; None if it is not there."""
-        found = bisect_left(self, text)
-        return found if found < len(self) and self[found] == text else None
 
 
 def write(path: Path, arrays: Arrays, facts: Mapping[str, Any]) -> str:

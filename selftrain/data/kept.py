@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from selftrain.data.many import Many
+from selftrain.data.many import Many, Run
 from selftrain.data.sample import SPLITS, Sample
 from selftrain.data.spec import Kept
 from selftrain.errors import DataError
@@ -103,8 +103,8 @@ def sort(samples: Sequence[Sample], kept: Kept) -> Sorted:
 def lost_in(unlabelled: Many | None, kept: Kept) -> None:
     """Raises DataError if images without masks, which come from shards, were images of val or test before."""
     held = {image for image, (split, _) in kept.items() if split in ("val", "test")}
-    for ids, hashes in unlabelled.chunks() if unlabelled is not None and held else ():
-        for name, image in zip(ids, hashes, strict=True):
+    for run in unlabelled.runs() if unlabelled is not None and held else ():
+        for name, image in zip(run.ids, run.hashes, strict=True) if isinstance(run, Run) else ():
             if image.tobytes().hex() in held:
                 raise DataError(f"{name} was an image of val or test, and has no mask any more; remove it")
 

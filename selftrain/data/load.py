@@ -14,7 +14,7 @@ from selftrain.data.division import with_fold
 from selftrain.data.extra import with_extra
 from selftrain.data.few import few
 from selftrain.data.images import Levels
-from selftrain.data.many import Both, Many, finder
+from selftrain.data.many import Both, Many, Run, finder
 from selftrain.data.sample import SPLITS, Copies, DataSet, Sample, with_channels, without
 from selftrain.data.sources import annotated, folder, objects, shapes, voc
 from selftrain.data.spec import Spec
@@ -170,9 +170,10 @@ def _entries(samples: Sequence[Sample]) -> Iterator[dict[str, Any]]:
 
 def _rows(samples: Sequence[Sample]) -> Iterator[Rows]:
     """The entries of many samples as columns. Indices of shards contain those of most."""
-    if isinstance(samples, Many) and samples.plain:
-        for ids, hashes in samples.chunks():
-            yield Rows(ids, hashes, {})
+    if isinstance(samples, Many) and not samples.told:
+        others = _entries(samples.others)
+        for run in samples.runs():
+            yield Rows(run.ids, run.hashes, {}) if isinstance(run, Run) else Rows.of([next(others)])
     else:
         entries = _entries(samples)
         while some := list(islice(entries, PART)):

@@ -4,7 +4,8 @@ They come in parts, such as the tar shards of a folder, whose ids are sorted. `M
 of the same samples would have.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -33,14 +34,24 @@ class Part(Protocol):
     def __len__(self) -> int: ...
     def sample(self, i: int) -> "Sample": ...
 
+    def id(self, i: int) -> str: ...
+
     def ids(self) -> Sequence[str]: ...
 
-    def place(self, name: str) -> int | None:
-        """The place of the sample with this id; None if it is not one of them."""
+    def below(self, name: str) -> int:
+        """The number of ids below `name`."""
 
     @property
     def hashes(self) -> np.ndarray:
         """The sha256 (N, 32) uint8 of each image."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Some neighbouring samples: their ids, and the sha256 (n, 32) uint8 of their images."""
+
+    ids: list[str]
+    hashes: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +66,7 @@ class Many(Sequence["Sample"]):
     gone: frozenset[int] = frozenset()
     others: tuple["Sample", ...] = ()  # sorted by id
     changes: tuple[Change, ...] = ()
-    told: bool = False  # whether a change affects what a manifest tells of a sample
+    told: bool = False  # whether a change affects what a manifest tells of samples
 
     @cached_property
     def _starts(self) -> np.ndarray:
@@ -75,6 +86,15 @@ class Many(Sequence["Sample"]):
     def _others_at(self) -> list[int]:
         """The places of `others`."""
         return [self._below(one.id) + number for number, one in enumerate(self.others)]
+
+    @cached_property
+    def _other_ids(self) -> list[str]:
+        return [one.id for one in self.others]
+
+    @cached_property
+    def _firsts(self) -> list[str]:
+        """The first id of each part."""
+        return [part.id(0) for part in self.parts]
 
     def __len__(self) -> int:
         return int(self._starts[-1]) - len(self.gone) + len(self.others)
@@ -105,13 +125,11 @@ class Many(Sequence["Sample"]):
 
     def place(self, name: str) -> int | None:
         """The place of the sample with this id; None if there is none."""
-        for number, other in enumerate(self.others):
-            if other.id == name:
-                return self._others_at[number]
+        number = bisect_left(self._other_ids, name)
+        if number < len(self.others) and self._other_ids[number] == name:
+            return self._others_at[number]
         row = self._row(name)
-        if row is None or row in self.gone:
-            return None
-        return row - self._gone_below(row) + bisect_left([one.id for one in self.others], name)
+        return None if row is None or row in self.gone else row - self._gone_below(row) + number
 
     def changed(self, change: Change, *, told: bool = False) -> "Many":
         """The samples after a change that keeps their ids; `told`: a manifest tells of it."""
@@ -128,39 +146,43 @@ class Many(Sequence["Sample"]):
         """These samples and others, in the order of ids."""
         return replace(self, others=tuple(sorted([*self.others, *others], key=lambda one: one.id)))
 
-    @property
-    def plain(self) -> bool:
-        """Whether `chunks` tells everything about the samples that a manifest contains."""
-        return not self.others and not self.told
-
-    def chunks(self) -> Iterator[tuple[list[str], np.ndarray]]:
-        """The ids and the sha256 (n, 32) of the images that come from parts, in order, but not `others`."""
+    def runs(self) -> Iterator["Run | Sample"]:
+        """All samples in order: runs of samples from parts, and each of `others`."""
+        others, at = deque(zip(self._others_at, self.others, strict=True)), 0
         for start, part in zip(self._starts, self.parts, strict=False):
             ids, hashes = list(part.ids()), part.hashes
             gone = self._gone[slice(*np.searchsorted(self._gone, [start, start + len(part)]))] - start
             if len(gone):
                 kept = np.delete(np.arange(len(part)), gone)
                 ids, hashes = [ids[i] for i in kept], hashes[kept]
-            yield ids, hashes
+            while others and others[0][0] <= at + len(ids):
+                place, other = others.popleft()
+                before = place - at
+                if before:
+                    yield Run(ids[:before], hashes[:before])
+                yield other
+                ids, hashes, at = ids[before:], hashes[before:], place + 1
+            if ids:
+                yield Run(ids, hashes)
+            at += len(ids)
+        yield from (other for _, other in others)
 
     def _part(self, name: str) -> int:
         """The last part that begins with this id, or with a lower one; 0 if there is none."""
-        low, high = 0, len(self.parts)
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if self.parts[middle].sample(0).id <= name else (low, middle)
-        return low
+        return max(bisect_right(self._firsts, name) - 1, 0)
 
     def _row(self, name: str) -> int | None:
         """The place of an id among the samples of all parts."""
-        part = self._part(name)
-        place = self.parts[part].place(name)
-        return None if place is None else int(self._starts[part]) + place
+        number = self._part(name)
+        part = self.parts[number]
+        place = part.below(name)
+        there = place < len(part) and part.id(place) == name
+        return int(self._starts[number]) + place if there else None
 
     def _below(self, name: str) -> int:
         """The number of samples of the parts, without those left out, whose ids are below `name`."""
         number = self._part(name)
-        row = int(self._starts[number]) + bisect_left(self.parts[number].ids(), name)
+        row = int(self._starts[number]) + self.parts[number].below(name)
         return row - self._gone_below(row)
 
     def _gone_below(self, row: int) -> int:
@@ -210,9 +232,9 @@ class Picked(Sequence[T], Generic[T]):
 
 def ids_of(samples: Sequence[Named]) -> Iterator[list[str]]:
     """The ids of samples in order, some at a time."""
-    if isinstance(samples, Many) and not samples.others:
-        for ids, _ in samples.chunks():
-            yield ids
+    if isinstance(samples, Many):
+        for run in samples.runs():
+            yield run.ids if isinstance(run, Run) else [run.id]
         return
     for start in range(0, len(samples), CHUNK):
         yield [samples[i].id for i in range(start, min(start + CHUNK, len(samples)))]

@@ -10,6 +10,7 @@ import os
 import posixpath
 import tarfile
 import unicodedata
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -68,11 +69,16 @@ class Shard:
         name = f"{self.prefix}{stem}"
         return Sample(name, ImageFile(path), None, self.target, name)
 
+    def id(self, i: int) -> str:
+        return f"{self.prefix}{self.stems[i]}"
+
     def ids(self) -> Sequence[str]:
         return [f"{self.prefix}{stem}" for stem in self.stems]
 
-    def place(self, name: str) -> int | None:
-        return self.stems.place(name.removeprefix(self.prefix)) if name.startswith(self.prefix) else None
+    def below(self, name: str) -> int:
+        if not name.startswith(self.prefix):
+            return len(self) if name > self.prefix else 0
+        return bisect_left(self.stems, name.removeprefix(self.prefix))
 
     @property
     def hashes(self) -> np.ndarray:

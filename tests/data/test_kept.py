@@ -144,8 +144,11 @@ class Few:
     def sample(self, i):
         return sample(self.names[i], mask="")
 
-    def place(self, name):
-        return self.names.index(name) if name in self.names else None
+    def id(self, i):
+        return self.names[i]
+
+    def below(self, name):
+        return sum(one < name for one in self.names)
 
     @property
     def hashes(self):
