@@ -174,15 +174,18 @@ def columns_of(images: Sequence[tuple[str, str, int, int, bytes]]) -> dict[str, 
 
 def _members(shard: Path, file: BufferedReader) -> Iterator[tuple[str, int, int]]:
     """Name, offset and size of each regular file in a shard that is not hidden."""
+    whole = os.fstat(file.fileno()).st_size
     try:
         with tarfile.open(fileobj=file, mode="r:") as tar:
             while (one := tar.next()) is not None:
                 tar.members = []  # type: ignore[attr-defined] # it would keep all of them
                 name = posixpath.normpath(one.name)
-                if one.isreg() and not posixpath.basename(name).startswith("."):
+                if not 0 <= one.size <= whole - one.offset_data:
+                    raise DataError(Fault(str(shard), f"is cut off: {name} ends after its end", FETCH))
+                if one.isreg() and not one.issparse() and not posixpath.basename(name).startswith("."):
                     yield name, one.offset_data, one.size
             end = tar.offset
-    except tarfile.TarError as error:
+    except (tarfile.TarError, ValueError, OverflowError, KeyError) as error:  # of damaged headers
         raise DataError(_unreadable(shard, file, error)) from error
     file.seek(end)
     mark = file.read(BLOCK)

@@ -142,6 +142,7 @@ def damaged_header(path: Path) -> None:
     "change, said",
     [
         (lambda path: cut(path, 700), "is cut off"),
+        (lambda path: cut(path, 520), "is cut off: y.png ends after its end"),
         (lambda path: cut(path, 1024), "is cut off: it lacks the mark at the end"),  # between two members
         (damaged_header, "has a damaged header at byte 1,024"),
         (compressed, "is compressed, so single images cannot be read; unpack it with gunzip"),
