@@ -260,7 +260,7 @@ def test_a_long_manifest_is_the_same_from_shards_and_from_samples(
     assert list(entries_of(from_shards)) == list(entries_of(one_by_one)) == plain
 
 
-def test_a_run_on_shards_has_the_bits_of_a_run_on_a_folder(run, tmp_path: Path):
+def test_a_run_on_shards_has_the_bits_of_a_run_on_a_folder(run, selftrain, tmp_path: Path):
     asked = folder(tmp_path / "data")
     unlabelled = tmp_path / "data" / "unlabelled"
     unlabelled.rename(tmp_path / "u.tar")
@@ -276,3 +276,11 @@ def test_a_run_on_shards_has_the_bits_of_a_run_on_a_folder(run, tmp_path: Path):
     told = [json.loads((tmp_path / out / "data.json").read_text()) for out in ("plain", "shards")]
     assert told[0] == told[1] and told[1]["unlabelled"][0]["id"] == "unlabelled/u.tar/0"
     assert "unlabelled/u.tar/0" in (tmp_path / "shards" / "report.html").read_text()
+    code, _, err = selftrain(
+        "next", tmp_path / "shards", "-n", 1, "-o", tmp_path / "next", "--copy", tmp_path / "copies"
+    )
+    assert code == 0, err
+    named = Path((tmp_path / "next" / "next.txt").read_text().strip())
+    assert named.parent == place
+    with tarfile.open(place) as tar:
+        assert (tmp_path / "copies" / named.name).read_bytes() == tar.extractfile(named.name).read()
