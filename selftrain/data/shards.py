@@ -29,7 +29,7 @@ from selftrain.data.faults import Fault
 from selftrain.data.images import IMAGE_SUFFIXES
 from selftrain.data.sample import Sample
 from selftrain.data.sources.files import ImageFile
-from selftrain.data.storage import Member, open_regular
+from selftrain.data.storage import Member, State, open_regular, state_of
 from selftrain.errors import DataError, IntegrityError
 
 SUFFIX = ".tar"
@@ -95,9 +95,8 @@ def opened(paths: Sequence[Path], prefixes: Sequence[str], *, remember: bool) ->
 
     def one(path: Path, prefix: str) -> Shard | DataError:
         try:
-            with open_regular(path) as file:
-                status = os.fstat(file.fileno())
-            return Shard(path, prefix, _index(path, (status.st_size, status.st_mtime_ns), remember))
+            open_regular(path).close()  # raises DataError
+            return Shard(path, prefix, _index(path, state_of(path), remember))
         except DataError as error:
             return error
 
@@ -106,7 +105,7 @@ def opened(paths: Sequence[Path], prefixes: Sequence[str], *, remember: bool) ->
 
 
 @lru_cache(maxsize=1 << 16)
-def _index(path: Path, state: tuple[int, int], remember: bool) -> Columns:
+def _index(path: Path, state: State, remember: bool) -> Columns:
     kept = kept_at(path) if remember else None
     if kept is not None:
         with suppress(IntegrityError):
@@ -131,14 +130,14 @@ def kept_at(shard: Path) -> Path | None:
     return None
 
 
-def index_of(shard: Path, state: tuple[int, int]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def index_of(shard: Path, state: State) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The columns and the facts of a shard's index. Reads the whole shard.
 
     Raises DataError(Fault) if it is no tar file, is cut off, or contains no image.
     """
     images, others = list[tuple[str, str, int, int, bytes]](), Counter[str]()
     with open_regular(shard) as file:
-        for name, offset, length in _members(shard, file):
+        for name, offset, length in _members(shard, file, state[0]):
             stem, suffix = os.path.splitext(unicodedata.normalize("NFC", name))
             if suffix.lower() in IMAGE_SUFFIXES:
                 file.seek(offset)
@@ -172,15 +171,14 @@ def columns_of(images: Sequence[tuple[str, str, int, int, bytes]]) -> dict[str, 
     }
 
 
-def _members(shard: Path, file: BufferedReader) -> Iterator[tuple[str, int, int]]:
-    """Name, offset and size of each regular file in a shard that is not hidden."""
-    whole = os.fstat(file.fileno()).st_size
+def _members(shard: Path, file: BufferedReader, size: int) -> Iterator[tuple[str, int, int]]:
+    """Name, offset and size of each regular file that is not hidden, in a shard of `size` bytes."""
     try:
         with tarfile.open(fileobj=file, mode="r:") as tar:
             while (one := tar.next()) is not None:
                 tar.members = []  # type: ignore[attr-defined] # it would keep all of them
                 name = posixpath.normpath(one.name)
-                if not 0 <= one.size <= whole - one.offset_data:
+                if not 0 <= one.size <= size - one.offset_data:
                     raise DataError(Fault(str(shard), f"is cut off: {name} ends after its end", FETCH))
                 if one.isreg() and not one.issparse() and not posixpath.basename(name).startswith("."):
                     yield name, one.offset_data, one.size

@@ -11,6 +11,8 @@ from typing import Any
 from selftrain.data.faults import Fault
 from selftrain.errors import DataError
 
+State = tuple[int, int]  # see state_of
+
 
 class Member(type(Path())):  # type: ignore[misc] # before Python 3.12, only this class of paths has subclasses
     """An image in a tar shard, by the path that it would have if the shard were a folder.
@@ -22,12 +24,10 @@ class Member(type(Path())):  # type: ignore[misc] # before Python 3.12, only thi
     offset: int  # in bytes, of the image in the shard
     length: int
     sha256: str  # of the image's bytes
-    state: tuple[int, int]  # size of the shard in bytes, and its time of change in ns, when it was indexed
+    state: State  # of the shard when it was indexed
 
     @classmethod
-    def of(
-        cls, path: str, shard: Path, offset: int, length: int, sha256: str, state: tuple[int, int]
-    ) -> "Member":
+    def of(cls, path: str, shard: Path, offset: int, length: int, sha256: str, state: State) -> "Member":
         found = cls(path)
         found.shard, found.offset, found.length, found.sha256, found.state = (
             shard, offset, length, sha256, state,
@@ -40,7 +40,11 @@ class Member(type(Path())):  # type: ignore[misc] # before Python 3.12, only thi
     def read_bytes(self) -> bytes:
         """The bytes of the image. Raises DataError(Fault) if the shard is missing or has changed."""
         with open_regular(self.shard) as file:
-            refuse_changed(self.shard, os.fstat(file.fileno()), self.state)
+            if state_of(self.shard) != self.state:
+                what = "has changed since it was indexed"
+                raise DataError(
+                    Fault(str(self.shard), what, "restore it, or begin again in another out with the new one")
+                )
             file.seek(self.offset)
             content = file.read(self.length)
         if len(content) < self.length or not content:
@@ -49,12 +53,10 @@ class Member(type(Path())):  # type: ignore[misc] # before Python 3.12, only thi
         return content
 
 
-def refuse_changed(shard: Path, now: os.stat_result, state: tuple[int, int]) -> None:
-    """Raises DataError(Fault) if a shard has not the size and the time that it had when it was indexed."""
-    if (now.st_size, now.st_mtime_ns) != state:
-        raise DataError(
-            Fault(str(shard), "has changed since it was indexed", "restore it, or run the same command again")
-        )
+def state_of(path: Path) -> State:
+    """Size in bytes and time of change in ns, by which a change of a file is noticed without reading it."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
 
 
 def open_regular(path: Path) -> BufferedReader:
