@@ -38,6 +38,7 @@ class Report:
     seen: list[Look] = field(default_factory=list)
     parts: list[tuple[str, "Report"]] = field(default_factory=list)  # of data.extra, by setting
     near: list[tuple[int, int]] = field(default_factory=list)
+    passed: int = 0  # unlabelled images without faults whose looks are not among `seen`
 
     @property
     def copies(self) -> list[list[str]]:
@@ -60,7 +61,7 @@ class Report:
         shares = {split: _shares(self.pixels(split)) for split in splits}
         return [
             ("", *splits),
-            ("images", *(str(len(of[split])) for split in splits)),
+            ("images", *(str(len(of[one]) + self.passed * (one == "unlabelled")) for one in splits)),
             ("masks", *(str(sum(one.sample.mask is not None for one in of[split])) for split in splits)),
             ("size", *(_sizes(of[split]) for split in splits)),
             *((name, *(shares[split][place] for split in splits)) for place, name in enumerate(self.classes)),

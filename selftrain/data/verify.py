@@ -98,6 +98,7 @@ def _report(
     report = replace(findings(data, seen, levels=spec.range), near=pairs)
     report.warnings += oddities(seen, pairs, spec, crop)
     if _are_many(data, spec):
+        report.passed = len(data.unlabelled) - sum(one.split == "unlabelled" for one in seen)
         report.warnings.append(
             f"of {len(data.unlabelled):,} unlabelled images, about {SEEN:,} are compared with others; all "
             "were read, and all are searched for copies of images with masks"

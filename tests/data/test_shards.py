@@ -193,6 +193,7 @@ def test_of_many_images_those_that_matter_are_reported(tmp_path: Path, monkeypat
     assert report.copies == [["images/n", "u.tar/copy"]]
     seen = {one.sample.id: one for one in report.seen}
     assert seen["u.tar/050"].size == (4, 8) and [one.id for one in report.set_aside] == ["u.tar/007"]
+    assert report.rows()[1] == ("images", "2", "104", "1", "1")
     assert len(report.seen) < 20 and any("104 unlabelled images, about 5" in line for line in report.warnings)
 
 
