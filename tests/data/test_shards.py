@@ -5,6 +5,8 @@ import json
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 import tarfile
 from dataclasses import replace
 from itertools import chain
@@ -285,3 +287,53 @@ def test_a_run_on_shards_has_the_bits_of_a_run_on_a_folder(run, selftrain, tmp_p
     assert named.parent == place
     with tarfile.open(place) as tar:
         assert (tmp_path / "copies" / named.name).read_bytes() == tar.extractfile(named.name).read()
+
+
+LONG = """
+import sys
+
+import selftrain.data.load, selftrain.data.verify, selftrain.manifests, selftrain.stages.select
+from selftrain.errors import exit_code_of
+from selftrain.run import main
+
+selftrain.data.load.MANY = selftrain.data.verify.MANY = selftrain.stages.select.MANY = 3
+selftrain.manifests.PART, selftrain.data.verify.SEEN = 5, 2
+if __name__ == "__main__":
+    sys.exit(exit_code_of(main))
+"""
+
+
+@pytest.mark.slow
+def test_a_run_with_long_lists_has_the_same_bits_and_resumes(run, tmp_path: Path):
+    settings = [
+        *OWN,
+        *folder(tmp_path / "data", unlabelled=13),
+        "data.unlabelled=*.tar",
+        "data.splits.labels=4",
+    ]
+    for number in range(2):
+        images = sorted((tmp_path / "data" / "unlabelled").iterdir())[number::2]
+        with tarfile.open(tmp_path / "data" / f"{number}.tar", "w") as tar:
+            for image in images:
+                tar.add(image, image.name)
+    code, _, err = run(*settings, f"out={tmp_path / 'plain'}")
+    assert code == 0, err
+    script, out = tmp_path / "long.py", tmp_path / "long"
+    script.write_text(LONG)
+    command = [sys.executable, script, *settings, f"out={out}"]
+    subprocess.run(command, check=True, capture_output=True)
+    assert len(list((out / "data").iterdir())) == 3 and bits(out) == bits(tmp_path / "plain")
+    for path in (out / "gen1", out / "export"):
+        shutil.rmtree(path)
+    (out / "report.json").unlink()
+    os.utime(tmp_path / "data" / "1.tar", ns=(1, 1))  # indexed again: the same images
+    subprocess.run(command, check=True, capture_output=True)
+    assert bits(out) == bits(tmp_path / "plain")
+    shutil.copyfile(tmp_path / "data" / "0.tar", tmp_path / "data" / "1.tar")
+    (out / "report.json").unlink()
+    refused = subprocess.run(command, capture_output=True, text=True)
+    assert (
+        refused.returncode == 3
+        and "the data of" in refused.stderr
+        and "missing, e.g. 1.tar/1" in refused.stderr
+    )
