@@ -28,6 +28,9 @@ from selftrain.data.verify import divide, verify
 from selftrain.errors import DataError
 from selftrain.manifests import entries_of
 
+pytestmark = pytest.mark.promise(
+    "tar shards: the bits of a folder with the same images; bad and changed shards are named"
+)
 SHARDS = {"a.tar": ["b/1", "b/2", "z", "Z1", "b-1"], "a-1.tar": ["x", "y"], "deep/c.tar": ["q"]}
 
 
