@@ -282,14 +282,6 @@ def test_a_run_on_shards_has_the_bits_of_a_run_on_a_folder(run, selftrain, tmp_p
     told = [json.loads((tmp_path / out / "data.json").read_text()) for out in ("plain", "shards")]
     assert told[0] == told[1] and told[1]["unlabelled"][0]["id"] == "unlabelled/u.tar/0"
     assert "unlabelled/u.tar/0" in (tmp_path / "shards" / "report.html").read_text()
-    code, _, err = selftrain(
-        "next", tmp_path / "shards", "-n", 1, "-o", tmp_path / "next", "--copy", tmp_path / "copies"
-    )
-    assert code == 0, err
-    named = Path((tmp_path / "next" / "next.txt").read_text().strip())
-    assert named.parent == place
-    with tarfile.open(place) as tar:
-        assert (tmp_path / "copies" / named.name).read_bytes() == tar.extractfile(named.name).read()
 
 
 LONG = """
@@ -307,7 +299,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
-def test_a_run_with_long_lists_has_the_same_bits_and_resumes(run, tmp_path: Path):
+def test_a_run_with_long_lists_has_the_same_bits_and_resumes(run, selftrain, tmp_path: Path):
     settings = [
         *OWN,
         *folder(tmp_path / "data", unlabelled=13),
@@ -321,6 +313,14 @@ def test_a_run_with_long_lists_has_the_same_bits_and_resumes(run, tmp_path: Path
                 tar.add(image, image.name)
     code, _, err = run(*settings, f"out={tmp_path / 'plain'}")
     assert code == 0, err
+    code, _, err = selftrain(
+        "next", tmp_path / "plain", "-n", 1, "-o", tmp_path / "next", "--copy", tmp_path / "copies"
+    )
+    assert code == 0, err
+    named = Path((tmp_path / "next" / "next.txt").read_text().strip())
+    assert named.parent.parent == tmp_path / "data"
+    with tarfile.open(named.parent) as tar:
+        assert (tmp_path / "copies" / named.name).read_bytes() == tar.extractfile(named.name).read()
     script, out = tmp_path / "long.py", tmp_path / "long"
     script.write_text(LONG)
     command = [sys.executable, script, *settings, f"out={out}"]
