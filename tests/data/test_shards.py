@@ -266,7 +266,7 @@ def test_a_long_manifest_is_the_same_from_shards_and_from_samples(
     assert list(entries_of(from_shards)) == list(entries_of(one_by_one)) == plain
 
 
-def test_a_run_on_shards_has_the_bits_of_a_run_on_a_folder(run, selftrain, tmp_path: Path):
+def test_a_run_on_shards_has_the_bits_of_a_run_on_a_folder(run, tmp_path: Path):
     asked = folder(tmp_path / "data")
     unlabelled = tmp_path / "data" / "unlabelled"
     unlabelled.rename(tmp_path / "u.tar")
