@@ -1,6 +1,7 @@
 """A user's own recipes and data files: found, understood, and refused with the file."""
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from refusals import FOREIGN, said_of
@@ -97,3 +98,40 @@ def test_threads_may_compose_settings_at_the_same_time():
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda recipe: compose([f"recipe={recipe}", "data=nuclei"]).recipe, recipes))
     assert found == recipes
+
+
+def test_a_data_file_gives_its_name_and_its_place_for_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text(
+        "# @package _global_\ndata: {format: folder, root: /data, classes: [a, b]}\n"
+    )
+    for words in (["data=mine.yaml"], ["mine.yaml"]):
+        config = compose(words)
+        assert (config.data.name, config.data.root, config.out) == ("mine", "/data", "runs/mine")
+        assert config.train.steps == compose(["data=folder"]).train.steps  # nothing of data=shapes remains
+    config = compose(["mine.yaml", "out=elsewhere", "data.root=/other"])
+    assert (config.out, config.data.root, config.given) == ("elsewhere", "/other", [])
+    planned = compose(["mine.yaml", "out=elsewhere", "train.plan=auto"])
+    given = ["data.classes", "data.format", "data.root", "out", "train.plan"]
+    assert planned.given == given  # the plan leaves them
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("data: {root: ${oc.env:HOME}}\n", "is refused"),
+        ("defaults: [x]\n", "`defaults` is refused"),
+        ("data: {clases: [a, b]}\n", "data.clases: no such setting; did you mean data.classes"),
+        ("data: [\n", "is refused: not YAML"),
+    ],
+)
+def test_a_data_file_is_checked_like_the_command_line(content, message, tmp_path):
+    (tmp_path / "mine.yaml").write_text(content)
+    with pytest.raises(ConfigError) as caught:
+        compose([f"data={tmp_path / 'mine.yaml'}"])
+    assert message in str(caught.value) and "mine.yaml" in str(caught.value)
+
+
+def test_a_data_file_that_is_missing_is_named_with_the_command_that_writes_it():
+    with pytest.raises(ConfigError, match=r"no such file; selftrain init FOLDER -o x/mine\.yaml writes it"):
+        compose(["data=x/mine.yaml"])

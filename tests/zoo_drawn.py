@@ -5,6 +5,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import yaml
 from PIL import Image
 
 HEIGHT, WIDTH = 40, 48
@@ -85,3 +86,8 @@ def voc_palette() -> np.ndarray:
         for channel in range(3):
             palette[:, channel] |= ((index >> (3 * bit + channel)) & 1).astype(np.uint8) << (7 - bit)
     return palette
+
+
+def settings_in(file: Path) -> dict:
+    """The settings of `data` in a data YAML."""
+    return yaml.safe_load(file.read_text())["data"]
