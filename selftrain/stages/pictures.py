@@ -1,6 +1,7 @@
 """The pictures of a report: predictions of the generations on val images, and a few pseudo-labels."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -97,6 +98,57 @@ def of_classes(
     return Gallery("The worst image of each class", "", items, over="prediction", under="mask")
 
 
+@dataclass(frozen=True)
+class Kind:
+    """A kind of gallery: the numbers that choose its images, and its words."""
+
+    numbers: str  # a name of `labels.numbers`
+    title: str
+    note: str
+    said: str  # of an image, with its number
+    under: str = ""  # the label to compare with
+    over: str = "label"
+    lowest: bool = False  # the images with the lowest numbers, not with the highest
+
+
+CHANGED = "{:.1%} of the pixels differ"
+CONFIDENT = ("By the mean confidence of the image's label.", "mean confidence {:.3f}")
+KINDS = (
+    Kind("confidence", "Least confident", *CONFIDENT, lowest=True),
+    Kind("confidence", "Most confident", *CONFIDENT),
+    Kind(
+        "generations",
+        "Changed most since the generation before",
+        "By the share of the pixels whose class differs.",
+        CHANGED,
+        under="label of the generation before",
+    ),
+    Kind(
+        "views",
+        "Views that disagree most",
+        "By the confidence that averaging takes from the single views (TTA).",
+        "averaging takes {:.3f} of the confidence",
+        under="label of one view",
+        over="label of all views",
+    ),
+    Kind(
+        "refiner",
+        "Changed most by refinement",
+        "By the share of the pixels whose class the refiner (CRF) changes.",
+        CHANGED,
+        under="before",
+        over="after",
+    ),
+    Kind(
+        "unlike",
+        "Unlike every labelled image",
+        "By the distance of brightness, colours and size to the nearest labelled image. The label of such an "
+        "image deserves a look, and its mask would teach most.",
+        "distance {:.3f}",
+    ),
+)
+
+
 @naming_savings("labelling")
 def galleries(
     labels: StoredLabels,
@@ -106,68 +158,41 @@ def galleries(
 ) -> list[Gallery]:
     """The images of a label store with the lowest or highest numbers (`labels.numbers`).
 
-    `earlier` gives the label of an earlier generation, `plain` that of the unchanged view and `averaged` that
-    of all views before refinement. A gallery without a label to compare with, or without a difference, is
+    `earlier` labels an image as an earlier generation did, `plain` from its unchanged view, and `averaged`
+    from all views before refinement. A gallery without a label to compare with, or without a difference, is
     left out.
     """
+    under = {"generations": earlier, "views": plain, "refiner": averaged}
+    over = {"views": averaged}
     known = labels.store.numbers()
-
-    def gallery(
-        name: str, title: str, note: str, form: str, before: Labeller | None = None, **more: str
-    ) -> Gallery:
-        lowest = title.startswith("Least")
-        items = list[Covered]()
-        for place in _extremes(known[name], lowest=lowest, zero=before is None):
-            sample = labels.everything[place]
-            under = before(sample) if before else None
-            if before and under is None:
-                continue
-            over = averaged(sample) if name == "views" else labels.store.read(place).hard
-            said = form.format(known[name][place])
-            assert over is not None
-            items.append(Covered(sample.id, said, as_rgb(sample.read_image()), over, under))
-        return Gallery(title, note, items, **{"over": "label", **more})
-
-    confidence = "mean confidence {:.3f}"
-    changed = "{:.1%} of the pixels differ"
     found = [
-        gallery("confidence", "Least confident", "By the mean confidence of the image's label.", confidence),
-        gallery("confidence", "Most confident", "By the mean confidence of the image's label.", confidence),
-        gallery(
-            "generations",
-            "Changed most since the generation before",
-            "By the share of the pixels whose class differs.",
-            changed,
-            earlier,
-            under="label of the generation before",
-        ),
-        gallery(
-            "views",
-            "Views that disagree most",
-            "By the confidence that averaging takes from the single views (TTA).",
-            "averaging takes {:.3f} of the confidence",
-            plain,
-            under="label of one view",
-            over="label of all views",
-        ),
-        gallery(
-            "refiner",
-            "Changed most by refinement",
-            "By the share of the pixels whose class the refiner (CRF) changes.",
-            changed,
-            averaged,
-            under="before",
-            over="after",
-        ),
-        gallery(
-            "unlike",
-            "Unlike every labelled image",
-            "By the distance of brightness, colours and size to the nearest labelled image. The label of "
-            "such an image deserves a look, and its mask would teach most.",
-            "distance {:.3f}",
-        ),
+        Gallery(
+            kind.title,
+            kind.note,
+            _items(kind, labels, known[kind.numbers], under.get(kind.numbers), over.get(kind.numbers)),
+            over=kind.over,
+            under=kind.under,
+        )
+        for kind in KINDS
     ]
     return [one for one in found if one.items]
+
+
+def _items(
+    kind: Kind, labels: StoredLabels, numbers: np.ndarray, under: Labeller | None, over: Labeller | None
+) -> list[Covered]:
+    """The images of a gallery. `under` is the label to compare with; `over` replaces the stored label."""
+    items = list[Covered]()
+    for place in _extremes(numbers, lowest=kind.lowest, zero=under is None):
+        sample = labels.everything[place]
+        before = under(sample) if under else None
+        if under and before is None:
+            continue
+        after = over(sample) if over else labels.store.read(place).hard
+        assert after is not None
+        image = as_rgb(sample.read_image())
+        items.append(Covered(sample.id, kind.said.format(numbers[place]), image, after, before))
+    return items
 
 
 def _extremes(numbers: np.ndarray, *, lowest: bool, zero: bool) -> list[int]:
