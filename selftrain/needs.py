@@ -127,6 +127,7 @@ def _trained(session: Session, plan: Plan, scratch: Path) -> tuple[nn.Module, Me
     step, parts, ends = material.step(plan), cfg.accumulate, [0.0]
 
     def work() -> None:
+        """Take the steps, and write the checkpoint."""
         coming = loading.loader(dataset, first=0, steps=STEPS, rank=0, world=1, workers=0, parts=parts)
         ends[:] = [time.perf_counter()]
         for t, batches in enumerate(grouped(coming, parts)):

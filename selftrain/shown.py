@@ -61,6 +61,7 @@ class Shown:
         numbers = sorted({0, report["best"], report.get("exported", 0)} - {None})
 
         def draw() -> list[Row]:
+            """Predict with every generation of `numbers`."""
             predictors = {number: self._predictor(number, report) for number in numbers}
             rows = pictures.predictions(predictors, self.session.scored(self.session.data.val))
             return [row.reduced() for row in rows]
@@ -72,6 +73,7 @@ class Shown:
         leader = report["best"]
 
         def draw() -> list[Row]:
+            """Predict the images that the leader's report calls the worst and the best."""
             told = [
                 (id_, f"{word}. {note}")
                 for kind, word in (("worst", "Among the worst"), ("best", "Among the best"))
@@ -88,6 +90,7 @@ class Shown:
         leader = report["best"]
 
         def draw() -> Gallery:
+            """Predict the images in which the leader's report says that classes fail."""
             told = details.failures_of_classes(report["generations"][leader]["val"])
             samples = self.session.scored(self.session.data.val)
             return pictures.of_classes(self._predictor(leader, report), samples, told).reduced()

@@ -25,8 +25,10 @@ BENCHMARKS = sorted(file.stem for file in (ROOT / "benchmarks").glob("*.py"))
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
-def test_a_benchmark_finds_what_it_measures_and_says_what_it_is(name):
-    assert importlib.import_module(name).__doc__
+def test_a_benchmark_finds_what_it_measures_and_tells_its_command(name):
+    module = importlib.import_module(name)
+    started = "__main__" in (ROOT / "benchmarks" / f"{name}.py").read_text()
+    assert (f"python benchmarks/{name}.py" in module.__doc__) == started
 
 
 def config_of(cell):
