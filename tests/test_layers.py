@@ -1,6 +1,7 @@
 """Imports go down only, and every room has its floor."""
 
 import ast
+import graphlib
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent / "selftrain"
@@ -68,6 +69,25 @@ def test_imports_go_down_only():
             if other != "api" if room(path) == "__init__" else FLOOR[other] >= FLOOR[room(path)]:
                 wrong.append(f"{path.relative_to(PACKAGE)} imports {other}")
     assert not wrong
+
+
+def modules_imported(path: Path, known: set[str]) -> set[str]:
+    """Modules of selftrain that a file imports by name, at module level or within functions."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= (inner & known) or ({node.module} & known)
+    return names
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    of = {
+        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path
+        for path in PACKAGE.rglob("*.py")
+    }
+    graph = {name: modules_imported(path, set(of)) for name, path in of.items()}
+    list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError with the circle
 
 
 def test_parts_do_not_import_one_another():

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from selftrain.commands import watch
-from selftrain.commands.status import State
+from selftrain.commands.state import State
 from selftrain.errors import StoppedError
 from selftrain.rundir import RunDir
 

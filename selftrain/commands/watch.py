@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from selftrain.commands.status import State, state_of
+from selftrain.commands.state import State, state_of
 from selftrain.errors import StoppedError
 from selftrain.log import say
 from selftrain.rundir import RunDir
