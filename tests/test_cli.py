@@ -46,20 +46,19 @@ def test_a_folder_alone_is_answered_with_the_command_that_describes_it(selftrain
     assert code == 2 and f"run selftrain init {tmp_path}, which writes their data YAML" in err
 
 
+def two_classes(folder, count):
+    """Draw labelled images of two classes; returns the settings of the data set."""
+    for part in ("images", "masks"):
+        (folder / part).mkdir()
+    for i in range(count):
+        Image.fromarray(np.full((8, 8, 3), 20 * i, np.uint8)).save(folder / "images" / f"{i}.png")
+        Image.fromarray(np.full((8, 8), i % 2, np.uint8)).save(folder / "masks" / f"{i}.png")
+    return ["data=folder", f"data.root={folder}", "data.classes=[a,b]", "data.unlabelled=''"]
+
+
 def test_verify_shows_the_splits_of_a_planned_run(selftrain, tmp_path):
-    for folder in ("images", "masks"):
-        (tmp_path / folder).mkdir()
-    for i in range(10):
-        Image.fromarray(np.full((8, 8, 3), 20 * i, np.uint8)).save(tmp_path / "images" / f"{i}.png")
-        Image.fromarray(np.full((8, 8), i % 2, np.uint8)).save(tmp_path / "masks" / f"{i}.png")
-    settings = [
-        "data=folder",
-        f"data.root={tmp_path}",
-        "data.classes=[a,b]",
-        "data.unlabelled=",
-        "train.plan=auto",
-    ]
-    code, said, err = selftrain("verify", *settings)
+    settings = two_classes(tmp_path, 10)
+    code, said, err = selftrain("verify", *settings, "train.plan=auto")
     assert code == 0 and re.search(r"^masks +7 +0 +3 +0$", said, flags=re.MULTILINE), (said, err)
 
 
@@ -205,12 +204,7 @@ def test_export_refuses_other_settings(selftrain, finished, tmp_path, setting, s
 
 
 def test_verify_lists_every_fault_and_exits_3(selftrain, tmp_path):
-    for folder in ("images", "masks"):
-        (tmp_path / folder).mkdir()
-    for i in range(6):
-        Image.fromarray(np.full((8, 8, 3), 40 * i, np.uint8)).save(tmp_path / "images" / f"{i}.png")
-        Image.fromarray(np.full((8, 8), i % 2, np.uint8)).save(tmp_path / "masks" / f"{i}.png")
-    settings = ["data=folder", f"data.root={tmp_path}", "data.classes=[a,b]", "data.unlabelled=''"]
+    settings = two_classes(tmp_path, 6)
     code, _, err = selftrain("verify", *settings)
     assert code == 0, err
     (tmp_path / "images" / "1.png").write_bytes(b"<html>")

@@ -1,16 +1,16 @@
 """An export is read back: its card, its network, and how the network is asked."""
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from exports import with_card
 
 from selftrain.errors import ConfigError, IntegrityError
-from selftrain.files import commit_directory, read_directory
+from selftrain.files import commit_directory
 from selftrain.inference.asking import Asked
 from selftrain.inference.decide import DECISIONS
 from selftrain.inference.exported import Input, Origin, Output, card, load_export, predictor_of
@@ -35,15 +35,6 @@ def plain(tmp_path: Path) -> Path:
     files = {**weights_of(network), "card.json": json.dumps(written).encode()}
     commit_directory(tmp_path / "export", files)
     return tmp_path / "export"
-
-
-def with_card(directory: Path, place: Path, change: Callable[[dict], None]) -> Path:
-    """The export with another card."""
-    files = read_directory(directory)
-    changed = json.loads(files["card.json"])
-    change(changed)
-    commit_directory(place, files | {"card.json": json.dumps(changed).encode()})
-    return place
 
 
 def test_a_card_has_all_that_a_reader_needs(plain: Path) -> None:

@@ -1,7 +1,6 @@
 """The class ids that `predict` writes for an image."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -9,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from exports import with_card
 from PIL import Image
 from predicting import CLASSES, MEAN, STD, exported, labels, noise, probabilities, save
 
 from selftrain.data.images import read_image, resize_image
 from selftrain.errors import ConfigError, DataError
-from selftrain.files import commit_directory, read_directory
 from selftrain.inference import tta
 from selftrain.inference.cleanup import CleanUp
 from selftrain.inference.decide import DECISIONS
@@ -56,15 +55,6 @@ def test_classes_json_names_ids_and_colours(model: Path, tmp_path: Path) -> None
     colours = np.array([row["colour"] for row in listed["classes"]])
     assert (shown == colours[labels(tmp_path / "out" / "a.png")]).all()
     assert (colours == palette(4)[:4]).all()
-
-
-def with_card(model: Path, directory: Path, change: Callable[[dict], None]) -> Path:
-    """The export with another card."""
-    files = read_directory(model)
-    card = json.loads(files["card.json"])
-    change(card)
-    commit_directory(directory, files | {"card.json": json.dumps(card).encode()})
-    return directory
 
 
 def plain(path: Path) -> np.ndarray:

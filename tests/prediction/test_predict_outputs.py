@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+from exports import with_card
 from PIL import Image
 from predicting import CLASSES, exported, labels, noise, save
-from test_predict import with_card
 
 from selftrain import quality
 from selftrain.errors import ConfigError, DataError

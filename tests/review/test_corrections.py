@@ -126,13 +126,8 @@ def test_a_run_trains_on_a_review_and_says_so(run, tmp_path):
     assert code == 0, err
     assert "1 accepted images, 1 corrected ones (1 in part), 1 rejected ones" in said
     used = json.loads((out / "gen0/report.json").read_text())["reviewed"]
-    assert used == {
-        "sha256": verdicts.kept(out / "gen0/reviewed").sha256,
-        "accept": 1,
-        "correct": 1,
-        "partial": 1,
-        "reject": 1,
-    }
+    counts = {"accept": 1, "correct": 1, "partial": 1, "reject": 1}
+    assert used == {"sha256": verdicts.kept(out / "gen0/reviewed").sha256, **counts}
 
 
 @pytest.mark.slow
