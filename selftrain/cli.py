@@ -29,7 +29,7 @@ from selftrain.commands import (
 )
 from selftrain.errors import ConfigError, DataError, exit_code_of
 from selftrain.log import print_any_letter, say
-from selftrain.settings.shown import OF_A_RUN, OF_DATA, epilog
+from selftrain.settings.shown import DATA_FILES, OF_A_RUN, OF_DATA, add_settings, epilog
 
 if TYPE_CHECKING:
     from selftrain.data.faults import Fault
@@ -159,8 +159,7 @@ def _parser() -> argparse.ArgumentParser:
     examples = ("mine.yaml", "data=folder data.root=/data 'data.classes=[background,road]'")
     child = command(commands, verify, *examples, settings=OF_DATA)
     settings = "FILE.yaml, or data=NAME data.root=DIR 'data.classes=[A,B]' …"
-    child.add_argument("overrides", nargs="+", metavar="NAME=VALUE", help=settings)
-    child.add_argument("--config-dir", help="a folder with your own data/*.yaml")
+    add_settings(child, settings, own=DATA_FILES)
     text = f"write every fault there (default: {FAULTS}, if the groups printed leave some out)"
     child.add_argument("--faults", type=path, metavar="FILE", help=text)
     child.add_argument("--workers", type=int, default=process.cores(), help="threads that read (all cores)")

@@ -19,7 +19,7 @@ from selftrain.log import print_any_letter
 from selftrain.rundir import RunDir
 from selftrain.settings import EXTRA, compose, read, stored
 from selftrain.settings.changes import AT_THE_END, HARMLESS, ROUNDING
-from selftrain.settings.shown import OF_A_RUN, epilog
+from selftrain.settings.shown import OF_A_RUN, add_settings, epilog
 
 if TYPE_CHECKING:
     from selftrain.session import Session
@@ -88,8 +88,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of a run."""
-    parser.add_argument("overrides", nargs="*", metavar="NAME=VALUE")
-    parser.add_argument("--config-dir", help="a folder with your own recipe/*.yaml and data/*.yaml")
+    add_settings(parser, nargs="*")
     parser.add_argument("--show", action="store_true", help="print the settings of the run and end")
 
 

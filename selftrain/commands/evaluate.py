@@ -9,7 +9,7 @@ from selftrain.commands.leader import export_of
 from selftrain.commands.predict import add_changes, changes_of
 from selftrain.errors import ConfigError
 from selftrain.log import say
-from selftrain.settings.shown import OF_DATA
+from selftrain.settings.shown import DATA_FILES, OF_DATA, add_settings
 
 if TYPE_CHECKING:
     from selftrain.config import DataConfig
@@ -25,8 +25,7 @@ def add(commands: Commands) -> None:
     child = command(commands, evaluate, "runs/first new.yaml -o scores", settings=OF_DATA)
     child.add_argument("export", type=path, help="the export/ of a run, or the run")
     settings = "FILE.yaml, or data=NAME data.root=DIR 'data.classes=[A,B]' …"
-    child.add_argument("overrides", nargs="+", metavar="NAME=VALUE", help=settings)
-    child.add_argument("--config-dir", help="a folder with your own data/*.yaml")
+    add_settings(child, settings, own=DATA_FILES)
     text = "images that count: one split of the data (default: all images with a mask)"
     child.add_argument("--split", choices=LABELLED, help=text)
     text = f"a new folder for {JSON} and {PAGE}"

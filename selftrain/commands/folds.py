@@ -3,15 +3,14 @@
 import argparse
 
 from selftrain.commands import Commands, command
-from selftrain.settings.shown import OF_A_RUN
+from selftrain.settings.shown import OF_A_RUN, add_settings
 
 
 def add(commands: Commands) -> None:
     """Add the command to the parser."""
     child = command(commands, folds, "selftrain.yaml k=5 out=runs/folds", settings=OF_A_RUN)
     text = "FILE.yaml, or data=NAME data.root=DIR; recipe=NAME, settings, out=DIR; k=NUMBER of folds (5)"
-    child.add_argument("overrides", nargs="+", metavar="NAME=VALUE", help=text)
-    child.add_argument("--config-dir", help="a folder with your own recipe/*.yaml and data/*.yaml")
+    add_settings(child, text)
 
 
 def folds(arguments: argparse.Namespace) -> None:

@@ -9,7 +9,7 @@ from selftrain.commands import Commands, command
 from selftrain.errors import ConfigError
 from selftrain.log import say
 from selftrain.run import settings_of
-from selftrain.settings.shown import OF_A_RUN
+from selftrain.settings.shown import OF_A_RUN, add_settings
 
 SCRATCH = ".selftrain-plan-"
 
@@ -19,8 +19,7 @@ def add(commands: Commands) -> None:
     examples = ("selftrain.yaml train.plan=auto", "recipe=noisy_student data=camvid data.root=/data/camvid")
     child = command(commands, plan, *examples, settings=OF_A_RUN)
     text = "the settings of the run, as for selftrain train; nothing is written to its out="
-    child.add_argument("overrides", nargs="*", metavar="NAME=VALUE", help=text)
-    child.add_argument("--config-dir", help="a folder with your own recipe/*.yaml and data/*.yaml")
+    add_settings(child, text, nargs="*")
 
 
 def plan(arguments: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ from selftrain.commands import Commands, command, path, refuse_several
 from selftrain.errors import ConfigError, DataError
 from selftrain.log import say
 from selftrain.rundir import RunDir
-from selftrain.settings.shown import OF_DATA
+from selftrain.settings.shown import DATA_FILES, OF_DATA, add_settings
 
 if TYPE_CHECKING:
     from selftrain.commands.asked import Question
@@ -26,8 +26,7 @@ def add(commands: Commands) -> None:
     examples = ("runs/first -n 20 --copy to-label", "selftrain.yaml -n 20")
     child = command(commands, next, *examples, settings=OF_DATA)
     text = "a run; without a model: FILE.yaml, other settings of a data set, or a folder of images"
-    child.add_argument("overrides", nargs="+", metavar="RUN|FILE.yaml", help=text)
-    child.add_argument("--config-dir", help="a folder with your own data/*.yaml")
+    add_settings(child, text, own=DATA_FILES, metavar="RUN|FILE.yaml")
     text = f"number of images to propose (default: {COUNT})"
     child.add_argument("-n", "--count", type=int, default=COUNT, help=text)
     text = f"folder for the list, the CSV and the gallery (default: {FOLDER}/ of the run, or ./{FOLDER})"

@@ -8,7 +8,7 @@ from selftrain.commands import Commands, command, path
 from selftrain.config import AUTO, Config
 from selftrain.errors import ConfigError
 from selftrain.log import say
-from selftrain.settings.shown import OF_A_RUN
+from selftrain.settings.shown import DATA_FILES, OF_A_RUN, add_settings
 
 SHEET = "augmentation.png"
 
@@ -17,8 +17,7 @@ def add(commands: Commands) -> None:
     """Add the command to the parser."""
     child = command(commands, show_augment, "selftrain.yaml -o augmentation.png", settings=OF_A_RUN)
     text = "FILE.yaml, or data=NAME data.root=DIR, then recipe=NAME and settings"
-    child.add_argument("overrides", nargs="+", metavar="NAME=VALUE", help=text)
-    child.add_argument("--config-dir", help="a folder with your own data/*.yaml")
+    add_settings(child, text, own=DATA_FILES)
     text = f"the PNG to write (default: {SHEET}); an HTML page gets the same name"
     child.add_argument("-o", "--output", type=path, default=Path(SHEET), metavar="FILE.png", help=text)
     child.add_argument("--generation", type=int, help="whose augmentation to show (default: the last one)")

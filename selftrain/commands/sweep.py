@@ -3,7 +3,7 @@
 import argparse
 
 from selftrain.commands import Commands, command
-from selftrain.settings.shown import OF_A_RUN
+from selftrain.settings.shown import OF_A_RUN, add_settings
 
 
 def add(commands: Commands) -> None:
@@ -16,8 +16,7 @@ def add(commands: Commands) -> None:
     child = command(commands, sweep, *examples, settings=OF_A_RUN)
     text = "the settings of a run; several values between commas vary: train.lr=0.001,0.003; with --trials "
     text += "also a range, train.lr=log:0.0001..0.01 or loss.balance=0..1; out= alone resumes"
-    child.add_argument("overrides", nargs="+", metavar="NAME=VALUE", help=text)
-    child.add_argument("--config-dir", help="a folder with your own recipe/*.yaml and data/*.yaml")
+    add_settings(child, text)
     text = "let Optuna propose N trials, each by the scores so far (default: a grid of all values)"
     child.add_argument("--trials", type=int, metavar="N", help=text)
 

@@ -1,5 +1,6 @@
 """The settings and examples that the help of commands shows."""
 
+import argparse
 import textwrap
 from collections.abc import Sequence
 
@@ -20,6 +21,7 @@ OF_DATA = (
     "data.colours", "data.ignore", "data.splits.val_fraction",
 )  # fmt: skip
 WIDTH = 100  # of help
+DATA_FILES = "data/*.yaml"
 OF_AN_EXPORT = ("export.variants", "export.opset", "export.size", "data.root")  # all that it takes
 SETTINGS = """\
 settings that matter, as NAME=VALUE; lists are quoted, as shells read brackets: 'train.crop=[256,320]'
@@ -36,6 +38,19 @@ def epilog(examples: Sequence[str], settings: Sequence[str] = ()) -> str:
         told = textwrap.wrap(_told(name).replace("`", ""), WIDTH - width)
         lines += [f"  {name:<{width - 2}}{told[0]}", *(" " * width + rest for rest in told[1:])]
     return "\n".join(lines)
+
+
+def add_settings(
+    parser: argparse.ArgumentParser,
+    text: str | None = None,
+    *,
+    own: str = "recipe/*.yaml and data/*.yaml",
+    nargs: str = "+",
+    metavar: str = "NAME=VALUE",
+) -> None:
+    """Add the settings of a command line with their help `text`, and the option for `own` YAML files."""
+    parser.add_argument("overrides", nargs=nargs, metavar=metavar, help=text)
+    parser.add_argument("--config-dir", help=f"a folder with your own {own}")
 
 
 def _told(name: str) -> str:
