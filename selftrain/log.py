@@ -13,7 +13,8 @@ from typing import Any
 from selftrain import runlog
 from selftrain.files import naming, write_bytes
 
-SCALING = 10.0  # the most that a measured stage changes the forecast of later ones
+TRUST = 0.1  # the share of a whole run by which a forecast counts against what is measured
+SOON = 5.0  # seconds of steps after which the time left of a stage is known
 PLAIN_SECONDS = 10.0  # between two plain progress lines
 Tracker = Callable[[str, int, Mapping[str, float]], None]  # a stage, its step, and values
 
@@ -88,6 +89,7 @@ def say(message: str) -> None:
 
 
 _expected: dict[str, float] = {}  # the forecast of this process's run
+_measured: dict[str, tuple[float, float]] = {}  # of each stage: its seconds so far, and their forecast
 
 
 def expect(seconds: Mapping[str, float]) -> None:
@@ -96,19 +98,25 @@ def expect(seconds: Mapping[str, float]) -> None:
     `seconds` is the forecast of each stage in order, by the name of its progress line.
     """
     _expected.clear()
+    _measured.clear()
     _expected.update(seconds)
 
 
-def later(stage: str, whole: float) -> float | None:
+def later(stage: str, took: float, share: float) -> float | None:
     """The seconds that the stages after `stage` will take; None without a forecast.
 
-    The forecast is scaled by that of this stage, which will take `whole` seconds in all.
+    `took` seconds were spent on a `share` of the stage. The forecast is multiplied by the measured time of
+    all stages so far, divided by its forecast. A tenth of the run's forecast is added to both times, so a
+    single slow stage changes the rest only a little.
     """
     if not _expected.get(stage):
         return None
+    _measured[stage] = (took, share * _expected[stage])
     names = list(_expected)
     after = sum(_expected[name] for name in names[names.index(stage) + 1 :])
-    return after * min(max(whole / _expected[stage], 1 / SCALING), SCALING)
+    trusted = TRUST * sum(_expected.values())
+    measured, forecast = (sum(column) for column in zip(*_measured.values(), strict=True))
+    return after * (measured + trusted) / (forecast + trusted)
 
 
 class Progress:
@@ -117,11 +125,14 @@ class Progress:
     def __init__(self, stage: str, total: int | None, *, start: int = 0, per_step: int = 1):
         self.stage, self.total, self.start, self.per_step = stage, total, start, per_step
         self.began = self.said = time.monotonic()
+        self.first = (start, self.began)  # where the measurement of a step begins, and when
         self.bar = _rich_bar(stage, total, start) if sys.stdout.isatty() else None
 
     def show(self, done: int, note: str = "") -> None:
         """Report that `done` of the total are done, with `note` beside it."""
         now = time.monotonic()
+        if self.first[0] == self.start < done:
+            self.first = (done, now)  # what came before contains the start of the stage
         note = f"{note}  {self.rate(done, now):.1f} images/s"
         if self.bar:
             progress, task = self.bar
@@ -131,11 +142,21 @@ class Progress:
             if self.total is None:
                 (runlog.note if self.bar else say)(f"{self.stage}  {done}  {note}")
                 return
-            each = (now - self.began) / max(done - self.start, 1)
-            left, rest = each * (self.total - done), later(self.stage, each * self.total)
-            run = "" if rest is None else f", {_clock(left + rest)} for the run"
             tell = runlog.note if self.bar else say
-            tell(f"{self.stage}  {done}/{self.total}  {note}  {_clock(left)} left{run}")
+            tell(f"{self.stage}  {done}/{self.total}  {note}{self._left(done, now)}")
+
+    def _left(self, done: int, now: float) -> str:
+        """The time left for the stage and for the run, in words; "" before it can be known."""
+        assert self.total is not None
+        steps, seconds = done - self.first[0], now - self.first[1]
+        if done == self.total:
+            left, rest = 0.0, later(self.stage, now - self.began, (done - self.start) / max(self.total, 1))
+        elif steps and seconds >= SOON:
+            left, rest = seconds / steps * (self.total - done), later(self.stage, seconds, steps / self.total)
+        else:
+            return ""
+        run = "" if rest is None else f", {_clock(left + rest)} for the run"
+        return f"  {_clock(left)} left{run}"
 
     def rate(self, done: int, now: float) -> float:
         """Images per second since this process started or resumed the stage."""
@@ -176,5 +197,7 @@ def _rich_bar(stage: str, total: int | None, start: int) -> tuple[Any, Any]:
 
 
 def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
+    """Minutes and seconds. Above two minutes they are rounded to tens of seconds, as no estimate is exact."""
+    exact = 1 if seconds < 120 else 10
+    minutes, rest = divmod(round(seconds / exact) * exact, 60)
     return f"{minutes}:{rest:02d}"

@@ -2,7 +2,10 @@
 
 import json
 import re
+import sys
 from dataclasses import replace
+from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 
@@ -73,15 +76,47 @@ def test_it_is_told_in_words():
     assert told({"gen0": 600.0, "test": 1.0}) == "this run will take about 10 min (gen0 10 min, test 1 s)"
 
 
-def test_later_stages_are_scaled_by_this_one():
-    log.expect({"gen0": 100.0, "gen0 labels": 10.0, "gen1": 200.0})
-    try:
-        assert log.later("gen0", 200.0) == pytest.approx(420.0)
-        assert log.later("gen1", 50.0) == 0.0
-        assert log.later("verify", 50.0) is None
-    finally:
-        log.expect({})
-    assert log.later("gen0", 200.0) is None
+@pytest.fixture
+def expected():
+    """Forecasts of stages for progress lines, of this test only."""
+    yield log.expect
+    log.expect({})
+
+
+def test_later_stages_are_scaled_by_all_stages_so_far(expected):
+    expected({"gen0": 100.0, "gen0 labels": 20.0, "gen1": 180.0})  # 30 s of them count as measured
+    assert log.later("gen0", 200.0, 1.0) == pytest.approx(200 * (200 + 30) / (100 + 30))
+    assert log.later("gen0 labels", 50.0, 0.5) == pytest.approx(180 * (250 + 30) / (110 + 30))
+    assert log.later("gen1", 50.0, 0.1) == 0.0
+    assert log.later("verify", 50.0, 0.1) is None
+    expected({})
+    assert log.later("gen0", 200.0, 1.0) is None
+
+
+def test_the_time_left_is_calm_on_a_short_run_with_a_slow_start_and_a_slow_stage(
+    expected, monkeypatch, capsys
+):
+    now, said = [0.0], []
+    monkeypatch.setattr(log, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: False, raising=False)
+    stages = {"gen0": (100, 0.5), "gen0 labels": (40, 0.75), "gen1": (100, 1.0)}  # steps, seconds of each
+    expected({"gen0": 40.0, "gen0 labels": 6.0, "gen1": 80.0})  # labels take five times as long
+    for stage, (steps, each) in stages.items():
+        with log.progress(stage, steps) as show:
+            now[0] += 8.0  # the first step loads and compiles
+            for done in range(1, steps + 1):
+                now[0] += each
+                show(done)
+                line = capsys.readouterr().out.strip()
+                if " left" in line:
+                    minutes, seconds = re.search(r", (\d+):(\d\d) for the run$", line).groups()
+                    said.append((now[0], now[0] + int(minutes) * 60 + int(seconds)))
+                elif line:
+                    assert done < 12, line  # a line without a time: the first one of a stage
+    ends = [end for _, end in said]
+    assert len(said) > 15 and said[0][0] > 10
+    assert all(abs(end - now[0]) < 0.3 * now[0] for end in ends), ends
+    assert all(abs(after - before) < 0.25 * now[0] for before, after in pairwise(ends)), ends
 
 
 def test_a_run_tells_its_time_before_the_first_step_and_in_every_line(run, tmp_path):
