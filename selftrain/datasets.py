@@ -3,6 +3,7 @@
 from dataclasses import asdict, fields
 
 from selftrain.config import DataConfig, ExtraConfig, SplitConfig
+from selftrain.data.load import check_place
 from selftrain.data.spec import Extra, Spec, SplitSpec
 
 
@@ -17,6 +18,14 @@ def spec_of(cfg: DataConfig) -> Spec:
     own = {field.name: splits[field.name] for field in fields(SplitSpec) if field.name in splits}
     split_spec = SplitSpec(**own)
     return Spec(**plain, splits=split_spec, changed=frozenset(changed))
+
+
+def check_root(cfg: DataConfig) -> None:
+    """Check that data.root is there, before anything that takes seconds.
+
+    Raises ConfigError if it is not given, DataError if it is not a folder.
+    """
+    check_place(spec_of(cfg))
 
 
 def _extra(cfg: DataConfig, number: int, own: ExtraConfig) -> Extra:

@@ -18,6 +18,7 @@ from selftrain.anatomy import anatomy_of
 from selftrain.cards import card_of
 from selftrain.config import Config
 from selftrain.data.sample import Sample
+from selftrain.datasets import check_root
 from selftrain.errors import ConfigError
 from selftrain.inference.predictor import Predictor
 from selftrain.log import say
@@ -77,6 +78,7 @@ def asked(overrides: Sequence[str], config_dir: str | None = None) -> Asked:
         config = stored(first, own)
         return Asked(config, int(pairs.get(NUMBER, config.data.splits.fold[1])), home)
     config = compose(rest if TEST in pairs else [f"{TEST}=never", *rest], config_dir)
+    check_root(config.data)
     if not config.out:
         raise ConfigError("out is not set; say where the runs go, e.g. out=runs/folds")
     return Asked(config, int(number), home if "out" in pairs else Home(Path(f"{config.out}-folds")))

@@ -68,6 +68,9 @@ def launch(config: Config, then: "Callable[[Session, dict], None] | None" = None
     run = RunDir(Path(config.out))
     run.refuse_files_of_others()
     run.refuse_locked()
+    from selftrain.datasets import check_root
+
+    check_root(config.data)
     from selftrain import generations  # takes seconds to import; errors above are reported at once
 
     with runlog.noting_the_end():

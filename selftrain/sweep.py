@@ -20,6 +20,7 @@ from rich.table import Table
 
 from selftrain import choices, files, preflight
 from selftrain.config import AUTO, Config
+from selftrain.datasets import check_root
 from selftrain.errors import ConfigError, SelftrainError
 from selftrain.log import say
 from selftrain.rundir import SWEEP, RunDir
@@ -88,8 +89,10 @@ def asked(overrides: Sequence[str], config_dir: str | None = None, trials: int |
     axes = {name: axis for name, text in pairs.items() if (axis := _axis(name, text)) is not None}
     words = [text for text in overrides if text.partition("=")[0] not in {*axes, OUT}]
     _check(axes, trials)
+    first = compose([*words, *_first(axes)], config_dir)
+    check_root(first.data)
     if OUT not in pairs:
-        out = compose([*words, *_first(axes)], config_dir).out
+        out = first.out
         if not out:
             raise ConfigError("out is not set; say where the trials go, e.g. out=runs/sweep")
         home = Home(Path(f"{out}-sweep"))

@@ -36,6 +36,43 @@ def test_help_needs_no_torch_and_names_the_commands():
     )
 
 
+MISSING = (
+    "train data=camvid data.root=nowhere out=run",
+    "plan data=camvid data.root=nowhere",
+    "show-augment data=camvid data.root=nowhere",
+    "verify data=camvid data.root=nowhere",
+    "evaluate export data=camvid data.root=nowhere",
+    "train nowhere.yaml out=run",
+    "train recipe=nowhere out=run",
+    "predict nowhere images -o masks",
+    "predict export nowhere -o masks",
+    "init nowhere", "resume nowhere", "status nowhere", "export nowhere -o out", "clean nowhere", "next nowhere",
+    "report nowhere", "review nowhere", "convert nowhere -o out --to coco", "compare nowhere elsewhere",
+)  # fmt: skip
+LIGHT = """
+import sys
+from selftrain import cli
+for line in sys.argv[1:]:
+    sys.argv = line.split()
+    try:
+        cli.main()
+    except SystemExit as end:
+        assert end.code in (2, 3), (line, end.code)
+    assert "torch" not in sys.modules, line
+"""
+
+
+def test_a_path_that_leads_nowhere_is_named_before_torch_is_imported(tmp_path):
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export" / "card.json").touch()
+    lines = [f"selftrain {line}" for line in MISSING]
+    done = subprocess.run([sys.executable, "-c", LIGHT, *lines], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    errors = done.stderr.splitlines()
+    assert len(errors) == len(lines) and all("nowhere" in line for line in errors), errors
+    assert [path.name for path in tmp_path.iterdir()] == ["export"]
+
+
 def test_the_version_is_printed(selftrain):
     code, said, _ = selftrain("--version")
     assert code == 0 and said == f"selftrain {__version__}\n"

@@ -34,11 +34,11 @@ def add(commands: Commands) -> None:
 
 def clean(arguments: argparse.Namespace) -> None:
     """List suspicious masks, which the networks that did not train on them contradict, with pictures."""
-    from selftrain import preflight
+    run = begun(arguments.run_directory)
+    from selftrain import preflight  # takes seconds to import; the error above is reported at once
     from selftrain.settings import stored
     from selftrain.suspects import page, search
 
-    run = begun(arguments.run_directory)
     cfg = stored(run.config, [])
     cfg.out = str(run.path)  # it may have moved
     plan = _plan(run, cfg, arguments.generation)

@@ -33,16 +33,17 @@ def add(commands: Commands) -> None:
 
 def compare(arguments: argparse.Namespace) -> None:
     """Compare runs: scores with paired differences, curves, settings that differ; also of unfinished runs."""
-    from selftrain.choices import completed
-    from selftrain.report.compare import Comparison
-    from selftrain.settings.compared import differing
-
     directories = [run for place in arguments.run_directories for run in _runs_of(place)]
     if len(directories) < 2:
         raise ConfigError("compare takes two or more runs: selftrain compare runs/a runs/b")
     if arguments.output.suffix != ".html":
         raise ConfigError(f"--output {arguments.output}: the page needs a name that ends in .html")
-    runs = [_read(place, begun(directory), directories) for place, directory in enumerate(directories)]
+    found = [begun(directory) for directory in directories]
+    from selftrain.choices import completed  # takes seconds to import; errors above are reported at once
+    from selftrain.report.compare import Comparison
+    from selftrain.settings.compared import differing
+
+    runs = [_read(place, run, directories) for place, run in enumerate(found)]
     comparison = Comparison(runs, differing([dict(run.settings) for run in runs], completed))
     comparison.print()
     comparison.write(arguments.output)

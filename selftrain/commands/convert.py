@@ -3,7 +3,7 @@
 import argparse
 
 from selftrain.commands import Commands, command, path
-from selftrain.conversion import TO
+from selftrain.conversion import TO, refuse_missing
 
 
 def add(commands: Commands) -> None:
@@ -19,6 +19,7 @@ def add(commands: Commands) -> None:
 
 def convert(arguments: argparse.Namespace) -> None:
     """Write the masks of a data set, or predicted masks, in the format of another program."""
-    from selftrain.conversion.convert import convert
+    refuse_missing(arguments.source)
+    from selftrain.conversion.convert import convert  # takes seconds to import
 
     convert(arguments.source, arguments.output, arguments.to, images=arguments.images)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selftrain.commands import Commands, command, path
-from selftrain.commands.leader import export_of
+from selftrain.commands.leader import check_model, export_of
 from selftrain.commands.predict import add_changes, changes_of
 from selftrain.errors import ConfigError
 from selftrain.log import say
@@ -35,15 +35,20 @@ def add(commands: Commands) -> None:
 
 def evaluate(arguments: argparse.Namespace) -> None:
     """Score an exported model, or the leader of a run, on images with masks."""
-    from selftrain.inference.labeller import Labeller
-    from selftrain.report.evaluation import print_tables, tables
+    from selftrain.datasets import check_root
     from selftrain.settings import compose
 
-    changes, out = changes_of(arguments), arguments.output
+    check_model(arguments.export)
+    out = arguments.output
     if out and out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ConfigError(f"-o {out} is a file, or not empty; choose a new folder")
     whole = compose(arguments.overrides, arguments.config_dir)
     cfg = whole.data
+    check_root(cfg)
+    from selftrain.inference.labeller import Labeller  # takes seconds to import
+    from selftrain.report.evaluation import print_tables, tables
+
+    changes = changes_of(arguments)
     if "data.unlabelled" not in whole.given:
         cfg.unlabelled = ""  # new masks may come without a folder of unlabelled images
     with export_of(arguments.export, onnx=arguments.backend == "onnx") as directory:

@@ -10,6 +10,7 @@ from selftrain.commands import Commands, begun, command, path
 from selftrain.config import Config
 from selftrain.errors import ConfigError, ResourceError
 from selftrain.files import read_json
+from selftrain.inference.place import check_export
 from selftrain.log import say
 from selftrain.rundir import SEVERAL, RunDir
 from selftrain.settings.shown import OF_AN_EXPORT
@@ -31,15 +32,15 @@ def add(commands: Commands) -> None:
 
 def export(arguments: argparse.Namespace) -> None:
     """Export a generation of a run to another directory; of an unfinished run, its leader so far."""
-    from selftrain import variants
-    from selftrain.preflight import recorded_data
-    from selftrain.settings import stored
-    from selftrain.stages.export import export_again
-
     run, out, number = begun(arguments.run_directory), arguments.output, arguments.generation
     unfit = [one for one in arguments.overrides if not one.startswith(("export.", "data.root="))]
     if unfit:
         raise ConfigError(f"{unfit[0]}: selftrain export takes settings of export, and data.root")
+    from selftrain import variants  # takes seconds to import; errors above are reported at once
+    from selftrain.preflight import recorded_data
+    from selftrain.settings import stored
+    from selftrain.stages.export import export_again
+
     cfg = stored(run.config, arguments.overrides)
     cfg.export.onnx = True  # the command's purpose
     variants.check(cfg.export)
@@ -85,6 +86,12 @@ def export_unfinished(
     described = card_of(cfg, data, row, test=None)
     network, opset = saved.read(gen.model).network, cfg.export.opset
     export(network, directory, card=described, onnx=onnx, opset=opset, images=images)
+
+
+def check_model(model: Path) -> None:
+    """Raise ConfigError for a path that is neither a run nor an export; takes no time."""
+    if not (model / SEVERAL).is_file() and not RunDir(model).config.is_file():
+        check_export(model)
 
 
 @contextmanager

@@ -26,8 +26,11 @@ def plan(arguments: argparse.Namespace) -> None:
     """Measure what a run will need on this machine: memory of training and labelling, time, disk space."""
     if launcher.processes() > 1:
         raise ConfigError("selftrain plan measures on one process; start it without a launcher")
+    from selftrain.datasets import check_root
+
     config = settings_of(arguments.overrides, arguments.config_dir)
     out = Path(config.out or "runs/run").expanduser()
+    check_root(config.data)
     from selftrain.needs import existing, needs_of  # takes seconds to import
     from selftrain.session import Session
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selftrain.commands import Commands, command, path
-from selftrain.commands.leader import export_of
+from selftrain.commands.leader import check_model, export_of
 from selftrain.conversion import TO
 from selftrain.errors import ConfigError, DataError
 from selftrain.log import say
@@ -72,8 +72,8 @@ def add_changes(child: argparse.ArgumentParser) -> None:
 
 def predict(arguments: argparse.Namespace) -> None:
     """Label images with an exported model, or with the leader of a run that is not finished."""
-    changes = changes_of(arguments)
     _check(arguments)
+    changes = changes_of(arguments)
     if arguments.output == STDOUT:
         with contextlib.redirect_stdout(sys.stderr):
             mask = _mask(arguments, changes)
@@ -166,9 +166,12 @@ def _size(text: str | None) -> list[Any] | None:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    """Raises ConfigError for options that exclude each other."""
+    """Raises ConfigError for options that exclude each other; ConfigError or DataError for wrong paths."""
+    from selftrain.prediction.inputs import refuse_missing
     from selftrain.prediction.videos import is_video
 
+    check_model(arguments.export)
+    refuse_missing(arguments.images)
     beside = [f"--{name}" for name in (*EXTRAS, "csv", "again") if getattr(arguments, name)]
     images = arguments.images
     if arguments.form == "values" and arguments.threshold is not None:

@@ -42,16 +42,16 @@ def add(commands: Commands) -> None:
 
 def next(arguments: argparse.Namespace) -> None:
     """Propose which images to label next: those that the model is unsure of, and unlike one another."""
-    from selftrain.commands import asked
-    from selftrain.proposals import page
-    from selftrain.proposals.uncertainty import OPTION
-
     if arguments.count < 1:
         raise ConfigError(f"-n {arguments.count}: propose at least one image")
     first = arguments.overrides[0]
     if "=" not in first and not path(first).exists():
         raise ConfigError(f"{first}: no such run, folder of images or YAML file of a data set")
     refuse_several(path(first))
+    from selftrain.commands import asked  # takes seconds to import; errors above are reported at once
+    from selftrain.proposals import page
+    from selftrain.proposals.uncertainty import OPTION
+
     run = RunDir(path(first))
     has_model = run.config.is_file()
     folder = arguments.output or (run.path / FOLDER if has_model else Path(FOLDER))

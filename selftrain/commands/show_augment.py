@@ -27,15 +27,17 @@ def show_augment(arguments: argparse.Namespace) -> None:
     """Show labelled images beside what the augmentation of a recipe makes of them."""
     from selftrain.data.load import levels_of, load
     from selftrain.data.sample import with_levels
-    from selftrain.datasets import spec_of
-    from selftrain.inspection.augmented import write_augmented
-    from selftrain.plan import plans
-    from selftrain.preflight import check
+    from selftrain.datasets import check_root, spec_of
     from selftrain.settings import compose
 
     cfg = compose(arguments.overrides, arguments.config_dir)
-    check(cfg)
     _check_output(arguments.output, cfg)
+    check_root(cfg.data)
+    from selftrain.inspection.augmented import write_augmented  # takes seconds to import
+    from selftrain.plan import plans
+    from selftrain.preflight import check
+
+    check(cfg)
     number = len(cfg.generations) - 1 if arguments.generation is None else arguments.generation
     if not 0 <= number < len(cfg.generations):
         raise ConfigError(f"--generation {number}: the generations are 0 to {len(cfg.generations) - 1}")

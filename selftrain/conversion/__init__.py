@@ -1,5 +1,9 @@
 """Masks as files of annotation programs."""
 
+from pathlib import Path
+
+from selftrain.errors import DataError
+
 # The names of the formats, without the imports of `targets`: --help lists them.
 TO = (
     "png",
@@ -14,3 +18,11 @@ TO = (
     "labelstudio-rle",
     "yolo",
 )
+
+
+def refuse_missing(source: Path) -> None:
+    """Raise DataError for a path that leads nowhere; takes no time."""
+    if not source.exists():
+        raise DataError(
+            f"{source} does not exist; give a data YAML, a folder, or the output of selftrain predict"
+        )

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from selftrain.config import DataConfig
+from selftrain.conversion import refuse_missing
 from selftrain.data.faults import counted, some
 from selftrain.data.load import load
 from selftrain.data.masks import MaskCode, read_mask
@@ -74,10 +75,7 @@ def originals(source: Path, images: Path | None = None) -> Iterator[Originals]:
 
     `images` is the folder whose images were predicted. Raises ConfigError or DataError.
     """
-    if not source.exists():
-        raise DataError(
-            f"{source} does not exist; give a data YAML, a folder, or the output of selftrain predict"
-        )
+    refuse_missing(source)
     with tempfile.TemporaryDirectory() as temporary:
         if (source / CLASSES).is_file():
             yield _predictions(source.resolve(), images)

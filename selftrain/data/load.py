@@ -17,6 +17,7 @@ from selftrain.data.images import Levels
 from selftrain.data.many import Both, Many, Run, finder
 from selftrain.data.sample import SPLITS, Copies, DataSet, Sample, with_channels, without
 from selftrain.data.sources import annotated, folder, objects, shapes, voc
+from selftrain.data.sources.named import root_of
 from selftrain.data.spec import Spec
 from selftrain.data.suspects import with_suspects
 from selftrain.data.tags import with_tags
@@ -43,6 +44,15 @@ SOURCES: dict[str, Callable[[Spec, Copies], DataSet]] = {
     "labelstudio": annotated.labelstudio,
     "yolo": annotated.yolo,
 }
+
+
+BELOW_A_ROOT = {*SOURCES} - {"shapes"}  # formats whose files lie below data.root
+
+
+def check_place(spec: Spec) -> None:
+    """Check data.root of a format that needs it. Raises ConfigError or DataError, like `root_of`."""
+    if spec.format in BELOW_A_ROOT:
+        root_of(spec)
 
 
 def load(spec: Spec, *, strict: bool = True, copies: Copies = ()) -> DataSet:

@@ -15,13 +15,12 @@ from selftrain.files import MANIFEST, read_directory
 from selftrain.ids import IGNORE
 from selftrain.inference.asking import Asked
 from selftrain.inference.pixels import PixelScale
+from selftrain.inference.place import CARD, FIX, check_export
 from selftrain.inference.predictor import Predictor
 from selftrain.models import saved
 from selftrain.rundir import WEIGHTS
 
-CARD = "card.json"
 ONNX = "model.onnx"
-FIX = "give a run or an export"
 FORMAT = 1
 RULE = (
     "a channel for each mean (three: RGB, one: grey), scaled to 0..1, minus mean, divided by std; resized to "
@@ -132,10 +131,7 @@ def load_export(directory: Path) -> tuple[nn.Module, dict[str, Any]]:
     Nothing is downloaded. Raises ConfigError for a path that is not an export and for an export of a later
     version, IntegrityError for an incomplete or damaged export.
     """
-    if not directory.is_dir():
-        raise ConfigError(f"{directory} is not a directory; {FIX}")
-    if not (directory / MANIFEST).exists() and not (directory / CARD).exists():
-        raise ConfigError(f"{directory} is not an export: it has no {CARD}; {FIX}")
+    check_export(directory)
     files = read_directory(directory)
     if not {WEIGHTS, CARD} <= files.keys():
         raise ConfigError(

@@ -36,14 +36,14 @@ class Inputs:
         lone = len(paths) == 1
         if lone and paths[0].is_dir():
             return _folder(paths[0])
+        refuse_missing(paths)
         paths = [Path(os.path.abspath(path)) for path in paths]  # so that none is called ".."
+        if any(path.is_dir() and not path.name for path in paths):
+            raise ConfigError("the root folder has no name for its masks; give it alone")
         names = Counter(path.name for path in paths)
         twice = [name for name, count in names.items() if count > 1]
         if twice:
             raise ConfigError(f"two of the paths are called {twice[0]}; predict them into two folders")
-        wrong = [path for path in paths if not path.exists() or (path.is_dir() and not path.name)]
-        if wrong:
-            raise _missing(wrong[0])
         single = [path for path in paths if not path.is_dir()]
         given = output_names([PurePath(file.name) for file in single])
         own = [(file, given[PurePath(file.name)]) for file in single]
@@ -60,6 +60,13 @@ class Inputs:
 
         found.files = files()
         return found
+
+
+def refuse_missing(paths: Sequence[Path]) -> None:
+    """Raise DataError for a path that leads nowhere."""
+    for path in paths:
+        if not path.exists():
+            raise _missing(path)
 
 
 def _missing(path: Path) -> DataError:

@@ -21,8 +21,9 @@ from selftrain.data.labels import Readable
 from selftrain.diagnosis import brief, quality_of
 from selftrain.errors import ConfigError, ResourceError
 from selftrain.files import MANIFEST, commit_directory, read_json, write_bytes
-from selftrain.inference.exported import CARD, ONNX, kind_of, predictor_of
+from selftrain.inference.exported import ONNX, kind_of, predictor_of
 from selftrain.inference.labeller import Labeller, differing_ids
+from selftrain.inference.place import CARD
 from selftrain.inference.usage import USE, usage
 from selftrain.log import say
 from selftrain.models import saved
