@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from selftrain import __version__, process
 from selftrain.commands import (
+    Commands,
     clean,
     command,
     compare,
@@ -29,6 +30,7 @@ from selftrain.commands import (
 )
 from selftrain.errors import ConfigError, DataError, exit_code_of
 from selftrain.log import print_any_letter, say
+from selftrain.settings.names import did_you_mean
 from selftrain.settings.shown import DATA_FILES, OF_A_RUN, OF_DATA, add_settings, epilog
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ def main() -> None:
     """Entry point of the console script; exits with the codes of docs/files.md."""
     process.prepare()
     print_any_letter()
-    arguments = _arguments(_parser())
+    arguments = _arguments(sys.argv[1:])
     sys.exit(exit_code_of(lambda: arguments.run(arguments)))
 
 
@@ -120,11 +122,19 @@ def import_weights(arguments: argparse.Namespace) -> None:
         say(line)
 
 
-def _arguments(parser: argparse.ArgumentParser, words: list[str] | None = None) -> argparse.Namespace:
+def _arguments(words: list[str]) -> argparse.Namespace:
     """Parse the command line; NAME=VALUE may also follow an option, which argparse alone rejects."""
+    parser = _parser()
+    commands: Commands = parser.get_default("commands")
+    name = next(iter(words), "-")
+    if not name.startswith("-") and name not in commands.choices:
+        instead = did_you_mean(name, commands.choices) or "; selftrain --help lists all"
+        parser.error(f"{name}: no such command{instead}")
     arguments, rest = parser.parse_known_args(words)
     if rest and ("overrides" not in arguments or any(text.startswith("-") for text in rest)):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}{_as_setting(rest[0])}")
+        options = commands.choices[name]._option_string_actions if name in commands.choices else ()
+        instead = _as_setting(rest[0]) or did_you_mean(rest[0].partition("=")[0], options)
+        parser.error(f"unrecognized arguments: {' '.join(rest)}{instead}")
     if rest:
         arguments.overrides += rest
     return arguments
@@ -146,6 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"selftrain {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
+    parser.set_defaults(commands=commands)
 
     child = command(commands, init, "/data/mine -o mine.yaml")
     child.add_argument("folder", type=path, help="the folder of the data set; nothing is written to it")

@@ -169,6 +169,22 @@ def test_arguments_that_no_command_knows_are_refused(selftrain, given):
 
 
 @pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("trian mine.yaml", "trian: no such command; did you mean train?"),
+        ("xyzzy", "xyzzy: no such command; selftrain --help lists all"),
+        ("verify data=shapes --wrokers=1", "--wrokers=1; did you mean --workers?"),
+        ("status run --wtach", "--wtach; did you mean --watch?"),
+        ("--versoin status run", "unrecognized arguments: --versoin"),
+    ],
+)
+def test_a_misspelt_command_or_option_is_answered_with_the_one_that_was_meant(line, said, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli._arguments(line.split())
+    assert ended.value.code == 2 and capsys.readouterr().err.strip().endswith(said)
+
+
+@pytest.mark.parametrize(
     ("given", "as_setting"), [(["--train.steps", "9"], "train.steps=VALUE"), (["--budget=9"], "budget=9")]
 )
 def test_a_setting_written_as_an_option_is_answered_with_the_setting(selftrain, given, as_setting):

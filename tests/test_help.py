@@ -32,7 +32,7 @@ def test_the_help_of_every_command_has_examples_that_parse(name):
     found = examples(child)
     assert found and all(words[0] == name for words in found), child.format_help()
     for words in found:
-        arguments = cli._arguments(PARSER, words)
+        arguments = cli._arguments(words)
         assert arguments.run.__name__.replace("_", "-") == name
         settings = [text for text in getattr(arguments, "overrides", []) if "=" in text]
         if name == "sweep":  # several values, and ranges
@@ -46,7 +46,7 @@ def test_the_help_of_every_command_has_examples_that_parse(name):
 
 def test_the_help_of_the_program_and_of_runs_has_examples_that_parse():
     for words in examples(PARSER):
-        assert cli._arguments(PARSER, words).run
+        assert cli._arguments(words).run
     for words in examples(run._parser()):
         assert run._parser().parse_intermixed_args(words[words.index("selftrain.run") + 1 :])
 

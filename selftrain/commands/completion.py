@@ -80,7 +80,6 @@ def add(commands: Commands) -> None:
     child.add_argument("shell", choices=SCRIPTS, help="the shell that reads the script")
     text = "used by the script: the words of a command line, of which the last one is completed"
     child.add_argument("words", nargs=argparse.REMAINDER, metavar="WORD", help=text)
-    child.set_defaults(commands=commands)
 
 
 def completion(arguments: argparse.Namespace) -> None:

@@ -4,7 +4,6 @@ import re
 import shlex
 from collections.abc import Callable
 from dataclasses import asdict
-from difflib import get_close_matches
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -13,7 +12,7 @@ from selftrain.config import Config, GenerationConfig
 from selftrain.errors import ConfigError
 from selftrain.files import plain_yaml
 from selftrain.settings.changes import flat
-from selftrain.settings.names import unknown
+from selftrain.settings.names import did_you_mean, unknown
 from selftrain.settings.plain import is_file_of_data, plain_data_file, refuse_code, refuse_code_in_files
 from selftrain.settings.tree import EXAMPLES, EXTRA, flow, in_quotes, merged, with_settings
 from selftrain.tables import Place
@@ -143,8 +142,7 @@ def _chosen(group: str, pairs: list[tuple[str, str]], folders: list[Path]) -> st
     if not values or values[0] in known:
         return values[0] if values else ""
     name, noun = values[0], "recipe" if group == "recipe" else "data set"
-    close = get_close_matches(name, known, n=1, cutoff=0.5)
-    advice = f"; did you mean {group}={close[0]}?" if close else ""
+    advice = did_you_mean(name, known, before=f"{group}=")
     if group == "data" and "/" in name:
         advice = f"; for images there run selftrain init {shlex.quote(name)}"
     raise ConfigError(f"{group}={name}: no such {noun}{advice} (there are {', '.join(known)})")

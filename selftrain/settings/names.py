@@ -1,6 +1,7 @@
 """Names of settings, and the settings that a wrong name may stand for."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import asdict
 from difflib import get_close_matches
 
@@ -76,6 +77,15 @@ def near(name: str) -> list[str]:
         return [own if own in names and section == prefix[:-1] else WORDS[word]]
     elsewhere = [known for known in names if known.endswith(f".{word}") or known == word]
     return (elsewhere or _alike(section, word, names))[:MOST]
+
+
+def did_you_mean(word: str, known: Iterable[str], *, before: str = "") -> str:
+    """A question about the one of `known` names that is spelt most like `word`; "" if there is none.
+
+    `before` is put in front of the name.
+    """
+    close = get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; did you mean {before}{close[0]}?" if close else ""
 
 
 def beside(name: str) -> str:
