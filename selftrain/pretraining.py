@@ -14,7 +14,7 @@ from selftrain.config import AUTO, RUN, Config
 from selftrain.errors import ConfigError
 from selftrain.files import read_yaml
 from selftrain.log import say
-from selftrain.models.build import build
+from selftrain.models.build import build, check_encoder
 from selftrain.models.encoders import PACKAGES, package_file, pretrained
 from selftrain.models.weights import IMAGENET, PACKAGE, check_weights, hub_is_there
 from selftrain.plan import RANDOM, Plan, plans
@@ -65,8 +65,11 @@ def agreed(cfg: Config, run: RunDir, *, decides: bool) -> Config:
 
 
 def check_sources(cfg: Config) -> None:
-    """Check that the weights which generations begin with are there. Raises ConfigError."""
+    """Check that encoders, and the weights that generations begin with, are there. Raises ConfigError."""
     for plan in plans(cfg):
+        own = cfg.generations[plan.number].encoder is not None
+        setting = f"generations.{plan.number}.encoder" if own else "model.encoder"
+        check_encoder(plan.arch, plan.encoder, setting)
         if plan.weights and plan.weights.startswith(RUN):
             begun_from(plan.weights)
         elif plan.weights != AUTO:

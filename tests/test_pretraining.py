@@ -20,7 +20,7 @@ from selftrain.models.build import build
 from selftrain.models.encoders import PACKAGES
 from selftrain.models.foreign import load_package
 from selftrain.models.weights import encoder_names
-from selftrain.pretraining import SCALE, agreed, resolved
+from selftrain.pretraining import SCALE, agreed, check_sources, resolved
 from selftrain.rundir import RunDir
 from selftrain.settings import compose
 
@@ -231,3 +231,22 @@ def test_a_pixel_scale_has_a_number_for_each_channel_or_is_auto(setting, said):
         compose([setting])
     assert str(refused.value) == said
     assert compose(["data.mean=auto"]).data.mean == compose([]).data.mean == ["auto"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        (
+            "model.encoder=resnet19",
+            "model.encoder=resnet19: neither smp nor timm has an encoder of this name",
+        ),
+        (
+            "generations.1.encoder=tu-resnet19",
+            "generations.1.encoder=tu-resnet19: .*similar names: tu-resnet18",
+        ),
+    ],
+)
+def test_an_encoder_that_nobody_knows_is_named_before_any_weights(setting, said):
+    cfg = compose(["recipe=noisy_student", setting])
+    with pytest.raises(ConfigError, match=said):
+        check_sources(cfg)

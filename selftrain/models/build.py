@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import segmentation_models_pytorch as smp
@@ -95,6 +96,14 @@ def build(
     if image_head:
         add_head(network, classes, chosen.name)
     return network
+
+
+def check_encoder(arch: Choice, encoder: str, setting: str) -> None:
+    """Raise ConfigError if a network of `arch` would have an encoder that nobody knows; builds nothing."""
+    chosen = _chosen(arch)
+    unknown = about_name(encoder) if "encoder" in signature(chosen.entry.build).parameters else ""
+    if unknown:
+        raise ConfigError(f"{setting}={encoder}: {unknown}")
 
 
 def multiple_of(arch: Choice) -> int:
