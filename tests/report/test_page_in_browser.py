@@ -131,3 +131,20 @@ def test_a_slider_between_two_labels_begins_with_the_image(shown):
         stops.nth(number).click()
         found.append(covered(page, gallery.locator(".stack").first))
     assert found == [[None] * 4, [1] * 4, [0, 0, 1, 1], [0] * 4]
+
+
+def test_tables_fit_a_window_of_1100_pixels(browser, tmp_path):
+    report = with_all(three())
+    for g in report["generations"]:
+        g["model"] |= {"arch": "deeplabv3plus", "encoder": "tu-tf_efficientnet_lite0"}
+        g |= {"online": "unimatch_v2", "teacher": 0, "exact": False, "steps": 40_000, "seconds": 12_345.0}
+        g["val"]["kappa"] = 0.5  # a score of the user's own has a column
+    (tmp_path / "report.html").write_text(render(report, metrics=some_metrics(), rows=some_rows()))
+    page = browser.new_page(viewport={"width": 1100, "height": 800})
+    page.goto((tmp_path / "report.html").as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") == 1100
+    regions = page.locator(".scroll").evaluate_all(
+        "all => all.map(one => [one.getAttribute('aria-label'), one.scrollWidth - one.clientWidth])"
+    )
+    page.close()
+    assert ["Table of the generations", 0] in regions and all(beyond == 0 for _, beyond in regions), regions
