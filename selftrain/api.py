@@ -65,7 +65,7 @@ class Model:
     def predict(self, image: Picture) -> Ids:
         """Class ids (H, W) uint8 of an image; 255 where a decision leaves a pixel without a class.
 
-        They are those of `selftrain predict`. `image` is a file, a PIL image, or an array (H, W, C) uint8
+        `selftrain predict` writes the same ids. `image` is a file, a PIL image, or an array (H, W, C) uint8
         with the channels of training (RGB). Raises DataError for anything else.
 
         >>> mask = model.predict("images/a.png")

@@ -21,7 +21,7 @@ KEYS = ("asked", "taken", "note")  # of memory.json
 
 
 def kept(cfg: Config, run: RunDir) -> Config:
-    """`cfg` with the micro-batches that a run took in the place of those that `cfg` asks for."""
+    """`cfg` with the number of micro-batches that a run has taken instead of the number in `cfg`."""
     found = _read(run)
     if found and cfg.train.accumulate == found["asked"]:
         return changed(cfg, {ACCUMULATE: found["taken"]})
@@ -72,7 +72,7 @@ def _keep(run: RunDir, cfg: Config, finer: Config) -> None:
     asked, taken = (one.train.accumulate for one in (cfg, finer))
     said = (
         f"a training step does not fit the memory in {_parts(asked)}, so it is taken in {_parts(taken)} "
-        f"({ACCUMULATE}={taken}): batch statistics are those of smaller batches"
+        f"({ACCUMULATE}={taken}): batch norm sees smaller batches"
     )
     say(f"warning: {said}")
     files.write_json(run.memory, {"asked": asked, "taken": taken, "note": said})

@@ -36,7 +36,7 @@ class Page:
     def stage(self, reports: Sequence[dict], labels: SelectedLabels | None = None) -> None:
         """Write the page after a stage.
 
-        `reports` are those of the finished generations. The next generation trains on `labels`.
+        `reports` has a report for each finished generation. The next generation trains on `labels`.
         """
         self.reports, self.labels = list(reports), labels
         if self.session.accelerator.is_main_process and time.monotonic() - self.written >= SHORT:

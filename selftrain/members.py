@@ -49,7 +49,7 @@ class Member:
 class Members:
     """The networks of a generation."""
 
-    each: tuple[Member, ...] = (Member(),)  # those that are trained
+    each: tuple[Member, ...] = (Member(),)  # trained one after the other
     # The networks that each training yields: its averaged weights at its end, and at earlier moments.
     moments: int = 1
     # The share of the steps, at the end, over which the moments are spread. 0: they are ends of cycles.

@@ -82,7 +82,7 @@ class Needs:
         )
 
     def _decoded(self) -> float:
-        """The bytes of the decoded images that are kept in memory, on a CPU those of this process."""
+        """The bytes of the decoded images that are kept in memory (on a CPU, by this process)."""
         data = self.session.data
         count = len(data.labelled) + len(data.unlabelled) + len(data.val)
         pixels = forecast.work_of(data, 1).pixels

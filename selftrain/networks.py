@@ -167,7 +167,7 @@ class Networks:
             return Elder(self.load(teacher)[0], f"generation {teacher}", f"its teacher's (gen{teacher})")
         if plan.number == 0 and self.run.base.is_dir():
             source = files.read_manifest(self.run.base)["source"]
-            return Elder(self._placed(saved.read(self.run.base).network), source, f"those of {source}")
+            return Elder(self._placed(saved.read(self.run.base).network), source, f"taken from {source}")
         return None
 
     def keep(self, plan: Plan, network: nn.Module, home: Generation) -> None:

@@ -180,7 +180,7 @@ class Session:
     ) -> dict:
         """Score a network on samples with masks, as `predict` says.
 
-        Progress is shown as that of the stage, if it has a name. With `closely`, see `diagnosis`.
+        Progress lines begin with `stage`; without it there are none. With `closely`, see `diagnosis`.
         """
         return self.evaluated([(self.predictor(network, tuned), samples)], stage, closely=closely)
 
@@ -205,7 +205,7 @@ class Session:
 
     @property
     def _scored_cache(self) -> Cache:
-        """The cache of the samples that are scored: that of the run has the images of training."""
+        """The cache of the samples that are scored. The run's own cache has images at the size of training."""
         return Cache(0) if self._scores_originals else self.cache
 
     def scored(self, samples: list[Sample]) -> list[Sample]:

@@ -58,7 +58,7 @@ def log(accelerator: Accelerator, stage: str, step: int, values: Mapping[str, fl
     """Log the values of a step of a stage. Each stage counts its own steps."""
     named = {f"{stage}/{name}": value for name, value in values.items()}
     for tracker in accelerator.trackers:
-        if tracker.name == "wandb":  # a step of its own may never fall, and those of the next stage do
+        if tracker.name == "wandb":  # its own step may never fall, but the steps of the next stage begin anew
             tracker.tracker.define_metric(f"{stage}/*", step_metric=f"{stage}/step")
             tracker.log({**named, f"{stage}/step": step})
         elif tracker.name == "mlflow":

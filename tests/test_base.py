@@ -89,7 +89,7 @@ def test_images_keep_their_split_and_the_teacher_begins_as_the_leader(zygote, mo
     assert sorted(fresh) == ["labelled"] * 3 + ["test", "unlabelled", "val"]
     report = json.loads((run / "report.json").read_text())
     leader = f"generation {report['best']} of run"
-    assert "gen0: " in ended.out and f"tensors are those of {leader}" in ended.out
+    assert "gen0: " in ended.out and f"tensors are taken from {leader}" in ended.out
     assert f"labelled {list(now.values()).count('labelled')} (5 new)" in ended.out
     theirs = load_file(run / f"gen{report['best']}" / "model" / "model.safetensors")
     ours = load_file(new / "gen0" / "model" / "model.safetensors")

@@ -1,4 +1,4 @@
-"""A run without masks but those of val: it learns from tags, labels by class activation maps, and goes on as ever."""
+"""A run in which only val has masks: it learns from tags, labels by class activation maps, and goes on as ever."""
 
 import json
 import shutil
@@ -204,7 +204,7 @@ def test_what_needs_an_image_level_head_is_refused_without_one(settings, said):
     ("settings", "kind", "said"),
     [
         (["labels.cams.background=table"], ConfigError, "labels.cams.background='table' is none of background, disc"),
-        (["generations.1.members={folds: 2}"], ConfigError, "generations.1.members divides masks, and no image but"),
+        (["generations.1.members={folds: 2}"], ConfigError, "generations.1.members divides masks, and only val and test"),
         (["generations.0.from_tags=false"], DataError, "or learn from tags (data.tags, generations.0.from_tags=true)"),
         (["data.tags=few.csv"], DataError, "data.tags=few.csv tags no unlabelled image; add lines"),
     ],

@@ -24,7 +24,7 @@ class Facts:
     square root of the median area of its connected components. It is 0 if no mask has an object.
     """
 
-    masks: int  # images with a mask, in all splits, without those of data.extra
+    masks: int  # images with a mask, in all splits, without data.extra
     labelled: int  # of them in train
     external: int  # images of data.extra
     unlabelled: int

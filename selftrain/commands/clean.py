@@ -95,7 +95,7 @@ def _plan(run: RunDir, cfg: "Config", number: int | None) -> "Plan":
 def _held_out(run: RunDir, cfg: "Config", plan: "Plan", data: "DataSet") -> "list[HeldOut]":
     """The labelled images with their out-of-fold predictions, in the order of the data set.
 
-    Raises ConfigError if the data are not those that the run began with.
+    Raises ConfigError if the data have changed since the run began.
     """
     from selftrain.data.division import contents
     from selftrain.labels.store import LabelStore, ids_digest

@@ -68,7 +68,7 @@ def _runs_of(directory: Path) -> list[Path]:
 
 
 def _read(place: int, run: RunDir, directories: Sequence[Path]) -> "Run":
-    """The run at a place among those that are compared. Raises ConfigError without a finished generation."""
+    """The run at a place among the compared runs. Raises ConfigError without a finished generation."""
     from selftrain.report.compare import Run
 
     settings = read_yaml(run.config, "generations")

@@ -65,8 +65,8 @@ def evaluate(arguments: argparse.Namespace) -> None:
 def _samples(cfg: "DataConfig", labeller: "Labeller", split: str | None) -> "list[Sample]":
     """The images with masks, read as the export wants them and at their own size.
 
-    Raises ConfigError if the classes or channels of the data are not those of the export, or if no image has
-    a mask.
+    Raises ConfigError if the data and the export have different classes or channels, or if no image has a
+    mask.
     """
     from selftrain.data.load import load
     from selftrain.data.sample import with_levels

@@ -102,7 +102,7 @@ def export_of(model: Path, *, onnx: bool) -> Iterator[Path]:
     """
     run = RunDir(model)
     if (model / SEVERAL).is_file():
-        yield run.export  # that of all folds
+        yield run.export  # of all folds together
     elif not run.config.is_file():
         yield model
     elif run.report.is_file():

@@ -41,7 +41,7 @@ def add(commands: Commands) -> None:
 
 
 def next(arguments: argparse.Namespace) -> None:
-    """Propose which images to label next: those that the model is unsure of, and unlike one another."""
+    """Propose which images to label next: unlike one another, and such that the model is unsure of them."""
     if arguments.count < 1:
         raise ConfigError(f"-n {arguments.count}: propose at least one image")
     first = arguments.overrides[0]

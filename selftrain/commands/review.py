@@ -32,7 +32,7 @@ def add(commands: Commands) -> None:
     child.add_argument("run_directory", type=path, help="a run with a finished generation")
     text = "images that are put in the order of selftrain next; the others follow by name"
     child.add_argument("-n", "--count", type=int, default=COUNT, help=f"{text} (default: {COUNT})")
-    text = "port of this machine (default: that of the last time, or a free one)"
+    text = "port of this machine (default: the last one, or a free one)"
     child.add_argument("--port", type=int, default=0, help=text)
     child.add_argument("--open", action="store_true", help="open the page in the browser")
 
@@ -105,8 +105,8 @@ def _order(run: RunDir, question: "Question", count: int, teacher: str) -> list[
 def _listening(folder: Path, port: int) -> tuple[socket.socket, str]:
     """A socket of the loopback address, and the token of the page.
 
-    Both are those of the last time, if possible: then a page that is still open continues after a restart.
-    Raises ConfigError if `port` is taken.
+    The last address is used again if possible, so that an open page continues after a restart. Raises
+    ConfigError if `port` is taken.
     """
     file = folder / ADDRESS
     before: dict = {}

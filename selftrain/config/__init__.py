@@ -121,8 +121,8 @@ class PredictConfig:
         str,
         OneOf(
             {
-                "given": "equal ones, or those of `members` and `predict.views`",
-                "fitted": "those that make val most likely",
+                "given": "equal weights, or the weights that `members` and `predict.views` give",
+                "fitted": "the weights that make the masks of val most likely",
             }
         ),
         "weights of the networks of a generation, and of views, in the mean of their probabilities",

@@ -78,7 +78,7 @@ class SplitConfig:
 class ExtraConfig:
     """An external labelled data set with its own classes. Its images are only trained on.
 
-    Size, channels and the range of 16-bit images are those of `data`.
+    `data` sets their size, their channels and their range of 16-bit values.
     """
 
     name: Annotated[str, "name of the data set, in ids; empty: extra0, extra1, ..."] = ""

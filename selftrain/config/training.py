@@ -272,6 +272,6 @@ class GenerationConfig:
     from_tags: Annotated[
         bool,
         "first generation: the image-level head also learns from images with `data.tags` only, and its class "
-        "activation maps are the pseudo-labels; no masks are needed but those of val",
+        "activation maps are the pseudo-labels; only val needs masks",
     ] = False
     noise: NoiseConfig = field(default_factory=NoiseConfig)

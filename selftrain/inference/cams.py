@@ -49,7 +49,7 @@ class Seeds:
     """How activation maps become probabilities of pixels.
 
     `background` is the id of the class of pixels without evidence, None if every class has a map. `exponent`
-    is that of its score.
+    is the exponent of the score of `background`.
     """
 
     background: int | None

@@ -32,7 +32,8 @@ RULE = (
 )
 BACK = (
     "the logits without the padding; their softmax; resized bilinearly to the image's size; then `decision`: "
-    "argmax takes the class of the largest probability, thresholds divide by those of the classes before"
+    "with argmax, a pixel gets its most probable class; with thresholds, the probabilities of each class are "
+    "divided by its threshold first"
 )
 GATE = (
     "of image_logits, the second output: a class whose sigmoid is below `threshold` is suppressed in what "

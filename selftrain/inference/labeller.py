@@ -32,7 +32,7 @@ class Changes:
     """What takes the place of settings of a card; None leaves a setting as it is."""
 
     views: Choice | None = None
-    crf: bool | None = None  # True: the one that val chose, else that of the default settings
+    crf: bool | None = None  # True: as val chose it, else with the default settings
     least: float | None = None  # pixels whose class is less probable have none
     size: Sequence[Any] | None = None  # by the rule of `sizes.seen_size`; []: images as they are
 

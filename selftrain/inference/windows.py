@@ -85,7 +85,7 @@ def centre(
 
 @dataclass
 class Tally:
-    """Counts of the windows that a network saw, and of those that were skipped."""
+    """Numbers of windows that a network saw, and of windows that were skipped."""
 
     seen: int = 0
     skipped: int = 0
@@ -200,7 +200,7 @@ def _centred(side: int, margin: int) -> Tensor:
 
 
 WINDOWS: dict[str, Window] = {"whole": whole, "slide": slide, "centre": centre, "sparse": sparse}
-SLIDING = (slide, centre, sparse)  # their side is that of the network's input
+SLIDING = (slide, centre, sparse)  # their side is the side of the network's input
 
 
 def check(window: Chosen[Window], setting: str, multiple: int) -> None:
@@ -274,7 +274,7 @@ def softmax(logits: Tensor) -> Tensor:
 
 
 class Block(NamedTuple):
-    """A part of a map that is computed at once: the pixels that are seen, and those of them that count."""
+    """A part of a map that is computed at once. Of the pixels that the network sees, the inner ones count."""
 
     seen: tuple[slice, slice]
     inner: tuple[slice, slice]  # of what is seen

@@ -29,7 +29,7 @@ def _range(images: Sequence[Picture]) -> dict[str, object]:
 
 
 def _channels(images: Sequence[Picture]) -> dict[str, object]:
-    """data.channels, if all images have the same number of bands, other than that of RGB and grey ones."""
+    """data.channels, if all images have the same number of bands, and are neither RGB nor grey."""
     if any(one.suffix not in BANDED for one in images):
         return {}
     counts = {_count(one) for one in some(images, COUNTED)}

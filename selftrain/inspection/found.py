@@ -385,7 +385,7 @@ def _described(text: str, split_of: dict[Picture, str], unlisted: list[Picture])
 
 
 def _asked_about(bare: list[Picture], questions: Questions) -> list[Picture]:
-    """The images without masks. Whether those of a val or test folder teach is asked."""
+    """The images without masks. A question decides whether images of a val or test folder are among them."""
     held = [picture for picture, split in splits.by_folder(bare).items() if split in ("val", "test")]
     if not held:
         return bare

@@ -75,8 +75,8 @@ class Label:
     def over(self, thresholds: Floats) -> "Label":
         """The label for probabilities divided by `thresholds` (C,) and scaled to the sum 1.
 
-        So the hard label is that of `inference.decide.thresholds`. The CRF's choice, if it is not the most
-        probable class, is given up.
+        So the hard label is what `inference.decide.thresholds` would choose. Where the CRF chose
+        another class than the most probable one, its choice is lost.
         """
         probs = self.soft(len(thresholds)) / thresholds.astype(np.float32)[:, None, None]
         probs /= probs.sum(axis=0)

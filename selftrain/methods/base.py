@@ -111,8 +111,8 @@ class Method:
     ) -> StepResult:
         """The loss `of_pixels` for its own counts, plus the loss of the image-level head, if there is one.
 
-        `logits` (at least N, C) begin with the logits of the batch's images; `counts` are those of
-        `with_image_counts`.
+        `logits` (at least N, C) begin with the logits of the batch's images; `with_image_counts`
+        returned `counts`.
         """
         if batch.tags is None:
             return of_pixels(counts)

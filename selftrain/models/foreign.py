@@ -188,7 +188,7 @@ def _in_order(network: nn.Module, encoder: str, state: Tensors) -> tuple[dict[st
 
 
 def _doubt(theirs: Sequence[str], ours: Sequence[str]) -> str:
-    """A reason why tensors in the order of `theirs` are perhaps not those of `ours`; empty if there is none.
+    """A reason to doubt that `theirs` and `ours` name the same tensors in the same order; empty if none.
 
     Equal shapes don't tell a weight of batch norm from a bias, nor a block from the next one. Names do, where
     they end in the kind of a tensor and count the blocks.

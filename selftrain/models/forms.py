@@ -30,8 +30,8 @@ def half(content: bytes) -> bytes:
 def quantised(content: bytes, batches: Iterable[np.ndarray]) -> bytes:
     """An ONNX graph with 8-bit integer weights and activations (static quantisation, QDQ).
 
-    Scales of weights are per channel. Ranges of activations are those that `batches` of normalised images
-    (N, C, H, W) float32 cause.
+    Scales of weights are per channel. Ranges of activations are measured on `batches` of normalised
+    images (N, C, H, W) float32.
     """
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static

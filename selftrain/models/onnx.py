@@ -186,7 +186,7 @@ def _difference(found: Tensor, expected: Tensor, shape: str) -> float:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence the exporter's warnings and log lines; it also raises those that matter."""
+    """Silence the exporter's warnings and log lines. What matters is also raised as an error."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

@@ -151,7 +151,7 @@ def load_weights(
 def load_whole(
     network: nn.Module, found: Tensors, *, partial: bool, whose: str, source: str, remedy: str
 ) -> set[str]:
-    """Load the tensors of a whole network, encoder and decoder; returns the names of those that fit.
+    """Load the tensors of a whole network, encoder and decoder; returns the names of the tensors that fit.
 
     `whose` names the network, `source` the other one with its name, and `remedy` a setting without it. They
     go into messages. Raises ConfigError if a tensor does not fit and `partial` is false, or if none fits.
@@ -220,7 +220,7 @@ def fitting(network: nn.Module, found: Tensors) -> dict[str, torch.Tensor]:
 def resampled(network: nn.Module, found: Tensors) -> Tensors:
     """Tensors of a vision transformer at the network's patch and image size, as timm resamples them.
 
-    The names of DINOv2's own files become those of timm. Other tensors are returned as they are.
+    Names from DINOv2's own files become timm's names. Other tensors are returned as they are.
     """
     model = dict(network.named_modules()).get(f"{encoder_prefix(network)}model")
     patches = "patch_embed.proj.weight"

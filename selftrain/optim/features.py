@@ -96,7 +96,7 @@ def _tensors(features: Any) -> list[Tensor]:
 
 
 def _joined(each: Sequence[Any]) -> Any:
-    """The features of single images as those of a batch."""
+    """The features of a batch, from the features of its images."""
     first = each[0]
     if isinstance(first, Tensor):
         return torch.cat(list(each))

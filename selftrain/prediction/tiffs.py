@@ -225,8 +225,8 @@ def write_tiff(
 ) -> None:
     """Write maps (H, W) or (H, W, S) as the pages of a tiled TIFF, compressed by deflate, atomically.
 
-    `convert` is applied to each tile before it is written; its result has the `dtype` and, if they are not
-    those of the maps, `samples` bands. `colours` (256, 3) uint8 makes the values indices of a palette. `geo`
+    `convert` is applied to each tile before it is written; its result has the `dtype` and, if given,
+    `samples` bands. `colours` (256, 3) uint8 makes the values indices of a palette. `geo`
     and `no_data` are tags of the first page.
     """
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -238,7 +238,7 @@ def _check_tags(data: DataSet, cfg: Config) -> None:
     divided = next((n for n, row in enumerate(cfg.generations) if row.members and not data.labelled), None)
     if divided is not None:
         raise ConfigError(
-            f"generations.{divided}.members divides masks, and no image but those of val and test has one; "
+            f"generations.{divided}.members divides masks, and only val and test images have masks; "
             f"set generations.{divided}.members={{}}"
         )
 

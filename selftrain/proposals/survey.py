@@ -108,7 +108,7 @@ class Survey:
 def survey(samples: Sequence[Sample], asked: Surveyor, stage: str) -> Survey:
     """Look at every image once, in order. Unreadable ones are printed and left out.
 
-    Progress is shown as that of `stage`.
+    Progress lines begin with `stage`.
     """
     kept, rows, sums = list[Sample](), list[Floats](), list[Sums]()
     with progress(stage, len(samples)) as show:

@@ -133,7 +133,7 @@ def summed(
 def zones(ids: np.ndarray) -> np.ndarray:
     """The zone (H, W) of each pixel by its distance to the nearest boundary between classes of `ids` (H, W).
 
-    Zone 0 contains the pixels beside a boundary, the last one those that are 8 or more pixels away from it.
+    Zone 0 contains the pixels beside a boundary. The last zone contains pixels at a distance of 8 or more.
     """
     edge = np.zeros(ids.shape, bool)
     down, right = ids[1:] != ids[:-1], ids[:, 1:] != ids[:, :-1]

@@ -25,7 +25,7 @@ SPLITS = ("val", "test")
 class Run:
     """What is compared of a run, which need not be finished.
 
-    `reports` are those of its finished generations, at least one. `report` is its report.json, {} without.
+    `reports` has a report for each finished generation, at least one. `report` is report.json, or {}.
     `images` has the entries of data.json for val and test, by which runs are known to have the same images.
     """
 

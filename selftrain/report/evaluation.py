@@ -1,4 +1,4 @@
-"""The tables of `selftrain evaluate`: those of a run's report for one model on one data set."""
+"""The tables of `selftrain evaluate`: as in a run's report, for one model on one data set."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

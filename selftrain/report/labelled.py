@@ -59,7 +59,7 @@ class LabelFacts:
 
     @property
     def drift(self) -> tuple[float, float]:
-        """How far the class shares of all labels, and of the accepted ones, are from those of the masks."""
+        """The distance from the masks' class shares: of all labels, and of the accepted ones."""
         labels, accepted = self.histogram.sum(axis=1), self._accepted.sum(axis=1)
         return distance(labels, self.masks), distance(accepted, self.masks)
 

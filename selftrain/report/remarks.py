@@ -53,7 +53,7 @@ def _about_promotion(top: Headline, generations: Sequence[Generation]) -> Iterab
         elif g.promoted and found and found[0] < 0:
             role = "leads" if g.number == top.best else "was promoted"
             yield (
-                f"Generation {g.number} {role} although its val score is lower than that of generation "
+                f"Generation {g.number} {role} although its val score is lower than the score of generation "
                 f"{incumbent.number}{scores}: the difference, {-found[0]:.4f}, is within its standard error, "
                 f"{found[1]:.4f}. The leader is the last promoted generation, not the highest score."
             )

@@ -70,7 +70,7 @@ def given_of(overrides: list[str]) -> list[tuple[str, Any]]:
     given = [(name, read(name, text)) for name, text in map(_pair, overrides)]
     if EXTRA not in [name for name, _ in given]:
         return given
-    first = ("generations", EXTRA)  # so that further settings may be those of the extra generation
+    first = ("generations", EXTRA)  # so that further settings may belong to the extra generation
     return sorted(given, key=lambda pair: first.index(pair[0]) if pair[0] in first else len(first))
 
 
@@ -185,7 +185,7 @@ def _composed(chosen: dict[str, str], folders: list[Path]) -> dict[str, Any]:
 
 
 def _with_data_file(tree: dict[str, Any], file: str) -> tuple[dict[str, Any], set[str]]:
-    """The settings with those of data=FILE, and the names in it; `out` becomes runs/<name>."""
+    """The settings with the settings of data=FILE, and their names; `out` becomes runs/<name>."""
     if not is_file_of_data(file):
         return tree, set()
     path = Path(Place.expanded(file))

@@ -90,7 +90,7 @@ class Outcome:
 
 @naming_savings("evaluating")
 def tune(steps: Sequence[Step], val: Val, plain: dict) -> Outcome:
-    """Take one step after the other, and keep those that gain. `plain` are the scores on val without any.
+    """Take one step after the other, and keep each that gains. `plain` are the scores on val without steps.
 
     Below LEAST images nothing is tuned.
     """

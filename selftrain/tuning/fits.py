@@ -34,10 +34,10 @@ def weights(likelihoods: Floats) -> NDArray[np.float64]:
 def thresholds(probs: Floats, truth: NDArray[np.integer]) -> NDArray[np.float64]:
     """Thresholds (C,) with sum 1 that maximise the mIoU of the decision argmax_c probs_c / thresholds_c.
 
-    `probs` (n, C) and `truth` (n,) are those of pixels of a known class. One class after the other gets its
-    best offset while the others are fixed (coordinate ascent, Lipton et al. 2014). An offset must raise the
-    mIoU; of equal ones the smallest is taken. A class that is not in `truth` keeps its offset of 0, since
-    its IoU is undefined.
+    `probs` (n, C) and `truth` (n,) are the probabilities and classes of pixels whose class is known. One
+    class after the other gets its best offset while the others are fixed (coordinate ascent, Lipton et al.
+    2014). An offset must raise the mIoU; of equally good ones the smallest is taken. A class that is not in
+    `truth` keeps its offset of 0, since its IoU is undefined.
     """
     logs = np.log(np.maximum(probs.astype(np.float32), FLOOR))
     offsets = np.zeros(logs.shape[1])

@@ -142,7 +142,7 @@ def test_less_memory_than_a_step_takes(zygote, out):
     taken = yaml.safe_load((out / "config.yaml").read_text())["train"]["accumulate"]
     assert taken in (2, 4) and f"train.accumulate={taken}" in ended.out
     note = json.loads((out / "report.json").read_text())["memory"]
-    assert "batch statistics are those of smaller batches" in note and f"warning: {note}" in ended.out
+    assert "batch norm sees smaller batches" in note and f"warning: {note}" in ended.out
     assert note in html.unescape((out / "report.html").read_text())
 
 

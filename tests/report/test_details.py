@@ -87,7 +87,7 @@ def test_time_settings_and_set_aside_images() -> None:
     text = words(render(three(), surroundings=ALL_AROUND))
     assert "gen0 training 1 min 30 s 81.8% 0.04 1.00 GB test 20 s 18.2% 0.01 2.00 GB all 1 min 50 s" in text
     assert "train.lr 0.001 0.01" in text and "raw/7: truncated" in text
-    assert "Every setting is that of the recipe" in words(
+    assert "No setting differs from the recipe" in words(
         render(three(), surroundings=Surroundings(changed=[]))
     )
     assert "No image was set aside" in words(render(three()))

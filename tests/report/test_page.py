@@ -47,7 +47,7 @@ def test_a_leader_below_an_earlier_generation_is_not_called_best() -> None:
         row["val"]["miou_without"] = [row["val"]["miou"] + shift, row["val"]["miou"], row["val"]["miou"]]
     (said,) = (line for line in remarks_of(report).splitlines() if "although" in line)
     assert said.startswith(
-        "Generation 2 leads although its val score is lower than that of generation 1 (0.4490 against 0.4500): "
+        "Generation 2 leads although its val score is lower than the score of generation 1 (0.4490 against 0.4500): "
         "the difference, 0.0010, is within its standard error, 0.0133."
     )
     text = words(render(report))

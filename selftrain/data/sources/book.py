@@ -126,7 +126,7 @@ def book_of(spec: Spec, tree: Tree) -> Book:
 
 
 def _files(spec: Spec, tree: Tree) -> list[Path]:
-    """The annotation files: those of data.annotations, and those that name a split."""
+    """The annotation files that data.annotations and data.splits name."""
     form = FORMATS[spec.format]
     splits = [text for text in (spec.splits.train, spec.splits.val, spec.splits.test) if text]
     found = [tree.folder(text, "data.splits") for text in splits if text.endswith(form.suffix)]
