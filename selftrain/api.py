@@ -196,9 +196,9 @@ def fit(
     """Train as `selftrain train` does, in a child process, and return the run when it is finished.
 
     `data` is a data set of selftrain (`shapes`, `camvid`, …) or the YAML file that `selftrain init` wrote,
-    and `settings` are any of docs/settings.md. The same call resumes a run that was stopped, and returns one
-    that is finished. What the run says is printed, unless `quiet`. An interrupt stops the run at its next
-    step, with everything saved.
+    and `settings` are any of docs/settings.md. The same call resumes a run that was stopped; if the run is
+    finished, the call returns it. The output of the run is printed, unless `quiet`. An interrupt stops the
+    run at its next step, and everything is saved.
 
     Raises the error of the run: ConfigError, DataError, and so on.
 
@@ -237,7 +237,7 @@ def _written(value: object) -> str:
 
 
 def _ended(child: "subprocess.Popen[str]", quiet: bool) -> deque[str]:
-    """Pass on what a run says until it ends; returns its last lines. A run outlives no exception."""
+    """Pass on what a run says until it ends; returns its last lines. An exception here ends the run."""
     said = deque[str](maxlen=20)
     assert child.stdout is not None
     try:

@@ -1,4 +1,4 @@
-"""A closer look at predictions than their scores: where, in which images and how surely they are wrong."""
+"""A closer look at predictions: where they are wrong, in which images, and with which confidence."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -107,8 +107,8 @@ def epochs(
 ) -> Members:
     """One training: its averaged weights at its end and at earlier moments, evenly spaced (Chen et al. 2017).
 
-    "Checkpoint Ensembles", arXiv:1710.03282. With number=3 and last=0.3 the networks are those after 80,
-    90 and 100 % of the steps.
+    "Checkpoint Ensembles", arXiv:1710.03282. With number=3 and last=0.3, the networks are taken after 80, 90
+    and 100 % of the steps.
     """
     return Members(moments=number, last=last, weights=weights)
 

@@ -49,7 +49,7 @@ def free(device: torch.device) -> int:
 
 
 def taken(device: torch.device, work: Callable[[], object]) -> Taken:
-    """Do `work`, and measure the memory that it takes: of the device, on a CPU of this process."""
+    """Do `work`, and measure the memory that it takes on the device or, on a CPU, in this process."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)

@@ -205,7 +205,7 @@ class Session:
 
     @property
     def _scored_cache(self) -> Cache:
-        """The cache of the samples that are scored. The run's own cache has images at the size of training."""
+        """The cache of the samples that are scored. The run's own cache has images of training's size."""
         return Cache(0) if self._scores_originals else self.cache
 
     def scored(self, samples: list[Sample]) -> list[Sample]:

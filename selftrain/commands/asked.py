@@ -92,7 +92,7 @@ def of_run(run: RunDir, overrides: list[str], measures: Sequence[str]) -> Questi
 def labels_of(run: RunDir, number: int, question: Question) -> Callable[[Sample, np.ndarray], Label]:
     """The pseudo-label of an unlabelled sample, whose image is given, by generation `number` of a run.
 
-    It is read if the generation has labelled its images, as all have that taught another one.
+    It is read if the generation has labelled its images, as every generation has that taught another one.
     """
     folder, samples = run.generation(number).labels, question.data.unlabelled
     if (folder / INDEX).is_file():

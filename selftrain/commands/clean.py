@@ -72,7 +72,7 @@ def _check_output(folder: Path, cfg: "Config", count: int | None) -> None:
 
 
 def _plan(run: RunDir, cfg: "Config", number: int | None) -> "Plan":
-    """The generation whose folds judge. Raises ConfigError if none has finished folds."""
+    """The generation whose folds judge the masks. Raises ConfigError if none has finished folds."""
     from selftrain.plan import plans
 
     folded = [plan for plan in plans(cfg) if plan.members.out_of_fold]

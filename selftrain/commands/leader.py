@@ -65,8 +65,8 @@ def export_unfinished(
 ) -> None:
     """Export the leader of a run that is not finished, or `generation`, to `directory`.
 
-    `cfg` takes the place of the run's settings. The run directory is only read. Raises ConfigError if that
-    generation is not finished, DataError if the data are not where the settings say.
+    `cfg` replaces the run's settings. The run directory is only read. Raises ConfigError if that generation
+    is not finished, DataError if the data are not where the settings say.
     """
     from selftrain.base import leader_of
     from selftrain.cards import card_of

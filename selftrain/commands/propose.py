@@ -41,7 +41,7 @@ def add(commands: Commands) -> None:
 
 
 def next(arguments: argparse.Namespace) -> None:
-    """Propose which images to label next: unlike one another, and such that the model is unsure of them."""
+    """Propose which images to label next: the model is unsure of them, and they are unlike one another."""
     if arguments.count < 1:
         raise ConfigError(f"-n {arguments.count}: propose at least one image")
     first = arguments.overrides[0]

@@ -61,9 +61,9 @@ def read_image(
 ) -> np.ndarray:
     """The image (H, W, channels) uint8. 16-bit samples are scaled so that `levels` become 0 and 255.
 
-    Without `levels`, 16-bit samples keep their high byte. `page` is the number of one page of
-    several, as RGB or grey. Raises DataError(Fault) for a file that cannot be read completely, and for a
-    file of other channels, unless it is a picture and 1 or 3 are wanted.
+    Without `levels`, 16-bit samples keep their high byte. `page` is the number of one page of several, as RGB
+    or grey. Raises DataError(Fault) for a file that cannot be read completely, and for a file with other
+    channels, unless it is a picture and 1 or 3 channels are wanted.
     """
     if channels != RGB or has_bands(path, channels):
         if page is not None:

@@ -75,7 +75,8 @@ def sort(samples: Sequence[Sample], kept: Kept) -> Sorted:
     """Tell samples that an earlier run knew from new ones.
 
     An unlabelled image that has got a mask, or another one, becomes a labelled one: the earlier run may have
-    learnt from it, so it must not judge. Raises DataError if an image of val or test has lost its mask.
+    learnt from it, so no score may be measured with it. Raises DataError if an image of val or test has lost
+    its mask.
     """
     with ThreadPoolExecutor(READERS) as pool:
         prints = list(pool.map(_print, samples))

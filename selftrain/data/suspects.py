@@ -123,8 +123,9 @@ TABLE = Table(SUSPICIONS)
 def with_suspects(data: DataSet, spec: Spec) -> DataSet:
     """The data set with its suspicious masks treated as data.suspicion says.
 
-    Only the masks of labelled images are treated: val and test images judge, so they stay as they are.
-    Raises ConfigError for settings, DataError for a list that cannot be read or names unknown images.
+    Only the masks of labelled images are treated. Masks of val and test stay as they are, because scores are
+    measured with them. Raises ConfigError for settings, DataError for a list that cannot be read or names
+    unknown images.
     """
     if not spec.suspects:
         if "suspicion" in spec.changed:

@@ -88,7 +88,7 @@ def confidence(probs: Tensor, ids: Tensor) -> Tensor:
 
 
 def instead(decision: Decision, other: Decision) -> Decision:
-    """`other` in the place of a decision; a clean-up after it stays."""
+    """Replace a decision by `other`; a clean-up after it stays."""
     return replace(decision, decision=other) if isinstance(decision, Cleaned) else other
 
 

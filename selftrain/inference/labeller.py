@@ -29,7 +29,7 @@ FLIP: Choice = {"product": {"hflip": True}}
 
 @dataclass(frozen=True)
 class Changes:
-    """What takes the place of settings of a card; None leaves a setting as it is."""
+    """Changes to the settings of a card; None leaves a setting as it is."""
 
     views: Choice | None = None
     crf: bool | None = None  # True: as val chose it, else with the default settings

@@ -39,7 +39,7 @@ def write(path: Path, labels: Sequence[Labelled]) -> None:
 def read(directory: Path, sizes: Sequence[int]) -> dict[str, NDArray[np.float32]]:
     """The numbers (N,) of all images by name, for shards of `sizes` images; NaN where one is not known.
 
-    A file that is missing or damaged counts as not known: labels are whole without it.
+    A file that is missing or damaged counts as not known: labels are complete without it.
     """
     found = {name: np.full(sum(sizes), np.nan, np.float32) for name in NAMES}
     first = 0

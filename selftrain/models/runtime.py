@@ -1,4 +1,4 @@
-"""An ONNX graph that onnxruntime runs, in the place of the network that it was exported from."""
+"""An ONNX graph that onnxruntime runs, instead of the network that it was exported from."""
 
 import importlib.util
 

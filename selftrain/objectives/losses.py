@@ -236,7 +236,7 @@ def boundary(logits: Tensor, target: Target[Tensor]) -> Tensor:
     """Probability times the signed distance to the class's boundary, per pixel (Kervadec et al. 2019).
 
     Distances are in pixels, negative inside, and exact (OpenCV, on the CPU). Soft labels have no boundary, so
-    the distances are those to the boundaries of the hard labels. Use it beside another loss, at a weight near
+    distances are measured to the boundaries of the hard labels. Use it beside another loss, at a weight near
     0.01: alone it has poor minima.
     """
     weight = weights_of(target)

@@ -1,4 +1,4 @@
-"""The files that predictions are written to: masks in their forms, and what is asked for beside them."""
+"""The files that predictions are written to: masks in their forms, and further files on request."""
 
 import io
 from collections.abc import Callable, Iterator, Sequence
@@ -246,7 +246,7 @@ def check_out(out: Path, images: Sequence[Path], described: dict[str, Any], *, a
 
 
 def _check_made(out: Path, before: dict[str, Any] | None, now: dict[str, Any]) -> None:
-    """Raises ConfigError if predictions were made otherwise than they would be now."""
+    """Raises ConfigError if earlier predictions were made with another network or other settings."""
     fix = "--again predicts anew, or choose a new folder"
     if before is None:
         raise ConfigError(f"-o {out} contains labels of an earlier version, which may differ; {fix}")

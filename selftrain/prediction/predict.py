@@ -91,7 +91,7 @@ def predict(
 
 
 def _made(card: dict[str, Any], weights: str, backend: str) -> dict[str, Any]:
-    """What makes the predictions of a card: predictions of another one are not mixed with them."""
+    """Everything that the predictions of a card depend on; other predictions are not mixed with them."""
     names = ("views", "decision", "refine", "cleanup", "gate", "least")
     return {
         "weights": weights,

@@ -33,7 +33,7 @@ BIG = 1 << 31  # bytes; above it, a file is a BigTIFF
 
 @dataclass(frozen=True)
 class Facts:
-    """What a TIFF says of itself before its pixels are read."""
+    """The facts of a TIFF that are known before its pixels are read."""
 
     size: tuple[int, int]  # (height, width)
     pages: Sequence[int]  # the numbers of its images, without reduced ones and masks

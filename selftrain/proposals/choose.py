@@ -11,7 +11,7 @@ CHUNK = 4096  # images whose distances are computed at once
 
 
 class Choice(NamedTuple):
-    """A chosen image: its place, and its distance to what was labelled or chosen before; NaN: nothing was."""
+    """A chosen image: its place, and its distance to labelled and chosen images; NaN if there were none."""
 
     place: int
     distance: float

@@ -70,7 +70,7 @@ def _spread(count: int) -> list[int]:
 def extremes(predictor: Predictor, samples: Sequence[Readable], told: Sequence[tuple[str, str]]) -> list[Row]:
     """Rows of an image, its mask and the prediction, for the samples with the ids of `told`.
 
-    `told` has an id and a note for each row; ids that no sample has are left out.
+    `told` has an id and a note for each row; unknown ids are left out.
     """
     sample_of, rows = {sample.id: sample for sample in samples}, []
     for id_, note in told:

@@ -1,7 +1,7 @@
 """Draws shapes as class ids.
 
-A corner lies in the pixel that contains it. The pixels on an outline belong to the shape. So draw labelme and
-the scripts of Cityscapes, with the same routine of PIL.
+A corner lies in the pixel that contains it. The pixels on an outline belong to the shape. labelme and the
+scripts of Cityscapes draw in the same way, with the same routine of PIL.
 """
 
 from collections.abc import Sequence
