@@ -95,7 +95,7 @@ class PredictConfig:
     size: Annotated[
         list[Any],
         Must(SEEN, is_seen_size),
-        "size at which networks see images, in the place of `data.size`, in its forms; [scale, 1.5]: 1.5 "
+        "size at which networks see images, instead of `data.size`, in the same forms; [scale, 1.5]: 1.5 "
         "times that size; scores are computed at the size of the masks; empty: `data.size`",
     ] = field(default_factory=list)
     original: Annotated[bool, "scores are computed at the size of the mask files, and not at `data.size`"] = (
@@ -166,7 +166,7 @@ class ExportConfig:
     distill: Annotated[
         bool,
         "if the exported generation has several networks: train one more network on their labels of all "
-        "images (KL), and export it to gen<k>/student/export; a finished run takes a change",
+        "images (KL), and export it to gen<k>/student/export; it may also be set for a finished run",
     ] = False
 
 
@@ -184,7 +184,7 @@ class TestConfig:
                 "never": "no test score is computed or printed, e.g. while settings are compared",
             }
         ),
-        "when the test set is read; a finished run takes a change",
+        "when the test set is read; it may also be set for a finished run",
     ] = "end"
 
 

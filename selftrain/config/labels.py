@@ -57,7 +57,9 @@ class CamConfig:
         str, "class of the pixels where no other class of an image is active; empty: every class has a map"
     ] = "background"
     exponent: Annotated[
-        float, Bounds(above=0), "of the background's score (1 - the highest activation); larger: more objects"
+        float,
+        Bounds(above=0),
+        "exponent of the background's score (1 - the highest activation); larger: more objects",
     ] = 1.0
 
 

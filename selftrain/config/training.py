@@ -41,8 +41,8 @@ class ModelConfig:
         str | None,
         Place(),
         "weights of the encoder: null (random), imagenet (of a hub), package:NAME (of an installed package), "
-        "a safetensors file, or auto: the first that is there of hub, package and random; run:DIR: the whole "
-        "network that leads the run in DIR, encoder and decoder",
+        "a safetensors file, or auto: the first that is available of hub, package and random; run:DIR: the "
+        "whole network that leads the run in DIR, encoder and decoder",
     ] = AUTO
     partial_weights: Annotated[bool, "accept weights that fit only part of the encoder; false: an error"] = (
         False
@@ -154,7 +154,7 @@ class TrainConfig:
                 "(docs/plan.md), once, when the run begins; settings that are given stay",
             }
         ),
-        "how settings that nobody gave are chosen",
+        "how settings that you did not give are chosen",
     ] = "none"
     steps: Annotated[Some, "optimizer steps of a generation"] = 1000
     labelled_batch: Annotated[Some, "labelled images in a step"] = 8
