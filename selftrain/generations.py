@@ -81,7 +81,7 @@ def generation(
     """Train, keep and evaluate a generation; returns its report, which is read if it exists.
 
     A student is promoted if its score on val is not worse than the best score of a promoted generation
-    (`scores.is_worse`), and not below that of generation 0. So the result is never below the first teacher.
+    (`scores.is_worse`), and not below generation 0. So the result is never below the first teacher.
     """
     gen, stage = session.run.generation(plan.number), plan.name
     if gen.report.exists():
