@@ -27,6 +27,6 @@ fi
 rm -f "$ready"
 
 echo "Installing selftrain and its dependencies into .venv; the first time takes a few minutes."
-.venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[export,review,sweep,dev]' -c constraints.txt
+.venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[export,review,sweep,cloud,dev]' -c constraints.txt
 .venv/bin/python scripts/mend_torchvision.py
 printf '%s\n' "$wanted" >"$ready"

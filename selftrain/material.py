@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from selftrain import augmentation
 from selftrain.config import LossConfig, TrainConfig
 from selftrain.data import batches
+from selftrain.data.ahead import ahead
 from selftrain.data.cache import Cache
 from selftrain.data.labels import Labels, MaskLabels, Readable, Soft, Taught, weighed
 from selftrain.data.many import Both
@@ -158,7 +159,7 @@ class Material:
 
     def _counts(self, samples: Sequence[Readable]) -> np.ndarray:
         classes = len(self.data.classes)
-        counts = [class_pixels(self.cache.mask(sample), classes) for sample in samples]
+        counts = [class_pixels(self.cache.mask(one), classes) for one in ahead(samples, lambda one: [one])]
         return np.array(counts, np.int64).reshape(-1, classes)
 
     @cached_property

@@ -11,7 +11,7 @@ tables.
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from selftrain.config.data import DataConfig, ExtraConfig, SplitConfig
+from selftrain.config.data import DataConfig, ExtraConfig, SplitConfig, StoreConfig
 from selftrain.config.labels import (
     MAX_HOLE,
     MIN_AREA,
@@ -55,6 +55,7 @@ __all__ = [
     "PredictConfig",
     "SelectConfig",
     "SplitConfig",
+    "StoreConfig",
     "TTAConfig",
     "TestConfig",
     "TrainConfig",
@@ -193,7 +194,15 @@ class Config:
     """One run."""
 
     recipe: Annotated[str, "name of the recipe"] = "noisy_student"
-    out: Annotated[str, Place(), "the run directory; the same command again resumes"] = ""
+    out: Annotated[
+        str,
+        Place(),
+        Must(
+            "be a folder of a file system: a store has neither locks nor renames",
+            lambda out: "://" not in out,
+        ),
+        "the run directory; the same command again resumes",
+    ] = ""
     base: Annotated[
         str,
         Place(),

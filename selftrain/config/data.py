@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from selftrain.config.rules import AUTO, are_sides_or_empty
+from selftrain.config.rules import AUTO, Some, are_sides_or_empty
 from selftrain.sizes import WANTED, is_size
 from selftrain.tables import INFINITY, Bounds, Count, Must, OneOf, Place, Share
 from selftrain.values import Choice
@@ -74,6 +74,36 @@ class SplitConfig:
     seed: Annotated[int, "seed of the made splits and of the choice of masks"] = 0
 
 
+def _tells_no_secret(options: dict[str, Any]) -> bool:
+    """Whether options of a file system contain no credentials, which config.yaml would keep."""
+    return not any(word in str(options).lower() for word in ("secret", "password", "token", "'key'"))
+
+
+@dataclass
+class StoreConfig:
+    """How images on object storage are read, if `data.root` is a URL such as s3://bucket/prefix."""
+
+    cache: Annotated[
+        str,
+        Place(),
+        "folder that keeps what was read; empty: `$XDG_CACHE_HOME/selftrain/store` or "
+        "`~/.cache/selftrain/store`",
+    ] = ""
+    cache_mb: Annotated[
+        int, Bounds(64), "disk space in MB of that folder; what was not used for the longest time goes first"
+    ] = 20480
+    tries: Annotated[
+        Some,
+        "tries of each request before the run ends with an error; between them it waits up to 0.5, 1, 2, ... "
+        "30 s",
+    ] = 8
+    options: Annotated[
+        dict[str, Any],
+        Must("contain no credentials: give them by the environment (AWS_PROFILE)", _tells_no_secret),
+        "further arguments of the fsspec file system, such as {anon: true} for public buckets",
+    ] = field(default_factory=dict)
+
+
 @dataclass
 class ExtraConfig:
     """An external labelled data set with its own classes. Its images are only trained on.
@@ -116,7 +146,7 @@ class DataConfig:
 
     name: Annotated[str, "name of the data set in reports"] = "shapes"
     format: Annotated[str, "form of the data: drawn images, mask files, or annotation files"] = "shapes"
-    root: Annotated[str, Place(), "folder of the data set"] = ""
+    root: Annotated[str, Place(), "folder of the data set, or a URL such as s3://bucket/prefix"] = ""
     images: Annotated[str, Place(), "folder of the images, relative to `root`"] = "images"
     masks: Annotated[str, Place(), "folder of the masks, relative to `root`"] = "masks"
     unlabelled: Annotated[
@@ -231,6 +261,7 @@ class DataConfig:
     extra: Annotated[list[ExtraConfig], "external labelled data sets; never in val or test"] = field(
         default_factory=list
     )
+    store: StoreConfig = field(default_factory=StoreConfig)
     splits: SplitConfig = field(default_factory=SplitConfig)
     shapes: Annotated[dict[str, int], Bounds(0), "images per split of the drawn data set"] = field(
         default_factory=lambda: {"labelled": 24, "unlabelled": 200, "val": 40, "test": 60}

@@ -11,8 +11,8 @@ import tifffile
 
 from selftrain.data import headers
 from selftrain.data.faults import Fault
-from selftrain.data.storage import Member, open_regular, readable
-from selftrain.errors import DataError
+from selftrain.data.storage import open_regular, readable
+from selftrain.errors import DataError, SelftrainError
 
 ARRAY = ".npy"  # suffix of NumPy arrays
 RGB, GREY = 3, 1  # numbers of channels to which pictures are converted
@@ -95,8 +95,9 @@ def _kind(path: Path) -> str:
 
 def _array(path: Path) -> np.ndarray:
     try:
-        mode = None if isinstance(path, Member) else "r"  # where the array stays
-        found = np.load(readable(path), mmap_mode=mode, allow_pickle=False)  # type: ignore[arg-type]
+        file = readable(path)
+        mode = "r" if file is path else None  # where the array stays
+        found = np.load(file, mmap_mode=mode, allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         raise _undecodable(path, error) from error
     if found.dtype.byteorder == ">":
@@ -110,7 +111,7 @@ def _pages(path: Path) -> np.ndarray:
     shape, place = _layout(path, series)
     try:
         return _bands_last(path, tifffile.imread(readable(path), series=0).reshape(shape), place)
-    except MemoryError:
+    except (SelftrainError, MemoryError):
         raise
     except Exception as error:  # decoders raise all kinds of errors on broken bytes
         raise _undecodable(path, error) from error
@@ -124,7 +125,7 @@ def _series(path: Path) -> tuple[tuple[int, ...], str]:
             orientation = tags.get(ORIENTATION)
             turned = orientation is not None and orientation.value != 1
             pairs = [(size, axis) for size, axis in zip(series.shape, series.axes, strict=True) if size > 1]
-    except MemoryError:
+    except (SelftrainError, MemoryError):
         raise
     except Exception as error:
         raise _undecodable(path, error) from error

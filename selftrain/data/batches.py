@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from selftrain.data.ahead import ahead
 from selftrain.data.augment.colour import in_colours_of
 from selftrain.data.augment.pipeline import Pipeline
 from selftrain.data.augment.view import OUTSIDE
@@ -80,6 +81,13 @@ class StepDataset(Dataset):
             return self._known(step, slot)
         return self._mixed(step, slot) if self.pseudo else self._seen(step, slot)
 
+    def sample(self, step: int, slot: int) -> Readable:
+        """The sample in a slot."""
+        if slot < self.labelled_batch:
+            return self.labels.samples[self._labelled_place(step, slot)]
+        samples = self.pseudo.samples if self.pseudo else self.unlabelled
+        return samples[self._drawn(len(samples), step, slot)]
+
     def partner(self, slot: int) -> int:
         """The unlabelled slot that `slot` is mixed with.
 
@@ -110,7 +118,7 @@ class StepDataset(Dataset):
 
     def _labelled(self, step: int, slot: int) -> Example:
         samples = self.labels.samples
-        i = self.sampler(self.labelled_batch, step, (*self.keys, "labelled"))[slot]
+        i = self._labelled_place(step, slot)
         image = self.cache.image(samples[i])
         if self.augmentation.style:
             image = self._styled(image, generator(*self.keys, step, slot, "style"))
@@ -191,6 +199,10 @@ class StepDataset(Dataset):
         pasted = rng.uniform(size=self.views) < self.augmentation.paste
         return Seen(step, images, index != OUTSIDE, mixed, pasted, erased)
 
+    def _labelled_place(self, step: int, slot: int) -> int:
+        """Index, among the labelled samples, of the sample in a slot."""
+        return self.sampler(self.labelled_batch, step, (*self.keys, "labelled"))[slot]
+
     def _drawn(self, count: int, step: int, slot: int) -> int:
         """Index, among `count` unlabelled samples, of the sample in a slot."""
         return batch_ids(count, self.unlabelled_batch, step, *self.keys, "pseudo")[slot - self.labelled_batch]
@@ -205,8 +217,8 @@ def crops(
     samples: Sequence[Readable], how: Pipeline, *, batch: int, count: int, cache: Cache, keys: tuple[Key, ...]
 ) -> Iterator[torch.Tensor]:
     """`count` batches (batch, h, w, 3) uint8 of images augmented by `how`, drawn like a stage's batches."""
-    for step in range(count):
-        chosen = [samples[i] for i in batch_ids(len(samples), batch, step, *keys)]
+    batches = ([samples[i] for i in batch_ids(len(samples), batch, step, *keys)] for step in range(count))
+    for step, chosen in enumerate(ahead(batches, list)):
         seen = [
             how.view(cache.image(one), generator(*keys, step, slot)).image for slot, one in enumerate(chosen)
         ]

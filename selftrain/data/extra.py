@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -26,6 +27,10 @@ class Recoded(Source):
     @property
     def name(self) -> str:
         return self.own.name
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return self.own.files
 
     @property
     def reading(self) -> str:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from selftrain.data.places import named
 from selftrain.errors import ConfigError, DataError
 from selftrain.files import write_bytes
 
@@ -31,7 +32,7 @@ class Fault:
     values: tuple[int, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.what}; {self.remedy}"
+        return named(f"{self.file}: {self.what}; {self.remedy}")
 
 
 @dataclass(frozen=True)

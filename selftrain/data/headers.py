@@ -8,6 +8,8 @@ from io import BufferedReader
 
 from PIL import TiffImagePlugin
 
+from selftrain.errors import StorageError
+
 # Offset of a format's mark, the mark, and the name of the format.
 MARKS = (
     (0, b"\x89PNG", "PNG"),
@@ -68,6 +70,8 @@ def tiff_layout(file: BufferedReader) -> str:
     """The pixel layout of a TIFF, such as "5 bands of 16 bits"; "" if its tags cannot be read."""
     try:
         return _layout(_tags(file))
+    except StorageError:
+        raise
     except Exception:  # Pillow raises all kinds of errors on broken tags
         return ""
 

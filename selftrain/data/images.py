@@ -30,7 +30,7 @@ from selftrain.data import headers
 from selftrain.data.bands import ARRAY, GREY, RGB, has_bands, read_bands, size_of, wrong_channels
 from selftrain.data.faults import Fault
 from selftrain.data.storage import open_regular
-from selftrain.errors import DataError
+from selftrain.errors import DataError, SelftrainError
 
 JPEG_SUFFIXES = {".jpg", ".jpeg"}
 PICTURES = {".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".pgm", ".ppm", ".pnm"} | JPEG_SUFFIXES
@@ -263,7 +263,7 @@ def _with_picture(path: Path, use: Callable[[Image.Image], Result], page: int | 
                     picture.seek(page)
                 _refuse_by_header(path, picture, several=page is not None)
                 return use(picture)
-        except (DataError, MemoryError):
+        except (SelftrainError, MemoryError):
             raise
         except Image.DecompressionBombError as error:
             raise DataError(_too_large(path, "more than twice the limit")) from error

@@ -15,6 +15,7 @@ from selftrain.data.extra import with_extra
 from selftrain.data.few import few
 from selftrain.data.images import Levels
 from selftrain.data.many import Both, Many, Run, finder
+from selftrain.data.places import is_url, naming_urls
 from selftrain.data.sample import SPLITS, Copies, DataSet, Sample, with_channels, without
 from selftrain.data.sources import annotated, folder, objects, shapes, voc
 from selftrain.data.sources.named import root_of
@@ -50,18 +51,23 @@ BELOW_A_ROOT = {*SOURCES} - {"shapes"}  # formats whose files lie below data.roo
 
 
 def check_place(spec: Spec) -> None:
-    """Check data.root of a format that needs it. Raises ConfigError or DataError, like `root_of`."""
-    if spec.format in BELOW_A_ROOT:
+    """Check data.root of a format that needs it; a remote store is asked later.
+
+    Raises ConfigError or DataError, like `root_of`.
+    """
+    if spec.format in BELOW_A_ROOT and not is_url(spec.root):
         root_of(spec)
 
 
+@naming_urls()
 def load(spec: Spec, *, strict: bool = True, copies: Copies = ()) -> DataSet:
     """List the samples and decide the splits. Masks are read only to stratify.
 
     `copies` come from verify and are treated according to data.duplicates: copies of a picture stay in one
     made split, and copies of val and test images are left out of training.
 
-    Raises ConfigError for settings, DataError for files. With strict=False, files with their own faults (a
+    Raises ConfigError for settings, DataError for files, StorageError for a store that does not answer. With
+    strict=False, files with their own faults (a
     missing mask, a name shared by two files, a link that leaves the root) are left out and listed in
     `faults`, for verify.
     """

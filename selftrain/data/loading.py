@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import contextmanager, suppress
+from itertools import starmap
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NoReturn
@@ -31,6 +32,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from selftrain import process
+from selftrain.data.ahead import ahead
 from selftrain.data.batches import StepDataset, places
 from selftrain.data.examples import Batch, Example, Seen, collate
 from selftrain.errors import (
@@ -73,11 +75,9 @@ def loader(
     settings |= {"worker_init_fn": _prepare_worker, "pin_memory": torch.cuda.is_available()}
     started: list[BaseProcess] = []
     with _naming_limits(started), naming_savings("loading images"):
-        batches = iter(
-            DataLoader(
-                dataset, batch_sampler=places(first, steps, dataset.sizes, rank, world, parts), **settings
-            )
-        )
+        lists = places(first, steps, dataset.sizes, rank, world, parts)
+        coming = ahead(lists, lambda places: starmap(dataset.sample, places))
+        batches = iter(DataLoader(dataset, batch_sampler=coming, **settings))
         if not workers:
             yield from batches
             return

@@ -57,6 +57,11 @@ class Source(ABC):
         """(height, width), or None if it is not known without reading."""
         return None
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that `read` opens, so that remote ones can be fetched before."""
+        return ()
+
     def within(self, levels: Levels) -> "Source":
         """The same image with its 16-bit values scaled so that `levels` become 0 and 255."""
         return self
@@ -97,6 +102,11 @@ class Sample:
     def at_own_size(self) -> "Sample":
         """The sample with image and mask as they are stored."""
         return replace(self, size=None)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files of image and mask."""
+        return self.image.files + (self.mask.files if self.mask else ())
 
     def read_image(self) -> np.ndarray:
         """(H, W, C) uint8. Raises DataError."""

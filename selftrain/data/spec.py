@@ -33,6 +33,16 @@ class SplitSpec:
 
 
 @dataclass(frozen=True)
+class StoreSpec:
+    """How a remote store is read (data.store)."""
+
+    cache: str
+    cache_mb: int
+    tries: int
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Spec:
     """The data set to read, and how. Fields have the names, types and meanings of the settings in `data`."""
 
@@ -62,6 +72,7 @@ class Spec:
     duplicates: str
     remember: bool
     extra: tuple["Extra", ...]
+    store: StoreSpec
     splits: SplitSpec
     shapes: dict[str, int]
     changed: frozenset[str]  # the settings that differ from their defaults, such as "root" and "splits.val"

@@ -1,4 +1,7 @@
-"""The only way to open data files: it opens regular files only, and images in tar shards."""
+"""The only way to open data files: regular files, images in tar shards, and objects of a remote store.
+
+A tree of empty files stands for a remote store (places.py).
+"""
 
 import hashlib
 import io
@@ -8,6 +11,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
+from selftrain.data import places, remote
 from selftrain.data.faults import Fault
 from selftrain.errors import DataError
 
@@ -54,7 +58,10 @@ class Member(type(Path())):  # type: ignore[misc] # before Python 3.12, only thi
 
 
 def state_of(path: Path) -> State:
-    """Size in bytes and time of change in ns, by which a change of a file is noticed without reading it."""
+    """Size in bytes, and time of change in ns or version: a change is noticed without reading the file."""
+    stored = places.behind(path)
+    if stored:
+        return stored.size, int.from_bytes(hashlib.sha256(stored.version.encode()).digest()[:7])
     status = path.stat()
     return status.st_size, status.st_mtime_ns
 
@@ -62,10 +69,14 @@ def state_of(path: Path) -> State:
 def open_regular(path: Path) -> BufferedReader:
     """Open a regular file that is not empty, or an image in a shard.
 
-    Raises DataError(Fault) for anything else: a FIFO would hang, a device might act.
+    Raises DataError(Fault) for anything else: a FIFO would hang, a device might act. Raises StorageError if a
+    remote store does not answer.
     """
     if isinstance(path, Member):
         return BufferedReader(io.BytesIO(path.read_bytes()))  # it reads like a file
+    stored = places.behind(path)
+    if stored and stored.size:
+        return remote.opened(stored)
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise DataError(Fault(str(path), "is not a regular file", "remove it"))
@@ -83,16 +94,21 @@ def open_regular(path: Path) -> BufferedReader:
 
 
 def readable(path: Path) -> Any:
-    """What libraries open to read a file: its path, or the bytes of an image in a shard."""
-    return io.BytesIO(path.read_bytes()) if isinstance(path, Member) else path
+    """What libraries open to read a file: its path, or an open file if the content lies elsewhere."""
+    if isinstance(path, Member):
+        return io.BytesIO(path.read_bytes())
+    return open_regular(path) if places.behind(path) else path
 
 
 def fingerprint(path: Path) -> str:
-    """The sha256 of a file's bytes, in hexadecimal. Raises DataError(Fault) like `open_regular`.
+    """The sha256 of a file's bytes, in hexadecimal; of a remote object, its ETag and size.
 
-    The index of a shard knows the sha256 of its images.
+    The index of a shard knows the sha256 of its images. Raises DataError(Fault) like `open_regular`.
     """
     if isinstance(path, Member):
         return path.sha256
+    stored = places.behind(path)
+    if stored:
+        return remote.fingerprint(stored)
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

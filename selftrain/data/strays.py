@@ -16,7 +16,7 @@ from PIL import Image
 from selftrain.data.bands import ARRAY
 from selftrain.data.images import IMAGE_SUFFIXES, JPEG_SUFFIXES, read_stored
 from selftrain.data.storage import open_regular
-from selftrain.errors import DataError
+from selftrain.errors import DataError, StorageError
 
 Thing = TypeVar("Thing")
 SYSTEM = {
@@ -63,6 +63,8 @@ def _is_small(path: Path) -> bool:
     try:
         with open_regular(path) as file, Image.open(file) as picture:
             return max(picture.size) <= LARGEST_THUMBNAIL
+    except StorageError:
+        raise
     except Exception:  # decoders raise all kinds of errors; an unreadable thumbnail is no loss
         return True
 

@@ -55,6 +55,10 @@ class Relabelled(Source):
         return self.own.name
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        return self.own.files
+
+    @property
     def reading(self) -> str:
         return f"{self.own.reading} relabelled by {fingerprint(self.path)}"
 

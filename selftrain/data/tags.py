@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from io import TextIOWrapper
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,7 +22,9 @@ import numpy as np
 from selftrain.data.faults import Fault, counted
 from selftrain.data.images import IMAGE_SUFFIXES
 from selftrain.data.sample import SPLITS, DataSet, Sample, Source
+from selftrain.data.sources.named import root_of
 from selftrain.data.spec import Spec
+from selftrain.data.storage import open_regular
 from selftrain.errors import DataError
 from selftrain.ids import IGNORE
 
@@ -37,7 +40,7 @@ def with_tags(data: DataSet, spec: Spec) -> DataSet:
     """
     if not spec.tags:
         return data
-    rows, noted = _rows(Path(spec.root).expanduser() / spec.tags, spec.tags), list(data.faults)
+    rows, noted = _rows(root_of(spec) / spec.tags, spec.tags), list(data.faults)
     names = _by_end([one for split in SPLITS for one in getattr(data, split) if not one.extra])
     tags: dict[str, set[int]] = {}
     for where, image, classes in rows:
@@ -73,6 +76,10 @@ class Unmasked(Source):
     def read(self) -> np.ndarray:
         return np.full(self.image.size or self.image.read().shape[:2], IGNORE, np.uint8)
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return self.image.files
+
     def fingerprint(self) -> None:
         return None
 
@@ -89,10 +96,12 @@ def _tagged(tags: Mapping[str, set[int]], sample: Sample) -> Sample:
 
 def _rows(file: Path, setting: str) -> list[Row]:
     try:
-        with file.open(newline="", encoding="utf-8-sig") as lines:
+        with TextIOWrapper(open_regular(file), newline="", encoding="utf-8-sig") as lines:
             reader = csv.reader(lines)
             heading = [cell.strip().lower() for cell in next(reader, [])]
             cells = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    except DataError as error:
+        raise DataError(f"data.tags={setting}: {error}") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         said = getattr(error, "strerror", None) or error
         raise DataError(f"data.tags={setting}: {file} cannot be read ({said}); give a CSV file") from error

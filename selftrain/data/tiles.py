@@ -7,6 +7,7 @@ is smaller than a tile is one tile.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 
@@ -64,6 +65,10 @@ class Tile:
     @property
     def id(self) -> str:
         return f"{self.whole.id}@{self.top},{self.left}"
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return self.whole.files
 
     @property
     def box(self) -> tuple[slice, slice]:

@@ -9,15 +9,17 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 
+from selftrain.data.ahead import ahead
 from selftrain.data.bands import wrong_channels
 from selftrain.data.extra import in_extra
 from selftrain.data.faults import none_hidden
@@ -36,10 +38,21 @@ from selftrain.log import progress
 from selftrain.process import mapped
 from selftrain.scores import class_pixels
 
+GROUP = 64  # samples that are looked at together
 VERSION = 6  # of the findings of `_look`
 MANY = 200_000  # unlabelled images, from which on not all looks are kept: a look takes about 1 kB
 SEEN = 20_000  # looks that are then kept for comparisons
 UNSAVED = 10_000  # findings
+
+
+Job = tuple[Sample, str]  # and its split
+
+
+def _groups(jobs: Iterable[Job]) -> Iterator[list[Job]]:
+    """Jobs in groups: what a remote store fetches together."""
+    left = iter(jobs)
+    while group := list(islice(left, GROUP)):
+        yield group
 
 
 def verify(data: DataSet, spec: Spec, *, workers: int, crop: Sequence[int] = ()) -> Report:
@@ -57,6 +70,7 @@ def verify(data: DataSet, spec: Spec, *, workers: int, crop: Sequence[int] = ())
     known, seen, matters = Known(spec.remember), list[Look](), Matters(len(data.unlabelled) // SEEN)
     with ThreadPoolExecutor(max(1, workers)) as pool, progress("verify", count) as show:
         look = partial(_look_once, classes=len(data.classes), channels=spec.channels, known=known)
+        jobs = chain.from_iterable(ahead(_groups(jobs), lambda group: [sample for sample, _ in group]))
         for number, one in enumerate(mapped(pool, lambda job: look(*job), jobs), start=1):
             if not many or matters.to_report(one):
                 seen.append(one)

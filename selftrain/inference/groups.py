@@ -7,6 +7,8 @@ from typing import TypeVar
 import numpy as np
 from accelerate import Accelerator
 
+from selftrain.data.ahead import ahead
+
 Sample = TypeVar("Sample")
 
 
@@ -23,7 +25,8 @@ def neighbours(
     The order of the samples is kept. The grouping affects the bits of labels, so it depends only on `samples`
     and `batch`.
     """
-    for first in range(0, len(samples), batch):
-        pairs = [(sample, read(sample)) for sample in samples[first : first + batch]]
+    batches = (samples[first : first + batch] for first in range(0, len(samples), batch))
+    for some in ahead(batches, list):
+        pairs = [(sample, read(sample)) for sample in some]
         for _, same in groupby(pairs, key=lambda pair: pair[1].shape):
             yield list(same)

@@ -43,6 +43,11 @@ def init(root: Path, output: Path | None, *, first: bool, answers: Sequence[int]
     choice of each further question is taken. Raises DataError if nothing was recognised,
     ConfigError if questions remain open or a file would be overwritten.
     """
+    if ":/" in str(root) and not root.exists():  # a path has one slash where its URL has two
+        raise DataError(
+            f"{root} is a URL, and selftrain init reads folders: run it on a copy of a few images and masks, "
+            "then set root in its YAML file to the URL"
+        )
     if root.is_file():
         raise DataError(
             f"{root} is a file; give the folder of your images and masks, and unpack archives first"

@@ -20,6 +20,7 @@ EARLIER = {"loss.balance": 0.0, "model.weights": None}
 # changes rounding; conditions.json records that. A generation keeps the review that it began with.
 HARMLESS = {
     "out", "given", "budget", "trackers", "keep_checkpoints", "data.remember", "data.root", "data.extra.root",
+    "data.store.cache", "data.store.cache_mb", "data.store.tries", "data.store.options",
     "data.suspects", "data.reviewed", "data.cache_mb", "train.feature_mb", "train.workers", "train.threads",
     "train.checkpoint_every", "train.watch",
     "labels.crf.workers", "export.onnx", "export.variants", "export.opset", "export.size",
@@ -168,7 +169,7 @@ def differences(old: Tree, new: Tree, complete: Complete = dict) -> list[str]:
 
 def is_harmless(name: str) -> bool:
     """Whether a resume may change a setting; entries of a list are named without their number."""
-    return re.sub(r"\.\d+\.", ".", name) in HARMLESS | ROUNDING
+    return re.sub(r"\.\d+\.", ".", name) in HARMLESS | ROUNDING or name.startswith("data.store.options.")
 
 
 def refused(old: Tree, new: Tree, *, labels_are_used: bool, complete: Complete = dict) -> list[str]:

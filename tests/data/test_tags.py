@@ -79,7 +79,7 @@ def test_another_table_is_refused(by_folders: Path, heading: str):
 
 
 def test_a_table_that_is_not_there_is_named(by_folders: Path):
-    with pytest.raises(DataError, match=r"data.tags=no.csv: .*no.csv cannot be read \(No such file"):
+    with pytest.raises(DataError, match=r"data.tags=no.csv: .*no.csv: cannot be opened \(No such file"):
         load(spec(by_folders, splits=NAMED, tags="no.csv"))
 
 

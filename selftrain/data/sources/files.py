@@ -31,6 +31,10 @@ class ImageFile(Source):
         return channels + ("scaled" if self.levels else "")
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        return (self.path,)
+
+    @property
     def size(self) -> tuple[int, int]:
         """(height, width) by the header. Raises DataError."""
         return geometry(self.path)[0]
@@ -62,6 +66,10 @@ class MaskFile(Source):
     @property
     def name(self) -> str:
         return str(self.path)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return (self.path, self.image)
 
     @property
     def reading(self) -> str:

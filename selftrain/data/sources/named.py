@@ -15,6 +15,8 @@ from pathlib import Path
 
 from selftrain.data.faults import Fault, refuse
 from selftrain.data.images import IMAGE_SUFFIXES
+from selftrain.data.mirror import mirrored
+from selftrain.data.places import is_url
 from selftrain.data.shards import SUFFIX, Shard
 from selftrain.data.sources.tree import Tree, unread
 from selftrain.data.spec import Spec
@@ -54,9 +56,14 @@ class Layout:
 
 
 def root_of(spec: Spec) -> Path:
-    """data.root as a real path. Raises ConfigError if it is not given, DataError if it is not a folder."""
+    """data.root as a real path; of a URL, the local tree that stands for the store.
+
+    Raises ConfigError if it is not given, DataError if it is not a folder, and what `mirrored` raises.
+    """
     if not spec.root:
         raise ConfigError(f"data={spec.name} needs the folder that its files are in: data.root=/path")
+    if is_url(spec.root):
+        return mirrored(spec.root, spec.store)
     root = Path(spec.root).expanduser()
     if not root.is_dir():
         raise DataError(f"data.root={spec.root} is not a folder; give data.root=/path")

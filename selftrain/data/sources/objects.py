@@ -35,7 +35,7 @@ class ObjectMasks(Source):
     """The union of the mask files of an image's objects, each of the image's size."""
 
     folder: Path
-    files: tuple[Path, ...]
+    masks: tuple[Path, ...]
     image: Path
 
     @property
@@ -45,14 +45,18 @@ class ObjectMasks(Source):
     def read(self) -> np.ndarray:
         return self.examine().ids
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return (*self.masks, self.image)
+
     def examine(self, *, alone: bool = False) -> Mask:
         """See `Source.examine`. With `alone`, only the first object is read: sizes cannot be compared."""
         if alone:
-            return Mask(read_mask(self.files[0], CODE))
-        return Mask(np.maximum.reduce([read_mask(file, CODE, image=self.image) for file in self.files]))
+            return Mask(read_mask(self.masks[0], CODE))
+        return Mask(np.maximum.reduce([read_mask(file, CODE, image=self.image) for file in self.masks]))
 
     def fingerprint(self) -> str:
-        return hashlib.sha256("".join(map(fingerprint, self.files)).encode()).hexdigest()
+        return hashlib.sha256("".join(map(fingerprint, self.masks)).encode()).hexdigest()
 
 
 def data_set(spec: Spec, copies: Copies) -> DataSet:

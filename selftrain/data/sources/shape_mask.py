@@ -39,6 +39,10 @@ class ShapeMask(Source):
     def reading(self) -> str:
         return repr((self.ids, self.background, self.order))
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return (self.image,)
+
     def read(self) -> np.ndarray:
         return self.examine().ids
 
