@@ -96,8 +96,7 @@ def _kind(path: Path) -> str:
 def _array(path: Path) -> np.ndarray:
     try:
         file = readable(path)
-        mode = "r" if file is path else None  # where the array stays
-        found = np.load(file, mmap_mode=mode, allow_pickle=False)
+        found = np.load(file, mmap_mode="r" if file is path else None, allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         raise _undecodable(path, error) from error
     if found.dtype.byteorder == ">":

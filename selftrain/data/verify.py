@@ -70,8 +70,9 @@ def verify(data: DataSet, spec: Spec, *, workers: int, crop: Sequence[int] = ())
     known, seen, matters = Known(spec.remember), list[Look](), Matters(len(data.unlabelled) // SEEN)
     with ThreadPoolExecutor(max(1, workers)) as pool, progress("verify", count) as show:
         look = partial(_look_once, classes=len(data.classes), channels=spec.channels, known=known)
-        jobs = chain.from_iterable(ahead(_groups(jobs), lambda group: [sample for sample, _ in group]))
-        for number, one in enumerate(mapped(pool, lambda job: look(*job), jobs), start=1):
+        coming = ahead(_groups(jobs), lambda group: [sample for sample, _ in group])
+        looks = mapped(pool, lambda job: look(*job), chain.from_iterable(coming))
+        for number, one in enumerate(looks, start=1):
             if not many or matters.to_report(one):
                 seen.append(one)
             show(number)
