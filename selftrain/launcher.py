@@ -1,8 +1,11 @@
 """Settings of this process's launcher: precision and processes of `accelerate launch` and torchrun."""
 
 import os
+import socket
+import struct
 from argparse import Namespace
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ COMMANDS = (
     "accelerate.commands.accelerate_cli",
 )
 PROCESSES = Path("/proc")  # contains the command lines of processes on Linux
+LOOPBACK, SIOCGIFADDR = "lo", 0x8915  # the latter asks for an interface's address: netdevice(7)
 UNSAID = "no"  # the precision that accelerate passes on if none was given
 
 
@@ -66,6 +70,34 @@ def processes() -> int:
     """The number of processes that torchrun or `accelerate launch` started to work together."""
     world = os.environ.get("WORLD_SIZE", "1")
     return int(world) if world.isdigit() else 1
+
+
+def find_interface() -> None:
+    """Tell gloo which network interface leads to the other hosts, unless GLOO_SOCKET_IFNAME does.
+
+    gloo takes the address of this host's name, which many systems set to 127.0.1.1.
+    """
+    address, here = os.environ.get("MASTER_ADDR"), os.environ.get("LOCAL_WORLD_SIZE", "")
+    if not address or here == os.environ.get("WORLD_SIZE", "1") or "GLOO_SOCKET_IFNAME" in os.environ:
+        return
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+        asked.connect((address, 9))  # sends nothing
+        name = _interface_of(asked.getsockname()[0])
+        if name and name != LOOPBACK:
+            os.environ["GLOO_SOCKET_IFNAME"] = name
+
+
+def _interface_of(address: str) -> str | None:
+    """The network interface with an IPv4 address."""
+    import fcntl
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+        for _, name in socket.if_nameindex():
+            with suppress(OSError):  # has none
+                found = fcntl.ioctl(asked, SIOCGIFADDR, struct.pack("256s", name.encode()))
+                if socket.inet_ntoa(found[20:24]) == address:
+                    return name
+    return None
 
 
 def _processes_of_accelerate() -> Told | None:

@@ -3,6 +3,7 @@
 import ctypes
 import math
 import os
+import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +19,7 @@ MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # names of mallopt(3)
 # The affinity at process start; `pinned` narrows single threads. errors.py refuses systems other than Linux.
 CORES = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset[int]()
 TASKS = Path("/proc/self/task")
+BOOT = Path("/proc/sys/kernel/random/boot_id")
 GROUPS, CGROUP = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 # libgomp spins 300,000 rounds at a barrier before it sleeps. Beside other work, waiting threads then take
 # the time of the thread they wait for. Sleeping at once costs a small network a quarter of its speed
@@ -54,6 +56,19 @@ def threads(wanted: int, *, recorded: int | None = None) -> int:
     own = int(theirs) if theirs.isdigit() else 0
     share = max(cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)), 1)
     return wanted or own or min(recorded or share, share)
+
+
+def machine() -> str:
+    """The machine of this process, by the id of its boot, which its containers share."""
+    try:
+        return BOOT.read_text().strip()
+    except OSError:
+        return socket.gethostname()
+
+
+def beside(ranks: int) -> int:
+    """How many of a run's `ranks` are on this machine, as the launcher says; all if it says nothing."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", ranks))
 
 
 def cores() -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from selftrain import manifests
+from selftrain import claim, manifests
 from selftrain.errors import ConfigError, DataError, IntegrityError, LockedError, StorageError
 from selftrain.files import (
     TEMPORARY,
@@ -326,23 +326,21 @@ class RunDir:
 
     def _forget(self, folders: Sequence[Path]) -> None:
         """Remove the lock, and then all empty folders among `folders` (deepest first)."""
+        claim.release(self.path)
         with suppress(OSError):
             self.lock_file.unlink(missing_ok=True)
             for folder in folders:
                 folder.rmdir()
 
     def refuse_locked(self) -> None:
-        """Raises LockedError if another process holds the directory.
-
-        This is an early answer, before the slow imports; `lock` decides.
-        """
+        """Raises LockedError if another process holds the directory. An early answer: `lock` decides."""
         if self.writer() is not None:
             raise self._locked()
 
     def writer(self) -> int | None:
         """The id of the process that holds the directory, 0 if it has none here; None: nobody holds it.
 
-        Takes no lock, so all ranks may call it. The holder must not call it: it would lose its lock.
+        Takes no lock, so all ranks may call it. The holder must not: it would lose its lock.
         """
         import fcntl
 
@@ -355,7 +353,7 @@ class RunDir:
     def lock(self) -> int:
         """Hold the directory until the process ends, however it ends.
 
-        Raises LockedError if another run holds it, StorageError if the file system has no locks.
+        Raises LockedError if another run holds it, also on another machine, StorageError without locks.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         while True:
@@ -363,6 +361,7 @@ class RunDir:
             self._take(handle)
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(handle), os.stat(self.lock_file)):
+                    claim.hold(self.path)
                     return handle
             os.close(handle)  # a failed start has removed this file meanwhile
 
@@ -381,7 +380,8 @@ class RunDir:
                 error.filename = str(self.lock_file)
                 raise
             raise StorageError(
-                f"{self.path}: this file system has no locks ({error.strerror}); choose out= on a local disk"
+                f"{self.path}: this file system has no locks ({error.strerror}); mount it with "
+                "locks, or choose out= on a local disk"
             ) from None
 
     def _locked(self) -> LockedError:

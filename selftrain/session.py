@@ -1,7 +1,6 @@
 """One process's part of a run: its settings, data, directory and networks, checked and ready."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from selftrain import (
     files,
     fitting,
     forecast,
+    hosts,
     predictors,
     preflight,
     pretraining,
@@ -79,7 +79,7 @@ class Session:
         run = RunDir(Path(cfg.out))
         team = preflight.team_of(cfg, run)
         accelerator = preflight.accelerator_of(cfg)
-        with run.writing() if accelerator.is_main_process else nullcontext():
+        with hosts.writing(run, accelerator):
             cfg, rows = resolve.agreed(cfg, run, accelerator)
             cfg = fitting.kept(cfg, run)
             cfg = pretraining.agreed(cfg, run, decides=accelerator.is_main_process)
@@ -91,6 +91,7 @@ class Session:
         accelerator.wait_for_everyone()
         if not accelerator.is_main_process:
             data = preflight.recorded_data(run, cfg)
+        hosts.check_alike(accelerator, preflight.precision_of(accelerator), data.ids)
         preflight.check_data(data, cfg)
         metrics = Metrics(run.metrics if accelerator.is_main_process else None)
         times = Times(run.times if accelerator.is_main_process else None, accelerator.num_processes)

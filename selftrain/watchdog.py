@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
+from selftrain import process
 from selftrain.errors import ResourceError
 
 BEAT = 2.0  # seconds between two heartbeats
@@ -56,7 +57,19 @@ def _await(store: Any, others: list[int]) -> None:
 
 
 def _sign(beats: int) -> str:
-    return f"{socket.gethostname()} {os.getpid()} {beats}"
+    return f"{socket.gethostname()} {os.getpid()} {_place()} {beats}"
+
+
+def _place() -> str:
+    """Where a process id means the same process: hosts and containers may have equal names."""
+    with suppress(OSError):
+        return f"{process.machine()}/{os.readlink('/proc/self/ns/pid')}"
+    return process.machine()
+
+
+def _who(sign: str) -> str:
+    """The host and the process id of a sign."""
+    return " ".join(sign.split(" ")[:2])
 
 
 def _watch(store: Any, rank: int, signs: dict[int, str], over: threading.Event) -> None:
@@ -77,8 +90,7 @@ def _watch(store: Any, rank: int, signs: dict[int, str], over: threading.Event) 
                     seen[other] = (sign, time.monotonic())
                 elif sign != DONE and time.monotonic() - since > STALL:
                     _lost(
-                        f"rank {other} ({sign.rpartition(' ')[0]}) has given no sign of life "
-                        f"for {STALL:.0f} s",
+                        f"rank {other} ({_who(sign)}) has given no sign of life for {STALL:.0f} s",
                         sign,
                     )
 
@@ -96,8 +108,8 @@ def _lost(what: str, sign: str) -> NoReturn:
         file=sys.stderr,
         flush=True,
     )
-    host, _, rest = sign.partition(" ")
-    if host == socket.gethostname():
+    host, number, place, *_ = [*sign.split(" "), "", "", ""]
+    if (host, place) == (socket.gethostname(), _place()):
         with suppress(OSError):
-            os.kill(int(rest.split()[0]), signal.SIGKILL)  # a stopped process ignores its launcher
+            os.kill(int(number), signal.SIGKILL)  # a stopped process ignores its launcher
     os._exit(ResourceError.exit_code)

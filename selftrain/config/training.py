@@ -206,6 +206,11 @@ class TrainConfig:
         "micro-batches per process and step, to save memory; the loss is the loss of the whole batch, but "
         "batch norm and the mixing of online methods see one micro-batch",
     ] = 1
+    sync_bn: Annotated[
+        bool,
+        "several processes on GPUs: batch norm in training uses the statistics of all their images, not of "
+        "each process's own",
+    ] = False
     average: Annotated[Choice, "average of the weights; it is evaluated, teaches and is kept"] = "ema"
     ema: Annotated[Share, "decay of the moving average, `train.average=ema`"] = 0.995
     statistics: Annotated[

@@ -149,6 +149,11 @@ class DataSet:
     sound: bool = False  # drawn by the program, so a run need not look for faults
     extra: list["External"] = field(default_factory=list)  # its samples are among `labelled`
 
+    @property
+    def ids(self) -> list[str]:
+        """The ids of all samples, split by split."""
+        return [sample.id for split in SPLITS for sample in getattr(self, split)]
+
     def each(self, change: Callable[[Sample], Sample], *, told: bool = False) -> "DataSet":
         """The data set with `change` applied to each sample; it keeps the id. `told`: see `Many.changed`."""
         labelled, val, test = ([change(one) for one in part] for part in (self.labelled, self.val, self.test))

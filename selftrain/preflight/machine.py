@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 
-from selftrain import conditions, launcher, process
+from selftrain import conditions, hosts, launcher, process
 from selftrain.config import ALWAYS, PRECISIONS, Config
 from selftrain.errors import ConfigError
 from selftrain.log import say
@@ -53,13 +53,14 @@ def settle_conditions(run: RunDir, cfg: Config, accelerator: Accelerator) -> lis
     return changes
 
 
-def accelerator_of(cfg: Config) -> Accelerator:
+def accelerator_of(cfg: Config) -> hosts.Ranks:
     """Set up devices, processes and precision of the run.
 
-    Raises ConfigError for a precision that this machine or the run does not support, ResourceError if
-    processes are missing.
+    Raises ConfigError for a precision that this machine or the run does not support, or for train.sync_bn on
+    CPUs, ResourceError if processes are missing.
     """
     process.keep_freed()
+    launcher.find_interface()
     run = RunDir(Path(cfg.out))
     asked, asker = _asked_precision(cfg, run)
     wanted = _precision(asked, asker, run)
@@ -70,7 +71,7 @@ def accelerator_of(cfg: Config) -> Accelerator:
     # Saves one copy of the gradients. Ranks do not wait for gradients of unused parameters.
     ddp = DistributedDataParallelKwargs(gradient_as_bucket_view=True, find_unused_parameters=unused)
     try:
-        accelerator = Accelerator(
+        accelerator = hosts.Ranks(
             mixed_precision={"none": "no"}.get(wanted, wanted),
             project_dir=str(run.path),
             kwargs_handlers=[ddp],
@@ -81,6 +82,8 @@ def accelerator_of(cfg: Config) -> Accelerator:
     if wanted == "fp16" and accelerator.device.type == "cpu" and not _is_older(run):
         asker = f"{run.path} began in fp16" if precision_of_run(run) else asker
         raise ConfigError(f"{asker}: fp16 needs a GPU; on a CPU set train.precision=bf16 or none")
+    if cfg.train.sync_bn and accelerator.num_processes > 1 and accelerator.device.type == "cpu":
+        raise ConfigError("train.sync_bn=true: torch synchronises batch norm on GPUs only; set it to false")
     return accelerator
 
 

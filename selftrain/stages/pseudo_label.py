@@ -109,7 +109,7 @@ class Labeller:
         self.accelerator.wait_for_everyone()
 
     def _pool(self) -> "Refiners":
-        cores = process.cores() // self.accelerator.num_processes
+        cores = process.cores() // process.beside(self.accelerator.num_processes)
         return Refiners(self.cfg.crf.workers or max(cores, 1))
 
     def _infer(

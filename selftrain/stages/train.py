@@ -21,6 +21,7 @@ from selftrain.errors import LearningError, StoppedError, naming_savings
 from selftrain.log import progress, say
 from selftrain.methods.base import Step
 from selftrain.models.build import to_layout
+from selftrain.models.synchronised import synchronise
 from selftrain.optim.averaging import AVERAGES, RATES, Average
 from selftrain.optim.features import remember
 from selftrain.optim.groups import GROUPS, Freezer, scaled
@@ -231,6 +232,8 @@ class Learner:
         averaging = bound(Table(AVERAGES).one(cfg.average, "train.average"))
         self.average, self.decay_at = Average(self.network), partial(averaging, steps=steps, decay=cfg.ema)
         self.features = remember(self.network, cfg.feature_mb) if cfg.feature_mb else []  # not in the copy
+        if cfg.sync_bn and accelerator.num_processes > 1:
+            synchronise(self.network)  # nor in the copy
         self.optimizer = optimizer_of(
             groups,
             cfg.optimizer,
@@ -263,7 +266,7 @@ class Learner:
 
         A step with NaN or infinite gradients changes nothing. Counts are summed over micro-batches and ranks
         before the first loss. So the gradients equal the gradients of the global batch, up to rounding. Batch
-        norm is the exception: it sees one micro-batch of one rank.
+        norm is the exception: it sees one micro-batch, of one rank or with `sync_bn` of all ranks.
         """
         lr *= self.lr_scale
         self.freezer.set(t, self.average.module)

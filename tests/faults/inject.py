@@ -308,6 +308,29 @@ def offline() -> None:
         raise OSError(ctypes.get_errno(), "no network namespace may be made here")
 
 
+def on_host(pid: int, then: dict | None = None) -> None:
+    """This process runs on the host that the process `pid` keeps (tests/distributed), with a further fault."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    for handle in [os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY) for kind in ("net", "uts", "mnt")]:
+        if libc.setns(handle, 0):
+            raise OSError(ctypes.get_errno(), "cannot enter the host")
+    apply(then)
+
+
+def another_machine(name: str, stall: float, then: dict | None = None) -> None:
+    """This process is on the machine `name`, where locks are granted whoever else has them; with a further fault."""
+    import fcntl
+
+    from selftrain import claim, process
+
+    fcntl.lockf = lambda *_: None
+    process.machine = lambda: name
+    claim.BEAT, claim.STALL = stall / 5, stall
+    apply(then)
+
+
 def crf_without_memory() -> None:
     """The CRF finds no memory at its third call."""
     from selftrain.labels import crf
@@ -381,6 +404,6 @@ def limit_files(size: int) -> None:
 KINDS = (
     trace, kill, kill_below, kill_once, fail, fail_open, not_a_number, at_step, kill_worker, starve_worker, crf_without_memory, one_class,
     no_training, offline, slow_steps, clock, blind_to_space, limit_files, no_locks, no_directory_sync, small_shared_memory,
-    open_files, memory_for_labels, memory_for_trial, stop_workers, deaf_feeders,
+    open_files, memory_for_labels, memory_for_trial, stop_workers, deaf_feeders, on_host, another_machine,
 )  # fmt: skip
 FAULTS = {function.__name__: function for function in KINDS}

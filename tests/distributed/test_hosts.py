@@ -1,0 +1,155 @@
+"""Runs on two hosts, which share a disk or not. Hosts are namespaces of this machine (machines.py)."""
+
+import json
+import os
+import shutil
+import signal
+import time
+
+import pytest
+
+from harness import of_two
+from machines import TINY, accelerate, ended, ranks, torchrun
+from runs import fingerprint
+
+SHORT = ["train.steps=3", "data.shapes.unlabelled=9", "labels.shard=4"]
+
+
+def on_one_host(zygote, out, *settings):
+    """The same number of ranks, on one host."""
+    ranks = [zygote.start(*TINY, f"out={out}", *settings, **env) for env in of_two()]
+    for rank in [one.wait() for one in ranks]:
+        assert rank.code == 0, rank.err
+    return fingerprint(out)
+
+
+@pytest.fixture(scope="module")
+def reference(zygote, tmp_path_factory):
+    return on_one_host(zygote, tmp_path_factory.mktemp("reference") / "run")
+
+
+def finished(together, hosts, *settings):
+    for one in together(hosts, *settings):
+        assert one.code == 0, one.err
+
+
+def test_two_hosts_compute_the_bits_of_two_processes_on_one(zygote, together, sharing, place, tmp_path):
+    """Weights, labels and scores: the hosts find each other and share one run directory."""
+    first, second = together(sharing, *SHORT)
+    assert (first.code, second.code) == (0, 0), first.err + second.err
+    assert f"2 hosts share {place / 'run'}" in first.out and "test mIoU" not in second.out
+    expected = on_one_host(zygote, tmp_path / "run", *SHORT)
+    assert len([name for name in expected if "labels/shard-" in name]) == 3
+    assert fingerprint(place / "run") == expected
+    assert not (place / "run" / ".writer").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", [torchrun, accelerate])
+def test_real_launchers_over_two_hosts(launcher, sharing, place, reference):
+    processes = [
+        host.start(*launcher(sharing, host), "-m", "selftrain.run", *TINY, f"out={place / 'run'}")
+        for host in sharing
+    ]
+    for code, _, err in map(ended, processes):
+        assert code == 0, err
+    assert fingerprint(place / "run") == reference
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", [torchrun, accelerate])
+def test_real_launchers_over_two_hosts_with_disks_of_their_own(launcher, apart, place, reference):
+    processes = [
+        host.start(*launcher(apart, host), "-m", "selftrain.run", *TINY, f"out={place / 'run'}")
+        for host in apart
+    ]
+    (code, out, err), second = map(ended, processes)
+    assert (code, second[0]) == (0, 0), err + second[2]
+    assert "2 hosts do not share" in out
+    assert not (place / "run").exists()  # of neither host
+    for host in apart:
+        assert fingerprint(host.disk / "run") == reference
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_lost_host_ends_the_run_which_then_resumes(together, sharing, place, reference, lost):
+    fault = {"do": "at_step", "n": 7, "rank": str(lost), "number": int(signal.SIGKILL)}
+    all_ended = together(sharing, faults={lost: fault})
+    other = all_ended[1 - lost]
+    assert other.code == 7 and "the same command" in other.last, other.err
+    finished(together, sharing)
+    assert fingerprint(place / "run") == reference
+
+
+@pytest.mark.slow
+def test_a_lost_host_with_a_disk_of_its_own(together, apart, reference):
+    fault = {"do": "at_step", "n": 7, "rank": "1", "number": int(signal.SIGKILL)}
+    first, _ = together(apart, faults={1: fault})
+    assert first.code == 7 and "the same command" in first.last, first.err
+    shutil.rmtree(apart[1].disk / "run")  # a new host takes its place
+    finished(together, apart)
+    for host in apart:
+        assert fingerprint(host.disk / "run") == reference
+
+
+@pytest.mark.slow
+def test_a_cut_cable_is_noticed_on_both_sides(zygote, apart, place, together, reference):
+    out = f"out={place / 'run'}"
+    started = [
+        zygote.start(
+            *TINY,
+            out,
+            fault={"do": "on_host", "pid": host.pid, "then": {"do": "slow_steps", "seconds": 1}},
+            ACCELERATE_USE_CPU="true",
+            **environment,
+        )
+        for host, environment in zip(apart, ranks(apart), strict=True)
+    ]
+    while not (apart[0].disk / "run/gen0/checkpoints/step-000003").is_dir():
+        time.sleep(0.05)
+    apart[1].cut()
+    cut = time.monotonic()
+    first, second = [one.wait(100) for one in started]
+    assert (first.code, second.code) == (7, 7), first.err + second.err
+    assert time.monotonic() - cut < 60
+    assert "rank 1 (host1 " in first.last and "has given no sign of life" in first.last, first.err
+    assert "the same command resumes" in second.last, second.err
+    apart[1].do("ip", "link", "set", "cable", "up")
+    finished(together, apart)
+    assert fingerprint(apart[1].disk / "run") == reference
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("left", [0, 1])
+def test_one_of_two_hosts_goes_on_alone_and_the_change_is_marked(zygote, together, apart, left):
+    """Each host has a copy that resumes, whichever is lost."""
+    fault = {"do": "at_step", "n": 7, "rank": "0", "number": int(signal.SIGTERM)}
+    assert [one.code for one in together(apart, faults={0: fault})] == [75, 75]
+    out = apart[left].disk / "run"
+    assert (out / "gen0/checkpoints/step-000008").is_dir()
+    alone = zygote.run(*TINY, f"out={out}")
+    assert alone.code == 0, alone.err
+    report = json.loads((out / "gen0" / "report.json").read_text())
+    assert report["exact"] is False and report["changed_conditions"] == ["ranks: 2 -> 1"]
+
+
+@pytest.mark.slow
+def test_a_copy_with_more_of_the_run_is_never_replaced(together, apart):
+    finished(together, apart, *SHORT)
+    shutil.rmtree(apart[0].disk / "run")
+    before = {path: os.stat(path).st_mtime_ns for path in (apart[1].disk / "run").rglob("*.json")}
+    first, second = together(apart, *SHORT)
+    assert (first.code, second.code) == (2, 2), first.err
+    assert "on host1 has more of the run than the first host: make this host the first" in first.last
+    assert all(os.stat(path).st_mtime_ns == time for path, time in before.items()) and before
+    assert not (apart[0].disk / "run").exists()
+
+
+@pytest.mark.slow
+def test_hosts_with_other_images_are_refused(together, apart):
+    shapes = ["data.shapes.val=4", "data.shapes.val=5"]
+    faults = {1: {"do": "other_images"}}
+    first, second = together(apart, *SHORT, shapes[0], faults=faults)
+    assert 3 in (first.code, second.code), first.err + second.err
+    assert "must contain the same files on every host" in first.last + second.last
