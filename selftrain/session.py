@@ -91,7 +91,6 @@ class Session:
         accelerator.wait_for_everyone()
         if not accelerator.is_main_process:
             data = preflight.recorded_data(run, cfg)
-        hosts.check_alike(accelerator, preflight.precision_of(accelerator), data.ids)
         preflight.check_data(data, cfg)
         metrics = Metrics(run.metrics if accelerator.is_main_process else None)
         times = Times(run.times if accelerator.is_main_process else None, accelerator.num_processes)
@@ -134,6 +133,7 @@ class Session:
         Only the main process tries the networks and writes to the run directory.
         """
         data = preflight.recorded_data(run, cfg)
+        hosts.check_alike(accelerator, preflight.precision_of(accelerator), data.ids)
         preflight.check_data(data, cfg)
         preflight.check_review(run, cfg, data)
         trained = [*planned, *students(cfg)]

@@ -129,6 +129,23 @@ def test_as_many_processes_as_were_asked_for_are_taken_on_several_machines_too(m
         launcher.check_processes(1)
 
 
+def test_the_network_to_other_hosts_is_told_to_gloo_once(monkeypatch):
+    """On one host nothing is told; tests/distributed needs what is told on two."""
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
+    assert launcher._interface_of("127.0.0.1") == "lo" and launcher._interface_of("192.0.2.77") is None
+    monkeypatch.setattr(launcher, "_interface_of", lambda address: "lo" if address == "127.0.0.1" else "eth7")
+    for address, here, expected in [
+        ("127.0.0.1", "1", None),
+        ("a name that nobody has", "1", None),
+        ("192.0.2.1", "2", None),  # both processes are on this host
+    ]:
+        monkeypatch.setenv("MASTER_ADDR", address)
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", here)
+        launcher.find_interface()
+        assert os.environ.get("GLOO_SOCKET_IFNAME") == expected
+
+
 def kept(out):
     return json.loads((out / "conditions.json").read_text())["now"].get("precision")
 

@@ -7,12 +7,13 @@ import signal
 import time
 
 import pytest
+from six_images import six_images
 
 from harness import of_two
 from machines import TINY, accelerate, ended, ranks, torchrun
 from runs import fingerprint
 
-SHORT = ["train.steps=3", "data.shapes.unlabelled=9", "labels.shard=4"]
+SHORT = ["train.steps=2", "data.shapes={labelled: 4, unlabelled: 9, val: 2, test: 2}", "labels.shard=3"]
 
 
 def on_one_host(zygote, out, *settings):
@@ -33,15 +34,23 @@ def finished(together, hosts, *settings):
         assert one.code == 0, one.err
 
 
-def test_two_hosts_compute_the_bits_of_two_processes_on_one(zygote, together, sharing, place, tmp_path):
-    """Weights, labels and scores: the hosts find each other and share one run directory."""
+def test_two_hosts_share_a_run(together, sharing, place):
+    """They find each other, train, and both label."""
     first, second = together(sharing, *SHORT)
     assert (first.code, second.code) == (0, 0), first.err + second.err
     assert f"2 hosts share {place / 'run'}" in first.out and "test mIoU" not in second.out
-    expected = on_one_host(zygote, tmp_path / "run", *SHORT)
-    assert len([name for name in expected if "labels/shard-" in name]) == 3
-    assert fingerprint(place / "run") == expected
+    assert len([*(place / "run" / "gen0" / "labels").glob("shard-*")]) == 3
+    written = json.loads((place / "run" / "conditions.json").read_text())
+    assert written["now"]["ranks"] == 2 and written["changes"] == []
     assert not (place / "run" / ".writer").exists()
+
+
+@pytest.mark.slow
+def test_two_hosts_compute_the_bits_of_two_processes_on_one(together, sharing, place, reference):
+    """Weights, labels and scores."""
+    finished(together, sharing)
+    assert len([name for name in reference if "labels/shard-" in name]) == 3
+    assert fingerprint(place / "run") == reference
 
 
 @pytest.mark.slow
@@ -147,9 +156,15 @@ def test_a_copy_with_more_of_the_run_is_never_replaced(together, apart):
 
 
 @pytest.mark.slow
-def test_hosts_with_other_images_are_refused(together, apart):
-    shapes = ["data.shapes.val=4", "data.shapes.val=5"]
-    faults = {1: {"do": "other_images"}}
-    first, second = together(apart, *SHORT, shapes[0], faults=faults)
-    assert 3 in (first.code, second.code), first.err + second.err
-    assert "must contain the same files on every host" in first.last + second.last
+def test_hosts_with_other_images_are_refused_before_the_run_begins(together, apart, place):
+    for host in apart:
+        six_images(host.disk / "data")
+    for kind in ("images", "masks"):
+        folder = apart[1].disk / "data" / kind / "train"
+        (folder / "3.png").rename(folder / "another.png")
+    splits = [f"data.splits.{name}={name}" for name in ("train", "val", "test")]
+    data = ["data.format=folder", f"data.root={place / 'data'}", "data.classes=[ground,thing]", *splits]
+    for one in together(apart, *data):
+        assert one.code == 3, one.err
+        assert "host0 has 6 images and host1 has 6, or their names differ" in one.last
+    assert not any((host.disk / "run").exists() for host in apart)
