@@ -1,4 +1,4 @@
-# selftrain with the drivers' libraries for GPUs that torch brings along.
+# selftrain for NVIDIA GPUs (the CUDA libraries come with torch) and CPUs.
 #     docker build -t selftrain .
 #     docker run --gpus all --shm-size=2g -v /data:/data:ro -v /runs:/runs selftrain data=/data/mine.yaml out=/runs/first
 FROM python:3.11-slim-bookworm

@@ -32,39 +32,41 @@ class Claim:
     folder: Path
     name: str = field(default_factory=lambda: f"{process.machine()} {uuid.uuid4().hex}")
     process: int = field(default_factory=os.getpid)
-    over: threading.Event = field(default_factory=threading.Event)
-
-    def __post_init__(self) -> None:
-        self.thread = threading.Thread(target=self.keep, daemon=True)
+    beats: int = 0
 
     @property
     def path(self) -> Path:
         return self.folder / FILE
 
-    def write(self, beats: int) -> None:
+    @property
+    def own(self) -> bool:
+        """Whether it is of this process, and not inherited by a fork."""
+        return self.process == os.getpid()
+
+    def write(self) -> None:
         """Every content has the same length, so that no reader sees an empty file."""
         with naming(self.path):
             handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
             try:
-                os.pwrite(handle, f"{self.name} {beats:012d}\n".encode(), 0)
+                os.pwrite(handle, f"{self.name} {self.beats:012d}\n".encode(), 0)
             finally:
                 os.close(handle)
 
-    def keep(self) -> None:
-        """Change the file until the process ends, or end it if another machine has taken the directory."""
-        beats = 0
-        while not self.over.wait(BEAT):
-            beats += 1
-            with suppress(OSError):  # such as a full disk, which the run itself meets as well
-                found = _read(self.folder)
-                if found and _name(found) != self.name:
-                    if _machine(found) != process.machine():
-                        _overtaken(self.folder)
-                    return
-                self.write(beats)
+    def beat(self) -> None:
+        """Change the file; end the process if another machine has taken the directory."""
+        found = _read(self.folder)
+        if found and _name(found) != self.name:
+            if _machine(found) != process.machine():
+                _overtaken(self.folder)
+            HELD.pop(self.folder, None)
+            return
+        self.beats += 1
+        self.write()
 
 
-HELD: dict[Path, Claim] = {}  # of this process
+HELD: dict[Path, Claim] = {}
+_GUARD = threading.Lock()  # of the claims, which a thread keeps
+_KEEPERS: list[threading.Thread] = []
 
 
 def hold(folder: Path) -> None:
@@ -73,7 +75,7 @@ def hold(folder: Path) -> None:
     If another machine wrote the claim last, this waits until it has not changed for STALL seconds. Raises
     LockedError if it changes.
     """
-    if folder in HELD:
+    if folder in HELD and HELD[folder].own:
         return
     claim = Claim(folder)
     while not _created(claim):
@@ -81,28 +83,39 @@ def hold(folder: Path) -> None:
         if not claim.path.exists():
             continue  # released meanwhile
         if _machine(found) == process.machine():  # whose lock this process has
-            claim.write(0)
+            claim.write()
             break
         _await_silence(folder, found)
-        claim.write(0)
+        claim.write()
         time.sleep(BEAT)  # of several machines that waited, the last one to write stays
-        if _name(_read(folder)) != claim.name:
+        if name_of(folder) != claim.name:
             raise _locked(folder)
         break
-    HELD[folder] = claim
-    claim.thread.start()
+    with _GUARD:
+        HELD[folder] = claim
     atexit.register(release, folder)
+    if not any(keeper.is_alive() for keeper in _KEEPERS):  # none survives a fork
+        _KEEPERS[:] = [threading.Thread(target=_keep, daemon=True)]
+        _KEEPERS[0].start()
 
 
 def release(folder: Path) -> None:
     """Remove the claim of this process, if it has one."""
-    claim = HELD.pop(folder, None)
-    if claim is not None and claim.process == os.getpid():  # not a copy in a forked process
-        claim.over.set()
-        claim.thread.join()
-        with suppress(OSError):
-            if name_of(folder) == claim.name:
-                claim.path.unlink()
+    if folder not in HELD or not HELD[folder].own:
+        return
+    with _GUARD, suppress(OSError):
+        claim = HELD.pop(folder)
+        if name_of(folder) == claim.name:
+            claim.path.unlink()
+
+
+def _keep() -> None:
+    while True:
+        time.sleep(BEAT)
+        with _GUARD:
+            for claim in [claim for claim in HELD.values() if claim.own]:
+                with suppress(OSError):  # such as a full disk, which the run itself meets as well
+                    claim.beat()
 
 
 def name_of(folder: Path) -> str:
@@ -117,7 +130,7 @@ def _created(claim: Claim) -> bool:
             os.close(os.open(claim.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
     except FileExistsError:
         return False
-    claim.write(0)
+    claim.write()
     return True
 
 

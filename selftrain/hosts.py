@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import torch.distributed as dist
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils import broadcast_object_list, gather_object, wait_for_everyone
 
 from selftrain import claim
 from selftrain.errors import ConfigError, DataError
@@ -141,6 +141,7 @@ class Copies:
         self._remove({name for _, names in every for name in names} - sources.keys())
         for name, (_, rank) in sorted(sources.items(), key=lambda row: row[1]):  # in the order of writing
             self._copy(name, rank)
+        wait_for_everyone()  # until every copy is written
 
     def join(self, run: RunDir) -> None:
         """Make the copies equal to the main process's files; label shards of all hosts stay."""

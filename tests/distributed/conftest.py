@@ -39,20 +39,20 @@ def apart(possible, place, tmp_path):
 
 @pytest.fixture
 def together(zygote, place):
-    """together(hosts, *settings, faults={1: fault}): how one rank on each host ended, as Slurm starts them."""
+    """together(hosts, *settings, faults={1: fault}): how the ranks of all hosts ended, as Slurm starts them."""
 
-    def together(hosts, *settings, faults=None, timeout=200):
+    def together(hosts, *settings, faults=None, each=1):
+        addresses = [host.address for host in hosts]
         started = [
             zygote.start(
                 *TINY,
                 f"out={place / 'run'}",
                 *settings,
-                fault={"do": "on_host", "pid": host.pid, "then": (faults or {}).get(host.number)},
-                ACCELERATE_USE_CPU="true",
+                fault={"do": "on_host", "pid": hosts[n // each].pid, "then": (faults or {}).get(n)},
                 **environment,
             )
-            for host, environment in zip(hosts, ranks(hosts), strict=True)
+            for n, environment in enumerate(ranks(addresses, each))
         ]
-        return [one.wait(timeout) for one in started]
+        return [one.wait(200) for one in started]
 
     return together

@@ -108,10 +108,12 @@ def _await(host: Host) -> None:
         time.sleep(0.005)
 
 
-def ranks(hosts: list[Host]) -> list[dict[str, str]]:
-    """The environment of one rank on each host, as Slurm and Kubernetes set it."""
-    place = {"MASTER_ADDR": hosts[0].address, "MASTER_PORT": PORT, "WORLD_SIZE": str(len(hosts))}
-    return [{"RANK": str(n), "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", **place} for n in range(len(hosts))]
+def ranks(addresses: list[str], each: int = 1) -> list[dict[str, str]]:
+    """The environments of `each` ranks on each host, as Slurm sets them."""
+    count = each * len(addresses)
+    place = {"MASTER_ADDR": addresses[0], "MASTER_PORT": PORT, "WORLD_SIZE": str(count)}
+    own = {"LOCAL_WORLD_SIZE": str(each), "ACCELERATE_USE_CPU": "true", **place}
+    return [{"RANK": str(n), "LOCAL_RANK": str(n % each), **own} for n in range(count)]
 
 
 def ended(process: subprocess.Popen, timeout: float = 240) -> tuple[int, str, str]:

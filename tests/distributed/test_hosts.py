@@ -5,21 +5,21 @@ import os
 import shutil
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from six_images import six_images
 
-from harness import of_two
 from machines import TINY, accelerate, ended, ranks, torchrun
 from runs import fingerprint
 
 SHORT = ["train.steps=2", "data.shapes={labelled: 4, unlabelled: 9, val: 2, test: 2}", "labels.shard=3"]
 
 
-def on_one_host(zygote, out, *settings):
+def on_one_host(zygote, out, count=2):
     """The same number of ranks, on one host."""
-    ranks = [zygote.start(*TINY, f"out={out}", *settings, **env) for env in of_two()]
-    for rank in [one.wait() for one in ranks]:
+    started = [zygote.start(*TINY, f"out={out}", **env) for env in ranks(["127.0.0.1"], count)]
+    for rank in [one.wait() for one in started]:
         assert rank.code == 0, rank.err
     return fingerprint(out)
 
@@ -29,8 +29,8 @@ def reference(zygote, tmp_path_factory):
     return on_one_host(zygote, tmp_path_factory.mktemp("reference") / "run")
 
 
-def finished(together, hosts, *settings):
-    for one in together(hosts, *settings):
+def finished(together, hosts, *settings, **more):
+    for one in together(hosts, *settings, **more):
         assert one.code == 0, one.err
 
 
@@ -81,6 +81,14 @@ def test_real_launchers_over_two_hosts_with_disks_of_their_own(launcher, apart, 
 
 
 @pytest.mark.slow
+def test_two_processes_on_each_of_two_hosts_with_disks_of_their_own(zygote, together, apart, tmp_path):
+    finished(together, apart, each=2)
+    expected = on_one_host(zygote, tmp_path / "run", 4)
+    for host in apart:
+        assert fingerprint(host.disk / "run") == expected
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", [0, 1])
 def test_a_lost_host_ends_the_run_which_then_resumes(together, sharing, place, reference, lost):
     fault = {"do": "at_step", "n": 7, "rank": str(lost), "number": int(signal.SIGKILL)}
@@ -103,23 +111,15 @@ def test_a_lost_host_with_a_disk_of_its_own(together, apart, reference):
 
 
 @pytest.mark.slow
-def test_a_cut_cable_is_noticed_on_both_sides(zygote, apart, place, together, reference):
-    out = f"out={place / 'run'}"
-    started = [
-        zygote.start(
-            *TINY,
-            out,
-            fault={"do": "on_host", "pid": host.pid, "then": {"do": "slow_steps", "seconds": 1}},
-            ACCELERATE_USE_CPU="true",
-            **environment,
-        )
-        for host, environment in zip(apart, ranks(apart), strict=True)
-    ]
-    while not (apart[0].disk / "run/gen0/checkpoints/step-000003").is_dir():
-        time.sleep(0.05)
-    apart[1].cut()
-    cut = time.monotonic()
-    first, second = [one.wait(100) for one in started]
+def test_a_cut_cable_is_noticed_on_both_sides(apart, together, reference):
+    slow = {"do": "slow_steps", "seconds": 1}
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(together, apart, faults={0: slow, 1: slow})
+        while not (apart[0].disk / "run/gen0/checkpoints/step-000003").is_dir():
+            time.sleep(0.05)
+        apart[1].cut()
+        cut = time.monotonic()
+        first, second = running.result()
     assert (first.code, second.code) == (7, 7), first.err + second.err
     assert time.monotonic() - cut < 60
     assert "rank 1 (host1 " in first.last and "has given no sign of life" in first.last, first.err
