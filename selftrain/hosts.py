@@ -201,13 +201,13 @@ class Copies:
 
     def _remove(self, names: set[str]) -> None:
         """Remove files, and the folders that become empty."""
-        for path in (self.root / name for name in names if self.owner):
-            self.known.pop(str(path.relative_to(self.root)), None)
-            path.unlink(missing_ok=True)
-            for folder in path.parents:
-                if folder == self.root or any(folder.iterdir()):
-                    break
-                folder.rmdir()
+        for name in names & self.known.keys():
+            del self.known[name]
+        for path in [path for path in (self.root / name for name in names if self.owner) if path.exists()]:
+            path.unlink()
+            with suppress(OSError):  # a folder is not empty
+                for folder in path.relative_to(self.root).parents:
+                    (self.root / folder).rmdir()
 
 
 def _sees(run: RunDir, name: str) -> bool:
