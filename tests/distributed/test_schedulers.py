@@ -116,7 +116,12 @@ def test_a_slurm_job_that_is_stopped_saves_is_requeued_and_finishes(slurm, tmp_p
     out = tmp_path / "runs" / "seed1"
     faults = {"SELFTRAIN_FAULT": json.dumps({"do": "slow_steps", "seconds": 0.5})}
     path = f"{ROOT / 'tests/faults'}:{ROOT}"
-    env = slurm | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+    env = slurm | {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": path,
+        "SLURM_NTASKS": "1",
+        "SLURM_NTASKS_PER_NODE": "1",
+    }
     command = ["bash", str(SBATCH), *TINY, "generations=[{}]"]
     job = subprocess.Popen(command, env=env | faults, stdout=-1, stderr=-1, text=True, start_new_session=True)
     while not (out / "gen0/checkpoints/step-000003").is_dir():
