@@ -30,6 +30,12 @@ T = TypeVar("T")
 CHUNK = 2**26  # bytes of a file that are sent at once
 VISIBLE = 3.0  # seconds until a file of one host is seen by the others, if they share the directory
 SHARDS = ("shard-", "images-")  # files that every host makes; whether they are sound is checked later
+TRACKED = {
+    "tensorboard",
+    "wandb",
+    "mlruns",
+    "trackers.json",
+}  # change at any time, so they stay on their host
 REPORT, STEP = "report.json", "step-"
 
 
@@ -158,20 +164,24 @@ class Copies:
         own = {name for name in mine if name not in theirs and Path(name).name.startswith(SHARDS)}
         self.known = {name: mine[name] for name in same}
         self._remove(mine.keys() - theirs.keys() - own)
-        lacking = _gathered(sorted(theirs.keys() - same) if self.owner else [])
-        for name in [name for name in theirs if any(name in names for names in lacking)]:
+        lacking = set().union(*_gathered(theirs.keys() - same if self.owner else set()))
+        for name in [name for name in theirs if name in lacking]:
             self._copy(name, 0)
         self.agree()
 
     def _files(self) -> dict[str, tuple[int, int]]:
-        """Size and time of change of each file, by its path; without hidden files and logs of schedulers."""
+        """Size and time of change of each file, by its path.
+
+        Hidden files, those of trackers, and logs of schedulers are left out.
+        """
         found = {}
         for folder, folders, names in os.walk(self.root):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            for path in (Path(folder, name) for name in names if not name.startswith(".")):
+            top = Path(folder) == self.root
+            folders[:] = [name for name in folders if _is_copied(name, top)]
+            for path in [Path(folder, name) for name in names if _is_copied(name, top)]:
                 with suppress(FileNotFoundError):
                     facts = path.lstat()
-                    if stat.S_ISREG(facts.st_mode) and not (path.parent == self.root and path.suffix in LOGS):
+                    if stat.S_ISREG(facts.st_mode):
                         found[str(path.relative_to(self.root))] = (facts.st_size, facts.st_mtime_ns)
         return found
 
@@ -196,7 +206,7 @@ class Copies:
     def _sent(self, name: str, source: int) -> Iterator[bytes]:
         """The content of a file of the rank `source`, on every rank."""
         with open(self.root / name, "rb") if self.rank == source else nullcontext() as file:
-            while chunk := _sent(file.read(CHUNK) if file else b"", source):
+            while chunk := _broadcast(file.read(CHUNK) if file else b"", source):
                 yield chunk
 
     def _remove(self, names: set[str]) -> None:
@@ -208,6 +218,11 @@ class Copies:
             with suppress(OSError):  # a folder is not empty
                 for folder in path.relative_to(self.root).parents:
                     (self.root / folder).rmdir()
+
+
+def _is_copied(name: str, top: bool) -> bool:
+    """Whether a file or folder of this name belongs to the copies; `top`: it is directly in the run's."""
+    return not name.startswith(".") and not (top and (name in TRACKED or Path(name).suffix in LOGS))
 
 
 def _sees(run: RunDir, name: str) -> bool:
@@ -256,7 +271,7 @@ def _of_main(value: T) -> T:
     return broadcast_object_list([value])[0]
 
 
-def _sent(chunk: bytes, source: int) -> bytes:
+def _broadcast(chunk: bytes, source: int) -> bytes:
     box = [chunk]
     dist.broadcast_object_list(box, src=source)
     return box[0]

@@ -12,6 +12,7 @@ from six_images import six_images
 
 from machines import TINY, accelerate, ended, ranks, torchrun
 from runs import fingerprint
+from selftrain.hosts import Copies
 
 SHORT = ["train.steps=2", "data.shapes={labelled: 4, unlabelled: 9, val: 2, test: 2}", "labels.shard=3"]
 
@@ -43,6 +44,14 @@ def test_two_hosts_share_a_run(together, sharing, place):
     written = json.loads((place / "run" / "conditions.json").read_text())
     assert written["now"]["ranks"] == 2 and written["changes"] == []
     assert not (place / "run" / ".writer").exists()
+
+
+def test_logs_and_files_of_trackers_stay_on_their_host(tmp_path):
+    for name in ("gen0/report.json", "gen0/.x.tmp", "run.log", "gen0/wandb", "wandb/a", ".writer", "a.out"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "link").symlink_to("gen0")
+    assert sorted(Copies(tmp_path, owner=True, rank=0)._files()) == ["gen0/report.json", "gen0/wandb"]
 
 
 @pytest.mark.slow
