@@ -91,7 +91,7 @@ def test_processes_that_were_asked_for_and_are_missing_are_refused(tmp_path, pla
     arguments = ["--cpu", "--num_processes", "2", "--num_machines", "1"] if place == "line" else ["--quiet"]
     command = [str(BESIDE / "accelerate"), "launch", *arguments]
     code, _, err = run_command(*TINY, f"out={tmp_path / 'run'}", launcher=command, HF_HOME=str(tmp_path))
-    (said,) = [line for line in err.splitlines() if line.startswith("selftrain: error")]
+    said = "".join(line for line in err.splitlines() if line.startswith("selftrain: error"))
     asker = "accelerate launch --num_processes" if place == "line" else str(file)
     assert code != 0 and f"2 processes were requested ({asker}" in said.replace("num_processes of ", ""), err
     assert "1 runs" in said and "ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2" in said
