@@ -24,6 +24,8 @@ FILE = ".writer"
 BEAT = 5.0  # seconds between two changes of the file
 STALL = 30.0  # seconds without a change until another machine may take the directory
 
+WRITE = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+
 
 @dataclass
 class Claim:
@@ -46,7 +48,7 @@ class Claim:
     def write(self) -> None:
         """Every content has the same length, so that no reader sees an empty file."""
         with naming(self.path):
-            handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            handle = os.open(self.path, WRITE, 0o644)
             try:
                 os.pwrite(handle, f"{self.name} {self.beats:012d}\n".encode(), 0)
             finally:
@@ -78,6 +80,8 @@ def hold(folder: Path) -> None:
     if folder in HELD and HELD[folder].own:
         return
     claim = Claim(folder)
+    if claim.path.is_symlink() or (claim.path.exists() and not claim.path.is_file()):
+        claim.path.unlink()  # planted: it could lead elsewhere, or block
     while not _created(claim):
         found = _read(folder)
         if not claim.path.exists():
@@ -127,7 +131,7 @@ def _created(claim: Claim) -> bool:
     """Make the file if there is none. Only one machine succeeds, also on NFS."""
     try:
         with naming(claim.path):
-            os.close(os.open(claim.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+            os.close(os.open(claim.path, WRITE | os.O_EXCL, 0o644))
     except FileExistsError:
         return False
     claim.write()

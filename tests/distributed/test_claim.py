@@ -90,6 +90,16 @@ def test_the_same_machine_waits_for_nobody(hold):
     assert then.code == 0 and then.seconds < 1 and "another machine" not in then.out, then.err
 
 
+@pytest.mark.parametrize("plant", [lambda path: path.symlink_to(path.parent.parent / "theirs"), os.mkfifo])
+def test_what_was_planted_in_its_place_is_replaced(hold, tmp_path, plant):
+    (tmp_path / "theirs").write_text("theirs")
+    (tmp_path / "run").mkdir()
+    plant(tmp_path / "run" / ".writer")
+    ended = hold("a").wait(20)
+    assert ended.code == 0 and "held" in ended.out, ended.err
+    assert (tmp_path / "theirs").read_text() == "theirs"
+
+
 @pytest.mark.slow
 def test_a_run_goes_on_upon_another_machine_after_the_first_one_is_lost(zygote, tmp_path):
     """Two machines whose locks do nothing: never two writers, and the same bits as of one."""
