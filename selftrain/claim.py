@@ -23,7 +23,6 @@ from selftrain.log import say
 FILE = ".writer"
 BEAT = 5.0  # seconds between two changes of the file
 STALL = 30.0  # seconds without a change until another machine may take the directory
-
 WRITE = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -50,7 +49,7 @@ class Claim:
         with naming(self.path):
             handle = os.open(self.path, WRITE, 0o644)
             try:
-                os.pwrite(handle, f"{self.name} {self.beats:012d}\n".encode(), 0)
+                os.ftruncate(handle, os.pwrite(handle, f"{self.name} {self.beats:012d}\n".encode(), 0))
             finally:
                 os.close(handle)
 

@@ -90,6 +90,13 @@ def test_the_same_machine_waits_for_nobody(hold):
     assert then.code == 0 and then.seconds < 1 and "another machine" not in then.out, then.err
 
 
+def test_a_damaged_claim_is_one_of_another_machine(hold, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".writer").write_bytes(b"\xff \0 " * 100)
+    ended = hold("a").wait(20)
+    assert ended.code == 0 and "another machine wrote here last" in ended.out, ended.err
+
+
 @pytest.mark.parametrize("plant", [lambda path: path.symlink_to(path.parent.parent / "theirs"), os.mkfifo])
 def test_what_was_planted_in_its_place_is_replaced(hold, tmp_path, plant):
     (tmp_path / "theirs").write_text("theirs")
