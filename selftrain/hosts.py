@@ -9,7 +9,7 @@ import os
 import socket
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,15 +86,17 @@ def writing(run: RunDir, ranks: Ranks) -> Iterator[None]:
             yield
 
 
-def check_alike(ranks: Accelerator, precision: str, ids: Sequence[str]) -> None:
+def check_alike(ranks: Accelerator, precision: str, ids: Iterable[str]) -> None:
     """Raises ConfigError if ranks compute in different precisions, DataError if they have other images.
 
     `ids` are the names of all images, in order.
     """
     if ranks.num_processes == 1:
         return
-    digest = hashlib.sha256("\0".join(ids).encode()).hexdigest()
-    found = _gathered((socket.gethostname(), precision, len(ids), digest))
+    digest, number = hashlib.sha256(), 0
+    for number, name in enumerate(ids, start=1):  # noqa: B007 (the number of images, afterwards)
+        digest.update(f"{name}\0".encode())
+    found = _gathered((socket.gethostname(), precision, number, digest.hexdigest()))
     host, first, count, content = found[0]
     for other, own, images, names in found:
         if own != first:

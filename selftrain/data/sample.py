@@ -1,7 +1,7 @@
 """Sources of images and masks, samples, and the splits of a data set."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -150,9 +150,9 @@ class DataSet:
     extra: list["External"] = field(default_factory=list)  # its samples are among `labelled`
 
     @property
-    def ids(self) -> list[str]:
+    def ids(self) -> Iterator[str]:
         """The ids of all samples, split by split."""
-        return [sample.id for split in SPLITS for sample in getattr(self, split)]
+        return (name for split in SPLITS for some in many.ids_of(getattr(self, split)) for name in some)
 
     def each(self, change: Callable[[Sample], Sample], *, told: bool = False) -> "DataSet":
         """The data set with `change` applied to each sample; it keeps the id. `told`: see `Many.changed`."""
