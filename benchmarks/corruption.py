@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from selftrain.data.sample import DataSet
+from selftrain.data.dataset import DataSet
 from selftrain.ids import IGNORE
 from selftrain.report.palette import save_plain_png
 

@@ -36,9 +36,9 @@ from sides import Row, below, cpu, finish, parser, put
 from selftrain import columns
 from selftrain.config import DataConfig, SelectConfig, SplitConfig
 from selftrain.data import shards
+from selftrain.data.dataset import DataSet
 from selftrain.data.load import load, manifest
 from selftrain.data.many import ids_of
-from selftrain.data.sample import DataSet
 from selftrain.data.storage import state_of
 from selftrain.datasets import spec_of
 from selftrain.labels import store

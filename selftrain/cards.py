@@ -5,8 +5,8 @@ from typing import Any
 
 from selftrain import debugging, predictors
 from selftrain.config import Config
+from selftrain.data.dataset import DataSet
 from selftrain.data.load import mask_coding
-from selftrain.data.sample import DataSet
 from selftrain.diagnosis import brief, quality_of
 from selftrain.inference.exported import Input, Origin, Output, card
 from selftrain.models.build import multiple_of

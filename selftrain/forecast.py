@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from selftrain.config import Config
-from selftrain.data.sample import DataSet
+from selftrain.data.dataset import DataSet
 from selftrain.inference import tta
 from selftrain.plan import Plan, students, views_of_labels
 from selftrain.sizes import seen_size

@@ -14,10 +14,11 @@ from selftrain.config import LossConfig, TrainConfig
 from selftrain.data import batches
 from selftrain.data.ahead import ahead
 from selftrain.data.cache import Cache
+from selftrain.data.dataset import DataSet
 from selftrain.data.labels import Labels, MaskLabels, Readable, Soft, Taught, weighed
 from selftrain.data.many import Both
 from selftrain.data.reviewed import with_review
-from selftrain.data.sample import DataSet, Sample
+from selftrain.data.sample import Sample
 from selftrain.data.samplers import Sampler, rejecting
 from selftrain.data.tags import known_by_tags, tags_of
 from selftrain.data.tiles import Tiled, Tiling

@@ -26,7 +26,8 @@ from selftrain.autoplan import resolve
 from selftrain.autoplan.division import Row
 from selftrain.config import Config
 from selftrain.data.cache import Cache
-from selftrain.data.sample import DataSet, Sample
+from selftrain.data.dataset import DataSet
+from selftrain.data.sample import Sample
 from selftrain.data.tiles import Tiling
 from selftrain.inference import decide, windows
 from selftrain.inference.pixels import PixelScale

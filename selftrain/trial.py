@@ -24,8 +24,8 @@ from torch import nn
 from selftrain import memory
 from selftrain.anatomy import Anatomy, anatomy_of
 from selftrain.config import Config, LabelConfig
+from selftrain.data.dataset import SPLITS, DataSet
 from selftrain.data.look import Look
-from selftrain.data.sample import SPLITS, DataSet
 from selftrain.errors import ConfigError, ResourceError, SelftrainError, is_out_of_memory
 from selftrain.forecast import Speed
 from selftrain.inference import tta, windows

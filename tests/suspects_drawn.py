@@ -6,7 +6,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from selftrain.data.sample import DataSet, Sample, Source
+from selftrain.data.dataset import DataSet
+from selftrain.data.sample import Sample, Source
 
 CLASSES = ["ground", "disc", "square", "bar"]
 COLOURS = [(150, 140, 130), (200, 60, 50), (60, 90, 200), (60, 170, 80)]

@@ -11,7 +11,7 @@ from PIL import Image
 from selftrain.conversion import TO
 from selftrain.conversion.convert import convert
 from selftrain.conversion.targets import TARGETS
-from selftrain.data.sample import SPLITS
+from selftrain.data.dataset import SPLITS
 from selftrain.errors import ConfigError, DataError
 from selftrain.inspection.data_file import loaded, yaml_of
 from selftrain.prediction.outputs import CLASSES

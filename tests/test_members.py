@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from runs import SMALL, fingerprint
-from selftrain.data.sample import DataSet, Sample
+from selftrain.data.dataset import DataSet
+from selftrain.data.sample import Sample
 from selftrain.errors import ConfigError
 from selftrain.inference.exported import load_export
 from selftrain.labels.store import LabelStore, ids_digest

@@ -4,8 +4,8 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from selftrain.config import AUTO, Config
+from selftrain.data.dataset import DataSet
 from selftrain.data.load import load
-from selftrain.data.sample import DataSet
 from selftrain.data.sources.named import root_of
 from selftrain.data.sources.voc import filled
 from selftrain.data.splits import FEW_MASKS

@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 
 from selftrain.autoplan.division import masks_in
+from selftrain.data.dataset import DataSet
 from selftrain.data.many import Both
-from selftrain.data.sample import DataSet, Sample
+from selftrain.data.sample import Sample
 from selftrain.scores import class_pixels
 
 LOOKED_AT = 48  # masks and image sizes that are read, spread over the set

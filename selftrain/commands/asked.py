@@ -15,10 +15,11 @@ from selftrain.base import leader_of
 from selftrain.cards import card_of
 from selftrain.config import Config, GenerationConfig, LabelConfig
 from selftrain.data.bands import RGB
+from selftrain.data.dataset import DataSet, with_levels
 from selftrain.data.images import IMAGE_SUFFIXES
 from selftrain.data.load import levels_of, load
 from selftrain.data.many import finder, ids_of
-from selftrain.data.sample import DataSet, Sample, with_levels
+from selftrain.data.sample import Sample
 from selftrain.data.sources.files import ImageFile
 from selftrain.data.sources.tree import Tree
 from selftrain.datasets import spec_of

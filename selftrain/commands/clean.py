@@ -11,7 +11,7 @@ from selftrain.rundir import RunDir
 
 if TYPE_CHECKING:
     from selftrain.config import Config
-    from selftrain.data.sample import DataSet
+    from selftrain.data.dataset import DataSet
     from selftrain.inference.predictor import Predictor
     from selftrain.plan import Plan
     from selftrain.suspects.search import HeldOut

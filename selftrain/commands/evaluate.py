@@ -13,7 +13,8 @@ from selftrain.settings.shown import DATA_FILES, OF_DATA, add_settings
 
 if TYPE_CHECKING:
     from selftrain.config import DataConfig
-    from selftrain.data.sample import DataSet, Sample
+    from selftrain.data.dataset import DataSet
+    from selftrain.data.sample import Sample
     from selftrain.inference.labeller import Labeller
 
 LABELLED = ("labelled", "val", "test")
@@ -68,8 +69,8 @@ def _samples(cfg: "DataConfig", labeller: "Labeller", split: str | None) -> "lis
     Raises ConfigError if the data and the export have different classes or channels, or if no image has a
     mask.
     """
+    from selftrain.data.dataset import with_levels
     from selftrain.data.load import load
-    from selftrain.data.sample import with_levels
     from selftrain.datasets import spec_of
 
     data: DataSet = load(spec_of(cfg))

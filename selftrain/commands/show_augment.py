@@ -25,8 +25,8 @@ def add(commands: Commands) -> None:
 
 def show_augment(arguments: argparse.Namespace) -> None:
     """Show labelled images beside what the augmentation of a recipe makes of them."""
+    from selftrain.data.dataset import with_levels
     from selftrain.data.load import levels_of, load
-    from selftrain.data.sample import with_levels
     from selftrain.datasets import check_root, spec_of
     from selftrain.settings import compose
 

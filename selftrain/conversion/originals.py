@@ -14,10 +14,11 @@ import numpy as np
 
 from selftrain.config import DataConfig
 from selftrain.conversion import refuse_missing
+from selftrain.data.dataset import SPLITS, DataSet
 from selftrain.data.faults import counted, some
 from selftrain.data.load import load
 from selftrain.data.masks import MaskCode, read_mask
-from selftrain.data.sample import SPLITS, DataSet, Sample, Source
+from selftrain.data.sample import Sample, Source
 from selftrain.data.sources.files import ImageFile
 from selftrain.data.sources.tree import Tree
 from selftrain.data.spec import Spec

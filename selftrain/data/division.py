@@ -7,10 +7,11 @@ from functools import partial
 
 import numpy as np
 
+from selftrain.data.dataset import SPLITS, DataSet
 from selftrain.data.kept import lost_in, sort
 from selftrain.data.many import Many
 from selftrain.data.many import joined as joined_samples
-from selftrain.data.sample import SPLITS, Copies, DataSet, Sample
+from selftrain.data.sample import Copies, Sample
 from selftrain.data.spec import SplitSpec
 from selftrain.data.splits import Candidates, budget, choose_labelled, group_names, hold_out, joined
 from selftrain.errors import ConfigError, DataError

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from selftrain.data.dataset import DataSet, External, with_channels
 from selftrain.data.faults import Fault, FaultsError
 from selftrain.data.many import finder
 from selftrain.data.masks import Mask
-from selftrain.data.sample import DataSet, External, Sample, Source, with_channels
+from selftrain.data.sample import Sample, Source
 from selftrain.data.spec import Extra, Spec
 from selftrain.errors import ConfigError, DataError
 from selftrain.ids import IGNORE

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from selftrain import debugging
-from selftrain.data.sample import SPLITS, DataSet, Sample
+from selftrain.data.dataset import SPLITS, DataSet
+from selftrain.data.sample import Sample
 from selftrain.rng import generator
 
 

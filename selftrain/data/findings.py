@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from selftrain.data import levels as ranges
+from selftrain.data.dataset import SPLITS, DataSet
 from selftrain.data.declared import hidden_classes, odd_masks, values_used, with_one_remedy
 from selftrain.data.faults import Fault, counted, some
 from selftrain.data.look import Colour, Look, changed_masks
 from selftrain.data.masks import MaskCode
-from selftrain.data.sample import SPLITS, DataSet, Sample
+from selftrain.data.sample import Sample
 from selftrain.data.tags import disagreements, rows_of_tags
 
 SET_ASIDE = 0.01  # share of the unlabelled images that may be unreadable

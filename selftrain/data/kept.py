@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from selftrain.data.dataset import SPLITS
 from selftrain.data.many import Many, Run
-from selftrain.data.sample import SPLITS, Sample
+from selftrain.data.sample import Sample
 from selftrain.data.spec import Kept
 from selftrain.errors import DataError
 from selftrain.manifests import Long

@@ -10,13 +10,14 @@ from typing import Any
 from selftrain import sizes
 from selftrain.columns import MANY, PART
 from selftrain.data import faults, levels
+from selftrain.data.dataset import SPLITS, DataSet, with_channels, without
 from selftrain.data.division import with_fold
 from selftrain.data.extra import with_extra
 from selftrain.data.few import few
 from selftrain.data.images import Levels
 from selftrain.data.many import Both, Many, Run, finder
 from selftrain.data.places import is_url, naming_urls
-from selftrain.data.sample import SPLITS, Copies, DataSet, Sample, with_channels, without
+from selftrain.data.sample import Copies, Sample
 from selftrain.data.sources import annotated, folder, objects, shapes, voc
 from selftrain.data.sources.named import root_of
 from selftrain.data.spec import Spec

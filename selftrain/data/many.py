@@ -9,15 +9,14 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, overload
+from typing import Generic, Protocol, TypeVar, overload
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from selftrain.data.sample import Sample
+from selftrain.data.sample import Sample
 
 T = TypeVar("T")
-Change = Callable[["Sample"], "Sample"]
+Change = Callable[[Sample], Sample]
 CHUNK = 1 << 18  # samples whose ids are in memory at once
 
 
@@ -32,7 +31,7 @@ class Part(Protocol):
     """Some samples, sorted by id."""
 
     def __len__(self) -> int: ...
-    def sample(self, i: int) -> "Sample": ...
+    def sample(self, i: int) -> Sample: ...
 
     def id(self, i: int) -> str: ...
 
@@ -55,7 +54,7 @@ class Run:
 
 
 @dataclass(frozen=True, eq=False)
-class Many(Sequence["Sample"]):
+class Many(Sequence[Sample]):
     """The samples of `parts`, of which each id is below the ids of the next part, and a few `others`.
 
     `gone` are the places, among the samples of all parts, of samples that are left out. `changes` are applied
@@ -64,7 +63,7 @@ class Many(Sequence["Sample"]):
 
     parts: tuple[Part, ...]
     gone: frozenset[int] = frozenset()
-    others: tuple["Sample", ...] = ()  # sorted by id
+    others: tuple[Sample, ...] = ()  # sorted by id
     changes: tuple[Change, ...] = ()
     told: bool = False  # whether a change affects what a manifest tells of samples
 
@@ -100,10 +99,10 @@ class Many(Sequence["Sample"]):
         return int(self._starts[-1]) - len(self.gone) + len(self.others)
 
     @overload
-    def __getitem__(self, i: int) -> "Sample": ...
+    def __getitem__(self, i: int) -> Sample: ...
     @overload
-    def __getitem__(self, i: slice) -> list["Sample"]: ...
-    def __getitem__(self, i: int | slice) -> "Sample | list[Sample]":
+    def __getitem__(self, i: slice) -> list[Sample]: ...
+    def __getitem__(self, i: int | slice) -> Sample | list[Sample]:
         if isinstance(i, slice):
             return [self[place] for place in range(*i.indices(len(self)))]
         if not -len(self) <= i < len(self):
@@ -120,7 +119,7 @@ class Many(Sequence["Sample"]):
             sample = change(sample)
         return sample
 
-    def __iter__(self) -> Iterator["Sample"]:
+    def __iter__(self) -> Iterator[Sample]:
         return (self[i] for i in range(len(self)))
 
     def place(self, name: str) -> int | None:
@@ -142,7 +141,7 @@ class Many(Sequence["Sample"]):
         others = tuple(one for one in self.others if one.id not in ids)
         return replace(self, gone=self.gone | rows, others=others)
 
-    def joined(self, others: Sequence["Sample"]) -> "Many":
+    def joined(self, others: Sequence[Sample]) -> "Many":
         """These samples and others, in the order of ids."""
         return replace(self, others=tuple(sorted([*self.others, *others], key=lambda one: one.id)))
 
@@ -255,21 +254,21 @@ def _picked(find: Callable[[str], int | None], places: np.ndarray, name: str) ->
     return place if place < len(places) and places[place] == whole else None
 
 
-def changed(samples: Sequence["Sample"], change: Change, *, told: bool = False) -> Sequence["Sample"]:
+def changed(samples: Sequence[Sample], change: Change, *, told: bool = False) -> Sequence[Sample]:
     """The samples after a change of each; `told`: a manifest tells of it."""
     if isinstance(samples, Many):
         return samples.changed(change, told=told)
     return [change(one) for one in samples]
 
 
-def without(samples: Sequence["Sample"], ids: Collection[str]) -> Sequence["Sample"]:
+def without(samples: Sequence[Sample], ids: Collection[str]) -> Sequence[Sample]:
     """The samples without some, given by id."""
     if isinstance(samples, Many):
         return samples.without(ids)
     return [one for one in samples if one.id not in ids]
 
 
-def joined(samples: Sequence["Sample"], others: Sequence["Sample"]) -> Sequence["Sample"]:
+def joined(samples: Sequence[Sample], others: Sequence[Sample]) -> Sequence[Sample]:
     """All samples in the order of their ids; `Many` samples must be sorted."""
     if isinstance(samples, Many):
         return samples.joined(others)

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from selftrain.data.dataset import DataSet
 from selftrain.data.labels import Labels, Readable, gather, known_to_be
 from selftrain.data.many import Picked, finder, without
 from selftrain.data.masks import resize_mask
-from selftrain.data.sample import DataSet, Sample, Source
+from selftrain.data.sample import Sample, Source
 from selftrain.errors import DataError
 from selftrain.ids import IGNORE
 from selftrain.targets import Target

@@ -18,9 +18,10 @@ from typing import Annotated
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from selftrain.data.dataset import SPLITS, DataSet
 from selftrain.data.faults import Fault
 from selftrain.data.masks import Mask, resize_mask
-from selftrain.data.sample import SPLITS, DataSet, Sample, Source
+from selftrain.data.sample import Sample, Source
 from selftrain.data.spec import Spec
 from selftrain.data.storage import fingerprint, open_regular
 from selftrain.errors import ConfigError, DataError

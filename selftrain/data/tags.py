@@ -19,9 +19,10 @@ from typing import Any
 
 import numpy as np
 
+from selftrain.data.dataset import SPLITS, DataSet
 from selftrain.data.faults import Fault, counted
 from selftrain.data.images import IMAGE_SUFFIXES
-from selftrain.data.sample import SPLITS, DataSet, Sample, Source
+from selftrain.data.sample import Sample, Source
 from selftrain.data.sources.named import root_of
 from selftrain.data.spec import Spec
 from selftrain.data.storage import open_regular

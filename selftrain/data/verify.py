@@ -21,6 +21,7 @@ import numpy as np
 
 from selftrain.data.ahead import ahead
 from selftrain.data.bands import wrong_channels
+from selftrain.data.dataset import SPLITS, DataSet, External, with_levels
 from selftrain.data.extra import in_extra
 from selftrain.data.faults import none_hidden
 from selftrain.data.findings import EXTRA, Report, findings
@@ -30,7 +31,7 @@ from selftrain.data.load import load
 from selftrain.data.look import Look
 from selftrain.data.many import finder
 from selftrain.data.oddities import near_groups, oddities
-from selftrain.data.sample import SPLITS, Copies, DataSet, External, Sample, with_levels
+from selftrain.data.sample import Copies, Sample
 from selftrain.data.spec import Spec
 from selftrain.errors import DataError
 from selftrain.ids import IGNORE

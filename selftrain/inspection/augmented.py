@@ -9,9 +9,10 @@ import numpy as np
 
 from selftrain.data.batches import Augmentation, StepDataset
 from selftrain.data.cache import Cache
+from selftrain.data.dataset import DataSet
 from selftrain.data.examples import Example
 from selftrain.data.labels import Labels, MaskLabels, known_to_be
-from selftrain.data.sample import DataSet, Sample
+from selftrain.data.sample import Sample
 from selftrain.errors import DataError
 from selftrain.inspection.pictures import some
 from selftrain.inspection.sheet import Cell, pair, write_cells

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from selftrain.data.bands import GREY, RGB, bands_of
+from selftrain.data.dataset import DataSet, with_levels
 from selftrain.data.load import levels_of
-from selftrain.data.sample import DataSet, with_levels
 from selftrain.errors import DataError
 from selftrain.inspection.pictures import BANDED, Picture, look, some
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import yaml
 
+from selftrain.data.dataset import DataSet
 from selftrain.data.load import load
-from selftrain.data.sample import DataSet
 from selftrain.datasets import spec_of
 from selftrain.settings import compose
 

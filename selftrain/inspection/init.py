@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
+from selftrain.data.dataset import DataSet
 from selftrain.data.faults import FaultsError, counted
 from selftrain.data.levels import DTYPE
 from selftrain.data.printed import print_faults
-from selftrain.data.sample import DataSet, Sample
+from selftrain.data.sample import Sample
 from selftrain.data.splits import FEW_MASKS
 from selftrain.errors import ConfigError, DataError
 from selftrain.files import write_bytes

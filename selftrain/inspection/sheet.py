@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from selftrain.data.dataset import DataSet
 from selftrain.data.images import resize_image
 from selftrain.data.masks import resize_mask
-from selftrain.data.sample import DataSet, Sample
+from selftrain.data.sample import Sample
 from selftrain.errors import DataError
 from selftrain.files import write_bytes
 from selftrain.ids import IGNORE

@@ -8,9 +8,9 @@ from selftrain import base, choices, files, process, runlog, verdicts
 from selftrain.config import Config, GenerationConfig
 from selftrain.data import load, reviewed, verify
 from selftrain.data.bands import RGB
+from selftrain.data.dataset import DataSet, with_levels, without
 from selftrain.data.faults import refuse
 from selftrain.data.look import Look
-from selftrain.data.sample import DataSet, with_levels, without
 from selftrain.data.spec import Spec
 from selftrain.data.tiles import Tiling
 from selftrain.errors import ConfigError, DataError

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from selftrain import checkpoint
 from selftrain.config import Config
 from selftrain.data import loading
-from selftrain.data.sample import DataSet, Sample
+from selftrain.data.dataset import DataSet
+from selftrain.data.sample import Sample
 from selftrain.errors import ConfigError, StorageError
 from selftrain.labels import record
 from selftrain.plan import Plan

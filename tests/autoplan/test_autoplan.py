@@ -13,8 +13,9 @@ from selftrain.autoplan.facts import Facts, facts_of
 from selftrain.autoplan.machine import Machine, machine_of
 from selftrain.autoplan.resolve import level_of, lines
 from selftrain.autoplan.rules import LEVELS, Known, derive
+from selftrain.data.dataset import DataSet
 from selftrain.data.masks import Mask
-from selftrain.data.sample import DataSet, Sample, Source
+from selftrain.data.sample import Sample, Source
 from selftrain.errors import ConfigError
 from selftrain.files import read_yaml
 from selftrain.settings import compose

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from drawn_folders import picture, spec
 
+from selftrain.data.dataset import SPLITS, DataSet
 from selftrain.data.load import load
-from selftrain.data.sample import SPLITS, DataSet, Sample
+from selftrain.data.sample import Sample
 from selftrain.errors import DataError
 
 SIZE = HEIGHT, WIDTH = (6, 8)  # of the pictures

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from selftrain.config import DataConfig, SplitConfig
+from selftrain.data.dataset import SPLITS, DataSet
 from selftrain.data.load import load
-from selftrain.data.sample import SPLITS, DataSet
 from selftrain.data.spec import Spec
 from selftrain.datasets import spec_of
 from selftrain.errors import DataError

@@ -9,8 +9,8 @@ import yaml
 from PIL import Image
 
 from selftrain.config import DataConfig, SplitConfig
+from selftrain.data.dataset import SPLITS
 from selftrain.data.load import load
-from selftrain.data.sample import SPLITS
 from selftrain.data.verify import divide
 from selftrain.datasets import spec_of
 from selftrain.errors import ConfigError

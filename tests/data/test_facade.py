@@ -8,8 +8,8 @@ import pytest
 from drawn_folders import spec
 from PIL import Image, ImageDraw
 
+from selftrain.data.dataset import SPLITS
 from selftrain.data.load import load
-from selftrain.data.sample import SPLITS
 
 ROOT = Path(__file__).parents[2] / ".." / "shared" / "data" / "facade"
 FILE = "_annotations.coco.json"

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from drawn_folders import NAMED, everyone, fault, ids, mask, pairs, picture, put, spec
 
+from selftrain.data.dataset import SPLITS
 from selftrain.data.faults import FaultsError
 from selftrain.data.load import load
-from selftrain.data.sample import SPLITS
 from selftrain.errors import ConfigError, DataError
 
 pytestmark = pytest.mark.promise(

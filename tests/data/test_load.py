@@ -5,10 +5,11 @@ import pytest
 from drawn_folders import NAMED, ids, mask, pairs, picture, spec
 from PIL import Image
 
+from selftrain.data.dataset import SPLITS, DataSet
 from selftrain.data.division import Pool, divided
 from selftrain.data.faults import FaultsError
 from selftrain.data.load import SOURCES, levels_of, load, manifest
-from selftrain.data.sample import SPLITS, Copies, DataSet, Sample
+from selftrain.data.sample import Copies, Sample
 from selftrain.data.sources.shapes import Drawing
 from selftrain.data.spec import Spec
 from selftrain.datasets import spec_of

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from selftrain.config import DataConfig, ExtraConfig, SplitConfig
+from selftrain.data.dataset import SPLITS
 from selftrain.data.load import load
-from selftrain.data.sample import SPLITS
 from selftrain.data.sources.shapes import draw
 from selftrain.data.verify import divide
 from selftrain.datasets import spec_of

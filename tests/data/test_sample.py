@@ -7,8 +7,9 @@ import pytest
 from drawn_folders import NAMED, ids, mask, spec
 from PIL import Image
 
+from selftrain.data.dataset import DataSet, with_levels, without
 from selftrain.data.load import load, manifest
-from selftrain.data.sample import DataSet, Sample, Source, with_levels, without
+from selftrain.data.sample import Sample, Source
 from selftrain.data.sources.files import ImageFile
 from selftrain.data.storage import fingerprint
 from selftrain.errors import DataError

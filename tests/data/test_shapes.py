@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from selftrain.config import DataConfig, SplitConfig
+from selftrain.data.dataset import SPLITS
 from selftrain.data.load import load, manifest
-from selftrain.data.sample import SPLITS
 from selftrain.data.sources import shapes
 from selftrain.datasets import spec_of
 from selftrain.errors import ConfigError

@@ -19,10 +19,10 @@ from test_own_images import OWN, folder
 
 from runs import bits
 from selftrain.data import shards
+from selftrain.data.dataset import with_channels, with_levels
 from selftrain.data.faults import FaultsError
 from selftrain.data.load import load, manifest
 from selftrain.data.many import Many, Picked, changed, finder, ids_of, joined, without
-from selftrain.data.sample import with_channels, with_levels
 from selftrain.data.storage import fingerprint
 from selftrain.data.verify import divide, verify
 from selftrain.errors import DataError

@@ -11,11 +11,12 @@ from PIL import Image
 
 from selftrain.config import DataConfig, SplitConfig
 from selftrain.data import verify as verification
+from selftrain.data.dataset import DataSet, without
 from selftrain.data.faults import Fault
 from selftrain.data.findings import Report
 from selftrain.data.load import load
 from selftrain.data.printed import print_report
-from selftrain.data.sample import DataSet, Sample, Source, without
+from selftrain.data.sample import Sample, Source
 from selftrain.data.spec import Spec
 from selftrain.data.verify import verify
 from selftrain.datasets import spec_of

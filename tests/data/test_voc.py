@@ -7,8 +7,8 @@ import pytest
 from drawn_folders import ids, picture, put, spec
 from PIL import Image
 
+from selftrain.data.dataset import DataSet
 from selftrain.data.load import load
-from selftrain.data.sample import DataSet
 from selftrain.data.verify import verify
 from selftrain.errors import ConfigError, DataError
 

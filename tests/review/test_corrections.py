@@ -8,10 +8,11 @@ import pytest
 
 from runs import SMOKE, fingerprint
 from selftrain import preflight, verdicts
+from selftrain.data.dataset import DataSet
 from selftrain.data.labels import MaskLabels
 from selftrain.data.load import load
 from selftrain.data.reviewed import check, corrected, reviewed_id, with_review
-from selftrain.data.sample import DataSet, Sample, Source
+from selftrain.data.sample import Sample, Source
 from selftrain.datasets import spec_of
 from selftrain.errors import ConfigError, DataError
 from selftrain.review.store import Change, Store

@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from selftrain.data.coding import REST, check_classes
+from selftrain.data.dataset import DataSet
 from selftrain.data.faults import Fault, counted, none_hidden, refuse, some
-from selftrain.data.sample import Copies, DataSet
+from selftrain.data.sample import Copies
 from selftrain.data.sources.book import Book, book_of
 from selftrain.data.sources.folder import assembled
 from selftrain.data.sources.named import Found, Layout, Rows, named_images, root_of, without_shared_ids

@@ -14,12 +14,13 @@ from pathlib import Path
 
 from selftrain.data import levels
 from selftrain.data.coding import mask_code
+from selftrain.data.dataset import DataSet
 from selftrain.data.division import Pool, divided
 from selftrain.data.faults import Fault, none_hidden, refuse
 from selftrain.data.images import IMAGE_SUFFIXES, JPEG_SUFFIXES
 from selftrain.data.many import joined
 from selftrain.data.masks import MASK_SUFFIXES, MaskCode, jpeg_mask
-from selftrain.data.sample import Copies, DataSet, Sample, Source
+from selftrain.data.sample import Copies, Sample, Source
 from selftrain.data.sources.files import ImageFile, MaskFile
 from selftrain.data.sources.named import Found, Layout, named_images, root_of, without_shared_ids
 from selftrain.data.sources.tars import samples_of, shards_of

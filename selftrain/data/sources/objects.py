@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from selftrain.data.coding import check_classes
+from selftrain.data.dataset import DataSet
 from selftrain.data.faults import Fault, counted
 from selftrain.data.images import IMAGE_SUFFIXES
 from selftrain.data.masks import MASK_SUFFIXES, Mask, MaskCode, read_mask
-from selftrain.data.sample import Copies, DataSet, Source
+from selftrain.data.sample import Copies, Source
 from selftrain.data.sources.folder import assembled
 from selftrain.data.sources.named import Found, Layout, root_of
 from selftrain.data.sources.tree import Tree

@@ -13,8 +13,9 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from selftrain.data.dataset import SPLITS, DataSet
 from selftrain.data.division import spend_labels
-from selftrain.data.sample import SPLITS, Copies, DataSet, Sample, Source
+from selftrain.data.sample import Copies, Sample, Source
 from selftrain.data.spec import Spec
 from selftrain.errors import ConfigError
 

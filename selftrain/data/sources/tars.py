@@ -9,10 +9,10 @@ import unicodedata
 from dataclasses import replace
 from functools import partial
 
+from selftrain.data.dataset import within
 from selftrain.data.faults import Fault
 from selftrain.data.images import IMAGE_SUFFIXES, Levels
 from selftrain.data.many import Many
-from selftrain.data.sample import within
 from selftrain.data.shards import SUFFIX, Shard, opened
 from selftrain.data.sources.tree import Tree
 from selftrain.data.spec import Spec

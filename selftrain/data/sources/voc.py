@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from selftrain.data.dataset import DataSet
 from selftrain.data.faults import Fault
-from selftrain.data.sample import Copies, DataSet
+from selftrain.data.sample import Copies
 from selftrain.data.sources import folder
 from selftrain.data.sources.named import root_of
 from selftrain.data.spec import Spec
