@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from selftrain.api import Model, Run, fit, load
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Model", "Run", "__version__", "fit", "load"]
 
 

@@ -6,6 +6,8 @@ import pytest
 import yaml
 
 from runs import ROOT
+from selftrain import __version__
+from selftrain.settings.changes import RENAMED
 
 PAGES = sorted(str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 TESTS = {path.name: path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
@@ -65,3 +67,17 @@ def test_the_citation_and_the_forms_for_issues_are_valid_yaml():
         parts = yaml.safe_load(form.read_text())
         assert parts["name"] and parts["description"]
         assert all(part["type"] == "textarea" and part["attributes"]["label"] for part in parts["body"])
+
+
+def test_the_version_is_the_same_wherever_it_stands():
+    notes, citation = ((ROOT / name).read_text() for name in ("CHANGELOG.md", "CITATION.cff"))
+    newest, date = re.findall(r"^## \[(\d[^]]*)\] - (\S+)$", notes, flags=re.MULTILINE)[0]
+    cited = yaml.safe_load(citation)
+    assert (newest, date) == (__version__, cited["date-released"]) and cited["version"] == __version__
+
+
+def test_the_release_notes_name_every_renamed_setting():
+    notes = (ROOT / "CHANGELOG.md").read_text()
+    table = notes.partition("Renamed settings")[2].partition("How runs")[0]
+    missing = [old for old, new in RENAMED.items() if f"`{old}" not in table or new.name not in table]
+    assert RENAMED and not missing
