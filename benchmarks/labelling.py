@@ -15,6 +15,7 @@ import zlib
 from dataclasses import asdict, dataclass
 from itertools import count, pairwise
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -61,9 +62,9 @@ def main() -> None:
     finish(rows, arguments.out)
 
 
-def drawn(folder: Path) -> tuple[list, list]:
+def drawn(folder: Path, *, size: tuple[int, int] = pictures.CAMVID) -> tuple[list, list]:
     """Drawn samples to train a teacher on, and 16 for it to label."""
-    found = pictures.draw(folder / "drawn", 32)
+    found = pictures.draw(folder / "drawn", 32, size=size)
     return found[16:], found[:16]
 
 
@@ -78,28 +79,41 @@ def network() -> torch.nn.Module:
     return build("unet", "tu-resnet18", classes=pictures.CLASSES)
 
 
-def trained(samples: list, steps: int = 200) -> torch.nn.Module:
-    """A teacher with realistic labels, after some plain training on crops."""
-    model = to_layout(network()).train()
+def trained(
+    samples: list,
+    steps: int = 200,
+    *,
+    crop: tuple[int, int] = (160, 192),
+    device: str = "cpu",
+) -> torch.nn.Module:
+    """A teacher with realistic labels, after some plain training on crops on a device; it is on the CPU."""
+    model = to_layout(network()).to(device).train()
+    height, width = (whole - part for whole, part in zip(read_size(samples[0]), crop, strict=True))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
     rng = np.random.default_rng(0)
-    mean, std = (torch.tensor(row).view(1, 3, 1, 1) for row in (plain.MEAN, plain.STD))
+    mean, std = (torch.tensor(row, device=device).view(1, 3, 1, 1) for row in (plain.MEAN, plain.STD))
     for _ in range(steps):
         chosen = [samples[i] for i in rng.integers(len(samples), size=8)]
-        top, left = rng.integers(360 - 160), rng.integers(480 - 192)
+        top, left = rng.integers(height), rng.integers(width)
         pixels, masks = (
             torch.from_numpy(
-                np.stack([read(sample)[top : top + 160, left : left + 192] for sample in chosen])
-            )
+                np.stack([read(sample)[top : top + crop[0], left : left + crop[1]] for sample in chosen])
+            ).to(device)
             for read in (lambda sample: sample.read_image(), lambda sample: sample.read_mask())
         )
         images = (pixels.permute(0, 3, 1, 2) / 255 - mean) / std
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(device, torch.bfloat16):
             logits = model(images).float()
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(logits, masks.long(), ignore_index=255).backward()
         optimizer.step()
-    return model.to(memory_format=torch.contiguous_format).eval()
+    return model.to("cpu", memory_format=torch.contiguous_format).eval()
+
+
+def read_size(sample: Any) -> tuple[int, int]:
+    """The height and width of a sample."""
+    height, width = sample.read_image().shape[:2]
+    return height, width
 
 
 def labeller(teacher: torch.nn.Module, *, crf_enabled: bool = True) -> Labeller:
@@ -128,16 +142,25 @@ class Unmasked:
         """An unlabelled image has no mask."""
 
 
+def unmasked(samples: list) -> list[Unmasked]:
+    """Samples of files without their masks."""
+    return [Unmasked(sample.id, pictures.files_of(sample)[0]) for sample in samples]
+
+
+def labelled(network_labeller: Labeller, samples: list[Unmasked], directory: Path) -> store.LabelStore:
+    """The labels of all samples, stored in a new directory."""
+    directory.mkdir()
+    return network_labeller.label(samples, directory, stage="bench", teacher="0" * 64, check=lambda: None)
+
+
 def labelling_rows(samples: list, teacher: torch.nn.Module, folder: Path, rounds: int) -> list[Row]:
-    few = [Unmasked(sample.id, pictures.files_of(sample)[0]) for sample in samples]
+    few = unmasked(samples)
     wrapped = plain.wrap(teacher, SCALES)
     ours_in_layout = to_layout(build_copy(teacher)).eval()
     number = count()
 
     def label(network_labeller: Labeller) -> store.LabelStore:
-        directory = folder / f"ours-{next(number)}"
-        directory.mkdir()
-        return network_labeller.label(few, directory, stage="bench", teacher="0" * 64, check=lambda: None)
+        return labelled(network_labeller, few, folder / f"ours-{next(number)}")
 
     whole, bare = labeller(ours_in_layout), labeller(ours_in_layout, crf_enabled=False)
     seconds = in_turns(

@@ -41,25 +41,28 @@ def main() -> None:
     finish(rows, arguments.out)
 
 
-def compare(folder: Path, what: str, steps: int, settings: list[str]) -> list[Row]:
-    """The same students of the same teacher, which labels again."""
+def compare(
+    folder: Path, what: str, steps: int, settings: list[str], *, cpu: bool = True, goal: float = 0.9
+) -> list[Row]:
+    """The same students of the same teacher, which labels again; on CPUs, or on a GPU for each process."""
     alone, together = folder / "alone", folder / "together"
     settings = [*settings, f"generations=[{{steps: {FEW}}}, {{steps: {FEW}}}, {{steps: {FEW + steps}}}]"]
-    run([sys.executable], settings, alone)
+    run([sys.executable], settings, alone, cpu)
     shutil.copytree(alone, together)
     for path in [together / "gen0/labels", *together.glob("gen[12]")]:
         shutil.rmtree(path)
     (together / "report.json").unlink()
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    run(torchrun, settings, together)
+    run(torchrun, settings, together, cpu)
     one, two = (steps * (KNOWN + GUESSED) / (seconds(out, 2) - seconds(out, 1)) for out in (alone, together))
     labels = [path.name for path in (alone / "gen0/labels").iterdir()]
     other = sum(
         (alone / "gen0/labels" / name).read_bytes() != (together / "gen0/labels" / name).read_bytes()
         for name in labels
     )
+    sides = "2 ranks of 1 thread against 1 rank of 2" if cpu else "2 GPUs against 1"
     return [
-        faster(f"2 ranks of 1 thread against 1 rank of 2: {what}", two, one, "images/s", 0.9),
+        faster(f"{sides}: {what}", two, one, "images/s", goal),
         below(f"{what}, 2 ranks against 1: files of labels that differ", other, f"of {len(labels)}", 0),
     ]
 
@@ -69,10 +72,10 @@ def seconds(run: Path, generation: int) -> float:
     return json.loads((run / f"gen{generation}/report.json").read_text())["seconds"]
 
 
-def run(launcher: list[str], settings: list[str], out: Path) -> None:
+def run(launcher: list[str], settings: list[str], out: Path, cpu: bool) -> None:
     """Each process takes its share of the cores as threads."""
     root = Path(__file__).resolve().parent.parent
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true"}
+    environment = {**os.environ, **({"ACCELERATE_USE_CPU": "true"} if cpu else {})}
     environment.pop("OMP_NUM_THREADS", None)
     command = [*launcher, "-m", "selftrain.run", *settings, f"out={out}"]
     subprocess.run(command, check=True, cwd=root, env=environment, stdout=subprocess.DEVNULL)

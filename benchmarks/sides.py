@@ -80,6 +80,11 @@ def below(what: str, value: float, unit: str, limit: float) -> Row:
     return Row(what, value, None, unit, None, f"<= {limit:g} {unit}", value <= limit)
 
 
+def measured(what: str, value: float, unit: str) -> Row:
+    """A row of one number without a goal."""
+    return Row(what, value, None, unit, None, "", True)
+
+
 def parser(text: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="write the rows to this file, as JSON")
@@ -100,8 +105,9 @@ def table(rows: list[Row]) -> str:
     for row in rows:
         reference = "" if row.reference is None else f"{row.reference:.4g} {row.unit}"
         ratio = "" if row.ratio is None else f"{row.ratio:.2f}x"
+        met = ("yes" if row.met else "NO") if row.goal else ""
         lines.append(
-            f"| {row.what} | {row.ours:.4g} {row.unit} | {reference} | {ratio} | {row.goal} | {'yes' if row.met else 'NO'} |"
+            f"| {row.what} | {row.ours:.4g} {row.unit} | {reference} | {ratio} | {row.goal} | {met} |"
         )
     return "\n".join(lines)
 

@@ -63,14 +63,25 @@ def main() -> None:
 
 
 class Data:
-    """Pictures on disk with a teacher's labels, in the format of each side."""
+    """Pictures on disk with a teacher's labels, in the format of each side.
 
-    def __init__(self, root: Path):
-        self.root = root
+    Steps see crops of `crop`, (height, width), out of pictures of `size`. `counts` are the numbers of labelled
+    and unlabelled pictures.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        counts: tuple[int, int] = (24, 64),
+        size: tuple[int, int] = pictures.CAMVID,
+        crop: tuple[int, int] = CROP,
+    ):
+        self.root, self.crop = root, crop
         there = (root / "store").exists()
         self.labelled, self.unlabelled = (
-            pictures.find(root / name) if there else pictures.draw(root / name, count)
-            for name, count in (("labelled", 24), ("unlabelled", 64))
+            pictures.find(root / name) if there else pictures.draw(root / name, count, size=size)
+            for name, count in zip(("labelled", "unlabelled"), counts, strict=True)
         )
         self.npz = [root / f"{picture.id}.npz" for picture in self.unlabelled]
         if not there:
@@ -99,10 +110,10 @@ class Data:
         store.write_shard(store.shard_path(directory, 0), labels, ids, origin)
         store.finish(directory, ids, origin, shard=len(ids))
 
-    def ours(self, first: int, steps: int):
-        """Our batches."""
+    def ours(self, first: int, steps: int, workers: int = 0):
+        """Our batches, loaded by the training process or by `workers` others."""
         weak = Pipeline(
-            crop=CROP,
+            crop=self.crop,
             scale=(0.75, 1.5),
             geometry=(Chosen("flip", flip, 0.5, {}),),
             always=(Chosen("jitter", jitter, 1.0, {"strength": 0.3}),),
@@ -117,7 +128,7 @@ class Data:
             cache=self.cache,
             keys=(0, "gen1"),
         )
-        return loader(dataset, first=first, steps=first + steps, rank=0, world=1, workers=0)
+        return loader(dataset, first=first, steps=first + steps, rank=0, world=1, workers=workers)
 
     cache = Cache(1024)
 
