@@ -5,7 +5,7 @@ PY := .venv/bin/python
 # Not `accelerate launch`: without a precision it warns, and `no` means fp32 even if bf16 is faster.
 LAUNCH := $(if $(filter 1,$(PROCESSES)),$(PY),.venv/bin/torchrun --nproc_per_node $(PROCESSES))
 
-.PHONY: help env demo test slow faults faults-bite bench check format site wheel clean
+.PHONY: help env demo test slow faults faults-bite bench gpu check format site wheel clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST)
@@ -20,7 +20,7 @@ demo: env ## a whole run on the embedded data set, into runs/demo (PROCESSES=2 o
 test: env ## run the tests
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n logical --maxprocesses 8 --dist loadfile
 
-slow: env ## run the long tests that `make test` leaves out: every recipe, whole runs (about 4 minutes)
+slow: env ## run the long tests that `make test` leaves out: every recipe, whole runs (about 10 minutes on two cores)
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n logical --maxprocesses 8 --dist worksteal -m slow
 
 faults: env ## cause every fault of docs/faults.md (about 20 minutes; as root, also on small mounted disks)
@@ -31,6 +31,9 @@ faults-bite: env ## break a copy in ten ways and show that the fault tests notic
 
 bench: env ## measure every promise, side by side with plain code, into docs/performance.md (CAMVID=its data.root)
 	@$(PY) benchmarks/all.py $(if $(CAMVID),--camvid $(CAMVID))
+
+gpu: env ## check the GPUs of this machine, in ten minutes at most, into docs/gpu.md; skips without one
+	@scripts/gpu_check.sh
 
 check: env ## lint, format and types, without changing anything
 	@$(PY) -m ruff check .
