@@ -2,9 +2,9 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import count
+from itertools import count, repeat
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from sides import Row, below, measured
 
 from selftrain import checkpoint
 from selftrain.config import Config
+from selftrain.data import loading
 from selftrain.inference import windows
 from selftrain.inference.pixels import PixelScale
 from selftrain.inference.predictor import Predictor
@@ -112,36 +113,48 @@ def seconds_of(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
+def rate(batches: Iterable[Any], work: Callable[[Any], object], skip: int) -> float:
+    """Batches per second, after the first `skip` of them: they start loader processes and prepare kernels."""
+    began, number = 0.0, 0
+    for number, batch in enumerate(batches, start=1):
+        work(batch)
+        if number == skip:
+            finish()
+            began = time.perf_counter()
+    finish()
+    return (number - skip) / (time.perf_counter() - began)
+
+
 def training_rows(check: Check) -> Iterator[Row]:
     """The student step of benchmarks/training.py: with its input, the input alone, the network alone, and the disk."""
-    steps, workers = (1, 1) if check.small else (10, min(8, len(os.sched_getaffinity(0))))
+    workers, few = (1, 2) if check.small else (min(8, len(os.sched_getaffinity(0))), 12)
+    many, ready = few * workers, (loading.PREFETCH * workers + 1 if not check.small else 1)
     sizes = {"counts": (8, 16), "size": SMALL, "crop": SMALL_CROP} if check.small else {}
     data = training.Data(check.folder / "training", **sizes)
     accelerator = accelerator_of(Config())
     mine, step = training.learner(training.network(), accelerator)
-    images, first = steps * (training.KNOWN + training.GUESSED), count(0, steps)
+    number = count()
 
-    def loaded(number: int) -> Iterator[Any]:
-        for batch in data.ours(next(first), steps, number):
-            yield batch.to(accelerator.device)
+    def take(batch: Any) -> None:
+        t = next(number)
+        rekey(0, "gen1", t, 0)
+        mine.step(t, 1e-4, step, [batch.to(accelerator.device)])
 
-    def take(batches: Iterator[Any]) -> None:
-        for t, batch in enumerate(batches):
-            rekey(0, "gen1", t, 0)
-            mine.step(t, 1e-4, step, [batch])
+    def images(batches: Iterable[Any], work: Callable[[Any], object], skip: int) -> float:
+        return (training.KNOWN + training.GUESSED) * rate(batches, work, skip)
 
-    alone = seconds_of(lambda: take(loaded(0)))
-    yield measured("training, images loaded by the training process", images / alone, "images/s")
-    whole = seconds_of(lambda: take(loaded(workers)))
-    yield measured(f"training, images loaded by {workers} processes", images / whole, "images/s")
-    reading = seconds_of(lambda: [None for _ in loaded(workers)])
-    yield measured(f"training: the input alone, by {workers} processes", images / reading, "images/s")
-    kept = list(loaded(0))
-    network = seconds_of(lambda: take(iter(kept)))
-    yield measured("training: the network alone", images / network, "images/s")
-    waits = 100 * max(1 - network / whole, 0)
-    yield measured(f"training: share of the time that waits for images of {workers} processes", waits, "%")
-    saved = seconds_of(lambda: checkpoint.write(check.folder / "checkpoints", mine.checkpoint(next(first))))
+    alone = images(data.ours(0, few), take, 1)
+    yield measured("training, images loaded by the training process", alone, "images/s")
+    whole = images(data.ours(0, many, workers), take, ready)
+    yield measured(f"training, loader processes: {workers}", whole, "images/s")
+    reading = images(data.ours(0, many, workers), lambda batch: None, ready)
+    yield measured(f"training: the input alone, loader processes: {workers}", reading, "images/s")
+    (batch,) = data.ours(0, 1)
+    network = images(repeat(batch.to(accelerator.device), few), take, 1)
+    yield measured("training: the network alone", network, "images/s")
+    waits = 100 * max(1 - whole / network, 0)
+    yield measured(f"training: time that waits for images, loader processes: {workers}", waits, "%")
+    saved = seconds_of(lambda: checkpoint.write(check.folder / "checkpoints", mine.checkpoint(next(number))))
     yield measured("training: a checkpoint on disk", saved, "s")
     if check.gpu:
         yield measured("training: memory of the GPU", torch.cuda.max_memory_reserved() / 1e9, "GB")

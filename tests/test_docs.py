@@ -39,6 +39,13 @@ def test_every_file_and_section_that_a_page_links_to_exists(page):
     assert not missing
 
 
+def test_pictures_are_small_and_described():
+    assert not [path.name for path in (ROOT / "docs" / "images").iterdir() if path.stat().st_size > 200_000]
+    text = "".join((ROOT / page).read_text() for page in PAGES)
+    silent = re.findall(r"!\[\s*\]\(\S+|<img (?![^>]*alt=\"[^\"]+\")[^>]*>", text)
+    assert not silent and all(f"images/{path.name}" in text for path in (ROOT / "docs" / "images").iterdir())
+
+
 def sections(text):
     """The anchors that GitHub gives to the headings of a page."""
     heads = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)

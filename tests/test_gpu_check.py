@@ -188,7 +188,7 @@ def test_evaluations_that_differ_miss_their_goals(tmp_path):
 def test_a_part_that_measures_writes_its_rows(zygote, tmp_path):
     found = tmp_path / "rows.jsonl"
     words = ["labelling", "--device", "cpu", "--small", "--found", str(found)]
-    ended = zygote.run(str(ROOT / "benchmarks" / "gpu.py"), *words)
+    ended = zygote.run(*words, door=str(ROOT / "benchmarks" / "gpu.py"))
     assert ended.code == 0, ended.err
     rows = {row["what"]: row["ours"] for row in map(json.loads, found.read_text().splitlines())}
     assert all(value > 0 and np.isfinite(value) for value in rows.values())
