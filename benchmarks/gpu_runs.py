@@ -75,7 +75,7 @@ class Check:
     small: bool = False  # as small as in tests, where only the code matters
     recipes: Sequence[str] = tuple(RECIPES)
     start: Callable[..., Ended] = command  # tests fork a process instead, which is quicker
-    together: int = field(default_factory=lambda: max(1, min(8, len(os.sched_getaffinity(0)) // 2)))
+    together: int = field(default_factory=lambda: min(8, len(os.sched_getaffinity(0))))
 
     @property
     def gpu(self) -> bool:
