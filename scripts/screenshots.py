@@ -35,7 +35,10 @@ RUNS = {  # by their names on the pages
     "runs/first": "generations=[{steps: 160}, {steps: 80, init: teacher}]",
     "runs/second": "generations=[{steps: 160}]",
 }
-KEPT = ("generations", "labels", "predictions")  # the sections of the report that its picture shows
+KEPT = {  # the sections of a page that its picture shows
+    "report": ["generations", "labels", "predictions"],
+    "compare": ["runs", "curves"],
+}
 Size = tuple[int, int]  # width, height
 
 
@@ -48,6 +51,7 @@ def main(words: list[str] | None = None) -> None:
         for name in arguments.names:
             with PAGES[name](runs, Path(folder)) as address:
                 for suffix, page in opened(browser, address, SIZES[name], everything=arguments.all):
+                    shorten(page, KEPT.get(name))
                     READY.get(name, lambda page: None)(page)
                     save(page, arguments.output / f"{name}{suffix}.png", whole=name != "review")
                     DONE.get(name, lambda page: None)(page)
@@ -137,9 +141,10 @@ def opened(browser: Browser, address: str, size: Size, *, everything: bool) -> I
             page.close()
 
 
-def shorten(page: Page) -> None:
-    """Leave a few sections of the report, with the first pictures of each."""
-    page.evaluate(SHORTEN, list(KEPT))
+def shorten(page: Page, kept: list[str] | None) -> None:
+    """Leave some sections of a page, and the first pictures of each; None: the whole page."""
+    if kept:
+        page.evaluate(SHORTEN, kept)
 
 
 SHORTEN = """(kept) => {
@@ -193,7 +198,7 @@ SIZES: dict[str, Size] = {
     "next": (600, 800),
     "compare": (900, 800),
 }
-READY: dict[str, Callable[[Page], None]] = {"report": shorten, "review": paint}
+READY: dict[str, Callable[[Page], None]] = {"review": paint}
 DONE: dict[str, Callable[[Page], None]] = {"review": undo}
 
 
