@@ -20,7 +20,7 @@ demo: env ## a whole run on the embedded data set, into runs/demo (PROCESSES=2 o
 test: env ## run the tests
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n logical --maxprocesses 8 --dist loadfile
 
-slow: env ## run the long tests that `make test` leaves out: every recipe, whole runs (about 10 minutes on two cores)
+slow: env ## run the long tests that `make test` leaves out: every recipe, whole runs (about 11 minutes on two cores)
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n logical --maxprocesses 8 --dist worksteal -m slow
 
 faults: env ## cause every fault of docs/faults.md (about 20 minutes; as root, also on small mounted disks)
