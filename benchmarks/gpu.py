@@ -1,6 +1,6 @@
 """Check selftrain on a GPU, in ten minutes at most, and write the results into docs/gpu.md.
 
-    make gpu                                    (scripts/gpu_check.sh)
+    make gpu                                    (scripts/gpu_check.sh: python benchmarks/gpu.py)
     scripts/gpu_check.sh parity training        some parts only, without writing the page
 
 Without a GPU it prints "no GPU: skipped" and ends with 0. Each part is a process with its own time limit, and
