@@ -10,7 +10,7 @@ val and test are read at the end of each run. All masks exist from the start; an
 images that it has chosen.
 
 Each core trains the runs of one seed, one after the other. A stopped study can be resumed with the same command.
-The table is printed, and written to OUT/active.md.
+The table is printed, and written to OUT/active.md; --pages also writes it into docs/guide/next.md.
 """
 
 import argparse
@@ -21,7 +21,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from cells import RATE, Cell, Variant, spread
+import sides
+from cells import DOCS, RATE, Cell, Variant, spread
 from noise import selftrain
 
 from selftrain.data.load import load
@@ -185,6 +186,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=FIRST, help="masks to begin with")
     parser.add_argument("--more", type=int, default=MORE, help="masks that each round adds")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="seeds at a time, one thread each")
+    parser.add_argument("--pages", action="store_true", help="also write the table into docs/guide/next.md")
     arguments = parser.parse_args()
     arms = list(dict.fromkeys([BASE, *arguments.arms]))
     roots = {data: root.resolve() for data in SEEDS if (root := getattr(arguments, data))}
@@ -210,6 +212,8 @@ def main() -> None:
     lines = table(cells, sizes)
     print("\n".join(lines))
     (out / "active.md").write_text("\n".join(lines) + "\n")
+    if arguments.pages:
+        sides.put(DOCS / "guide" / "next.md", "table of the choice", "\n".join(lines))
 
 
 if __name__ == "__main__":
