@@ -55,6 +55,7 @@ PARTS["one view"] = PARTS["online"] | {"online": "fixmatch"}
 PARTS["from ImageNet"] = PARTS["online"] | {"init": "random"}
 PARTS["seeds"] = PARTS["teacher"] | {"members": {"seeds": 2}}
 PARTS["moments"] = PARTS["teacher"] | {"members": {"epochs": {"number": 3, "last": 0.4}}}
+SHARP = "loss.labelled.ce.smoothing=0"
 short = partial(divided, parts=PARTS, steps=SHORT)
 HALVES = {"teacher": 1 / 2, "online": 1 / 2}
 STORED = {"teacher": 1 / 2, "stored": 1 / 2}
@@ -103,6 +104,8 @@ QUESTIONS: dict[str, Variants] = {
     },
     "division": {
         "supervised": Variant((RATE,), steps=SHORT),
+        "supervised, without label smoothing": Variant((RATE, SHARP), steps=SHORT),
+        "supervised, as the teacher": Variant((RATE, SHARP, "generations=[{noise:{style:0.5}}]"), steps=SHORT),
         "teacher 1/4, online 1/2, stored 1/4": short(teacher=1 / 4, online=1 / 2, stored=1 / 4),
         "teacher 1/2, online 1/4, stored 1/4": short(teacher=1 / 2, online=1 / 4, stored=1 / 4),
         "teacher 1/2, online 1/2": short(teacher=1 / 2, online=1 / 2),

@@ -21,7 +21,7 @@ Item = TypeVar("Item")
 def ahead(items: Iterable[Item], needed: Callable[[Item], Iterable[object]]) -> Iterator[Item]:
     """The items unchanged. The files that `needed` names for the next AHEAD items are being fetched.
 
-    `needed` returns samples; anything without `files` needs none. It is not asked in a process that reads no
+    `needed` returns samples; anything without `opened` needs none. It is not asked in a process that reads no
     remote store. Errors of a fetch are left to the reader, which meets them again.
     """
     if not places.is_any_used():
@@ -31,7 +31,7 @@ def ahead(items: Iterable[Item], needed: Callable[[Item], Iterable[object]]) -> 
     for item in items:
         coming.append(item)
         for sample in needed(item):
-            for path in getattr(sample, "files", ()):
+            for path in getattr(sample, "opened", ()):
                 _waiting(getpid()).put(path)
         if len(coming) > AHEAD:
             yield coming.popleft()

@@ -30,8 +30,8 @@ class Recoded(Source):
         return self.own.name
 
     @property
-    def files(self) -> tuple[Path, ...]:
-        return self.own.files
+    def opened(self) -> tuple[Path, ...]:
+        return self.own.opened
 
     @property
     def reading(self) -> str:

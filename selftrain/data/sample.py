@@ -52,7 +52,7 @@ class Source(ABC):
         return None
 
     @property
-    def files(self) -> tuple[Path, ...]:
+    def opened(self) -> tuple[Path, ...]:
         """The files that `read` opens, so that remote ones can be fetched before."""
         return ()
 
@@ -98,9 +98,9 @@ class Sample:
         return replace(self, size=None)
 
     @property
-    def files(self) -> tuple[Path, ...]:
+    def opened(self) -> tuple[Path, ...]:
         """The files of image and mask."""
-        return self.image.files + (self.mask.files if self.mask else ())
+        return self.image.opened + (self.mask.opened if self.mask else ())
 
     def read_image(self) -> np.ndarray:
         """(H, W, C) uint8. Raises DataError."""

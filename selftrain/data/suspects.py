@@ -56,8 +56,8 @@ class Relabelled(Source):
         return self.own.name
 
     @property
-    def files(self) -> tuple[Path, ...]:
-        return self.own.files
+    def opened(self) -> tuple[Path, ...]:
+        return self.own.opened
 
     @property
     def reading(self) -> str:

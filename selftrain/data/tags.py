@@ -78,8 +78,8 @@ class Unmasked(Source):
         return np.full(self.image.size or self.image.read().shape[:2], IGNORE, np.uint8)
 
     @property
-    def files(self) -> tuple[Path, ...]:
-        return self.image.files
+    def opened(self) -> tuple[Path, ...]:
+        return self.image.opened
 
     def fingerprint(self) -> None:
         return None

@@ -67,8 +67,8 @@ class Tile:
         return f"{self.whole.id}@{self.top},{self.left}"
 
     @property
-    def files(self) -> tuple[Path, ...]:
-        return self.whole.files
+    def opened(self) -> tuple[Path, ...]:
+        return self.whole.opened
 
     @property
     def box(self) -> tuple[slice, slice]:

@@ -51,7 +51,7 @@ def test_a_changed_object_changes_the_fingerprint(tmp_path):
     cases(tmp_path)
     before = load(spec(tmp_path, **SETTINGS)).labelled[0]
     known = before.mask.fingerprint()
-    Image.fromarray(TWO).save(before.mask.files[0])
+    Image.fromarray(TWO).save(before.mask.masks[0])
     assert load(spec(tmp_path, **SETTINGS)).labelled[0].mask.fingerprint() != known
 
 

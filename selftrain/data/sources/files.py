@@ -31,7 +31,7 @@ class ImageFile(Source):
         return channels + ("scaled" if self.levels else "")
 
     @property
-    def files(self) -> tuple[Path, ...]:
+    def opened(self) -> tuple[Path, ...]:
         return (self.path,)
 
     @property
@@ -68,7 +68,7 @@ class MaskFile(Source):
         return str(self.path)
 
     @property
-    def files(self) -> tuple[Path, ...]:
+    def opened(self) -> tuple[Path, ...]:
         return (self.path, self.image)
 
     @property

@@ -47,7 +47,7 @@ class ObjectMasks(Source):
         return self.examine().ids
 
     @property
-    def files(self) -> tuple[Path, ...]:
+    def opened(self) -> tuple[Path, ...]:
         return (*self.masks, self.image)
 
     def examine(self, *, alone: bool = False) -> Mask:

@@ -40,7 +40,7 @@ class ShapeMask(Source):
         return repr((self.ids, self.background, self.order))
 
     @property
-    def files(self) -> tuple[Path, ...]:
+    def opened(self) -> tuple[Path, ...]:
         return (self.image,)
 
     def read(self) -> np.ndarray:

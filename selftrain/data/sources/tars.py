@@ -26,6 +26,8 @@ def shards_of(spec: Spec, tree: Tree) -> list[Shard]:
     pattern or a file names none.
     """
     text = spec.unlabelled
+    if not text.endswith(SUFFIX) and (tree.root / text).is_file():
+        return []  # a list of images
     if text.endswith(SUFFIX):
         paths = tree.matching(text, "data.unlabelled")
         if not paths:
