@@ -102,6 +102,7 @@ def _mlflow(run: RunDir, known: str | None, settings: Mapping[str, str]) -> Gene
     import mlflow
 
     if "MLFLOW_TRACKING_URI" not in os.environ:
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # newer versions ask for it
         mlflow.set_tracking_uri((run.path.resolve() / "mlruns").as_uri())
     return MLflowTracker(PROJECT, run_id=known, run_name=run.path.resolve().name)
 
