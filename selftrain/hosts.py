@@ -241,7 +241,7 @@ def _sees(run: RunDir, name: str) -> bool:
 
 
 def _refusal(run: RunDir, mine: Sequence[str], theirs: Sequence[str], settings: dict | None) -> str:
-    """Why this host's files must not be replaced by those of the main process; usually empty."""
+    """The reason not to replace this host's files with the main process's files; "" if there is none."""
     own, here = _settings(run), f"{run.path} on {socket.gethostname()}"
     if own and settings and changes.refused(own, settings, labels_are_used=True):
         return f"{here} is another run than on the first host; remove it, or choose another out="

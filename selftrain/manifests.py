@@ -133,6 +133,7 @@ def opened(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 def _long(told: Mapping[str, Any], folder: Path, split: str) -> Long:
     def rows() -> Iterator[Rows]:
+        """The rows, part by part. Raises IntegrityError for a part of another data.json."""
         for number, sha256 in enumerate(told["parts"]):
             path = _part(folder, split, number)
             found = columns.read(path, VERSION)

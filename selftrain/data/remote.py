@@ -116,6 +116,7 @@ class _Reader(io.RawIOBase):
         return self.place
 
     def readinto(self, buffer: "WriteableBuffer") -> int:
+        """Read into `buffer`, at most to the end of a block; returns the number of bytes, 0 at the end."""
         if self.place >= self.stored.size:
             return 0
         number, start = divmod(self.place, BLOCK)

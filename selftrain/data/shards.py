@@ -57,6 +57,7 @@ class Shard:
         return len(self.stems)
 
     def sample(self, i: int) -> Sample:
+        """The sample of image `i`, in the order of ids."""
         stem, arrays, facts = self.stems[i], self.index.arrays, self.index.facts
         path = Member.of(
             f"{self.path}/{stem}{facts['suffixes'][arrays['suffix'][i]]}",

@@ -173,6 +173,7 @@ class Matters:
     kinds: set[object] = field(default_factory=set)
 
     def to_report(self, look: Look) -> bool:
+        """Whether a look is kept; looks are asked about in order."""
         self.count += 1
         if look.split != "unlabelled":
             self.digests.add(look.digest)
