@@ -5,7 +5,9 @@ file applies the one in SELFTRAIN_FAULT to real commands; the zygote applies it 
 """
 
 import builtins
+import ctypes
 import errno
+import fcntl
 import itertools
 import json
 import os
@@ -14,6 +16,7 @@ import stat
 import time
 
 COMMITS = ("fsync", "rename", "replace")
+LIBC = ctypes.CDLL(None, use_errno=True)
 real = {name: getattr(os, name) for name in COMMITS}
 
 
@@ -115,8 +118,6 @@ def fail_open(path: str, error: str) -> None:
 
 def no_locks(error: str) -> None:
     """Locks fail with the errno of that name, as on file systems that have none."""
-    import fcntl
-
     number = getattr(errno, error)
 
     def refuse(*_):
@@ -139,15 +140,12 @@ def no_directory_sync(error: str) -> None:
 
 def small_shared_memory(kilobytes: int, look: bool) -> None:
     """/dev/shm of this process and its children has so much room. Without `look`, the run does not look at it first."""
-    import ctypes
-
     from selftrain.data import loading
 
-    libc = ctypes.CDLL(None, use_errno=True)
     private, recursive = 1 << 18, 1 << 14
-    if libc.unshare(0x20000) or libc.mount(b"none", b"/", None, private | recursive, None):  # CLONE_NEWNS
+    if LIBC.unshare(0x20000) or LIBC.mount(b"none", b"/", None, private | recursive, None):  # CLONE_NEWNS
         raise OSError(ctypes.get_errno(), "no mount namespace may be made here")
-    if libc.mount(b"tmpfs", b"/dev/shm", b"tmpfs", 0, f"size={kilobytes}k".encode()):
+    if LIBC.mount(b"tmpfs", b"/dev/shm", b"tmpfs", 0, f"size={kilobytes}k".encode()):
         raise OSError(ctypes.get_errno(), "no mount namespace may be made here: no tmpfs")
     if not look:
         loading.check_shared = lambda needed: None
@@ -301,28 +299,20 @@ def starve_worker(n: int, group: str) -> None:
 
 def offline() -> None:
     """This process and its children have no network."""
-    import ctypes
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(0x40000000):  # CLONE_NEWNET
+    if LIBC.unshare(0x40000000):  # CLONE_NEWNET
         raise OSError(ctypes.get_errno(), "no network namespace may be made here")
 
 
 def on_host(pid: int, then: dict | None = None) -> None:
     """This process runs on the host that the process `pid` keeps (tests/distributed), with a further fault."""
-    import ctypes
-
-    libc = ctypes.CDLL(None, use_errno=True)
     for handle in [os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY) for kind in ("net", "uts", "mnt")]:
-        if libc.setns(handle, 0):
+        if LIBC.setns(handle, 0):
             raise OSError(ctypes.get_errno(), "cannot enter the host")
     apply(then)
 
 
 def another_machine(name: str, stall: float, then: dict | None = None) -> None:
     """This process is on the machine `name`, where locks are granted whoever else has them; with a further fault."""
-    import fcntl
-
     from selftrain import claim, process
 
     fcntl.lockf = lambda *_: None
