@@ -53,8 +53,24 @@ class Run:
     hashes: np.ndarray
 
 
+class Lazy(Sequence[T], Generic[T]):
+    """A sequence whose elements are made when they are asked for. A slice of it is a list."""
+
+    @overload
+    def __getitem__(self, i: int) -> T: ...
+    @overload
+    def __getitem__(self, i: slice) -> list[T]: ...
+    def __getitem__(self, i: int | slice) -> T | list[T]:
+        places = range(len(self))[i]
+        return self.at(places) if isinstance(places, int) else [self.at(place) for place in places]
+
+    def at(self, i: int) -> T:
+        """The element at place `i`, from 0."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True, eq=False)
-class Many(Sequence[Sample]):
+class Many(Lazy[Sample]):
     """The samples of `parts`, of which each id is below the ids of the next part, and a few `others`.
 
     `gone` are the places, among the samples of all parts, of samples that are left out. `changes` are applied
@@ -98,16 +114,8 @@ class Many(Sequence[Sample]):
     def __len__(self) -> int:
         return int(self._starts[-1]) - len(self.gone) + len(self.others)
 
-    @overload
-    def __getitem__(self, i: int) -> Sample: ...
-    @overload
-    def __getitem__(self, i: slice) -> list[Sample]: ...
-    def __getitem__(self, i: int | slice) -> Sample | list[Sample]:
-        if isinstance(i, slice):
-            return [self[place] for place in range(*i.indices(len(self)))]
-        if not -len(self) <= i < len(self):
-            raise IndexError(f"sample {i} of {len(self)}")
-        i = int(i) % len(self)
+    def at(self, i: int) -> Sample:
+        """See `Lazy.at`."""
         number = bisect_left(self._others_at, i)
         if number < len(self.others) and self._others_at[number] == i:
             return self.others[number]
@@ -189,7 +197,7 @@ class Many(Sequence[Sample]):
 
 
 @dataclass(frozen=True)
-class Both(Sequence[T], Generic[T]):
+class Both(Lazy[T]):
     """Two sequences as one, without a copy of either."""
 
     first: Sequence[T]
@@ -198,19 +206,13 @@ class Both(Sequence[T], Generic[T]):
     def __len__(self) -> int:
         return len(self.first) + len(self.second)
 
-    @overload
-    def __getitem__(self, i: int) -> T: ...
-    @overload
-    def __getitem__(self, i: slice) -> list[T]: ...
-    def __getitem__(self, i: int | slice) -> T | list[T]:
-        if isinstance(i, slice):
-            return [self[place] for place in range(*i.indices(len(self)))]
-        i = range(len(self))[i]
+    def at(self, i: int) -> T:
+        """See `Lazy.at`."""
         return self.first[i] if i < len(self.first) else self.second[i - len(self.first)]
 
 
 @dataclass(frozen=True, eq=False)
-class Picked(Sequence[T], Generic[T]):
+class Picked(Lazy[T]):
     """Some of a sequence, by their places (N,), which are sorted, without a copy of it."""
 
     base: Sequence[T]
@@ -219,13 +221,8 @@ class Picked(Sequence[T], Generic[T]):
     def __len__(self) -> int:
         return len(self.places)
 
-    @overload
-    def __getitem__(self, i: int) -> T: ...
-    @overload
-    def __getitem__(self, i: slice) -> list[T]: ...
-    def __getitem__(self, i: int | slice) -> T | list[T]:
-        if isinstance(i, slice):
-            return [self.base[int(place)] for place in self.places[i]]
+    def at(self, i: int) -> T:
+        """See `Lazy.at`."""
         return self.base[int(self.places[i])]
 
 
