@@ -38,10 +38,7 @@ ITEMS: dict[str, Variants] = {
     },
     "architecture": {
         "base": variant(),
-        **{
-            arch: variant(f"model.arch={arch}")
-            for arch in ("unetplusplus", "fpn", "deeplabv3plus")
-        },
+        **{arch: variant(f"model.arch={arch}") for arch in ("unetplusplus", "fpn", "deeplabv3plus")},
     },
     "transfer": {
         "base": variant(),

@@ -1,8 +1,8 @@
 """Cross-validation of a recipe: a run for each fold of the labelled images, and what they say together.
 
 The val of a run is its fold, which nothing in the run has learnt from: its students learn from the labels of
-its own teachers. So the folds give an honest prediction of every labelled image, and their leaders together
-have learnt from all of them.
+its own teachers. So the folds give an honest prediction of every labelled image by every generation. These
+predictions choose the generation that leads in all folds. Its networks together have learnt from all images.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,9 +20,10 @@ from selftrain.config import Config
 from selftrain.data.sample import Sample
 from selftrain.datasets import check_root
 from selftrain.errors import ConfigError
-from selftrain.inference.predictor import Predictor
+from selftrain.generations import deserves, leader
 from selftrain.log import say
 from selftrain.models import ensemble, saved
+from selftrain.networks import Networks
 from selftrain.run import RESUMABLE
 from selftrain.rundir import RunDir
 from selftrain.session import Session
@@ -38,13 +39,26 @@ FOLD, NUMBER, TEST = "data.splits.fold", "k", "test.read"
 
 @dataclass(frozen=True)
 class Fold:
-    """A finished run of cross-validation: facts, its leader, and the images that its leader has not seen."""
+    """A finished run of cross-validation, its report.json, and the images that it has not learnt from."""
 
-    facts: dict[str, Any]
-    description: dict[str, Any]
-    network: nn.Module
-    predictor: Predictor
+    name: str
+    report: dict[str, Any]
+    networks: Networks
     val: list[Sample]
+
+    def facts(self, number: int) -> dict[str, Any]:
+        """What report.json of all folds says of a generation of this one, but for its test score."""
+        return {
+            "run": self.name,
+            "images": len(self.val),
+            "generation": number,
+            "val": self.report["generations"][number]["val"]["miou"],
+            "model": self.networks.load(number)[1],
+        }
+
+    @property
+    def tested(self) -> bool:
+        return self.report["test"] is not None
 
 
 @dataclass(frozen=True)
@@ -85,18 +99,20 @@ def asked(overrides: Sequence[str], config_dir: str | None = None) -> Asked:
 
 
 def run(asked: Asked) -> dict:
-    """Train all folds; then score, compare and join their leaders. Returns report.json of the directory."""
+    """Train all folds; then score, compare and join them. Returns report.json of the directory."""
     found, sessions = list[Fold](), list[Session]()
-    reports = list[dict]()
 
     def then(name: str, session: Session, report: dict) -> None:
-        found.append(_fold(name, session, report))
-        reports.append(report)
+        found.append(Fold(name, report, session.networks, session.data.val))
         sessions[:] = [session]
 
     asked.home.settle({"folds": asked.number})
     train_all(asked.home, _configs(asked), then)
-    return _finish(asked.home, sessions[0], found, reports)
+    finished = _finished(asked.home, found)
+    if finished is None:
+        finished = _finish(asked.home, sessions[0], found)
+    _print(asked.home, finished)
+    return finished
 
 
 def name_of(fold: int) -> str:
@@ -113,44 +129,44 @@ def _configs(asked: Asked) -> Iterator[tuple[str, Config]]:
         yield name_of(fold), with_settings(tree, [(FOLD, [fold, asked.number])])
 
 
-def _fold(name: str, session: Session, report: dict) -> Fold:
-    best = report["best"]
-    network, digest = session.networks.load(best)
-    leader, test = report["generations"][best], report["test"]
-    facts = {
-        "run": name,
-        "images": len(session.data.val),
-        "generation": best,
-        "val": leader["val"]["miou"],
-        "test": test and test["miou"],
-        "model": digest,
-    }
-    return Fold(facts, leader["model"], network, session.predictor(network), session.data.val)
+def _finished(home: Home, folds: list[Fold]) -> dict | None:
+    """The report of an earlier call, if it is about these networks and about as many test scores."""
+    if not home.report.is_file():
+        return None
+    report = files.read_json(home.report, "folds")
+    for fold, row in zip(folds, report["folds"], strict=True):
+        known = {**row, **fold.facts(row["generation"])}
+        if row != known or (row["test"] is not None) != fold.tested:
+            return None
+    return report
 
 
-def _finish(home: Home, session: Session, folds: list[Fold], reports: list[dict]) -> dict:
-    """Score, export and report the leaders of all folds.
+def _finish(home: Home, session: Session, folds: list[Fold]) -> dict:
+    """Choose the generation that leads in all folds; score, export and report it.
 
-    No val is left for all of them as one network, so its card has the out-of-fold scores of its members.
+    No val is left for all of its networks as one, so the card has the out-of-fold scores of its members.
     """
-    rows = [one.facts for one in folds]
-    if home.report.is_file():
-        report = files.read_json(home.report, "folds")
-        if report["folds"] == rows:  # finished before
-            _print(home, report)
-            return report
-    scores, network = [row["val"] or 0.0 for row in rows], _together(folds)
+    generations = _out_of_fold(session, folds)
+    chosen = leader(generations)
+    networks = [one.networks.load(chosen)[0] for one in folds]
+    rows = [
+        {**one.facts(chosen), "test": _test(session, one, chosen, own)}
+        for one, own in zip(folds, networks, strict=True)
+    ]
+    scores, network = [row["val"] or 0.0 for row in rows], _together(networks)
     tested = session.data.test and session.cfg.test.read == "end"
+    reports = [one.report for one in folds]
     report = {
         "folds": rows,
         "mean": mean(scores),
         "spread": stdev(scores),
-        "out_of_fold": session.evaluated([(one.predictor, one.val) for one in folds], "out of fold"),
+        "generations": [{"miou": one["val"]["miou"], "promoted": one["promoted"]} for one in generations],
+        "out_of_fold": generations[chosen]["val"],
         "val_and_test": agreement.of_val_and_test(reports),
         "ensemble_test": session.evaluate(network, session.data.test, "test") if tested else None,
         **({"debug": reports[0]["debug"]} if "debug" in reports[0] else {}),
     }
-    model = saved.describe_joined(network, [one.description for one in folds])
+    model = saved.describe_joined(network, [one.report["generations"][chosen]["model"] for one in folds])
     row = {"model": model, "val": report["out_of_fold"], "generation": None}
     card = card_of(session.cfg, session.data, row, test=report["ensemble_test"]) | {"folds": rows}
     card["input"]["multiple"] = anatomy_of(network).multiple
@@ -160,16 +176,39 @@ def _finish(home: Home, session: Session, folds: list[Fold], reports: list[dict]
     export.export(network, home.export, card=card, onnx=asked.onnx, opset=asked.opset, images=images)
     variants.add(home.export, asked, val)
     files.write_json(home.report, report)
-    _print(home, report)
     return report
 
 
-def _together(folds: list[Fold]) -> nn.Module:
+def _out_of_fold(session: Session, folds: list[Fold]) -> list[dict]:
+    """A row for each generation that all folds have: scores on all labelled images, and whether it leads.
+
+    Each image is predicted by the fold that has not learnt from it. The rule is that of a run's own val
+    (`generations.deserves`), which is a fold only and may be too small to choose by.
+    """
+    rows = list[dict]()
+    for number in range(min(len(one.report["generations"]) for one in folds)):
+        parts = [(session.predictor(one.networks.load(number)[0]), one.val) for one in folds]
+        row = {"generation": number, "val": session.evaluated(parts, f"gen{number} out of fold")}
+        rows.append(row | {"promoted": deserves(row, rows)})
+    return rows
+
+
+def _test(session: Session, fold: Fold, number: int, network: nn.Module) -> float | None:
+    """The test mIoU of a fold's generation, if its run read test; that of its own leader is known."""
+    if not fold.tested:
+        return None
+    known: dict = fold.report["test"]
+    if number != fold.report["best"]:
+        known = session.evaluate(network, session.data.test, f"{fold.name} gen{number} test")
+    return known["miou"]
+
+
+def _together(leaders: list[nn.Module]) -> nn.Module:
     """The leaders of all folds as one network, which has learnt from all labelled images."""
-    networks = [part for one in folds for part in ensemble.parts(one.network)]
-    shares = [share for one in folds for share in ensemble.shares_of(one.network)]
+    networks = [part for one in leaders for part in ensemble.parts(one)]
+    shares = [share for one in leaders for share in ensemble.shares_of(one)]
     weights = [] if max(shares) - min(shares) < 1e-9 else shares  # each leader weighs alike
-    zooms = [zoom for one in folds for zoom in ensemble.zooms_of(one.network)]
+    zooms = [zoom for one in leaders for zoom in ensemble.zooms_of(one)]
     return ensemble.joined(networks, zooms, weights)
 
 
@@ -179,6 +218,9 @@ def _print(home: Home, report: dict) -> None:
     for row in rows:
         test = "" if row["test"] is None else f"     {row['test']:.4f}"
         say(f"{row['run']:<6} {row['images']:>6}  {row['generation']:>10}    {row['val'] or 0:.4f}{test}")
+    for number, one in enumerate(report.get("generations", [])):
+        promoted = "" if one["promoted"] else ", does not lead"
+        say(f"generation {number}, out of fold: {one['miou'] or 0:.4f}{promoted}")
     whole = report["out_of_fold"]
     say(f"mean of {len(rows)} folds: {report['mean']:.4f} ± {report['spread']:.4f} (standard deviation)")
     count = sum(row["images"] for row in rows)

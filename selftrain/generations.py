@@ -44,7 +44,7 @@ def work(session: Session) -> None:
     with session.team.pinned():
         reports = _generations(session, page)
     session.metrics.noticed = None
-    results.finish(session, _leader(reports), reports)
+    results.finish(session, leader(reports), reports)
 
 
 def _generations(session: Session, page: live.Page) -> list[dict]:
@@ -68,7 +68,7 @@ def _teacher(session: Session, reports: list[dict]) -> int | None:
     """The number of the generation that teaches the next one."""
     if not reports:
         return None
-    return _leader(reports) if session.cfg.labels.teacher == "leader" else len(reports) - 1
+    return leader(reports) if session.cfg.labels.teacher == "leader" else len(reports) - 1
 
 
 def generation(
@@ -80,8 +80,7 @@ def generation(
 ) -> dict:
     """Train, keep and evaluate a generation; returns its report, which is read if it exists.
 
-    A student is promoted if its score on val is not worse than the best score of a promoted generation
-    (`scores.is_worse`), and not below generation 0. So the result is never below the first teacher.
+    Whether a student is promoted is decided on val (`deserves`).
     """
     gen, stage = session.run.generation(plan.number), plan.name
     if gen.report.exists():
@@ -101,7 +100,7 @@ def generation(
     session.metrics.write(f"{stage}/val", facts["steps"], {"miou": val["miou"] or 0.0, "ece": val["ece"]})
     for row in facts.get("members", []):
         row["gain"] = gain(val, row["val"])  # of all networks together over this one
-    leading = reports[_leader(reports)]["val"] if reports else None
+    leading = reports[leader(reports)]["val"] if reports else None
     distance = facts.pop("average_distance")
     report = {
         "generation": plan.number,
@@ -119,7 +118,7 @@ def generation(
         **corrections.of(session, plan).facts,
         **facts,
     }
-    promoted = report["promoted"] = not reports or _deserves(report, reports)
+    promoted = report["promoted"] = deserves(report, reports)
     report["alarms"] = about_generation(val, leading, distance, steps=report["steps"], promoted=promoted)
     if session.accelerator.is_main_process:
         session.metrics.sync()
@@ -132,13 +131,19 @@ def generation(
     return report
 
 
-def _deserves(report: dict, earlier: list[dict]) -> bool:
-    """Whether a student is promoted after the `earlier` generations."""
+def deserves(report: dict, earlier: list[dict]) -> bool:
+    """Whether a generation is promoted after the `earlier` ones.
+
+    The first one is. A student is if its score on val is not worse than the best score of a promoted
+    generation (`scores.is_worse`), and not below generation 0. So no result is below the first teacher.
+    """
+    if not earlier:
+        return True
     mine, first = level(report), level(earlier[0])
     return not is_worse(mine, level(_best(earlier))) and (mine["miou"] or 0.0) >= (first["miou"] or 0.0)
 
 
-def _leader(reports: list[dict]) -> int:
+def leader(reports: list[dict]) -> int:
     """The last promoted generation."""
     return max(number for number, report in enumerate(reports) if report["promoted"])
 

@@ -16,7 +16,7 @@ from selftrain.data.load import load
 from selftrain.datasets import spec_of
 from selftrain.diagnosis import brief
 from selftrain.errors import ConfigError
-from selftrain.generations import _deserves
+from selftrain.generations import deserves
 from selftrain.inference.pixels import PixelScale
 from selftrain.material import Material
 from selftrain.plan import plans
@@ -129,7 +129,7 @@ def test_a_student_is_promoted_within_an_error_of_the_best_but_not_below_the_fir
         return {"val": {"miou": miou, "miou_without": (miou + changes).tolist()}, "promoted": True}
 
     earlier = [report(0.48), report(0.50)]
-    assert _deserves(report(student, 1.0), earlier) is promoted
+    assert deserves(report(student, 1.0), earlier) is promoted
 
 
 def test_a_last_generation_may_learn_from_masks_alone(run, tmp_path):
