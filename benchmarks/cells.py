@@ -127,7 +127,7 @@ def divided(*overrides: str, parts: Parts, steps: int, test: bool = False, **sha
         "train.average={ema:{share:0.2}}",
         f"generations={shown(generations)}",
     )
-    if "online" not in shares:
+    if not any(one.get("online") for one in generations):
         settings += ("loss.adaptive=false", "loss.labelled.ce.smoothing=0.1")
     return Variant((*settings, *overrides), steps, recipe="noisy_student", test=test)
 

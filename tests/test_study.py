@@ -85,6 +85,14 @@ def test_the_steps_of_a_budget_are_all_given_out(steps):
     assert cells.shared_out(1000, [0.25, 0.5]) == [333, 667]
 
 
+def test_labels_are_smoothed_only_where_no_student_labels_online():
+    for name, smoothing in (("one strong view", 0), ("teacher 1/2, online 1/2", 0), ("hard labels", 0.1)):
+        variant = (tuning.QUESTIONS["online"] | tuning.QUESTIONS["stored"])[name]
+        config = config_of(Cell("camvid-23", variant, 0))
+        assert config.loss.labelled["ce"]["smoothing"] == smoothing
+        assert config.loss.adaptive == (smoothing == 0)
+
+
 def study_of(tmp_path, scores):
     """A study of cells with these scores: {(column, recipe): [(val, test, test without a block ...), ...]}."""
     record = Record(tmp_path / "results.json", accuracy.facts)
