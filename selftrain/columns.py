@@ -5,13 +5,16 @@ sha256 of the arrays. Files are written atomically. They are mapped into memory,
 and the system may drop what is not used. A table that is too large for the memory has several files.
 """
 
+import ctypes
 import hashlib
 import json
+import mmap
 import os
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import IO, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,7 +117,7 @@ def read(path: Path, version: int) -> Columns:
                 raise ValueError("it ends within its header")
             header = json.loads(file.read(length))
             facts = json.loads(header.pop("__metadata__")[FACTS])
-            arrays = _mapped(path, header, 8 + length)
+            arrays = _arrays(_mapped(file), header, 8 + length)
             if facts["version"] != version:
                 raise ValueError(f"version {facts['version']}, not {version}")
             digest = hashlib.sha256()
@@ -129,17 +132,35 @@ def read(path: Path, version: int) -> Columns:
     return Columns(facts, arrays)
 
 
-def _mapped(path: Path, header: dict[str, Any], start: int) -> dict[str, NDArray[Any]]:
-    """The arrays of a safetensors file whose data begin at `start`."""
+def _mapped(file: IO[bytes]) -> NDArray[np.uint8]:
+    """The bytes of a file, mapped into memory as long as an array shows them.
+
+    Python's mmap would keep the file open. There are as many tables as shards, and often a process may open
+    1,024 files only.
+    """
+    size, libc = os.fstat(file.fileno()).st_size, ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long)
+    libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+    start = libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, file.fileno(), 0)
+    if start == ctypes.c_void_p(-1).value:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    content = (ctypes.c_ubyte * size).from_address(start)
+    weakref.finalize(content, libc.munmap, start, size).atexit = False  # threads may still read it
+    found = np.frombuffer(content, np.uint8)
+    found.flags.writeable = False
+    return found
+
+
+def _arrays(content: NDArray[np.uint8], header: dict[str, Any], start: int) -> dict[str, NDArray[Any]]:
+    """The arrays of a safetensors file with these bytes, whose data begin at `start`."""
     found: dict[str, NDArray[Any]] = {}
     for name, told in header.items():
         kind, (first, last) = np.dtype(TYPES[told["dtype"]]), told["data_offsets"]
         shape = tuple(int(side) for side in told["shape"])
         if last - first != kind.itemsize * int(np.prod(shape)):
             raise ValueError(f"{name} has {last - first} bytes")
-        found[name] = (
-            np.memmap(path, kind, "r", start + first, shape) if last > first else np.zeros(shape, kind)
-        )
+        found[name] = content[start + first : start + last].view(kind).reshape(shape)
     return found
 
 

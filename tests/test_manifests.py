@@ -1,6 +1,8 @@
 """Manifests that are too long for data.json, and the binary tables that contain them."""
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -130,3 +132,16 @@ def test_every_flipped_bit_of_a_table_is_noticed(tmp_path):
     path.write_bytes(content)
     with pytest.raises(IntegrityError, match="version 1, not 2"):
         columns.read(path, 2)
+
+
+def test_a_table_keeps_no_file_open_and_is_unmapped_with_its_last_array(tmp_path):
+    """A data set of 1,000 shards has as many tables, and often a process may open 1,024 files only."""
+    columns.write(tmp_path / "table", {"a": np.arange(5), "b": np.ones(3, np.float32)}, {"version": 1})
+    before = len(os.listdir("/proc/self/fd"))
+    found = [columns.read(tmp_path / "table", 1).arrays for _ in range(10)]
+    assert len(os.listdir("/proc/self/fd")) == before
+    part = found[3]["a"][1:3]
+    del found
+    assert Path("/proc/self/maps").read_text().count(f"{tmp_path}/table") == 1 and part.tolist() == [1, 2]
+    del part
+    assert f"{tmp_path}/table" not in Path("/proc/self/maps").read_text()
