@@ -133,7 +133,12 @@ def _created(claim: Claim) -> bool:
             os.close(os.open(claim.path, WRITE | os.O_EXCL, 0o644))
     except FileExistsError:
         return False
-    claim.write()
+    try:
+        claim.write()
+    except OSError:  # the next start would take the file for another machine's
+        with suppress(OSError):
+            claim.path.unlink()
+        raise
     return True
 
 

@@ -147,7 +147,7 @@ def _mapped(file: IO[bytes]) -> NDArray[np.uint8]:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     content = (ctypes.c_ubyte * size).from_address(start)
     weakref.finalize(content, libc.munmap, start, size).atexit = False  # threads may still read it
-    found = np.frombuffer(content, np.uint8)
+    found = np.frombuffer(memoryview(content), np.uint8)
     found.flags.writeable = False
     return found
 

@@ -5,7 +5,7 @@ import os
 import shutil
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -359,11 +359,12 @@ class RunDir:
         while True:
             handle = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             self._take(handle)
-            with suppress(FileNotFoundError):
+            with ExitStack() as undo, suppress(FileNotFoundError):
+                undo.callback(os.close, handle)
                 if os.path.samestat(os.fstat(handle), os.stat(self.lock_file)):
                     claim.hold(self.path)
-                    return handle
-            os.close(handle)  # a failed start has removed this file meanwhile
+                    undo.pop_all()
+                    return handle  # otherwise a failed start has removed this file meanwhile
 
     def _take(self, handle: int) -> None:
         import fcntl  # missing on Windows, which errors.py refuses first

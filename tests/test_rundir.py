@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -5,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from selftrain import claim
 from selftrain.errors import ConfigError, DataError, IntegrityError, LockedError
 from selftrain.rundir import RunDir
 
@@ -129,6 +131,30 @@ def test_a_lock_whose_file_was_removed_meanwhile_is_taken_anew(tmp_path, monkeyp
     handle = run.lock()
     assert os.path.samestat(os.fstat(handle), os.stat(run.lock_file))
     os.close(handle)
+
+
+def test_a_lock_that_another_machine_refuses_is_given_back(tmp_path, monkeypatch):
+    def refuse(folder):
+        raise LockedError("another machine")
+
+    monkeypatch.setattr(claim, "hold", refuse)
+    with pytest.raises(LockedError, match="another machine"):
+        RunDir(tmp_path).lock()
+    code = "import sys; from pathlib import Path; from selftrain.rundir import RunDir; RunDir(Path(sys.argv[1])).lock()"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+
+
+def test_a_start_on_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with (
+        pytest.raises(OSError, match=r"No space left on device: '.*/run/\.writer'"),
+        RunDir(tmp_path / "run").writing(),
+    ):
+        pass
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "data.json", "report.json", "results.csv", "gen0"])
