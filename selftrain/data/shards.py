@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from selftrain.columns import Columns, Texts, read, write
-from selftrain.data import headers
+from selftrain.data import headers, places, strays
 from selftrain.data.faults import Fault
 from selftrain.data.images import IMAGE_SUFFIXES
 from selftrain.data.sample import Sample
@@ -33,11 +33,13 @@ from selftrain.data.storage import Member, State, open_regular, state_of
 from selftrain.errors import DataError, IntegrityError
 
 SUFFIX = ".tar"
-VERSION = 1  # of an index
+VERSION = 2  # of an index
 READERS = 4  # threads
 BLOCK = 512  # bytes of a header, and of the mark at the end of a tar file
 MAGIC = 257  # the place of "ustar" in a header
 FETCH = "fetch or write it again"
+Images = list[tuple[str, str, int, int, bytes]]  # name without suffix, suffix, offset, length, sha256
+Faults = list[tuple[str, str, str]]  # of members: name, what is wrong, remedy
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +98,8 @@ def opened(paths: Sequence[Path], prefixes: Sequence[str], *, remember: bool) ->
 
     def one(path: Path, prefix: str) -> Shard | DataError:
         try:
-            open_regular(path).close()  # raises DataError
+            if not places.behind(path):  # a remote one has just been listed; opening it would fetch a block
+                open_regular(path).close()  # raises DataError
             return Shard(path, prefix, _index(path, state_of(path), remember))
         except DataError as error:
             return error
@@ -136,15 +139,20 @@ def index_of(shard: Path, state: State) -> tuple[dict[str, np.ndarray], dict[str
 
     Raises DataError(Fault) if it is no tar file, is cut off, or contains no image.
     """
-    images, others = list[tuple[str, str, int, int, bytes]](), Counter[str]()
+    images, others, bad = Images(), Counter[str](), Faults()
     with open_regular(shard) as file:
         for name, offset, length in _members(shard, file, state[0]):
             stem, suffix = os.path.splitext(unicodedata.normalize("NFC", name))
-            if suffix.lower() in IMAGE_SUFFIXES:
+            if suffix.lower() not in IMAGE_SUFFIXES:
+                others[suffix.lower() or "without suffix"] += 1
+            elif length < 0:
+                others["links or sparse files"] += 1
+                bad.append(
+                    (stem + suffix, "is a link or a sparse file in the shard", "write the file itself")
+                )
+            else:
                 file.seek(offset)
                 images.append((stem, suffix, offset, length, hashlib.sha256(file.read(length)).digest()))
-            else:
-                others[suffix.lower() or "without suffix"] += 1
     images, faults = _sound(sorted(images))
     if not images:
         held = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(3))
@@ -155,12 +163,12 @@ def index_of(shard: Path, state: State) -> tuple[dict[str, np.ndarray], dict[str
         "shard": str(shard),
         "state": list(state),
         "suffixes": sorted({one[1] for one in images}),
-        "faults": faults,
+        "faults": bad + faults,
     }
 
 
-def columns_of(images: Sequence[tuple[str, str, int, int, bytes]]) -> dict[str, np.ndarray]:
-    """The columns of an index; a row is the name without suffix, the suffix, offset, length and sha256."""
+def columns_of(images: Images) -> dict[str, np.ndarray]:
+    """The columns of an index."""
     stems, suffixes, offsets, lengths, hashes = zip(*images, strict=True)
     known = {suffix: code for code, suffix in enumerate(sorted(set(suffixes)))}
     return {
@@ -173,7 +181,10 @@ def columns_of(images: Sequence[tuple[str, str, int, int, bytes]]) -> dict[str, 
 
 
 def _members(shard: Path, file: BufferedReader, size: int) -> Iterator[tuple[str, int, int]]:
-    """Name, offset and size of each regular file that is not hidden, in a shard of `size` bytes."""
+    """Name, offset and size of each file that is not hidden, in a shard of `size` bytes.
+
+    The size of links and sparse files, whose bytes are not in one place, is -1.
+    """
     try:
         with tarfile.open(fileobj=file, mode="r:") as tar:
             while (one := tar.next()) is not None:
@@ -181,8 +192,9 @@ def _members(shard: Path, file: BufferedReader, size: int) -> Iterator[tuple[str
                 name = posixpath.normpath(one.name)
                 if not 0 <= one.size <= size - one.offset_data:
                     raise DataError(Fault(str(shard), f"is cut off: {name} ends after its end", FETCH))
-                if one.isreg() and not one.issparse() and not posixpath.basename(name).startswith("."):
-                    yield name, one.offset_data, one.size
+                if (one.isreg() or one.islnk() or one.issym()) and not _is_left_out(name):
+                    plain = one.isreg() and not one.issparse()
+                    yield name, one.offset_data, one.size if plain else -1
             end = tar.offset
     except (tarfile.TarError, ValueError, OverflowError, KeyError) as error:  # of damaged headers
         raise DataError(_unreadable(shard, file, error)) from error
@@ -191,6 +203,13 @@ def _members(shard: Path, file: BufferedReader, size: int) -> Iterator[tuple[str
     if mark != bytes(BLOCK):  # tarfile takes whatever comes instead of a header as the end
         damaged = f"has a damaged header at byte {end:,}" if len(mark) == BLOCK else "is cut off"
         raise DataError(Fault(str(shard), f"{damaged}: it lacks the mark at the end of a tar file", FETCH))
+
+
+def _is_left_out(name: str) -> bool:
+    """Whether a file is hidden, or in a folder that is hidden or that a system has created."""
+    *folders, base = name.split("/")
+    hidden = (part.startswith(".") and part != ".." for part in (*folders, base))
+    return any(hidden) or any(map(strays.is_system_folder, folders))
 
 
 def _unreadable(shard: Path, file: BufferedReader, error: Exception) -> Fault:
@@ -204,12 +223,9 @@ def _unreadable(shard: Path, file: BufferedReader, error: Exception) -> Fault:
     return Fault(str(shard), f"is not a tar file{f' but {kind}' if kind else ''} ({error})", FETCH)
 
 
-Images = list[tuple[str, str, int, int, bytes]]
-
-
-def _sound(images: Images) -> tuple[Images, list[tuple[str, str, str]]]:
-    """The images that can be used, and the faults of others: name, what is wrong, remedy."""
-    faults, kept, first = list[tuple[str, str, str]](), Images(), dict[str, str]()
+def _sound(images: Images) -> tuple[Images, Faults]:
+    """The images that can be used, and the faults of others."""
+    faults, kept, first = Faults(), Images(), dict[str, str]()
     stems = {one[0] for one in images}
     for one in images:
         stem, name = one[0], one[0] + one[1]

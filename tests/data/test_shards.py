@@ -25,7 +25,7 @@ from selftrain.data.load import load, manifest
 from selftrain.data.many import Many, Picked, changed, finder, ids_of, joined, without
 from selftrain.data.storage import fingerprint
 from selftrain.data.verify import divide, verify
-from selftrain.errors import DataError
+from selftrain.errors import ConfigError, DataError
 from selftrain.manifests import entries_of
 
 pytestmark = pytest.mark.promise(
@@ -168,6 +168,37 @@ def test_a_bad_shard_is_named(root: Path, change, said: str):
 
 def test_a_pattern_without_a_file_is_refused(root: Path):
     assert "data.unlabelled=un*/*.tar matches no file" in fault(root, unlabelled="un*/*.tar")
+
+
+def test_a_pattern_that_python_refuses_is_refused_in_one_line(root: Path):
+    with pytest.raises(ConfigError, match=r"data\.unlabelled=unlabelled/\*\*\.tar: \*\* must stand alone"):
+        load(spec(root, unlabelled="unlabelled/**.tar"))
+
+
+def test_hidden_and_system_folders_are_left_out_as_from_a_folder(root: Path):
+    for place in (".cache/x", "b/@eaDir/y", "b/.w", "..x/v"):
+        picture(root / "unlabelled" / "a.tar" / f"{place}.png")
+    before = load(spec(root, unlabelled="unlabelled"))
+    shards = pack(root)
+    for hidden in (root / ".Trash-0", root / "unlabelled" / ".old"):
+        hidden.mkdir()
+        shutil.copy(shards[0], hidden / "c.tar")
+    after = load(spec(root, unlabelled="**/*.tar"))
+    assert ids(after) == ids(before) and len(after.unlabelled) == 8
+    named = load(spec(root, unlabelled=".Trash-0/*.tar"))
+    assert named.unlabelled[0].id == ".Trash-0/c.tar/Z1" and len(named.unlabelled) == 5
+
+
+@pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE])
+def test_an_image_that_a_shard_contains_as_a_link_is_named(root: Path, kind: bytes):
+    link = tarfile.TarInfo("again.png")
+    link.type, link.linkname = kind, "x.png"
+    with tarfile.open(pack(root)[1], "a") as tar:
+        tar.addfile(link)
+    said = fault(root, unlabelled="unlabelled")
+    assert (
+        "unlabelled/a-1.tar/again.png: is a link or a sparse file in the shard; write the file itself" in said
+    )
 
 
 def test_an_unreadable_image_of_a_shard_is_set_aside_by_its_name(tmp_path: Path):

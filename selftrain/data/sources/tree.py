@@ -127,11 +127,23 @@ class Tree:
     def matching(self, pattern: str, setting: str) -> list[Path]:
         """The files that a pattern such as shards/*.tar names below the root.
 
-        Raises ConfigError or DataError if it leads out of the root.
+        Hidden files and folders are left out, unless the pattern names the folder. Raises ConfigError or
+        DataError if it leads out of the root or is no pattern.
         """
         self.folder(pattern, setting)
-        found = [path for path in sorted(self.root.glob(pattern)) if path.is_file()]
-        return [path for path in found if path.name[0] != "." and self._sound(path, is_link=True)]
+        try:
+            found = [path for path in sorted(self.root.glob(pattern)) if path.is_file()]
+        except ValueError:
+            raise ConfigError(
+                f"{setting}={pattern}: ** must stand alone between slashes, as in shards/**/*.tar"
+            ) from None
+        named = PurePosixPath(pattern).parts
+        return [
+            path
+            for path in found
+            if not any(part[0] == "." and part not in named for part in path.relative_to(self.root).parts)
+            and self._sound(path, is_link=True)
+        ]
 
     def _is_left_out(self, entry: os.DirEntry[str]) -> bool:
         """Whether an entry is hidden, or a folder created by a system."""
