@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from selftrain import process
 from selftrain.data import places, remote
+from selftrain.data.storage import Member
 
 THREADS = 16
 AHEAD = 4  # batches that are fetched before they are needed
@@ -50,7 +51,11 @@ def _waiting(pid: int) -> "queue.Queue[Path]":
 def _fetch(waiting: "queue.Queue[Path]") -> None:
     process.unpin()
     while True:
-        stored = places.behind(waiting.get())
+        path, part = waiting.get(), slice(None)
+        if isinstance(path, Member):
+            part = slice(path.offset, path.offset + path.length)
+            path = path.shard
+        stored = places.behind(path)
         if stored:
             with suppress(Exception):
-                remote.fetch(stored)
+                remote.fetch(stored, part)

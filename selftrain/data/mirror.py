@@ -13,6 +13,7 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
+from uuid import uuid4
 
 from selftrain.data import remote
 from selftrain.data.faults import Fault
@@ -55,7 +56,9 @@ def _tree(store: Store) -> Path:
     try:
         if not tree.is_dir():
             _build(tree, [(unquote(path), size) for path, size, _ in rows], index, store)
-        write_json(tree / ABOUT, store.content())
+        own = tree / f".{ABOUT}.{uuid4().hex}"  # other processes may write the file at the same time
+        write_json(own, store.content())
+        own.replace(tree / ABOUT)
         os.utime(tree)
         _remove_unused(store.trees)
     except OSError as error:
@@ -67,8 +70,19 @@ def _tree(store: Store) -> Path:
 
 def _build(tree: Path, rows: list[tuple[str, int]], index: bytes, store: Store) -> None:
     """Write a tree under another name, and rename it."""
-    new = tree.with_name(f".{tree.name}.{os.getpid()}")
-    shutil.rmtree(new, ignore_errors=True)
+    new = tree.with_name(f".{tree.name}.{uuid4().hex}")  # ids of processes repeat in containers
+    try:
+        _fill(new / FILES, rows, store)
+        (new / INDEX).write_bytes(index)
+        new.rename(tree)
+    except BaseException as error:
+        shutil.rmtree(new, ignore_errors=True)
+        if not (isinstance(error, OSError) and tree.is_dir()):  # another process has built it meanwhile
+            raise
+
+
+def _fill(files: Path, rows: list[tuple[str, int]], store: Store) -> None:
+    """Make an empty file for each object."""
     folders = set[str]()
     for path, size in rows:
         folder, _, name = path.rpartition("/")
@@ -76,19 +90,12 @@ def _build(tree: Path, rows: list[tuple[str, int]], index: bytes, store: Store) 
             raise DataError(_no_file(store, path))
         if folder not in folders:
             try:
-                (new / FILES / folder).mkdir(parents=True, exist_ok=True)
+                (files / folder).mkdir(parents=True, exist_ok=True)
             except (FileExistsError, NotADirectoryError):  # "a" and "a/b" are both objects
                 raise DataError(_no_file(store, path)) from None
             folders.add(folder)
-        with (new / FILES / path).open("wb") as file:
+        with (files / path).open("wb") as file:
             file.truncate(size)  # takes no space
-    (new / INDEX).write_bytes(index)
-    try:
-        new.rename(tree)
-    except OSError:
-        shutil.rmtree(new, ignore_errors=True)
-        if not tree.is_dir():  # otherwise another process has built it meanwhile
-            raise
 
 
 def _no_file(store: Store, path: str) -> Fault:

@@ -76,16 +76,20 @@ def fingerprint(stored: Stored) -> str:
     return f"etag {own}" if CONTENT.fullmatch(stored.version) else f"{stored.url} {own}"
 
 
-def opened(stored: Stored) -> io.BufferedReader:
-    """The object as a file. Raises DataError(Fault) if it has changed, StorageError if it cannot be read."""
+def opened(stored: Stored, place: int = 0) -> io.BufferedReader:
+    """The object as a file, which will be read from `place`.
+
+    Raises DataError(Fault) if it has changed, StorageError if it cannot be read.
+    """
     reader = _Reader(stored)
-    reader.block(0)
+    reader.block(place // BLOCK)
     return io.BufferedReader(reader, BUFFER)
 
 
-def fetch(stored: Stored) -> None:
-    """Bring an object into the cache, with one try: who needs it tries again."""
-    for number in range(-(-stored.size // BLOCK)):
+def fetch(stored: Stored, part: slice = slice(None)) -> None:
+    """Bring an object, or some of its bytes, into the cache, with one try: who needs it tries again."""
+    first, last, _ = part.indices(stored.size)
+    for number in range(first // BLOCK, -(-last // BLOCK)):
         if _key(stored, number) not in blocks_of(stored.store, os.getpid()):
             _block(stored, number, tries=1)
 

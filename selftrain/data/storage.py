@@ -43,7 +43,8 @@ class Member(type(Path())):  # type: ignore[misc] # before Python 3.12, only thi
 
     def read_bytes(self) -> bytes:
         """The bytes of the image. Raises DataError(Fault) if the shard is missing or has changed."""
-        with open_regular(self.shard) as file:
+        stored = places.behind(self.shard)
+        with remote.opened(stored, self.offset) if stored else open_regular(self.shard) as file:
             if state_of(self.shard) != self.state:
                 what = "has changed since it was indexed"
                 raise DataError(

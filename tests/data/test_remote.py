@@ -1,6 +1,7 @@
 """Images on a real S3 server, through a proxy that injects faults; other stores through fsspec's memory."""
 
 import os
+import shutil
 import sys
 import threading
 import time
@@ -12,11 +13,13 @@ import pytest
 from drawn_folders import NAMED, ids, pairs, picture, spec
 from object_store import BUCKET, Fault, running
 from six_images import check, six_images
+from test_shards import packed
 
 from selftrain.data import ahead, mirror, places, remote
 from selftrain.data.blocks import Blocks
 from selftrain.data.images import read_image
 from selftrain.data.load import load, manifest
+from selftrain.data.shards import _index
 from selftrain.data.sources.files import ImageFile
 from selftrain.data.spec import StoreSpec
 from selftrain.data.storage import fingerprint, open_regular
@@ -51,7 +54,7 @@ def store(server, tmp_path, monkeypatch):
 
 
 def fresh() -> None:
-    for remembered in (mirror._tree, remote.filesystem, remote.blocks_of):
+    for remembered in (mirror._tree, remote.filesystem, remote.blocks_of, _index):
         remembered.cache_clear()
     places._URLS.clear()
 
@@ -235,6 +238,57 @@ def test_what_comes_next_is_fetched_by_threads_before_it_is_read(store, tmp_path
     assert len(store.reads()) == 24  # none twice
 
 
+def shards(folder: Path, images: int) -> Path:
+    """Masks, and two tar shards of some images each."""
+    pairs(folder, ["a", "b", "c"])
+    for shard in "01":
+        for number in range(images):
+            picture(folder / "shards" / f"{shard}.tar" / f"{number:02}.png", 100 * int(shard) + number)
+        packed(folder / "shards" / f"{shard}.tar")
+    return folder
+
+
+def test_shards_whose_index_is_known_are_not_read_before_they_are_needed(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(remote, "BLOCK", 2048)  # of an image, its header and the end
+    folder = shards(tmp_path / "data", 5)
+    url = store.upload(folder, "shards")
+    here, there = (load(spec(place, unlabelled="shards")) for place in (folder, url))
+    assert manifest(there)["unlabelled"] == manifest(here)["unlabelled"]
+    shutil.rmtree(tmp_path / "cache" / "selftrain" / "store" / "blocks")
+    store.requests.clear()
+    fresh()
+    there = load(spec(url, unlabelled="shards"))
+    assert manifest(there)["unlabelled"] == manifest(here)["unlabelled"] and not store.reads()
+    assert np.array_equal(there.unlabelled[9].read_image(), here.unlabelled[9].read_image())
+    assert len(store.reads("1.tar")) <= 2 and not store.reads("0.tar")
+
+
+def test_images_of_shards_are_fetched_before_they_are_read(store, tmp_path, monkeypatch):
+    url = store.upload(shards(tmp_path / "data", 12), "ahead")
+    samples = load(spec(url, unlabelled="shards")).unlabelled
+    monkeypatch.setattr(remote, "BLOCK", 1024)  # a header and an image
+    store.faults.append(Fault("slow", (".tar",), times=99, seconds=0.1))
+    began = time.monotonic()
+    for batch in ahead.ahead((samples[first : first + 4] for first in range(0, 24, 4)), list):
+        for one in batch:
+            one.read_image()
+    assert time.monotonic() - began < 24 * 0.1 / 2
+
+
+def test_processes_that_begin_at_the_same_time_do_not_disturb_one_another(store, monkeypatch):
+    store.put("both/a.bin", b"0123456789")
+    own, others = os.replace, [lambda: mirrored(f"s3://{BUCKET}/both")]
+
+    def replace(*paths):
+        while others:  # another process writes the same file before ours has its name
+            others.pop()()
+        own(*paths)
+
+    monkeypatch.setattr(os, "replace", replace)
+    root = mirrored(f"s3://{BUCKET}/both")
+    assert not others and read_bytes(root / "a.bin") == b"0123456789"
+
+
 def test_processes_share_the_cache_and_read_after_a_fork(store, tmp_path):
     file = picture(tmp_path / "one" / "a.png", 9)
     root = tree_of(store, tmp_path / "one", "forked")
@@ -314,11 +368,12 @@ def test_a_part_that_comes_without_an_error_is_asked_for_again(store, monkeypatc
     assert not parts
 
 
-def test_names_that_are_no_files_are_refused(store):
+def test_names_that_are_no_files_are_refused(store, tmp_path):
     store.put("odd/a", b"1")
     store.put("odd/a/b.png", b"1")
     with pytest.raises(DataError, match=f"^s3://{BUCKET}/odd/a"):
         mirrored(f"s3://{BUCKET}/odd")
+    assert not list((tmp_path / "cache").rglob("*.objects*"))
 
 
 def test_secrets_do_not_reach_the_settings_and_runs_stay_on_file_systems():
