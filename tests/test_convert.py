@@ -90,6 +90,22 @@ def test_splits_and_masks_are_read_again_exactly(tmp_path: Path, target: str):
     assert copied.read_bytes() == (tmp_path / "data" / "images" / "train" / "b c.jpg").read_bytes()
 
 
+def test_images_of_object_storage_are_converted_whole(tmp_path: Path):
+    import fsspec
+
+    file = drawn(tmp_path / "data", {"train": ["a.png", "b.jpg"], "val": ["c.png"]}, splits=TWO)
+    fsspec.filesystem("memory").put(f"{tmp_path / 'data'}/", "/converted/", recursive=True)
+    there = tmp_path / "there.yaml"
+    there.write_text(file.read_text().replace(str(tmp_path / "data"), "memory://converted"))
+    for one, out in ((file, "here"), (there, "away")):
+        convert(one, tmp_path / out, "png")
+    images = [path.relative_to(tmp_path / "here") for path in (tmp_path / "here").rglob("*.*g")]
+    assert len(images) == 6
+    assert all(
+        (tmp_path / "away" / path).read_bytes() == (tmp_path / "here" / path).read_bytes() for path in images
+    )
+
+
 @pytest.mark.parametrize("target", ["voc", "coco", "yolo"])
 def test_without_a_background_every_class_is_drawn_and_made_splits_are_not_written(
     tmp_path: Path, target: str

@@ -20,6 +20,7 @@ from selftrain.data.images import decode, geometry, to_rgb
 from selftrain.data.sample import Source
 from selftrain.data.sources import voc as voc_layout
 from selftrain.data.sources.files import ImageFile
+from selftrain.data.storage import content_of
 from selftrain.errors import ConfigError, DataError
 from selftrain.files import write_bytes
 from selftrain.ids import IGNORE
@@ -59,7 +60,7 @@ class Output:
             what = f"has a mask of {shown[0]}, but is {shown[1]} (height x width)"
             raise DataError(Fault(source.name, what, "name the folder that was predicted by --images"))
         if isinstance(source, ImageFile) and geometry(source.path)[1] == 1:
-            content, suffix = source.path.read_bytes(), source.path.suffix
+            content, suffix = content_of(source.path), source.path.suffix
         else:
             content, suffix = _png(_upright(source)), ".png"
             self.remarks[UPRIGHT] += 1

@@ -94,6 +94,12 @@ def open_regular(path: Path) -> BufferedReader:
     raise DataError(Fault(str(path), what, "replace or remove it"))
 
 
+def content_of(path: Path) -> bytes:
+    """The bytes of a file. Raises what `open_regular` raises."""
+    with open_regular(path) as file:
+        return file.read()
+
+
 def readable(path: Path) -> Any:
     """What libraries open to read a file: its path, or an open file if the content lies elsewhere."""
     if isinstance(path, Member):

@@ -13,8 +13,10 @@ import torch
 
 from selftrain.data.images import resize_image
 from selftrain.data.masks import resize_mask
+from selftrain.data.places import named
 from selftrain.data.sample import Sample
 from selftrain.data.sources.files import ImageFile
+from selftrain.data.storage import content_of
 from selftrain.errors import ConfigError
 from selftrain.files import write_bytes
 from selftrain.inspection.sheet import Cell, beside, fitted, overlay, write_cells
@@ -59,7 +61,7 @@ def write(
 ) -> list[Path]:
     """Write list, CSV and gallery of at least one proposal; `rows` are facts to show above the pictures."""
     lines, table = folder / LIST, folder / TABLE
-    write_bytes(lines, "".join(f"{one.sample.image.name}\n" for one in found).encode())
+    write_bytes(lines, "".join(f"{named(one.sample.image.name)}\n" for one in found).encode())
     write_bytes(table, _table(found))
     cells, told = [_cell(one, len(classes), jury) for one in found[:SHOWN]], jury is not None
     pages = write_cells(folder / GALLERY, title, rows, cells, classes, (COLUMNS[told], NOTES[told]))
@@ -73,7 +75,7 @@ def _table(found: Sequence[Proposal]) -> bytes:
     lines.writerow(["rank", "id", "file", *found[0].components])
     for one in found:
         numbers = ["" if math.isnan(value) else f"{value:.6g}" for value in one.components.values()]
-        lines.writerow([one.rank, one.sample.id, one.sample.image.name, *numbers])
+        lines.writerow([one.rank, one.sample.id, named(one.sample.image.name), *numbers])
     return text.getvalue().encode()
 
 
@@ -133,8 +135,8 @@ def copy(copies: dict[Path, Path]) -> None:
     """Copy files to places that `copies_of` has checked; files that are there already stay."""
     for file, place in copies.items():
         if not place.exists():
-            write_bytes(place, file.read_bytes())
+            write_bytes(place, content_of(file))
 
 
 def _same(file: Path, other: Path) -> bool:
-    return other.is_file() and file.read_bytes() == other.read_bytes()
+    return other.is_file() and content_of(file) == other.read_bytes()

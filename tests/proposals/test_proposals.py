@@ -1,6 +1,8 @@
 """`selftrain next`: what counts as uncertain, which images are chosen, and the files that are written."""
 
 import csv
+import io
+import math
 import re
 import sys
 from pathlib import Path
@@ -12,8 +14,10 @@ from PIL import Image
 from torch import nn
 
 from runs import ROOT, SMALL
+from selftrain.data.mirror import mirrored
 from selftrain.data.sample import Sample
 from selftrain.data.sources.files import ImageFile
+from selftrain.data.spec import StoreSpec
 from selftrain.errors import ConfigError, DataError
 from selftrain.inference import windows
 from selftrain.inference.pixels import PixelScale
@@ -355,6 +359,22 @@ def test_next_refuses_what_it_cannot_do(finished, words, code, said):
     with pytest.raises((ConfigError, DataError), match=said) as refused:
         arguments.run(arguments)
     assert refused.value.exit_code == code
+
+
+def test_proposals_of_object_storage_are_named_by_their_url_and_copied(tmp_path):
+    import fsspec
+
+    content = io.BytesIO()
+    Image.new("RGB", (6, 4)).save(content, "PNG")
+    fsspec.filesystem("memory").pipe("/proposed/a.png", content.getvalue())
+    root = mirrored("memory://proposed", StoreSpec(str(tmp_path / "cache"), cache_mb=64, tries=1, options={}))
+    found = [page.Proposal(Sample("a", ImageFile(root / "a.png"), None), "a", 1, math.nan, 1.0)]
+    page.write(tmp_path / "next", "Images", [], found, ["x"], None)
+    assert (tmp_path / "next" / "next.txt").read_text() == "memory://proposed/a.png\n"
+    assert rows(tmp_path / "next")[0]["file"] == "memory://proposed/a.png"
+    for _ in range(2):  # then the copy is there
+        page.copy(page.copies_of(found, tmp_path / "copies"))
+    assert (tmp_path / "copies" / "a.png").read_bytes() == content.getvalue()
 
 
 def test_the_study_pairs_differences_by_seed():
