@@ -23,6 +23,7 @@ from selftrain.files import read_json, write_json
 VERSION = 1  # of parts
 SHA256 = re.compile(r"[0-9a-f]{64}")
 PLAIN = ("id", "image", "mask")  # the columns; further facts of an entry are JSON
+RESTORE = "restore it, or begin a new run in another out"
 Entry = Mapping[str, Any]
 Hashes = NDArray[np.uint8]
 
@@ -136,9 +137,12 @@ def _long(told: Mapping[str, Any], folder: Path, split: str) -> Long:
         """The rows, part by part. Raises IntegrityError for a part of another data.json."""
         for number, sha256 in enumerate(told["parts"]):
             path = _part(folder, split, number)
-            found = columns.read(path, VERSION)
+            try:
+                found = columns.read(path, VERSION)
+            except IntegrityError as error:
+                raise IntegrityError(f"{error}; {RESTORE}") from None
             if found.facts["sha256"] != sha256:
-                raise IntegrityError(f"{path} belongs to another data.json; restore it")
+                raise IntegrityError(f"{path} belongs to another data.json; {RESTORE}")
             places = found.arrays.get("places", np.zeros(0, np.int32)).tolist()
             texts = found.texts("more") if places else ()
             more = {at: json.loads(text) for at, text in zip(places, texts, strict=True)}

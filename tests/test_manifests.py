@@ -88,13 +88,13 @@ def test_damaged_and_missing_parts_are_named(tmp_path):
     content[-1] ^= 1
     parts[1].write_bytes(content)
     found = manifests.opened(json.loads(run.data.read_text()), folder_of(run.data))["unlabelled"]
-    with pytest.raises(IntegrityError, match=r"unlabelled-00001\.safetensors is damaged"):
+    with pytest.raises(IntegrityError, match=r"unlabelled-00001\.safetensors is damaged: .*; restore it, or"):
         list(found.rows())
     parts[1].write_bytes(parts[2].read_bytes())
     with pytest.raises(IntegrityError, match=r"belongs to another data\.json"):
         list(found.rows())
     parts[1].unlink()
-    with pytest.raises(IntegrityError, match=r"unlabelled-00001.*cannot be read"):
+    with pytest.raises(IntegrityError, match=r"unlabelled-00001.*cannot be read .*; restore it, or"):
         list(found.rows())
 
 

@@ -64,7 +64,7 @@ def _continued(pool: Pool, classes: int, splits: SplitSpec, copies: Copies) -> D
     """
     shards = pool.unlabelled if isinstance(pool.unlabelled, Many) else None
     lost_in(shards, splits.kept)
-    bare = [] if shards is not None else pool.unlabelled
+    bare = pool.unlabelled if shards is None else shards.others
     known = sort([*pool.train, *bare, *(pool.val or []), *(pool.test or [])], splits.kept)
     parts = known.parts
     named = {
@@ -80,7 +80,7 @@ def _continued(pool: Pool, classes: int, splits: SplitSpec, copies: Copies) -> D
     labelled, spared = spend_labels(train, classes, splits) if train else ([], [])
     drawn = {"labelled": labelled, "unlabelled": [*spared, *known.bare], "val": val, "test": test}
     whole = [sorted([*parts[split], *drawn[split]], key=lambda one: one.id) for split in SPLITS]
-    unlabelled = whole[1] if shards is None else shards.joined(whole[1])
+    unlabelled = whole[1] if shards is None else replace(shards, others=()).joined(whole[1])
     return whole[0], unlabelled, whole[2], whole[3]
 
 

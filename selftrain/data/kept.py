@@ -15,7 +15,7 @@ from selftrain.data.many import Many, Run
 from selftrain.data.sample import Sample
 from selftrain.data.spec import Kept
 from selftrain.errors import DataError
-from selftrain.manifests import Long
+from selftrain.manifests import SHA256, Long
 
 READERS = 4  # threads
 Parts = dict[str, list[Sample]]  # samples by split
@@ -47,11 +47,12 @@ class WithMany(dict[str, tuple[str, str | None]]):
         self.prefixes = prefixes  # sorted
 
     def __missing__(self, image: str) -> tuple[str, str | None]:
-        prefix = np.uint64(int(image[:16], 16)) if image else None
-        place = 0 if prefix is None else int(np.searchsorted(self.prefixes, prefix))
-        if prefix is None or place == len(self.prefixes) or self.prefixes[place] != prefix:
-            raise KeyError(image)
-        return "unlabelled", None
+        if SHA256.fullmatch(image):  # and not the ETag of an object, or ""
+            prefix = np.uint64(int(image[:16], 16))
+            place = int(np.searchsorted(self.prefixes, prefix))
+            if place < len(self.prefixes) and self.prefixes[place] == prefix:
+                return "unlabelled", None
+        raise KeyError(image)
 
     def __contains__(self, image: object) -> bool:
         return isinstance(image, str) and self.get(image) is not None

@@ -124,7 +124,7 @@ def test_a_long_list_of_an_earlier_run_tells_the_same():
     many = kept_of(
         {**whole, "unlabelled": Long(50, lambda: iter([Rows.of(entries[:20]), Rows.of(entries[20:])]))}
     )
-    for image in (*plain, hashed(1 << 100), hashed((1 << 200) * 60), ""):
+    for image in (*plain, hashed(1 << 100), hashed((1 << 200) * 60), "", "etag 0123456789 12", "s3://b/a 1"):
         assert many.get(image) == plain.get(image) and (image in many) == (image in plain)
     assert set(many.items()) == {(hashed(7 << 200), ("unlabelled", "m")), (hashed(3), ("val", "m"))}
 
@@ -165,3 +165,14 @@ def test_images_of_shards_stay_unlabelled_unless_they_were_in_val():
     assert [one.id for one in found[1]] == ["1", "3"] and len(found[0]) == 6
     with pytest.raises(DataError, match="2 was an image of val or test"):
         divided(Pool(train, Many((Few(("1", "2")),)), None, None), 2, splits, ())
+
+
+def test_an_image_beside_shards_that_was_in_val_and_lost_its_mask_is_told():
+    kept = {"image v": ("val", "m"), "image u": ("unlabelled", None)}
+    splits = replace(SplitSpec(**asdict(SplitConfig())), kept=kept)
+    train = [sample(f"{number}") for number in range(10, 20)]
+    shards = Many((Few(("1", "3")),))
+    found = divided(Pool(train, shards.joined([sample("u", mask="")]), None, None), 2, splits, ())
+    assert [one.id for one in found[1]] == ["1", "3", "u"]
+    with pytest.raises(DataError, match="1 images that were in val or test have no mask any more, such as v"):
+        divided(Pool(train, shards.joined([sample("v", mask="")]), None, None), 2, splits, ())
