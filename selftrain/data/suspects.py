@@ -20,6 +20,7 @@ from PIL import Image, UnidentifiedImageError
 
 from selftrain.data.dataset import SPLITS, DataSet
 from selftrain.data.faults import Fault
+from selftrain.data.many import Many
 from selftrain.data.masks import Mask, resize_mask
 from selftrain.data.sample import Sample, Source
 from selftrain.data.spec import Spec
@@ -157,11 +158,12 @@ def with_suspects(data: DataSet, spec: Spec) -> DataSet:
         else:
             labelled.append(treated)
     count = sum(sample.id in listed for sample in data.labelled)
+    shards = data.unlabelled if isinstance(data.unlabelled, Many) else None  # not made into a list
     remark = f"{count} of the {len(listed)} masks of {spec.suspects} are labelled images: {chosen.name}"
     return replace(
         data,
         labelled=labelled,
-        unlabelled=[*data.unlabelled, *bare],
+        unlabelled=[*data.unlabelled, *bare] if shards is None else shards.joined(bare),
         warnings=[*data.warnings, remark],
         sound=False,
     )

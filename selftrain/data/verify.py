@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, islice
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -164,13 +165,14 @@ class Matters:
     """Which of many looks a report needs. The looks at images with masks come first.
 
     Of unlabelled images, these are looks at faults, at copies of images with masks, at the first image of
-    each size and depth, and at one of `step` others.
+    each size and depth, and at one of `step` others. Of more than SEEN sizes, only larger ones count.
     """
 
     step: int
     count: int = 0
     digests: set[bytes] = field(default_factory=set)  # of images with masks
     kinds: set[object] = field(default_factory=set)
+    largest: int = 0  # pixels of an image
 
     def to_report(self, look: Look) -> bool:
         """Whether a look is kept; looks are asked about in order."""
@@ -178,9 +180,10 @@ class Matters:
         if look.split != "unlabelled":
             self.digests.add(look.digest)
             return True
-        kind = look.size, look.largest is None
-        new = kind not in self.kinds
-        self.kinds.add(kind)
+        kind, pixels = (look.size, look.largest is None), prod(look.size or (0,))
+        new = kind not in self.kinds and (len(self.kinds) < SEEN or pixels > self.largest)
+        self.kinds |= {kind} if new else set()
+        self.largest = max(self.largest, pixels)
         faulty = look.image_fault is not None or look.mask_fault is not None
         return faulty or new or look.digest in self.digests or self.count % self.step == 0
 

@@ -22,9 +22,12 @@ from selftrain.data import shards
 from selftrain.data.dataset import with_channels, with_levels
 from selftrain.data.faults import FaultsError
 from selftrain.data.load import load, manifest
+from selftrain.data.look import Look
 from selftrain.data.many import Many, Picked, changed, finder, ids_of, joined, without
+from selftrain.data.sample import Sample
+from selftrain.data.sources.files import ImageFile
 from selftrain.data.storage import fingerprint
-from selftrain.data.verify import divide, verify
+from selftrain.data.verify import Matters, divide, verify
 from selftrain.errors import ConfigError, DataError
 from selftrain.manifests import entries_of
 
@@ -231,6 +234,14 @@ def test_of_many_images_those_that_matter_are_reported(tmp_path: Path, monkeypat
     assert seen["u.tar/050"].size == (4, 8) and [one.id for one in report.set_aside] == ["u.tar/007"]
     assert report.rows()[1] == ("images", "2", "104", "1", "1")
     assert len(report.seen) < 20 and any("104 unlabelled images, about 5" in line for line in report.warnings)
+
+
+def test_of_many_sizes_few_are_kept(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("selftrain.data.verify.SEEN", 5)
+    asked, sample = Matters(step=1000), Sample("u", ImageFile(Path("u.png")), None)
+    sizes = [*((4, 60 - number % 50) for number in range(99)), (9, 99), (9, 98)]
+    kept = [size for size in sizes if asked.to_report(Look(sample, "unlabelled", size=size))]
+    assert kept == [*sizes[:5], (9, 99)]  # the first five, and one that is larger than all before it
 
 
 def test_many_samples_behave_like_a_list(root: Path):

@@ -1,10 +1,13 @@
 """A list of suspicious masks: what training does with them."""
 
+import tarfile
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from selftrain.data.load import load, manifest
+from selftrain.data.many import Many
 from selftrain.data.suspects import COLUMNS, Suspect, read_list, written
 from selftrain.data.verify import divide
 from selftrain.datasets import spec_of
@@ -49,6 +52,14 @@ def treated(folder, suspicion, *further):
 
 def names(samples):
     return [sample.id.rpartition("/")[2] for sample in samples]
+
+
+@pytest.mark.parametrize("suspicion, dropped", [("weight", []), ("drop", ["images/train/b"])])
+def test_images_of_shards_are_not_made_into_a_list(folder, suspicion, dropped):
+    with tarfile.open(folder / "data" / "u.tar", "w") as tar:
+        tar.add(folder / "data" / "images" / "train" / "a.png", "1.png")
+    found = treated(folder, suspicion, "data.unlabelled=u.tar").unlabelled
+    assert isinstance(found, Many) and [one.id for one in found] == [*dropped, "u.tar/1"]
 
 
 def test_a_list_is_read_as_it_was_written(tmp_path):
