@@ -19,7 +19,7 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object, wait_for_everyone
 
-from selftrain import claim
+from selftrain import claim, verdicts
 from selftrain.errors import ConfigError, DataError
 from selftrain.files import TEMPORARY, digest_of, naming, read_yaml
 from selftrain.log import say
@@ -152,18 +152,22 @@ class Copies:
         wait_for_everyone()  # until every copy is written
 
     def join(self, run: RunDir) -> None:
-        """Make the copies equal to the main process's files; label shards of all hosts stay."""
+        """Make the copies equal to the main process's files.
+
+        Label shards of all hosts stay, and so do files that no run writes, such as a review.
+        """
         if self.owner and self.rank:
             run.sweep()
         mine = self._files() if self.owner else {}
         ordered = sorted(mine, key=lambda name: mine[name][1])
         theirs = _of_main({name: digest_of(self.root / name) for name in ordered if not self.rank})
         settings = _of_main(_settings(run) if not self.rank else None)
-        wrong = _refusal(run, [*mine], [*theirs], settings) if self.owner and self.rank else ""
+        reviewed = _of_main(_journal(run) if not self.rank else b"")
+        wrong = _refusal(run, [*mine], [*theirs], settings, reviewed) if self.owner and self.rank else ""
         for message in filter(None, _gathered(wrong)):
             raise ConfigError(message)
         same = {name for name in mine if theirs.get(name) == digest_of(self.root / name)}
-        own = {name for name in mine if name not in theirs and Path(name).name.startswith(SHARDS)}
+        own = {name for name in mine.keys() - theirs.keys() if _stays(run, name)}
         self.known = {name: mine[name] for name in same}
         self._remove(mine.keys() - theirs.keys() - own)
         lacking = set().union(*_gathered(theirs.keys() - same if self.owner else set()))
@@ -240,14 +244,39 @@ def _sees(run: RunDir, name: str) -> bool:
     return True
 
 
-def _refusal(run: RunDir, mine: Sequence[str], theirs: Sequence[str], settings: dict | None) -> str:
-    """The reason not to replace this host's files with the main process's files; "" if there is none."""
+def _stays(run: RunDir, name: str) -> bool:
+    """Whether a file that the first host lacks is a label shard, or a file that no run writes."""
+    first = run.path / Path(name).parts[0]
+    folders, files = (run.data.with_suffix(""), run.base, run.export), (
+        run.config, run.data, run.weights, run.conditions, run.plan, run.memory, run.forecast, run.metrics,
+        run.times, run.report, run.page,
+    )  # fmt: skip
+    written = first in folders + files or first.name.removeprefix("gen").isdigit()
+    return not written or Path(name).name.startswith(SHARDS)
+
+
+def _refusal(
+    run: RunDir, mine: Sequence[str], theirs: Sequence[str], settings: dict | None, reviewed: bytes
+) -> str:
+    """The reason not to replace this host's files with the main process's files; "" if there is none.
+
+    `reviewed` is the main process's `_journal`.
+    """
     own, here = _settings(run), f"{run.path} on {socket.gethostname()}"
     if own and settings and changes.refused(own, settings, labels_are_used=True):
         return f"{here} is another run than on the first host; remove it, or choose another out="
     if own and _progress(mine) > _progress(theirs):
         return f"{here} has more of the run than the first host: make this host the first, or remove it"
+    if reviewed and not reviewed.startswith(_journal(run)):
+        return f"{run.review} on {socket.gethostname()} is another review than on the first host; remove one"
     return ""
+
+
+def _journal(run: RunDir) -> bytes:
+    """The complete lines of the journal of a review, which only grows; b"" without one."""
+    path = run.review / verdicts.JOURNAL
+    content = path.read_bytes() if path.is_file() else b""
+    return content[: content.rfind(b"\n") + 1]
 
 
 def _settings(run: RunDir) -> dict | None:

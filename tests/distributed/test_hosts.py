@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,7 +13,10 @@ from six_images import six_images
 
 from machines import TINY, accelerate, ended, ranks, torchrun
 from runs import fingerprint
+from selftrain import hosts
+from selftrain.errors import ConfigError
 from selftrain.hosts import Copies
+from selftrain.rundir import RunDir
 
 SHORT = ["train.steps=2", "data.shapes={labelled: 4, unlabelled: 9, val: 2, test: 2}", "labels.shard=3"]
 
@@ -52,6 +56,82 @@ def test_logs_and_files_of_trackers_stay_on_their_host(tmp_path):
         (tmp_path / name).touch()
     (tmp_path / "link").symlink_to("gen0")
     assert sorted(Copies(tmp_path, owner=True, rank=0)._files()) == ["gen0/report.json", "gen0/wandb"]
+
+
+@pytest.fixture
+def joining(tmp_path, monkeypatch):
+    """joining() joins the copies a (of the main process) and b, whose processes are threads; {rank: error}."""
+    meeting, own, said, errors = threading.Barrier(2, timeout=20), threading.local(), {}, {}
+
+    def gathered(value):
+        said[own.rank] = value
+        meeting.wait()
+        found = [said[0], said[1]]
+        meeting.wait()
+        return found
+
+    def joined(rank, name):
+        own.rank, run = rank, RunDir(tmp_path / name)
+        try:
+            Copies(run.path, owner=True, rank=rank).join(run)
+        except ConfigError as error:
+            errors[rank] = str(error)
+
+    def joining():
+        errors.clear()
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(joined, range(2), "ab"))
+        return errors
+
+    monkeypatch.setattr(hosts, "_gathered", gathered)
+    monkeypatch.setattr(hosts, "_of_main", lambda value: gathered(value)[0])
+    monkeypatch.setattr(hosts, "_broadcast", lambda chunk, source: gathered(chunk)[source])
+    monkeypatch.setattr(hosts, "wait_for_everyone", lambda: gathered(None))
+    return joining
+
+
+def write(folder, files):
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
+
+
+def read(folder):
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_copies_become_equal_and_the_work_of_people_stays(joining, tmp_path):
+    config = "generations: [{}]"
+    ours = {"config.yaml": config, "gen0/report.json": "1", "gen0/labels/shard-00000.safetensors": "old"}
+    theirs = {
+        "gen0/labels/shard-00001.safetensors": "labels",
+        "gen0/labels/index.json": "stale",
+        "weights.json": "stale",
+        "gen0/labels/shard-00000.safetensors": "other",
+        "review/journal.jsonl": "a\nb\n",
+        "review/masks/a.png": "painted",
+        "next/next.txt": "a",
+        "notes.md": "mine",
+    }
+    write(tmp_path / "a", ours)
+    write(tmp_path / "b", theirs | {"config.yaml": config})
+    assert joining() == {}
+    stay = {name: content for name, content in theirs.items() if content not in ("stale", "other")}
+    assert read(tmp_path / "a") == read(tmp_path / "b") == ours | stay
+
+
+def test_a_review_that_the_first_host_does_not_continue_is_never_replaced(joining, tmp_path):
+    for folder in "ab":
+        write(tmp_path / folder, {"config.yaml": "generations: [{}]"})
+    write(tmp_path / "a", {"review/journal.jsonl": "a\nb\n"})
+    write(tmp_path / "b", {"review/journal.jsonl": "a\ntorn"})
+    assert joining() == {}
+    assert read(tmp_path / "b")["review/journal.jsonl"] == "a\nb\n"
+    write(tmp_path / "b", {"review/journal.jsonl": "a\nc\n"})
+    before, errors = read(tmp_path / "b"), joining()
+    assert set(errors) == {0, 1} and errors[0] == errors[1]
+    assert f"{tmp_path}/b/review on " in errors[0] and "another review than on the first host" in errors[0]
+    assert read(tmp_path / "b") == before
 
 
 @pytest.mark.slow
