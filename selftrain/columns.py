@@ -117,7 +117,7 @@ def read(path: Path, version: int) -> Columns:
                 raise ValueError("it ends within its header")
             header = json.loads(file.read(length))
             facts = json.loads(header.pop("__metadata__")[FACTS])
-            arrays = _arrays(_mapped(file), header, 8 + length)
+            arrays = _arrays(mapped(file), header, 8 + length)
             if facts["version"] != version:
                 raise ValueError(f"version {facts['version']}, not {version}")
             digest = hashlib.sha256()
@@ -132,11 +132,11 @@ def read(path: Path, version: int) -> Columns:
     return Columns(facts, arrays)
 
 
-def _mapped(file: IO[bytes]) -> NDArray[np.uint8]:
+def mapped(file: IO[bytes]) -> NDArray[np.uint8]:
     """The bytes of a file, mapped into memory as long as an array shows them.
 
-    Python's mmap would keep the file open. There are as many tables as shards, and often a process may open
-    1,024 files only.
+    Python's mmap would keep the file open, as NumPy's memmap does. There are as many tables as shards, and
+    often a process may open 1,024 files only.
     """
     size, libc = os.fstat(file.fileno()).st_size, ctypes.CDLL(None, use_errno=True)
     libc.mmap.restype = ctypes.c_void_p

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from selftrain.columns import mapped
 from selftrain.data.labels import Readable
 from selftrain.data.tiles import Tile
 
@@ -62,8 +63,16 @@ class Cache:
             if key in self.arrays:
                 return found
             _write(file, found)
-        self.arrays[key] = np.load(file, mmap_mode="r")
+        self.arrays[key] = _read(file)
         return self.arrays[key]
+
+
+def _read(file: Path) -> np.ndarray:
+    """The array of a file, mapped into memory, without keeping the file open: images may be many."""
+    with file.open("rb") as stream:
+        np.lib.format.read_magic(stream)
+        shape, _, kind = np.lib.format.read_array_header_1_0(stream)
+        return mapped(stream)[stream.tell() :].view(kind).reshape(shape)
 
 
 def _write(file: Path, array: np.ndarray) -> None:
@@ -71,5 +80,5 @@ def _write(file: Path, array: np.ndarray) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     new = file.with_suffix(f".{os.getpid()}")
     with new.open("wb") as stream:
-        np.save(stream, array)
+        np.save(stream, np.ascontiguousarray(array))
     new.replace(file)

@@ -1,5 +1,6 @@
 """Tiles: a grid over large images, drawn like images, with their labels, and decoded once."""
 
+import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -91,6 +92,8 @@ def test_an_image_is_decoded_once_for_all_of_its_tiles(tmp_path: Path, megabytes
         np.testing.assert_array_equal(cache.mask(tile), Counting((50, 70), "x").read()[tile.box])
     assert sorted(name for name in READS if name != "x") == ["image a", "mask a"]
     assert (tmp_path / "decoded").exists() == (megabytes == 0)
+    opened = {os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")}
+    assert not any(file.startswith(str(tmp_path / "decoded")) for file in opened)  # images may be many
     other = Cache(0, tmp_path / "decoded")  # another process finds the files
     if megabytes == 0:
         READS.clear()
