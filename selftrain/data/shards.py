@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from io import BufferedReader
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -36,6 +36,7 @@ SUFFIX = ".tar"
 VERSION = 2  # of an index
 READERS = 4  # threads
 BLOCK = 512  # bytes of a header, and of the mark at the end of a tar file
+CHUNK = 1 << 20  # bytes that are read at once
 MAGIC = 257  # the place of "ustar" in a header
 FETCH = "fetch or write it again"
 Images = list[tuple[str, str, int, int, bytes]]  # name without suffix, suffix, offset, length, sha256
@@ -203,6 +204,9 @@ def _members(shard: Path, file: BufferedReader, size: int) -> Iterator[tuple[str
     if mark != bytes(BLOCK):  # tarfile takes whatever comes instead of a header as the end
         damaged = f"has a damaged header at byte {end:,}" if len(mark) == BLOCK else "is cut off"
         raise DataError(Fault(str(shard), f"{damaged}: it lacks the mark at the end of a tar file", FETCH))
+    if any(part.strip(b"\0") for part in iter(partial(file.read, CHUNK), b"")):  # as cat a.tar b.tar writes
+        what = f"has more after the mark of its end at byte {end:,}, which tar would not read"
+        raise DataError(Fault(str(shard), what, "unpack its parts, and write one tar file"))
 
 
 def _is_left_out(name: str) -> bool:

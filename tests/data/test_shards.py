@@ -157,6 +157,7 @@ def damaged_header(path: Path) -> None:
         (lambda path: path.write_bytes(b"\x89PNG" * 300), "is not a tar file but PNG"),
         (lambda path: path.write_bytes(b""), "is empty"),
         (without_images, "contains no image but 1 .json"),
+        (lambda path: path.write_bytes(2 * path.read_bytes()), "has more after the mark of its end at byte"),
         (beside, "a-1.tar/x.png: shares its name with x.jpg"),
         (beside, "a-1.tar/x.seg.png: lies in the shard beside the image x and belongs to it"),
     ],
