@@ -112,7 +112,9 @@ def _list_faults(faults: "list[Fault]", file: Path | None, root: Path) -> str:
 
 def import_weights(arguments: argparse.Namespace) -> None:
     """Convert another program's .pth file to safetensors for model.weights=; runs no code of the file."""
-    from selftrain.models.build import build
+    if not arguments.source.is_file():
+        raise ConfigError(f"{arguments.source}: no such file")
+    from selftrain.models.build import build  # takes seconds to import
     from selftrain.models.foreign import import_weights
 
     arch, encoder = arguments.arch, arguments.encoder

@@ -5,9 +5,8 @@ its own teachers. So the folds give an honest prediction of every labelled image
 predictions choose the generation that leads in all folds. Its networks together have learnt from all images.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
@@ -18,23 +17,17 @@ from selftrain.anatomy import anatomy_of
 from selftrain.cards import card_of
 from selftrain.config import Config
 from selftrain.data.sample import Sample
-from selftrain.datasets import check_root
-from selftrain.errors import ConfigError
+from selftrain.fold_settings import FOLD, Asked, name_of
 from selftrain.generations import deserves, leader
 from selftrain.log import say
 from selftrain.models import ensemble, saved
 from selftrain.networks import Networks
-from selftrain.run import RESUMABLE
 from selftrain.rundir import RunDir
 from selftrain.session import Session
-from selftrain.settings import compose, read, stored
 from selftrain.settings.stored import stored_tree
 from selftrain.settings.tree import changed, with_settings
 from selftrain.several import Home, train_all
 from selftrain.stages import export
-
-FOLDS = 5
-FOLD, NUMBER, TEST = "data.splits.fold", "k", "test.read"
 
 
 @dataclass(frozen=True)
@@ -61,43 +54,6 @@ class Fold:
         return self.report["test"] is not None
 
 
-@dataclass(frozen=True)
-class Asked:
-    """The settings of the runs without their folds, the number of folds, and the directory."""
-
-    config: Config
-    number: int
-    home: Home
-
-
-def asked(overrides: Sequence[str], config_dir: str | None = None) -> Asked:
-    """What a command line asks for: settings of a run, and k=NUMBER.
-
-    The directory alone resumes with the settings of its runs. The test set is not read unless test.read=end.
-    Raises ConfigError.
-    """
-    pairs = dict(text.partition("=")[::2] for text in overrides)
-    if FOLD in pairs:
-        raise ConfigError(
-            f"{FOLD}: selftrain folds sets it for each run; give the number of folds by {NUMBER}="
-        )
-    rest = [text for text in overrides if not text.startswith(f"{NUMBER}=")]
-    number = pairs.get(NUMBER, str(FOLDS))
-    if not number.isdigit() or int(number) < 2:
-        raise ConfigError(f"{NUMBER}={number} must be a number of folds, at least 2")
-    home = Home(RunDir(Path(read("out", pairs.get("out", "")))).path)
-    first = RunDir(home.run(name_of(0))).config
-    if "out" in pairs and pairs.keys() <= RESUMABLE | {NUMBER} and first.is_file():
-        own = [text for text in rest if not text.startswith("out=")]
-        config = stored(first, own)
-        return Asked(config, int(pairs.get(NUMBER, config.data.splits.fold[1])), home)
-    config = compose(rest if TEST in pairs else [f"{TEST}=never", *rest], config_dir)
-    check_root(config.data)
-    if not config.out:
-        raise ConfigError("out is not set; say where the runs go, e.g. out=runs/folds")
-    return Asked(config, int(number), home if "out" in pairs else Home(Path(f"{config.out}-folds")))
-
-
 def run(asked: Asked) -> dict:
     """Train all folds; then score, compare and join them. Returns report.json of the directory."""
     found, sessions = list[Fold](), list[Session]()
@@ -113,11 +69,6 @@ def run(asked: Asked) -> dict:
         finished = _finish(asked.home, sessions[0], found)
     _print(asked.home, finished)
     return finished
-
-
-def name_of(fold: int) -> str:
-    """The name of a fold's run."""
-    return f"fold{fold}"
 
 
 def _configs(asked: Asked) -> Iterator[tuple[str, Config]]:

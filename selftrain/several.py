@@ -7,7 +7,7 @@ runs by mistake. selftrain folds and selftrain sweep use it.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from selftrain import files, launcher, runlog
 from selftrain.config import Config
@@ -15,9 +15,11 @@ from selftrain.errors import ConfigError, LearningError, ResourceError, Selftrai
 from selftrain.log import say
 from selftrain.run import launch
 from selftrain.rundir import LOGS, SEVERAL, RunDir
-from selftrain.session import Session
 
-Then = Callable[[str, Session, dict], None]
+if TYPE_CHECKING:
+    from selftrain.session import Session
+
+Then = Callable[[str, "Session", dict], None]
 Failed = Callable[[str, SelftrainError], None]
 FAILURES = (ConfigError, LearningError, ResourceError)  # of one configuration; others end all runs
 

@@ -13,25 +13,27 @@ from dataclasses import dataclass
 from itertools import product
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
-from selftrain import choices, files, preflight
+from selftrain import files
 from selftrain.config import AUTO, Config
 from selftrain.datasets import check_root
 from selftrain.errors import ConfigError, SelftrainError
 from selftrain.log import say
 from selftrain.rundir import SWEEP, RunDir
 from selftrain.scores import paired
-from selftrain.session import Session
 from selftrain.settings import compose, read
 from selftrain.settings.compose import GROUPS, given_of
 from selftrain.settings.names import setting_of
 from selftrain.settings.tree import changed
 from selftrain.several import Home, train_all
 from selftrain.values import element_of, split_optional
+
+if TYPE_CHECKING:
+    from selftrain.session import Session
 
 TEST, NEVER, OUT = "test.read", "never", "out"
 FIXED = (OUT, TEST, "data", "generations.extra")  # settings that do not vary
@@ -101,6 +103,8 @@ def asked(overrides: Sequence[str], config_dir: str | None = None, trials: int |
 
 def run(asked: Asked) -> dict:
     """Train all trials; returns report.json of the directory, with the trials ordered by their scores."""
+    from selftrain import choices, preflight  # take seconds to import; errors of `asked` are reported at once
+
     if asked.trials is None:
         for choice in _grid(asked):  # what is impossible is refused before the first trial
             config = _config(asked, choice)
@@ -112,7 +116,7 @@ def run(asked: Asked) -> dict:
     asked.home.settle(begun)
     rows: list[Row] = files.read_json(asked.sheet, "rows")["rows"] if asked.sheet.is_file() else []
 
-    def then(name: str, session: Session, report: dict) -> None:
+    def then(name: str, session: "Session", report: dict) -> None:
         _check_val(asked, name)
         row = next(row for row in rows if row["run"] == name)
         row |= {"val": report["generations"][report["best"]]["val"]["miou"] or 0.0, "best": report["best"]}

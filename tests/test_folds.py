@@ -15,7 +15,8 @@ from runs import SMOKE, fingerprint
 from selftrain.data.load import load
 from selftrain.datasets import spec_of
 from selftrain.errors import ConfigError
-from selftrain.folds import Asked, _configs, asked
+from selftrain.fold_settings import Asked, asked
+from selftrain.folds import _configs
 from selftrain.inference.exported import load_export, predictor_of
 from selftrain.models import saved
 from selftrain.models.build import build

@@ -10,6 +10,9 @@ from selftrain import cli
 MISSING = (
     "train data=camvid data.root=nowhere out=run",
     "plan data=camvid data.root=nowhere",
+    "folds data=camvid data.root=nowhere out=folds",
+    "sweep data=camvid data.root=nowhere train.lr=0.1,0.2 out=sweep",
+    "next data=camvid data.root=nowhere",
     "show-augment data=camvid data.root=nowhere",
     "verify data=camvid data.root=nowhere",
     "evaluate export data=camvid data.root=nowhere",
@@ -19,7 +22,9 @@ MISSING = (
     "predict export nowhere -o masks",
     "init nowhere", "resume nowhere", "status nowhere", "export nowhere -o out", "clean nowhere", "next nowhere",
     "report nowhere", "review nowhere", "convert nowhere -o out --to coco", "compare nowhere elsewhere",
+    "import-weights nowhere -o ours.safetensors --encoder tu-resnet18",
 )  # fmt: skip
+SEVERAL = ("predict several images -o masks", "evaluate several data=shapes")  # runs that have no export
 LIGHT = """
 import sys
 from selftrain import cli
@@ -36,12 +41,17 @@ for line in sys.argv[1:]:
 def test_a_path_that_leads_nowhere_is_named_before_torch_is_imported(tmp_path):
     (tmp_path / "export").mkdir()
     (tmp_path / "export" / "card.json").touch()
-    lines = [f"selftrain {line}" for line in MISSING]
+    (tmp_path / "several" / "one").mkdir(parents=True)
+    for file in ("runs.json", "one/config.yaml"):
+        (tmp_path / "several" / file).touch()
+    lines = [f"selftrain {line}" for line in (*MISSING, *SEVERAL)]
     done = subprocess.run([sys.executable, "-c", LIGHT, *lines], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     errors = done.stderr.splitlines()
-    assert len(errors) == len(lines) and all("nowhere" in line for line in errors), errors
-    assert [path.name for path in tmp_path.iterdir()] == ["export"]
+    assert len(errors) == len(lines) and all("nowhere" in line for line in errors[: len(MISSING)]), errors
+    named = "several holds several runs; name one of them, for example several/one"
+    assert all(line.endswith(named) for line in errors[len(MISSING) :]), errors
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["export", "several"]
 
 
 @pytest.mark.parametrize("given", [("status", "a", "b"), ("verify", "data=shapes", "--wrokers", "1")])

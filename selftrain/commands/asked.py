@@ -42,7 +42,7 @@ from selftrain.proposals import uncertainty
 from selftrain.proposals.features import Encoder, colours_and_textures
 from selftrain.proposals.survey import Jury, Surveyor, labelled_pixels
 from selftrain.rundir import RunDir
-from selftrain.settings import compose, stored
+from selftrain.settings import stored
 from selftrain.sizes import seen_size
 from selftrain.stages.pseudo_label import refiner_of
 from selftrain.tuning.tuned import Tuned
@@ -149,19 +149,16 @@ def _weights(measures: Sequence[str]) -> dict[str, float]:
     return found
 
 
-def of_data(overrides: list[str], config_dir: str | None, folder: Path) -> Question:
+def of_data(cfg: Config, images: Path | None, folder: Path) -> Question:
     """What can be asked about the images of a data set without a model: how unlike one another they are.
 
-    `overrides` describe the data set, or are one folder of images. `folder` is where nothing was written yet.
+    `cfg` describes the data set, unless it is the folder `images`. `folder` is where nothing was written yet.
     """
-    images = Path(overrides[0]).expanduser()
-    alone = len(overrides) == 1 and images.is_dir()
-    cfg = compose([] if alone else overrides, config_dir)
-    data = _images_below(images) if alone else load(spec_of(cfg.data))
+    data = _images_below(images) if images else load(spec_of(cfg.data))
     data = with_levels(data, levels_of(data, cfg.data.range))
     encoder, said = _pretrained(cfg, folder, len(data.classes))
     surveyor = Surveyor(encoder or colours_and_textures)
-    return Question(data, surveyor, images.name if alone else cfg.data.name, [("distance", said)])
+    return Question(data, surveyor, images.name if images else cfg.data.name, [("distance", said)])
 
 
 def _images_below(folder: Path) -> DataSet:

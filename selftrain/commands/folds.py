@@ -15,6 +15,9 @@ def add(commands: Commands) -> None:
 
 def folds(arguments: argparse.Namespace) -> None:
     """Train a recipe once for each fold of the labelled images, score all of them, and export all as one."""
-    from selftrain.folds import asked, run
+    from selftrain.fold_settings import asked
 
-    run(asked(arguments.overrides, arguments.config_dir))
+    wanted = asked(arguments.overrides, arguments.config_dir)
+    from selftrain.folds import run  # takes seconds to import; errors above are reported at once
+
+    run(wanted)

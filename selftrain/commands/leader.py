@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from selftrain.commands import Commands, begun, command, path
+from selftrain.commands import Commands, begun, command, path, refuse_several
 from selftrain.config import Config
 from selftrain.errors import ConfigError, ResourceError
 from selftrain.files import read_json
@@ -89,8 +89,14 @@ def export_unfinished(
 
 
 def check_model(model: Path) -> None:
-    """Raise ConfigError for a path that is neither a run nor an export; takes no time."""
-    if not (model / SEVERAL).is_file() and not RunDir(model).config.is_file():
+    """Raise ConfigError for a path that is neither a run nor an export; takes no time.
+
+    Several runs have an export if they are the finished folds of a cross-validation.
+    """
+    run = RunDir(model)
+    if not run.export.is_dir():
+        refuse_several(model)
+    if not (model / SEVERAL).is_file() and not run.config.is_file():
         check_export(model)
 
 

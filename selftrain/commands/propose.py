@@ -14,6 +14,7 @@ from selftrain.settings.shown import DATA_FILES, OF_DATA, add_settings
 
 if TYPE_CHECKING:
     from selftrain.commands.asked import Question
+    from selftrain.config import Config
     from selftrain.proposals.page import Proposal
     from selftrain.proposals.preannotations import Drawn
 
@@ -48,20 +49,22 @@ def next(arguments: argparse.Namespace) -> None:
     if "=" not in first and not path(first).exists():
         raise ConfigError(f"{first}: no such run, folder of images or YAML file of a data set")
     refuse_several(path(first))
+    run = RunDir(path(first))
+    has_model = run.config.is_file()
+    alone = path(first) if len(arguments.overrides) == 1 and path(first).is_dir() else None
+    cfg = None if has_model else _settings([] if alone else arguments.overrides, arguments.config_dir)
     from selftrain.commands import asked  # takes seconds to import; errors above are reported at once
     from selftrain.proposals import page
     from selftrain.proposals.uncertainty import OPTION
 
-    run = RunDir(path(first))
-    has_model = run.config.is_file()
     folder = arguments.output or (run.path / FOLDER if has_model else Path(FOLDER))
     for option, given in ((OPTION, arguments.uncertainty), ("--preannotate", arguments.preannotate)):
         if given and not has_model:
             raise ConfigError(f"{option} needs a model: name a run instead of {first}")
     question = (
-        asked.of_run(run, arguments.overrides[1:], arguments.uncertainty)
-        if has_model
-        else asked.of_data(arguments.overrides, arguments.config_dir, folder)
+        asked.of_data(cfg, alone, folder)
+        if cfg
+        else asked.of_run(run, arguments.overrides[1:], arguments.uncertainty)
     )
     _check(question, arguments, folder)
     found = proposals(question, arguments.count)
@@ -74,6 +77,16 @@ def next(arguments: argparse.Namespace) -> None:
         say(f"{len(copies)} images are in {arguments.copy}")
     if arguments.preannotate:
         _preannotate(question, found, arguments.preannotate, folder / MASKS)
+
+
+def _settings(overrides: Sequence[str], config_dir: str | None) -> "Config":
+    """The settings of a data set. Raises ConfigError or DataError if it is not there; takes no time."""
+    from selftrain.datasets import check_root
+    from selftrain.settings import compose
+
+    cfg = compose(list(overrides), config_dir)
+    check_root(cfg.data)
+    return cfg
 
 
 def _check(question: "Question", arguments: argparse.Namespace, folder: Path) -> None:
