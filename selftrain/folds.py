@@ -81,10 +81,12 @@ def _configs(asked: Asked) -> Iterator[tuple[str, Config]]:
 
 
 def _finished(home: Home, folds: list[Fold]) -> dict | None:
-    """The report of an earlier call, if it is about these networks and about as many test scores."""
+    """The report of an earlier call, if it is about these generations and about as many test scores."""
     if not home.report.is_file():
         return None
     report = files.read_json(home.report, "folds")
+    if "generations" in report and len(report["generations"]) != _shared(folds):
+        return None
     for fold, row in zip(folds, report["folds"], strict=True):
         known = {**row, **fold.facts(row["generation"])}
         if row != known or (row["test"] is not None) != fold.tested:
@@ -137,11 +139,16 @@ def _out_of_fold(session: Session, folds: list[Fold]) -> list[dict]:
     (`generations.deserves`), which is a fold only and may be too small to choose by.
     """
     rows = list[dict]()
-    for number in range(min(len(one.report["generations"]) for one in folds)):
+    for number in range(_shared(folds)):
         parts = [(session.predictor(one.networks.load(number)[0]), one.val) for one in folds]
         row = {"generation": number, "val": session.evaluated(parts, f"gen{number} out of fold")}
         rows.append(row | {"promoted": deserves(row, rows)})
     return rows
+
+
+def _shared(folds: list[Fold]) -> int:
+    """The number of generations that all folds have."""
+    return min(len(one.report["generations"]) for one in folds)
 
 
 def _test(session: Session, fold: Fold, number: int, network: nn.Module) -> float | None:

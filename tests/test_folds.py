@@ -16,7 +16,7 @@ from selftrain.data.load import load
 from selftrain.datasets import spec_of
 from selftrain.errors import ConfigError
 from selftrain.fold_settings import Asked, asked
-from selftrain.folds import _configs
+from selftrain.folds import _configs, _finished
 from selftrain.inference.exported import load_export, predictor_of
 from selftrain.models import saved
 from selftrain.models.build import build
@@ -157,6 +157,20 @@ def test_a_fold_of_the_directory_has_the_bits_of_a_run_of_its_own(run, whole, tm
     code, _, err = run(*settings, "test.read=never", "data.splits.fold=[1,2]", f"out={tmp_path}/run")
     assert code == 0, err
     assert fingerprint(tmp_path / "run") == fingerprint(whole.out / "fold1")
+
+
+def test_a_report_without_a_later_generation_is_written_anew(tmp_path):
+    """Folds may go on with generations.extra=1, and the new generation may lead."""
+
+    def facts(number):
+        return {"run": "fold0", "generation": number}
+
+    home, shown = Home(tmp_path), [{"miou": 0.5, "promoted": True}] * 2
+    rows = [{**facts(1), "test": None}, {**facts(1), "test": None}]
+    home.report.write_text(json.dumps({"folds": rows, "generations": shown}))
+    for count, known in ((2, True), (3, False)):
+        fold = SimpleNamespace(report={"generations": [{}] * count}, facts=facts, tested=False)
+        assert (_finished(home, [fold, fold]) is not None) == known
 
 
 def test_test_is_read_when_it_is_asked_for(zygote, whole, tmp_path):
