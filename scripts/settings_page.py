@@ -15,7 +15,7 @@ from selftrain.config import Config
 from selftrain.settings import flow
 from selftrain.settings.check import declared
 from selftrain.tables import OneOf, Parameter, Place, Table
-from selftrain.values import Choice, element_of, fields_of, is_entry, split_optional
+from selftrain.values import Choice, Plain, element_of, fields_of, is_entry, split_optional
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
 HEAD = """\
@@ -35,6 +35,7 @@ WORDS: dict[Any, str] = {
     bool: "true or false",
     str: "text",
     Any: "value",
+    Plain: "value",
 }
 WIDTH = 100  # columns of prose
 NUMBER = "generations.N"  # how a section of a generation is written

@@ -7,6 +7,8 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
 
+import yaml
+
 Kind = Any  # a type hint: int, list[str], str | None, a dataclass, ...
 TRUE, FALSE = ("true", "on", "yes", "1"), ("false", "off", "no", "0")
 BRACKETS = {"[": 1, "{": 1, "]": -1, "}": -1}
@@ -45,14 +47,20 @@ class _Choice:
     """The type of a setting that names one entry of a table: `poly`, or `{poly: {power: 0.9}}`."""
 
 
+class _Plain:
+    """The type of anything that YAML can say, for programs that selftrain hands it on to."""
+
+
 if TYPE_CHECKING:  # the Python type of such a setting
     Entry = dict[str, Any]
     Weighted = dict[str, Any]
     Likely = dict[str, Any]
     Numbered = dict[str, Any]
     Choice = str | dict[str, dict[str, Any]]
+    Plain = Any
 else:
     Entry, Weighted, Likely, Numbered, Choice = _Entry, _Weighted, _Likely, _Numbered, _Choice
+    Plain = _Plain
 
 
 class UnfitError(Exception):
@@ -117,6 +125,8 @@ def member_of(kind: Kind, key: str) -> Kind | None:
     kind = split_optional(kind)[0]
     if is_entry(kind) or kind is Choice:
         return object if is_entry(kind) else Entry
+    if kind is Plain:
+        return Plain
     if is_section(kind):
         return fields_of(kind).get(key) if fields_of(kind) else get_args(kind)[1]
     element = element_of(kind)
@@ -132,6 +142,8 @@ def parse(text: str, kind: Kind, *, inside: bool = False) -> object:
     element = element_of(kind)
     if optional and text == "null":
         return text
+    if kind is Plain:
+        return _yaml(text)
     if kind in (Any, object) and text[:1] == "[":
         element = kind
     if element is not None:
@@ -143,6 +155,14 @@ def parse(text: str, kind: Kind, *, inside: bool = False) -> object:
     if is_section(kind) or kind is Choice:
         return _parse_members(text, kind) if _enclosed(text, "{}", nested=True) else _unquoted(text)
     return _unquoted(text)
+
+
+def _yaml(text: str) -> object:
+    """What YAML reads; other text as it is."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
 
 
 def _parse_members(text: str, kind: Kind) -> dict[str, object]:
@@ -250,7 +270,25 @@ def _setting_of_an_entry(value: object) -> object:
     return value if isinstance(value, bool) else _anything(value)
 
 
-LEAVES = {int: _whole, float: _number, bool: _truth, str: _text, Any: _anything, object: _setting_of_an_entry}
+def _plain(value: object) -> object:
+    """Check that JSON and YAML can write a value, and that it is no unclosed list or dict."""
+    if isinstance(value, list | dict):
+        for entry in value.values() if isinstance(value, dict) else value:
+            _plain(entry)
+    elif not isinstance(value, str | int | float | None) or str(value)[:1] in ("[", "{"):
+        raise ValueError
+    return value
+
+
+LEAVES = {
+    int: _whole,
+    float: _number,
+    bool: _truth,
+    str: _text,
+    Any: _anything,
+    object: _setting_of_an_entry,
+    Plain: _plain,
+}
 
 
 def _outside(text: str, *, nested: bool) -> Iterator[tuple[int, str, int]]:

@@ -1,12 +1,13 @@
 """Settings of the data: where images and masks are, and what the masks' values mean."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from selftrain.config.rules import AUTO, Some, are_sides_or_empty
 from selftrain.sizes import WANTED, is_size
 from selftrain.tables import INFINITY, Bounds, Count, Must, OneOf, Place, Share
-from selftrain.values import Choice
+from selftrain.values import Choice, Plain
 
 
 def _is_fold(fold: list[int]) -> bool:
@@ -74,9 +75,20 @@ class SplitConfig:
     seed: Annotated[int, "seed of the made splits and of the choice of masks"] = 0
 
 
-def _tells_no_secret(options: dict[str, Any]) -> bool:
+SECRETS = re.compile("secret|password|token|credential|connection_string|authorization|key$|access_key")
+NOBODY = "anon"  # the token of gcsfs for public buckets
+
+
+def _tells_no_secret(options: Any) -> bool:
     """Whether options of a file system contain no credentials, which config.yaml would keep."""
-    return not any(word in str(options).lower() for word in ("secret", "password", "token", "'key'"))
+    if isinstance(options, list):
+        return all(map(_tells_no_secret, options))
+    if not isinstance(options, dict):
+        return True
+    return all(
+        value == NOBODY or (not SECRETS.search(str(name).lower()) and _tells_no_secret(value))
+        for name, value in options.items()
+    )
 
 
 @dataclass
@@ -98,7 +110,7 @@ class StoreConfig:
         "30 s",
     ] = 8
     options: Annotated[
-        dict[str, Any],
+        dict[str, Plain],
         Must("contain no credentials: give them by the environment (AWS_PROFILE)", _tells_no_secret),
         "further arguments of the fsspec file system, such as {anon: true} for public buckets",
     ] = field(default_factory=dict)

@@ -20,6 +20,7 @@ from selftrain.values import (
     Entry,
     Kind,
     Likely,
+    Plain,
     UnfitError,
     UnknownError,
     element_of,
@@ -41,9 +42,20 @@ KINDS = {
     object: ("a number, a word or a list", ""),
     Any: ("a number, a word or a list", "numbers or words"),
     Likely: ("a probability, or its settings in braces", ""),
+    Plain: ("a value as YAML writes it", ""),
+    dict[str, Plain]: ("names with their values in braces", ""),
 }
 ONE_AT_A_TIME = Lock()  # Hydra keeps its state in the process
-SAMPLES = {int: "4", float: "0.5", bool: "true", str: "text", Entry: "{}", object: "0.5", Likely: "0.5"}
+SAMPLES = {
+    int: "4",
+    float: "0.5",
+    bool: "true",
+    str: "text",
+    Entry: "{}",
+    object: "0.5",
+    Likely: "0.5",
+    Plain: "60",
+}
 
 
 def compose(overrides: list[str], config_dir: str | None = None) -> Config:

@@ -20,6 +20,7 @@ EXAMPLES = {  # examples for settings with an empty default
     "generations.N.noise.colours": "{blur: 0.5}", "generations.N.noise.erase": "{cutout: 0.5}",
     "generations.N.noise.mix": "{classmix: 0.5}", "generations.N.noise.mix_labelled": "{cutmix: 0.5}",
     "generations.N.noise.policy": "{trivial: 0.5}", "loss.online": "{ce: 1}",
+    "data.store.options": "{anon: true}",
 }  # fmt: skip
 
 
