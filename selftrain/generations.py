@@ -107,7 +107,7 @@ def generation(
         "model": session.networks.describe(plan, network),
         "steps": facts.pop("steps"),
         "weights": facts.pop("weights"),
-        "teacher": teacher,
+        "teacher": teacher if plan.unlabelled_batch else None,
         "online": plan.online,
         "val": val,
         "tuned": tuning.facts,
@@ -161,6 +161,9 @@ def _outcome(report: dict, earlier: list[dict]) -> str:
     best = _best(earlier)
     difference, error = paired(level(report), level(best))
     than = f"generation {best['generation']} (standard error of the difference {error:.4f})"
+    if not report["promoted"] and not is_worse(level(report), level(best)):
+        below, _ = paired(level(earlier[0]), level(report))
+        return f"does not lead: {below:.4f} below generation 0, the first teacher"
     if not report["promoted"]:
         return f"does not lead: {-difference:.4f} below {than}"
     if difference < 0:

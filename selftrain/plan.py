@@ -148,7 +148,7 @@ def student(cfg: Config, number: int, unlabelled: bool) -> Plan:
     """
     own = replace(cfg.generations[number], members={}, online="")
     everything = SelectConfig(threshold="global", confidence=0.0)
-    batch = cfg.train.unlabelled_batch if unlabelled else 0
+    batch = (own.unlabelled_batch or cfg.train.unlabelled_batch) if unlabelled else 0
     found = _plan(cfg, number, own)
     return replace(found, distilled=True, unlabelled_batch=batch, select=everything)
 

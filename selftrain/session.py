@@ -153,7 +153,7 @@ class Session:
             for line in resolve.lines(rows):
                 say(line)
         preflight.say_where_students_shrink(built)
-        preflight.say_untrained_generations(data, cfg)
+        preflight.say_untrained_generations(data, planned)
         preflight.say_other_pixel_scales(cfg, planned)
         each = list(zip(planned, built, strict=True))
         preflight.check_space(run, planned, space_of(cfg, each, known.data))

@@ -78,6 +78,9 @@ def test_a_student_is_one_network_with_the_settings_of_its_teacher():
     assert own.select.confidence == 0.0 and own.augmentation.unlabelled.crop == (64, 64)
     assert own.unlabelled_batch == cfg.train.unlabelled_batch
     assert student(cfg, 0, unlabelled=False).unlabelled_batch == 0
+    for number, expected in ((3, 3), (0, cfg.train.unlabelled_batch)):
+        cfg.generations[0].unlabelled_batch = number
+        assert student(cfg, 0, unlabelled=True).unlabelled_batch == expected
 
 
 @pytest.fixture(scope="module")

@@ -15,12 +15,12 @@ from selftrain.data.cache import Cache
 from selftrain.data.load import load
 from selftrain.datasets import spec_of
 from selftrain.diagnosis import brief
-from selftrain.errors import ConfigError
-from selftrain.generations import deserves
+from selftrain.errors import ConfigError, DataError
+from selftrain.generations import _outcome, deserves
 from selftrain.inference.pixels import PixelScale
 from selftrain.material import Material
 from selftrain.plan import plans
-from selftrain.preflight import check
+from selftrain.preflight import check, check_data, say_untrained_generations
 from selftrain.settings import compose
 
 
@@ -117,19 +117,30 @@ def test_without_unlabelled_images_the_teacher_is_exported(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("student", "promoted"), [(0.50, True), (0.485, True), (0.479, False), (0.45, False)]
+    ("student", "promoted", "said"),
+    [
+        (0.50, True, "leads: 0.0000 above generation 1 "),
+        (0.485, True, "leads although it is 0.0150 below generation 1 "),
+        (0.479, False, "does not lead: 0.0010 below generation 0, the first teacher"),
+        (0.45, False, "does not lead: 0.0500 below generation 1 (standard error of the difference 0.0400)"),
+    ],
 )
-def test_a_student_is_promoted_within_an_error_of_the_best_but_not_below_the_first_teacher(student, promoted):
+def test_a_student_is_promoted_within_an_error_of_the_best_but_not_below_the_first_teacher(
+    student, promoted, said
+):
     """The best is at 0.50 with an error of 0.04 between them, the first teacher at 0.48."""
     wide = [0.02, -0.02] * 10  # the blocks whose absence changes a student's score
     error = float(np.sqrt(19 * np.var(wide)))
 
-    def report(miou, spread=0.0):
+    def report(number, miou, spread=0.0):
         changes = np.array(wide) * spread * 0.04 / error
-        return {"val": {"miou": miou, "miou_without": (miou + changes).tolist()}, "promoted": True}
+        val = {"miou": miou, "miou_without": (miou + changes).tolist()}
+        return {"generation": number, "val": val, "promoted": True}
 
-    earlier = [report(0.48), report(0.50)]
-    assert deserves(report(student, 1.0), earlier) is promoted
+    earlier, mine = [report(0, 0.48), report(1, 0.50)], report(2, student, 1.0)
+    mine["promoted"] = deserves(mine, earlier)
+    assert mine["promoted"] is promoted
+    assert _outcome(mine, earlier).startswith(said)
 
 
 def test_a_last_generation_may_learn_from_masks_alone(run, tmp_path):
@@ -145,6 +156,31 @@ def test_a_last_generation_may_learn_from_masks_alone(run, tmp_path):
     assert mine and not any("pseudo_loss" in row for row in mine)
     first, last = (load_file(tmp_path / "run" / f"gen{k}" / "model" / "model.safetensors") for k in (0, 1))
     assert all(torch.allclose(first[name], last[name], atol=1e-6) for name in first if "weight" in name)
+    taught = [
+        row["teacher"] for row in json.loads((tmp_path / "run" / "report.json").read_text())["generations"]
+    ]
+    assert taught == [None, None]  # no generation learnt from the labels of another one
+
+
+def test_what_is_trained_without_unlabelled_images_is_said(capsys):
+    """Generations that learn from masks are trained; the first one that needs labels ends the run."""
+    masks, students = "{unlabelled_batch: 0}", "{}"
+    for later, said in {
+        students: "only generation 0 will be trained",
+        f"{masks}, {students}": "only generations 0 to 1 will be trained",
+        masks: "",
+    }.items():
+        cfg = compose([*SMOKE, "data.shapes.unlabelled=0", f"generations=[{{}}, {later}]"])
+        say_untrained_generations(load(spec_of(cfg.data)), plans(cfg))
+        printed = capsys.readouterr().out
+        assert said in printed if said else not printed
+
+
+def test_colours_of_unlabelled_images_need_some_also_in_a_generation_on_masks():
+    rows = "generations=[{}, {unlabelled_batch: 0, noise: {style: 0.5}}]"
+    cfg = compose([*SMOKE, "data.shapes.unlabelled=0", rows])
+    with pytest.raises(DataError, match=r"generations\.1\.noise\.style needs unlabelled images"):
+        check_data(load(spec_of(cfg.data)), cfg)
 
 
 def test_an_online_generation_needs_unlabelled_images_in_its_steps():

@@ -17,7 +17,7 @@ from selftrain.errors import ConfigError, DataError
 from selftrain.inference import cleanup, windows
 from selftrain.inference.decide import DECISIONS, thresholds
 from selftrain.log import say
-from selftrain.plan import window_of, window_of_labels
+from selftrain.plan import Plan, window_of, window_of_labels
 from selftrain.preflight.machine import precision_of_run
 from selftrain.rundir import RunDir
 from selftrain.tables import Table
@@ -248,10 +248,14 @@ def _needing_unlabelled(generations: Sequence[GenerationConfig]) -> str:
     for number, row in enumerate(generations):
         if row.online:
             return f"generations.{number}.online={row.online}"
-    return "generations.0.noise.style" if generations[0].noise.style > 0 else ""
+        if row.noise.style > 0 and (number == 0 or row.unlabelled_batch == 0):
+            return f"generations.{number}.noise.style"
+    return ""
 
 
-def say_untrained_generations(data: DataSet, cfg: Config) -> None:
-    """Without unlabelled images there are no pseudo-labels, so no student is trained."""
-    if len(cfg.generations) > 1 and not data.unlabelled:
-        say(f"warning: no unlabelled images, so only generation 0 will be trained; {WITHOUT_UNLABELLED}")
+def say_untrained_generations(data: DataSet, planned: Sequence[Plan]) -> None:
+    """Without unlabelled images there are no pseudo-labels: the run ends before a student needs them."""
+    first = next((plan.number for plan in planned if plan.needs_labels), None)
+    if first is not None and not data.unlabelled:
+        trained = "only generation 0" if first == 1 else f"only generations 0 to {first - 1}"
+        say(f"warning: no unlabelled images, so {trained} will be trained; {WITHOUT_UNLABELLED}")

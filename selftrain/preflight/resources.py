@@ -27,8 +27,8 @@ def check_processes(cfg: Config, planned: list[Plan], processes: int) -> None:
             "raise train.labelled_batch and train.unlabelled_batch"
         )
     parts = processes * cfg.train.accumulate
-    mixing = any(plan.method.views and plan.augmentation.mixers for plan in planned)
-    if least < parts or (mixing and processes < parts and cfg.train.unlabelled_batch < 2 * parts):
+    mixed = [plan.unlabelled_batch for plan in planned if plan.method.views and plan.augmentation.mixers]
+    if least < parts or (processes < parts and min(mixed, default=2 * parts) < 2 * parts):
         raise ConfigError(
             f"train.accumulate={cfg.train.accumulate} leaves a micro-batch without an image, "
             "or without a second one to mix; lower it, "

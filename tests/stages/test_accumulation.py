@@ -86,3 +86,14 @@ def test_a_micro_batch_without_an_image_or_without_a_partner_to_mix_is_refused(
         return check_processes(cfg, plans(cfg), processes)
     with pytest.raises(ConfigError, match=rf"train\.accumulate={accumulate} leaves a micro-batch without"):
         check_processes(cfg, plans(cfg), processes)
+
+
+@pytest.mark.parametrize(("own", "sound"), [(8, True), (4, False)])
+def test_the_partner_to_mix_is_looked_for_among_the_images_of_the_generation_itself(own, sound):
+    """Both have an image for each of four micro-batches."""
+    words = ["train.labelled_batch=8", "train.unlabelled_batch=16", "train.accumulate=4"]
+    cfg = compose(["recipe=fixmatch", *words, f"generations.0.unlabelled_batch={own}"])
+    if sound:
+        return check_processes(cfg, plans(cfg), 1)
+    with pytest.raises(ConfigError, match="without a second one to mix"):
+        check_processes(cfg, plans(cfg), 1)
