@@ -5,7 +5,7 @@ its own teachers. So the folds give an honest prediction of every labelled image
 predictions choose the generation that leads in all folds. Its networks together have learnt from all images.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any
@@ -136,12 +136,21 @@ def _out_of_fold(session: Session, folds: list[Fold]) -> list[dict]:
     """A row for each generation that all folds have: scores on all labelled images, and whether it leads.
 
     Each image is predicted by the fold that has not learnt from it. The rule is that of a run's own val
-    (`generations.deserves`), which is a fold only and may be too small to choose by.
+    (`generations.deserves`), which is a fold only and may be too small to choose by. So several networks of a
+    generation have scores of their own as well.
     """
+
+    def scores(networks: Iterable[nn.Module], stage: str = "") -> dict:
+        parts = [(session.predictor(own), one.val) for own, one in zip(networks, folds, strict=True)]
+        return session.evaluated(parts, stage)
+
     rows = list[dict]()
     for number in range(_shared(folds)):
-        parts = [(session.predictor(one.networks.load(number)[0]), one.val) for one in folds]
-        row = {"generation": number, "val": session.evaluated(parts, f"gen{number} out of fold")}
+        networks = [one.networks.load(number)[0] for one in folds]
+        row = {"generation": number, "val": scores(networks, f"gen{number} out of fold")}
+        each = [ensemble.singles(one) for one in networks]
+        if len(each[0]) > 1:
+            row["members"] = [{"val": scores(own)} for own in zip(*each, strict=True)]
         rows.append(row | {"promoted": deserves(row, rows)})
     return rows
 

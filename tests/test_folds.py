@@ -16,7 +16,7 @@ from selftrain.data.load import load
 from selftrain.datasets import spec_of
 from selftrain.errors import ConfigError
 from selftrain.fold_settings import Asked, asked
-from selftrain.folds import _configs, _finished
+from selftrain.folds import _configs, _finished, _out_of_fold
 from selftrain.inference.exported import load_export, predictor_of
 from selftrain.models import saved
 from selftrain.models.build import build
@@ -80,6 +80,22 @@ def test_all_labelled_images_choose_the_generation_that_leads_in_all_folds(whole
     chosen = max(number for number, row in enumerate(rows) if row["promoted"])
     assert [row["generation"] for row in whole.report["folds"]] == [chosen, chosen]
     assert whole.report["out_of_fold"]["miou"] == rows[chosen]["miou"] >= rows[0]["miou"]
+
+
+def test_a_student_is_compared_with_the_single_networks_of_an_ensemble():
+    """As in a run: the ensemble itself would keep nearly every student from leading."""
+    one, other, student = (build("unet", "tu-test_resnet", classes=2) for _ in range(3))
+    together = joined([one, other], [1.0, 1.0])
+    known = {one: 0.48, other: 0.52, student: 0.55, together: 0.6}
+    networks = SimpleNamespace(load=lambda number: ([together, student][number], ""))
+    fold = SimpleNamespace(report={"generations": [{}, {}]}, networks=networks, val=[])
+    session = SimpleNamespace(
+        predictor=known.get,
+        evaluated=lambda parts, stage: {"miou": np.mean([score for score, _ in parts]), "miou_without": []},
+    )
+    rows = _out_of_fold(session, [fold, fold])
+    assert [row["val"]["miou"] for row in rows] == [0.6, 0.55]
+    assert [row["promoted"] for row in rows] == [True, True]
 
 
 def test_the_folds_are_summed_up(whole):

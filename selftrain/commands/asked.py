@@ -128,8 +128,7 @@ def _jury(run: RunDir, cfg: Config, number: int, network: nn.Module, networks: N
     else:
         reports = [(k, run.generation(k).report) for k in range(number)]
         past = [networks.load(k)[0] for k, file in reports if file.is_file() and read_json(file)["promoted"]]
-    each = zip(ensemble.parts(network), ensemble.zooms_of(network), strict=True)
-    members = [ensemble.joined([one], [zoom]) for one, zoom in each]
+    members = ensemble.singles(network)
     ask = partial(predictors.plain, cfg, device=networks.device, window=window_of_labels(cfg))
     size = partial(seen_size, [], cfg.labels.size) if cfg.labels.size else None
     return Jury(list(map(ask, members)), ensemble.shares_of(network), list(map(ask, past)), size)

@@ -76,6 +76,11 @@ def zooms_of(network: nn.Module) -> list[float]:
     return network.zooms if isinstance(network, Ensemble) else [1.0]
 
 
+def singles(network: nn.Module) -> list[nn.Module]:
+    """Each of `parts` as a network of its own, which sees images of the size that the whole network sees."""
+    return [joined([one], [zoom]) for one, zoom in zip(parts(network), zooms_of(network), strict=True)]
+
+
 def weights_of(network: nn.Module) -> list[float]:
     """The weight of each of `parts` in their mean; empty if all weigh alike."""
     return network.weights if isinstance(network, Ensemble) else []
