@@ -38,6 +38,8 @@ class ObjectStore:
     requests: list[tuple[str, str, int]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
     url: str = ""  # of the proxy
+    slow: int = 0  # requests that wait for the seconds of a fault
+    together: int = 0  # the most that waited at the same time
 
     @property
     def environment(self) -> dict[str, str]:
@@ -77,6 +79,14 @@ class ObjectStore:
                     return fault
         return None
 
+    def wait(self, seconds: float) -> None:
+        with self.lock:
+            self.slow += 1
+            self.together = max(self.together, self.slow)
+        time.sleep(seconds)
+        with self.lock:
+            self.slow -= 1
+
 
 @contextmanager
 def running() -> Iterator[ObjectStore]:
@@ -111,7 +121,7 @@ def _handler(store: ObjectStore) -> type[BaseHTTPRequestHandler]:
             fault = store.due(f"{self.command} {self.path}")
             kind = fault.kind if fault else ""
             if kind == "slow":
-                time.sleep(fault.seconds)
+                store.wait(fault.seconds)
             if isinstance(kind, int):
                 return self.refuse(kind)
             connection = http.client.HTTPConnection(store.host, store.port, timeout=20)

@@ -1,8 +1,6 @@
 """Images on a real S3 server, through a proxy that injects faults; other stores through fsspec's memory."""
 
-import json
 import os
-import re
 import shutil
 import sys
 import threading
@@ -27,7 +25,6 @@ from selftrain.data.spec import StoreSpec
 from selftrain.data.storage import fingerprint, open_regular
 from selftrain.errors import ConfigError, DataError, StorageError
 from selftrain.inspection.init import init
-from selftrain.settings import compose
 
 pytestmark = pytest.mark.promise(
     "object storage that fails, is slow or cuts connections: the same bits, or an error that says what to check"
@@ -46,6 +43,7 @@ def store(server, tmp_path, monkeypatch):
     """The server, without faults and requests, read by a process that knows nothing of it."""
     server.faults.clear()
     server.requests.clear()
+    server.together = 0
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -132,10 +130,10 @@ def read_bytes(path: Path) -> bytes:
 def test_a_slow_answer_is_given_up_and_asked_for_again(store, tmp_path):
     file = picture(tmp_path / "one" / "a.png", 9)
     root = tree_of(store, tmp_path / "one", "slow", options={"config_kwargs": {"read_timeout": 0.3}})
-    store.faults.append(Fault("slow", ("a.png",), seconds=1.0))
+    store.faults.append(Fault("slow", ("a.png",), seconds=10.0))
     began = time.monotonic()
     assert read_bytes(root / "a.png") == file.read_bytes()
-    assert 0.3 < time.monotonic() - began < 1.0
+    assert 0.3 < time.monotonic() - began < 10
 
 
 def test_a_store_that_stays_down_ends_with_the_url_the_tries_and_what_to_check(store, tmp_path):
@@ -231,12 +229,11 @@ def test_what_comes_next_is_fetched_by_threads_before_it_is_read(store, tmp_path
         picture(tmp_path / "many" / f"{number}.png", number)
     root = tree_of(store, tmp_path / "many", "many")
     samples = [ImageFile(root / f"{number}.png") for number in range(24)]
-    store.faults.append(Fault("slow", (".png",), times=24, seconds=0.1))
-    began = time.monotonic()
+    store.faults.append(Fault("slow", (".png",), times=24, seconds=0.2))
     for batch in ahead.ahead((samples[first : first + 4] for first in range(0, 24, 4)), list):
         for one in batch:
             one.read()
-    assert time.monotonic() - began < 24 * 0.1 / 2  # one after the other: 2.4 s
+    assert store.together >= 4  # one after the other: 1
     assert len(store.reads()) == 24  # none twice
 
 
@@ -269,12 +266,11 @@ def test_images_of_shards_are_fetched_before_they_are_read(store, tmp_path, monk
     url = store.upload(shards(tmp_path / "data", 12), "ahead")
     samples = load(spec(url, unlabelled="shards")).unlabelled
     monkeypatch.setattr(remote, "BLOCK", 1024)  # a header and an image
-    store.faults.append(Fault("slow", (".tar",), times=99, seconds=0.1))
-    began = time.monotonic()
+    store.faults.append(Fault("slow", (".tar",), times=99, seconds=0.2))
     for batch in ahead.ahead((samples[first : first + 4] for first in range(0, 24, 4)), list):
         for one in batch:
             one.read_image()
-    assert time.monotonic() - began < 24 * 0.1 / 2
+    assert store.together >= 4
 
 
 def test_processes_that_begin_at_the_same_time_do_not_disturb_one_another(store, monkeypatch):
@@ -376,50 +372,6 @@ def test_names_that_are_no_files_are_refused(store, tmp_path):
     with pytest.raises(DataError, match=f"^s3://{BUCKET}/odd/a"):
         mirrored(f"s3://{BUCKET}/odd")
     assert not list((tmp_path / "cache").rglob("*.objects*"))
-
-
-def test_secrets_do_not_reach_the_settings_and_runs_stay_on_file_systems():
-    for setting, words in {
-        "data.store.options={secret: x}": "AWS_PROFILE",
-        "data.store.options={account_key: x}": "no credentials",
-        "data.store.options={connection_string: x}": "no credentials",
-        "data.store.options={client_kwargs: {headers: [{Authorization: x}]}}": "no credentials",
-        "out=s3://bucket/run": "folder of a file system",
-    }.items():
-        with pytest.raises(ConfigError, match=words):
-            compose(["recipe=smoke", setting])
-    for known in ({"token": "anon"}, {"anon": True}, {"client_kwargs": {"region_name": "token-secret"}}):
-        words = f"data.store.options={json.dumps(known)}"
-        assert compose(["recipe=smoke", words]).data.store.options == known
-    with pytest.raises(ConfigError, match="use the environment"):
-        mirrored("http://user:password@host/data")
-
-
-@pytest.mark.parametrize("place", ["command line", "file"])
-def test_options_reach_the_file_system_as_yaml_reads_them(place, store, tmp_path):
-    """A text `false` would be true for the file system, and a dict as text an error of Python."""
-    text, mine = "{config_kwargs: {read_timeout: 7}, use_ssl: false}", tmp_path / "mine.yaml"
-    rows = f"  root: s3://bucket/x\n  classes: [a, b]\n  store: {{options: {text}}}\n"
-    mine.write_text(f"# @package _global_\ndata:\n  format: folder\n{rows}")
-    words = [f"data.store.options={text}"] if place == "command line" else [str(mine)]
-    options = compose([*words, "data.store.options.config_kwargs.connect_timeout=3"]).data.store.options
-    assert options == {"config_kwargs": {"read_timeout": 7, "connect_timeout": 3}, "use_ssl": False}
-    kept = places.Store("s3://bucket/x", tmp_path, 64, 1, json.dumps(options))
-    files, _ = remote.filesystem(kept, os.getpid())
-    assert files.use_ssl is False and files.config_kwargs["read_timeout"] == 7
-
-
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        ("=3", "=3: expected names with their values in braces, e.g. 'data.store.options={anon: true}'"),
-        ("={a: [1}", "={a: [1}: expected names"),
-        (".date=2020-01-01", ".date=2020-01-01: expected a value as YAML writes it"),
-    ],
-)
-def test_options_that_yaml_does_not_read_are_refused(given, said):
-    with pytest.raises(ConfigError, match=re.escape(f"data.store.options{said}")):
-        compose(["recipe=smoke", f"data.store.options{given}"])
 
 
 def test_missing_packages_are_named(store, monkeypatch):
