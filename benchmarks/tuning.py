@@ -37,7 +37,7 @@ STEPS = 300
 
 Variants = dict[str, Variant]  # the first one is the base of the others
 BASE = Variant(steps=STEPS)
-SHORT = 600  # steps of all generations together: a short budget
+SHORT, LONG = 600, 1200  # steps of all generations together: a short budget, and that of the study
 # noisy_student as it was when its questions were asked, and generations that it does not have
 PARTS: Parts = {
     "teacher": {"noise": {"style": 0.5}},
@@ -56,7 +56,8 @@ PARTS["from ImageNet"] = PARTS["online"] | {"init": "random"}
 PARTS["seeds"] = PARTS["teacher"] | {"members": {"seeds": 2}}
 PARTS["moments"] = PARTS["teacher"] | {"members": {"epochs": {"number": 3, "last": 0.4}}}
 SHARP = "loss.labelled.ce.smoothing=0"
-short = partial(divided, parts=PARTS, steps=SHORT)
+short, long = (partial(divided, parts=PARTS, steps=steps) for steps in (SHORT, LONG))
+QUARTERS = {"teacher": 1 / 2, "online": 1 / 4, "stored": 1 / 4}
 HALVES = {"teacher": 1 / 2, "online": 1 / 2}
 STORED = {"teacher": 1 / 2, "stored": 1 / 2}
 LITE1 = ("generations.1.encoder=tu-tf_efficientnet_lite1", f"generations.1.weights={WEIGHTS.format('lite1')}")
@@ -112,6 +113,12 @@ QUESTIONS: dict[str, Variants] = {
         "teacher 1/2, stored 1/2": short(teacher=1 / 2, stored=1 / 2),
         "teacher 3/4, stored 1/4": short(teacher=3 / 4, stored=1 / 4),
         "teacher 1/2, online 2/5, masks 1/10": short(**{"teacher": 0.5, "online": 0.4, "masks": 0.1}),
+    },
+    "budget": {
+        "supervised": Variant((RATE,), steps=LONG),
+        "teacher 1/2, online 1/4, stored 1/4": long(**QUARTERS),
+        "teacher 1/2, online 1/2": long(**HALVES),
+        "teacher 1/2, stored 1/2": long(**STORED),
     },
     "online": {
         "teacher 1/2, online 1/2": short(**HALVES),
