@@ -216,5 +216,5 @@ def test_a_recorded_run_says_what_code_and_weights_it_was_made_with(tmp_path, mo
     found = accuracy.facts(Cell("camvid-23", RECIPES[FLAGSHIP], 0), report)
     assert (found["val"], found["val_last"], found["test"], found["test_last"]) == (0.5, 0.47, 0.4, 0.3)
     assert found["without"] == [0.41, 0.39] and len(found["weights"]) == 12 and found["code"]
-    # 300 steps of 8 masks, 600 of 8 + 2 views of 8, 300 of 8 + 8
-    assert found["images"] == 300 * 8 + 600 * 24 + 300 * 16
+    # 600 steps of 8 masks, 300 of 8 + 2 views of 8, 300 of 8 + 8
+    assert found["images"] == 600 * 8 + 300 * 24 + 300 * 16
