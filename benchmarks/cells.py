@@ -155,7 +155,7 @@ class Record:
 
     def __init__(self, path: Path, facts: Facts):
         self.path, self.facts, self.lock = path, facts, Lock()
-        self.cells: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else {}
+        self.cells: dict[str, dict[str, Any]] = self._kept()
 
     def keep(self, cell: Cell, where: Path) -> None:
         """Add a finished run under `where`."""
@@ -165,9 +165,13 @@ class Record:
             "cpu": cpu(),
             "settings": [one for one in cell.settings() if one not in SETTINGS],
         }
+        facts = {**self.facts(cell, report), **own}
         with self.lock:
-            self.cells[cell.name] = {**self.facts(cell, report), **own}
+            self.cells |= self._kept() | {cell.name: facts}  # another process may have added cells meanwhile
             note(self.path, dict(sorted(self.cells.items())))
+
+    def _kept(self) -> dict[str, dict[str, Any]]:
+        return json.loads(self.path.read_text()) if self.path.is_file() else {}
 
     def found(self, column: str, variant: Variant, seeds: Iterable[int]) -> dict[int, dict[str, Any]]:
         """What is known of a variant, by seed."""

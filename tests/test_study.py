@@ -79,6 +79,16 @@ def test_a_cell_is_known_by_its_settings():
     assert [(config_of(c).seed, config_of(c).data.splits.seed) for c in (one, other)] == [(0, 0), (2, 2)]
 
 
+def test_two_processes_keep_the_cells_of_both(tmp_path):
+    (tmp_path / "report.json").write_text('{"seconds": 90}')
+    records = [Record(tmp_path / "record.json", lambda cell, report: {"val": cell.seed}) for _ in range(2)]
+    for seed, record in enumerate(records):
+        record.keep(Cell("camvid-8", Variant(), seed), tmp_path)
+    kept = json.loads((tmp_path / "record.json").read_text())
+    assert [(one["val"], one["minutes"]) for one in kept.values()] == [(0, 1.5), (1, 1.5)]
+    assert records[1].cells == kept
+
+
 @pytest.mark.parametrize("steps", [1000, 1199, 7])
 def test_the_steps_of_a_budget_are_all_given_out(steps):
     assert sum(cells.shared_out(steps, [0.25, 0.5, 0.25])) == steps
