@@ -117,6 +117,7 @@ QUESTIONS: dict[str, Variants] = {
     "budget": {
         "supervised": Variant((RATE,), steps=LONG),
         "teacher 1/2, online 1/4, stored 1/4": long(**QUARTERS),
+        "the same, one threshold": long("loss.adaptive=false", **QUARTERS),
         "teacher 1/2, online 1/2": long(**HALVES),
         "teacher 1/2, stored 1/2": long(**STORED),
     },
