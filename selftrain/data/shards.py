@@ -98,6 +98,7 @@ def opened(paths: Sequence[Path], prefixes: Sequence[str], *, remember: bool) ->
     """The shards at `paths`, or why one cannot be used. Indices that are missing or old are made."""
 
     def one(path: Path, prefix: str) -> Shard | DataError:
+        """The shard at `path`, or what is wrong with it."""
         try:
             if not places.behind(path):  # a remote one has just been listed; opening it would fetch a block
                 open_regular(path).close()  # raises DataError
