@@ -121,15 +121,14 @@ def facts(cell: Cell, report: dict[str, Any]) -> dict[str, Any]:
 
 
 def commit() -> str:
-    """The commit of the code, with a mark if there are changes since."""
-    found = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-        cwd=DOCS,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return found.stdout.strip()
+    """The commit of the code, with a mark if there are changes since; docs/ has the record itself."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", *words], cwd=DOCS.parent, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    changed = git("status", "--porcelain", "--", ".", ":!docs")
+    return git("rev-parse", "--short=12", "HEAD") + ("-dirty" if changed else "")
 
 
 def fingerprint_of_weights() -> str:
